@@ -1,0 +1,71 @@
+"""Sightline turns a folder of images into a defended result.
+
+Every command is also a function of the same name:
+
+    import sightline
+    run = sightline.train("vgg13_scratch", data="photos/", **{"train.epochs": 10})
+    print(run.metrics["accuracy"], run.report)
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .commands import cache, demo, evaluate, recipes, report
+    from .config import Config
+    from .errors import SightlineError
+    from .predict import predict
+    from .runs import Run
+    from .train import resume, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "Run",
+    "SightlineError",
+    "cache",
+    "demo",
+    "evaluate",
+    "predict",
+    "recipes",
+    "report",
+    "resume",
+    "train",
+]
+
+# Name -> module. Loaded on first use, because torch takes seconds to import and `sightline --help` must not wait.
+_PLACES = {
+    "train": "train",
+    "resume": "train",
+    "evaluate": "commands",
+    "predict": "predict",
+    "report": "commands",
+    "recipes": "commands",
+    "demo": "commands",
+    "cache": "commands",
+    "Config": "config",
+    "SightlineError": "errors",
+    "Run": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f".{_PLACES[name]}", __name__).__dict__[name]
+
+
+class _Package(ModuleType):
+    """Keeps `sightline.train` the function although a module has the same name.
+
+    Importing a submodule sets it as an attribute of its package; for the names above that would hide the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,397 @@
+"""The configuration of a run: frozen, strict, resolved once.
+
+Three levels of override and no more: the defaults below < a recipe < the command line. `resolve` is the only place
+where they meet; afterwards nothing changes. An unknown key is refused with the nearest right one.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import pydantic
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from .errors import SightlineError, listing
+from .strict_yaml import MAX_CHARACTERS, dump_yaml, parse_yaml
+
+
+def in_order(pair: tuple[float, float]) -> tuple[float, float]:
+    """A (smallest, largest) pair; ValueError where it is the other way round."""
+    if pair[0] > pair[1]:
+        raise ValueError("the smallest value comes first")
+    return pair
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists as tuples, lists within lists too."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+LARGEST = 2**31 - 1  # whole numbers beyond 32 bits are slips, and overflow somewhere far from here
+Probability = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
+Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
+ShareRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
+]
+
+
+class Section(pydantic.BaseModel):
+    """Base of every section: immutable, and strict about names and types ("yes" is no boolean, true is no number)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return as_tuples(value)  # YAML has no tuples
+
+
+class Data(Section):
+    path: str = ""
+    """Folder, CSV file, or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
+    layout: Literal["auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn"] = "auto"
+    size: Count = 224
+    """Height and width in pixels of the square that the model sees."""
+    pattern: str = "{label}_{id}"
+    """Where the label stands in a file's stem, for the layout `filename`."""
+    classes: tuple[str, ...] = ()
+    """Class names in index order; empty: taken from the data."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each class held out where the data has no validation split."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    max_pixels: Count = 89_478_485
+    """Images with more pixels are refused (decompression bombs). Pillow's own warning limit."""
+    cache_dir: str = ""
+    """Folder of the decoded images; empty: $SIGHTLINE_CACHE or ~/.cache/sightline."""
+    download: bool = False
+    """Allow `torchvision:` data sets to be downloaded."""
+
+
+class Model(Section):
+    name: str = "resnet18"
+    weights: str = "none"
+    """`none`, `imagenet` (the library's own download), a .safetensors or .pt file, or a run folder."""
+    args: dict[str, Any] = {}
+    """Keyword arguments of the model's builder."""
+    freeze: bool = False
+    """Train the head only; the backbone keeps its weights and its batch-norm statistics."""
+
+
+class Augment(Section):
+    """What training images go through, in this order. Probabilities are per image.
+
+    Evaluation only resizes and normalizes.
+    """
+
+    resize: CountOrZero = 0
+    """Side in pixels to which images are resized before the crop; 0: `data.size`."""
+    crop: Literal["none", "random", "resized"] = "none"
+    """`random`: a `data.size` square out of the resized, padded image. `resized`: of random area and shape."""
+    padding: CountOrZero = 0
+    padding_mode: Literal["zeros", "reflect"] = "reflect"
+    crop_scale: ShareRange = (0.08, 1.0)
+    crop_ratio: Range = (0.75, 4 / 3)
+    horizontal_flip: Probability = 0.0
+    alternate_flip: bool = False
+    """Flip each image in every other epoch instead of at random (arXiv 2404.00498); needs horizontal_flip > 0."""
+    vertical_flip: Probability = 0.0
+    rotate90: Probability = 0.0
+    """Probability of a rotation by 90, 180 or 270 degrees."""
+    policy: Literal["none", "trivial", "rand"] = "none"
+    """TrivialAugmentWide (arXiv 2103.10158) or RandAugment (arXiv 1909.13719)."""
+    rand_ops: Count = 2
+    rand_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    jitter: Probability = 1.0
+    """Probability that brightness, contrast, saturation and hue are changed at all."""
+    grayscale: Probability = 0.0
+    blur: Probability = 0.0
+    blur_sigma: Range = (0.1, 2.0)
+    erase: Probability = 0.0
+    erase_scale: ShareRange = (0.02, 0.33)
+    erase_ratio: Range = (0.3, 3.3)
+    normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
+    """Mean and standard deviation: ImageNet's, 0.5 and 0.5, or measured on the training split."""
+    mixup: NonNegativeFloat = 0.0
+    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image takes either with equal probability."""
+    cutmix: NonNegativeFloat = 0.0
+    """Alpha of cutmix (arXiv 1905.04899); 0: off."""
+    mix_probability: Probability = 1.0
+    """Share of the images that are mixed at all."""
+    mix_until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the epochs after which images are no longer mixed."""
+    progressive: tuple[tuple[Count, Probability], ...] = ()
+    """(side, share of the epochs) pairs: until that share images are shrunk to that side; afterwards `data.size`."""
+
+    @pydantic.model_validator(mode="after")
+    def _flip_can_alternate(self) -> Self:
+        if self.alternate_flip and not self.horizontal_flip:
+            raise ValueError("alternate_flip needs horizontal_flip above 0")
+        return self
+
+
+class Loss(Section):
+    name: Literal["cross_entropy", "focal"] = "cross_entropy"
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    alpha: PositiveFloat = 1.0
+    """Factor of the focal loss."""
+    gamma: NonNegativeFloat = 2.0
+    """Exponent of the focal loss."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: each class weighs n / (classes * count of the class)."""
+
+
+class Optim(Section):
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    lr: PositiveFloat = 0.1
+    momentum: Decay = 0.9
+    nesterov: bool = False
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+    decay_norm_and_bias: bool = True
+    """Whether weight decay also falls on normalization layers and biases."""
+    muon_lr: PositiveFloat = 0.02
+    """Learning rate of the hidden weights under `muon`; all others take `lr` with AdamW and `betas`."""
+    muon_momentum: Decay = 0.95
+    muon_normalize: bool = False
+    """Keep each hidden weight at norm sqrt(rows) and make each step lr times that long, for nets with batch norm."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from each layer to the one below it; the head keeps `lr`."""
+    clip_norm: NonNegativeFloat = 0.0
+    """Largest norm of the gradient; 0: no clipping."""
+    accumulate: Count = 1
+    """Batches whose mean gradient makes one step. The learning rate is not touched."""
+    ema: Decay = 0.0
+    """Decay per step of an average of the weights, used for evaluation and saved as the model; 0: off."""
+
+    @pydantic.model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and self.name == "sgd" and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        return self
+
+
+class Schedule(Section):
+    name: Literal["constant", "multi_step", "cosine", "cosine_restarts", "one_cycle", "linear"] = "constant"
+    warmup_epochs: NonNegativeFloat = 0.0
+    milestone_epochs: tuple[PositiveFloat, ...] = ()
+    """Epochs after which the rate is multiplied by `gamma` (multi_step)."""
+    gamma: PositiveFloat = 0.1
+    restart_epochs: PositiveFloat = 10.0
+    """Length of a cosine_restarts cycle."""
+    peak_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the run at which one_cycle peaks."""
+    initial_factor: NonNegativeFloat = 0.04
+    """Learning rate at one_cycle's first step, as a share of `optim.lr`."""
+    final_factor: NonNegativeFloat = 0.0
+    """Learning rate at the last step, as a share of `optim.lr` (cosine, one_cycle, linear)."""
+
+
+class Train(Section):
+    epochs: Count = 30
+    batch_size: Count = 64
+    seed: CountOrZero = 0
+    max_minutes: NonNegativeFloat = 0.0
+    """Stop, evaluated and saved, after this long; 0: no limit."""
+    patience: CountOrZero = 0
+    """Stop after so many epochs without a better `best_metric`; 0: never."""
+    best_metric: Literal["accuracy", "accuracy_top5", "loss"] = "accuracy"
+    """The validation metric that chooses checkpoints/best and feeds `patience`."""
+    ensemble: CountOrZero = 0
+    """Also average the probabilities of the k best epochs; 0: off."""
+    ensemble_by: Literal["accuracy", "loss"] = "loss"
+    flip_test: bool = False
+    """Average each evaluation over the image and its mirror image."""
+    eval_batch_size: Count = 256
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    compile: bool = False
+    preview: bool = False
+    """Save figures/preview.png, a sheet of what the model sees."""
+    checkpoint_minutes: NonNegativeFloat = 5.0
+    """Save for resumption this often within an epoch, beside the end of every epoch; 0: every step."""
+    threads: CountOrZero = 0
+    """Processor threads; 0: all that this process may use."""
+
+
+class Report(Section):
+    samples: CountOrZero = 2500
+    """Validation images whose features are kept over the epochs for the maps."""
+    snapshots: Count = 8
+    """How many epochs of features stay on disk; thinned while the run goes on."""
+
+
+class Config(Section):
+    """Everything that makes a run. `name` is the run folder's default name."""
+
+    name: str = "run"
+    task: Literal["classify"] = "classify"
+    data: Data = Data()
+    model: Model = Model()
+    augment: Augment = Augment()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    report: Report = Report()
+
+
+def resolve(base: Config, overrides: Mapping[str, Any] | None = None, where: str = "the command line") -> Config:
+    """`base` with overrides, as a new frozen Config.
+
+    overrides: nested ({"optim": {"lr": 0.1}}) or dotted ({"optim.lr": 0.1}) keys; text is read as a YAML value, so
+    "0.1", "true" and "[10, 50]" mean what they say, but stays text where the setting is one ("01" as a name).
+    Raises SightlineError naming every wrong key.
+    """
+    settings = {key: from_text(key, value, where) for key, value in flat(overrides or {}, where).items()}
+    return combined(base, settings, where)
+
+
+def flat(values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """Nested or dotted settings as one dict of dotted keys; a section given twice is merged, a setting is refused."""
+    settings: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        section = isinstance(field_type(key), type) and issubclass(field_type(key), Section)
+        inner = flat(value, where, f"{key}.") if isinstance(value, Mapping) and section else {key: value}
+        twice = next((key for key in inner if key in settings), None)
+        if twice is not None:
+            raise SightlineError(f"the setting {twice!r} is given twice", where=where, cure="keep one of them")
+        settings |= inner
+    return settings
+
+
+def field_type(key: str) -> Any:
+    """The declared type of a setting or section; None where there is none, as below `model.args`."""
+    kind: Any = Config
+    for part in key.split("."):
+        if not (isinstance(kind, type) and issubclass(kind, Section)) or part not in kind.model_fields:
+            return None
+        kind = kind.model_fields[part].annotation
+    return kind
+
+
+def from_text(key: str, value: Any, where: str) -> Any:
+    """The value that a text stands for: the text itself for a setting that is text or a choice, else read as YAML."""
+    kind = field_type(key)
+    if not isinstance(value, str) or kind is str or all(isinstance(choice, str) for choice in get_args(kind) or [0]):
+        return value
+    return parse_yaml(value, f"{where}, {key}")
+
+
+def combined(base: Config, settings: Mapping[str, Any], where: str) -> Config:
+    """`base` with dotted settings put in their places and checked."""
+    values = base.model_dump()
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:  # an unknown section is put in too: validation then names it along with all the rest
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                cure = f"did you mean {nearest(key)}?"
+                raise SightlineError(f"{parent!r} in {key!r} is a single value, {place!r}", where=where, cure=cure)
+        place[last] = value
+    return validated(values, where)
+
+
+def validated(values: dict[str, Any], where: str) -> Config:
+    """A Config out of plain values, or one SightlineError that lists everything wrong with them."""
+    try:
+        return Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        faults = error.errors()
+    if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
+        raise unknown_key(leaf(faults[0]), where)
+    lines = [described(fault) for fault in faults]
+    raise SightlineError(
+        "the configuration is wrong" if len(lines) > 1 else f"the setting {lines[0]}",
+        where=where,
+        why="\n" + listing(lines) if len(lines) > 1 else "",
+        cure="`sightline recipes NAME` shows every setting with a value that works",
+    )
+
+
+def described(fault: Any) -> str:
+    """One of pydantic's faults as `key: what is expected, found what`."""
+    if fault["type"] == "extra_forbidden":
+        return f"{leaf(fault)}: there is no such setting; did you mean {nearest(leaf(fault))}?"
+    key = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    found = repr(fault["input"])
+    shown = "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", found {found[:80]}"
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def leaf(fault: Any) -> str:
+    """The dotted key of an unknown setting; of an unknown section, its first setting."""
+    keys, value = [str(part) for part in fault["loc"]], fault["input"]
+    while isinstance(value, Mapping) and value:
+        name, value = next(iter(value.items()))
+        keys.append(str(name))
+    return ".".join(keys)
+
+
+def unknown_key(key: str, where: str) -> SightlineError:
+    """The error for a setting that does not exist, with the nearest that does."""
+    return SightlineError(
+        f"there is no setting {key!r}",
+        where=where,
+        cure=f"did you mean {nearest(key)}? `sightline recipes NAME` shows all",
+    )
+
+
+def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the configuration, in order."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            keys += all_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def nearest(key: str) -> str:
+    """The existing dotted keys most like `key`: the same name in other sections, else a similar whole or name."""
+    keys, last = all_keys(), key.rsplit(".", 1)[-1]
+    elsewhere = [candidate for candidate in keys if candidate.rsplit(".", 1)[-1] == last]
+    section = key.partition(".")[0]
+    if elsewhere and (section in Config.model_fields or section == last):
+        return " or ".join(elsewhere)
+    whole = difflib.get_close_matches(key, keys, 1, 0.6)
+    names = {candidate.rsplit(".", 1)[-1] for candidate in keys}
+    part = difflib.get_close_matches(last, sorted(names), 1, 0.5)
+    if whole or not part:
+        return whole[0] if whole else "one of these sections: " + ", ".join(Config.model_fields)
+    return " or ".join(candidate for candidate in keys if candidate.rsplit(".", 1)[-1] == part[0])
+
+
+def load_recipe_file(path: Path) -> Config:
+    """A Config out of a recipe.yaml; settings that it leaves out have their defaults."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SightlineError(
+            "cannot read the recipe", where=str(path), why=str(error), cure="check the path"
+        ) from error
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise SightlineError(
+            "a recipe must be a YAML mapping", where=str(path), cure="`sightline recipes NAME` prints one"
+        )
+    name = path.resolve().parent.name if path.name == "recipe.yaml" else path.stem
+    return combined(Config(name=name), flat(values, str(path)), str(path))
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML that `load_recipe_file` reads back to an equal Config."""
+    return dump_yaml(config.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""From a path to batches: `sources` recognizes layouts, `cache` decodes once, `loader` orders, `augment` varies."""

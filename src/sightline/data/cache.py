@@ -1,0 +1,230 @@
+"""Decode once: every split as one memory-mapped uint8 array on disk, found again by what went into it.
+
+An entry is a folder named by the SHA-256 of (path, names, stamps, side, versions): images.npy and meta.json.
+It is built under a temporary name and renamed, so it is whole or not there; of two processes that build the same
+entry at once the slower one throws its work away and uses the other's. Labels are no part of it: relabeling is free.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+
+from ..config import Data
+from ..errors import ENVIRONMENT, SightlineError, listing, printable
+from ..files import TEMPORARY, disk_error, process_lives, sync_folder, write_json
+from .decoding import write_images
+from .images import VERSION
+from .sources import Items, Source
+
+FORMAT = 1
+MOST_SKIPPED = 0.01
+"""Share of a split's images that data.on_bad_image = skip may leave out."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded split.
+
+    images: uint8 [N, 3, H, W], memory-mapped copy-on-write (the file never changes). labels: int64 [N] or None.
+    digest: SHA-256 over pixels, names, labels and classes. nbytes: size of `images`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    digest: str
+    nbytes: int
+
+
+class Entry(NamedTuple):
+    """One entry of the cache, as `sightline cache` lists it."""
+
+    folder: Path
+    source: str
+    images: int
+    nbytes: int
+
+
+def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
+    """The split's images as one array, from the cache or decoded into it.
+
+    Images are stored as side x side, or at their own size where all share one that is not larger than side x side.
+    The array's checksum is taken while it is written and not checked at each start, which would read the whole file;
+    its length is. `verify` checks the sum. Raises SightlineError listing all unreadable images, or for a full disk.
+    """
+    items = source.splits[split]
+    folder = cache_root(data) / entry_key(source, split, side, data)
+    entry = opened(folder)
+    if entry and entry[1]["bad"] and data.on_bad_image == "stop":  # made by a run that was allowed to skip them
+        shutil.rmtree(folder, ignore_errors=True)
+        entry = None
+    if entry is None:
+        build(folder, source, split, side, data, announce)
+        entry = opened(folder)
+    if entry is None:
+        raise SightlineError(
+            "the cache was changed while it was in use",
+            where=str(folder),
+            cure="run the command again",
+            status=ENVIRONMENT,
+        )
+    images, meta = entry
+    bad = {int(place): why for place, why in meta["bad"].items()}
+    if bad:
+        check_skipped(bad, items, source, announce)
+    kept = np.setdiff1d(np.arange(len(items.names)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
+    items = items.subset(kept) if bad else items
+    digest = content_digest(meta["sha256"], items, source.classes)
+    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes)
+
+
+def cache_root(data: Data | None = None) -> Path:
+    """The folder of the cache: `data.cache_dir`, else $SIGHTLINE_CACHE, else ~/.cache/sightline."""
+    chosen = (data.cache_dir if data else "") or os.environ.get("SIGHTLINE_CACHE", "") or "~/.cache/sightline"
+    return Path(os.path.abspath(os.path.expanduser(chosen)))
+
+
+def entry_key(source: Source, split: str, side: int, data: Data) -> str:
+    """The name of an entry: 64 hex digits over all that its pixels depend on. The names tell the splits apart."""
+    items = source.splits[split]
+    root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
+    versions = [FORMAT, VERSION, PIL.__version__]
+    content = [versions, root, side, data.max_pixels, items.names, items.stamps]
+    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
+
+
+def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
+    """SHA-256 over the pixels' own, the names, the labels and the classes."""
+    labels = None if items.labels is None else items.labels.tolist()
+    return hashlib.sha256(json.dumps([pixels, items.names, labels, classes]).encode("ascii")).hexdigest()
+
+
+def opened(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """(images, meta) of a whole entry, else None: absent, of another format, or cut short."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
+        whole = meta["format"] == FORMAT and list(images.shape) == meta["shape"] and images.dtype == np.uint8
+        return (images, meta) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_skipped(bad: dict[int, str], items: Items, source: Source, announce: Callable[[str], None]) -> None:
+    """Announce the images that are left out; SightlineError where they are too many or were the last of a class."""
+    lines = [bad[place] for place in sorted(bad)]
+    share = len(bad) / len(items.names)
+    lost: list[str] = []
+    if items.labels is not None:
+        kept = np.delete(items.labels, sorted(bad))
+        lost = [source.classes[index] for index in np.setdiff1d(items.labels, kept)]
+    reason = f"no image remains of {', '.join(lost[:8])}" if lost else f"the limit is {MOST_SKIPPED:.0%}"
+    if share > MOST_SKIPPED or lost:
+        raise SightlineError(
+            f"{len(bad):,} of {len(items.names):,} images cannot be read, too many to leave out",
+            where=source.path,
+            why=f"{reason}\n{listing(lines)}",
+            cure="mend or remove them",
+        )
+    announce(f"{len(bad):,} of {len(items.names):,} images cannot be read and are left out:\n{listing(lines)}")
+
+
+def build(folder: Path, source: Source, split: str, side: int, data: Data, announce: Callable[[str], None]) -> None:
+    """Decode a split into `folder`, whole or not at all."""
+    items = source.splits[split]
+    root = folder.parent
+    temporary = root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        sweep(root)
+        temporary.mkdir()
+        meta = write_images(temporary / "images.npy", items, side, announce)
+        refuse_bad(meta["bad"], items, source, split, data)
+        source_text = printable(f"{source.path} ({split})")
+        write_json(temporary / "meta.json", {"format": FORMAT, "source": source_text, **meta})
+        publish(temporary, folder)
+    except OSError as error:
+        wrong = disk_error(folder, error)
+        cure = "free some space, or choose another place with --data.cache_dir"
+        raise SightlineError(wrong.what, where=str(folder), why=wrong.why, cure=cure, status=ENVIRONMENT) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_bad(bad: dict[str, str], items: Items, source: Source, split: str, data: Data) -> None:
+    """SightlineError listing all unreadable images, unless they may be skipped."""
+    if len(bad) == len(items.names) or (bad and data.on_bad_image == "stop"):
+        raise SightlineError(
+            f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read",
+            where=source.path,
+            why="\n" + listing(list(bad.values()), 100),
+            cure="mend or remove them, or leave out a few with --data.on_bad_image skip",
+        )
+
+
+def publish(temporary: Path, folder: Path) -> None:
+    """Give a finished entry its name. Where another process was faster, its entry stays; a damaged one goes."""
+    sync_folder(temporary)
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if opened(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+    sync_folder(folder.parent)
+
+
+def sweep(root: Path) -> int:
+    """Remove what killed processes of this machine left unfinished; returns how many."""
+    removed = 0
+    for path in root.glob(f"{TEMPORARY}*"):
+        owner, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
+        if owner.isdigit() and rest.rpartition("-")[0] == platform.node() and not process_lives(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def cache_list(root: Path | None = None) -> list[Entry]:
+    """All entries of the cache at `root` (default `cache_root()`), largest first."""
+    root = root or cache_root()
+    found = []
+    for meta_path in root.glob("*/meta.json"):
+        entry = opened(meta_path.parent)
+        if entry:
+            found.append(Entry(meta_path.parent, entry[1].get("source", ""), len(entry[0]), entry[0].nbytes))
+    return sorted(found, key=lambda entry: (-entry.nbytes, entry.folder))
+
+
+def cache_clear(root: Path | None = None) -> tuple[int, int]:
+    """Remove all entries and unfinished ones; returns (entries, bytes freed). Other files in the folder stay."""
+    root = root or cache_root()
+    sweep(root)
+    found = cache_list(root)
+    for entry in found:
+        shutil.rmtree(entry.folder, ignore_errors=True)
+    return len(found), sum(entry.nbytes for entry in found)
+
+
+def verify(folder: Path) -> None:
+    """Read a whole entry and compare its checksum; SightlineError where a bit is not as it was written."""
+    entry = opened(folder)
+    if entry is None or hashlib.sha256(entry[0].data).hexdigest() != entry[1]["sha256"]:
+        raise SightlineError(
+            "an entry of the cache is damaged",
+            where=str(folder),
+            why="its checksum is not the one that was written",
+            cure="remove that folder, it is built anew; and check the disk",
+            status=ENVIRONMENT,
+        )

@@ -1,0 +1,144 @@
+"""Decoding a split in threads into one .npy file, in order, with bad images collected rather than met one a run."""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ENVIRONMENT, SightlineError, printable
+from .images import fit, planes
+from .sources import Items
+
+CHUNK_BYTES = 4 << 20
+"""Decoded bytes that one thread hands over at a time; small enough that a few chunks in flight do not matter."""
+MARGIN_BYTES = 64 << 20
+"""Disk space that must remain free beside what is written."""
+PROGRESS_SECONDS = 5.0
+
+
+class Chunk(NamedTuple):
+    """Decoded neighbors. images: uint8 [M, 3, H, W]. bad: place -> why. whole: False where a size did not fit."""
+
+    images: np.ndarray
+    bad: dict[int, str]
+    whole: bool
+
+
+class SizesDiffer(Exception):
+    """Not all images have the size of the first one."""
+
+
+def stored_shape(items: Items, side: int) -> tuple[int, int, int]:
+    """The first readable image's own shape if it is not larger than the square, on the guess that all share it."""
+    for index in range(len(items.names)):
+        try:
+            width, height = items.read(index, side).size
+        except SightlineError:
+            continue
+        return (3, height, width) if max(width, height) <= side else (3, side, side)
+    return (3, side, side)
+
+
+def write_images(path: Path, items: Items, side: int, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Decode all items into the .npy file `path`; returns shape [N, 3, H, W], sha256 of pixels, bad: place -> why."""
+    shape = stored_shape(items, side)
+    try:
+        return fill(path, items, shape, side, announce)
+    except SizesDiffer:
+        return fill(path, items, (3, side, side), side, announce)
+
+
+def fill(
+    path: Path, items: Items, shape: tuple[int, int, int], side: int, announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the images in the given shape. Threads decode and this one writes, in order: so a full disk is an error and
+    not a signal as with a memory map, and the checksum needs no second pass."""
+    count = len(items.names)
+    need = count * int(np.prod(shape))
+    refuse_full_disk(path.parent, need)
+    announce(f"decoding {count:,} images into the cache: {size_text(need)} at {path.parents[1]}")
+    checksum, bad, written = hashlib.sha256(), {}, 0
+    started = spoken = time.monotonic()
+    with open(path, "wb") as file:
+        write_header(file, (count, *shape))
+        for chunk in chunks(items, shape, side):
+            if not chunk.whole:
+                raise SizesDiffer
+            content = np.ascontiguousarray(chunk.images).data
+            file.write(content)
+            checksum.update(content)
+            written += len(chunk.images)
+            bad.update(chunk.bad)
+            if time.monotonic() - spoken > PROGRESS_SECONDS:
+                spoken = time.monotonic()
+                announce(f"decoded {written + len(bad):,} of {count:,} images in {spoken - started:.0f} s")
+        write_header(file, (written, *shape))
+        file.flush()
+        os.fsync(file.fileno())
+    bad_by_text = {str(place): bad[place] for place in sorted(bad)}
+    return {"shape": [written, *shape], "sha256": checksum.hexdigest(), "bad": bad_by_text}
+
+
+def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """The header of a .npy file at its beginning. NumPy pads it so that another count of images takes the same room."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def chunks(items: Items, shape: tuple[int, int, int], side: int) -> Iterator[Chunk]:
+    """All images in order, decoded in threads, for Pillow lets go of the interpreter lock; few chunks are ahead."""
+    count = len(items.names)
+    length = max(1, min(512, CHUNK_BYTES // int(np.prod(shape))))
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[Future[Chunk]] = []
+        for start in range(0, count, length):
+            ahead.append(pool.submit(decode_chunk, items, range(start, min(start + length, count)), shape, side))
+            if len(ahead) > 2 * workers:
+                yield ahead.pop(0).result()
+        for future in ahead:
+            yield future.result()
+
+
+def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], side: int) -> Chunk:
+    """The images at `places`; bad ones are left out and named, one of the wrong size ends it."""
+    images = np.empty((len(places), *shape), np.uint8)
+    bad: dict[int, str] = {}
+    square = shape == (3, side, side)
+    for place in places:
+        try:
+            image = items.read(place, side)
+        except SightlineError as error:
+            bad[place] = printable(f"{items.names[place]}: {error.why or error.what}")
+            continue
+        if not square and image.size != (shape[2], shape[1]):
+            return Chunk(images[:0], bad, False)
+        images[place - places.start - len(bad)] = fit(image, side) if square else planes(image)
+    return Chunk(images[: len(places) - len(bad)], bad, True)
+
+
+def refuse_full_disk(folder: Path, need: int) -> None:
+    """SightlineError where the entry does not fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    if need + MARGIN_BYTES > free:
+        raise SightlineError(
+            f"the decoded images need {size_text(need)} of disk, and {size_text(free)} are free",
+            where=str(folder.parent),
+            cure="a smaller --data.size, another --data.cache_dir, or remove old ones: sightline cache --clear",
+            status=ENVIRONMENT,
+        )
+
+
+def size_text(nbytes: float) -> str:
+    """`69 MB`: a size in decimal units, as disks are sold."""
+    for unit in ("bytes", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"

@@ -1,0 +1,95 @@
+"""TrivialAugmentWide (arXiv 2103.10158) and RandAugment (arXiv 1909.13719), batched: each image draws its own.
+
+The operations, their ranges and their 31 levels are torchvision's: nearest-pixel geometry, black outside. Unlike
+there, images stay float between two operations instead of being rounded to bytes.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from . import color
+from .geometry import precise, warp
+
+LEVELS = 31
+"""Strengths from 0 to the operation's limit, evenly spaced."""
+
+GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+
+Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+COLORS: dict[str, Operation] = {  # from images and a signed strength
+    "brightness": lambda images, strengths: color.brightness(images, 1 + strengths),
+    "color": lambda images, strengths: color.saturation(images, 1 + strengths),
+    "contrast": lambda images, strengths: color.contrast(images, 1 + strengths),
+    "sharpness": lambda images, strengths: color.sharpness(images, 1 + strengths),
+    "posterize": lambda images, strengths: color.posterize(images, 8 - strengths.abs().round().long()),
+    "solarize": lambda images, strengths: color.solarize(images, 1 - strengths.abs()),
+    "autocontrast": lambda images, strengths: color.autocontrast(images),
+    "equalize": lambda images, strengths: color.equalize(images),
+}
+
+OPERATIONS = ("identity", *GEOMETRIC, *COLORS)
+
+
+def trivial_limits() -> dict[str, float]:
+    """Strength of each operation at the highest level of TrivialAugmentWide: pixels, degrees, shares or bits."""
+    geometry = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
+    colors = dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.99)
+    return geometry | colors | {"posterize": 6.0, "solarize": 1.0}
+
+
+def rand_limits(height: int, width: int) -> dict[str, float]:
+    """Strength of each operation at the highest level of RandAugment; translations are shares of the image."""
+    share = 150 / 331
+    geometry = {"shear_x": 0.3, "shear_y": 0.3, "rotate": 30.0}
+    shifts = {"translate_x": share * width, "translate_y": share * height}
+    colors = dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.9)
+    return geometry | shifts | colors | {"posterize": 4.0, "solarize": 1.0}
+
+
+def trivial_augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """One operation at one level for each image. images: float [N, 3, H, W] in 0..1; draws: [N, 3] in [0, 1)."""
+    levels = (draws[:, 1] * LEVELS).floor() / (LEVELS - 1)
+    return apply_operations(images, draws[:, 0], levels, draws[:, 2], trivial_limits())
+
+
+def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> torch.Tensor:
+    """Some operations in turn for each image, all at level `magnitude` (0 to 30).
+
+    images: float [N, 3, H, W] in 0..1; draws: [N, 2 * operations] in [0, 1).
+    """
+    limits = rand_limits(*images.shape[2:])
+    levels = torch.full_like(draws[:, 0], magnitude / (LEVELS - 1))
+    for pair in draws.view(len(draws), -1, 2).unbind(1):
+        images = apply_operations(images, pair[:, 0], levels, pair[:, 1], limits)
+    return images
+
+
+def apply_operations(
+    images: torch.Tensor, draws: torch.Tensor, levels: torch.Tensor, signs: torch.Tensor, limits: Mapping[str, float]
+) -> torch.Tensor:
+    """The operation that draws [N] name, at levels [N] (0..1) of its limit, negative where signs [N] are below 1/2."""
+    choice = (draws * len(OPERATIONS)).long()
+    reach = torch.tensor([limits.get(name, 0.0) for name in OPERATIONS], device=images.device)
+    strengths = reach[choice] * levels * torch.where(signs < 0.5, -1.0, 1.0)
+    numbers = {name: number for number, name in enumerate(OPERATIONS)}
+    moved = (choice >= numbers[GEOMETRIC[0]]) & (choice <= numbers[GEOMETRIC[-1]])
+    images = color.apply_to(images, moved, warp, matrices(choice, strengths, *images.shape[2:]))
+    for name, operation in COLORS.items():
+        images = color.apply_to(images, choice == numbers[name], operation, strengths)
+    return images
+
+
+def matrices(choice: torch.Tensor, strengths: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """float32 [N, 2, 3] for `warp`: shear from the upper left corner, shift by whole pixels, counterclockwise turn."""
+
+    def where(name: str) -> torch.Tensor:
+        return torch.where(choice == OPERATIONS.index(name), strengths, 0.0)
+
+    shear_x, shear_y, angle = where("shear_x"), where("shear_y"), where("rotate").to(precise(choice.device)).deg2rad()
+    shift_x = shear_x * (height / 2) - where("translate_x").trunc()
+    shift_y = shear_y * (width / 2) - where("translate_y").trunc()
+    cosine, sine = angle.cos().float(), angle.sin().float()
+    rows = [cosine, shear_x - sine, shift_x, shear_y + sine, cosine, shift_y]
+    return torch.stack(rows, 1).view(-1, 2, 3)

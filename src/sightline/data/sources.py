@@ -1,0 +1,234 @@
+"""From `--data PATH` to a Source: the splits, their images and labels, and one list of classes for all of them."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..config import Data
+from ..errors import SightlineError, listing
+from .images import open_image
+from .labels import by_declared, check_distinct, fits, read_class_list, sorted_classes, to_indices
+from .layouts import Found, Part, from_tables, recognize
+from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
+from .splits import held_out
+
+FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
+
+
+class Read(Protocol):
+    """Image number `index` as RGB; safe in threads. With `side` > 0 it may come smaller, but not below twice that."""
+
+    def __call__(self, index: int, side: int = 0) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class Items:
+    """One split. names: unique in the source, relative to its path. labels: int64 [N], or None where there are none.
+
+    stamps change when a file changes.
+    """
+
+    names: tuple[str, ...]
+    labels: np.ndarray | None
+    read: Read
+    stamps: tuple[str, ...]
+
+    def subset(self, places: np.ndarray) -> "Items":
+        """The items at `places` int64 [M], in that order."""
+        whole = self.read
+        return Items(
+            names=tuple(self.names[i] for i in places),
+            labels=None if self.labels is None else self.labels[places],
+            read=lambda index, side=0: whole(int(places[index]), side),
+            stamps=tuple(self.stamps[i] for i in places),
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set. splits: `train`, `val` (where labeled) and perhaps `test`; notes: sentences for the user."""
+
+    path: str
+    layout: str
+    classes: tuple[str, ...]
+    splits: dict[str, Items]
+    notes: tuple[str, ...]
+
+
+def open_source(data: Data, seed: int) -> Source:
+    """Recognize what `data.path` is and list it; nothing is decoded and no file is touched.
+
+    Raises SightlineError for everything that would make labels or splits wrong.
+    """
+    prefix = data.path.partition(":")[0]
+    if data.layout == "sklearn" or (data.layout == "auto" and prefix == "sklearn"):
+        from .demo import open_digits  # scikit-learn takes a second to import
+
+        return open_digits(data, seed)
+    if data.layout == "torchvision" or (data.layout == "auto" and prefix == "torchvision"):
+        from .library import open_library  # torchvision takes seconds to import
+
+        return open_library(data, seed)
+    root, table = locate(data)
+    if table:
+        here = shelf(root)
+        found = from_tables(root, {"": table}, here.folders)
+        beside = [name for name in here.tables if name != table]
+        if beside:
+            note = f"{', '.join(beside[:4])} beside {table} is not used; give the folder to use all tables"
+            found = replace(found, notes=(*found.notes, note))
+    else:
+        found = recognize(root, data)
+    return assemble(root, found, data, seed)
+
+
+def locate(data: Data) -> tuple[str, str]:
+    """(folder, name of a table in it or empty) for `data.path`; SightlineError where there is nothing such."""
+    if not data.path:
+        raise SightlineError(
+            "no data was given", where="data.path", cure="--data PATH: a folder of images or a CSV file"
+        )
+    path = os.path.abspath(os.path.expanduser(data.path))
+    if os.path.isdir(path):
+        return path, ""
+    parent, name = os.path.split(path)
+    if not os.path.exists(path):
+        siblings = os.listdir(parent) if os.path.isdir(parent) else []
+        close = difflib.get_close_matches(name, siblings, 1, 0.5)
+        cure = f"did you mean {os.path.join(parent, close[0])!r}?" if close else "check the path"
+        raise SightlineError("there is no such file or folder", where=path, cure=cure)
+    ending = os.path.splitext(name)[1].lower()
+    if ending in (".csv", ".tsv") and data.layout in ("auto", "csv"):
+        return parent, name
+    cures = {
+        ".zip": f"unpack it first: unzip {name}",
+        ".gz": f"unpack it first: tar xf {name}",
+        ".tar": f"unpack it first: tar xf {name}",
+    }
+    default = (
+        "give the folder that holds the images" if ending in EXTENSIONS else "give a folder of images or a CSV file"
+    )
+    raise SightlineError("this file is not a data set", where=path, cure=cures.get(ending, default))
+
+
+def assemble(root: str, found: Found, data: Data, seed: int) -> Source:
+    """Labels to indices in one class list, checks across the splits, and a validation split where there is none."""
+    notes = list(found.notes)
+    parts = {split: found.parts[split] for split in ("train", "val", "test") if split in found.parts}
+    classes: tuple[str, ...] = ()
+    if parts["train"].labels is not None:
+        parts, classes = with_classes(root, found, parts, data, notes)
+    refuse_shared(root, parts)
+    splits = {split: items_of(root, part, classes, data.max_pixels) for split, part in parts.items()}
+    if found.tally:
+        notes.append(f"left out: {left_out(found.tally)}")
+    return finished(Source(root, found.layout, classes, splits, tuple(notes)), data, seed)
+
+
+def finished(source: Source, data: Data, seed: int) -> Source:
+    """The source with a validation split and with a note of the counts. A test split is never used for validation."""
+    splits, notes = dict(source.splits), list(source.notes)
+    labels = splits["train"].labels
+    if labels is not None and "val" not in splits:
+        mask = held_out(labels, data.val_fraction, seed)
+        if not mask.any():
+            raise SightlineError(
+                "no image can be held out for validation",
+                where=source.path,
+                why="every class has a single image",
+                cure="add images: each class needs at least two",
+            )
+        kept, out = splits["train"].subset(np.flatnonzero(~mask)), splits["train"].subset(np.flatnonzero(mask))
+        splits = {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}
+        aside = "; test is kept aside" if "test" in splits else ""
+        notes.append(
+            f"no validation split: {data.val_fraction:.0%} of each class are held out of train (seed {seed}){aside}"
+        )
+    counts = [f"{len(items.names):,} {split}" for split, items in splits.items()]
+    notes.append(f"{' + '.join(counts)} images" + (f" of {len(source.classes):,} classes" if source.classes else ""))
+    for split, items in splits.items():
+        absent = sorted(set(range(len(source.classes))) - set(() if items.labels is None else items.labels.tolist()))
+        if absent and items.labels is not None:
+            names = ", ".join(source.classes[i] for i in absent[:8]) + (", ..." if len(absent) > 8 else "")
+            notes.append(
+                f"{split} has no image of {len(absent):,} of the classes ({names}); the others keep their indices"
+            )
+    return replace(source, splits=splits, notes=tuple(notes))
+
+
+def with_classes(
+    root: str, found: Found, parts: dict[str, Part], data: Data, notes: list[str]
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """The parts with class names as labels, and the classes in index order."""
+    in_train = set(parts["train"].labels or ())
+    declared, origin = declared_classes(root, data)
+    if declared and origin != "data.classes" and found.by_folder and not fits(in_train, declared):
+        notes.append(f"{origin} does not fit the folders' names and is not used")
+        declared = ()
+    if declared:
+        parts = {
+            split: replace(part, labels=None if part.labels is None else by_declared(part.labels, declared, origin))
+            for split, part in parts.items()
+        }
+        in_train = set(parts["train"].labels or ())
+        notes.append(f"class order by {origin}")
+    check_distinct(sorted({label for part in parts.values() for label in part.labels or ()}), root)
+    if len(in_train) < 2:
+        raise SightlineError(
+            f"1 class found ({next(iter(in_train))!r}); a classifier needs 2",
+            where=root,
+            cure=FOLDER_HINT if found.by_folder else "check the labels, or choose with --data.layout",
+        )
+    for split, part in parts.items():
+        unknown = sorted(set(part.labels or ()) - in_train)
+        if unknown:
+            raise SightlineError(
+                f"the {split} split has {len(unknown):,} class{'es' if len(unknown) > 1 else ''} that train lacks",
+                where=root,
+                why="\n" + listing([repr(name) for name in unknown]),
+                cure=f"add training images of these classes, or remove them from {split}; mind misspelled names",
+            )
+    ordered = declared or tuple(name for name in found.classes if name in in_train)
+    return parts, ordered if set(ordered) >= in_train else sorted_classes(in_train)
+
+
+def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
+    """(class names in index order, where they stand): `data.classes`, else classes.txt in the root, else nothing."""
+    if data.classes:
+        check_distinct(data.classes, "data.classes")
+        return data.classes, "data.classes"
+    path = os.path.join(root, CLASS_LIST)
+    return (read_class_list(path), CLASS_LIST) if os.path.isfile(path) else ((), "")
+
+
+def refuse_shared(root: str, parts: dict[str, Part]) -> None:
+    """SightlineError if one file stands in two splits."""
+    owner: dict[str, str] = {}
+    shared = []
+    for split, part in parts.items():
+        for file in part.files:
+            if owner.setdefault(file.name, split) != split:
+                shared.append(f"{file.name!r}: {owner[file.name]} and {split}")
+    if shared:
+        raise SightlineError(
+            f"{len(shared):,} image{'s are' if len(shared) > 1 else ' is'} in two splits",
+            where=root,
+            why="\n" + listing(shared),
+            cure="remove them from one: a model must not be validated on what it was trained on",
+        )
+
+
+def items_of(root: str, part: Part, classes: Sequence[str], max_pixels: int) -> Items:
+    """Items that read files below `root`."""
+    names = tuple(file.name for file in part.files)
+    return Items(
+        names=names,
+        labels=None if part.labels is None else to_indices(part.labels, classes),
+        read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
+        stamps=tuple(file.stamp for file in part.files),
+    )

@@ -1,0 +1,36 @@
+"""The one error a user meets: what happened, where, why, and the cure."""
+
+USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a fault in Sightline itself
+
+
+class SightlineError(Exception):
+    """A mistake or condition that the user can mend.
+
+    what: one sentence naming the thing ("no images found"). where: a path, a config key or a line.
+    why: the underlying reason. cure: a command or an edit. status: the exit status of the command,
+    `USER` (wrong input), `ENVIRONMENT` (disk, memory, permission, network) or `INTERRUPTED` (resumable).
+    """
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "", status: int = USER):
+        super().__init__(what)
+        self.what, self.where, self.why, self.cure, self.status = what, where, why, cure, status
+
+    def __str__(self) -> str:
+        lines = [printable(self.what)]
+        for name in ("where", "why", "cure"):
+            text = getattr(self, name)
+            if text:
+                lines.append(f"  {name + ':':<7}{printable(text)}")
+        return "\n".join(lines)
+
+
+def printable(text: object) -> str:
+    """Text that any terminal can print: undecodable bytes and control characters become escapes, newlines stay."""
+    escaped = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
+
+
+def listing(items: list[str] | tuple[str, ...], limit: int = 20) -> str:
+    """The first `limit` items, each on one line of its own, and how many more there are."""
+    shown = "\n".join("    " + str(item).replace("\n", "\\n") for item in items[:limit])
+    return shown + (f"\n    ... and {len(items) - limit:,} more" if len(items) > limit else "")

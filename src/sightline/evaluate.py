@@ -1,0 +1,73 @@
+"""Running a task's metrics over a split: the same function for the loop and for the command."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .checkpoint import load_model
+from .data.cache import Decoded
+from .data.loader import evaluation_batches
+from .device import autocast
+from .files import atomic_write
+from .tasks import Arrays, Task
+from .tasks.classify import classification_numbers
+
+
+@torch.inference_mode()
+def evaluate(
+    task: Task, decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> tuple[dict[str, float], Arrays]:
+    """The task's metrics and arrays over a whole split, in evaluation mode; training mode is restored.
+
+    Metrics are over the data set, not averaged over batches. The same batch size, precision and thread count
+    give the same numbers to the bit.
+    """
+    module = task.parameters()
+    training = module.training
+    module.eval()
+    try:
+        with autocast(device, dtype):
+            return task.metrics(evaluation_batches(decoded, batch_size, device))
+    finally:
+        module.train(training)
+
+
+def evaluate_checkpoints(
+    task: Task, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> tuple[dict[str, Any], Arrays]:
+    """Evaluate one checkpoint, or the mean of the probabilities of several (an ensemble of epochs)."""
+    numbers: dict[str, Any] = {}
+    arrays: Arrays = {}
+    probabilities, singles = [], []
+    for folder in folders:
+        task.parameters().load_state_dict(load_model(folder)[0])
+        numbers, arrays = evaluate(task, decoded, batch_size, device, dtype)
+        probabilities.append(arrays["probabilities"])
+        singles.append(numbers["accuracy"])
+    if len(folders) == 1:
+        return numbers, arrays
+    arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
+    labels = torch.from_numpy(arrays["labels"])
+    numbers = classification_numbers(torch.from_numpy(arrays["probabilities"]), labels)
+    return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays
+
+
+def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -> Path:
+    """predictions CSV: filename, label (predicted), truth, confidence, then one probability a class.
+
+    probabilities: float [N, K]. Nine digits, so that a float32 reads back to the bit. `truth` is empty without labels.
+    """
+    predicted = probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    truth = [""] * len(predicted) if decoded.labels is None else [decoded.classes[i] for i in decoded.labels]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", "label", "truth", "confidence", *decoded.classes])
+    for row, name in enumerate(decoded.names):
+        values = [f"{value:.9g}" for value in probabilities[row]]
+        writer.writerow([name, decoded.classes[predicted[row]], truth[row], f"{confidence[row]:.9g}", *values])
+    return atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))

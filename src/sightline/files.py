@@ -1,0 +1,173 @@
+"""Every file Sightline writes goes through here: whole and durable, or not there at all.
+
+A write is: temporary file in the same folder, flush, fsync, rename over the target, fsync of the folder.
+Plain writes lose a file when the process dies between open and write; renames without fsync lose it at a power cut.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import ENVIRONMENT, SightlineError
+
+TEMPORARY = ".sightline-tmp-"
+PROCESS = secrets.token_hex(4)  # tells this process from a dead one with the same id: in a container all are number 1
+
+
+def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], object]) -> Path:
+    """Write `content` (bytes, text, or a function given a binary file) to `path` as one atomic, durable step.
+
+    In text, what UTF-8 cannot encode (a file name that is not UTF-8) becomes a backslash escape. Raises SightlineError
+    (status ENVIRONMENT) where the folder cannot be written or the disk is full; the old file is then untouched and
+    no temporary file stays. Only a failing fsync of the folder, the last step, leaves the new file whole in place.
+    """
+    path = Path(path)
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
+    try:
+        make_folder(path.parent)
+        with open(temporary, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
+            temporary.unlink()
+    return path
+
+
+def make_folder(folder: Path) -> None:
+    """`folder` and its missing parents, each durable: a synced file in an unsynced folder is lost with the folder."""
+    missing = [folder, *folder.parents]
+    missing = missing[: next((i for i, path in enumerate(missing) if path.exists()), len(missing))]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
+def disk_error(path: Path, error: OSError) -> SightlineError:
+    """The user's view of an OSError while writing `path`."""
+    cure = "check the folder and the disk, or choose another place with --out"
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cure = "free some space, or choose another place with --out"
+        with contextlib.suppress(OSError):
+            why += f"; {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on this disk"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = "choose a folder you may write to: --out"
+    return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=ENVIRONMENT)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable; a no-op where a system cannot open or sync folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Indented JSON; NaN and infinity are refused, because no other reader accepts them."""
+    return atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can hold it: NaN and infinity become null, NumPy and torch numbers plain ones."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add one line to a log. A line torn by a crash is ended first; `read_json_lines` leaves it out."""
+    try:
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                line = "\n" + line if torn else line
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError as error:
+        raise disk_error(Path(path), error) from error
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, none where it is missing; lines that a crash left torn are left out."""
+    records: list[dict[str, Any]] = []
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return records
+    except OSError as error:
+        cure = "check the path and its permissions"
+        why = error.strerror or str(error)
+        raise SightlineError("cannot read a log", where=str(path), why=why, cure=cure, status=ENVIRONMENT) from error
+    for line in content.split(b"\n"):  # not splitlines: JSON text may hold U+2028 and U+0085, which end lines there
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep_temporaries(folder: str | Path) -> int:
+    """Remove temporary files that a killed process left below `folder`; returns how many.
+
+    An orphan is one whose process is dead, or has this process's id but not its mark. Call it while holding the
+    folder's lock: a writer on another machine looks dead from here.
+    """
+    removed = 0
+    for path in Path(folder).rglob(f"{TEMPORARY}*"):
+        owner, _, mark = path.name.removeprefix(TEMPORARY).partition("-")
+        if not (owner.isdecimal() and path.is_file()):
+            continue
+        own = int(owner) == os.getpid()
+        if (own and not mark.startswith(PROCESS)) or not process_lives(int(owner)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def process_lives(process_id: int) -> bool:
+    """Whether a process with this id exists on this machine."""
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,118 @@
+"""Flat maps of features over the epochs of a run: PCA and t-SNE, each aligned so that epochs can be compared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from ..metrics import knn_accuracy
+from .features import silhouette
+
+FEWEST = 10  # samples; below this a neighborhood is no more than the whole set
+COMPONENTS = 50  # principal components that t-SNE works on; the usual choice (van der Maaten & Hinton 2008: 30)
+PERPLEXITY = 30
+NEIGHBORS = 20
+
+
+@dataclass(frozen=True)
+class EpochMap:
+    """The maps of one epoch, and what its features themselves say.
+
+    pca, tsne: float64 [N, 2]. explained: share of the variance that `pca` shows. knn: accuracy of the vote of the
+    NEIGHBORS nearest others. silhouette: -1 to 1, or None. Both by cosine in the original feature space.
+    """
+
+    epoch: int
+    pca: np.ndarray
+    tsne: np.ndarray
+    explained: float
+    knn: float
+    silhouette: float | None
+
+
+def epoch_maps(epochs: list[int], features: list[np.ndarray], labels: np.ndarray) -> list[EpochMap]:
+    """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N].
+
+    PCA: the features of two epochs lie in different spaces, so each epoch has its own two components, in units of
+    that epoch's root mean square distance from its mean; the map is then only turned or mirrored towards that of
+    the LAST epoch. t-SNE: each epoch starts from the map of the epoch before and is turned towards it.
+    """
+    reduced = [principal_components(array, COMPONENTS) for array in features]
+    planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
+    planes = [turned_towards(centered(plane), planes[-1]) for plane in planes]
+    maps: list[EpochMap] = []
+    for epoch, array, plane, (scores, shares, _) in zip(epochs, features, planes, reduced, strict=True):
+        flat = tsne(scores, maps[-1].tsne if maps else None)
+        flat = turned_towards(flat, maps[-1].tsne) if maps else flat
+        shown = float(shares[:2].sum())
+        knn = knn_accuracy(array, labels, NEIGHBORS)
+        maps.append(EpochMap(epoch, plane, flat, shown, knn, silhouette(array, labels)))
+    return maps
+
+
+def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scores float64 [N, k], their shares of the variance [k], and the root of the total variance; exact PCA.
+
+    k = min(count, N, D), and at least 2. The eigenvectors are those of the smaller of covariance [D, D] and Gram
+    matrix [N, N]. Signs: the score largest in size is positive, so that the same features give the same map.
+    """
+    wide = centered(features.astype(np.float64))
+    samples, width = wide.shape
+    small = width <= samples
+    matrix = (wide.T @ wide if small else wide @ wide.T) / max(samples - 1, 1)
+    kept = min(count, len(matrix))
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[len(matrix) - kept, len(matrix) - 1])
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
+    scores = wide @ vectors if small else vectors * np.sqrt(values * max(samples - 1, 1))
+    if kept < 2:
+        scores, values = np.pad(scores, ((0, 0), (0, 2 - kept))), np.pad(values, (0, 2 - kept))
+    peaks = scores[np.abs(scores).argmax(0), np.arange(scores.shape[1])]
+    total = max(float(np.trace(matrix)), np.finfo(float).tiny)
+    return scores * np.where(peaks < 0, -1.0, 1.0), values / total, float(np.sqrt(total))
+
+
+def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndarray:
+    """t-SNE map float64 [N, 2] of `scores` [N, k], from the map `start` of an earlier epoch or from PCA.
+
+    `start` is shrunk to the size that early exaggeration needs and the whole schedule runs: it gives the layout,
+    not the clusters. Going on from it at full size without exaggeration is faster, but classes that were scattered
+    early stay torn (50 classes, 2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99). 150 + 300 iterations
+    instead of openTSNE's 250 + 500 keep that accuracy (0.35 and 0.34 on hard features) at two thirds of the time.
+    One thread and a fixed seed: the same features give the same map.
+    """
+    from openTSNE import TSNE
+
+    perplexity = min(PERPLEXITY, (len(scores) - 1) / 3)
+    initial = "pca" if start is None else start / max(float(np.std(start[:, 0])), 1e-12) * 1e-4
+    model = TSNE(
+        perplexity=perplexity,
+        initialization=initial,
+        early_exaggeration_iter=150,
+        n_iter=300,
+        neighbors="exact" if len(scores) <= 5000 else "auto",
+        random_state=seed,
+        n_jobs=1,
+    )
+    return centered(np.asarray(model.fit(scores), dtype=np.float64))
+
+
+def turned_towards(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`points` [N, 2] rotated or mirrored about the origin to lie as near as possible to `target` (Procrustes).
+
+    Distances stay as they are: no scaling. Both must be centered.
+    """
+    rotation, _ = scipy.linalg.orthogonal_procrustes(points, target)
+    return points @ rotation
+
+
+def centered(points: np.ndarray) -> np.ndarray:
+    """Points [N, D] less their mean."""
+    return points - points.mean(0)
+
+
+def first_middle_last(epochs: list[int]) -> list[int]:
+    """The first, the middle (nearest to half of the last) and the last of sorted epochs, without repeats."""
+    if len(epochs) < 3:
+        return list(epochs)
+    middle = min(epochs[1:-1], key=lambda epoch: abs(epoch - epochs[-1] / 2))
+    return [epochs[0], middle, epochs[-1]]

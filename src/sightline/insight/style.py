@@ -1,0 +1,131 @@
+"""One look for all figures: quiet axes, a color-blind-safe palette, PNG bytes that depend on nothing but the data."""
+
+import colorsys
+import functools
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import matplotlib
+import matplotlib.colors
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+
+from ..errors import printable
+
+BLUE, ORANGE, GREEN, INK, MUTED, GRID = "#1f6aa5", "#d1661b", "#16825d", "#24292f", "#6a737d", "#e4e7ea"
+# Ten hues after Okabe & Ito (2008) and Paul Tol's "muted", all dark enough for white paper.
+PALETTE = (BLUE, "#e08214", GREEN, "#b5498f", "#4aa8d8", "#b03a2e", "#6a51a3", "#8c8c1f", "#7f5539", "#6a737d")
+SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
+P = ParamSpec("P")
+DOTS_PER_INCH = 192  # twice the 96 of a web page's inch: sharp on dense screens
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": "#b4bac1",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": "#b4bac1",
+    "ytick.color": "#b4bac1",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$5 note"
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.dpi": 96,
+    "savefig.pad_inches": 0.1,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A drawing function run under the shared style, whatever matplotlib's own settings say."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        style: Any = {**STYLE, "font.family": font_families()}
+        with matplotlib.rc_context(style):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+@functools.cache
+def font_families() -> list[str]:
+    """Matplotlib's own font, then those fonts for other scripts that this machine has."""
+    from matplotlib.font_manager import fontManager
+
+    here = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in SCRIPTS if name in here)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, width and height in inches of 96 pixels, that lays itself out."""
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG bytes, the same for the same figure."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a class name in a script without a font here: boxes
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def class_colors(count: int) -> list[str]:
+    """One color per class: the palette to ten, then evenly turned hues in three depths."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    depths = ((0.42, 0.75), (0.60, 0.55), (0.30, 0.60))
+    rgb = [colorsys.hls_to_rgb((index * 0.381966) % 1, *depths[index % 3]) for index in range(count)]
+    return [matplotlib.colors.to_hex(color) for color in rgb]
+
+
+def faint(color: str, share: float = 0.62) -> str:
+    """The color with so much white in it."""
+    red, green, blue = (1 - (1 - part) * (1 - share) for part in matplotlib.colors.to_rgb(color))
+    return matplotlib.colors.to_hex((red, green, blue))
+
+
+def short(name: str, limit: int = 24) -> str:
+    """A class name on one printable line of at most `limit` characters."""
+    line = " ".join(printable(name).split()) or "(no name)"
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def bare(axes: Axes) -> None:
+    """No ticks, spines or grid."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def png_rgb(pixels: np.ndarray) -> bytes:
+    """PNG bytes of a picture uint8 [h, w, 3]."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""Classification losses: pure functions of logits and targets, computed in float32, averaged over the batch.
+
+Targets are class indices (int64 [N]) or distributions (float [N, K], as mixup and cutmix make them). With class
+weights the mean is PyTorch's: for indices the sum is divided by the weights of the targets, for distributions by N.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy, with label smoothing (arXiv 1512.00567) and class weights; a scalar.
+
+    logits: [N, K]. targets: int64 [N] or float [N, K]. smoothing: share of each target spread evenly over all
+    classes. weights: float [K] or None.
+    """
+    weights = None if weights is None else weights.to(logits.device, torch.float32)
+    targets = targets.float() if targets.is_floating_point() else targets
+    return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=smoothing)
+
+
+def focal(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 1.0,
+    gamma: float = 2.0,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Softmax focal loss, -alpha * (1 - p_t)^gamma * log p_t, where p_t is the softmax probability of the target.
+
+    This is the multi-class form of arXiv 1708.02002; the one-vs-rest sigmoid that detectors use is another loss.
+    For soft or smoothed targets q it is the sum over the classes of q_k * alpha * (1 - p_k)^gamma * -log p_k.
+    gamma = 0 with alpha = 1 is `cross_entropy`. Arguments and mean as there.
+    """
+    log_p = functional.log_softmax(logits.float(), dim=1)
+    hard = not targets.is_floating_point()
+    q = functional.one_hot(targets, logits.shape[1]).float() if hard else targets.float()
+    q = q * (1 - smoothing) + smoothing / logits.shape[1]
+    # 1 - p through expm1 keeps its digits near p = 1; the clamp keeps the gradient of x^gamma finite for gamma < 1.
+    miss = (-torch.expm1(log_p)).clamp(min=1e-12)
+    terms = -alpha * q * miss**gamma * log_p
+    if weights is None:
+        return terms.sum() / len(logits)
+    weights = weights.to(logits.device, torch.float32)
+    return (terms * weights).sum() / (weights[targets].sum() if hard else len(logits))
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal}
+
+
+def balanced_weights(counts: ArrayLike) -> np.ndarray:
+    """Class weights n / (classes * count), float64 [K], out of the number of images of each class, [K].
+
+    `classes` counts those that have images, so that the mean weight of an image is 1 (scikit-learn's "balanced").
+    A class without images weighs 0: nothing can be learned about it, and no target ever asks for its weight.
+    """
+    images = np.asarray(counts, dtype=np.float64)
+    present = images > 0
+    return np.where(present, images.sum() / (max(1, present.sum()) * np.where(present, images, 1)), 0.0)

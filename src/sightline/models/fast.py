@@ -1,0 +1,78 @@
+"""A residual network for small photographs that learns much per FLOP: whitened stem, few wide layers, soft logits."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BATCH_NORM_MOMENTUM = 0.2  # runs are a few hundred steps long; 0.1 would still remember their beginning
+
+
+class ConvNorm(nn.Module):
+    """Convolution 3x3, max pooling 2x2 where asked, batch norm, ReLU: [N, inputs, H, W] -> [N, outputs, h, w]."""
+
+    def __init__(self, inputs: int, outputs: int, pool: bool = False):
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.norm = nn.BatchNorm2d(outputs, momentum=BATCH_NORM_MOMENTUM)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.relu(self.norm(self.pool(self.convolution(maps))), inplace=True)
+
+
+class Residual(nn.Module):
+    """x + two ConvNorm of x: [N, C, H, W] -> same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.branch(maps)
+
+
+class FastNet(nn.Module):
+    """[N, 3, H, W] -> [N, widths[-1]]; H and W at least 2 ** len(widths).
+
+    The stem is a fixed 3x3 convolution onto the eigenvectors of the training images' patches, scaled to unit variance,
+    and their negatives (`whiten`; the idea is Page's and Jordan's, arXiv 2404.00498): the first layer need not be
+    learned and gradients behind it are well conditioned. Each width is a stage: ConvNorm with pooling, then residual
+    blocks. The last map is pooled as the mean of its maximum and its average, and `scale` keeps the logits soft.
+    """
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 54, 3, padding=1, bias=False)
+        self.stem.requires_grad_(False)
+        nn.init.orthogonal_(self.stem.weight)
+        stages: list[nn.Module] = []
+        for (inputs, outputs), count in zip(pairwise([54, *widths]), blocks, strict=True):
+            stages += [ConvNorm(inputs, outputs, pool=True), *(Residual(outputs) for _ in range(count))]
+        self.stages = nn.Sequential(*stages)
+        self.scale = scale
+
+    @torch.no_grad()
+    def whiten(self, images: Tensor) -> None:
+        """Set the stem from normalized training images float [N, 3, H, W]; a few thousand are enough."""
+        patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, 27)
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        rows = (directions / (variances + 1e-2).sqrt()).T.reshape(27, 3, 3, 3)
+        self.stem.weight.copy_(torch.cat([rows, -rows]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.stages(functional.relu(self.stem(images)))
+        return (maps.amax((2, 3)) + maps.mean((2, 3))) * (self.scale / 2)
+
+
+def fastnet(
+    size: int, widths: Sequence[int] = (64, 192, 256), blocks: Sequence[int] = (1, 1, 1), scale: float = 0.125
+) -> nn.Module:
+    """FastNet: see there. blocks: residual blocks of each stage."""
+    if len(widths) != len(blocks):
+        raise ValueError(f"widths and blocks need the same length, found {len(widths)} and {len(blocks)}")
+    if size < 2 ** len(widths):
+        raise ValueError(f"{len(widths)} stages need images of at least {2 ** len(widths)} pixels")
+    return FastNet(widths, blocks, scale)

@@ -1,0 +1,70 @@
+"""A compact residual network for small photographs, after the ResNet-9 that David Page trained for DAWNBench (2018)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from .small import he_init
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Convolution 3x3, batch norm, ReLU: [N, inputs, H, W] -> [N, outputs, H / stride, W / stride]."""
+    layer = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Stage(nn.Module):
+    """Convolution and max pooling 2x2, then, where `residual`, two more convolutions added to their input."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool):
+        super().__init__()
+        self.convolution = convolution(inputs, outputs)
+        self.pool = nn.MaxPool2d(2)
+        both = nn.Sequential(convolution(outputs, outputs), convolution(outputs, outputs))
+        self.residual = both if residual else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.pool(self.convolution(maps))
+        return maps if self.residual is None else maps + self.residual(maps)
+
+
+class ResidualNet(nn.Module):
+    """A stem, stages that each halve the map, and a global pooling: [N, 3, H, W] -> [N, widths[-1]].
+
+    widths: channels of the stem and of each stage. residual: which stages (1 is the first behind the stem) have a
+    residual branch. stem_stride: 1 keeps the resolution, 2 or 4 suit larger images. pool: `max` or `mean` over the
+    last map. scale: factor on the features, and so on the logits up to the head's bias; small factors keep the
+    softmax soft in the first steps (0.125 in the original).
+    """
+
+    def __init__(self, widths: Sequence[int], residual: Sequence[int], stem_stride: int, pool: str, scale: float):
+        super().__init__()
+        self.stem = convolution(3, widths[0], stem_stride)
+        stages = enumerate(pairwise(widths), 1)
+        self.stages = nn.Sequential(*(Stage(inputs, outputs, i in residual) for i, (inputs, outputs) in stages))
+        self.pool, self.scale = pool, scale
+        he_init(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.stages(self.stem(images))
+        # amax and mean have deterministic gradients on CUDA, adaptive pooling has not.
+        pooled = maps.amax(dim=(2, 3)) if self.pool == "max" else maps.mean(dim=(2, 3))
+        return pooled * self.scale
+
+
+def resnet9(
+    size: int,
+    widths: Sequence[int] = (64, 128, 256, 512),
+    residual: Sequence[int] = (1, 3),
+    stem_stride: int = 1,
+    pool: str = "max",
+    scale: float = 0.125,
+) -> nn.Module:
+    """ResNet-9: see ResidualNet for the arguments. `size` is not needed; with three stages it must be 8 or more."""
+    if pool not in ("max", "mean"):
+        raise ValueError(f"pool is 'max' or 'mean', found {pool!r}")
+    wrong = [stage for stage in residual if not 1 <= stage < len(widths)]
+    if wrong:
+        raise ValueError(f"residual names stages from 1 to {len(widths) - 1}, found {wrong}")
+    return ResidualNet(widths, residual, stem_stride, pool, scale)

@@ -1,0 +1,46 @@
+"""VGG-13 with batch normalization (arXiv 1409.1556, configuration B), for small images too."""
+
+from torch import Tensor, nn
+
+from .small import he_init
+
+CHANNELS = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
+"""Convolutions of each stage; a max pooling 2x2 ends every stage."""
+
+
+class VGG(nn.Module):
+    """Ten convolutions 3x3 with batch norm before ReLU, five poolings, and two of the three fully connected layers.
+
+    [N, 3, size, size] -> [N, width]; `size` is 32 or more. The last map is averaged to 1 x 1 before the fully connected
+    layers, where the paper flattens 7 x 7: with 32-pixel images the map is 1 x 1 anyway, and any size works.
+    """
+
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for stage in CHANNELS:
+            for outputs in stage:
+                # No bias in the convolution: batch norm has one.
+                convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+                layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            *fully_connected(inputs, width, dropout), *fully_connected(width, width, dropout)
+        )
+        he_init(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images).mean(dim=(2, 3)))
+
+
+def fully_connected(inputs: int, outputs: int, dropout: float) -> tuple[nn.Module, ...]:
+    """Linear, ReLU, dropout: [N, inputs] -> [N, outputs]."""
+    return nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)
+
+
+def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5) -> nn.Module:
+    """VGG-13 with batch norm; the third fully connected layer is the classifier's head. `size` is not needed."""
+    return VGG(width, dropout)

@@ -1,0 +1,272 @@
+"""Puts weights into a classifier and says what happened: how many tensors matched, what is new, what was left out."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SightlineError
+from . import MODELS, Classifier
+from .downloads import imagenet_file
+from .formats import read_tensors
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+"""What DataParallel, torch.compile and training programs put before the names of tensors."""
+
+ENOUGH = 0.9
+"""Share of the backbone's numbers that must be found; a file with less is the wrong file."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What loading weights did. Names in `new` are the model's tensors that keep their random start, names in
+    `ignored` the file's tensors without a place. share: of the model's parameters, by count of numbers."""
+
+    matched: int
+    total: int
+    new: tuple[str, ...]
+    ignored: tuple[str, ...]
+    source: str
+    share: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        share = f"{100 * self.share:.1f} % of the parameters"
+        parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
+        parts += [f"new: {shortened(self.new)}"] if self.new else []
+        parts += [f"left out of the file: {shortened(self.ignored)}"] if self.ignored else []
+        return "; ".join([*parts, *self.notes])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for provenance.json."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights before they meet the model: tensors by name, their origin, and what is known of their training."""
+
+    tensors: dict[str, Tensor]
+    source: str
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which tensor goes where: `tensors` by the model's names, the file's names in `used`, prefixes in `stripped`."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    stripped: set[str] = field(default_factory=set)
+    shapes: dict[str, str] = field(default_factory=dict)
+    """By the model's name: a sentence on shapes that differ."""
+
+
+def load_weights(
+    model: Classifier, weights: str, name: str, size: int = 224, classes: tuple[str, ...] | list[str] = ()
+) -> Receipt:
+    """Load `weights` into `model`, in place, by names with exactly equal shapes.
+
+    weights: `imagenet` (the library's own download), a .safetensors or .pt file, a run folder or a checkpoint folder.
+    name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
+    order; where the weights come with other names or another order, the head is new even if its shape fits.
+
+    The head is new where its shape differs. Raises SightlineError where less than 90 % of the backbone's numbers
+    match, where a matching tensor holds NaN or infinity, and for files that are not safe or not whole; the model is
+    then as it was.
+    """
+    found = find_weights(weights, name)
+    state = model.state_dict()
+    match = match_names(found.tensors, state)
+    notes = list(found.notes)
+    converted = match_names(timm_convention(found.tensors, model.backbone), state)
+    if len(converted.tensors) > len(match.tensors):
+        notes.append("timm's converter for other image sizes and older names was used")
+        used = {key for key in found.tensors if plain(key) in converted.used}
+        match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
+    if found.classes and classes and tuple(classes) != found.classes and "head.weight" in match.tensors:
+        match = dataclasses.replace(
+            match, tensors={k: t for k, t in match.tensors.items() if k.startswith("backbone.")}
+        )
+        notes.append("the weights were trained on other classes or another order of them, so the head is new")
+    if coverage(match, state, "backbone.") < ENOUGH:
+        raise wrong_weights(match, state, found, name, size)
+    refuse_not_finite(match.tensors, found.source)
+    if match.stripped:
+        notes.append(f"prefixes taken off the names: {', '.join(sorted(match.stripped))}")
+    notes += cast_note(match.tensors, state)
+    with torch.no_grad():
+        for key, tensor in match.tensors.items():
+            state[key].copy_(tensor)
+    return Receipt(
+        matched=len(match.tensors),
+        total=len(state),
+        new=tuple(key for key in state if key not in match.tensors),
+        ignored=tuple(key for key in found.tensors if key not in match.used),
+        source=found.source,
+        share=coverage(match, dict(model.named_parameters()), ""),
+        notes=tuple(notes),
+    )
+
+
+def find_weights(weights: str, name: str) -> Found:
+    """Read the weights that a setting names."""
+    if weights == "imagenet":
+        path, source = imagenet_file(name)
+        return Found(read_tensors(path)[0], source)
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return from_folder(path)
+    if not path.is_file():
+        raise SightlineError(
+            "there are no such weights",
+            where=f"model.weights: {weights}",
+            why="no file and no folder has this path",
+            cure="give `none`, `imagenet`, a .safetensors or .pt file, or a run folder",
+        )
+    tensors, entry = read_tensors(path)
+    return Found(tensors, str(path), (f"taken from the file's entry {entry!r}",) if entry else ())
+
+
+def from_folder(folder: Path) -> Found:
+    """The best, else the last weights of a run folder, or the weights of a checkpoint folder."""
+    places = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
+    place = next((place for place in places if (place / "model.safetensors").is_file()), None)
+    if place is None:
+        raise SightlineError(
+            "this folder holds no weights",
+            where=str(folder),
+            why="neither checkpoints/best/model.safetensors nor model.safetensors is there",
+            cure="give a run folder, a checkpoint folder or a weight file",
+        )
+    tensors, _ = read_tensors(place / "model.safetensors")
+    try:
+        about = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        return Found(tensors, str(place), (), tuple(about["classes"]), str(about["model"]["name"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        # The tensors speak for themselves; only the check of class names needs the file beside them.
+        note = f"config.json beside the weights cannot be read ({type(error).__name__}): class names not compared"
+        return Found(tensors, str(place), (note,))
+
+
+def spellings(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The name itself, then without each further known prefix, with the prefixes taken off so far."""
+    stripped: tuple[str, ...] = ()
+    if "._orig_mod." in key:
+        key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)
+    yield key, stripped
+    while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
+        key, stripped = key.removeprefix(prefix), (*stripped, prefix)
+        yield key, stripped
+
+
+def plain(key: str) -> str:
+    """The name without any known prefix."""
+    return list(spellings(key))[-1][0]
+
+
+def match_names(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> Match:
+    """Pair the file's tensors with the model's of the same name and shape; the first of two that fit wins."""
+    match = Match()
+    for key, tensor in tensors.items():
+        for spelling, stripped in spellings(key):
+            target = spelling if spelling in state else f"backbone.{spelling}"
+            if target not in state or target in match.tensors:
+                continue
+            wanted = state[target]
+            if tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point():
+                match.tensors[target] = tensor
+                match.used.add(key)
+                match.stripped.update(stripped)
+                break
+            match.shapes[target] = f"{list(tensor.shape)} in the file, {list(wanted.shape)} in the model"
+    return match
+
+
+def timm_convention(tensors: dict[str, Tensor], backbone: torch.nn.Module) -> dict[str, Tensor]:
+    """The tensors as timm's own loader would see them for this backbone; nothing for models that are not timm's.
+
+    Each of timm's model files has a function of this name that resamples position tables to the image's size and
+    mends old names; timm hands it to its loader and does not export it.
+    """
+    module = type(backbone).__module__
+    convert = vars(sys.modules[module]).get("checkpoint_filter_fn") if module.startswith("timm.") else None
+    if convert is None:
+        return {}
+    try:
+        return dict(convert({plain(key): tensor for key, tensor in tensors.items()}, backbone))
+    except Exception:  # foreign tensors; what matched by name is then all there is
+        return {}
+
+
+def coverage(match: Match, state: dict[str, Tensor], prefix: str) -> float:
+    """Share of the numbers in the floating-point tensors under `prefix` that matched."""
+    sizes = {key: value.numel() for key, value in state.items() if key.startswith(prefix) and value.is_floating_point()}
+    return sum(count for key, count in sizes.items() if key in match.tensors) / max(1, sum(sizes.values()))
+
+
+def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
+    """Raise SightlineError that names the tensors with NaN or infinity."""
+    numbers = {key: value for key, value in tensors.items() if value.is_floating_point()}
+    # Formats of one byte have no isfinite of their own.
+    numbers = {key: value.float() if value.element_size() == 1 else value for key, value in numbers.items()}
+    bad = [key for key, value in numbers.items() if not value.isfinite().all()]
+    if bad:
+        raise SightlineError(
+            "the weights hold NaN or infinity",
+            where=source,
+            why=shortened(bad),
+            cure="the training that wrote them had diverged: take an earlier checkpoint",
+        )
+
+
+def cast_note(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+    """A sentence for the receipt where the file's number format is not the model's."""
+    kinds = {
+        str(value.dtype).removeprefix("torch.") for key, value in tensors.items() if value.dtype != state[key].dtype
+    }
+    return [f"cast from {', '.join(sorted(kinds))}"] if kinds else []
+
+
+def wrong_weights(match: Match, state: dict[str, Tensor], found: Found, name: str, size: int) -> SightlineError:
+    """The error for weights of another model: the first names that do not fit, and whose they may be."""
+    missing = [key for key in state if key.startswith("backbone.") and key not in match.tensors]
+    missing = [f"{key} ({match.shapes[key]})" if key in match.shapes else key for key in missing]
+    unexpected = [key for key in found.tensors if key not in match.used]
+    share = coverage(match, state, "backbone.")
+    other = found.model if found.model and found.model != name else looks_like(found.tensors, name, size)
+    return SightlineError(
+        f"these weights do not fit {name}: {f'{100 * share:.1f} % of its backbone' if share else 'nothing'} matched",
+        where=found.source,
+        why=f"missing in the file: {shortened(missing, 5)}\n         unknown to the model: {shortened(unexpected, 5)}",
+        cure=(f"they look like {other}: set model.name to it" if other else "choose the model that they were made for")
+        + ", or set model.weights to none",
+    )
+
+
+def looks_like(tensors: dict[str, Tensor], name: str, size: int) -> str:
+    """Which other model of ours these tensors fit; "" where none does. Builds the models without memory for weights."""
+    for other, build in MODELS.items():
+        try:
+            with torch.device("meta"):
+                backbone = build(size=size) if other != name else torch.nn.Identity()
+        except ValueError:  # this model does not come in this size
+            continue
+        state = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+        if coverage(match_names(tensors, state), state, "backbone.") >= ENOUGH:
+            return other
+    return ""
+
+
+def shortened(items: list[str] | tuple[str, ...], limit: int = 6) -> str:
+    """The first items on one line and how many more there are."""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
+    return (", ".join(items[:limit]) or "nothing") + more

@@ -1,0 +1,81 @@
+"""Recipes: functions that return a complete Config. A variant calls its base and changes fields."""
+
+import difflib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config import Config, load_recipe_file
+from ..errors import SightlineError
+from . import classify
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    "digits": classify.digits,
+    "alexnet_scratch": classify.alexnet_scratch,
+    "efficientnet_v2_m_finetune": classify.efficientnet_v2_m_finetune,
+    "small_cnn_scratch": classify.small_cnn_scratch,
+    "efficientnet_v2_s_finetune": classify.efficientnet_v2_s_finetune,
+    "vgg13_scratch": classify.vgg13_scratch,
+    "beit_finetune": classify.beit_finetune,
+    "resnet101_ensemble": classify.resnet101_ensemble,
+    "objects_fast": classify.objects_fast,
+    "photos_scratch": classify.photos_scratch,
+    "photos_finetune": classify.photos_finetune,
+}
+
+
+def load_recipe(recipe: str) -> Config:
+    """The Config of a shipped recipe, a .yaml file, or a .py file with a function `recipe()`.
+
+    A .py file is the user's own program and runs as such.
+    """
+    if recipe in RECIPES:
+        return RECIPES[recipe]()
+    path = Path(recipe)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        path = path / "recipe.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        return load_recipe_file(path)
+    if path.suffix == ".py" and path.is_file():
+        return recipe_of_program(path)
+    near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
+    why = "there is no such file" if path.suffix in (".py", ".yaml", ".yml") else ""
+    cure = (
+        f"did you mean {', '.join(near)}? " if near else ""
+    ) + "`sightline recipes` lists all; a .yaml or .py file works too"
+    raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
+
+
+def recipe_of_program(path: Path) -> Config:
+    """What the function `recipe()` of a Python file returns."""
+    spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.recipe()
+    except AttributeError as error:
+        cure = "add `def recipe(): return sightline.recipes.classify.vgg13_scratch()` and change its fields"
+        raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
+    except SightlineError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise SightlineError("this recipe does not run", where=str(path), why=why, cure="mend the file") from error
+    if not isinstance(config, Config):
+        why = f"recipe() returned {type(config).__name__}"
+        raise SightlineError(
+            "a recipe must return a Config", where=str(path), why=why, cure="return a sightline Config"
+        )
+    return config
+
+
+def summary(name: str) -> str:
+    """The first line of a recipe's docstring."""
+    return (inspect.getdoc(RECIPES[name]) or "").split("\n", 1)[0]
+
+
+def documentation(name: str) -> str:
+    """The whole docstring of a recipe."""
+    return inspect.getdoc(RECIPES[name]) or ""

@@ -1,0 +1,64 @@
+"""The figures of a report, as PNG files by name."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..insight import curves, figures
+from ..insight.style import png, short
+from .findings import Findings, Tile
+
+QUANTITIES = (
+    ("curve-learning-rate", "lr", "Learning rate", 1.0),
+    ("curve-gradient-norm", "grad_norm", "Gradient norm", 1.0),
+    ("curve-data-wait", "data_wait", "Waiting for data, % of the time", 100.0),
+)
+
+
+def draw_all(found: Findings, classes: tuple[str, ...]) -> dict[str, bytes]:
+    """PNG bytes of every figure that the findings allow, by name without ending."""
+    return {name: png(draw()) for name, draw in plan(found, classes).items()}
+
+
+def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Figure]]:
+    """What to draw for these findings, by name."""
+    past, verdict = found.past, found.verdict
+    todo: dict[str, Callable[[], Figure]] = {}
+    if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
+        todo["curve-loss"] = lambda: curves.draw_loss(past)
+    if np.isfinite(past.evaluation["accuracy"]).any():
+        todo["curve-accuracy"] = lambda: curves.draw_accuracy(past)
+    for name, field, title, factor in QUANTITIES:
+        if np.isfinite(past.train[field]).any():
+            todo[name] = lambda f=field, t=title, k=factor: curves.draw_quantity(past, f, t, k)
+    if verdict:
+        todo["confusion"] = lambda: figures.draw_confusion(verdict.confusion, classes)
+        todo["calibration"] = lambda: figures.draw_calibration(verdict.confidence, verdict.correct)
+    if found.maps:
+        hard = hardest(found)
+        for kind, points in (("pca", [m.pca for m in found.maps]), ("tsne", [m.tsne for m in found.maps])):
+            titles = figures.map_titles(found.maps, kind)
+            todo[kind] = lambda p=points, t=titles: figures.draw_maps(p, t, found.map_labels, classes, hard)
+    if found.wrong:
+        todo["mistakes"] = lambda: sheet(found.wrong)
+    pictured = [one for *_, tiles in found.confused for one in tiles]
+    if pictured:
+        todo["confused"] = lambda: sheet(pictured)
+    return todo
+
+
+def hardest(found: Findings) -> list[int]:
+    """Classes on the maps, those with the lowest recall first."""
+    present = np.unique(found.map_labels)
+    if found.verdict is None:
+        return present.tolist()
+    return present[np.argsort(found.verdict.classes.recall[present], kind="stable")].tolist()
+
+
+def sheet(tiles: list[Tile]) -> Figure:
+    """Pictures with what they are, and what the model took them for."""
+    captions = [
+        f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% sure" for one in tiles
+    ]
+    return figures.draw_sheet([one.image for one in tiles], captions)

@@ -1,0 +1,78 @@
+"""HTML out of values: whatever is not markup already is escaped, so that a class may be called <script>."""
+
+import base64
+import html
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from ..errors import printable
+
+VOID = ("img", "meta")
+Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
+
+
+class Html(str):
+    """Text that is markup. Only `element` and the page's own assets make it."""
+
+    __slots__ = ()
+
+
+def element(tag: str, /, *children: Child, **attributes: object) -> Html:
+    """One element. Attribute names lose a trailing underscore and get hyphens for the others; None leaves one out."""
+    parts = [tag]
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            key = key.rstrip("_").replace("_", "-")
+            parts.append(key if value is True else f'{key}="{html.escape(printable(value))}"')
+    opening = f"<{' '.join(parts)}>"
+    return Html(opening if tag in VOID else f"{opening}{inner(*children)}</{tag}>")
+
+
+def inner(*children: Child) -> Html:
+    """Children one after the other, escaped where they are not Html; None is nothing."""
+    pieces: list[str] = []
+    for child in children:
+        if isinstance(child, Html):
+            pieces.append(child)
+        elif isinstance(child, str | int | float):
+            pieces.append(html.escape(printable(child)))
+        elif child is not None:
+            pieces.append(inner(*child))
+    return Html("".join(pieces))
+
+
+def missing_note(text: str) -> Html:
+    """A line that says what is not here."""
+    return element("p", text, class_="missing")
+
+
+def png_uri(data: bytes) -> str:
+    """A PNG as a data: address."""
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels, out of a PNG's header."""
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Child]], *, numeric: int = 1, sortable: bool = False) -> Html:
+    """A table whose columns from `numeric` on are right-aligned figures; the first cell of a row is its header."""
+    sides = ["words" if place < numeric else "figures" for place in range(len(head))]
+    top = [
+        element("th", element("button", name, type="button") if sortable else name, scope="col", class_=side)
+        for name, side in zip(head, sides, strict=True)
+    ]
+    body = [
+        element("tr", element("th", row[0], scope="row"),
+                [element("td", cell, class_=side) for cell, side in zip(row[1:], sides[1:], strict=True)])
+        for row in rows
+    ]  # fmt: skip
+    whole = element("table", element("thead", element("tr", top)), element("tbody", body), data_sortable=sortable)
+    return element("div", whole, class_="scroll tall" if len(rows) > 25 else "scroll", tabindex="0")
+
+
+def slug(text: str) -> str:
+    """A fragment name for a heading."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,94 @@
+"""The report: one HTML page that opens with no network and no server, and its figures as files."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from ..files import atomic_write
+from . import origin, sections
+from .drawing import draw_all
+from .findings import Findings, find
+from .html import Child, Html, element, slug
+from .run import RunFiles, read_run
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def write_report(run: str | Path) -> Path:
+    """Draw figures/*.png and report.html of the run folder `run`; returns the page's path.
+
+    Both depend on nothing but the files of the run (not on the clock, nor on an older report): the same files give
+    the same bytes. Parts that the run lacks are named on the page. Raises SightlineError where `run` is no run.
+    """
+    files = read_run(run)
+    found = find(files)
+    figures = draw_all(found, files.classes)
+    for name, data in figures.items():
+        atomic_write(files.path / "figures" / f"{name}.png", data)
+    if files.preview:
+        figures["preview"] = files.preview
+    return atomic_write(files.path / "report.html", page(files, found, figures))
+
+
+def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
+    """The whole page."""
+    name = str(files.recipe.get("name") or files.path.resolve().name)
+    content: list[tuple[str, list[Child]]] = [
+        ("Summary", sections.summary(files, found)),
+        ("Curves", sections.curves(figures, found)),
+        ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
+        ("Wrong images", sections.galleries(found)),
+        ("What it has learned", sections.maps(figures, found)),
+    ]
+    if "preview" in figures:
+        content.append(("What the model sees", sections.preview(figures)))
+    content += [("Recipe", origin.recipe(files)), ("Provenance", origin.provenance(files))]
+    links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
+    absent = files.missing
+    notice = element(
+        "aside",
+        element("p", "Not in this run's folder, and therefore not in this report:"),
+        element("ul", [element("li", line) for line in absent]),
+        class_="notice",
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the report", href="#summary", class_="skip"),
+        element("header", element("p", "Sightline report", class_="kicker"), element("h1", name),
+                element("p", files.path.resolve().name, class_="small") if files.path.resolve().name != name else None),
+        element("div",
+                element("nav", element("ul", links), aria_label="Contents"),
+                element("main", notice if absent else None,
+                        [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
+                class_="columns"),
+        element("script", asset("sort.js")),
+    )  # fmt: skip
+    return f"<!doctype html>\n{element('html', head(name), body, lang='en')}\n"
+
+
+def head(name: str) -> Html:
+    """Title, style, and a policy under which the browser itself refuses anything that is not in the page."""
+    style = asset("style.css")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('sort.js'))}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{name}: Sightline report"),
+        element("style", style),
+    )
+
+
+def asset(name: str) -> Html:
+    """One of the page's own files, which are markup as they stand."""
+    return Html((ASSETS / name).read_text(encoding="utf-8"))
+
+
+def digest(text: str) -> str:
+    """The hash by which a content security policy knows an inline style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,221 @@
+"""Reading a run folder, whatever part of it is there."""
+
+import csv
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..config import parse_yaml
+from ..errors import SightlineError, listing
+from ..files import read_json_lines
+from ..insight.projection import first_middle_last
+
+MARKS = ("recipe.yaml", "metrics.jsonl", "provenance.json")
+COLUMNS = ["filename", "label", "truth", "confidence"]
+T = TypeVar("T")
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    StopIteration,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+    SightlineError,
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """predictions/val.csv. names: N. predicted, truth: int64 [N], indices into classes. confidence: float64 [N]."""
+
+    names: tuple[str, ...]
+    predicted: np.ndarray
+    truth: np.ndarray
+    confidence: np.ndarray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Thumbnails uint8 [M, 3, h, w] of validation images and their rows int64 [M] in predictions/val.csv."""
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Penultimate features float32 [M, D] of the fixed samples after an epoch."""
+
+    epoch: int
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run folder holds. A part that is missing or unreadable is empty or None, and `missing` says so.
+
+    classes: from the predictions, else from provenance.json. snapshots: the first, middle and last kept epoch.
+    """
+
+    path: Path
+    recipe: dict[str, Any]
+    recipe_text: str
+    provenance: dict[str, Any]
+    records: tuple[dict[str, Any], ...]
+    classes: tuple[str, ...]
+    predictions: Predictions | None
+    snapshots: tuple[Snapshot, ...]
+    samples: Pictures | None
+    mistakes: Pictures | None
+    preview: bytes | None
+    missing: tuple[str, ...]
+
+
+def read_run(folder: str | Path) -> RunFiles:
+    """A run folder's files. Raises SightlineError where the folder holds no run; missing parts are not an error."""
+    path = Path(folder)
+    if not any((path / mark).is_file() for mark in MARKS):
+        raise not_a_run(path)
+    missing: list[str] = []
+    text = attempt("recipe.yaml", path, read_text, missing, "")
+    recipe = attempt("recipe.yaml", path, read_recipe, missing if text else [], {})
+    provenance = attempt("provenance.json", path, read_provenance, missing, {})
+    predictions = attempt("predictions/val.csv", path, read_predictions, missing, None)
+    records = tuple(read_json_lines(path / "metrics.jsonl"))
+    if not records:
+        missing.append("metrics.jsonl: not there, or empty")
+    samples = attempt("snapshots/samples.npz", path, read_pictures, missing, None)
+    preview = path / "figures" / "preview.png"
+    return RunFiles(
+        path=path,
+        recipe=recipe,
+        recipe_text=text,
+        provenance=provenance,
+        records=records,
+        classes=predictions.classes if predictions else class_names(provenance),
+        predictions=predictions,
+        snapshots=read_snapshots(path, missing),
+        samples=samples,
+        mistakes=attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
+        preview=preview.read_bytes() if preview.is_file() else None,
+        missing=tuple(missing),
+    )
+
+
+def attempt(name: str, folder: Path, read: Callable[[Path], T], missing: list[str], otherwise: T) -> T:
+    """`read` of a part of the run, or `otherwise` and one more line in `missing`."""
+    path = folder / name
+    if not path.is_file():
+        missing.append(f"{name}: not there")
+        return otherwise
+    try:
+        return read(path)
+    except UNREADABLE as error:
+        missing.append(f"{name}: cannot be read ({type(error).__name__}: {error})".replace("\n", " "))
+        return otherwise
+
+
+def not_a_run(path: Path) -> SightlineError:
+    """The error for a folder without a run, naming the runs right below it."""
+    below = sorted({file.parent for mark in MARKS for file in path.glob(f"*/{mark}")}) if path.is_dir() else []
+    cure = "name the folder that `sightline train` printed, such as runs/NAME"
+    if below:
+        cure = "name one of the runs in it:\n" + listing([str(folder) for folder in below], 10)
+    why = f"it has none of {', '.join(MARKS)}" if path.is_dir() else "there is no such folder"
+    return SightlineError("this is not a run folder", where=str(path), why=why, cure=cure)
+
+
+def read_text(path: Path) -> str:
+    """UTF-8 text; undecodable bytes are replaced."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe as plain nested values. Not validated: the report of an older version's run must not fail."""
+    values = parse_yaml(read_text(path), path.name)
+    if not isinstance(values, dict):
+        raise ValueError("not a mapping")
+    return values
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """provenance.json as a dict."""
+    values = json.loads(read_text(path))
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+    return values
+
+
+def class_names(provenance: dict[str, Any]) -> tuple[str, ...]:
+    """Class names out of provenance.json; empty where it has none."""
+    data = provenance.get("data")
+    return tuple(map(str, data.get("classes") or ())) if isinstance(data, dict) else ()
+
+
+def read_predictions(path: Path) -> Predictions:
+    """predictions/val.csv. Raises ValueError where it lacks rows or columns, or names a class not in its header."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines)
+        if header[:4] != COLUMNS:
+            raise ValueError(f"its first columns are not {', '.join(COLUMNS)}")
+        rows = [line[:4] for line in lines]
+    classes = tuple(header[4:])
+    index = {name: place for place, name in enumerate(classes)}
+    strange = next((name for row in rows for name in (row[1], row[2]) if name not in index), None)
+    if strange is not None or not rows:
+        raise ValueError("it has no rows" if not rows else f"{strange!r} is not a class of its header")
+    return Predictions(
+        names=tuple(row[0] for row in rows),
+        predicted=np.array([index[row[1]] for row in rows], dtype=np.int64),
+        truth=np.array([index[row[2]] for row in rows], dtype=np.int64),
+        confidence=np.array([float(row[3]) for row in rows]).clip(0, 1),
+        classes=classes,
+    )
+
+
+def read_pictures(path: Path) -> Pictures:
+    """samples.npz or mistakes.npz."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        images, rows = arrays["images"], arrays["index"].astype(np.int64)
+        labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) != len(rows):
+        raise ValueError(f"images {images.dtype} {images.shape} for {len(rows)} rows, expected uint8 [M, 3, h, w]")
+    return Pictures(images, rows, labels)
+
+
+def read_snapshots(folder: Path, missing: list[str]) -> tuple[Snapshot, ...]:
+    """The first, middle and last epoch of snapshots/epoch-*/features.npz."""
+    found: dict[int, Path] = {}
+    for path in (folder / "snapshots").glob("epoch-*/features.npz"):
+        digits = path.parent.name.removeprefix("epoch-")
+        if digits.isdigit():
+            found[int(digits)] = path
+    if not found:
+        missing.append("snapshots/epoch-*/features.npz: not there")
+    snapshots = []
+    for epoch in first_middle_last(sorted(found)):
+        name = str(found[epoch].relative_to(folder))
+        features = attempt(name, folder, read_features, missing, None)
+        if features is not None:
+            snapshots.append(Snapshot(epoch, features))
+    return tuple(snapshots)
+
+
+def read_features(path: Path) -> np.ndarray | None:
+    """Features float32 [M, D] of a snapshot; all must be finite."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        features = arrays["features"].astype(np.float32)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise ValueError(f"features {features.shape} with values that are not finite, or not [M, D]")
+    return features

@@ -1,0 +1,256 @@
+"""The sections of the page: findings and figures in, HTML out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..insight.curves import number
+from ..insight.projection import NEIGHBORS
+from ..insight.style import png_rgb
+from .findings import Findings, Tile
+from .html import Child, Html, element, missing_note, png_size, png_uri, table
+from .run import RunFiles
+from .words import bits, count, device, duration, in_words, percent, section, status, supervisor_sentence, times
+
+Figures = Mapping[str, bytes]
+
+CURVES = (
+    "The ring marks the best epoch, whose weights are in checkpoints/best. Training loss is measured on augmented "
+    "images while the weights change, and includes label smoothing and class weights if the recipe has them; "
+    "validation loss is plain cross-entropy: compare their shapes, not their heights."
+)
+CLASS_TABLE = (
+    "Worst first; a heading sorts. Recall: of the images of this class, how many were found. Precision: of the images "
+    "given to this class, how many belong there. F1 is the harmonic mean of both. A class of few images has numbers of "
+    "little weight."
+)
+MATRIX = (
+    "Rows are the truth, columns the prediction. Classes that are taken for each other stand together. Mistakes have a "
+    "color scale of their own, so that rare ones show."
+)
+CALIBRATION = (
+    "Dots on the dashed line would be perfect: of the images of which the model is 80% sure, 80% are right. Below the "
+    "line it is too sure of itself, above it not sure enough."
+)
+MAPS = "A pretty map proves nothing: the numbers below are of the features themselves, not of a map."
+TSNE = (
+    "t-SNE of the first 50 principal components. Each epoch starts from the map of the epoch before and is turned to "
+    "lie on it, with shared axes. Who is whose neighbor means something; distances between clusters and their sizes do "
+    "not."
+)
+PCA = (
+    "The two largest principal components of each epoch's own features, in units of that epoch's spread, then turned "
+    "or mirrored (never stretched) towards the last epoch. Distances mean something here, but only for the share of "
+    "the variance that is shown."
+)
+
+
+def figure(figures: Figures, name: str, alt: str, caption: Child = None, wide: bool = False) -> Html | None:
+    """A picture of the report at its natural size with a caption; None where it was not drawn."""
+    if name not in figures:
+        return None
+    width, height = (side // 2 for side in png_size(figures[name]))
+    image = element("img", src=png_uri(figures[name]), alt=alt, width=width, height=height, loading="lazy")
+    paper = element("div", image, class_="paper scroll wide" if wide else "paper", tabindex="0" if wide else None)
+    return element("figure", paper, element("figcaption", caption) if caption else None, id=f"figure-{name}")
+
+
+def summary(files: RunFiles, found: Findings) -> list[Child]:
+    """The sentence for the supervisor, the headline number, the facts."""
+    verdict, past = found.verdict, found.past
+    parts: list[Child] = [element("p", supervisor_sentence(files, found), class_="lead")]
+    tiles: list[tuple[str, str, str]] = []
+    if verdict:
+        low, high = (percent(edge, 2) for edge in verdict.interval)
+        tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
+    if past.ensemble:
+        chosen = ", ".join(map(str, past.ensemble))
+        tiles.append(("Epochs averaged", chosen, "mean of their probabilities"))
+    elif past.best_epoch:
+        planned = section(files.recipe, "train").get("epochs")
+        tiles.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
+    if past.seconds:
+        tiles.append(("Time", duration(past.seconds), status(past)))
+    speed = past.train["images_per_second"]
+    if np.isfinite(speed).any():
+        tiles.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
+    if files.provenance.get("device"):
+        tiles.append(("Device", device(files.provenance), f"precision {files.provenance.get('precision', 'unknown')}"))
+    if number(files.provenance.get("parameters")) > 0:
+        name = str(section(files.recipe, "model").get("name", ""))
+        tiles.append(("Parameters", bits(number(files.provenance["parameters"])), name))
+    cards = [
+        element("div", element("dt", name), element("dd", value), element("dd", note, class_="note") if note else None)
+        for name, value, note in tiles
+    ]
+    parts.append(element("dl", cards, class_="cards"))
+    if verdict:
+        parts.append(
+            element(
+                "p",
+                f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It holds for new "
+                "images of the same kind; it does not cover the choice of the best epoch, which was made on these "
+                "same images, nor what another random seed would give.",
+                class_="small",
+            )
+        )
+    return parts
+
+
+def curves(figures: Figures, found: Findings) -> list[Child]:
+    """Loss and accuracy side by side, the three small curves below."""
+    past = found.past
+    large = [
+        figure(figures, "curve-loss", f"Training and validation loss over {past.last_epoch:g} epochs"),
+        figure(figures, "curve-accuracy", f"Validation accuracy over {past.last_epoch:g} epochs"),
+    ]
+    small = [
+        figure(figures, f"curve-{name}", f"{name.replace('-', ' ')} over the epochs")
+        for name in ("learning-rate", "gradient-norm", "data-wait")
+    ]
+    if not any(large):
+        return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
+    says = [CURVES]
+    if past.resumes:
+        says.append(
+            f"The run was resumed {times(len(past.resumes))} (dotted line): steps that were done twice "
+            "are drawn once, as they were done last."
+        )
+    if past.stop and past.stop != "all epochs done":
+        says.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
+    return [
+        element("div", large, class_="pair"),
+        element("p", " ".join(says), class_="small"),
+        element("div", small, class_="triple"),
+    ]
+
+
+def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
+    """Per-class table, confusion matrix, most-confused pairs, calibration."""
+    verdict = found.verdict
+    if verdict is None:
+        return [missing_note("There is no predictions/val.csv that can be read; it is written when training ends.")]
+    order = np.lexsort((np.arange(len(files.classes)), verdict.classes.recall, verdict.classes.f1))
+    rows: list[list[Child]] = []
+    for index in order:
+        numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
+        rows.append(
+            [
+                files.classes[index],
+                bar(float(verdict.classes.f1[index])),
+                *[percent(float(values[index])) for values in numbers],
+                f"{int(verdict.classes.support[index]):,}",
+            ]
+        )
+    head = ["Class", "", "F1, %", "Recall, %", "Precision, %", "Images"]
+    pairs: list[list[Child]] = [
+        [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
+        for truth, predicted, often in verdict.pairs
+    ]
+    mean = float(verdict.confidence.mean())
+    return [
+        element("h3", "Class by class"),
+        element("p", CLASS_TABLE, class_="small"),
+        table(head, rows, numeric=2, sortable=True),
+        element("h3", "Confusion matrix"),
+        figure(
+            figures,
+            "confusion",
+            f"Confusion matrix of {len(files.classes)} classes; {int((~verdict.correct).sum())} of "
+            f"{len(verdict.correct)} images lie off the diagonal",
+            MATRIX + (" The 100 classes with the most mistakes." if len(files.classes) > 100 else ""),
+            wide=True,
+        ),
+        element("h3", "Most confused pairs"),
+        table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, numeric=2)
+        if pairs
+        else element("p", "No image was misclassified."),
+        element("h3", "Calibration"),
+        figure(
+            figures,
+            "calibration",
+            f"Accuracy against confidence in 15 bins; calibration error {100 * verdict.calibration:.1f} points",
+            f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}",
+        ),
+    ]  # fmt: skip
+
+
+def bar(share: float) -> Html:
+    """A small bar for a share, of no meaning to a screen reader that has the number beside it."""
+    width = round(60 * share, 1)
+    back = element("rect", width=60, height=6, rx=3, class_="track")
+    front = element("rect", width=width, height=6, rx=3, class_="fill")
+    return element("svg", back, front, width=60, height=6, viewBox="0 0 60 6", aria_hidden="true")
+
+
+def galleries(found: Findings) -> list[Child]:
+    """The most wrong images, and those of the most confused pairs."""
+    if found.verdict is None:
+        return [missing_note("There are no predictions yet.")]
+    if found.verdict.correct.all():
+        return [element("p", "No validation image was misclassified.")]
+    if not found.wrong:
+        return [missing_note("snapshots/mistakes.npz and samples.npz hold no picture of a misclassified image.")]
+    parts: list[Child] = [
+        element("h3", "Most sure of, and wrong"),
+        element("p", "Look here first for wrong labels, two classes in one picture, and pictures that do not belong.",
+                class_="small"),
+        gallery(found.wrong),
+        element("h3", "The most confused pairs"),
+    ]  # fmt: skip
+    for truth, predicted, often, tiles in found.confused:
+        if tiles:
+            name = [element("b", truth), " taken for ", element("b", predicted), f", {times(often)}"]
+            parts += [element("p", name, class_="row"), gallery(tiles)]
+    return parts
+
+
+def gallery(tiles: Sequence[Tile]) -> Html:
+    """Pictures in a grid that fits the window."""
+    return element("ul", [element("li", gallery_tile(one)) for one in tiles], class_="gallery")
+
+
+def gallery_tile(one: Tile) -> Html:
+    """One picture with truth, prediction and confidence; the file's name on hover and for screen readers."""
+    small = max(one.image.shape[1:]) <= 40
+    source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
+    alt = f"{one.name}: {one.truth}, taken for {one.predicted}"
+    return element(
+        "figure",
+        element("img", src=source, alt=alt, title=one.name, loading="lazy", class_="pixels" if small else None),
+        element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
+                element("span", f"{percent(one.confidence)}% sure", class_="sure")),
+    )  # fmt: skip
+
+
+def maps(figures: Figures, found: Findings) -> list[Child]:
+    """PCA and t-SNE over the epochs, with the numbers that they cannot prove."""
+    if not found.maps:
+        return [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
+    rows: list[list[Child]] = [
+        [f"Epoch {one.epoch}", percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
+         percent(one.explained)]
+        for one in found.maps
+    ]  # fmt: skip
+    epochs = in_words([one.epoch for one in found.maps])
+    only = " Only one epoch was kept." if len(found.maps) == 1 else ""
+    crowd = (
+        " The twelve classes with the lowest recall are named and in full color; all others are faint."
+        if np.unique(found.map_labels).size > 20
+        else ""
+    )
+    return [
+        element("p", f"Penultimate features of the same {len(found.map_labels):,} validation images after "
+                     f"{epochs}.{only}{crowd} {MAPS}"),
+        table(["", f"k-NN accuracy (k = {NEIGHBORS}), %", "Silhouette, -1 to 1", "Variance on the PCA map, %"], rows),
+        figure(figures, "tsne", f"t-SNE maps of the validation images after {epochs}", TSNE, wide=True),
+        figure(figures, "pca", f"PCA maps of the validation images after {epochs}", PCA, wide=True),
+    ]  # fmt: skip
+
+
+def preview(figures: Figures) -> list[Child]:
+    """The sheet of training images, where the run has one."""
+    return [
+        figure(figures, "preview", "A sheet of training images as the model sees them",
+               "Training images as the model sees them: augmented, resized, normalization undone.", wide=True)
+    ]  # fmt: skip

@@ -1,0 +1,150 @@
+"""What the loop keeps on disk while it runs: state for resumption, the best weights, snapshots of features."""
+
+import contextlib
+import shutil
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import checkpoint
+from .errors import SightlineError, listing
+from .files import atomic_write
+from .log import RunLog
+from .tasks import Arrays
+
+if TYPE_CHECKING:
+    from .data.loader import Batch
+    from .train import Training
+
+
+def save_state(training: "Training") -> None:
+    """Everything that a bit-identical continuation needs, into checkpoints/last."""
+    progress = training.progress
+    progress.seconds = training.log.seconds()
+    optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
+    tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+    values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values}
+    if training.average:
+        tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
+        values["average_updates"] = training.average.updates
+    checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
+
+
+def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The newest state that verifies; says so where an older one had to do."""
+    tensors, values, note = checkpoint.load_state(folder / "checkpoints" / "last")
+    if note:
+        log.warn(note)
+    return tensors, values
+
+
+def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+    """Put a saved state into model, optimizer and average."""
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    training.parts.model.load_state_dict(part("model."))
+    state = checkpoint.unflatten_optimizer(part("optimizer."), values["optimizer"])
+    training.optimizer.load_state_dict(state)
+    if training.average:
+        training.average.restore(part("average."), values["average_updates"])
+
+
+@contextlib.contextmanager
+def evaluated_weights(training: "Training") -> Generator[None]:
+    """The model holds the weights that are evaluated and shipped: the average where there is one."""
+    if training.average is None:
+        yield
+    else:
+        with training.average.swapped_into(training.parts.model):
+            yield
+
+
+def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> None:
+    """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
+    description = training.parts.description | {
+        "epoch": training.epoch,
+        "step": training.progress.step,
+        "metrics": numbers,
+    }
+    folder = training.folder / "checkpoints" / name
+    checkpoint.save_model(folder, training.parts.model.state_dict(), description)
+
+
+def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
+    """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN, and no others."""
+    size, key = training.config.train.ensemble, training.config.train.ensemble_by
+    if not size:
+        return
+    sign = 1 if key == "loss" else -1
+    entry = [sign * numbers[key], training.epoch]
+    ranked = sorted([*training.progress.ensemble, entry])
+    if entry in ranked[:size]:
+        save_weights(training, epoch_name(training.epoch), numbers)
+    for _, epoch in ranked[size:]:
+        shutil.rmtree(training.folder / "checkpoints" / epoch_name(int(epoch)), ignore_errors=True)
+    training.progress.ensemble = ranked[:size]
+
+
+def epoch_name(epoch: int) -> str:
+    """`epoch-00012`: sorts as it counts."""
+    return f"epoch-{epoch:05d}"
+
+
+def keep_snapshot(training: "Training", arrays: Arrays) -> None:
+    """Features of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
+    if "features" not in arrays:
+        return
+    rows = training.parts.rows
+    probabilities = arrays["probabilities"][rows]
+    folder = training.folder / "snapshots"
+    values = {
+        "features": arrays["features"],
+        "predictions": probabilities.argmax(1),
+        "confidence": probabilities.max(1).astype(np.float16),
+    }
+    save_arrays(folder / epoch_name(training.epoch) / "features.npz", values)
+    kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
+    for epoch in set(kept) - set(thinned(kept, training.config.report.snapshots)):
+        shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
+
+
+def thinned(epochs: list[int], limit: int) -> list[int]:
+    """The first and last epoch and, between them, multiples of the smallest power of two that leaves `limit`.
+
+    A run may stop at any time, so its middle is not known beforehand: multiples of a growing power of two stay
+    evenly spread, and no epoch that was dropped is wanted again.
+    """
+    stride = 1
+    while True:
+        kept = [epoch for epoch in epochs if epoch in (epochs[0], epochs[-1]) or epoch % stride == 0]
+        if len(kept) <= max(limit, 2):
+            return kept
+        stride *= 2
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Arrays as a compressed .npz, written atomically."""
+    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
+
+
+def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: float, rate: float) -> SightlineError:
+    """The error for a loss or gradient that is not finite, with the files of the batch; the checkpoint stays."""
+    names = training.parts.train.names
+    shown = [names[sample] for batch in group for sample in batch.samples.tolist()]
+    path = training.folder / "not-finite-batch.txt"
+    atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
+    what = "the loss" if not np.isfinite(loss) else "the gradient"
+    return SightlineError(
+        f"{what} is not finite at step {training.progress.step + 1:,}",
+        where=f"{training.folder}; the batch's {len(shown)} files are in {path.name}, the first:\n" + listing(shown, 5),
+        why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
+        cure="the last good checkpoint is kept; try a tenth of the rate (--optim.lr), --optim.clip_norm 1, "
+        "--schedule.warmup_epochs 1, or --train.precision fp32",
+    )

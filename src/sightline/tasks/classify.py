@@ -1,0 +1,120 @@
+"""Image classification: augment on the device, one forward pass, a loss on the logits."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .. import losses
+from ..config import Config
+from ..data.augment import mix
+from ..data.loader import Batch
+from ..metrics import accuracy, calibration_error, top_k
+from ..models import Classifier
+from . import Arrays
+
+
+class Classify:
+    """The classification task.
+
+    classes: how many there are.
+    augment: training images uint8 [N, 3, H, W], samples [N], seed, epoch -> float [N, 3, size, size].
+    transform: evaluation images uint8 [N, 3, H, W] -> float [N, 3, size, size].
+    class_weights: float [K] or None, the weight of each class in the loss.
+    forward: what runs the model; `model` itself, or its compiled form.
+    feature_mask: bool [split], the evaluated images whose penultimate features `metrics` returns; None: of none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: Classifier,
+        classes: int,
+        augment: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor] | None,
+        transform: Callable[[torch.Tensor], torch.Tensor],
+        class_weights: torch.Tensor | None = None,
+        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        feature_mask: torch.Tensor | None = None,
+    ):
+        self.config, self.model, self.augment, self.transform = config, model, augment, transform
+        self.class_weights, self.feature_mask = class_weights, feature_mask
+        self.forward, self.classes = forward or model, classes
+        loss = config.loss
+        focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
+        self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
+
+    def step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """{"loss": scalar, "logits": [N, K]} of a training batch."""
+        assert batch.labels is not None and self.augment is not None, "this task was built for evaluation"
+        seed, settings = self.config.train.seed, self.config.augment
+        targets = batch.labels
+        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
+            images = self.augment(batch.images, batch.samples, seed, batch.epoch)
+            side = training_side(self.config, batch.epoch)
+            if side != self.config.data.size:
+                images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+            mixing = batch.epoch < settings.mix_until * self.config.train.epochs
+            if mixing and (settings.mixup or settings.cutmix):
+                soft = functional.one_hot(targets, self.classes).float()
+                images, targets = mix(images, soft, batch.samples, seed, batch.epoch, settings)
+        logits = self.forward(images)
+        return {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Nothing: a classifier has no moving target."""
+
+    def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
+        """Loss (plain cross-entropy), accuracy, top-5 accuracy and calibration error of a split.
+
+        Arrays: probabilities float32 [N, K]; labels int64 [N]; features float16 [M, D] of `feature_mask`.
+        """
+        logits, labels, features = [], [], []
+        for batch in batches:
+            assert batch.labels is not None, "classification needs labels"
+            images = self.transform(batch.images)
+            if self.feature_mask is None:
+                outputs = self.model(images)
+            else:
+                penultimate = self.model.features(images)
+                outputs = self.model.head(penultimate)
+                features.append(penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
+            if self.config.train.flip_test:
+                mirrored = self.model(images.flip(3))
+                outputs = ((outputs.float().softmax(1) + mirrored.float().softmax(1)) / 2).log()
+            logits.append(outputs.float().cpu())
+            labels.append(batch.labels.cpu())
+        all_logits, truth = torch.cat(logits), torch.cat(labels)
+        probabilities = all_logits.softmax(1)
+        numbers = classification_numbers(probabilities, truth)
+        arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy()}
+        if features:
+            arrays["features"] = np.concatenate(features)
+        return numbers, arrays
+
+    def parameters(self) -> nn.Module:
+        """The module that is trained."""
+        return self.model
+
+
+def training_side(config: Config, epoch: int) -> int:
+    """Side in pixels of the training images of an epoch, from 0: `augment.progressive`, then `data.size`."""
+    for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
+        if epoch < until * config.train.epochs:
+            return side
+    return config.data.size
+
+
+def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Loss, accuracy, top-5 accuracy and calibration error of probabilities [N, K] against truth int64 [N]."""
+    confidence, predicted = probabilities.max(1)
+    likelihood = probabilities.gather(1, truth[:, None]).double().clamp_min(1e-38)
+    return {
+        "loss": float(-likelihood.log().mean()),
+        "accuracy": accuracy(probabilities, truth),
+        "accuracy_top5": top_k(probabilities, truth, min(5, probabilities.shape[1])),
+        "calibration_error": calibration_error(confidence.numpy(), (predicted == truth).numpy()),
+    }

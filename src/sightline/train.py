@@ -1,0 +1,275 @@
+"""THE loop: recipe in, run folder out. backward() is here; what a loss is stands in tasks/."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import runs, saving
+from .build import Parts, build
+from .checkpoint import lock_run
+from .config import Config, load_recipe_file, resolve
+from .data.loader import Batch, steps_per_epoch, training_batches
+from .device import autocast
+from .evaluate import evaluate
+from .finish import finish
+from .log import RunLog
+from .models import layer_depths
+from .optim import Average, build_optimizer, clip_gradients
+from .recipes import load_recipe
+from .runs import Run
+from .schedules import factor
+from .signals import StopRequest
+
+INTERRUPTED_BY_SIGNAL = "interrupted"
+
+
+@dataclass
+class Progress:
+    """What changes while a run goes on, and all that a resumed run needs beside its weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+    stopped: str = ""  # why training ended before its last epoch
+    best: float | None = None
+    best_epoch: int = 0
+    ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
+    schedule_steps: int = 0  # the length over which the schedule runs; steps past it keep its last rate
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """The moving parts of one run, together."""
+
+    config: Config
+    folder: Path
+    log: RunLog
+    parts: Parts
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    progress: Progress
+    stop: StopRequest
+
+    @property
+    def epoch_steps(self) -> int:
+        batches = steps_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
+        return -(-batches // self.config.optim.accumulate)
+
+    @property
+    def total_steps(self) -> int:
+        return self.epoch_steps * self.config.train.epochs
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun so far; a finished epoch's own number, from 1."""
+        return -(-self.progress.step // self.epoch_steps)
+
+
+def train(
+    recipe: str | Config,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train `recipe` (a shipped name, a .yaml, a .py with recipe(), or a Config) on `data`; returns the finished run.
+
+    settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
+    `runs/NAME` by default; a folder that holds a run is refused unless `overwrite`. Raises SightlineError for
+    wrong input, for a fault of the machine, and (status 4) when the run was interrupted and can be resumed.
+    """
+    base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
+    config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
+    folder = Path(out) if out is not None else Path("runs") / config.name
+    runs.claim(folder, overwrite)
+    with lock_run(folder), RunLog(folder, quiet=quiet) as log:
+        parts = build(config, log.say)
+        runs.start(folder, config, parts)
+        training = assemble(config, folder, log, parts, Progress())
+        log.event("start", step=0, epoch=0)
+        saving.save_state(training)
+        return run_epochs(training)
+
+
+def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
+    """Go on with an interrupted run, or lengthen a finished one with `**{"train.epochs": 60}`.
+
+    extend: "stretch" lays the schedule over the new length; "continue" keeps the old one and holds its last rate.
+    Only settings that leave the mathematics of the past steps alone may change; others raise SightlineError.
+    """
+    folder = runs.existing(run)
+    old = load_recipe_file(folder / "recipe.yaml")
+    config = resolve(old, settings)
+    runs.check_changes(old, config, extend)
+    with lock_run(folder), RunLog(folder, quiet=quiet) as log:
+        tensors, values = saving.load_state(folder, log)
+        progress = Progress(**values["progress"])
+        if runs.is_finished(folder) and config == old:
+            log.say(f"{folder} is finished; to go on: sightline resume {folder} --train.epochs {2 * old.train.epochs}")
+            return Run(folder)
+        parts = build(config, log.say)
+        runs.check_data(folder, parts)
+        training = assemble(config, folder, log, parts, progress)
+        saving.restore(training, tensors, values)
+        if config != old:
+            progress.stopped = ""
+            if extend == "stretch":
+                progress.schedule_steps = training.total_steps
+            runs.write_config(folder, config)
+        log.rewind(progress.step, progress.seconds)
+        log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
+        return run_epochs(training)
+
+
+def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
+    """Optimizer and weight average around the parts of a run."""
+    optimizer = build_optimizer(parts.model, config.optim, layer_depths(parts.model), parts.dtype)
+    average = Average(parts.model, config.optim.ema) if config.optim.ema else None
+    training = Training(config, folder, log, parts, optimizer, average, progress, StopRequest())
+    progress.schedule_steps = progress.schedule_steps or training.total_steps
+    return training
+
+
+def run_epochs(training: Training) -> Run:
+    """Epoch after epoch: train, evaluate, keep the best, save; then the final evaluation and the report."""
+    progress = training.progress
+    training.log.plan(training.config.train.epochs, training.epoch_steps, progress.step)
+    with training.stop:
+        while not progress.stopped and progress.step < training.total_steps:
+            reason = train_epoch(training)
+            if reason == INTERRUPTED_BY_SIGNAL:
+                saving.save_state(training)
+                raise runs.interrupted(training.folder, progress.step, training.total_steps)
+            end_epoch(training, reason)
+    reason = progress.stopped or "all epochs done"
+    training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
+    return finish(training)
+
+
+def train_epoch(training: Training) -> str:
+    """The rest of the current epoch; returns why to stop, or "". The whole step is here."""
+    config, progress, parts = training.config, training.progress, training.parts
+    optimizer, task = training.optimizer, parts.task
+    epoch, first = divmod(progress.step, training.epoch_steps)
+    batches = training_batches(
+        parts.train, config.train.batch_size, config.train.seed, epoch, first * config.optim.accumulate, parts.device
+    )
+    task.parameters().train()
+    clock = Clock()
+    for group in groups_of(batches, config.optim.accumulate, clock):
+        torch.manual_seed(config.train.seed * 1_000_003 + progress.step)  # dropout: a function of (seed, step)
+        scale = factor(progress.step, progress.schedule_steps, training.epoch_steps, config.schedule)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = parameters["base_lr"] * scale
+        loss = torch.zeros((), device=parts.device)
+        for batch in group:
+            with autocast(parts.device, parts.dtype):
+                part = task.step(batch)["loss"] / len(group)
+            part.backward()
+            loss += part.detach()
+        norm = clip_gradients(optimizer, config.optim.clip_norm)
+        loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
+        if not (abs(loss_value) < float("inf") and norm_value < float("inf")):
+            raise saving.not_finite(training, group, loss_value, norm_value, scale * config.optim.lr)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        task.after_step(progress.step, training.total_steps)
+        if training.average:
+            training.average.update(parts.model)
+        training.log.tick(progress.step)
+        note_step(training, clock, group, loss_value, norm_value, scale * config.optim.lr)
+        if reason := stop_reason(training):
+            return reason
+    return ""
+
+
+@dataclass
+class Clock:
+    """Since the last note: when it was, seconds spent waiting for data, images seen; and the last save."""
+
+    start: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    images: int = 0
+
+
+def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
+    """Lists of `size` batches whose gradients make one step; the time until each is ready counts as waiting."""
+    while True:
+        start = time.monotonic()
+        group = list(islice(batches, size))
+        clock.waited += time.monotonic() - start
+        if not group:
+            return
+        yield group
+
+
+def note_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
+    """Log about twenty lines an epoch, and save for resumption when it is time."""
+    progress, now = training.progress, time.monotonic()
+    clock.images += sum(len(batch.samples) for batch in group)
+    progress.loss_sum += loss
+    progress.loss_count += 1
+    if progress.step % max(1, training.epoch_steps // 20) == 0 or progress.step % training.epoch_steps == 0:
+        spent = max(now - clock.start, 1e-9)
+        training.log.event(
+            "train",
+            step=progress.step,
+            epoch=progress.step / training.epoch_steps,
+            loss=progress.loss_sum / progress.loss_count,
+            lr=rate,
+            images_per_second=clock.images / spent,
+            data_wait=min(clock.waited / spent, 1.0),
+            grad_norm=norm,
+        )
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        clock.start, clock.waited, clock.images = now, 0.0, 0
+    minutes = training.config.train.checkpoint_minutes
+    if now - clock.saved >= 60 * minutes and progress.step % training.epoch_steps:
+        saving.save_state(training)
+        clock.saved = time.monotonic()
+
+
+def stop_reason(training: Training) -> str:
+    """Why training must stop after this step, or ""."""
+    if training.stop.requested:
+        return INTERRUPTED_BY_SIGNAL
+    minutes = training.config.train.max_minutes
+    return f"{minutes:g} minutes are over" if minutes and training.log.seconds() > 60 * minutes else ""
+
+
+def end_epoch(training: Training, reason: str) -> None:
+    """Evaluate, keep the best weights and a snapshot, decide whether to stop, save."""
+    config, progress, parts = training.config, training.progress, training.parts
+    training.log.tick(progress.step, doing="validating")
+    with saving.evaluated_weights(training):
+        numbers, arrays = evaluate(parts.task, parts.val, config.train.eval_batch_size, parts.device, parts.dtype)
+        score = numbers[config.train.best_metric]
+        better = progress.best is None or is_better(score, progress.best, config.train.best_metric)
+        if better:
+            progress.best, progress.best_epoch = score, training.epoch
+            saving.save_weights(training, "best", numbers)
+        saving.keep_for_ensemble(training, numbers)
+        saving.keep_snapshot(training, arrays)
+        saving.save_weights(training, "last", numbers)
+    training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=better, **numbers)
+    patience = config.train.patience
+    if patience and training.epoch - progress.best_epoch >= patience:
+        reason = f"no better {config.train.best_metric} for {patience} epochs"
+    progress.stopped = reason
+    saving.save_state(training)
+
+
+def is_better(score: float, best: float, metric: str) -> bool:
+    """Whether `score` beats `best`: lower for a loss, higher for all else."""
+    return score < best if metric == "loss" else score > best

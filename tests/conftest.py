@@ -1,0 +1,70 @@
+"""Small pictures that are quick to learn, a cache of their own, one thread a process."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Decoded images go to a folder of the test session, never to the user's cache."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(folder))
+    return folder
+
+
+def picture(label: int, number: int, size: int = 16) -> Image.Image:
+    """A noisy picture whose class shows: a bright square in a corner that depends on the label, tinted by it."""
+    random = np.random.default_rng([label, number])
+    pixels = random.integers(0, 90, (size, size, 3))
+    half = size // 2
+    top, left = half * (label // 2 % 2), half * (label % 2)
+    pixels[top : top + half, left : left + half, label % 3] += 140
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def make_photos() -> Callable[..., Path]:
+    """make_photos(folder, classes=4, train=16, val=4, size=16): train/ and val/ class folders of PNG files."""
+
+    def make(folder: Path, classes: int = 4, train: int = 16, val: int = 4, size: int = 16) -> Path:
+        for split, first, count in (("train", 0, train), ("val", 10_000, val)):
+            for label in range(classes):
+                place = folder / split / f"class_{label}"
+                place.mkdir(parents=True, exist_ok=True)
+                for number in range(first, first + count):
+                    picture(label, number, size).save(place / f"{number}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path]) -> Path:
+    """4 classes, 16 + 4 pictures of 16x16 each."""
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+TINY = {
+    "data.size": 16,
+    "model.name": "small_cnn",
+    "augment.crop": "random",
+    "augment.padding": 2,
+    "augment.horizontal_flip": 0.5,
+    "train.epochs": 2,
+    "train.batch_size": 10,
+    "train.precision": "fp32",
+    "train.threads": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, object]:
+    """Settings that make any recipe a run of a second on `photos`."""
+    return dict(TINY)

@@ -1,0 +1,274 @@
+"""Images are decoded once, whole or not at all, and again when anything that they depend on changes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.config import Data
+from sightline.data import cache, decoding
+from sightline.data.cache import cache_clear, cache_list, decode, verify
+from sightline.data.images import fit
+from sightline.data.sources import Source, open_source
+from sightline.errors import ENVIRONMENT, SightlineError
+from sightline.files import TEMPORARY
+
+
+def silent(text: str) -> None:
+    """Takes announcements and drops them."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Data]:
+    """settings(...): the data section for 2 class folders of 6 noise images with 12x9 pixels, and a cache."""
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for number in range(6):
+            path = tmp_path / "photos" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(path)
+    return lambda **more: Data.model_validate(
+        {"path": str(tmp_path / "photos"), "cache_dir": str(tmp_path / "cache"), "val_fraction": 0.34, **more}
+    )
+
+
+def content(data: Data, side: int = 16) -> tuple[Source, cache.Decoded]:
+    source = open_source(data, 0)
+    return source, decode(source, "train", side, data, silent)
+
+
+def entries(data: Data) -> list[cache.Entry]:
+    return cache_list(Path(data.cache_dir))
+
+
+def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) -> None:
+    data = settings()
+    source, decoded = content(data)
+    assert decoded.images.shape == (8, 3, 9, 12) and decoded.images.dtype == np.uint8 and decoded.nbytes == 8 * 324
+    for index in range(8):
+        expected = np.asarray(source.splits["train"].read(index)).transpose(2, 0, 1)
+        assert np.array_equal(decoded.images[index], expected)
+    assert decoded.names == source.splits["train"].names and decoded.classes == ("a", "b")
+    assert np.array_equal(decoded.labels, source.splits["train"].labels)
+
+
+def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]) -> None:
+    data = settings()
+    source, decoded = content(data, side=10)
+    assert decoded.images.shape == (8, 3, 10, 10)
+    assert np.array_equal(decoded.images[3], fit(source.splits["train"].read(3), 10))
+    last = Path(data.path) / source.splits["train"].names[-1]
+    Image.new("RGB", (12, 10), "red").save(last)
+    source, decoded = content(data)
+    assert decoded.images.shape == (8, 3, 16, 16) and (decoded.images[-1] == [[[255]], [[0]], [[0]]]).all()
+
+
+def test_a_second_start_decodes_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, said = settings(), []
+    source = open_source(data, 0)
+    first = decode(source, "train", 16, data, said.append)
+    assert said == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
+    monkeypatch.setattr(cache, "write_images", None)
+    again = decode(open_source(data, 0), "train", 16, data, said.append)
+    assert len(said) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
+    again.images[0] = 0  # private pages: the file stays
+    assert np.array_equal(decode(source, "train", 16, data, silent).images, first.images)
+
+
+def test_what_invalidates(settings: Callable[..., Data]) -> None:
+    data = settings()
+    source, decoded = content(data)
+    content(data, side=8)
+    assert len(entries(data)) == 2
+    path = Path(data.path) / source.splits["train"].names[0]
+    Image.new("RGB", (12, 9), "blue").save(path)
+    _, changed = content(data)
+    assert changed.images[0].max() == 255 and changed.images[0, 0].max() == 0
+    assert changed.digest != decoded.digest and len(entries(data)) == 3
+    path.rename(path.with_name("new.png"))
+    assert content(data)[1].digest != changed.digest
+
+
+def test_equal_files_in_two_folders_are_not_mixed_up(settings: Callable[..., Data], tmp_path: Path) -> None:
+    for folder, color in (("one", "red"), ("two", "blue")):
+        for split in ("train", "val"):
+            for label in ("a", "b"):
+                path = tmp_path / folder / split / label / "0.bmp"
+                path.parent.mkdir(parents=True)
+                Image.new("RGB", (4, 4), color if split == "train" else "white").save(path)
+                os.utime(path, ns=(0, 0))
+    means = []
+    for folder in ("one", "two"):
+        data = settings(path=str(tmp_path / folder))
+        source = open_source(data, 0)
+        means += [
+            decode(source, split, 8, data, silent).images[0].mean(axis=(1, 2)).tolist() for split in ("train", "val")
+        ]
+    assert means == [[255, 0, 0], [255] * 3, [0, 0, 255], [255] * 3]
+
+
+def test_relabeling_keeps_the_pixels(settings: Callable[..., Data]) -> None:
+    data = settings()
+    _, decoded = content(data)
+    _, turned = content(settings(classes=("b", "a")))
+    assert np.array_equal(turned.labels, 1 - decoded.labels) and turned.digest != decoded.digest
+    assert len(entries(data)) == 1
+
+
+def test_damage_is_found(settings: Callable[..., Data]) -> None:
+    data = settings()
+    source, decoded = content(data)
+    expected = decoded.images.copy()
+    entry = entries(data)[0]
+    verify(entry.folder)
+    file = entry.folder / "images.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    with pytest.raises(SightlineError, match="damaged"):
+        verify(entry.folder)
+    file.write_bytes(whole[:-1])  # cut short: built anew without being asked
+    assert np.array_equal(decode(source, "train", 16, data, silent).images, expected)
+    verify(entry.folder)
+
+
+def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> None:
+    data = settings()
+    names = open_source(data, 0).splits["train"].names
+    (Path(data.path) / names[1]).write_bytes(b"")
+    (Path(data.path) / names[5]).write_bytes(b"<html>")
+    with pytest.raises(SightlineError) as caught:
+        content(data)
+    text = str(caught.value)
+    assert all(name in text for name in (names[1], names[5])) and "2 of 8" in text
+    assert "0 bytes" in text and "failed download" in text and "on_bad_image skip" in text
+    assert entries(data) == [] and list(Path(data.cache_dir).iterdir()) == []
+
+
+def test_skipping_a_few_bad_images(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = settings(on_bad_image="skip")
+    names = open_source(data, 0).splits["train"].names
+    whole = content(data)[1].images.copy()
+    (Path(data.path) / names[0]).write_bytes(b"")
+    with pytest.raises(SightlineError, match="too many to leave out"):
+        content(data)
+    monkeypatch.setattr(cache, "MOST_SKIPPED", 0.2)
+    for _ in range(2):  # decoded, then out of the cache
+        said: list[str] = []
+        decoded = decode(open_source(data, 0), "train", 16, data, said.append)
+        assert decoded.names == names[1:] and np.array_equal(decoded.images, whole[1:])
+        assert (
+            len(decoded.labels) == 7 and f"1 of 8 images cannot be read and are left out:\n    {names[0]}" in said[-1]
+        )
+    with pytest.raises(SightlineError, match="1 of 8 images"):
+        content(settings())
+    monkeypatch.setattr(cache, "MOST_SKIPPED", 1.0)
+    for name in names[:4]:
+        (Path(data.path) / name).write_bytes(b"")
+    with pytest.raises(SightlineError, match="no image remains of a"):
+        content(data)
+
+
+def test_many_chunks_keep_the_order(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = settings()
+    whole = content(data)[1].images.copy()
+    cache_clear(Path(data.cache_dir))
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(decoding, "PROGRESS_SECONDS", 0.0)
+    said: list[str] = []
+    assert np.array_equal(decode(open_source(data, 0), "train", 16, data, said.append).images, whole)
+    assert said[-1].startswith("decoded 8 of 8 images")
+
+
+def test_a_full_disk_is_seen_before_decoding(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = settings()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(SightlineError) as caught:
+        content(data)
+    assert caught.value.status == ENVIRONMENT and "need 3 kB of disk" in caught.value.what
+    assert "--data.size" in caught.value.cure and "--data.cache_dir" in caught.value.cure
+    assert list(Path(data.cache_dir).iterdir()) == []
+
+
+def test_a_failing_write_leaves_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    data = settings()
+    monkeypatch.setattr(decoding, "write_header", full)
+    with pytest.raises(SightlineError) as caught:
+        content(data)
+    assert caught.value.status == ENVIRONMENT and "--data.cache_dir" in caught.value.cure
+    assert list(Path(data.cache_dir).iterdir()) == []
+
+
+def test_the_cache_folder(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "elsewhere"))
+    data = settings(cache_dir="")
+    _, decoded = content(data)
+    assert [entry.folder.parent for entry in cache_list()] == [tmp_path / "elsewhere"]
+    keep = tmp_path / "elsewhere" / "torchvision"
+    keep.mkdir()
+    dead = tmp_path / "elsewhere" / f"{TEMPORARY}999999999-{cache.platform.node()}-aa"
+    alive = tmp_path / "elsewhere" / f"{TEMPORARY}{os.getpid()}-{cache.platform.node()}-bb"
+    dead.mkdir()
+    alive.mkdir()
+    assert cache_clear() == (1, decoded.nbytes)
+    assert cache_list() == [] and keep.exists() and alive.exists() and not dead.exists()
+    assert cache_clear() == (0, 0)
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from sightline.config import Data
+from sightline.data import cache
+from sightline.data.sources import open_source
+
+folder, photos, mine, other = sys.argv[1:]
+publish = cache.publish
+
+def together(temporary, target):  # both have built before either publishes
+    Path(folder, mine).touch()
+    deadline = time.monotonic() + 30
+    while not Path(folder, other).exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    publish(temporary, target)
+
+cache.publish = together
+data = Data(path=photos, cache_dir=folder + "/cache")
+decoded = cache.decode(open_source(data, 0), "train", 16, data, lambda text: None)
+print(decoded.digest, int(decoded.images.sum()))
+"""
+
+
+def test_two_processes_build_the_same_entry(settings: Callable[..., Data], tmp_path: Path) -> None:
+    data = settings(val_fraction=0.1)
+    command = [sys.executable, "-c", RACER, str(tmp_path), data.path]
+    racers = [
+        subprocess.Popen([*command, mine, other], stdout=subprocess.PIPE, text=True)
+        for mine, other in (("one", "two"), ("two", "one"))
+    ]
+    outputs = [racer.communicate(timeout=60)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+    folders = list((tmp_path / "cache").iterdir())
+    assert len(folders) == 1 and entries(data)[0].folder == folders[0]
+    verify(folders[0])
+
+
+def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> None:
+    data = settings()
+    digests: list[str] = []
+    threads = [threading.Thread(target=lambda: digests.append(content(data)[1].digest)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 4 and len(set(digests)) == 1

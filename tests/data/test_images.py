@@ -1,0 +1,254 @@
+"""Every kind of image file becomes the right RGB, or an error with its path."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.data.images import fit, open_image, to_rgb
+from sightline.errors import SightlineError
+
+LIMIT = 89_478_485
+
+
+def saved(image: Image.Image, path: Path, **options: object) -> str:
+    image.save(path, **options)
+    return str(path)
+
+
+def reopened(image: Image.Image, path: Path, **options: object) -> np.ndarray:
+    opened = open_image(saved(image, path, **options), LIMIT)
+    assert opened.mode == "RGB"
+    return np.asarray(opened)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [(".png", {}), (".bmp", {}), (".tif", {}), (".webp", {"lossless": True})]
+)
+def test_lossless_formats_keep_every_pixel(tmp_path: Path, ending: str, options: dict[str, object]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(reopened(Image.fromarray(pixels), tmp_path / f"x{ending}", **options), pixels)
+
+
+def test_jpeg_and_gif_come_close(tmp_path: Path) -> None:
+    plain = Image.new("RGB", (16, 16), (200, 40, 90))
+    for name in ("x.jpg", "x.gif"):
+        assert np.abs(reopened(plain, tmp_path / name).astype(int) - (200, 40, 90)).max() <= 3
+
+
+def test_only_the_first_frame_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    for name in ("x.gif", "x.tif"):
+        pixels = reopened(frames[0], tmp_path / name, save_all=True, append_images=frames[1:])
+        assert (pixels == (255, 0, 0)).all()
+
+
+def test_gray_of_8_and_1_bit(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(reopened(Image.fromarray(ramp), tmp_path / "x.png"), np.stack([ramp] * 3, 2))
+    bits = Image.fromarray(ramp > 100)
+    assert bits.mode == "1"
+    assert np.array_equal(reopened(bits, tmp_path / "y.png")[..., 0], np.where(ramp > 100, 255, 0))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_gray_of_16_bit_is_scaled_and_not_clipped(tmp_path: Path, ending: str) -> None:
+    ramp = np.linspace(0, 65535, 4096).round().astype(np.uint16).reshape(64, 64)
+    pixels = reopened(Image.fromarray(ramp), tmp_path / f"x{ending}")
+    assert np.abs(pixels[..., 0] - ramp / 257).max() <= 0.5
+    assert len(np.unique(pixels)) == 256
+
+
+def test_gray_of_16_bit_in_all_memory_orders() -> None:
+    ramp = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
+    big = Image.frombytes("I;16B", (4, 1), ramp.astype(">u2").tobytes())
+    wide = Image.fromarray(ramp.astype(np.int32))
+    assert wide.mode == "I"
+    for image in (big, wide, Image.fromarray(ramp)):
+        assert np.asarray(to_rgb(image))[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+def test_floats_and_wide_integers_have_a_rule_or_are_refused(tmp_path: Path) -> None:
+    unit = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert reopened(Image.fromarray(unit), tmp_path / "x.tif")[0, :, 0].tolist() == [0, 128, 255]
+    for name, values in {
+        "f.tif": np.array([[0.0, 300.0]], dtype=np.float32),
+        "n.tif": np.array([[0.0, np.nan]], dtype=np.float32),
+        "i.tif": np.array([[0, 70000]], dtype=np.int32),
+    }.items():
+        path = saved(Image.fromarray(values), tmp_path / name)
+        with pytest.raises(SightlineError, match="only 0 to") as caught:
+            open_image(path, LIMIT)
+        assert caught.value.where == path and caught.value.cure
+
+
+def test_color_of_16_bit_keeps_the_high_byte(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = b"\0" + struct.pack(">6H", 0xFF00, 0x8000, 0x0100, 0, 0xFFFF, 0x4000)
+    head = chunk(b"IHDR", struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0))
+    path = tmp_path / "x.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b""))
+    assert np.asarray(open_image(str(path), LIMIT)).tolist() == [[[255, 128, 1], [0, 255, 64]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "La", "RGBa"])
+def test_transparency_is_composited_on_white(mode: str) -> None:
+    rgba = np.array([[[200, 200, 200, 255], [200, 200, 200, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    image = Image.fromarray(rgba)
+    through = {"La": "LA", "PA": "P"}
+    converted = image.convert(through[mode]) if mode in through else image
+    if mode == "PA":
+        converted = Image.merge("PA", (Image.fromarray(rgba[..., 0]), image.getchannel("A")))
+        converted.putpalette([value for value in range(256) for _ in range(3)])
+    else:
+        converted = converted.convert(mode)
+    assert converted.mode == mode
+    assert np.abs(np.asarray(to_rgb(converted))[0].astype(int) - [[200] * 3, [255] * 3, [127] * 3]).max() <= 1
+
+
+def test_hidden_colors_stay_hidden(tmp_path: Path) -> None:
+    assert (reopened(Image.new("RGBA", (2, 2), (255, 0, 0, 0)), tmp_path / "x.png") == 255).all()
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    assert reopened(image, tmp_path / "a.png")[0].tolist() == [[10, 20, 30], [200, 100, 50]]
+    assert reopened(image, tmp_path / "b.png", transparency=0)[0].tolist() == [[255] * 3, [200, 100, 50]]
+    colors = Image.fromarray(np.array([[[9, 9, 9], [1, 2, 3]]], dtype=np.uint8))
+    assert reopened(colors, tmp_path / "c.png", transparency=(9, 9, 9))[0].tolist() == [[255] * 3, [1, 2, 3]]
+
+
+def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
+    ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    red, green, blue = reopened(ink, tmp_path / "x.jpg", quality=100)[8, 8]
+    assert red < 30 and green > 200 and blue > 200
+
+
+def test_lab_and_hsv() -> None:
+    lab = Image.merge("LAB", [Image.new("L", (2, 2), value) for value in (255, 128, 128)])
+    assert np.asarray(to_rgb(lab)).min() >= 250
+    assert np.asarray(to_rgb(Image.new("HSV", (1, 1), (0, 255, 255)))).tolist() == [[[255, 0, 0]]]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+def test_orientation_is_applied_once(tmp_path: Path, ending: str) -> None:
+    stored = Image.new("RGB", (48, 32), "white")
+    stored.paste("black", (0, 0, 24, 16))  # dark in the upper left
+    dark = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+    for orientation, (down, right) in dark.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        pixels = reopened(stored, tmp_path / f"{orientation}{ending}", exif=exif)
+        assert pixels.shape[:2] == ((32, 48) if orientation < 5 else (48, 32))
+        height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+        corner = pixels[down * height : (down + 1) * height, right * width : (right + 1) * width]
+        assert corner.mean() < 40 and pixels.mean() > 180, (ending, orientation)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_corrupt_exif_is_ignored(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (6, 4), "red"), tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff")
+    assert open_image(path, LIMIT).size == (6, 4)
+
+
+def test_wrong_ending_works_and_other_formats_do_not(tmp_path: Path) -> None:
+    png = Path(saved(Image.new("RGB", (3, 3), "blue"), tmp_path / "x.png"))
+    assert open_image(str(png.rename(tmp_path / "x.jpg")), LIMIT).size == (3, 3)
+    eps = tmp_path / "y.png"
+    Image.new("RGB", (3, 3)).save(eps, format="EPS")
+    with pytest.raises(SightlineError, match="not an intact PNG"):
+        open_image(str(eps), LIMIT)
+
+
+BAD = {
+    "empty": (b"", r"empty \(0 bytes\)"),
+    "html": (b"\n<!DOCTYPE html><html>404</html>", "failed download"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+    "text": (b"hello there", "not an intact"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_not_an_image_is_named(tmp_path: Path, kind: str) -> None:
+    content, expected = BAD[kind]
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    with pytest.raises(SightlineError, match=expected) as caught:
+        open_image(str(path), LIMIT)
+    assert str(path) in str(caught.value) and caught.value.cure
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".gif", ".tif", ".webp", ".bmp"])
+def test_truncated_and_mangled_files_raise_only_our_error(tmp_path: Path, ending: str) -> None:
+    random = np.random.default_rng(1)
+    buffer = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+        buffer, Image.registered_extensions()[ending]
+    )
+    content = buffer.getvalue()
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(SightlineError):
+        open_image(str(path), LIMIT)
+    for _ in range(60):
+        mangled = bytearray(content)
+        for place in random.integers(0, len(content), 8):
+            mangled[place] = random.integers(256)
+        path.write_bytes(mangled)
+        try:
+            assert open_image(str(path), 10_000_000).mode == "RGB"
+        except SightlineError as error:
+            assert error.where == str(path)
+
+
+def test_bombs_are_refused_at_the_header(tmp_path: Path) -> None:
+    path = saved(Image.new("1", (12_000, 9_000)), tmp_path / "x.png")
+    with pytest.raises(SightlineError, match="pixels"):
+        open_image(path, LIMIT)
+    small = saved(Image.new("L", (100, 50)), tmp_path / "y.png")
+    with pytest.raises(SightlineError, match=r"100 x 50 pixels, more than data\.max_pixels = 4,999"):
+        open_image(small, 4_999)
+    assert open_image(small, 5_000).size == (100, 50)
+
+
+def test_a_higher_limit_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    path = saved(Image.new("L", (100, 50)), tmp_path / "x.png")
+    assert open_image(path, 10_000).size == (100, 50)
+
+
+def test_broken_links_folders_and_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    expected = {"link.png": "points to nothing", "folder.png": "not a regular file", "gone.png": "No such file"}
+    for name, why in expected.items():
+        with pytest.raises(SightlineError, match=why):
+            open_image(str(tmp_path / name), LIMIT)
+
+
+def test_draft_saves_work_and_stays_close(tmp_path: Path) -> None:
+    waves = np.add.outer(np.sin(np.arange(600) / 40), np.cos(np.arange(900) / 60))
+    pixels = np.stack([128 + 60 * waves, 128 - 50 * waves, 128 + 30 * waves], 2).astype(np.uint8)
+    path = saved(Image.fromarray(pixels), tmp_path / "x.jpg", quality=92)
+    drafted = open_image(path, LIMIT, side=64)
+    assert drafted.size == (225, 150)
+    assert open_image(path, LIMIT, side=300).size == (900, 600)
+    full = fit(open_image(path, LIMIT), 64).astype(int)
+    assert np.abs(fit(drafted, 64) - full).mean() < 1
+
+
+def test_fit_squashes_and_averages() -> None:
+    stripes = np.zeros((64, 128, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    small = fit(Image.fromarray(stripes), 16)
+    assert small.shape == (3, 16, 16) and small.dtype == np.uint8
+    assert np.abs(small.astype(int) - 127).max() <= 2  # without antialiasing it would be 0 or 255
+    assert fit(Image.new("RGB", (20_000, 1), "red"), 8).shape == (3, 8, 8)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from sightline.insight.curves import draw_accuracy, draw_loss, draw_quantity, epoch_means, history
+from sightline.insight.style import png
+
+
+def train(step: int, loss: float) -> dict:
+    return {"event": "train", "step": step, "epoch": step / 10, "seconds": float(step), "loss": loss, "lr": 0.1}
+
+
+def evaluation(step: int, accuracy: float, best: bool) -> dict:
+    return {"event": "eval", "step": step, "epoch": step // 10, "seconds": float(step), "split": "val", "loss": 1.0,
+            "accuracy": accuracy, "best": best}  # fmt: skip
+
+
+RESUMED = [
+    {"event": "start", "step": 0, "epoch": 0, "seconds": 0.0},
+    train(5, 3.0),
+    train(10, 2.0),
+    evaluation(10, 0.5, True),
+    train(13, 9.0),
+    train(15, 9.0),
+    {"event": "resume", "step": 10, "epoch": 1, "seconds": 10.0},
+    train(12, 1.8),
+    train(15, 1.5),
+    train(20, 1.0),
+    evaluation(20, 0.7, True),
+    {"event": "stop", "step": 20, "epoch": 2, "seconds": 20.0, "reason": "2 minutes are over"},
+]
+
+
+def test_pieces_of_a_resumed_run_are_one_curve():
+    past = history(RESUMED)
+    assert past.train["step"].tolist() == [5, 10, 12, 15, 20]
+    assert past.train["loss"].tolist() == [3.0, 2.0, 1.8, 1.5, 1.0]
+    assert past.evaluation["accuracy"].tolist() == [0.5, 0.7]
+    assert past.resumes == (1.0,) and past.best_epoch == 2 and past.seconds == 20
+    assert past.stop == "2 minutes are over" and not past.finished and past.last_epoch == 2
+
+
+def test_without_a_resume_record_the_last_of_a_repeated_step_counts():
+    past = history([train(5, 3.0), train(10, 2.0), train(5, 2.5), train(10, 1.5)])
+    assert past.train["step"].tolist() == [5, 10] and past.train["loss"].tolist() == [2.5, 1.5]
+
+
+def test_a_run_taken_up_again_is_not_over():
+    done = {"event": "done", "step": 20, "best_epoch": 1}
+    past = history([*RESUMED, done, {"event": "resume", "step": 20, "epoch": 2}])
+    assert not past.finished and past.stop == "" and past.best_epoch == 2
+    assert history([*RESUMED, done]).best_epoch == 1
+    assert history([*RESUMED, done | {"ensemble": [1, 2]}]).ensemble == (1, 2)
+
+
+def test_other_splits_and_strange_values_leave_no_trace():
+    past = history([evaluation(10, 0.5, True) | {"split": "test"}, train(5, float("nan")), train(6, 1) | {"lr": None}])
+    assert len(past.evaluation["accuracy"]) == 0 and past.best_epoch == 0
+    assert np.isnan(past.train["loss"][0]) and np.isnan(past.train["lr"][1])
+    assert history([]).last_epoch == 0
+
+
+def test_epoch_means_leave_out_what_is_no_number():
+    epochs, values = epoch_means(np.array([0.5, 1.0, 1.5, 2.0]), np.array([1.0, 3.0, np.nan, 5.0]))
+    assert epochs.tolist() == [0.75, 2.0] and values.tolist() == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("records", [RESUMED, [evaluation(10, 0.5, True)], [train(i, 1.0) for i in range(300)]])
+def test_curves_can_be_drawn_at_any_stage_of_a_run(records):
+    past = history(records)
+    assert png(draw_loss(past)).startswith(b"\x89PNG")
+    assert len(draw_accuracy(past).axes) == len(draw_quantity(past, "lr", "Learning rate").axes) == 1
+
+
+def test_the_best_epoch_and_the_stop_are_marked():
+    words = [text.get_text() for text in draw_loss(history(RESUMED)).axes[0].texts]
+    assert words == ["best: epoch 2", "stopped"]
+    complete = [*RESUMED[:-1], RESUMED[-1] | {"reason": "all epochs done"}]
+    assert [text.get_text() for text in draw_loss(history(complete)).axes[0].texts] == ["best: epoch 2"]

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from sightline.insight.projection import (
+    epoch_maps,
+    first_middle_last,
+    principal_components,
+    tsne,
+    turned_towards,
+)
+
+
+def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    return rng.normal(size=(count, width)) + apart * np.eye(width)[labels], labels
+
+
+@pytest.mark.parametrize("shape", [(40, 7), (15, 30)])
+def test_pca_is_that_of_scikit_learn_up_to_sign(shape):
+    features = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 0.5, shape[1])
+    scores, shares, spread = principal_components(features, 5)
+    reference = PCA(5, svd_solver="full").fit(features)
+    np.testing.assert_allclose(np.abs(scores), np.abs(reference.transform(features)), atol=1e-8)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, atol=1e-10)
+    assert spread == pytest.approx(np.sqrt(features.var(0, ddof=1).sum()))
+
+
+def test_the_largest_score_of_every_component_is_positive():
+    features, _ = clusters(0)
+    for sign in (1, -1):
+        scores = principal_components(sign * features, 3)[0]
+        assert (scores[np.abs(scores).argmax(0), range(3)] > 0).all()
+
+
+def test_pca_of_one_dimension_and_of_constant_features_has_two_columns():
+    assert principal_components(np.arange(5.0)[:, None], 50)[0].shape == (5, 2)
+    scores, shares, _ = principal_components(np.ones((6, 4)), 50)
+    assert np.allclose(scores, 0) and np.allclose(shares, 0)
+
+
+def test_turning_undoes_rotation_and_reflection_and_keeps_distances():
+    points = np.random.default_rng(1).normal(size=(20, 2))
+    points -= points.mean(0)
+    turned = points @ np.array([[0.6, 0.8], [0.8, -0.6]])
+    np.testing.assert_allclose(turned_towards(turned, points), points, atol=1e-12)
+    stretched = turned_towards(3 * turned, points)
+    np.testing.assert_allclose(stretched, 3 * points, atol=1e-12)
+
+
+def test_tsne_separates_clusters_and_repeats_to_the_bit():
+    features, labels = clusters(0)
+    scores = principal_components(features, 50)[0]
+    first = tsne(scores, None)
+    np.testing.assert_array_equal(first, tsne(scores, None))
+    distance = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(len(first))
+    assert (labels[distance.argmin(1)] == labels).mean() > 0.9
+
+
+def test_maps_of_epochs_lie_on_one_another():
+    features, labels = clusters(0)
+    rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(12, 12)))[0]
+    maps = epoch_maps([1, 4, 9], [features @ rotation, -2 * features, features], labels)
+    assert [one.epoch for one in maps] == [1, 4, 9]
+    for one in maps:  # the same cloud in other bases and at another scale: the same plane after turning
+        np.testing.assert_allclose(one.pca, maps[-1].pca, atol=1e-6)
+        assert one.knn == 1 and one.silhouette is not None and one.silhouette > 0.3
+    centers = [np.array([one.tsne[labels == c].mean(0) for c in range(3)]) for one in maps]
+    side = np.linalg.norm(centers[0][0] - centers[0][1])
+    assert np.linalg.norm(centers[0] - centers[2], axis=1).max() < side / 2
+
+
+@pytest.mark.parametrize(
+    ("kept", "chosen"),
+    [
+        ([], []),
+        ([3], [3]),
+        ([1, 2], [1, 2]),
+        ([1, 2, 3, 4, 10], [1, 4, 10]),
+        ([1, 3, 6, 9, 12, 15, 19, 24], [1, 12, 24]),
+    ],
+)
+def test_first_middle_last(kept, chosen):
+    assert first_middle_last(kept) == chosen

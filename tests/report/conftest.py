@@ -1,0 +1,80 @@
+"""A run folder with everything in it, written without training."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.config import Config, resolve, to_yaml
+
+CLASSES = ("<script>alert(1)</script>", "Maine & Coon", "犬", "$5 note")
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """make_run(folder, images=24, classes=4, epochs=(1, 2, 3, 6)): a finished run; every fifth image is wrong."""
+    return write_run
+
+
+def write_run(folder: Path, images: int = 24, classes: int = 4, epochs: tuple[int, ...] = (1, 2, 3, 6)) -> Path:
+    rng = np.random.default_rng(0)
+    names = (*CLASSES, *(f"class {i}" for i in range(4, classes)))[:classes]
+    truth = np.arange(images) % classes
+    predicted = np.where(np.arange(images) % 5 == 0, (truth + 1) % classes, truth)
+    probabilities = np.full((images, classes), 0.2 / classes)
+    probabilities[np.arange(images), predicted] += 0.5 + 0.3 * rng.random(images)
+    (folder / "predictions").mkdir(parents=True)
+    with open(folder / "predictions" / "val.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", "label", "truth", "confidence", *names])
+        for i, row in enumerate(probabilities):
+            writer.writerow([f"val/{i}.png", names[predicted[i]], names[truth[i]], row.max(), *row])
+    pictures = rng.integers(0, 256, (images, 3, 6, 8)).astype(np.uint8)
+    wrong = np.flatnonzero(predicted != truth)
+    write_snapshots(folder / "snapshots", truth, pictures, wrong, epochs)
+    config = resolve(Config(name="tiny"), {"data.path": "photos", "optim.lr": 0.25, "train.epochs": 8})
+    (folder / "recipe.yaml").write_text(to_yaml(config), encoding="utf-8")
+    counts = {"train": 96, "val": images}
+    provenance = {
+        "command": ["sightline", "train", "tiny", "--data", "my photos"],
+        "device": "a processor",
+        "threads": 1,
+        "precision": "fp32",
+        "parameters": 4321,
+        "notes": ["found <b>train/</b> and val/"],
+        "data": {"path": "photos", "classes": list(names), "counts": counts, "digest": {"val": "ab"}},
+    }
+    (folder / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
+    lines = [json.dumps(record) for record in records(epochs[-1])]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_snapshots(
+    folder: Path, truth: np.ndarray, pictures: np.ndarray, wrong: np.ndarray, epochs: tuple[int, ...]
+) -> None:
+    rng, index = np.random.default_rng(1), np.arange(len(truth))
+    for epoch in epochs:
+        place = folder / f"epoch-{epoch:05d}"
+        place.mkdir(parents=True)
+        features = rng.normal(size=(len(truth), 5)) + epoch * np.eye(5)[truth % 5]
+        np.savez(place / "features.npz", features=features.astype(np.float16), predictions=truth, confidence=truth)
+    files = np.array([f"val/{i}.png" for i in index])
+    np.savez(folder / "samples.npz", images=pictures, labels=truth, names=files, index=index)
+    np.savez(folder / "mistakes.npz", images=pictures[wrong], index=wrong)
+
+
+def records(epochs: int) -> list[dict]:
+    lines: list[dict] = [{"event": "start", "step": 0, "epoch": 0, "seconds": 0.0}]
+    for epoch in range(1, epochs + 1):
+        common = {"step": 10 * epoch, "epoch": epoch, "seconds": 11.0 * epoch}
+        lines.append({"event": "train", **common, "loss": 2 / epoch, "lr": 0.1, "images_per_second": 50.0,
+                      "data_wait": 0.01, "grad_norm": 1.0})  # fmt: skip
+        lines.append({"event": "eval", **common, "split": "val", "loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1),
+                      "accuracy_top5": 1.0, "calibration_error": 0.1, "best": epoch < epochs})  # fmt: skip
+    end = {"step": 10 * epochs, "epoch": epochs, "seconds": 11.0 * epochs}
+    lines.append({"event": "stop", **end, "reason": "no better accuracy for 1 epochs"})
+    return [*lines, {"event": "done", **end, "accuracy": 2 / 3, "best_epoch": max(1, epochs - 1)}]

@@ -1,0 +1,192 @@
+import base64
+import csv
+import itertools
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from sightline.errors import SightlineError
+from sightline.report import page as report_page
+from sightline.report.findings import find
+from sightline.report.html import Html, element
+from sightline.report.page import asset, digest, write_report
+from sightline.report.run import read_run
+from sightline.report.words import bits, duration, in_words, percent
+from sightline.statistics import bootstrap_interval
+
+FIGURES = {"curve-loss", "curve-accuracy", "curve-learning-rate", "curve-gradient-norm", "curve-data-wait",
+           "confusion", "calibration", "pca", "tsne", "mistakes", "confused"}  # fmt: skip
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and insists that tags are balanced."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, make_run):
+    run = make_run(tmp_path_factory.mktemp("reports") / "tiny run")
+    return run, write_report(run).read_text(encoding="utf-8")
+
+
+def test_every_figure_is_a_file_and_the_page_shows_it(report):
+    run, text = report
+    assert {path.stem for path in (run / "figures").iterdir()} == FIGURES
+    for name in FIGURES - {"mistakes", "confused"}:  # these two stand on the page picture by picture
+        assert base64.b64encode((run / "figures" / f"{name}.png").read_bytes()).decode() in text
+
+
+def test_deleting_the_report_and_writing_it_again_gives_the_same_bytes(report):
+    run, text = report
+    old = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    shutil.rmtree(run / "figures")
+    (run / "report.html").unlink()
+    assert write_report(run) == run / "report.html"
+    assert (run / "report.html").read_text(encoding="utf-8") == text
+    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == old
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(report):
+    page = Page(report[1])
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "base", "form")
+        assert (attributes.get("src") or "data:").startswith("data:image/png;base64,") or "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "//" not in re.sub(r"data:image/png;base64,[^\"]*", "", report[1]).replace("// A click", "")
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None and "default-src 'none'" in policy
+    assert digest(asset("sort.js")) in policy and digest(asset("style.css")) in policy
+
+
+def test_names_are_text_and_never_markup(report):
+    page = Page(report[1])
+    assert [tag for tag, _ in page.tags].count("script") == 1 and "b" not in page.open
+    assert "<script>alert(1)</script>" in page.text and "<b>train/</b>" in page.text
+    assert (
+        element("p", "<i>", Html("<b>"), 3, None, ["&"], title='"<') == '<p title="&quot;&lt;">&lt;i&gt;<b>3&amp;</p>'
+    )
+    assert "\\x00" in element("p", "a\x00b") and "\\udce4" in element("p", "b\udce4r")
+
+
+def test_images_have_words_and_headings_have_order(report):
+    page = Page(report[1])
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    targets = {attributes.get("id") for _, attributes in page.tags}
+    assert all(a["href"][1:] in targets for t, a in page.tags if t == "a" and a.get("href"))
+
+
+def test_the_headline_is_that_of_the_predictions(report):
+    run, text = report
+    with open(run / "predictions" / "val.csv", encoding="utf-8", newline="") as file:
+        correct = [row["label"] == row["truth"] for row in csv.DictReader(file)]
+    low, high = bootstrap_interval(correct, seed=0)
+    words = Page(text).text
+    assert f"{100 * np.mean(correct):.2f}%" in words
+    assert f"95% interval {100 * low:.2f} to {100 * high:.2f}%" in words
+    assert "always guessing the most frequent class would give 25.0%" in words
+    assert "sightline train tiny --data 'my photos'" in words and "optim.lr 0.25 0.1" in words
+    assert "Best epoch 5 of 8 planned" in words and "1 min 06 s" in words and "stopped early" in words
+
+
+def test_the_class_table_has_the_worst_first_and_the_right_numbers(report):
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>.*?class="figures">([\d.]+)<.*?>([\d.]+)<', report[1])[:4]
+    scores = [float(row[1]) for row in rows]
+    assert scores == sorted(scores) and (scores[0], scores[-1]) == (72.7, 83.3)
+
+
+def test_the_galleries_hold_wrong_images_the_surest_first(tmp_path, make_run):
+    run = make_run(tmp_path / "run", epochs=(1,))
+    (run / "snapshots" / "mistakes.npz").unlink()  # the samples hold the same pictures
+    files = read_run(run)
+    found = find(files)
+    assert files.predictions is not None and files.samples is not None
+    assert sorted(int(one.name[4:-4]) for one in found.wrong) == list(range(0, 24, 5))
+    sure = [one.confidence for one in found.wrong]
+    assert sure == sorted(sure, reverse=True) and sure[0] > sure[-1]
+    for one in found.wrong:
+        np.testing.assert_array_equal(one.image, files.samples.images[int(one.name[4:-4])])
+    assert found.confused[0][:3] == (files.classes[0], files.classes[1], 2) and len(found.confused[0][3]) == 2
+
+
+REMOVALS = {
+    "predictions": "There is no predictions/val.csv",
+    "snapshots": "No maps: the run kept no features",
+    "snapshots/samples.npz": "No maps: their labels are in snapshots/samples.npz",
+    "snapshots/mistakes.npz": "Most sure of, and wrong",
+    "metrics.jsonl": "No epoch has been logged yet",
+    "recipe.yaml": "There is no recipe.yaml",
+    "provenance.json": "There is no provenance.json",
+}
+
+
+@pytest.mark.parametrize("part", REMOVALS)
+def test_a_page_without_a_part_says_so(tmp_path, make_run, part, monkeypatch):
+    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
+    run = make_run(tmp_path / "run", images=12, epochs=(1,))
+    shutil.rmtree(run / part) if (run / part).is_dir() else (run / part).unlink()
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert REMOVALS[part] in words and "Not in this run's folder" in words and part in words
+
+
+@pytest.mark.parametrize(("images", "classes"), [(5, 2), (1, 2), (12, 2)])
+def test_tiny_runs_have_a_report(tmp_path, make_run, images, classes):
+    run = make_run(tmp_path / "run", images=images, classes=classes, epochs=(1,))
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert ("samples are too few" in words) == (images < 10)
+    assert (run / "figures" / "confusion.png").is_file()
+
+
+def test_a_run_that_has_only_begun_has_a_report(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: young\nmodel:\n  name: vgg13\n")
+    words = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "vgg13, trained from scratch, is still running, or interrupted at epoch 0" in words
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_report_of_no_run_is_a_mistake_of_the_user(tmp_path):
+    with pytest.raises(SightlineError, match="not a run folder"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_in_words():
+    assert [percent(x) for x in (0, 1e-9, 0.5, 0.9996, 1)] == ["0.0", "0.1", "50.0", "99.9", "100.0"]
+    assert [duration(x) for x in (4.24, 42, 451, 7500, 3599.7)] == [
+        "4.2 s",
+        "42 s",
+        "7 min 31 s",
+        "2 h 05 min",
+        "1 h 00 min",
+    ]
+    assert [bits(x) for x in (12, 4321, 9.412e6)] == ["12", "4.32 k", "9.41 M"]
+    assert in_words([3]) == "epoch 3" and in_words([1, 2, 9]) == "epochs 1, 2 and 9"

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from sightline.errors import SightlineError
+from sightline.report.run import read_run
+
+
+def test_a_whole_run_is_read_and_lacks_nothing(tmp_path, make_run):
+    files = read_run(make_run(tmp_path / "run"))
+    assert files.missing == () and len(files.classes) == 4 and files.recipe["optim"]["lr"] == 0.25
+    assert [snapshot.epoch for snapshot in files.snapshots] == [1, 3, 6]
+    assert files.predictions is not None and files.samples is not None and files.mistakes is not None
+    wrong = np.flatnonzero(files.predictions.predicted != files.predictions.truth)
+    assert wrong.tolist() == files.mistakes.rows.tolist() == list(range(0, 24, 5))
+
+
+def test_missing_parts_are_named(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    files = read_run(tmp_path)
+    named = [line.split(":")[0] for line in files.missing]
+    assert sorted(named) == sorted(
+        ["provenance.json", "predictions/val.csv", "metrics.jsonl", "snapshots/samples.npz", "snapshots/mistakes.npz",
+         "snapshots/epoch-*/features.npz"]
+    )  # fmt: skip
+    assert files.predictions is None and files.snapshots == () and files.recipe == {"name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("recipe.yaml", b"a: [1"),
+        ("recipe.yaml", b"just text"),
+        ("provenance.json", b'{"a": '),
+        ("provenance.json", b"[]"),
+        ("predictions/val.csv", b""),
+        ("predictions/val.csv", b"a,b,c,d\n"),
+        ("predictions/val.csv", b"filename,label,truth,confidence,cat\nx,cat,dog,0.5,0.5\n"),
+        ("predictions/val.csv", b"filename,label,truth,confidence,cat\nx,cat\n"),
+        ("predictions/val.csv", b"filename,label,truth,confidence,cat\n"),
+        ("snapshots/samples.npz", b"PK\x03\x04 torn"),
+        ("snapshots/mistakes.npz", b""),
+        ("snapshots/epoch-00006/features.npz", b"\x80\x04N."),
+    ],
+)
+def test_torn_parts_are_named_and_the_rest_is_read(tmp_path, make_run, name, content):
+    run = make_run(tmp_path / "run")
+    (run / name).write_bytes(content)
+    files = read_run(run)
+    assert len(files.missing) == 1 and files.missing[0].startswith(f"{name}: cannot be read")
+    assert len(files.classes) == 4
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path, make_run):
+    run = make_run(tmp_path / "run")
+    np.savez(run / "snapshots" / "epoch-00001" / "features.npz", features=np.full((24, 5), np.nan, dtype=np.float16))
+    files = read_run(run)
+    assert [snapshot.epoch for snapshot in files.snapshots] == [3, 6] and len(files.missing) == 1
+
+
+def test_a_folder_that_is_no_run_is_an_error_with_the_cure(tmp_path, make_run):
+    with pytest.raises(SightlineError, match="not a run folder") as missing:
+        read_run(tmp_path / "nowhere")
+    assert "no such folder" in missing.value.why and "runs/NAME" in missing.value.cure
+    run = make_run(tmp_path / "runs" / "first")
+    with pytest.raises(SightlineError) as parent:
+        read_run(tmp_path / "runs")
+    assert str(run) in parent.value.cure

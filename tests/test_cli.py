@@ -1,0 +1,66 @@
+"""The command line as a new user meets it: help without waiting, one message for a mistake, the right exit status."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.__main__ import run, take_settings
+
+
+def test_help_and_recipes_do_not_import_torch() -> None:
+    code = (
+        "import sys; from sightline.__main__ import run; run(['--help']); run(['recipes']); "
+        "run(['recipes', 'vgg13_scratch']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "vgg13_scratch" in done.stdout and "0.7454" in done.stdout
+
+
+def test_settings_are_split_off() -> None:
+    tokens = ["train", "x", "--data", "p", "--optim.lr", "-0.1", "--augment.crop=random", "--optim.nesterov", "--quiet"]
+    left, settings = take_settings(tokens)
+    assert left == ["train", "x", "--data", "p", "--quiet"]
+    assert settings == {"optim.lr": "-0.1", "augment.crop": "random", "optim.nesterov": "true"}
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "no such command": (lambda p: ["trian", "x"], "train"),
+    "no recipe": (lambda p: ["train"], "RECIPE"),
+    "unknown recipe": (lambda p: ["train", "vgg13", "--data", str(p)], "vgg13_scratch"),
+    "unknown setting": (lambda p: ["train", "digits", "--optim.lrr", "1"], "optim.lr"),
+    "wrong value": (lambda p: ["train", "digits", "--train.epochs", "many"], "train.epochs"),
+    "no data": (lambda p: ["train", "vgg13_scratch"], "--data"),
+    "no such folder": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "nowhere")], "nowhere"),
+    "no images": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "empty")], "1 .txt file"),
+    "csv names a missing file": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "labels.csv")], "gone.png"),
+    "setting for the wrong command": (lambda p: ["evaluate", "x", "--optim.lr", "1"], "train and resume"),
+    "not a run": (lambda p: ["resume", str(p / "empty")], "not a run"),
+    "unknown model": (lambda p: ["train", "digits", "--model.name", "resnet19"], "resnet18"),
+    "bad data name": (lambda p: ["train", "digits", "--data", "sklearn:digitz"], "digits"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_message_and_status_2(
+    mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no pictures here")
+    (tmp_path / "labels.csv").write_text("id,filename,label\n1,gone.png,cat\n2,lost.png,dog\n")
+    tokens, expected = MISTAKES[mistake]
+    assert run(tokens(tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert expected in error and "cure:" in error and "Traceback" not in error
+    if mistake == "csv names a missing file":
+        assert "lost.png" in error, "all of them at once"
+
+
+def test_a_readonly_folder_is_the_environments_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["train", "digits", "--out", str(tmp_path / "file" / "run")]) in (2, 3)
+    assert "cure:" in capsys.readouterr().err

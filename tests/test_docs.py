@@ -1,0 +1,83 @@
+"""Every command and Python example of README and the guides runs, at toy size, in the order in which it stands."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.__main__ import app, run
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "docs/train.md", "docs/data.md"]
+TOY = {
+    "data.size": 16,
+    "model.name": "small_cnn",
+    "augment.resize": 0,
+    "train.epochs": 1,
+    "train.batch_size": 16,
+    "train.precision": "fp32",
+    "report.samples": 8,
+}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def toy(tokens: list[str]) -> list[str]:
+    """The command at toy size: settings that it does not give itself."""
+    if tokens[0] != "train" or tokens[1].endswith(".yaml"):
+        return tokens
+    extra = [item for key, value in TOY.items() for item in (f"--{key}", str(value)) if f"--{key}" not in tokens]
+    small = {"--train.epochs": "2"}
+    return [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)] + extra
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(
+    page: str, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos", train=6)
+    ran = 0
+    for line in "\n".join(blocks(page, "sh")).splitlines():
+        tokens = shlex.split(line, comments=True)
+        if not tokens or tokens[0] != "sightline":
+            assert not tokens or tokens[0] == "make", line
+            continue
+        assert run(toy(tokens[1:])) == 0, line
+        ran += 1
+    assert ran or page == "docs/data.md"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_examples_run(
+    page: str, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos", train=6)
+    settings = {key: value for key, value in TOY.items() if key != "train.epochs"} | {"train.epochs": 1}
+    for code in blocks(page, "python"):
+        toy_code = re.sub(r'\*\*\{"train.epochs": \d+\}', f"**{settings!r}", code)
+        namespace: dict[str, object] = {}
+        exec(compile(toy_code, page, "exec"), namespace)
+        if "recipe" in namespace:
+            assert namespace["recipe"]().name == "mine"  # ty: ignore[call-non-callable]
+
+
+def test_the_readme_lists_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in app:
+        if not name.startswith("-"):
+            assert f"`sightline {name}" in text, name
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md"]:
+        path = ROOT / page
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            if "://" not in link:
+                assert (path.parent / link).exists(), f"{page}: {link}"

@@ -1,0 +1,46 @@
+"""The one error a user meets: complete, printable anywhere, and whole after a trip between processes."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightline.errors import ENVIRONMENT, USER, SightlineError, listing, printable
+
+
+def test_message_has_what_where_why_and_cure() -> None:
+    error = SightlineError("no images found", where="photos/", why="the folder is empty", cure="name another folder")
+    expected = "no images found\n  where: photos/\n  why:   the folder is empty\n  cure:  name another folder"
+    assert str(error) == expected and error.status == USER
+    assert str(SightlineError("no images found", cure="x")) == "no images found\n  cure:  x"
+
+
+def test_it_survives_the_way_between_processes() -> None:
+    error = SightlineError("a", where="b", why="c", cure="d", status=ENVIRONMENT)
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.status == ENVIRONMENT and again.why == "c"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("caf\xe9 \u5b57", "caf\xe9 \u5b57"), ("a\x1b[31m\rb\x00", "a\\x1b[31m\\rb\\x00"), ("\udcff.jpg", "\\udcff.jpg"),
+     ("two\nlines", "two\nlines"), ("\u202egpj", "\\u202egpj"), (b"x", "b'x'"), (None, "None")],
+)  # fmt: skip
+def test_printable(text: object, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(exclude_categories=())))
+def test_printable_never_fails(text: str) -> None:
+    shown = printable(text)
+    shown.encode("utf-8")
+    assert all(c.isprintable() or c == "\n" for c in shown) and printable(shown) == shown
+
+
+def test_listing_counts_what_it_leaves_out() -> None:
+    assert listing([]) == ""
+    assert listing(["a", "b"]) == "    a\n    b"
+    assert listing([str(i) for i in range(1025)], 2) == "    0\n    1\n    ... and 1,023 more"
+    assert listing(("a\n    forged",)) == "    a\\n    forged"

@@ -1,0 +1,37 @@
+"""Ten steps against a stored list of losses: a change that should be neutral to the numbers must be."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline.config import Config, resolve
+from sightline.files import read_json_lines
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = {
+    "sgd": {"optim.name": "sgd", "optim.lr": 0.05, "optim.nesterov": True, "schedule.name": "one_cycle"},
+    "adamw": {
+        "optim.name": "adamw",
+        "optim.lr": 1e-3,
+        "augment.mixup": 0.2,
+        "augment.cutmix": 1.0,
+        "loss.smoothing": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data", train=25)
+    settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
+    path = GOLDEN / f"{name}.txt"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(f"{loss:.6f}\n" for loss in losses))
+        pytest.fail(f"{path.name} was missing; it is written now: check it and commit it")
+    assert losses == pytest.approx([float(line) for line in path.read_text().split()], rel=1e-3)
+    assert len(losses) == 10

@@ -1,0 +1,36 @@
+"""It learns: model, loss, optimizer and loop together fit 32 pictures. Shapes alone hide wrong science."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline.config import Config, resolve
+from sightline.files import read_json_lines
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "rate", "loss"),
+    [
+        ("small_cnn", "sgd", 0.02, "cross_entropy"),
+        ("small_cnn", "adam", 1e-3, "focal"),
+        ("resnet9", "muon", 0.02, "cross_entropy"),
+        ("vgg13_bn", "adamw", 1e-3, "cross_entropy"),
+    ],
+)
+def test_32_pictures_are_fitted(
+    make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, model: str, optimizer: str, rate: float, loss: str
+) -> None:
+    data = make_photos(tmp_path / "data", train=8, val=4)
+    settings = tiny | {"model.name": model, "optim.name": optimizer, "optim.lr": rate, "loss.name": loss}
+    settings |= {"augment.crop": "none", "augment.padding": 0, "train.epochs": 30, "train.batch_size": 16}
+    settings |= {"report.samples": 0, "schedule.name": "linear"}
+    if model == "vgg13_bn":
+        settings["data.size"] = 32
+    if model == "resnet9":
+        settings["model.args"] = {"widths": [8, 16, 16, 16]}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
+    assert losses[-1] < 0.05 < losses[0]
+    assert run.metrics["accuracy"] == 1.0

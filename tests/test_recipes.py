@@ -1,0 +1,103 @@
+"""Every shipped recipe builds and runs two steps at toy size; its docstring and settings say what it promises."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.build import build
+from sightline.config import load_recipe_file, resolve, to_yaml
+from sightline.errors import SightlineError
+from sightline.log import RunLog
+from sightline.recipes import RECIPES, load_recipe
+from sightline.train import Progress, assemble, train_epoch
+
+REPORTED = {
+    "alexnet_scratch": "0.646",
+    "efficientnet_v2_m_finetune": "0.8944",
+    "small_cnn_scratch": "0.62",
+    "efficientnet_v2_s_finetune": "0.88",
+    "vgg13_scratch": "0.7454",
+    "beit_finetune": "0.9367",
+    "resnet101_ensemble": "0.8748",
+}
+SMALLEST = {"alexnet": 64, "efficientnet_v2_m": 32, "efficientnet_v2_s": 32, "beit_base": 32}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_recipe(name)
+    model = config.model.name
+    toy = {"data.path": str(make_photos(tmp_path / "data", classes=2, train=4, val=1)), "model.weights": "none"}
+    toy |= {"data.size": SMALLEST.get(model, 32), "train.batch_size": 4, "train.precision": "fp32", "report.samples": 0}
+    toy |= {"augment.resize": SMALLEST.get(model, 32) + 4 if config.augment.resize else 0}
+    config = resolve(config, toy)
+    with RunLog(tmp_path, quiet=True) as log:
+        training = assemble(config, tmp_path, log, build(config, log.say), Progress())
+        before = [parameter.detach().clone() for parameter in training.parts.model.parameters()]
+        train_epoch(training)
+    assert training.progress.step == 2
+    changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_docstrings_name_the_reported_score_and_its_source(name: str) -> None:
+    text = " ".join((inspect.getdoc(RECIPES[name]) or "").split())
+    assert REPORTED[name] in text.split(". ", 2)[1] + text
+    assert "course report, 50 classes of 32x32 photographs, 22,500/2,500" in text
+    assert f"sightline train {name}" in text
+
+
+def test_the_settings_are_exactly_the_reports() -> None:
+    alexnet = load_recipe("alexnet_scratch")
+    assert (alexnet.train.epochs, alexnet.train.batch_size, alexnet.train.patience) == (200, 64, 30)
+    assert (alexnet.optim.name, alexnet.optim.lr, alexnet.optim.weight_decay) == ("sgd", 0.1, 1e-3)
+    assert (alexnet.schedule.milestone_epochs, alexnet.schedule.gamma) == ((10, 50), 0.5)
+    assert (alexnet.augment.resize, alexnet.data.size, alexnet.augment.crop) == (256, 224, "random")
+    medium = load_recipe("efficientnet_v2_m_finetune")
+    assert (medium.train.epochs, medium.train.batch_size, medium.train.patience) == (200, 32, 10)
+    assert (medium.optim.lr, medium.optim.weight_decay, medium.schedule.milestone_epochs) == (0.01, 5e-4, (50,))
+    small = load_recipe("small_cnn_scratch")
+    assert (small.train.epochs, small.train.batch_size, small.train.patience) == (50, 250, 3)
+    assert (small.optim.lr, small.optim.weight_decay) == (5e-4, 1e-5)
+    assert (small.schedule.name, small.loss.name) == ("cosine", "focal")
+    vgg = load_recipe("vgg13_scratch")
+    assert (vgg.train.epochs, vgg.optim.name, vgg.optim.lr, vgg.optim.weight_decay) == (300, "adamw", 1e-3, 0)
+    assert (vgg.schedule.name, vgg.train.best_metric, vgg.loss.smoothing) == ("constant", "accuracy", 0)
+    beit = load_recipe("beit_finetune")
+    assert (beit.train.epochs, beit.optim.lr, beit.loss.smoothing) == (6, 0.003, 0.1)
+    assert beit.augment.mixup == 0.1 and beit.augment.cutmix > 0
+    ensemble = load_recipe("resnet101_ensemble")
+    assert (ensemble.model.name, ensemble.train.ensemble, ensemble.train.ensemble_by) == ("resnet101", 5, "loss")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(load_recipe(name)))
+    assert load_recipe_file(path) == load_recipe(name)
+
+
+def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from sightline.config import resolve\n"
+        "from sightline.recipes.classify import vgg13_scratch\n"
+        "def recipe():\n    return resolve(vgg13_scratch(), {'optim.lr': 0.5})\n"
+    )
+    assert load_recipe(str(path)).optim.lr == 0.5
+    path.write_text("def other(): pass\n")
+    with pytest.raises(SightlineError, match="no working recipe"):
+        load_recipe(str(path))
+    path.write_text("def recipe(): return 3\n")
+    with pytest.raises(SightlineError, match="must return a Config"):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(SightlineError) as caught:
+        load_recipe("vgg13")
+    assert "vgg13_scratch" in caught.value.cure
