@@ -39,6 +39,7 @@ class Parts:
     receipt: Receipt | None
     description: dict[str, Any]
     rows: np.ndarray
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
     facts: dict[str, Any]
 
 
@@ -90,7 +91,7 @@ def build(config: Config, say: Callable[[str], None]) -> Parts:
         "palette": None,
     }
     dtype = pick_precision(config.train.precision, device)
-    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, facts)
+    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), facts)
 
 
 def load_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Decoded, Decoded]:

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from .errors import ENVIRONMENT, SightlineError
 from .files import disk_error, finite, write_json
-from .lock import lock_run as lock_run
 from .tensor_file import read_tensors, sidecar, write_tensors
 
 FORMAT = 1

@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
+from .data.augment import training_augmentation
 from .data.cache import Decoded
+from .data.loader import training_batches
 from .evaluate import evaluate_checkpoints, write_predictions
+from .files import atomic_write
 from .runs import Run, shipped_checkpoints
-from .saving import save_arrays
+from .saving import save_arrays, thumbnails
 from .statistics import bootstrap_interval
 from .tasks import Arrays
 
 if TYPE_CHECKING:
     from .train import Training
 
-MISTAKES, THUMBNAIL = 200, 64
+MISTAKES, PREVIEWED = 200, 48
 
 
 def finish(training: "Training") -> Run:
@@ -31,7 +32,7 @@ def finish(training: "Training") -> Run:
     correct = arrays["probabilities"].argmax(1) == arrays["labels"]
     low, high = bootstrap_interval(correct, seed=training.config.train.seed)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
-    save_thumbnails(folder, parts.val, parts.rows, arrays)
+    save_mistakes(folder, parts.val, arrays)
     log.event(
         "done",
         step=progress.step,
@@ -54,25 +55,25 @@ def final_numbers(training: "Training") -> tuple[dict[str, Any], Arrays]:
     return evaluate_checkpoints(parts.task, folders, parts.val, size, parts.device, parts.dtype)
 
 
-def save_thumbnails(folder: Path, val: Decoded, rows: np.ndarray, arrays: Arrays) -> None:
-    """snapshots/samples.npz and mistakes.npz: the pictures that the report shows, so that it needs no data."""
+def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
+    """snapshots/mistakes.npz: pictures of the wrong predictions, the most confident first."""
     probabilities, labels = arrays["probabilities"], arrays["labels"]
     confidence = probabilities.max(1)
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    names = np.array([val.names[row] for row in rows], dtype=str)
-    sample = {"images": thumbnails(val.images, rows), "labels": labels[rows], "names": names, "index": rows}
-    save_arrays(folder / "snapshots" / "samples.npz", sample)
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val.images, worst), "index": worst})
 
 
-def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """uint8 [len(rows), 3, h, w] with the longest side at most THUMBNAIL pixels, from images uint8 [N, 3, H, W]."""
-    chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
-    height, width = chosen.shape[2:]
-    scale = THUMBNAIL / max(height, width)
-    if scale >= 1 or not len(rows):
-        return chosen.numpy()
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = nn.functional.interpolate(chosen.float(), size, mode="bilinear", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).to(torch.uint8).numpy()
+def save_preview(training: "Training") -> None:
+    """figures/preview.png: the first batch of the first epoch as the model sees it."""
+    from .insight.preview import draw_preview
+    from .insight.style import png
+
+    config, parts = training.config, training.parts
+    batch = next(training_batches(parts.train, min(PREVIEWED, config.train.batch_size), config.train.seed, 0))
+    augment = training_augmentation(config.augment, config.data.size, *parts.normalization)
+    images = augment(batch.images, batch.samples, config.train.seed, 0)
+    labels = None if batch.labels is None else batch.labels.numpy()
+    figure = draw_preview(images.numpy(), *parts.normalization, labels, parts.train.classes)
+    path = atomic_write(training.folder / "figures" / "preview.png", png(figure))
+    training.log.say(f"what the model sees: {path}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files
 from .config import Config, to_yaml
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json_lines, write_json
+from .log import RunLog
 
 if TYPE_CHECKING:
     from .build import Parts
@@ -37,8 +37,8 @@ class Run:
         return self.path / "report.html"
 
 
-def claim(folder: Path, overwrite: bool) -> None:
-    """Make `folder` ready for a new run; refuses one that holds a run, or a stranger's files, unless told."""
+def refuse_taken(folder: Path, overwrite: bool) -> None:
+    """SightlineError where a new run must not go: into another run unless told, and never among a stranger's files."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
     holds_run = (folder / "recipe.yaml").is_file()
@@ -49,20 +49,23 @@ def claim(folder: Path, overwrite: bool) -> None:
     if visible and not holds_run:
         why = f"it holds {visible[0].name!r} and no run"
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
-    for path in visible:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.disk_error(folder, error) from error
 
 
-def start(folder: Path, config: Config, parts: "Parts") -> None:
+def clear(folder: Path) -> None:
+    """Empty a run folder that is to be overwritten; hidden files, the lock among them, stay."""
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def start(folder: Path, config: Config, parts: "Parts", note: str | None, log: RunLog) -> None:
     """Write what is known before the first step: recipe.yaml and provenance.json."""
+    if note:
+        log.warn(note)
     from .provenance import describe_run
 
     write_config(folder, config)
-    notes = list(parts.source.notes)
+    notes = [*parts.source.notes, *log.warnings]
     write_json(
         folder / "provenance.json",
         describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from . import checkpoint
 from .errors import SightlineError, listing
@@ -17,8 +18,12 @@ from .log import RunLog
 from .tasks import Arrays
 
 if TYPE_CHECKING:
+    from .build import Parts
     from .data.loader import Batch
     from .train import Training
+
+
+THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
 
 
 def save_state(training: "Training") -> None:
@@ -26,13 +31,19 @@ def save_state(training: "Training") -> None:
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
-    tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+    tensors = state_tensors(training) | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values}
     if training.average:
-        tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
         values["average_updates"] = training.average.updates
     checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
+
+
+def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
+    """Weights and their average, as the state has them."""
+    tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
+    if training.average:
+        tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
+    return tensors
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -127,6 +138,28 @@ def thinned(epochs: list[int], limit: int) -> list[int]:
         if len(kept) <= max(limit, 2):
             return kept
         stride *= 2
+
+
+def save_samples(folder: Path, parts: "Parts") -> None:
+    """snapshots/samples.npz: labels, names and pictures of the validation images whose features are kept."""
+    rows, val = parts.rows, parts.val
+    assert val.labels is not None
+    names = np.array([val.names[row] for row in rows], dtype=str)
+    sample = {"images": thumbnails(val.images, rows), "labels": val.labels[rows], "names": names, "index": rows}
+    if len(rows):
+        save_arrays(folder / "snapshots" / "samples.npz", sample)
+
+
+def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """uint8 [len(rows), 3, h, w] with the longest side at most THUMBNAIL pixels, from images uint8 [N, 3, H, W]."""
+    chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
+    height, width = chosen.shape[2:]
+    scale = THUMBNAIL / max(height, width)
+    if scale >= 1 or not len(rows):
+        return chosen.numpy()
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = functional.interpolate(chosen.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:

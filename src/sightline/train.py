@@ -12,12 +12,15 @@ import torch
 
 from . import runs, saving
 from .build import Parts, build
-from .checkpoint import lock_run
+from .checkpoint import preflight, required_bytes
 from .config import Config, load_recipe_file, resolve
+from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
 from .evaluate import evaluate
-from .finish import finish
+from .files import sweep_temporaries
+from .finish import finish, save_preview
+from .lock import lock_run
 from .log import RunLog
 from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients
@@ -90,14 +93,21 @@ def train(
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     folder = Path(out) if out is not None else Path("runs") / config.name
-    runs.claim(folder, overwrite)
-    with lock_run(folder), RunLog(folder, quiet=quiet) as log:
-        parts = build(config, log.say)
-        runs.start(folder, config, parts)
-        training = assemble(config, folder, log, parts, Progress())
-        log.event("start", step=0, epoch=0)
-        saving.save_state(training)
-        return run_epochs(training)
+    check_augment(config.augment, config.data.size)
+    runs.refuse_taken(folder, overwrite)
+    with lock_run(folder) as note:
+        runs.clear(folder)
+        with RunLog(folder, quiet=quiet) as log:
+            parts = build(config, log.say)
+            training = assemble(config, folder, log, parts, Progress())
+            preflight(folder, required_bytes(parts.model.state_dict(), saving.state_tensors(training)))
+            runs.start(folder, config, parts, note, log)
+            saving.save_samples(folder, parts)
+            if config.train.preview:
+                save_preview(training)
+            log.event("start", step=0, epoch=0)
+            saving.save_state(training)
+            return run_epochs(training)
 
 
 def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
@@ -110,7 +120,10 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     old = load_recipe_file(folder / "recipe.yaml")
     config = resolve(old, settings)
     runs.check_changes(old, config, extend)
-    with lock_run(folder), RunLog(folder, quiet=quiet) as log:
+    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log:
+        sweep_temporaries(folder)
+        if note:
+            log.warn(note)
         tensors, values = saving.load_state(folder, log)
         progress = Progress(**values["progress"])
         if runs.is_finished(folder) and config == old:
