@@ -132,7 +132,7 @@ def test_vgg13_has_thirteen_layers_with_weights() -> None:
 def test_small_cnn_is_three_blocks_and_a_two_layer_perceptron() -> None:
     model = build_model("small_cnn", 10, 32)
     kinds = [type(module) for module in model.modules()]
-    assert (kinds.count(nn.Conv2d), kinds.count(nn.MaxPool2d), kinds.count(nn.Linear)) == (3, 3, 2)
+    assert (kinds.count(nn.Conv2d), kinds.count(nn.MaxPool2d), kinds.count(nn.Linear)) == (6, 3, 2)
 
 
 def test_whole_networks_keep_their_thousand_outputs_below_the_head() -> None:

@@ -4,13 +4,13 @@ from torch import Tensor, nn
 
 
 class SmallCNN(nn.Module):
-    """Blocks of convolution 3x3, batch norm, ReLU and max pooling 2x2, then one fully connected layer.
+    """Blocks of two times (convolution 3x3, batch norm, ReLU) and max pooling 2x2, then one fully connected layer.
 
     [N, 3, size, size] -> [N, hidden]. Behind the blocks the map is averaged down to about 4 x 4, so that the number
     of parameters hardly depends on the size of the image; at 32 pixels nothing is averaged.
     """
 
-    def __init__(self, size: int, widths: tuple[int, ...], hidden: int):
+    def __init__(self, size: int, widths: tuple[int, ...], hidden: int, dropout: float):
         super().__init__()
         channels = (3, *widths)
         self.blocks = nn.Sequential(*(block(channels[i], channels[i + 1]) for i in range(len(widths))))
@@ -18,7 +18,8 @@ class SmallCNN(nn.Module):
         # Average pooling of a fixed kernel: the adaptive one has no deterministic gradient on CUDA.
         kernel = max(1, side // 4)
         self.pool = nn.AvgPool2d(kernel)
-        self.hidden = nn.Sequential(nn.Linear(widths[-1] * (side // kernel) ** 2, hidden), nn.ReLU(inplace=True))
+        flat = nn.Linear(widths[-1] * (side // kernel) ** 2, hidden)
+        self.hidden = nn.Sequential(flat, nn.ReLU(inplace=True), nn.Dropout(dropout))
         he_init(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -27,8 +28,11 @@ class SmallCNN(nn.Module):
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
     """[N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. No bias in the convolution: batch norm has one."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        convolution = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.MaxPool2d(2))
 
 
 def he_init(model: nn.Module) -> None:
@@ -40,8 +44,8 @@ def he_init(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def small_cnn(size: int, widths: tuple[int, ...] = (32, 64, 128), hidden: int = 256) -> nn.Module:
+def small_cnn(size: int, widths: tuple[int, ...] = (32, 64, 128), hidden: int = 512, dropout: float = 0.5) -> nn.Module:
     """Three convolution blocks and a two-layer perceptron, whose second layer is the classifier's head."""
     if size < 2 ** len(widths):
         raise ValueError(f"{len(widths)} poolings need images of {2 ** len(widths)} pixels and more, found {size}")
-    return SmallCNN(size, tuple(widths), hidden)
+    return SmallCNN(size, tuple(widths), hidden, dropout)
