@@ -79,7 +79,7 @@ def build(config: Config, say: Callable[[str], None]) -> Parts:
         augment=training_augmentation(config.augment, config.data.size, mean, std),
         transform=transform,
         class_weights=class_weights(config, train, device),
-        forward=torch.compile(model) if config.train.compile else None,
+        forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=mask if len(rows) else None,
     )
     description = {

@@ -73,7 +73,9 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> R
     """Train a classifier on scikit-learn's digits, which need no download, and write its report."""
     from .train import train
 
-    return train("digits", out=out, overwrite=True, quiet=quiet)
+    folder = Path(out)
+    own = (folder / "recipe.yaml").is_file() and load_recipe_file(folder / "recipe.yaml").name == "digits"
+    return train("digits", out=folder, overwrite=own, quiet=quiet)
 
 
 def cache(*, clear: bool = False) -> str:

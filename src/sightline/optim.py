@@ -189,8 +189,8 @@ def muon(
         for index, step in zip(indices, steps, strict=True):
             weight = parameters[index]
             if optim.muon_normalize:
-                weight.mul_(rows**0.5 / weight.norm())
-                step = step * (rows**0.5 / step.norm())
+                weight.mul_(rows**0.5 / weight.norm().clamp(min=1e-7))
+                step = step * (rows**0.5 / step.norm().clamp(min=1e-7))
             else:
                 step = step * max(1, rows / columns) ** 0.5
             weight.mul_(1 - lr * weight_decay).sub_(step.view(weight.shape), alpha=lr)

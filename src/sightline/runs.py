@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from .build import Parts
     from .data.cache import Decoded
 
+WRITTEN = (
+    "recipe.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    "report.html",
+    "not-finite-batch.txt",
+    "checkpoints",
+    "snapshots",
+    "predictions",
+    "figures",
+)
 CHANGEABLE = ("train.epochs", "train.max_minutes", "train.patience", "train.checkpoint_minutes", "train.threads")
 
 
@@ -52,10 +63,12 @@ def refuse_taken(folder: Path, overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Empty a run folder that is to be overwritten; hidden files, the lock among them, stay."""
-    for path in folder.iterdir():
-        if not path.name.startswith("."):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    """Remove what an earlier run wrote into the folder, and nothing else."""
+    for path in (folder / name for name in WRITTEN):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def start(folder: Path, config: Config, parts: "Parts", note: str | None, log: RunLog) -> None:

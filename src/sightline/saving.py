@@ -95,7 +95,8 @@ def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
         return
     sign = 1 if key == "loss" else -1
     entry = [sign * numbers[key], training.epoch]
-    ranked = sorted([*training.progress.ensemble, entry])
+    others = [pair for pair in training.progress.ensemble if pair[1] != training.epoch]
+    ranked = sorted([*others, entry])
     if entry in ranked[:size]:
         save_weights(training, epoch_name(training.epoch), numbers)
     for _, epoch in ranked[size:]:

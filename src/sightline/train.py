@@ -95,19 +95,19 @@ def train(
     folder = Path(out) if out is not None else Path("runs") / config.name
     check_augment(config.augment, config.data.size)
     runs.refuse_taken(folder, overwrite)
-    with lock_run(folder) as note:
-        runs.clear(folder)
-        with RunLog(folder, quiet=quiet) as log:
-            parts = build(config, log.say)
-            training = assemble(config, folder, log, parts, Progress())
-            preflight(folder, required_bytes(parts.model.state_dict(), saving.state_tensors(training)))
-            runs.start(folder, config, parts, note, log)
-            saving.save_samples(folder, parts)
-            if config.train.preview:
-                save_preview(training)
-            log.event("start", step=0, epoch=0)
-            saving.save_state(training)
-            return run_epochs(training)
+    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log:
+        parts = build(config, log.say)
+        training = assemble(config, folder, log, parts, Progress())
+        preflight(folder, required_bytes(parts.model.state_dict(), saving.state_tensors(training)))
+        runs.clear(folder)  # an old run goes only when the new one can start
+        log.rewind(0, 0.0)
+        runs.start(folder, config, parts, note, log)
+        saving.save_samples(folder, parts)
+        if config.train.preview:
+            save_preview(training)
+        log.event("start", step=0, epoch=0)
+        saving.save_state(training)
+        return run_epochs(training)
 
 
 def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
@@ -163,6 +163,8 @@ def run_epochs(training: Training) -> Run:
                 saving.save_state(training)
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
+            if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
+                raise runs.interrupted(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
     return finish(training)
@@ -255,7 +257,7 @@ def note_step(training: Training, clock: Clock, group: list[Batch], loss: float,
 
 def stop_reason(training: Training) -> str:
     """Why training must stop after this step, or ""."""
-    if training.stop.requested:
+    if training.stop.requested and training.progress.step % training.epoch_steps:
         return INTERRUPTED_BY_SIGNAL
     minutes = training.config.train.max_minutes
     return f"{minutes:g} minutes are over" if minutes and training.log.seconds() > 60 * minutes else ""

@@ -42,7 +42,7 @@ class Classify:
     ):
         self.config, self.model, self.augment, self.transform = config, model, augment, transform
         self.class_weights, self.feature_mask = class_weights, feature_mask
-        self.forward, self.classes = forward or model, classes
+        self.forward, self.classes = model if forward is None else forward, classes
         loss = config.loss
         focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
