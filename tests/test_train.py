@@ -231,3 +231,20 @@ def test_resuming_a_finished_run_does_nothing(photos: Path, tmp_path: Path, tiny
     before = (run.path / "metrics.jsonl").read_bytes()
     assert sightline.resume(run.path, quiet=True).metrics == run.metrics
     assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    (run.path / "thesis.txt").write_text("mine")
+    with pytest.raises(SightlineError):
+        sightline.train(base(tiny), tmp_path / "nowhere", out=run.path, overwrite=True, quiet=True)
+    assert run.report.is_file() and run.metrics
+    sightline.train(base(tiny), photos, out=run.path, overwrite=True, quiet=True)
+    assert (run.path / "thesis.txt").read_text() == "mine"
+
+
+def test_compiled_training_runs(photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
+    run = sightline.train(base(tiny, **{"train.compile": True}), photos, out=tmp_path / "run", quiet=True)
+    assert run.metrics and compiled == [{"dynamic": False}]

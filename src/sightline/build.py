@@ -43,8 +43,12 @@ class Parts:
     facts: dict[str, Any]
 
 
-def build(config: Config, say: Callable[[str], None]) -> Parts:
-    """All parts of a training run. Raises SightlineError for whatever the user must mend."""
+def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+    """All parts of a training run. Raises SightlineError for whatever the user must mend.
+
+    precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
+    weights; a resumed run has them in its state.
+    """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source, train, val = load_data(config, say)
@@ -54,9 +58,9 @@ def build(config: Config, say: Callable[[str], None]) -> Parts:
     model = build_model(config.model.name, len(train.classes), config.data.size, dict(config.model.args))
     transform = evaluation_transform(config.data.size, mean, std)
     receipt = None
-    if config.model.weights == "none":
+    if fresh and config.model.weights == "none":
         initialize_from_data(model, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))))
-    else:
+    elif fresh:
         receipt = load_weights(model, config.model.weights, config.model.name, config.data.size, train.classes)
         say(str(receipt))
     facts = {
@@ -90,7 +94,7 @@ def build(config: Config, say: Callable[[str], None]) -> Parts:
         "preprocessing": preprocessing,
         "palette": None,
     }
-    dtype = pick_precision(config.train.precision, device)
+    dtype = pick_precision(precision or config.train.precision, device)
     return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), facts)
 
 

@@ -41,7 +41,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         done = [record for record in read_json_lines(self.path / "metrics.jsonl") if record.get("event") == "done"]
-        return done[-1] if done else {}
+        return done[-1] if done and is_finished(self.path) else {}
 
     @property
     def report(self) -> Path:

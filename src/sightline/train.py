@@ -129,7 +129,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         if runs.is_finished(folder) and config == old:
             log.say(f"{folder} is finished; to go on: sightline resume {folder} --train.epochs {2 * old.train.epochs}")
             return Run(folder)
-        parts = build(config, log.say)
+        parts = build(config, log.say, runs.provenance(folder).get("precision", ""), fresh=False)
         runs.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
         saving.restore(training, tensors, values)

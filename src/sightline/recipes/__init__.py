@@ -56,7 +56,7 @@ def recipe_of_program(path: Path) -> Config:
         spec.loader.exec_module(module)
         config = module.recipe()
     except AttributeError as error:
-        cure = "add `def recipe(): return sightline.recipes.classify.vgg13_scratch()` and change its fields"
+        cure = "`from sightline.recipes.classify import vgg13_scratch`, then `def recipe(): return vgg13_scratch()`"
         raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
     except SightlineError:
         raise
