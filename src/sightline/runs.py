@@ -12,7 +12,6 @@ import numpy as np
 from .config import Config, to_yaml
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json_lines, write_json
-from .log import RunLog
 
 if TYPE_CHECKING:
     from .build import Parts
@@ -71,14 +70,12 @@ def clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def start(folder: Path, config: Config, parts: "Parts", note: str | None, log: RunLog) -> None:
-    """Write what is known before the first step: recipe.yaml and provenance.json."""
-    if note:
-        log.warn(note)
+def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:
+    """Write what is known before the first step: recipe.yaml and provenance.json with the warnings so far."""
     from .provenance import describe_run
 
     write_config(folder, config)
-    notes = [*parts.source.notes, *log.warnings]
+    notes = [*parts.source.notes, *warnings]
     write_json(
         folder / "provenance.json",
         describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),

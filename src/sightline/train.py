@@ -96,12 +96,14 @@ def train(
     check_augment(config.augment, config.data.size)
     runs.refuse_taken(folder, overwrite)
     with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log:
+        if note:
+            log.warn(note)
         parts = build(config, log.say)
         training = assemble(config, folder, log, parts, Progress())
         preflight(folder, required_bytes(parts.model.state_dict(), saving.state_tensors(training)))
         runs.clear(folder)  # an old run goes only when the new one can start
         log.rewind(0, 0.0)
-        runs.start(folder, config, parts, note, log)
+        runs.start(folder, config, parts, log.warnings)
         saving.save_samples(folder, parts)
         if config.train.preview:
             save_preview(training)
