@@ -25,6 +25,7 @@ from sightline.checkpoint import (
     required_bytes,
     save_model,
     save_state,
+    total_bytes,
     unflatten_optimizer,
 )
 from sightline.errors import ENVIRONMENT, SightlineError
@@ -526,7 +527,7 @@ def test_missing_weights_name_the_other_checkpoint(tmp_path: Path) -> None:
 def test_preflight_names_need_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"w": torch.zeros(1_000_000)}
     state = model | {"m": torch.zeros(1_000_000)}
-    needed = required_bytes(model, state)
+    needed = required_bytes(total_bytes(model), total_bytes(state))
     assert needed == 2 * 4_000_000 + 2 * 8_000_000 + 8_000_000 + checkpoint.MARGIN_BYTES
     preflight(tmp_path / "not" / "yet" / "there", 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=90_000_000)

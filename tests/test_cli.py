@@ -39,6 +39,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "csv names a missing file": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "labels.csv")], "gone.png"),
     "setting for the wrong command": (lambda p: ["evaluate", "x", "--optim.lr", "1"], "train and resume"),
     "not a run": (lambda p: ["resume", str(p / "empty")], "not a run"),
+    "a setting without its section": (lambda p: ["train", "digits", "--lr", "1"], "--optim.lr"),
+    "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),
+    "a list without brackets": (lambda p: ["train", "digits", "--data.classes", "a,b"], "[a,b]"),
+    "a part of a run": (lambda p: ["predict", str(p / "labels.csv"), str(p), "--out", "x.csv"], "it is a file"),
     "unknown model": (lambda p: ["train", "digits", "--model.name", "resnet19"], "resnet18"),
     "bad data name": (lambda p: ["train", "digits", "--data", "sklearn:digitz"], "digits"),
 }
@@ -64,3 +68,18 @@ def test_a_readonly_folder_is_the_environments_fault(tmp_path: Path, capsys: pyt
     (tmp_path / "file").write_text("")
     assert run(["train", "digits", "--out", str(tmp_path / "file" / "run")]) in (2, 3)
     assert "cure:" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str | None) -> str:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy could not be imported") from error
+
+    monkeypatch.setattr("sightline.commands.recipes", interrupted)
+    assert run(["recipes"]) == 4
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "stopped at once" in error

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def test_commands_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path / "photos", train=6)
+    shutil.copytree(tmp_path / "photos" / "val", tmp_path / "photos" / "test")
+    shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
     ran = 0
     for line in "\n".join(blocks(page, "sh")).splitlines():
         tokens = shlex.split(line, comments=True)

@@ -12,13 +12,13 @@ import pytest
 
 from sightline import lock
 from sightline.errors import ENVIRONMENT, SightlineError
-from sightline.lock import lock_run
+from sightline.lock import lock_run, take
 
 HOLDER = """
     import os, pathlib, sys
     from sightline.lock import lock_run
     with lock_run(pathlib.Path(sys.argv[1])):
-        if os.fork():
+        if not os.fork():  # the child speaks: by then it has closed its copy of the lock
             print("held", flush=True)
         sys.stdin.read()
 """
@@ -64,3 +64,21 @@ def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught, lock_run(tmp_path / "run"):
         pass
     assert caught.value.status == ENVIRONMENT
+
+
+def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="wrong"), lock_run(tmp_path / "runs" / "new"):
+        raise SightlineError("wrong")
+    assert not (tmp_path / "runs" / "new").exists()
+    with lock_run(tmp_path / "kept"):
+        (tmp_path / "kept" / "recipe.yaml").write_text("{}")
+    assert (tmp_path / "kept" / ".lock").exists()
+
+
+def test_a_lock_file_that_was_removed_keeps_nobody_out_and_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    path.unlink()
+    with pytest.raises(SightlineError, match="another run"):
+        take(descriptor, path)
+    os.close(descriptor)

@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline import log as log_module
+from sightline import terminal
 from sightline.errors import ENVIRONMENT, SightlineError
-from sightline.log import RunLog, duration, epoch_line, eta_seconds, live_line
+from sightline.log import RunLog
+from sightline.terminal import duration, epoch_line, epoch_means, eta_seconds, live_line
 
 
 class Clock:
@@ -142,6 +144,42 @@ def test_without_a_terminal_one_plain_line_an_epoch(tmp_path: Path, capsys: pyte
         "epoch    1/2  loss 1.500  val loss 1.100  accuracy 0.7811 (best)  812 images/s  data wait 1 %  30 s left",
         "epoch    2/2  loss 1.500  val loss 1.100  accuracy 0.7811         812 images/s  data wait 1 %",
     ]
+
+
+def estimate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, costs: tuple[float, ...] = ()
+) -> tuple[str, str]:
+    """What is said of the time after 20 steps of 30 an epoch, a second times their cost each, and what is left."""
+    clock = Clock()
+    log = RunLog(tmp_path, clock=clock)
+    log.plan(epochs, 30, begin, **({"costs": costs} if costs else {}))
+    for step in range(begin + 1, begin + 21):
+        clock.now += costs[(step - 1) // 30] if costs else 1.0
+        log.tick(step)
+    return capsys.readouterr().out.strip(), log.time_left()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "begin", "said", "left"),
+    [(62, 40 * 30, "about 11 min for the 22 epochs left on", "11 min left"),
+     (12, 5 * 30 + 15, "about 3 min for the 6.5 epochs left on", "3 min left"),
+     (2, 30, "about 30 s for the 1 epoch left on", "10 s left"),
+     (1, 0, "about 30 s for 1 epoch on", "10 s left")],
+)  # fmt: skip
+def test_the_estimate_after_a_resume_is_of_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, said: str, left: str
+) -> None:
+    sentence, rest = estimate(tmp_path, capsys, epochs, begin)
+    assert sentence.startswith(said) and rest == left
+
+
+def test_growing_images_make_the_later_epochs_dearer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert estimate(tmp_path, capsys, 3, 0, (1.0, 4.0, 10.0)) == (
+        "about 8 min for 3 epochs on this machine, without evaluation",  # 30 + 120 + 300 s
+        "7 min left",  # less 20 s
+    )
+    assert estimate(tmp_path, capsys, 3, 45, (1.0, 4.0, 10.0))[0].startswith("about 6 min for the 1.5 epochs left")
+    assert estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"  # past the last cost it stays
 
 
 def test_quiet_says_nothing_but_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +345,7 @@ def test_time_left_survives_a_clock_that_jumps_back(tmp_path: Path, capsys: pyte
     st.integers(0, 1000),
     st.integers(0, 5000),
     st.integers(24, 200),
-    st.dictionaries(st.sampled_from(log_module.EPOCH_LINE), st.text("abc 1.", max_size=30)),
+    st.dictionaries(st.sampled_from(terminal.EPOCH_LINE), st.text("abc 1.", max_size=30)),
 )
 def test_lines_fit_the_terminal(step: int, epoch_steps: int, epochs: int, width: int, parts: dict[str, str]) -> None:
     step = min(step, epoch_steps * epochs) if epochs else step
@@ -324,3 +362,27 @@ def test_narrow_lines_keep_what_is_wanted_most() -> None:
     assert epoch_line(12, 50, parts, 50).plain == "epoch  12/50  loss 1.234  accuracy 0.7811 (best)"
     assert "0/50" not in live_line(0, 10, 50, parts, 80).plain and " 1/50" in live_line(10, 10, 50, parts, 80).plain
     assert "100 %" in live_line(10, 10, 50, parts, 80).plain and "  0 %" in live_line(0, 10, 50, parts, 80).plain
+
+
+def test_the_line_of_an_epoch_tells_its_mean_and_not_its_last_batch() -> None:
+    records = [
+        {"steps": 10, "loss": 1.0, "images_per_second": 1000.0, "data_wait": 0.0},
+        {"steps": 10, "loss": 2.0, "images_per_second": 500.0, "data_wait": 0.3},
+        {"steps": 1, "loss": 9.0, "images_per_second": 100.0, "data_wait": 0.0},
+    ]
+    means = epoch_means(records)
+    assert means["loss"] == pytest.approx((10 + 20 + 9) / 21)
+    assert means["images_per_second"] == pytest.approx(21 / (0.01 + 0.02 + 0.01))
+    assert means["data_wait"] == pytest.approx(0.3 * 0.02 / 0.04)
+    assert epoch_means([]) == {} and epoch_means([{"steps": 1, "loss": None}]) == {}
+
+
+def test_epoch_lines_show_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(tmp_path) as log:
+        log.plan(2, 3)
+        for step, loss in ((2, 1.0), (3, 4.0), (5, 3.0), (6, 3.0)):
+            log.event("train", step=step, epoch=step / 3, loss=loss, images_per_second=100.0, data_wait=0.0)
+            if step % 3 == 0:
+                log.event("eval", step=step, epoch=step // 3, loss=0.5, accuracy=0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert "loss 2.000" in lines[0] and "loss 3.000" in lines[1]

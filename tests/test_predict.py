@@ -1,6 +1,9 @@
 """Prediction: what the run measured, on any folder; bad files become rows."""
 
 import csv
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,59 @@ def test_refusals(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="exists"):
         sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text() == "mine"
+
+
+def test_an_image_is_never_overwritten_and_a_folder_gets_a_table(
+    run: sightline.Run, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    picture = next((tmp_path / "in" / "class_0").iterdir())
+    before = picture.read_bytes()
+    with pytest.raises(SightlineError, match="are a table"):
+        sightline.predict(run.path, tmp_path / "in", out=picture, overwrite=True)
+    assert picture.read_bytes() == before
+    assert sightline.predict(run.path, picture, out=tmp_path, quiet=True) == tmp_path / "predictions.csv"
+
+
+def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path: Path) -> None:
+    settings = tiny | {"report.samples": 0, "train.flip_test": True, "train.epochs": 1}
+    run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
+    path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
+    ours = {row["filename"]: row for row in rows_of(path)}
+    for row in rows_of(run.path / "predictions" / "val.csv"):
+        mine = ours[row["filename"].removeprefix("val/")]
+        assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+def test_a_prediction_does_not_depend_on_the_other_images(
+    run: sightline.Run, photos: Path, tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    small = make_photos(tmp_path / "small", train=1, val=1, size=11) / "val" / "class_1" / "10000.png"
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos / "val" / "class_1", mixed)
+    shutil.copy(small, mixed / "a.png")
+    (alone,) = rows_of(sightline.predict(run.path, small, out=tmp_path / "alone.csv", quiet=True))
+    first = rows_of(sightline.predict(run.path, mixed, out=tmp_path / "mixed.csv", quiet=True))
+    among = next(row for row in first if row["filename"] == "a.png")
+    for name in ("class_0", "class_1", "class_2", "class_3"):
+        assert float(among[name]) == pytest.approx(float(alone[name]), abs=1e-6)
+
+
+def test_classes_named_like_columns_keep_their_own(
+    make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "data", classes=3)
+    for split in ("train", "val"):
+        for old, new in (("class_0", "label"), ("class_1", "error"), ("class_2", "confidence")):
+            (data / split / old).rename(data / split / new)
+    settings = tiny | {"report.samples": 4, "train.epochs": 1}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    row = rows_of(run.path / "predictions" / "val.csv")[0]
+    assert list(row)[4:] == ["class confidence", "class error", "class label"] and row["label"] in run_classes(run)
+    assert "class label" not in run.report.read_text(), "the report shows the names themselves"
+    path = sightline.predict(run.path, data / "val", out=tmp_path / "p.csv", quiet=True)
+    assert rows_of(path)[0]["error"] == ""
+
+
+def run_classes(run: sightline.Run) -> list[str]:
+    return json.loads((run.path / "checkpoints/best/config.json").read_text())["classes"]

@@ -1,8 +1,7 @@
 """The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
 
+import importlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError
+from sightline import SightlineError, build
 from sightline.config import Config, resolve
 from sightline.files import read_json_lines
+
+loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 
 SLOW_START = {"report.samples": 4}
 
@@ -63,31 +64,6 @@ def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
     other = sightline.train(base(tiny, **{"train.seed": 1}), photos, out=tmp_path / "c", quiet=True)
     assert same(weights(first.path), weights(again.path))
     assert not same(weights(first.path), weights(other.path))
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
-    settings = {"optim.name": optimizer, "train.epochs": 4, "schedule.name": "constant", "optim.lr": 0.01}
-    whole = sightline.train(base(tiny, **settings), photos, out=tmp_path / "whole", quiet=True)
-    half = sightline.train(base(tiny, **settings | {"train.epochs": 2}), photos, out=tmp_path / "half", quiet=True)
-    longer = sightline.resume(half.path, quiet=True, **{"train.epochs": 4})
-    assert same(weights(whole.path), weights(longer.path))
-    steps = [r["step"] for r in read_json_lines(half.path / "metrics.jsonl") if r["event"] == "eval"]
-    assert steps == sorted(set(steps)) and len(steps) == 4
-
-
-def test_extending_stretches_or_keeps_the_end_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    settings = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}
-    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    shutil.copytree(run.path, tmp_path / "copy")
-    sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
-    sightline.resume(tmp_path / "copy", extend="continue", quiet=True, **{"train.epochs": 4})
-
-    def rates(folder: Path) -> list[float]:
-        return [r["lr"] for r in read_json_lines(folder / "metrics.jsonl") if r["event"] == "train" and r["epoch"] > 2]
-
-    assert rates(run.path)[0] == pytest.approx(0.05 * (1 - 0.9 * 14 / 27))
-    assert rates(tmp_path / "copy") == pytest.approx([0.005] * len(rates(tmp_path / "copy")))
 
 
 def command(*arguments: object) -> list[str]:
@@ -177,21 +153,6 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
     assert numbers["accuracy"] == run.metrics["accuracy"] and numbers["loss"] == run.metrics["loss"]
 
 
-def test_evaluate_repeats_the_numbers_exactly_and_counts_test_looks(make_photos, tmp_path: Path, tiny: dict) -> None:
-    data = make_photos(tmp_path / "data")
-    shutil.copytree(data / "val", data / "test")
-    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
-    before = (run.path / "predictions/val.csv").read_bytes()
-    numbers = sightline.evaluate(run.path, quiet=True)
-    for name in ("loss", "accuracy", "accuracy_top5", "calibration_error"):
-        assert numbers[name] == run.metrics[name]
-    assert (run.path / "predictions/val.csv").read_bytes() == before
-    sightline.evaluate(run.path, split="test", quiet=True)
-    sightline.evaluate(run.path, split="test", quiet=True)
-    looks = [r["look"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
-    assert looks == [1, 2]
-
-
 def test_the_csv_gives_the_headline_back(photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     rows = np.genfromtxt(run.path / "predictions/val.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
@@ -216,23 +177,6 @@ def test_refusals_name_the_cure(photos: Path, tmp_path: Path, tiny: dict) -> Non
     assert (keep / "thesis.txt").read_text() == "text"
 
 
-def test_changed_data_is_noticed_at_resume(make_photos, tmp_path: Path, tiny: dict) -> None:
-    data = make_photos(tmp_path / "data")
-    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
-    picture = next((data / "train" / "class_0").iterdir())
-    shutil.copy(next((data / "train" / "class_1").iterdir()), picture)
-    os.utime(picture, ns=(1, 1))
-    with pytest.raises(SightlineError, match="not what this run began with"):
-        sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
-
-
-def test_resuming_a_finished_run_does_nothing(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
-    before = (run.path / "metrics.jsonl").read_bytes()
-    assert sightline.resume(run.path, quiet=True).metrics == run.metrics
-    assert (run.path / "metrics.jsonl").read_bytes() == before
-
-
 def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     (run.path / "thesis.txt").write_text("mine")
@@ -241,6 +185,76 @@ def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, 
     assert run.report.is_file() and run.metrics
     sightline.train(base(tiny), photos, out=run.path, overwrite=True, quiet=True)
     assert (run.path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_run_inside_its_own_data_is_refused(make_photos, tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data")
+    with pytest.raises(SightlineError, match="inside the data") as caught:
+        sightline.train(base(tiny), data, out=data / "runs" / "x", quiet=True)
+    assert str(tmp_path / "runs" / "x") in caught.value.cure and not (data / "runs").exists()
+
+
+def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    mistakes = [
+        ({"model.name": "resnet19"}, "resnet18"),
+        ({"model.weights": str(tmp_path / "gone.safetensors")}, "gone.safetensors"),
+        ({"augment.progressive": ((1, 0.5),)}, "augment.progressive"),
+        ({"train.batch_size": 1, "model.name": "resnet18"}, "batch"),
+    ]
+    decoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "decode", lambda *arguments: decoded.append(arguments))
+        for settings, expected in mistakes:
+            with pytest.raises(SightlineError, match=expected):
+                sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    assert not decoded and not (tmp_path / "run").exists()
+
+
+def test_an_epoch_whose_validation_loss_is_not_finite_is_not_the_best(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop.evaluate, []
+
+    def spoiled(*arguments: object) -> tuple[dict, dict]:
+        numbers, arrays = real(*arguments)
+        calls.append(1)
+        return numbers | ({"loss": float("nan"), "accuracy": 1.0} if len(calls) == 1 else {}), arrays
+
+    monkeypatch.setattr(loop, "evaluate", spoiled)
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    assert run.metrics["best_epoch"] == 2
+
+
+def test_unequal_batches_of_a_step_weigh_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
+    plain |= {"model.name": "resnet18", "model.freeze": True}
+    large = sightline.train(base(tiny, **plain | {"train.batch_size": 64}), photos, out=tmp_path / "a", quiet=True)
+    settings = plain | {"train.batch_size": 40, "optim.accumulate": 2}  # 40 + 24 of the 64 images
+    small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
+    for name, tensor in weights(large.path).items():
+        torch.testing.assert_close(tensor, weights(small.path)[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    sheets = []
+    for name, settings in (("plain", {}), ("mixed", {"augment.cutmix": 1.0})):
+        more = settings | {"train.preview": True, "train.epochs": 1}
+        run = sightline.train(base(tiny, **more), photos, out=tmp_path / name, quiet=True)
+        sheets.append((run.path / "figures" / "preview.png").read_bytes())
+    assert sheets[0] != sheets[1]
+
+
+def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    needs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "preflight", lambda folder, needed: needs.append(needed))
+        for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
+            more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0}
+            sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)
+    states = list((tmp_path / "1" / "checkpoints").rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in states) < needs[1]
+    model = (tmp_path / "0" / "checkpoints" / "best" / "model.safetensors").stat().st_size
+    assert needs[1] - needs[0] > 5 * model and needs[2] - needs[0] == pytest.approx(3 * model, rel=0.05)
 
 
 def test_compiled_training_runs(photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .config import Config
     from .errors import SightlineError
     from .predict import predict
+    from .resume import resume
     from .runs import Run
-    from .train import resume, train
+    from .train import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
 # Name -> module. Loaded on first use, because torch takes seconds to import and `sightline --help` must not wait.
 _PLACES = {
     "train": "train",
-    "resume": "train",
+    "resume": "resume",
     "evaluate": "commands",
     "predict": "predict",
     "report": "commands",

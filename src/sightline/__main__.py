@@ -79,18 +79,33 @@ def resume(run: Path, /, *, extend: str = "stretch", quiet: bool = False, settin
     extend
         stretch: lay the schedule over the new length. continue: keep the old one and hold its last rate.
     """
-    from .train import resume as function
+    from .resume import resume as function
 
-    function(run, extend=extend, quiet=quiet, **(settings or {}))
+    done = function(run, extend=extend, quiet=quiet, **(settings or {}))
+    if quiet:
+        print(done.report)
 
 
 @app.command
-def evaluate(run: Path, /, *, data: str | None = None, split: str = "val") -> None:
-    """Repeat a run's validation numbers, or measure it on other data."""
+def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None) -> None:
+    """Repeat a run's validation numbers, or measure it on other data; with 95 % intervals.
+
+    Parameters
+    ----------
+    data
+        Other labeled data; all of it is measured where it has no splits.
+    split
+        Which split; of the run's own data, val by default.
+    """
     import sightline
 
-    for name, value in sightline.evaluate(run, data=data, split=split).items():
-        print(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")
+    numbers = sightline.evaluate(run, data=data, split=split)
+    for name, value in numbers.items():
+        if name.endswith("_interval"):
+            continue
+        low, high = numbers.get(f"{name}_interval", (None, None))
+        interval = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
+        print(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
 
 
 @app.command
@@ -132,7 +147,10 @@ def take_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not equals:
             flag = not queue or (queue[0].startswith("--") and len(queue[0]) > 2)
             value = "true" if flag else queue.pop(0)
-        settings[name.removeprefix("--").replace("-", "_")] = value
+        key = name.removeprefix("--").replace("-", "_")
+        if key in settings:
+            raise SightlineError(f"--{key} is given twice", where="the command line", cure="keep one of them")
+        settings[key] = value
     return left, settings
 
 
@@ -140,15 +158,15 @@ def run(tokens: list[str]) -> int:
     """Run one command line; returns its exit status."""
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
-    left, settings = take_settings(tokens)
     try:
+        left, settings = take_settings(tokens)
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         if settings and command not in (train, resume):
             key = next(iter(settings))
             raise SightlineError(f"--{key} belongs to train and resume", cure=f"leave out --{key}")
         command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
-        print(f"sightline: {printable(error)}\n  cure:  sightline --help, or sightline COMMAND --help", file=sys.stderr)
+        print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)
         return 2
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)
@@ -156,16 +174,45 @@ def run(tokens: list[str]) -> int:
             traceback.print_exc()
         return error.status
     except KeyboardInterrupt:
-        print("sightline: stopped at once; the last checkpoint stands", file=sys.stderr)
-        return INTERRUPTED
+        return stopped_at_once()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stdout is gone; nothing more can be said to it
         return 0
-    except Exception:
+    except Exception as error:
+        if comes_from_interrupt(error):
+            return stopped_at_once()
         traceback.print_exc()
         print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def stopped_at_once() -> int:
+    """The end after a second Ctrl-C, or one before the first step."""
+    print("sightline: stopped at once; what was saved before stands", file=sys.stderr)
+    return INTERRUPTED
+
+
+def comes_from_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that are just being loaded turn it into errors of their own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def cure_of(tokens: list[str]) -> str:
+    """The cure for a command line that does not parse: the setting that an unknown option seems to mean."""
+    from .config import all_keys
+
+    keys = all_keys()
+    for token in tokens:
+        name = token.removeprefix("--").partition("=")[0].replace("-", "_")
+        meant = [key for key in keys if token.startswith("--") and key.rpartition(".")[2] == name]
+        if meant:
+            return "settings are written with their section: " + " or ".join(f"--{key}" for key in meant)
+    return "sightline --help, or sightline COMMAND --help"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .checkpoint import CONFIG, alternative, read_description
 from .config import Config
@@ -18,9 +19,9 @@ from .errors import SightlineError
 from .losses import balanced_weights
 from .models import Classifier, build_model, forward_flops, freeze_backbone, initialize_from_data, parameter_count
 from .models.weights import Receipt, load_weights
-from .runs import shipped_checkpoints
+from .runs import require_weights, shipped_checkpoints
+from .schedules import training_side
 from .tasks import Task, build_task
-from .tasks.classify import training_side
 
 WHITENING_IMAGES = 5000
 
@@ -40,33 +41,36 @@ class Parts:
     description: dict[str, Any]
     rows: np.ndarray
     normalization: tuple[tuple[float, ...], tuple[float, ...]]
+    flops: dict[int, float]  # of one image's forward and backward pass, by the side of the training images
     facts: dict[str, Any]
 
 
 def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
-    """All parts of a training run. Raises SightlineError for whatever the user must mend.
+    """All parts of a training run. Raises SightlineError for whatever the user must mend, before anything is decoded.
 
     precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
     weights; a resumed run has them in its state.
     """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    source, train, val = load_data(config, say)
-    mean, std = normalization(config, train)
-    preprocessing = {"size": config.data.size, "mean": list(mean), "std": list(std), "resize": "bilinear"}
+    source = open_labeled(config, say)
     torch.manual_seed(config.train.seed)
-    model = build_model(config.model.name, len(train.classes), config.data.size, dict(config.model.args))
-    transform = evaluation_transform(config.data.size, mean, std)
+    model = build_model(config.model.name, len(source.classes), config.data.size, dict(config.model.args))
+    refuse_batch_of_one(config, model)
+    flops = flops_by_side(config, model)
     receipt = None
-    if fresh and config.model.weights == "none":
-        initialize_from_data(model, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))))
-    elif fresh:
-        receipt = load_weights(model, config.model.weights, config.model.name, config.data.size, train.classes)
+    if fresh and config.model.weights != "none":
+        receipt = load_weights(model, config.model.weights, config.model.name, config.data.size, source.classes)
         say(str(receipt))
+    train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+    val = decode(source, "val", config.data.size, config.data, say)
+    mean, std = normalization(config, train)
+    transform = evaluation_transform(config.data.size, mean, std)
+    if fresh and receipt is None:
+        initialize_from_data(model, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))))
     facts = {
         "parameters": parameter_count(model),
-        "train_flops_per_image": 3 * forward_flops(model, config.data.size),
-        "train_flops": training_flops(config, model, len(train.names)),
+        "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
         "weights": receipt.as_dict() if receipt else None,
         "data": describe_data(source, train, val),
     }
@@ -86,32 +90,52 @@ def build(config: Config, say: Callable[[str], None], precision: str = "", fresh
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=mask if len(rows) else None,
     )
-    description = {
-        "format": 1,
-        "task": config.task,
-        "model": {"name": config.model.name, "args": config.model.args},
-        "classes": list(train.classes),
-        "preprocessing": preprocessing,
-        "palette": None,
-    }
     dtype = pick_precision(precision or config.train.precision, device)
-    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), facts)
+    description = describe_model(config, train, val, mean, std)
+    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
 
 
-def load_data(config: Config, say: Callable[[str], None]) -> tuple[Source, Decoded, Decoded]:
-    """The source and its decoded training and validation splits, labelled and with at least two classes."""
+def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
+    """The source with its splits listed, nothing decoded yet; its training split has labels."""
     if not config.data.path:
         raise SightlineError("no data was named", cure="add --data PATH: a folder of images, a CSV, or sklearn:digits")
-    source = open_source(config.data, config.train.seed)
+    source = open_source(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the layout {source.layout!r} has no labels"
-        cure = "sort the images into one folder per class, or name a CSV with --data"
+        cure = "sort the images into one folder per class, name a CSV with --data, or say where the label stands in "
+        cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
-    train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
-    val = decode(source, "val", config.data.size, config.data, say)
-    return source, train, val
+    return source
+
+
+def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
+    """SightlineError where batch normalization would have to train on single images."""
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if config.train.batch_size == 1 and norms and not config.model.freeze:
+        cure = "--train.batch_size 2 or more"
+        why = "batch normalization, which this model has, needs several images"
+        raise SightlineError("the batch size is too small", where="train.batch_size = 1", why=why, cure=cure)
+
+
+def describe_model(
+    config: Config, train: Decoded, val: Decoded, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """config.json: all that is needed to use the weights with nothing else of the run.
+
+    preprocessing.kept: height and width of the validation images as decoded. An image of exactly this size goes to
+    the model's own resize as it is; any other is squashed to the square first.
+    """
+    size, kept = config.data.size, list(val.images.shape[2:])
+    return {
+        "format": 1,
+        "task": config.task,
+        "model": {"name": config.model.name, "args": config.model.args},
+        "classes": list(train.classes),
+        "preprocessing": {"size": size, "mean": list(mean), "std": list(std), "resize": "bilinear", "kept": kept},
+        "palette": None,
+    }
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
@@ -129,11 +153,29 @@ def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any
     }
 
 
-def training_flops(config: Config, model: Classifier, images: int) -> float:
-    """Floating-point operations of all training steps: 2 x multiply-adds, times 3 for forward and backward."""
-    sides = [training_side(config, epoch) for epoch in range(config.train.epochs)]
-    cost = {side: 3 * forward_flops(model, side) for side in set(sides)}
-    return sum(images * cost[side] for side in sides)
+def flops_by_side(config: Config, model: Classifier) -> dict[int, float]:
+    """Floating-point operations of one image's forward and backward pass, by the side of the training images.
+
+    2 x multiply-adds, times 3; of a frozen backbone only the forward pass counts. SightlineError for a side that is
+    too small for the model.
+    """
+    cost = {}
+    for side in {training_side(config, epoch) for epoch in range(config.train.epochs)} | {config.data.size}:
+        try:
+            forward = forward_flops(model, side)
+        except (RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            cure = "raise the sides in augment.progressive, or leave it out: --augment.progressive []"
+            what = f"{config.model.name} cannot take images of {side}x{side} pixels"
+            raise SightlineError(what, where="augment.progressive", why=why, cure=cure) from error
+        head = 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
+        cost[side] = forward + 2 * head if config.model.freeze else 3 * forward
+    return cost
+
+
+def training_flops(config: Config, cost: dict[int, float], images: int, epochs: int) -> float:
+    """Floating-point operations of the first `epochs` epochs; cost: those of one image by its side."""
+    return sum(images * cost[training_side(config, epoch)] for epoch in range(epochs))
 
 
 def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -168,6 +210,7 @@ class Inference:
     transform: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...]
     size: int
+    kept: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
     step: int
@@ -179,16 +222,26 @@ def build_for_inference(folder: Path, config: Config, precision: str) -> Inferen
 
     Everything that shapes a number comes from the checkpoint's config.json, not from the data.
     """
+    require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]
     description = read_description(shipped / CONFIG, alternative(shipped))
     use_threads(config.train.threads)
-    device = pick_device(config.train.device)
-    classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
-    size = preprocessing["size"]
-    model = build_model(description["model"]["name"], len(classes), size, description["model"]["args"])
+    device = pick_device(config.train.device, fallback=True)
+    try:
+        classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
+        size, kept = preprocessing["size"], tuple(preprocessing["kept"])
+        name, args = description["model"]["name"], description["model"]["args"]
+        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+    except (KeyError, TypeError) as error:
+        cure = alternative(shipped)
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise SightlineError(
+            "the model's description is damaged", where=str(shipped / CONFIG), why=why, cure=cure
+        ) from error
+    model = build_model(name, len(classes), size, args)
     model.to(device).to(memory_format=torch.channels_last)
-    transform = evaluation_transform(size, tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+    transform = evaluation_transform(size, mean, std)
     task = build_task(config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(task, model, transform, classes, size, device, dtype, step, epoch)
+    return Inference(task, model, transform, classes, size, kept, device, dtype, step, epoch)

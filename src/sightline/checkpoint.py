@@ -222,10 +222,17 @@ def require_format(number: int, path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- room on disk
 
 
-def required_bytes(model: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int:
-    """Bytes that a run's checkpoints take at most: two models, two states, a temporary file, and a margin."""
-    sizes = [sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) for tensors in (model, state)]
-    return 2 * sum(sizes) + max(sizes) + MARGIN_BYTES
+def total_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes that tensors take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def required_bytes(model: int, state: int, models: int = 2) -> int:
+    """Bytes that a run's checkpoints take at most: `models` models, two states, a temporary file, and a margin.
+
+    model, state: bytes of one model and of one state.
+    """
+    return models * model + 2 * state + max(model, state) + MARGIN_BYTES
 
 
 def preflight(folder: Path, needed: int) -> None:

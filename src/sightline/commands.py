@@ -1,8 +1,9 @@
 """The commands that are neither the loop nor prediction: evaluate, report, recipes, demo, cache."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import runs
 from .config import load_recipe_file, resolve, to_yaml
@@ -12,44 +13,93 @@ from .log import RunLog
 from .recipes import RECIPES, documentation, load_recipe, summary
 from .runs import Run
 
+if TYPE_CHECKING:
+    from .data.cache import Decoded
+    from .data.sources import Source
+
 
 def evaluate(
-    run: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None, split: str = "val", quiet: bool = False
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of its own data, or of `data`.
+    """Numbers of a run's shipped weights on a split of its own data, or on `data`, with 95 % intervals.
 
-    On its own validation split this repeats the run's numbers exactly. Each look at a split named test is counted
-    in the run. Predictions go to predictions/SPLIT.csv unless other data is named.
+    split: of the run's own data `val` by default, which repeats the run's numbers exactly; of other data the one that
+    it has, or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data,
+    is counted in the run. Predictions of the run's own data go to predictions/SPLIT.csv.
     """
     from .build import build_for_inference
     from .data.cache import decode
     from .data.sources import open_source
     from .evaluate import evaluate_checkpoints, write_predictions
+    from .memory import explained_memory
+    from .tasks.classify import classification_intervals
 
     folder = runs.existing(run)
+    runs.require_weights(folder)
     say = (lambda text: None) if quiet else print
     config = load_recipe_file(folder / "recipe.yaml")
-    if data is not None:
+    own = data is None or os.path.abspath(data) == os.path.abspath(config.data.path)
+    if not own:
         config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
-    source = open_source(config.data, config.train.seed)
-    if split not in source.splits:
-        cure = f"--split {' or '.join(source.splits)}"
-        raise SightlineError(f"there is no split {split!r}", where=source.path, cure=cure)
+    source = open_source(config.data, config.data.split_seed, hold_out=own)
+    for note in source.notes if not own else ():
+        say(note)
+    split = chosen_split(split, source)
     decoded = decode(source, split, config.data.size, config.data, say)
-    precision = runs.provenance(folder).get("precision", "auto")
-    parts = build_for_inference(folder, config, precision)
-    decoded = runs.with_classes(decoded, parts.classes, source.path)
-    folders, size = runs.shipped_checkpoints(folder), config.train.eval_batch_size
-    numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
-    if split.startswith("test"):
-        looks = 1 + sum(r.get("event") == "test" for r in read_json_lines(folder / "metrics.jsonl"))
-        RunLog(folder, quiet=True).event(
-            "test", step=parts.step, epoch=parts.epoch, look=looks, split=split, path=source.path, **numbers
-        )
-        say(f"this is look {looks} at the test split; a number chosen after many looks is no longer a test")
-    if data is None:
+    known = runs.provenance(folder)
+    if own and changed(known, split, decoded.digest):
+        say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
+    with explained_memory(config, f"{folder}/recipe.yaml"):
+        parts = build_for_inference(folder, config, known.get("precision", "auto"))
+        decoded = with_classes(decoded, parts.classes, source.path)
+        folders, size = runs.shipped_checkpoints(folder), config.train.eval_batch_size
+        numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
+    numbers |= classification_intervals(arrays, config.train.seed)
+    if split.startswith("test") or not own:
+        earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
+        look = 1 + sum((r.get("path"), r.get("split")) == (source.path, split) for r in earlier)
+        place = {"look": look, "split": split, "path": source.path}
+        RunLog(folder, quiet=True).event("test", step=parts.step, epoch=parts.epoch, **place, **numbers)
+        say(f"this is look {look} at these images; a number chosen after many looks is no longer a test")
+    if own:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
     return {"split": split, "images": len(decoded.names), **numbers}
+
+
+def chosen_split(split: str | None, source: "Source") -> str:
+    """The split to measure: the one that was asked for, else `val`, else the only one that there is."""
+    wanted = split or ("val" if "val" in source.splits or len(source.splits) > 1 else next(iter(source.splits)))
+    if wanted not in source.splits:
+        cure = " or ".join(f"--split {name}" for name in source.splits)
+        raise SightlineError(f"there is no split {wanted!r}", where=source.path, cure=cure)
+    return wanted
+
+
+def changed(known: dict[str, Any], split: str, digest: str) -> bool:
+    """Whether provenance.json knows another digest of a split's images."""
+    data = known.get("data")
+    digests = data.get("digest") if isinstance(data, dict) else None
+    return isinstance(digests, dict) and split in digests and digests[split] != digest
+
+
+def with_classes(decoded: "Decoded", classes: tuple[str, ...], where: str) -> "Decoded":
+    """Data of other origin with its labels in the order of a run's classes, matched by name."""
+    import numpy as np
+
+    unknown = [name for name in decoded.classes if name not in classes]
+    if unknown:
+        why = "the run was not trained on: " + ", ".join(unknown[:10])
+        cure = f"rename or remove those classes; the run knows: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        raise SightlineError("the data has other classes than the run", where=where, why=why, cure=cure)
+    if decoded.labels is None:
+        cure = "`sightline predict` needs no labels"
+        raise SightlineError("evaluation needs labels", where=where, cure=cure)
+    order = np.array([classes.index(name) for name in decoded.classes])
+    return replace(decoded, labels=order[decoded.labels], classes=classes)
 
 
 def report(run: str | os.PathLike[str]) -> Path:

@@ -62,6 +62,8 @@ class Data(Section):
     """Class names in index order; empty: taken from the data."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of each class held out where the data has no validation split."""
+    split_seed: CountOrZero = 0
+    """Chooses which images those are; apart from `train.seed`, so that runs of several seeds share one split."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     max_pixels: Count = 89_478_485
     """Images with more pixels are refused (decompression bombs). Pillow's own warning limit."""
@@ -180,6 +182,9 @@ class Optim(Section):
 
 class Schedule(Section):
     name: Literal["constant", "multi_step", "cosine", "cosine_restarts", "one_cycle", "linear"] = "constant"
+    total_epochs: CountOrZero = 0
+    """Epochs over which the rate, `augment.progressive` and `augment.mix_until` are laid; what they are at the end
+    holds from there on. 0: `train.epochs`."""
     warmup_epochs: NonNegativeFloat = 0.0
     milestone_epochs: tuple[PositiveFloat, ...] = ()
     """Epochs after which the rate is multiplied by `gamma` (multi_step)."""
@@ -325,6 +330,8 @@ def described(fault: Any) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     found = repr(fault["input"])
+    if fault["type"] == "tuple_type" and isinstance(fault["input"], str):
+        message += f"; write a list: '[{fault['input']}]'"
     shown = "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", found {found[:80]}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"
 

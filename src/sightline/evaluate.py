@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .checkpoint import load_model
+from .columns import RUN_COLUMNS, class_columns
 from .data.cache import Decoded
 from .data.loader import evaluation_batches
 from .device import autocast
@@ -66,7 +67,7 @@ def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -
     truth = [""] * len(predicted) if decoded.labels is None else [decoded.classes[i] for i in decoded.labels]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", "label", "truth", "confidence", *decoded.classes])
+    writer.writerow([*RUN_COLUMNS, *class_columns(decoded.classes)])
     for row, name in enumerate(decoded.names):
         values = [f"{value:.9g}" for value in probabilities[row]]
         writer.writerow([name, decoded.classes[predicted[row]], truth[row], f"{confidence[row]:.9g}", *values])

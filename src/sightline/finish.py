@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.augment import training_augmentation
+from .build import training_flops
 from .data.cache import Decoded
 from .data.loader import training_batches
+from .errors import SightlineError
 from .evaluate import evaluate_checkpoints, write_predictions
 from .files import atomic_write
 from .runs import Run, shipped_checkpoints
 from .saving import save_arrays, thumbnails
-from .statistics import bootstrap_interval
 from .tasks import Arrays
+from .tasks.classify import Classify, classification_intervals
 
 if TYPE_CHECKING:
     from .train import Training
@@ -27,10 +28,11 @@ def finish(training: "Training") -> Run:
 
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
     if progress.best is None:
-        return Run(folder)
+        why = "the validation loss was not finite after any epoch"
+        cure = "begin again with a lower rate: sightline train ... --optim.lr, or --train.precision fp32"
+        raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
     numbers, arrays = final_numbers(training)
-    correct = arrays["probabilities"].argmax(1) == arrays["labels"]
-    low, high = bootstrap_interval(correct, seed=training.config.train.seed)
+    intervals = classification_intervals(arrays, training.config.train.seed)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
     log.event(
@@ -38,11 +40,14 @@ def finish(training: "Training") -> Run:
         step=progress.step,
         epoch=training.epoch,
         best_epoch=progress.best_epoch,
-        accuracy_interval=[low, high],
+        train_flops=training_flops(training.config, parts.flops, len(parts.train.names), training.epoch),
         **numbers,
+        **intervals,
     )
+    low, high = intervals["accuracy_interval"]
+    images = f"{len(parts.val.names):,} images"
     what = f"mean of {len(progress.ensemble)} epochs" if progress.ensemble else f"epoch {progress.best_epoch}"
-    log.say(f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({what}, {len(correct):,} images)")
+    log.say(f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({what}, {images})")
     report = write_report(folder)
     log.say(f"report: {report}")
     return Run(folder)
@@ -70,10 +75,13 @@ def save_preview(training: "Training") -> None:
     from .insight.style import png
 
     config, parts = training.config, training.parts
-    batch = next(training_batches(parts.train, min(PREVIEWED, config.train.batch_size), config.train.seed, 0))
-    augment = training_augmentation(config.augment, config.data.size, *parts.normalization)
-    images = augment(batch.images, batch.samples, config.train.seed, 0)
-    labels = None if batch.labels is None else batch.labels.numpy()
-    figure = draw_preview(images.numpy(), *parts.normalization, labels, parts.train.classes)
+    assert isinstance(parts.task, Classify)
+    size = min(PREVIEWED, config.train.batch_size)
+    images, targets = parts.task.prepare(
+        next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device))
+    )
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
+    pixels = images.float().cpu().numpy()
+    figure = draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
     path = atomic_write(training.folder / "figures" / "preview.png", png(figure))
     training.log.say(f"what the model sees: {path}")

@@ -37,8 +37,18 @@ def lock_run(folder: Path) -> Generator[str | None]:
         yield note
     finally:
         if lock in _locks:  # else this is a fork, which has closed its copy
+            remove_unused(path, lock)
             _locks.discard(lock)
             os.close(lock)
+
+
+def remove_unused(path: Path, lock: int) -> None:
+    """Remove the lock and its folder where no run came to be in it, as after a refusal."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another run holds it
+        if os.listdir(path.parent) == [path.name]:
+            path.unlink()
+            path.parent.rmdir()
 
 
 def take(lock: int, path: Path) -> str | None:
@@ -46,6 +56,8 @@ def take(lock: int, path: Path) -> str | None:
     note = None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists() or not os.path.samestat(os.fstat(lock), path.stat()):
+            raise BlockingIOError  # the one that held it has just removed it: this lock keeps nobody out
     except BlockingIOError as error:
         raise occupied(path.parent, os.pread(lock, 1000, 0)) from error
     except OSError as error:

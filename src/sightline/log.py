@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,13 +16,20 @@ from rich.text import Text
 
 from .errors import SightlineError, printable
 from .files import append_line, atomic_write, finite, read_json_lines
+from .terminal import (
+    duration,
+    epoch_line,
+    epoch_means,
+    eta_seconds,
+    eval_parts,
+    is_rich_terminal,
+    live_line,
+    print_plain,
+    train_parts,
+)
 
 REFRESH_SECONDS = 0.25
 WARM_UP_STEPS, ESTIMATE_STEPS = 5, 20  # the first steps allocate, compile and fill queues: they are not timed
-EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # what fits is shown; the most wanted first
-BEST = " (best)"
-LIVE_LINE = ("loss", "left", "metric", "speed", "wait")
-METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # what an eval event is shown by: the first that it has
 
 
 class RunLog:
@@ -43,9 +49,13 @@ class RunLog:
         spent = [record.get("seconds") for record in read_json_lines(self.path)]
         self.spent_before = max((float(value) for value in spent if isinstance(value, int | float)), default=0.0)
         self.epochs = self.epoch_steps = self.step = 0
+        self.begun = 0  # the step at which this piece of the run began
+        self.costs: tuple[float, ...] = ()  # of each epoch's steps, relative to each other
         self.timed_from: tuple[int, float] | None = None  # step and time after the warm-up
-        self.ticks, self.next_refresh, self.estimated, self.doing = 0, 0.0, False, ""
+        self.ticks, self.next_refresh, self.doing = 0, 0.0, ""
         self.shown: dict[str, str] = {}  # the parts of the live line
+        self.noted = 0  # the step of the last train record
+        self.epoch_records: list[dict[str, Any]] = []  # train records since the last evaluation
         self.live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -63,10 +73,15 @@ class RunLog:
         """Seconds that the run has taken so far, those before it was resumed included."""
         return self.spent_before + self.clock() - self.begin
 
-    def plan(self, epochs: int, epoch_steps: int, step: int = 0) -> None:
-        """Tell how long the run will be and at which step it is; without it no time left is shown."""
-        self.epochs, self.epoch_steps, self.step = epochs, epoch_steps, step
-        self.ticks, self.timed_from, self.estimated = 0, None, False
+    def plan(self, epochs: int, epoch_steps: int, step: int = 0, costs: Sequence[float] = ()) -> None:
+        """Tell how long the run will be and at which step it is; without it no time left is shown.
+
+        costs: what a step of each epoch costs relative to the others', where images grow; empty: all the same.
+        """
+        self.epochs, self.epoch_steps = epochs, epoch_steps
+        self.step = self.begun = self.noted = step
+        self.costs = tuple(costs)
+        self.ticks, self.timed_from = 0, None
 
     def rewind(self, step: int, seconds: float) -> None:
         """Before going on from `step`: drop what was logged after it, so that one continuous curve is left.
@@ -93,11 +108,15 @@ class RunLog:
             self.losing = True
         if name == "train":
             self.step = max(self.step, step)
+            self.epoch_records.append(record | {"steps": step - self.noted})
+            self.noted = step
             self.shown |= train_parts(record)
             self.refresh()
         elif name == "eval":
             self.shown |= eval_parts(record)
-            self.say_line(epoch_line(int(epoch), self.epochs, self.shown | {"left": self.time_left()}, self.width()))
+            parts = self.shown | train_parts(epoch_means(self.epoch_records)) | {"left": self.time_left()}
+            self.say_line(epoch_line(int(epoch), self.epochs, parts, self.width()))
+            self.epoch_records.clear()
             self.shown.pop("val loss", None)
 
     def tick(self, step: int, doing: str = "") -> None:
@@ -106,11 +125,8 @@ class RunLog:
         now = self.clock()
         if self.ticks == WARM_UP_STEPS:
             self.timed_from = (step, now)
-        elif self.ticks == ESTIMATE_STEPS and self.timed_from and self.epochs:
-            first, since = self.timed_from
-            whole = eta_seconds(step - first, self.epochs * self.epoch_steps, now - since)
-            plural = "s" if self.epochs > 1 else ""
-            self.say(f"about {duration(whole)} for {self.epochs} epoch{plural} on this machine, without evaluation")
+        elif self.ticks == ESTIMATE_STEPS and self.timed_from and self.epochs * self.epoch_steps:
+            self.say(self.estimate(now))
         if self.live and now >= self.next_refresh:
             self.refresh()
 
@@ -124,15 +140,39 @@ class RunLog:
         line = live_line(self.step, self.epoch_steps, self.epochs, parts, self.width() or 80)
         self.speak(self.live.update, line, refresh=True)
 
+    def estimate(self, now: float) -> str:
+        """How long this piece of the run will take, from the steps that were timed: a sentence for the user."""
+        seconds = duration(self.projected(self.begun, now))
+        left = max(self.epochs - self.begun / self.epoch_steps, 0.1)  # of "0 epochs left" nothing would be to do
+        number = f"{left:.1f}".removesuffix(".0")
+        what = f"{number} epoch{'' if number == '1' else 's'}"
+        what = f"the {what} left" if self.begun else what
+        return f"about {seconds} for {what} on this machine, without evaluation"
+
     def time_left(self) -> str:
         """`12 min left`, or nothing while it cannot be known."""
         if self.timed_from is None or not self.epochs:
             return ""
-        first, since = self.timed_from
-        left = self.epochs * self.epoch_steps - self.step
-        if left <= 0 or self.step <= first:
+        if self.step >= self.epochs * self.epoch_steps or self.step <= self.timed_from[0]:
             return ""
-        return f"{duration(eta_seconds(self.step - first, left, self.clock() - since))} left"
+        return f"{duration(self.projected(self.step, self.clock()))} left"
+
+    def projected(self, start: int, now: float) -> float:
+        """Seconds from step `start` to the end, if the work goes on as fast as since the warm-up."""
+        first, since = self.timed_from or (self.step, now)
+        return eta_seconds(self.work(first, self.step), self.work(start, self.epochs * self.epoch_steps), now - since)
+
+    def work(self, start: int, end: int) -> float:
+        """What the steps from `start` to `end` cost, in steps of cost 1."""
+        if not self.costs:
+            return end - start
+        total, step = 0.0, start
+        while step < end:
+            epoch = step // self.epoch_steps
+            until = min(end, (epoch + 1) * self.epoch_steps)
+            total += (until - step) * self.costs[min(epoch, len(self.costs) - 1)]
+            step = until
+        return total
 
     def width(self) -> int | None:
         """Columns of the terminal; None where stdout is none: lines may then be long."""
@@ -166,105 +206,3 @@ class RunLog:
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, sys.stdout.fileno())
                 os.close(null)
-
-
-def is_rich_terminal() -> bool:
-    """Whether stdout can show a line that moves, drawn with characters beyond ASCII."""
-    if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return False
-    return "utf" in (sys.stdout.encoding or "").lower()
-
-
-def print_plain(text: str) -> None:
-    """Print a line whatever the encoding of stdout can hold."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def train_parts(record: dict[str, Any]) -> dict[str, str]:
-    """What of a train event is shown."""
-    parts = {}
-    if record.get("loss") is not None:
-        parts["loss"] = f"loss {record['loss']:.3f}"
-    if record.get("images_per_second") is not None:
-        parts["speed"] = f"{record['images_per_second']:,.0f} images/s"
-    if record.get("data_wait") is not None:
-        parts["wait"] = f"data wait {100 * record['data_wait']:.0f} %"
-    return parts
-
-
-def eval_parts(record: dict[str, Any]) -> dict[str, str]:
-    """What of an eval event is shown."""
-    parts = {}
-    if record.get("loss") is not None:
-        parts["val loss"] = f"val loss {record['loss']:.3f}"
-    metric = next((name for name in METRICS if record.get(name) is not None), None)
-    if metric:
-        parts["metric"] = f"{metric.replace('_', ' ')} {record[metric]:.4f}" + (BEST if record.get("best") else "")
-    return parts
-
-
-def chosen(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
-    """Names of the parts that fit into `room` columns, in the order in which they are shown."""
-    present = [name for name in wanted if parts.get(name)]
-    while room is not None and present and sum(2 + len(parts[name]) for name in present) > room:
-        present.pop()
-    return [name for name in ("loss", "val loss", "metric", "speed", "wait", "left") if name in present]
-
-
-def epoch_line(epoch: int, epochs: int, parts: dict[str, str], width: int | None = None) -> Text:
-    """`epoch  12/50  loss 1.234  val loss 1.100  accuracy 0.7811 (best)  812 images/s  data wait 1 %  2 min left`."""
-    number = f"{epoch}/{epochs}" if epochs else str(epoch)
-    line = Text(end="").append(f"epoch {number:>6}", style="bold")
-    best = parts.get("metric", "").endswith(BEST)
-    if not best and "metric" in parts:
-        parts = parts | {"metric": parts["metric"] + " " * len(BEST)}  # the columns behind it stay in line
-    for name in chosen(parts, EPOCH_LINE, width and width - len(line)):
-        line.append("  ").append(parts[name], style="green" if best and name == "metric" else style(name))
-    line.rstrip()
-    return line
-
-
-def live_line(step: int, epoch_steps: int, epochs: int, parts: dict[str, str], width: int) -> Text:
-    """The moving line: epoch, a bar for the part of it that is done, numbers; never wider than `width`."""
-    epoch, done = divmod(step, epoch_steps) if epoch_steps else (0, 0)
-    if step and epoch_steps and not done:  # the end of an epoch, not the beginning of the next
-        epoch, done = epoch - 1, epoch_steps
-    share = done / epoch_steps if epoch_steps else 0.0
-    head = f"epoch {f'{epoch + 1}/{epochs}':>6}" if epochs else f"step {step:,}"
-    names = chosen(parts, LIVE_LINE, width - len(head) - 21)
-    size = max(0, min(30, width - len(head) - 9 - sum(2 + len(parts[name]) for name in names)))
-    full = round(share * size)
-    line = Text(end="", no_wrap=True, overflow="ellipsis").append(head, style="bold")
-    line.append("  ").append("━" * full, style="cyan").append("━" * (size - full), style="bright_black")
-    line.append(f" {100 * share:3.0f} %", style="cyan")
-    for name in names:
-        line.append("  ").append(parts[name], style=style(name))
-    return line
-
-
-def style(name: str) -> str:
-    """The look of a part: numbers to be read plainly, the rest dimmer."""
-    return "" if name in ("loss", "val loss", "metric") else "bright_black"
-
-
-def eta_seconds(done_steps: int, left_steps: int, seconds: float) -> float:
-    """Seconds for `left_steps` where `done_steps` took `seconds`; 0 where nothing is known, and never negative."""
-    if done_steps <= 0 or left_steps <= 0 or not math.isfinite(seconds):
-        return 0.0
-    return max(0.0, seconds) / done_steps * left_steps
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `27 min`, `1 h 12 min`, `2 d 3 h`: two units at most, nothing finer than anyone reads."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(round(hours + minutes / 60), 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"

@@ -12,20 +12,20 @@ from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from . import runs
 from .build import Inference, build_for_inference
 from .checkpoint import load_model
+from .columns import PREDICT_COLUMNS, class_columns
 from .config import load_recipe_file
 from .data.images import fit, open_image, planes
 from .data.scan import EXTENSIONS, FORMATS_TEXT, images_below, left_out
 from .device import autocast
 from .errors import SightlineError
 from .files import atomic_write
-
-CHUNK = 256
+from .memory import explained_memory
+from .tasks.classify import mirror_mean
 
 
 def predict(
@@ -41,10 +41,9 @@ def predict(
     Columns: filename (relative to the folder), label, confidence, one probability a class, error. The file appears
     when it is complete.
     """
-    folder, target = runs.existing(run), Path(out)
-    if target.exists() and not overwrite:
-        raise SightlineError("the output file exists", where=str(target), cure="another --out, or --overwrite")
+    folder = runs.existing(run)
     root, names, left = list_images(Path(images))
+    target = usable_target(Path(out), overwrite)
     config = load_recipe_file(folder / "recipe.yaml")
     precision = runs.provenance(folder).get("precision", "auto")
     parts = build_for_inference(folder, config, precision)
@@ -52,19 +51,35 @@ def predict(
     bad: list[str] = []
 
     def write(file: IO[bytes]) -> None:
-        write_row(file, ["filename", "label", "confidence", *parts.classes, "error"])
-        for chunk in batched(names, CHUNK):
-            pixels, errors = read_chunk(root, chunk, parts.size, config.data.max_pixels)
-            rows = iter(mean_probabilities(models, pixels, parts) if len(pixels) else ())
+        write_row(file, [*PREDICT_COLUMNS, *class_columns(parts.classes), "error"])
+        for chunk in batched(names, config.train.eval_batch_size):
+            groups, errors = read_chunk(root, chunk, parts, config.data.max_pixels)
+            found: dict[str, np.ndarray] = {}
+            for members, pixels in groups:
+                rows = mean_probabilities(models, pixels, parts, config.train.flip_test)
+                found |= dict(zip(members, rows, strict=True))
             for name in chunk:
-                write_row(file, row_of(name, errors.get(name, ""), parts.classes, rows))
+                write_row(file, row_of(name, errors.get(name, ""), parts.classes, found.get(name)))
             bad.extend(errors)
 
-    atomic_write(target, write)
+    with explained_memory(config, f"{folder}/recipe.yaml"):
+        atomic_write(target, write)
     if not quiet:
         print(f"{len(names) - len(bad):,} images classified" + (f"; left out: {left}" if left else ""))
         if bad:
             print(f"{len(bad):,} could not be read; their rows say why, the first: {bad[0]}")
+    return target
+
+
+def usable_target(out: Path, overwrite: bool) -> Path:
+    """The CSV to write: `out`, or predictions.csv in it where it is a folder; never a picture."""
+    target = out / "predictions.csv" if out.is_dir() else out
+    if target.name.lower().endswith(EXTENSIONS):
+        why = "its name is that of an image"
+        raise SightlineError("predictions are a table", where=str(target), why=why, cure="--out predictions.csv")
+    if target.is_dir() or (target.exists() and not overwrite):
+        cure = "another --out" if target.is_dir() else "another --out, or --overwrite"
+        raise SightlineError("the output exists", where=str(target), cure=cure)
     return target
 
 
@@ -91,26 +106,31 @@ def batched(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield names[start : start + size]
 
 
-def read_chunk(root: Path, names: Sequence[str], size: int, max_pixels: int) -> tuple[torch.Tensor, dict[str, str]]:
-    """(the readable images as uint8 [G, 3, h, w], error by name of the others).
+def read_chunk(
+    root: Path, names: Sequence[str], parts: Inference, max_pixels: int
+) -> tuple[list[tuple[list[str], torch.Tensor]], dict[str, str]]:
+    """([(names, their images as uint8 [G, 3, h, w])], error by name of the unreadable ones).
 
-    As the cache has it, so that predictions equal the run's own: images that share one size not larger than `size`
-    stay as they are (the model's transform resizes them), others are squashed to the square.
+    As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size
+    stay as they are (the model's transform resizes them), all others are squashed to the model's square.
     """
 
-    def read(name: str) -> Image.Image | SightlineError:
+    def read(name: str) -> np.ndarray | SightlineError:
         try:
-            return open_image(str(root / name), max_pixels, size)
+            image = open_image(str(root / name), max_pixels, parts.size)
         except SightlineError as error:
             return error
+        return planes(image) if image.size[::-1] == parts.kept else fit(image, parts.size)
 
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, names))
-    found = [result for result in results if isinstance(result, Image.Image)]
-    errors = {n: r.why or r.what for n, r in zip(names, results, strict=True) if isinstance(r, SightlineError)}
-    native = len({image.size for image in found}) == 1 and max(found[0].size) <= size
-    arrays = [planes(image) if native else fit(image, size) for image in found]
-    return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, 3, size, size), errors
+        results = dict(zip(names, pool.map(read, names), strict=True))
+    errors = {name: r.why or r.what for name, r in results.items() if isinstance(r, SightlineError)}
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    arrays = {name: array for name, array in results.items() if isinstance(array, np.ndarray)}
+    for name, array in arrays.items():
+        by_shape.setdefault(array.shape, []).append(name)
+    groups = [(same, torch.from_numpy(np.stack([arrays[name] for name in same]))) for same in by_shape.values()]
+    return groups, errors
 
 
 def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
@@ -121,21 +141,22 @@ def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
 
 
 @torch.inference_mode()
-def mean_probabilities(models: Sequence[nn.Module], pixels: torch.Tensor, parts: Inference) -> np.ndarray:
-    """Mean of the models' probabilities, float32 [N, K], of images uint8 [N, 3, h, w]."""
+def mean_probabilities(models: Sequence[nn.Module], pixels: torch.Tensor, parts: Inference, flip: bool) -> np.ndarray:
+    """Mean of the models' probabilities, float32 [N, K], of images uint8 [N, 3, h, w]; flip: and of their mirrors."""
     images, found = parts.transform(pixels.to(parts.device)), []
     for model in models:
         with autocast(parts.device, parts.dtype):
             logits = model(images)
+            if flip:
+                logits = mirror_mean(logits, model(images.flip(3)))
         found.append(logits.float().softmax(1).cpu().numpy())
     return np.stack(found).mean(0, dtype=np.float64).astype(np.float32)
 
 
-def row_of(name: str, error: str, classes: tuple[str, ...], rows: Iterator[np.ndarray]) -> list[str]:
-    """One CSV row: the next probabilities, or empty fields and the error."""
-    if error:
+def row_of(name: str, error: str, classes: tuple[str, ...], probabilities: np.ndarray | None) -> list[str]:
+    """One CSV row: the probabilities, or empty fields and the error."""
+    if probabilities is None:
         return [name, "", "", *[""] * len(classes), " ".join(error.split())]
-    probabilities = next(rows)
     best = int(probabilities.argmax())
     return [name, classes[best], f"{probabilities[best]:.9g}", *[f"{value:.9g}" for value in probabilities], ""]
 

@@ -43,10 +43,15 @@ def git_commit() -> str | None:
         return None
 
 
+def command_line() -> list[str]:
+    """What was typed, as far as Python knows."""
+    return ["sightline", *sys.argv[1:]] if sys.argv[0].endswith(("sightline", "__main__.py")) else list(sys.argv)
+
+
 def describe_run(device: torch.device, dtype: torch.dtype, **fields: Any) -> dict[str, Any]:
     """provenance.json: command, versions, device, precision, threads, plus the fields that the caller knows."""
     return {
-        "command": ["sightline", *sys.argv[1:]] if sys.argv[0].endswith(("sightline", "__main__.py")) else sys.argv,
+        "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": git_commit(),
         "versions": installed_versions(),

@@ -1,25 +1,27 @@
 """The run folder: claiming a new one, finding an existing one, and what a resumed run may change."""
 
+import csv
+import io
 import json
+import os
 import shlex
 import shutil
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .config import Config, to_yaml
+from .config import Config, resolve, to_yaml
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json_lines, write_json
 
 if TYPE_CHECKING:
     from .build import Parts
-    from .data.cache import Decoded
 
 WRITTEN = (
     "recipe.yaml",
     "provenance.json",
+    "splits.csv",
     "metrics.jsonl",
     "report.html",
     "not-finite-batch.txt",
@@ -28,7 +30,17 @@ WRITTEN = (
     "predictions",
     "figures",
 )
-CHANGEABLE = ("train.epochs", "train.max_minutes", "train.patience", "train.checkpoint_minutes", "train.threads")
+CHANGEABLE = (
+    "data.path",
+    "data.cache_dir",
+    "schedule.total_epochs",
+    "train.epochs",
+    "train.max_minutes",
+    "train.patience",
+    "train.checkpoint_minutes",
+    "train.eval_batch_size",
+    "train.threads",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,22 @@ class Run:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+
+def with_whole_paths(config: Config) -> Config:
+    """The configuration with absolute paths, so that recipe.yaml holds wherever one stands when it is used again."""
+    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
+    names = ("", "none", "imagenet")
+    found = {key: os.path.abspath(path) for key, path in paths.items() if path not in names and os.path.exists(path)}
+    return resolve(config, found)
+
+
+def refuse_inside(folder: Path, data: str) -> None:
+    """SightlineError where the run would lie within its own data: its figures would be taken for images next time."""
+    place = Path(data).resolve()
+    if data and place.is_dir() and folder.resolve().is_relative_to(place):
+        cure = f"choose a place beside it: --out {shlex.quote(str(place.parent / 'runs' / folder.name))}"
+        raise SightlineError("the run folder lies inside the data", where=str(folder), cure=cure)
 
 
 def refuse_taken(folder: Path, overwrite: bool) -> None:
@@ -71,15 +99,45 @@ def clear(folder: Path) -> None:
 
 
 def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:
-    """Write what is known before the first step: recipe.yaml and provenance.json with the warnings so far."""
+    """Write what is known before the first step: recipe.yaml, splits.csv and provenance.json with the warnings."""
     from .provenance import describe_run
 
     write_config(folder, config)
+    write_splits(folder / "splits.csv", parts)
     notes = [*parts.source.notes, *warnings]
     write_json(
         folder / "provenance.json",
         describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),
     )
+
+
+def write_splits(path: Path, parts: "Parts") -> None:
+    """CSV filename, label, split of every image that the run trains on or is validated with."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", "label", "split"])
+    for split, decoded in (("train", parts.train), ("val", parts.val)):
+        assert decoded.labels is not None
+        labels = (decoded.classes[label] for label in decoded.labels)
+        writer.writerows((name, label, split) for name, label in zip(decoded.names, labels, strict=True))
+    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> None:
+    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on."""
+    from .provenance import command_line, git_commit, installed_versions
+
+    record = provenance(folder)
+    entry = {
+        "command": command_line(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "step": step,
+        "changed": {key: [value_of(old, key), value_of(new, key)] for key in differences(old, new)},
+        "git_commit": git_commit(),
+        "versions": installed_versions(),
+    }
+    record["resumes"] = [*record.get("resumes", []), entry]
+    write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -94,7 +152,12 @@ def existing(run: str | Any) -> Path:
         return folder
     near = sorted(path.parent for path in (folder if folder.is_dir() else Path("runs")).glob("*/recipe.yaml"))
     cure = "runs that are here:\n" + listing([str(path) for path in near]) if near else "`sightline train` makes one"
-    why = "it has no recipe.yaml" if folder.is_dir() else "there is no such folder"
+    why = (
+        "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is nothing there"
+    )
+    owner = next((parent for parent in folder.absolute().parents if (parent / "recipe.yaml").is_file()), None)
+    if owner:
+        why, cure = "it is a part of a run", f"name the run itself: {shlex.quote(str(owner))}"
     raise SightlineError("this is not a run", where=str(run), why=why, cure=cure)
 
 
@@ -102,6 +165,15 @@ def shipped_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders that make the run's model: the k epochs of an ensemble, else checkpoints/best."""
     members = sorted((folder / "checkpoints").glob("epoch-*"))
     return members or [folder / "checkpoints" / "best"]
+
+
+def require_weights(folder: Path) -> None:
+    """SightlineError where a run has no weights to use yet."""
+    missing = [place for place in shipped_checkpoints(folder) if not (place / "model.safetensors").is_file()]
+    if missing:
+        why = f"there is no {missing[0].relative_to(folder)}: no epoch was finished and evaluated"
+        cure = f"sightline resume {shlex.quote(str(folder))}"
+        raise SightlineError("this run has no weights yet", where=str(folder), why=why, cure=cure)
 
 
 def is_finished(folder: Path) -> bool:
@@ -113,19 +185,19 @@ def is_finished(folder: Path) -> bool:
 def provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a run; empty where it is missing or torn."""
     try:
-        return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return record if isinstance(record, dict) else {}
 
 
-def check_changes(old: Config, new: Config, extend: str) -> None:
+def check_changes(old: Config, new: Config) -> None:
     """Refuse changes that would make the steps already done those of another run."""
-    if extend not in ("stretch", "continue"):
-        raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
     changed = [key for key in differences(old, new) if key not in CHANGEABLE and not key.startswith("report.")]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
-        cure = "resume without them, or begin a new run from these weights: sightline train ... --model.weights RUN"
+        cure = "resume without them (and with recipe.yaml as the run wrote it), or begin a new run from these weights: "
+        cure += "sightline train ... --model.weights RUN"
         why = "these settings shaped the steps already done:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change this", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
@@ -154,13 +226,16 @@ def value_of(config: Config, key: str) -> Any:
 
 
 def check_data(folder: Path, parts: "Parts") -> None:
-    """Refuse to go on with other images, labels or classes than the run began with."""
+    """Refuse to go on with other training or validation images, labels or classes than the run began with."""
     before, now = provenance(folder).get("data"), parts.facts["data"]
-    if not before:
+    if not isinstance(before, dict):
         return
-    changed = [key for key in ("classes", "counts", "digest") if before.get(key) != now[key]]
+    changed = [key for key in ("classes", "digest") if before.get(key) != now[key]]
     if changed:
-        why = f"changed since the run began: {', '.join(changed)}"
+        counts = [
+            f"{before.get('counts', {}).get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")
+        ]
+        why = f"changed since the run began: {' and '.join(changed)} (images: {', '.join(counts)})"
         cure = "put the data back as it was, or begin a new run with --model.weights RUN"
         raise SightlineError("the data is not what this run began with", where=now["path"], why=why, cure=cure)
 
@@ -173,17 +248,3 @@ def interrupted(folder: Path, step: int, total_steps: int) -> SightlineError:
         cure=f"sightline resume {shlex.quote(str(folder))}",
         status=INTERRUPTED,
     )
-
-
-def with_classes(decoded: "Decoded", classes: tuple[str, ...], where: str) -> "Decoded":
-    """Data of other origin with its labels in the order of a run's classes, matched by name."""
-    unknown = [name for name in decoded.classes if name not in classes]
-    if unknown:
-        why = "the run was not trained on: " + ", ".join(unknown[:10])
-        cure = f"rename or remove those classes; the run knows: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
-        raise SightlineError("the data has other classes than the run", where=where, why=why, cure=cure)
-    if decoded.labels is None:
-        cure = "`sightline predict` needs no labels"
-        raise SightlineError("evaluation needs labels", where=where, cure=cure)
-    order = np.array([classes.index(name) for name in decoded.classes])
-    return replace(decoded, labels=order[decoded.labels], classes=classes)

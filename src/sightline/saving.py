@@ -1,6 +1,7 @@
 """What the loop keeps on disk while it runs: state for resumption, the best weights, snapshots of features."""
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Generator
 from dataclasses import asdict
@@ -32,7 +33,8 @@ def save_state(training: "Training") -> None:
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
     tensors = state_tensors(training) | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
-    values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values}
+    settings = training.config.model_dump(mode="json")
+    values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
     if training.average:
         values["average_updates"] = training.average.updates
     checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
@@ -44,6 +46,15 @@ def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
     return tensors
+
+
+def needed_bytes(training: "Training") -> int:
+    """Bytes on disk that the run's checkpoints take at most; see `checkpoint.required_bytes`."""
+    config, model = training.config, training.parts.model
+    moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    state = checkpoint.total_bytes(state_tensors(training)) + moments * trained
+    return checkpoint.required_bytes(checkpoint.total_bytes(model.state_dict()), state, 2 + config.train.ensemble)
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -174,11 +185,14 @@ def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: fl
     shown = [names[sample] for batch in group for sample in batch.samples.tolist()]
     path = training.folder / "not-finite-batch.txt"
     atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
+    name = shlex.quote(str(training.folder))
+    best = f" [--model.weights {name}]" if training.progress.best is not None else ""
     what = "the loss" if not np.isfinite(loss) else "the gradient"
     return SightlineError(
         f"{what} is not finite at step {training.progress.step + 1:,}",
         where=f"{training.folder}; the batch's {len(shown)} files are in {path.name}, the first:\n" + listing(shown, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="the last good checkpoint is kept; try a tenth of the rate (--optim.lr), --optim.clip_norm 1, "
-        "--schedule.warmup_epochs 1, or --train.precision fp32",
+        cure="this run cannot go past it; begin another, anew or from its best weights, at a tenth of the rate:\n"
+        f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
+        f"{best}\n    --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32 may help as well",
     )

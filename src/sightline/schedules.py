@@ -7,7 +7,7 @@ stays what it was. The functions share one signature, so that `SCHEDULES` can na
 import math
 from collections.abc import Callable
 
-from .config import Schedule
+from .config import Config, Schedule
 
 
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
@@ -20,6 +20,31 @@ def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
     value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
     return value * min(1.0, (step + 1) / warmup_steps) if warmup_steps else value
+
+
+def schedule_epochs(config: Config) -> int:
+    """Epochs over which everything that changes with the epochs is laid."""
+    return config.schedule.total_epochs or config.train.epochs
+
+
+def training_side(config: Config, epoch: int) -> int:
+    """Side in pixels of the training images of an epoch, from 0: `augment.progressive`, then `data.size`."""
+    for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
+        if epoch < until * schedule_epochs(config):
+            return side
+    return config.data.size
+
+
+def mixes(config: Config, epoch: int) -> bool:
+    """Whether the images of an epoch, from 0, are mixed (mixup, cutmix)."""
+    augment = config.augment
+    return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
+
+
+def ends_at_zero(config: Config) -> bool:
+    """Whether the learning rate is 0 from the schedule's end on, so that more epochs would change nothing."""
+    steps = 1000 * schedule_epochs(config)
+    return factor(steps, steps, 1000, config.schedule) == 0
 
 
 def progress(step: int, total_steps: int) -> float:

@@ -1,5 +1,6 @@
 """THE loop: recipe in, run folder out. backward() is here; what a loss is stands in tasks/."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -12,21 +13,21 @@ import torch
 
 from . import runs, saving
 from .build import Parts, build
-from .checkpoint import preflight, required_bytes
-from .config import Config, load_recipe_file, resolve
+from .checkpoint import preflight
+from .config import Config, resolve
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
 from .evaluate import evaluate
-from .files import sweep_temporaries
 from .finish import finish, save_preview
 from .lock import lock_run
 from .log import RunLog
+from .memory import explained_memory
 from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients
 from .recipes import load_recipe
 from .runs import Run
-from .schedules import factor
+from .schedules import factor, schedule_epochs, training_side
 from .signals import StopRequest
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
@@ -37,12 +38,11 @@ class Progress:
     """What changes while a run goes on, and all that a resumed run needs beside its weights."""
 
     step: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # that the run had taken at this step
     stopped: str = ""  # why training ended before its last epoch
     best: float | None = None
     best_epoch: int = 0
     ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
-    schedule_steps: int = 0  # the length over which the schedule runs; steps past it keep its last rate
     loss_sum: float = 0.0
     loss_count: int = 0
 
@@ -70,6 +70,10 @@ class Training:
         return self.epoch_steps * self.config.train.epochs
 
     @property
+    def schedule_steps(self) -> int:
+        return self.epoch_steps * schedule_epochs(self.config)
+
+    @property
     def epoch(self) -> int:
         """Epochs begun so far; a finished epoch's own number, from 1."""
         return -(-self.progress.step // self.epoch_steps)
@@ -92,15 +96,17 @@ def train(
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
+    config = runs.with_whole_paths(config)
     folder = Path(out) if out is not None else Path("runs") / config.name
     check_augment(config.augment, config.data.size)
     runs.refuse_taken(folder, overwrite)
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log:
+    runs.refuse_inside(folder, config.data.path)
+    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(config):
         if note:
             log.warn(note)
         parts = build(config, log.say)
         training = assemble(config, folder, log, parts, Progress())
-        preflight(folder, required_bytes(parts.model.state_dict(), saving.state_tensors(training)))
+        preflight(folder, saving.needed_bytes(training))
         runs.clear(folder)  # an old run goes only when the new one can start
         log.rewind(0, 0.0)
         runs.start(folder, config, parts, log.warnings)
@@ -112,52 +118,19 @@ def train(
         return run_epochs(training)
 
 
-def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
-    """Go on with an interrupted run, or lengthen a finished one with `**{"train.epochs": 60}`.
-
-    extend: "stretch" lays the schedule over the new length; "continue" keeps the old one and holds its last rate.
-    Only settings that leave the mathematics of the past steps alone may change; others raise SightlineError.
-    """
-    folder = runs.existing(run)
-    old = load_recipe_file(folder / "recipe.yaml")
-    config = resolve(old, settings)
-    runs.check_changes(old, config, extend)
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log:
-        sweep_temporaries(folder)
-        if note:
-            log.warn(note)
-        tensors, values = saving.load_state(folder, log)
-        progress = Progress(**values["progress"])
-        if runs.is_finished(folder) and config == old:
-            log.say(f"{folder} is finished; to go on: sightline resume {folder} --train.epochs {2 * old.train.epochs}")
-            return Run(folder)
-        parts = build(config, log.say, runs.provenance(folder).get("precision", ""), fresh=False)
-        runs.check_data(folder, parts)
-        training = assemble(config, folder, log, parts, progress)
-        saving.restore(training, tensors, values)
-        if config != old:
-            progress.stopped = ""
-            if extend == "stretch":
-                progress.schedule_steps = training.total_steps
-            runs.write_config(folder, config)
-        log.rewind(progress.step, progress.seconds)
-        log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        return run_epochs(training)
-
-
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
     """Optimizer and weight average around the parts of a run."""
     optimizer = build_optimizer(parts.model, config.optim, layer_depths(parts.model), parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
-    training = Training(config, folder, log, parts, optimizer, average, progress, StopRequest())
-    progress.schedule_steps = progress.schedule_steps or training.total_steps
-    return training
+    return Training(config, folder, log, parts, optimizer, average, progress, StopRequest())
 
 
 def run_epochs(training: Training) -> Run:
     """Epoch after epoch: train, evaluate, keep the best, save; then the final evaluation and the report."""
     progress = training.progress
-    training.log.plan(training.config.train.epochs, training.epoch_steps, progress.step)
+    config, parts = training.config, training.parts
+    costs = [parts.flops[training_side(config, epoch)] for epoch in range(config.train.epochs)]
+    training.log.plan(config.train.epochs, training.epoch_steps, progress.step, costs)
     with training.stop:
         while not progress.stopped and progress.step < training.total_steps:
             reason = train_epoch(training)
@@ -168,6 +141,8 @@ def run_epochs(training: Training) -> Run:
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
+    if progress.stopped:
+        training.log.say(f"stopped after epoch {training.epoch}: {reason}")
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
     return finish(training)
 
@@ -184,13 +159,14 @@ def train_epoch(training: Training) -> str:
     clock = Clock()
     for group in groups_of(batches, config.optim.accumulate, clock):
         torch.manual_seed(config.train.seed * 1_000_003 + progress.step)  # dropout: a function of (seed, step)
-        scale = factor(progress.step, progress.schedule_steps, training.epoch_steps, config.schedule)
+        scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
         for parameters in optimizer.param_groups:
             parameters["lr"] = parameters["base_lr"] * scale
         loss = torch.zeros((), device=parts.device)
+        images = sum(len(batch.samples) for batch in group)
         for batch in group:
             with autocast(parts.device, parts.dtype):
-                part = task.step(batch)["loss"] / len(group)
+                part = task.step(batch)["loss"] * (len(batch.samples) / images)
             part.backward()
             loss += part.detach()
         norm = clip_gradients(optimizer, config.optim.clip_norm)
@@ -271,12 +247,17 @@ def end_epoch(training: Training, reason: str) -> None:
     training.log.tick(progress.step, doing="validating")
     with saving.evaluated_weights(training):
         numbers, arrays = evaluate(parts.task, parts.val, config.train.eval_batch_size, parts.device, parts.dtype)
+        if not math.isfinite(numbers["loss"]):
+            training.log.warn(
+                f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
+            )
         score = numbers[config.train.best_metric]
-        better = progress.best is None or is_better(score, progress.best, config.train.best_metric)
+        better = math.isfinite(numbers["loss"]) and is_better(score, progress.best, config.train.best_metric)
         if better:
             progress.best, progress.best_epoch = score, training.epoch
             saving.save_weights(training, "best", numbers)
-        saving.keep_for_ensemble(training, numbers)
+        if math.isfinite(numbers["loss"]):
+            saving.keep_for_ensemble(training, numbers)
         saving.keep_snapshot(training, arrays)
         saving.save_weights(training, "last", numbers)
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=better, **numbers)
@@ -287,6 +268,6 @@ def end_epoch(training: Training, reason: str) -> None:
     saving.save_state(training)
 
 
-def is_better(score: float, best: float, metric: str) -> bool:
-    """Whether `score` beats `best`: lower for a loss, higher for all else."""
-    return score < best if metric == "loss" else score > best
+def is_better(score: float, best: float | None, metric: str) -> bool:
+    """Whether `score` beats `best`, if there is one: lower for a loss, higher for all else."""
+    return best is None or (score < best if metric == "loss" else score > best)

@@ -151,14 +151,11 @@ def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> Non
     assert entries(data) == [] and list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_skipping_a_few_bad_images(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipping_a_few_bad_images(settings: Callable[..., Data]) -> None:
     data = settings(on_bad_image="skip")
     names = open_source(data, 0).splits["train"].names
     whole = content(data)[1].images.copy()
     (Path(data.path) / names[0]).write_bytes(b"")
-    with pytest.raises(SightlineError, match="too many to leave out"):
-        content(data)
-    monkeypatch.setattr(cache, "MOST_SKIPPED", 0.2)
     for _ in range(2):  # decoded, then out of the cache
         said: list[str] = []
         decoded = decode(open_source(data, 0), "train", 16, data, said.append)
@@ -166,13 +163,34 @@ def test_skipping_a_few_bad_images(settings: Callable[..., Data], monkeypatch: p
         assert (
             len(decoded.labels) == 7 and f"1 of 8 images cannot be read and are left out:\n    {names[0]}" in said[-1]
         )
-    with pytest.raises(SightlineError, match="1 of 8 images"):
+    with pytest.raises(SightlineError, match="1 of 8 images") as caught:
         content(settings())
-    monkeypatch.setattr(cache, "MOST_SKIPPED", 1.0)
-    for name in names[:4]:
+    assert "--data.on_bad_image skip" in caught.value.cure
+
+
+def test_too_many_bad_images_to_skip(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = settings(on_bad_image="skip")
+    names = open_source(data, 0).splits["train"].names
+    for name in names[:2]:
         (Path(data.path) / name).write_bytes(b"")
-    with pytest.raises(SightlineError, match="no image remains of a"):
+    assert len(content(data)[1].images) == 6  # half of the class a
+    (Path(data.path) / names[2]).write_bytes(b"")
+    with pytest.raises(SightlineError, match="3 of 8 images") as caught:
         content(data)
+    assert "at most half of a class; too many are of a\n" in caught.value.why and names[2] in caught.value.why
+    with pytest.raises(SightlineError) as stopped:
+        content(settings())
+    assert caught.value.cure == stopped.value.cure == "mend or remove these files"
+    for name in names[:3]:
+        (Path(data.path) / name).unlink()
+    assert len(content(data)[1].images) + len(open_source(data, 0).splits["val"].names) == 9
+    monkeypatch.setattr(cache, "FEW_SKIPPED", 1)
+    names = open_source(data, 0).splits["train"].names
+    for place in (0, -1):
+        (Path(data.path) / names[place]).write_bytes(b"")
+    with pytest.raises(SightlineError, match="too many") as caught:
+        content(data)
+    assert "at most 1% of a split, or 1 images where that is more (here 1)" in caught.value.why
 
 
 def test_many_chunks_keep_the_order(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from sightline.config import Data
 from sightline.data.demo import open_digits
+from sightline.data.labels import suggest_pattern
 from sightline.data.sources import Source, open_source
-from sightline.data.splits import held_out, split_of
 from sightline.errors import ENVIRONMENT, SightlineError
 
 
@@ -96,12 +96,6 @@ def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     assert np.asarray(source.splits["val"].read(0))[0, 0, 0] == level
 
 
-def test_held_out_keeps_the_choice_of_other_classes() -> None:
-    labels = np.repeat([0, 1], 50)
-    mask = held_out(labels, 0.1, 3)
-    assert mask.sum() == 10 and np.array_equal(mask[:50], held_out(labels[:50], 0.1, 3))
-
-
 def test_test_is_never_validation(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", {"a": 4, "b": 4})
     class_folders(tmp_path / "test", {"a": 2, "b": 2})
@@ -110,19 +104,6 @@ def test_test_is_never_validation(tmp_path: Path) -> None:
     assert all(name.startswith("train/") for name in source.splits["val"].names)
     assert all(name.startswith("test/") for name in source.splits["test"].names)
     assert any("test is kept aside" in note for note in source.notes)
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [("train_50", "train"), ("Valid", "val"), ("test-x", "test"), ("trainannot", None), ("tests", None)],
-)
-def test_split_of(name: str, split: str | None) -> None:
-    assert split_of(name) == split
-
-
-def test_classes_that_are_named_like_splits(tmp_path: Path) -> None:
-    class_folders(tmp_path, {"train": 2, "train_station": 2, "test_tube": 2, "harbor": 2})
-    assert opened(tmp_path).classes == ("harbor", "test_tube", "train", "train_station")
 
 
 def test_a_test_split_without_labels(tmp_path: Path) -> None:
@@ -149,12 +130,6 @@ def test_loose_images_beside_class_folders(tmp_path: Path) -> None:
     assert "'val/loose.png'" in refused(tmp_path).what
 
 
-def test_two_names_for_one_split(tmp_path: Path) -> None:
-    for name in ("train_50", "train_100", "val"):
-        class_folders(tmp_path / name, {"a": 2, "b": 2})
-    assert "'train_100', 'train_50'" in refused(tmp_path).what
-
-
 def test_label_in_file_name(tmp_path: Path) -> None:
     put(tmp_path, *(f"{name}_{number:03d}.png" for name in ("aquarium_fish", "bear") for number in range(5)))
     source = opened(tmp_path)
@@ -171,6 +146,29 @@ def test_other_patterns(tmp_path: Path, pattern: str, name: str) -> None:
     other = name.replace("sea_lion", "cow")
     put(tmp_path, *(f"{folder}/{stem}.png" for folder in ("x", "y") for stem in (name, other)))
     assert opened(tmp_path, layout="filename", pattern=pattern).classes == ("cow", "sea_lion")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("{id}_{label}", "{0}_{1}"), ("{label}-{id}", "{1}-{0}"), ("{label} {id}", "{1} {0}"), ("", "{0}{1}")],
+)
+def test_a_pattern_is_suggested(tmp_path: Path, pattern: str, name: str) -> None:
+    put(tmp_path, *(name.format(f"{number:03d}", ("cat", "dog")[number % 2]) + ".png" for number in range(8)))
+    put(tmp_path, "cover.png")
+    source = opened(tmp_path)
+    assert source.layout == "unlabelled"
+    hint = f"; if the label stands in the file name: --data.layout filename --data.pattern '{pattern}'"
+    assert source.notes[0] == "found images without labels" + (hint if pattern else "")
+    assert opened(tmp_path, layout="unlabelled").notes[0] == "found images without labels"
+    assert (f"--data.pattern '{pattern}'" in refused(tmp_path, layout="filename").cure) == bool(pattern)
+    (tmp_path / "cover.png").unlink()
+    if pattern:
+        assert opened(tmp_path, layout="filename", pattern=pattern).classes == ("cat", "dog")
+
+
+def test_no_pattern_is_suggested_for_plain_names() -> None:
+    for names in (["IMG_1", "IMG_2", "IMG_3"], ["beach_dog", "hill_car"], [], ["a", "b"]):
+        assert suggest_pattern([f"{name}.png" for name in names]) == ""
 
 
 @pytest.mark.parametrize("pattern", ["{id}", "{label}{label}", "{label}_{name}", "x"])
@@ -268,6 +266,17 @@ def test_mistakes_in_folders(tmp_path: Path) -> None:
     assert "unzip" in refused(tmp_path / "x.zip").cure
 
 
+def test_a_mistyped_path(tmp_path: Path) -> None:
+    for name in ("photos", "archive"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "photos2.txt").write_text("x")
+    (tmp_path / "labels.csv").write_text("x")
+    assert refused(tmp_path / "photos3").cure == f"did you mean {str(tmp_path / 'photos')!r}?"
+    assert "labels.csv" in refused(tmp_path / "lables.csv").cure
+    for unlike in ("phantom", "pictures"):
+        assert refused(tmp_path / unlike).cure == "check the path"
+
+
 def test_same_letters_written_in_two_ways(tmp_path: Path) -> None:
     class_folders(tmp_path, {"caf\u00e9": 2, "cafe\u0301": 2})
     assert "two classes differ only" in refused(tmp_path).what
@@ -345,6 +354,11 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "--data.download true" in refused(f"torchvision:Toy:{tmp_path / 'none'}").cure
     assert not (tmp_path / "none").exists()
     assert "torchvision:Toy" in refused("torchvision:Toyz").cure
+    data = Data(path=f"torchvision:Toy:{tmp_path}")
+    assert [len(items.names) for items in open_source(data, 0, hold_out=False).splits.values()] == [40, 10]
+    toy = library.Entry(lambda root, download: Toy(root, True, download), library.UNSPLIT, lambda d: d.targets)
+    whole = open_source(data, 0, hold_out=False).splits
+    assert list(whole) == ["all"] and whole["all"].names[0] == "train/000000"
 
 
 def test_the_real_torchvision_table_opens_nothing_by_itself(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def labels_of(source: Source) -> dict[str, str]:
     }
 
 
-def refused(path: Path) -> SightlineError:
+def refused(path: Path, **values: object) -> SightlineError:
     with pytest.raises(SightlineError) as caught:
-        opened(path)
+        opened(path, **values)
     assert caught.value.status == USER and caught.value.cure and caught.value.where
     return caught.value
 
@@ -111,10 +111,11 @@ def test_a_split_column_is_obeyed(tmp_path: Path) -> None:
         "val": ("1.png",),
         "test": ("3.png",),
     }
-    assert (
-        "line 5: 'holdout'"
-        in refused(written(tmp_path, "filename,label,split\n" + "\n".join(rows).replace("test", "holdout"))).why
-    )
+    text = "filename,label,split\n" + "\n".join(rows)
+    assert "line 5: 'extra'" in refused(written(tmp_path, text.replace("test", "extra"))).why
+    dev = opened(written(tmp_path, text.replace("val", "Dev")))
+    assert dev.splits["val"].names == ("1.png",)
+    assert "'holdout', 'val'" in refused(written(tmp_path, text.replace("test", "holdout"))).what
 
 
 def test_labels_are_strings(tmp_path: Path) -> None:
@@ -159,7 +160,11 @@ def test_one_image_in_two_splits(tmp_path: Path) -> None:
 FAULTS = {
     "filname,label\n0.png,cat\n": ("no column 'filename'", "rename 'filname'"),
     "filename,lable\n0.png,cat\n": ("no column 'label'", "'filename', 'lable'"),
-    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "first line must be a header"),
+    "0.png,cat\n1.png,dog\n": ("no header line", "looks like data: '0.png', 'cat'", "'label': filename,label\n"),
+    "cat;0.png\ndog;1.png\n": ("looks like data: 'cat', '0.png'", "'label': label;filename\n"),
+    "7,0.png,cat\n": ("looks like data", "'label': column1,filename,label\n"),
+    "0001,cat\n0002,dog\n": ("looks like data: '0001', 'cat'", "'label': filename,label\n"),
+    "id,label\n0,cat\n": ("no column 'filename'", "rename 'id' to 'filename'"),
     "filename,label\n0.png,cat\n1.png,dog,x\n": ("line 3: 3 instead of 2", "double quotes"),
     "filename,label\n0.png,\n": ("line 2: no label", ""),
     "filename,label,label\n0.png,a,b\n": ("stands twice", "line 1"),
@@ -173,7 +178,7 @@ FAULTS = {
 @pytest.mark.parametrize("text", FAULTS, ids=range(len(FAULTS)))
 def test_faults_name_the_line(tmp_path: Path, text: str) -> None:
     put(tmp_path, *FOUR)
-    message = str(refused(written(tmp_path, text)))
+    message = str(refused(written(tmp_path, text))) + "\n"
     assert all(part in message for part in FAULTS[text]) and "labels.csv" in message
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sightline.insight.curves import draw_accuracy, draw_loss, draw_quantity, epoch_means, history
-from sightline.insight.style import png
+from sightline.insight.style import VIOLET, png
 
 
 def train(step: int, loss: float) -> dict:
@@ -50,6 +50,38 @@ def test_a_run_taken_up_again_is_not_over():
     assert not past.finished and past.stop == "" and past.best_epoch == 2
     assert history([*RESUMED, done]).best_epoch == 1
     assert history([*RESUMED, done | {"ensemble": [1, 2]}]).ensemble == (1, 2)
+
+
+def test_the_epochs_of_an_ensemble_may_be_names_of_checkpoints():
+    done = {"event": "done", "step": 20, "best_epoch": 1, "ensemble": ["epoch-00002", "epoch-00011"]}
+    assert history([*RESUMED, done]).ensemble == (2, 11)
+
+
+@pytest.mark.parametrize("strange", [None, "x", [], {}, float("nan"), -1, True])
+@pytest.mark.parametrize("key", ["step", "epoch", "best", "best_epoch", "ensemble", "split", "seconds"])
+def test_strange_values_are_survived(key, strange):
+    done = {"event": "done", "step": 20, "best_epoch": 1}
+    past = history([record | {key: strange} for record in [*RESUMED, done]])
+    assert past.last_epoch == past.last_epoch and isinstance(past.best_epoch, int)
+
+
+def test_where_a_run_was_resumed_shows_above_the_grid_and_is_in_the_legend():
+    for figure in (draw_loss(history(RESUMED)), draw_quantity(history(RESUMED), "lr", "Learning rate")):
+        (axes,) = figure.axes
+        (line,) = (line for line in axes.lines if list(line.get_xdata()) == [1.0, 1.0])
+        grid = 0.5  # matplotlib's, with axes.axisbelow
+        assert grid < line.get_zorder() < 2 and line.get_alpha() is None and line.get_color() == VIOLET
+    assert "resumed" in draw_loss(history(RESUMED)).axes[0].get_legend_handles_labels()[1]
+
+
+def test_the_highest_value_is_inside_of_the_plot():
+    (axes,) = draw_loss(history([train(1, 2.30), train(2, 2.35)])).axes
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 2.4
+
+
+def test_plots_side_by_side_share_their_axis():
+    past = history(RESUMED)
+    assert draw_loss(past).axes[0].get_xlim() == draw_accuracy(past).axes[0].get_xlim()
 
 
 def test_other_splits_and_strange_values_leave_no_trace():

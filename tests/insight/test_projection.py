@@ -71,6 +71,12 @@ def test_maps_of_epochs_lie_on_one_another():
     assert np.linalg.norm(centers[0] - centers[2], axis=1).max() < side / 2
 
 
+@pytest.mark.parametrize(("count", "neighbors"), [(12, 11), (45, 20)])
+def test_a_map_tells_how_many_neighbors_voted(count, neighbors):
+    features, labels = clusters(0, count)
+    assert epoch_maps([1], [features], labels)[0].neighbors == neighbors
+
+
 @pytest.mark.parametrize(
     ("kept", "chosen"),
     [

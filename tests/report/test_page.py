@@ -105,6 +105,57 @@ def test_images_have_words_and_headings_have_order(report):
     assert all(a["href"][1:] in targets for t, a in page.tags if t == "a" and a.get("href"))
 
 
+def test_every_picture_is_described_by_its_numbers(report):
+    says = {}
+    for figure in re.findall(r'<figure id="figure-([^"]+)">(.*?)</figure>', report[1], re.S):
+        says[figure[0]] = next(a["alt"] or "" for tag, a in Page(figure[1]).tags if tag == "img")
+    assert set(says) == FIGURES - {"mistakes", "confused"} and len(set(says.values())) == len(says)
+    assert "training loss from 2.000 to 0.333, validation loss from 1.000 to 0.167" in says["curve-loss"]
+    assert "best 85.7%" in says["curve-accuracy"] and "best epoch 5" in says["curve-accuracy"]
+    assert "5 of 24 images lie off the diagonal" in says["confusion"] and "taken for" in says["confusion"]
+    assert "median 1, largest 1, last 1" in says["curve-gradient-norm"]
+    assert all("after epochs 1, 3 and 6" in says[name] for name in ("tsne", "pca"))
+    assert "less sure" in says["calibration"] or "more sure" in says["calibration"]
+
+
+def test_tables_scroll_in_named_boxes_of_their_own(report):
+    boxes = re.findall(r"<div ([^>]*)><table", report[1])
+    assert len(boxes) == report[1].count("<table") > 4
+    for box in boxes:
+        assert "scroll" in box and 'tabindex="0"' in box and 'role="region"' in box and 'aria-label="' in box
+    style = asset("style.css")
+    assert ".scroll { overflow: auto;" in style and re.search(r"\.rows tbody th[^}]*position: sticky; left: 0", style)
+    assert "<thead><tr></tr></thead>" not in report[1] and not re.search(
+        r"<thead><tr>(<th[^>]*></th>)+</tr>", report[1]
+    )
+
+
+def test_the_number_of_neighbors_is_the_one_used(tmp_path, make_run, monkeypatch, report):
+    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+    few = write_report(make_run(tmp_path / "run", images=12, epochs=(1,))).read_text(encoding="utf-8")
+    assert "k-NN accuracy (k = 11), %" in few and "k-NN accuracy (k = 20), %" in report[1]
+
+
+def test_one_mistake_of_each_kind_is_not_called_frequent(tmp_path, make_run, monkeypatch):
+    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+    words = Page(write_report(make_run(tmp_path / "run", images=11, epochs=(1,))).read_text(encoding="utf-8")).text
+    assert "It is wrong on 3 images, never twice in the same way." in words and "most frequent mistake" not in words
+    assert "The most confused pairs" not in words and words.count("% sure") == 3
+
+
+def test_a_run_that_goes_on_says_so_and_how(tmp_path, make_run, monkeypatch, report):
+    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+    run = make_run(tmp_path / "run", images=12, epochs=(1,))
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"event": "resume", "step": 10, "epoch": 1}\n')
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "This run is not finished. The predictions below are of the end before it went on." in words
+    shutil.rmtree(run / "predictions")
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "This run is not finished. If it was interrupted, sightline resume RUN goes on with it" in words
+    assert "not finished" not in report[1]
+
+
 def test_the_headline_is_that_of_the_predictions(report):
     run, text = report
     with open(run / "predictions" / "val.csv", encoding="utf-8", newline="") as file:
@@ -112,6 +163,7 @@ def test_the_headline_is_that_of_the_predictions(report):
     low, high = bootstrap_interval(correct, seed=0)
     words = Page(text).text
     assert f"{100 * np.mean(correct):.2f}%" in words
+    assert "The most confused pairs" in words
     assert f"95% interval {100 * low:.2f} to {100 * high:.2f}%" in words
     assert "always guessing the most frequent class would give 25.0%" in words
     assert "sightline train tiny --data 'my photos'" in words and "optim.lr 0.25 0.1" in words
@@ -170,7 +222,7 @@ def test_a_run_that_has_only_begun_has_a_report(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: young\nmodel:\n  name: vgg13\n")
     words = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
     assert "vgg13, trained from scratch, is still running, or interrupted at epoch 0" in words
-    assert not (tmp_path / "figures").exists()
+    assert not (tmp_path / "figures").exists() and "sightline resume RUN goes on with it" in words
 
 
 def test_a_report_of_no_run_is_a_mistake_of_the_user(tmp_path):

@@ -50,6 +50,31 @@ def test_torn_parts_are_named_and_the_rest_is_read(tmp_path, make_run, name, con
     assert len(files.classes) == 4
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a" + bytes(30)])
+def test_a_preview_that_is_no_picture_is_left_out(tmp_path, make_run, content):
+    run = make_run(tmp_path / "run")
+    (run / "figures").mkdir()
+    (run / "figures" / "preview.png").write_bytes(content)
+    files = read_run(run)
+    assert files.preview is None and files.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("samples.npz", {"images": np.zeros((2, 3, 0, 4), np.uint8), "index": np.arange(2), "labels": np.arange(2)}),
+        ("samples.npz", {"images": np.zeros((2, 3, 4, 4), np.uint8), "index": np.arange(2), "labels": np.arange(3)}),
+        ("mistakes.npz", {"images": np.zeros((2, 3, 4, 4), np.uint8), "index": np.zeros((2, 2))}),
+        ("epoch-00006/features.npz", {"features": np.zeros((24, 0), np.float16)}),
+    ],
+)
+def test_arrays_of_odd_shapes_are_named_and_left_out(tmp_path, make_run, name, arrays):
+    run = make_run(tmp_path / "run")
+    np.savez(run / "snapshots" / name, **arrays)
+    files = read_run(run)
+    assert len(files.missing) == 1 and files.missing[0].startswith(f"snapshots/{name}: cannot be read")
+
+
 def test_features_that_are_not_finite_are_refused(tmp_path, make_run):
     run = make_run(tmp_path / "run")
     np.savez(run / "snapshots" / "epoch-00001" / "features.npz", features=np.full((24, 5), np.nan, dtype=np.float16))

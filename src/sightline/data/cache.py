@@ -11,7 +11,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ from .images import VERSION
 from .sources import Items, Source
 
 FORMAT = 1
-MOST_SKIPPED = 0.01
-"""Share of a split's images that data.on_bad_image = skip may leave out."""
+MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
+"""What data.on_bad_image = skip may leave out of a split: this share, or so many images where that is more."""
 
 
 @dataclass(frozen=True)
@@ -122,22 +122,37 @@ def opened(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
 
 
 def check_skipped(bad: dict[int, str], items: Items, source: Source, announce: Callable[[str], None]) -> None:
-    """Announce the images that are left out; SightlineError where they are too many or were the last of a class."""
+    """Announce the images that are left out; SightlineError where they are too many."""
     lines = [bad[place] for place in sorted(bad)]
-    share = len(bad) / len(items.names)
-    lost: list[str] = []
-    if items.labels is not None:
-        kept = np.delete(items.labels, sorted(bad))
-        lost = [source.classes[index] for index in np.setdiff1d(items.labels, kept)]
-    reason = f"no image remains of {', '.join(lost[:8])}" if lost else f"the limit is {MOST_SKIPPED:.0%}"
-    if share > MOST_SKIPPED or lost:
+    reason = too_many(bad, items, source.classes)
+    if reason:
         raise SightlineError(
             f"{len(bad):,} of {len(items.names):,} images cannot be read, too many to leave out",
             where=source.path,
-            why=f"{reason}\n{listing(lines)}",
-            cure="mend or remove them",
+            why=f"{reason}\n{listing(lines, 100)}",
+            cure="mend or remove these files",
         )
     announce(f"{len(bad):,} of {len(items.names):,} images cannot be read and are left out:\n{listing(lines)}")
+
+
+def too_many(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> str:
+    """Why the images at the places `bad` may not be left out, with the limits; empty if they may.
+
+    The number makes skipping useful in small sets, and half of a class keeps it from emptying them.
+    """
+    count, places = len(items.names), sorted(bad)
+    most = max(FEW_SKIPPED, int(count * MOST_SKIPPED))
+    limits = f"left out are at most {MOST_SKIPPED:.0%} of a split, or {FEW_SKIPPED} images where that is more"
+    limits += f" (here {most:,}), and at most half of a class"
+    if len(places) > most:
+        return limits
+    labels = np.zeros(count, np.int64) if items.labels is None else items.labels
+    lost = np.bincount(labels[places], minlength=labels.max() + 1)
+    over = np.flatnonzero(2 * lost > np.bincount(labels))
+    if not len(over):
+        return ""
+    named = ", ".join(classes[index] for index in over[:8]) if classes and items.labels is not None else "the split"
+    return f"{limits}; too many are of {named}"
 
 
 def build(folder: Path, source: Source, split: str, side: int, data: Data, announce: Callable[[str], None]) -> None:
@@ -165,11 +180,13 @@ def build(folder: Path, source: Source, split: str, side: int, data: Data, annou
 def refuse_bad(bad: dict[str, str], items: Items, source: Source, split: str, data: Data) -> None:
     """SightlineError listing all unreadable images, unless they may be skipped."""
     if len(bad) == len(items.names) or (bad and data.on_bad_image == "stop"):
+        refused = too_many([int(place) for place in bad], items, source.classes)
+        skip = "" if refused else ", or leave them out with --data.on_bad_image skip"
         raise SightlineError(
             f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read",
             where=source.path,
             why="\n" + listing(list(bad.values()), 100),
-            cure="mend or remove them, or leave out a few with --data.on_bad_image skip",
+            cure=f"mend or remove these files{skip}",
         )
 
 

@@ -8,12 +8,13 @@ from PIL import Image
 from ..config import Data
 from ..errors import SightlineError
 from .sources import Items, Source, finished
+from .splits import WHOLE
 
 
-def open_digits(data: Data, seed: int) -> Source:
+def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     """`sklearn:digits`: 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), 17 gray levels spread over 0..255.
 
-    A share `data.val_fraction` of each class is held out, chosen by `seed`.
+    A share `data.val_fraction` of each class is held out, chosen by `seed`; without `hold_out` nothing is.
     """
     name = data.path.partition(":")[2] if ":" in data.path else data.path
     if name != "digits":
@@ -39,6 +40,5 @@ def open_digits(data: Data, seed: int) -> Source:
         stamps=("scikit-learn",) * count,
     )
     classes = tuple(str(name) for name in bunch.target_names)
-    return finished(
-        Source("sklearn:digits", "sklearn", classes, {"train": items}, ("scikit-learn's digits, 8x8",)), data, seed
-    )
+    source = Source("sklearn:digits", "sklearn", classes, {WHOLE: items}, ("scikit-learn's digits, 8x8",))
+    return finished(source, data, seed, hold_out)

@@ -10,6 +10,8 @@ import numpy as np
 
 from ..errors import SightlineError, listing
 
+OBVIOUS_PATTERNS = tuple(f"{{{a}}}{mark}{{{b}}}" for mark in "_-. " for a, b in (("label", "id"), ("id", "label")))
+
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A regular expression for the stem of a file out of `{label}_{id}`.
@@ -39,11 +41,13 @@ def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]
     labels = [label_in_name(compiled, name) for name in names]
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
+        better = suggest_pattern(names)
+        hint = f" '{better}'" if better and better != pattern else ""
         raise SightlineError(
             f"pattern matched {len(names) - len(missed):,} of {len(names):,}; e.g. {missed[0]!r} did not",
             where=where,
             why=f"the file names should look like {pattern!r}; these do not:\n{listing(missed, 5)}",
-            cure="set --data.pattern, rename these files, or give --data.layout if the labels stand elsewhere",
+            cure=f"set --data.pattern{hint}, rename these files, or give --data.layout if the labels stand elsewhere",
         )
     return [label for label in labels if label is not None]
 
@@ -62,6 +66,23 @@ def names_carry_labels(names: Sequence[str], pattern: str) -> bool:
     compiled = compile_pattern(pattern)
     labels = [label for label in (label_in_name(compiled, name) for name in names) if label is not None]
     return len(labels) >= 0.9 * len(names) and 2 <= len(set(labels)) <= len(labels) / 2
+
+
+def suggest_pattern(names: Sequence[str]) -> str:
+    """The pattern that most names look like, or '' if none is plausible for half of them. A hint, never a decision.
+
+    About 2,000 names decide, so that a large set costs no seconds for a hint.
+    """
+    names = names[:: max(1, len(names) // 2000)]
+    best, score = "", (0, 0)
+    for pattern in OBVIOUS_PATTERNS:
+        compiled = compile_pattern(pattern)
+        labels = [label for label in (label_in_name(compiled, name) for name in names) if label is not None]
+        kinds = len(set(labels))
+        plausible = 2 <= kinds <= len(labels) / 2 and len(labels) >= len(names) / 2
+        if plausible and (len(labels), -kinds) > score:
+            best, score = pattern, (len(labels), -kinds)
+    return best
 
 
 def read_class_list(path: str) -> tuple[str, ...]:

@@ -2,78 +2,83 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ..config import Data
 from ..errors import SightlineError, listing
-from .labels import count_matches, labels_in_names, names_carry_labels
+from .found import Found, Part
+from .labels import count_matches, labels_in_names, names_carry_labels, suggest_pattern
+from .placing import from_tables, pick_tables, refuse_contested
 from .scan import FORMATS_TEXT, File, Shelf, holds_images, images_below, left_out, shelf
-from .splits import SPLIT_NAMES, split_names, split_of
-from .tables import has_columns, place_rows, read_table
+from .splits import ALIASES, WHOLE, split_folders, split_of
+from .tables import has_columns, holds_predictions, lacks_header
 
 FORCE = "choose with --data.layout splits, classes, filename, csv or unlabelled"
 
 
-@dataclass(frozen=True)
-class Part:
-    """The files of one split and the label of each; labels None: unlabelled."""
+def recognize(root: str, data: Data, hold_out: bool = True) -> Found:
+    """The layout of the folder `root` by what lies in it, or as `data.layout` says.
 
-    files: list[File]
-    labels: list[str] | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a path was recognized as.
-
-    classes: the order that a table gives, else empty. by_folder: folders name the classes. tally: what was left out.
+    hold_out: the data are to train on, and need a training split where they have splits.
     """
-
-    layout: str
-    parts: dict[str, Part]
-    notes: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    by_folder: bool = False
-    tally: Counter[str] = field(default_factory=Counter)
-
-
-def recognize(root: str, data: Data) -> Found:
-    """The layout of the folder `root` by what lies in it, or as `data.layout` says."""
-    tally: Counter[str] = Counter()
     here = shelf(root)
+    opinions = [name for name in here.tables if holds_predictions(os.path.join(root, name))]
+    if data.layout == "csv" and len(opinions) == len(here.tables):
+        opinions = []  # the reader says what is wrong with them
+    here = here._replace(tables=tuple(name for name in here.tables if name not in opinions))
+    found = listed(root, data, here, hold_out)
+    if opinions:
+        note = f"not used, for it holds predictions of a model and no labels: {', '.join(opinions[:4])}"
+        found = replace(found, notes=(*found.notes, note + (", ..." if len(opinions) > 4 else "")))
+    return found
+
+
+def listed(root: str, data: Data, here: Shelf, hold_out: bool) -> Found:
+    """The files and labels of the folder `root`, in which lies `here`."""
+    tally: Counter[str] = Counter()
     splits = split_folders(here.folders, root, forced=data.layout == "splits")
-    layout = guess(root, data, here, splits) if data.layout == "auto" else data.layout
+    lead = splits.get("train", "") if hold_out else next(iter(splits.values()), "")
+    layout = guess(root, data, here, splits, lead) if data.layout == "auto" else data.layout
     if layout == "splits":
+        if not lead:
+            raise SightlineError(
+                f"there is no {'training split' if hold_out else 'folder of a split'}",
+                where=root,
+                why=f"the folders here are {', '.join(map(repr, here.folders[:8])) or 'none'}",
+                cure="name one of the folders 'train', or choose with --data.layout classes",
+            )
         return from_splits(root, data, splits, here, tally)
     if layout == "classes":
         return from_class_folders(root, here, tally)
     if layout == "csv":
-        return from_tables(root, pick_tables(root, here.tables), here.folders)
-    if splits.get("train"):
+        return from_tables(root, pick_tables(root, here.tables, hold_out), here.folders, hold_out)
+    if lead:
         return from_splits(root, data, splits, here, tally, style=layout)
     files = images_below(root, "", tally)
     if not files:
         raise no_images(root, tally)
-    labels = labels_in_names([file.name for file in files], data.pattern, root) if layout == "filename" else None
+    names = [file.name for file in files]
+    labels = labels_in_names(names, data.pattern, root) if layout == "filename" else None
     described = f"the label in the file name, {data.pattern}" if labels else "images without labels"
-    return Found(layout, {"train": Part(files, labels)}, (f"found {described}",), tally=tally)
+    note = f"found {described}{'' if labels else pattern_hint(names, data)}"
+    return Found(layout, {WHOLE: Part(files, labels)}, (note,), tally=tally)
 
 
-def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str, str]:
-    """Split -> folder. `train` with `val` or `test` beside it always counts; names that only begin so (`train_50`)
-    count if no other folder lies beside them, because `train_station` next to `harbor` is a class."""
-    alike = [name for name in folders if split_of(name)]
-    exact = {SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
-    if forced or ("train" in exact and len(exact) > 1) or len(alike) == len(folders):
-        return split_names(alike, root)
-    return {}
+def pattern_hint(names: Sequence[str], data: Data) -> str:
+    """What to type if the labels stand in these names after all; empty where they do not look so, or were not asked."""
+    pattern = suggest_pattern(names) if data.layout == "auto" else ""
+    option = f"--data.layout filename --data.pattern '{pattern}'"
+    return f"; if the label stands in the file name: {option}" if pattern else ""
 
 
-def guess(root: str, data: Data, here: Shelf, splits: dict[str, str]) -> str:
-    """The layout of a folder, or a SightlineError that says what to point at instead."""
-    if splits.get("train") and shelf(root, splits["train"]).folders:
+def guess(root: str, data: Data, here: Shelf, splits: dict[str, str], lead: str) -> str:
+    """The layout of a folder, or a SightlineError that says what to point at instead. `lead`: the split with labels."""
+    if lead and shelf(root, lead).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):
+        if not splits and not here.images:
+            refuse_contested(root, pick_tables(root, here.tables), here.folders)
         return "csv"
     if splits:
         return "splits"
@@ -88,8 +93,11 @@ def guess(root: str, data: Data, here: Shelf, splits: dict[str, str]) -> str:
     if here.images:
         labeled = names_carry_labels([file.name for file in here.images], data.pattern)
         return "filename" if labeled else "csv" if here.tables else "unlabelled"
+    if len(filled) == 1 and any(lacks_header(os.path.join(root, table)) for table in here.tables):
+        return "csv"
     if filled:
         refuse_nested(root, filled)
+        refuse_unnamed_split(root, filled)
         return "classes"
     if here.tables:
         return "csv"
@@ -113,6 +121,26 @@ def refuse_nested(root: str, filled: list[str]) -> None:
             where=root,
             why=f"{sets[0]!r} holds {', '.join(map(repr, (*inside[sets[0]].folders, *inside[sets[0]].tables)[:5]))}",
             cure=" or ".join(f"--data {os.path.join(root, name)}" for name in sets[:4]),
+        )
+
+
+def refuse_unnamed_split(root: str, filled: list[str]) -> None:
+    """SightlineError if a folder beside the training split repeats its class folders, but has not a split's name."""
+    train = next((name for name in filled if split_of(name) == "train"), "")
+    inside = {
+        name: {folder for folder in shelf(root, name).folders if holds_images(root, f"{name}/{folder}")}
+        for name in (filled if train else ())
+    }
+    alike = [name for name, classes in inside.items() if name != train and classes and classes <= inside[train]]
+    if alike:
+        exact = train.lower() in ("train", "training")
+        raise SightlineError(
+            f"{alike[0]!r} looks like a split beside {train!r}, but its name does not say which",
+            where=root,
+            why=f"it holds the same class folders: {', '.join(map(repr, sorted(inside[alike[0]])[:4]))}",
+            cure=f"rename {' or '.join(map(repr, alike[:4]))} to 'val' or 'test'"
+            + ("" if exact else f", and {train!r} to 'train'")
+            + "; if these folders are the classes: --data.layout classes",
         )
 
 
@@ -161,25 +189,20 @@ def from_class_folders(root: str, here: Shelf, tally: Counter[str]) -> Found:
     notes = [f"found {len(here.folders):,} class folder{'s' if len(here.folders) > 1 else ''}, not split"]
     if here.images:
         notes.append(f"{len(here.images):,} images beside the class folders are not used")
-    return Found("classes", {"train": part}, tuple(notes), by_folder=True, tally=tally)
+    return Found("classes", {WHOLE: part}, tuple(notes), by_folder=True, tally=tally)
 
 
 def from_splits(
     root: str, data: Data, splits: dict[str, str], here: Shelf, tally: Counter[str], style: str = "splits"
 ) -> Found:
     """Split folders, with class folders or labeled files inside. `style` is the layout that was asked for."""
-    if "train" not in splits:
-        raise SightlineError(
-            "there is no training split",
-            where=root,
-            why=f"the folders here are {', '.join(map(repr, here.folders[:8])) or 'none'}",
-            cure="name one of the folders 'train', or choose with --data.layout classes",
-        )
     shelf(root, "", tally)
-    how = label_place(root, splits["train"], data, style)
+    how = label_place(root, next(iter(splits.values())), data, style)
     parts = {split: split_part(root, folder, split, data, tally, how) for split, folder in splits.items()}
     kinds = {"folders": "class folders", "names": f"the label in the file name, {data.pattern}", "none": "no labels"}
-    notes = [f"found {' and '.join(f'{folder}/' for folder in splits.values())}: {kinds[how]}"]
+    said = [f"{folder}/{' (as val)' * (folder.lower() in ALIASES)}" for folder in splits.values()]
+    names = [file.name for part in parts.values() for file in part.files] if how == "none" else []
+    notes = [f"found {' and '.join(said)}: {kinds[how]}{pattern_hint(names, data)}"]
     notes += [
         f"{splits[split]}/ has no labels" for split, part in parts.items() if part.labels is None and how != "none"
     ]
@@ -192,7 +215,7 @@ def from_splits(
 
 
 def label_place(root: str, folder: str, data: Data, style: str) -> str:
-    """Where the training split has its labels, which then holds for all splits: `folders`, `names` or `none`."""
+    """Where the first split has its labels, which then holds for all splits: `folders`, `names` or `none`."""
     if style != "splits":
         return {"filename": "names", "unlabelled": "none"}[style]
     inside = shelf(root, folder)
@@ -225,47 +248,3 @@ def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[st
     if how == "names" and split == "test":
         bare_test = not count_matches(names, data.pattern)
     return Part(files, labels_in_names(names, data.pattern, where) if how == "names" and not bare_test else None)
-
-
-def pick_tables(root: str, tables: tuple[str, ...]) -> dict[str, str]:
-    """Split -> table; the split is empty for one table of everything (`labels.csv`, or the only one)."""
-    splits = split_names(tables, root)
-    if "train" in splits:
-        return splits
-    labels = [name for name in tables if os.path.splitext(name)[0].lower() == "labels"]
-    usable = [name for name in tables if has_columns(os.path.join(root, name))]
-    for candidates in (labels, list(tables), usable):
-        if len(candidates) == 1:
-            return {"": candidates[0]}
-    raise SightlineError(
-        "there is no table of labels" if not tables else "it is not clear which table holds the labels",
-        where=root,
-        why=f"found: {', '.join(map(repr, tables[:8]))}" if tables else "",
-        cure="name it labels.csv, or name two train.csv and val.csv, or give the file itself with --data",
-    )
-
-
-def from_tables(root: str, tables: dict[str, str], folders: tuple[str, ...]) -> Found:
-    """Labels in CSV files; images beside them or in folders, `train/` for train.csv first."""
-    places = split_folders(folders, root, forced=False)
-    parts: dict[str, Part] = {}
-    notes = [f"found labels in {' and '.join(tables.values())}"]
-    classes: tuple[str, ...] = ()
-    for split, name in tables.items():
-        table = read_table(os.path.join(root, name))
-        classes = classes or table.classes
-        foreign = {folder for other, folder in places.items() if split and other != split}
-        others = ["", *(folder for folder in folders if folder not in foreign)]
-        for part in sorted({row.split or split or "train" for row in table.rows}):
-            if part in parts:
-                raise SightlineError(
-                    f"two tables give the {part} split", where=os.path.join(root, name), cure="remove one"
-                )
-            rows = [row for row in table.rows if (row.split or split or "train") == part]
-            own = places.get(rows[0].split or split_of(name) or "", "")
-            files, labels, seen = place_rows(table, rows, root, own, others)
-            parts[part] = Part(files, labels)
-            notes += seen
-    if "train" not in parts:
-        raise SightlineError("no row is of the training split", where=root, cure="write 'train' in the column 'split'")
-    return Found("csv", parts, tuple(notes), classes)

@@ -16,6 +16,7 @@ from ..errors import ENVIRONMENT, SightlineError
 from .cache import cache_root
 from .images import refusal, to_rgb
 from .sources import Items, Source, finished
+from .splits import WHOLE
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO_SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -53,8 +54,11 @@ def entries() -> dict[str, Entry]:
     }
 
 
-def open_library(data: Data, seed: int) -> Source:
-    """A torchvision data set as a Source. Where it has no validation split, one is held out of train; test is not."""
+def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
+    """A torchvision data set as a Source. Where it has no validation split, one is held out of train; test is not.
+
+    Without `hold_out` the splits stay as torchvision has them.
+    """
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
@@ -77,8 +81,10 @@ def open_library(data: Data, seed: int) -> Source:
         tuple(str(c) for c in own_names) if own_names else tuple(str(i) for i in range(int(labels["train"].max()) + 1))
     )
     splits = {split: items_of(name, split, content, labels[split], data.max_pixels) for split, content in sets.items()}
+    splits = {WHOLE: splits["train"]} if known[name].splits == UNSPLIT else splits
     path = f"torchvision:{name}:{root}"
-    return finished(Source(path, "torchvision", classes, splits, (f"torchvision's {name} in {root}",)), data, seed)
+    source = Source(path, "torchvision", classes, splits, (f"torchvision's {name} in {root}",))
+    return finished(source, data, seed, hold_out)
 
 
 def build(entry: Entry, arguments: dict[str, Any], name: str, root: str, download: bool) -> Any:

@@ -11,11 +11,13 @@ from PIL import Image
 
 from ..config import Data
 from ..errors import SightlineError, listing
+from .found import Found, Part
 from .images import open_image
 from .labels import by_declared, check_distinct, fits, read_class_list, sorted_classes, to_indices
-from .layouts import Found, Part, from_tables, recognize
+from .layouts import recognize
+from .placing import from_tables
 from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
-from .splits import held_out
+from .splits import WHOLE, held_out
 
 FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
 
@@ -51,7 +53,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. splits: `train`, `val` (where labeled) and perhaps `test`; notes: sentences for the user."""
+    """A data set. splits: `train`, `val` (where labeled) and perhaps `test`; notes: sentences for the user.
+
+    Opened without `hold_out`, the splits are as found, and `all` is the one split of data that come without.
+    """
 
     path: str
     layout: str
@@ -60,31 +65,33 @@ class Source:
     notes: tuple[str, ...]
 
 
-def open_source(data: Data, seed: int) -> Source:
+def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     """Recognize what `data.path` is and list it; nothing is decoded and no file is touched.
 
+    hold_out: the data are to train on: there must be a training split and two classes, and where there is no
+    validation split, `seed` chooses one. Without it (to evaluate) nothing is divided, and any split will do.
     Raises SightlineError for everything that would make labels or splits wrong.
     """
     prefix = data.path.partition(":")[0]
     if data.layout == "sklearn" or (data.layout == "auto" and prefix == "sklearn"):
         from .demo import open_digits  # scikit-learn takes a second to import
 
-        return open_digits(data, seed)
+        return open_digits(data, seed, hold_out)
     if data.layout == "torchvision" or (data.layout == "auto" and prefix == "torchvision"):
         from .library import open_library  # torchvision takes seconds to import
 
-        return open_library(data, seed)
+        return open_library(data, seed, hold_out)
     root, table = locate(data)
     if table:
         here = shelf(root)
-        found = from_tables(root, {"": table}, here.folders)
+        found = from_tables(root, {"": table}, here.folders, hold_out)
         beside = [name for name in here.tables if name != table]
         if beside:
             note = f"{', '.join(beside[:4])} beside {table} is not used; give the folder to use all tables"
             found = replace(found, notes=(*found.notes, note))
     else:
-        found = recognize(root, data)
-    return assemble(root, found, data, seed)
+        found = recognize(root, data, hold_out)
+    return assemble(root, found, data, seed, hold_out)
 
 
 def locate(data: Data) -> tuple[str, str]:
@@ -98,9 +105,8 @@ def locate(data: Data) -> tuple[str, str]:
         return path, ""
     parent, name = os.path.split(path)
     if not os.path.exists(path):
-        siblings = os.listdir(parent) if os.path.isdir(parent) else []
-        close = difflib.get_close_matches(name, siblings, 1, 0.5)
-        cure = f"did you mean {os.path.join(parent, close[0])!r}?" if close else "check the path"
+        close = nearest(parent, name)
+        cure = f"did you mean {os.path.join(parent, close)!r}?" if close else "check the path"
         raise SightlineError("there is no such file or folder", where=path, cure=cure)
     ending = os.path.splitext(name)[1].lower()
     if ending in (".csv", ".tsv") and data.layout in ("auto", "csv"):
@@ -116,56 +122,78 @@ def locate(data: Data) -> tuple[str, str]:
     raise SightlineError("this file is not a data set", where=path, cure=cures.get(ending, default))
 
 
-def assemble(root: str, found: Found, data: Data, seed: int) -> Source:
+def nearest(parent: str, name: str) -> str:
+    """What lies in `parent` under a name like `name`, folders first if `name` has no ending; empty if nothing."""
+    siblings = os.listdir(parent) if os.path.isdir(parent) else []
+    close = difflib.get_close_matches(name, siblings, 8, 0.7)
+    if not os.path.splitext(name)[1]:
+        close.sort(key=lambda other: not os.path.isdir(os.path.join(parent, other)))
+    return close[0] if close else ""
+
+
+def assemble(root: str, found: Found, data: Data, seed: int, hold_out: bool = True) -> Source:
     """Labels to indices in one class list, checks across the splits, and a validation split where there is none."""
     notes = list(found.notes)
-    parts = {split: found.parts[split] for split in ("train", "val", "test") if split in found.parts}
+    parts = {split: found.parts[split] for split in (WHOLE, "train", "val", "test") if split in found.parts}
     classes: tuple[str, ...] = ()
-    if parts["train"].labels is not None:
-        parts, classes = with_classes(root, found, parts, data, notes)
+    if any(part.labels is not None for part in parts.values()):
+        parts, classes = with_classes(root, found, parts, data, notes, hold_out)
     refuse_shared(root, parts)
     splits = {split: items_of(root, part, classes, data.max_pixels) for split, part in parts.items()}
     if found.tally:
         notes.append(f"left out: {left_out(found.tally)}")
-    return finished(Source(root, found.layout, classes, splits, tuple(notes)), data, seed)
+    return finished(Source(root, found.layout, classes, splits, tuple(notes)), data, seed, hold_out)
 
 
-def finished(source: Source, data: Data, seed: int) -> Source:
-    """The source with a validation split and with a note of the counts. A test split is never used for validation."""
+def finished(source: Source, data: Data, seed: int, hold_out: bool = True) -> Source:
+    """The source with a validation split and with a note of the counts. A test split is never used for validation.
+
+    The split `all` becomes `train`, less what is held out. Without `hold_out` all splits stay as they are.
+    """
     splits, notes = dict(source.splits), list(source.notes)
-    labels = splits["train"].labels
-    if labels is not None and "val" not in splits:
-        mask = held_out(labels, data.val_fraction, seed)
-        if not mask.any():
-            raise SightlineError(
-                "no image can be held out for validation",
-                where=source.path,
-                why="every class has a single image",
-                cure="add images: each class needs at least two",
-            )
-        kept, out = splits["train"].subset(np.flatnonzero(~mask)), splits["train"].subset(np.flatnonzero(mask))
-        splits = {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}
-        aside = "; test is kept aside" if "test" in splits else ""
-        notes.append(
-            f"no validation split: {data.val_fraction:.0%} of each class are held out of train (seed {seed}){aside}"
-        )
-    counts = [f"{len(items.names):,} {split}" for split, items in splits.items()]
-    notes.append(f"{' + '.join(counts)} images" + (f" of {len(source.classes):,} classes" if source.classes else ""))
+    if hold_out:
+        splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
+        if splits["train"].labels is not None and "val" not in splits:
+            splits = with_val(source.path, splits, data, seed, notes)
+    counts = [f"all {len(i.names):,}" if s == WHOLE else f"{len(i.names):,} {s}" for s, i in splits.items()]
+    classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) > 1)}" if source.classes else ""
+    notes.append(f"{' + '.join(counts)} images{classes}")
     for split, items in splits.items():
         absent = sorted(set(range(len(source.classes))) - set(() if items.labels is None else items.labels.tolist()))
         if absent and items.labels is not None:
             names = ", ".join(source.classes[i] for i in absent[:8]) + (", ..." if len(absent) > 8 else "")
+            place = "the set" if split == WHOLE else split
             notes.append(
-                f"{split} has no image of {len(absent):,} of the classes ({names}); the others keep their indices"
+                f"{place} has no image of {len(absent):,} of the classes ({names}); the others keep their indices"
             )
     return replace(source, splits=splits, notes=tuple(notes))
 
 
+def with_val(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
+    """The splits, with a share of `train`, which is labeled, held out as `val`."""
+    train = splits["train"]
+    assert train.labels is not None
+    mask = held_out(train.labels, data.val_fraction, seed)
+    if not mask.any():
+        raise SightlineError(
+            "no image can be held out for validation",
+            where=path,
+            why="every class has a single image",
+            cure="add images: each class needs at least two",
+        )
+    kept, out = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
+    aside = "; test is kept aside" if "test" in splits else ""
+    notes.append(
+        f"no validation split: {data.val_fraction:.0%} of each class are held out of train (seed {seed}){aside}"
+    )
+    return {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}
+
+
 def with_classes(
-    root: str, found: Found, parts: dict[str, Part], data: Data, notes: list[str]
+    root: str, found: Found, parts: dict[str, Part], data: Data, notes: list[str], hold_out: bool
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """The parts with class names as labels, and the classes in index order."""
-    in_train = set(parts["train"].labels or ())
+    """The parts with class names as labels, and the classes in index order: those of train where there is one."""
+    in_train = to_learn(parts)
     declared, origin = declared_classes(root, data)
     if declared and origin != "data.classes" and found.by_folder and not fits(in_train, declared):
         notes.append(f"{origin} does not fit the folders' names and is not used")
@@ -175,10 +203,10 @@ def with_classes(
             split: replace(part, labels=None if part.labels is None else by_declared(part.labels, declared, origin))
             for split, part in parts.items()
         }
-        in_train = set(parts["train"].labels or ())
+        in_train = to_learn(parts)
         notes.append(f"class order by {origin}")
     check_distinct(sorted({label for part in parts.values() for label in part.labels or ()}), root)
-    if len(in_train) < 2:
+    if len(in_train) < 2 and hold_out:
         raise SightlineError(
             f"1 class found ({next(iter(in_train))!r}); a classifier needs 2",
             where=root,
@@ -195,6 +223,12 @@ def with_classes(
             )
     ordered = declared or tuple(name for name in found.classes if name in in_train)
     return parts, ordered if set(ordered) >= in_train else sorted_classes(in_train)
+
+
+def to_learn(parts: dict[str, Part]) -> set[str]:
+    """The labels in the training split, or in all splits where there is none."""
+    chosen = [parts["train"]] if "train" in parts else parts.values()
+    return {label for part in chosen for label in part.labels or ()}
 
 
 def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:

@@ -1,5 +1,6 @@
 """Which folder or table is which split, and holding out a validation part where there is none."""
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -16,32 +17,64 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
+"""More names of the val split. As classes may be called so too, they count in full only, and only beside `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
+WHOLE = "all"
+"""The one split of data that come without splits, as long as nothing is held out."""
 
 
-def split_of(name: str) -> str | None:
-    """`train`, `val`, `test` or None, for a name such as `train`, `val_50`, `validation` or `Test-2`."""
+def split_of(name: str, wide: bool = False) -> str | None:
+    """`train`, `val`, `test` or None, for a name such as `train`, `val_50`, `validation` or `Test-2`.
+
+    wide: `ALIASES` count as well.
+    """
+    if wide and word(name) in ALIASES:
+        return "val"
     match = PREFIX.match(name)
     return SPLIT_NAMES[match.group(1).lower()] if match else None
 
 
-def split_names(names: Iterable[str], where: str) -> dict[str, str]:
+def word(name: str) -> str:
+    """The name in lower case, and that of a table without its ending."""
+    base, ending = os.path.splitext(name.lower())
+    return base if ending in (".csv", ".tsv") else name.lower()
+
+
+def names_train(names: Iterable[str]) -> bool:
+    """Whether one of the names is `train` or `training` in full, so that `dev` beside it is a split."""
+    return any(SPLIT_NAMES.get(word(name)) == "train" for name in names)
+
+
+def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str, str]:
+    """Split -> folder. `train` with `val` or `test` beside it always counts; names that only begin so (`train_50`)
+    count if no other folder lies beside them, because `train_station` next to `harbor` is a class."""
+    wide = forced or names_train(folders)
+    alike = [name for name in folders if split_of(name, wide)]
+    exact = {split_of(name, wide) for name in alike if name.lower() in (*SPLIT_NAMES, *ALIASES)}
+    if forced or ("train" in exact and len(exact) > 1) or len(alike) == len(folders):
+        return split_names(alike, root, wide)
+    return {}
+
+
+def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
     """Split -> the one name that stands for it. An exact name wins over `train_50`; two of equal rank are an error."""
     found: dict[str, list[str]] = {}
     for name in names:
-        split = split_of(name)
+        split = split_of(name, wide)
         if split:
             found.setdefault(split, []).append(name)
     chosen = {}
     for split in ("train", "val", "test"):
         candidates = found.get(split, [])
         exact = [name for name in candidates if name.lower() in SPLIT_NAMES]
-        best = exact or candidates
+        alias = any(word(name) in ALIASES for name in candidates)
+        best = candidates if alias else exact or candidates
         if len(best) > 1:
             raise SightlineError(
                 f"two names stand for the {split} split: {', '.join(map(repr, best[:4]))}",
                 where=where,
-                cure=f"rename all but one of them so that it does not begin with {split!r}",
+                cure="keep one of them there, and move the others to another place",
             )
         if best:
             chosen[split] = best[0]

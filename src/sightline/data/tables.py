@@ -1,9 +1,8 @@
-"""Tables of labels (CSV): reading them strictly, and finding the image that each row names."""
+"""Tables of labels (CSV), read strictly: their header, their rows, and what is no such table."""
 
 import csv
 import difflib
 import io
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import NamedTuple
 
 from ..errors import SightlineError, listing
 from .labels import sorted_classes
-from .scan import File, shelf
-from .splits import split_of
+from .scan import EXTENSIONS
+from .splits import ALIASES, SPLIT_NAMES, split_of
 
 FILE_COLUMNS = (
     "filename",
@@ -25,6 +24,7 @@ FILE_COLUMNS = (
     "file_path",
     "image_path",
     "img",
+    "image_id",
 )
 LABEL_COLUMNS = ("label", "labels", "target", "category", "class", "class_name", "label_name", "class_id", "label_id")
 NAME_COLUMNS = ("class_name", "label_name", "class", "category")
@@ -64,9 +64,17 @@ def read_table(path: str) -> Table:
     Cells lose the spaces around them and are otherwise kept as written: `1` and `01` are two labels. Raises
     SightlineError with the line for everything that is not so.
     """
-    lines = parsed(path, decoded_text(path))
+    text = decoded_text(path)
+    lines = parsed(path, text)
     header = lines[0][1]
-    columns = find_columns(header, path)
+    if is_predictions(header):
+        raise SightlineError(
+            "this table holds predictions, not labels",
+            where=path,
+            why="it has the columns filename, label and confidence, with truth or error, as `sightline predict` writes",
+            cure="give the table of true labels; if 'label' is the truth here, remove the column 'confidence'",
+        )
+    columns = find_columns(header, path, separator(text))
     ragged = [
         f"line {line}: {len(cells)} instead of {len(header)}" for line, cells in lines[1:] if len(cells) != len(header)
     ]
@@ -98,15 +106,38 @@ def read_table(path: str) -> Table:
     return Table(path, tuple(rows), tuple(names[label] for label in sorted_classes(set(names))))
 
 
+def first_line(path: str) -> list[str]:
+    """The cells of a table's first line, for a look; empty where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return parsed(path, file.readline(65536).decode("utf-8-sig"))[0][1]
+    except (OSError, UnicodeDecodeError, SightlineError):
+        return []
+
+
 def has_columns(path: str) -> bool:
     """Whether a file looks like a table of labels: its first line has a column of file names and one of labels."""
     try:
-        with open(path, "rb") as file:
-            first = file.readline(65536).decode("utf-8-sig")
-        find_columns(parsed(path, first)[0][1], path)
-    except (OSError, UnicodeDecodeError, SightlineError):
+        find_columns(first_line(path), path)
+    except SightlineError:
         return False
     return True
+
+
+def holds_predictions(path: str) -> bool:
+    """Whether a file is what `predict` or `evaluate` wrote: its labels are a model's opinion and no truth."""
+    return is_predictions(first_line(path))
+
+
+def is_predictions(header: list[str]) -> bool:
+    """Whether a header is that of predictions."""
+    names = {cell.strip().lower() for cell in header}
+    return {"filename", "label", "confidence"} <= names and bool(names & {"truth", "error"})
+
+
+def lacks_header(path: str) -> bool:
+    """Whether a table begins at once with a row that names an image."""
+    return any(cell.strip().lower().endswith(EXTENSIONS) for cell in first_line(path))
 
 
 def decoded_text(path: str) -> str:
@@ -130,11 +161,15 @@ def decoded_text(path: str) -> str:
         ) from error
 
 
+def separator(text: str) -> str:
+    """What stands between the cells: whichever of comma, semicolon and tab is most frequent in the first line."""
+    first = text.lstrip("\r\n").splitlines()[0] if text.strip("\r\n") else ""
+    return max(",;\t", key=first.count)
+
+
 def parsed(path: str, text: str) -> list[tuple[int, list[str]]]:
     """(number of its first line, cells) of the header and of every row; empty lines are left out."""
-    first = text.lstrip("\r\n").splitlines()[0] if text.strip("\r\n") else ""
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
     found: list[tuple[int, list[str]]] = []
     start = 1
     try:
@@ -154,8 +189,12 @@ def parsed(path: str, text: str) -> list[tuple[int, list[str]]]:
     return found
 
 
-def find_columns(header: list[str], path: str) -> Columns:
-    """Where the columns stand, in any order and case; SightlineError with those found and the nearest."""
+def find_columns(header: list[str], path: str, mark: str = ",") -> Columns:
+    """Where the columns stand, in any order and case; SightlineError with those found and the nearest.
+
+    mark: what separates cells, for the message.
+    """
+    refuse_data(header, path, mark)
     names = [cell.strip().lower().replace(" ", "_") for cell in header]
     twice = [name for name, count in Counter(names).items() if count > 1 and name in FILE_COLUMNS + LABEL_COLUMNS]
     if twice:
@@ -168,6 +207,7 @@ def find_columns(header: list[str], path: str) -> Columns:
     for what, place, accepted in (("filename", file, FILE_COLUMNS), ("label", label, LABEL_COLUMNS)):
         if place < 0:
             close = [name for name in names if difflib.get_close_matches(name, accepted, 1, 0.6)]
+            close = close or [name for name in names if (what, name) == ("filename", "id")]
             raise SightlineError(
                 f"the table has no column {what!r}",
                 where=f"{path}, line 1",
@@ -178,6 +218,24 @@ def find_columns(header: list[str], path: str) -> Columns:
             )
     name = next((places[name] for name in NAME_COLUMNS if name in places and places[name] != label), -1)
     return Columns(file, label, name, next((places[name] for name in SPLIT_COLUMNS if name in places), -1))
+
+
+def refuse_data(header: list[str], path: str, mark: str) -> None:
+    """SightlineError if the first line is a row (it names an image, or has a number) and not a header."""
+    cells = [cell.strip() for cell in header]
+    known = {cell.lower().replace(" ", "_") for cell in cells} & {*FILE_COLUMNS, *LABEL_COLUMNS}
+    images = [place for place, cell in enumerate(cells) if cell.lower().endswith(EXTENSIONS)]
+    if known or len(cells) < 2 or not (images or any(cell.isdigit() for cell in cells)):
+        return
+    file = images[0] if images else 0
+    label = max(place for place in range(len(cells)) if place != file)
+    line = [{file: "filename", label: "label"}.get(place, f"column{place + 1}") for place in range(len(cells))]
+    raise SightlineError(
+        "the table has no header line",
+        where=f"{path}, line 1",
+        why=f"the first line looks like data: {', '.join(map(repr, cells[:8]))}",
+        cure=f"put a header above it that names a column 'filename' and a column 'label': {mark.join(line)}",
+    )
 
 
 def names_of_ids(body: list[tuple[int, list[str]]], columns: Columns, path: str) -> dict[str, str]:
@@ -202,9 +260,17 @@ def names_of_ids(body: list[tuple[int, list[str]]], columns: Columns, path: str)
 
 def splits_of_rows(body: list[tuple[int, list[str]]], columns: Columns, path: str) -> list[str]:
     """The split of every row by the column `split`, or empty strings where there is none that names splits."""
-    splits = [split_of(cells[columns.split]) if columns.split >= 0 else None for _, cells in body]
+    splits = [split_of(cells[columns.split], wide=True) if columns.split >= 0 else None for _, cells in body]
     if not any(splits):
         return [""] * len(body)
+    words = {cells[columns.split].lower() for _, cells in body} & {*SPLIT_NAMES, *ALIASES}
+    of_val = sorted(name for name in words if split_of(name, wide=True) == "val")
+    if len(of_val) > 1 and set(of_val) & set(ALIASES):
+        raise SightlineError(
+            f"two names stand for the val split: {', '.join(map(repr, of_val))}",
+            where=f"{path}, column {columns.split + 1}",
+            cure="write the same word in all rows of the val split, and leave out those of no split",
+        )
     wrong = [
         f"line {line}: {cells[columns.split]!r}" for (line, cells), split in zip(body, splits, strict=True) if not split
     ]
@@ -213,64 +279,6 @@ def splits_of_rows(body: list[tuple[int, list[str]]], columns: Columns, path: st
             "some rows are of no known split",
             where=path,
             why="\n" + listing(wrong),
-            cure="write train, val or test there",
+            cure="write train, val or test in each row",
         )
     return [split or "" for split in splits]
-
-
-def place_rows(
-    table: Table, rows: list[Row], root: str, own: str, others: list[str]
-) -> tuple[list[File], list[str], list[str]]:
-    """Find the image of every row: files, their labels, and sentences on what was noticed.
-
-    A row's file is looked for in the folder `own`, else in all of `others`, all below `root`; it may hold folders.
-    All rows without an image, with several, or that contradict each other are listed in one SightlineError.
-    """
-    folders: dict[str, dict[str, File]] = {}
-    taken: dict[str, Row] = {}
-    chosen: list[tuple[File, str]] = []
-    faults: list[str] = []
-    for row in rows:
-        hits = find_file(root, [own], row.file, folders) or find_file(root, others, row.file, folders)
-        if len(hits) != 1:
-            several = f" is ambiguous: {hits[0].name!r} and {hits[1].name!r}" if hits else ": no such image"
-            faults.append(f"line {row.line}: {row.file!r}{several}")
-            continue
-        earlier = taken.setdefault(os.path.normpath(os.path.join(root, hits[0].name)), row)
-        if earlier is row:
-            chosen.append((hits[0], row.label))
-        elif (earlier.label, earlier.split) != (row.label, row.split):
-            faults.append(f"lines {earlier.line} and {row.line}: {row.file!r} is {earlier.label!r} and {row.label!r}")
-    if faults:
-        looked = ", ".join(sorted({repr(place or ".") for place in [own, *others]})[:8])
-        raise SightlineError(
-            f"{len(faults):,} of {len(rows):,} rows cannot be matched with one image and one label",
-            where=table.path,
-            why=f"looked in {looked}\n{listing(faults, 100)}",
-            cure="correct or remove these rows, or put the images there",
-        )
-    notes = []
-    if len(rows) > len(chosen):
-        notes.append(f"{len(rows) - len(chosen):,} repeated rows in {os.path.basename(table.path)} are counted once")
-    used = {name.rpartition("/")[0] for name in (file.name for file, _ in chosen)}
-    unnamed = sum(len(folders[folder]) for folder in used) - len(chosen)
-    if unnamed:
-        notes.append(f"{unnamed:,} images have no row in {os.path.basename(table.path)} and are left out")
-    chosen.sort()
-    return [file for file, _ in chosen], [label for _, label in chosen], notes
-
-
-def find_file(root: str, places: list[str], name: str, folders: dict[str, dict[str, File]]) -> list[File]:
-    """The images called `name` in `places`; each folder is listed once and kept in `folders`."""
-    hits: dict[str, File] = {}
-    for place in places:
-        for written in (name, name.replace("\\", "/")):
-            path = os.path.normpath(os.path.join(place, written)).replace(os.sep, "/")
-            folder = path.rpartition("/")[0]
-            if folder not in folders:
-                exists = "\0" not in folder and os.path.isdir(os.path.join(root, folder))
-                images = shelf(root, folder, Counter()).images if exists else ()
-                folders[folder] = {file.name: file for file in images}
-            if path in folders[folder]:
-                hits[path] = folders[folder][path]
-    return list(hits.values())

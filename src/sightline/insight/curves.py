@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, INK, MUTED, ORANGE, new_figure, styled
+from .style import BLUE, INK, MUTED, ORANGE, VIOLET, legend_above, new_figure, styled
 
 TRAIN_FIELDS = ("step", "epoch", "loss", "lr", "grad_norm", "data_wait", "images_per_second")
 EVAL_FIELDS = ("step", "epoch", "loss", "accuracy", "accuracy_top5", "calibration_error")
@@ -36,8 +37,8 @@ class History:
     @property
     def last_epoch(self) -> float:
         """The epoch, counted from 1 and with fractions, that the records reach; 0 without records."""
-        ends = [column["epoch"][-1] for column in (self.train, self.evaluation) if len(column["epoch"])]
-        return float(max(ends, default=0.0))
+        epochs = np.concatenate([self.train["epoch"], self.evaluation["epoch"]])
+        return float(np.max(epochs[np.isfinite(epochs)], initial=0.0))
 
 
 def history(records: Iterable[Mapping[str, Any]]) -> History:
@@ -53,18 +54,26 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
     stops = [r for r in ends if r["event"] == "stop"]
     over = bool(ends) and ends[-1]["event"] != "resume"
     done = over and ends[-1]["event"] == "done"
-    marked = [int(number(r.get("epoch"))) for r in evaluation if r.get("best")]
+    marked = [int(number(r.get("epoch"), 0)) for r in evaluation if r.get("best")]
     named = number(ends[-1].get("best_epoch")) if done else float("nan")
+    resumes = [number(r.get("epoch")) for r in kept if r.get("event") == "resume"]
     return History(
         train=columns(train, TRAIN_FIELDS),
         evaluation=columns(evaluation, EVAL_FIELDS),
-        resumes=tuple(number(r.get("epoch")) for r in kept if r.get("event") == "resume"),
+        resumes=tuple(epoch for epoch in resumes if epoch == epoch),
         best_epoch=int(named) if named == named else marked[-1] if marked else 0,
         seconds=max((number(r.get("seconds"), 0.0) for r in kept), default=0.0),
         stop=str(stops[-1].get("reason", "")) if over and stops else "",
         finished=done,
-        ensemble=tuple(int(number(epoch, 0)) for epoch in ends[-1].get("ensemble") or ()) if done else (),
+        ensemble=ensemble_epochs(ends[-1].get("ensemble")) if done else (),
     )
+
+
+def ensemble_epochs(value: object) -> tuple[int, ...]:
+    """Epochs out of what a `done` record says of them: numbers, or names of checkpoints such as "epoch-00012"."""
+    members = value if isinstance(value, list) else []
+    digits = [str(member).removeprefix("epoch-") for member in members]
+    return tuple(int(text) for text in digits if text.isascii() and text.isdigit())
 
 
 def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -75,9 +84,9 @@ def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
             step = number(record.get("step"), float("inf"))
             kept = [r for r in kept if r.get("event") not in ("train", "eval") or number(r.get("step"), 0) <= step]
         kept.append(record)
-    last = {(r.get("event"), r.get("split"), r.get("step")): place for place, r in enumerate(kept)}
-    once = [r for place, r in enumerate(kept) if last[r.get("event"), r.get("split"), r.get("step")] == place]
-    return once
+    keys = [(str(r.get("event")), str(r.get("split")), number(r.get("step"), -1)) for r in kept]
+    last = {key: place for place, key in enumerate(keys)}
+    return [record for place, (record, key) in enumerate(zip(kept, keys, strict=True)) if last[key] == place]
 
 
 def columns(records: list[Mapping[str, Any]], fields: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -95,11 +104,11 @@ def number(value: object, otherwise: float = float("nan")) -> float:
 @styled
 def draw_loss(past: History) -> Figure:
     """Training and validation loss over epochs, with the best epoch and the end marked."""
-    figure, axes = panel("Loss")
+    figure, axes = panel(past, "Loss")
     line(axes, past.train["epoch"], past.train["loss"], ORANGE, "training")
     line(axes, past.evaluation["epoch"], past.evaluation["loss"], BLUE, "validation", dots=True)
-    mark(axes, past, past.evaluation["loss"])
-    axes.set_ylim(bottom=0)
+    mark(axes, past, past.evaluation["loss"], top=True)
+    from_zero(axes)
     legend_above(axes)
     return figure
 
@@ -107,7 +116,7 @@ def draw_loss(past: History) -> Figure:
 @styled
 def draw_accuracy(past: History) -> Figure:
     """Validation accuracy (top 1, and top 5 where it says more) over epochs in percent."""
-    figure, axes = panel("Accuracy, %")
+    figure, axes = panel(past, "Accuracy, %")
     top5 = past.evaluation["accuracy_top5"]
     if np.isfinite(top5).any() and np.nanmin(top5) < 0.999:
         line(axes, past.evaluation["epoch"], 100 * top5, MUTED, "validation, top 5", dots=True)
@@ -120,27 +129,29 @@ def draw_accuracy(past: History) -> Figure:
 @styled
 def draw_quantity(past: History, name: str, title: str, factor: float = 1.0) -> Figure:
     """One column of the training records, times `factor`, over epochs; small."""
-    figure, axes = panel(title, width=3.2, height=2.3)
+    figure, axes = panel(past, title, width=3.2, height=2.3)
     line(axes, past.train["epoch"], factor * past.train[name], BLUE, "", noisy=name != "lr")
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     seams(axes, past)
     return figure
 
 
-def panel(title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
-    """A figure with one plot over epochs."""
+def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
+    """A figure with one plot over the epochs of the run, from 0, so that plots side by side share their axis."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    if past.last_epoch:
+        axes.set_xlim(-0.03 * past.last_epoch, 1.04 * past.last_epoch)
     return figure, axes
 
 
-def legend_above(axes: Axes) -> None:
-    """The legend in the line of the title, where it hides no data."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, handlelength=1.4, columnspacing=1.2)
+def from_zero(axes: Axes) -> None:
+    """Values from 0 to a little above the highest."""
+    top = float(axes.dataLim.y1)
+    axes.set_ylim(0, 1.05 * top if np.isfinite(top) and top > 0 else None)
 
 
 def line(
@@ -166,18 +177,22 @@ def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     return np.bincount(bins, epochs) / counts, np.bincount(bins, values) / counts
 
 
-def mark(axes: Axes, past: History, values: np.ndarray) -> None:
-    """A ring and a word at the best epoch; a line at the end where training stopped early; ticks at resumptions."""
+def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
+    """A ring and a word at the best epoch; a line at the end where training stopped early; lines at resumptions.
+
+    top: write the word there, away from curves that fall.
+    """
     epochs = past.evaluation["epoch"]
     place = np.flatnonzero(epochs == past.best_epoch)
     if len(place) and np.isfinite(values[place[-1]]):
         x, y = epochs[place[-1]], values[place[-1]]
         axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3)
-        axes.axvline(x, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), alpha=0.5, zorder=0)
+        axes.axvline(x, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), alpha=0.5, zorder=1)
         beyond = x > 0.6 * past.last_epoch
-        axes.annotate(f"best: epoch {past.best_epoch}", (x, 0.0), xycoords=axes.get_xaxis_transform(), fontsize=8,
-                      xytext=(-6 if beyond else 6, 3), ha="right" if beyond else "left",
-                      textcoords="offset points", va="bottom")  # fmt: skip
+        rim = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+        axes.annotate(f"best: epoch {past.best_epoch}", (x, 1.0 if top else 0.0), xycoords=axes.get_xaxis_transform(),
+                      xytext=(-6 if beyond else 6, -3 if top else 3), ha="right" if beyond else "left", fontsize=8,
+                      textcoords="offset points", va="top" if top else "bottom", path_effects=rim)  # fmt: skip
     if past.stop and past.stop != "all epochs done":
         axes.axvline(past.last_epoch, color=ORANGE, linewidth=1.2, alpha=0.8)
         axes.annotate("stopped", (past.last_epoch, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(4, -2),
@@ -186,7 +201,7 @@ def mark(axes: Axes, past: History, values: np.ndarray) -> None:
 
 
 def seams(axes: Axes, past: History) -> None:
-    """A faint line wherever the run was taken up again."""
+    """A dashed line wherever the run was taken up again, above the grid (0.5) and below the curves (2)."""
     for place, epoch in enumerate(past.resumes):
         label = "resumed" if place == 0 and axes.get_legend_handles_labels()[1] else None
-        axes.axvline(epoch, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=label, zorder=0)
+        axes.axvline(epoch, color=VIOLET, linewidth=1.2, linestyle=(0, (4, 2)), label=label, zorder=1.5)

@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..metrics import calibration_error, reliability
 from .projection import EpochMap
-from .style import BLUE, INK, MUTED, bare, class_colors, faint, new_figure, short, styled
+from .style import BLUE, INK, MUTED, bare, class_colors, dark, faint, legend_above, new_figure, short, styled
 
 NUMBERED_CELLS = 25  # up to so many classes the cells carry their counts
 LARGEST_MATRIX = 100  # rows that stay readable
@@ -87,6 +88,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
         scale = LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0, reach, 256)))
         bar = figure.colorbar(ScalarMappable(norm, scale), ax=axes, shrink=0.4, pad=0.02, aspect=18)
         bar.set_label(f"{label}, share of the true class", fontsize=8)
+        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
@@ -110,14 +112,16 @@ def draw_calibration(confidence: np.ndarray, correct: np.ndarray) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     width = bins.edges[1] - bins.edges[0]
     middle, filled = bins.edges[:-1] + width / 2, bins.count > 0
-    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), label="perfect calibration")
-    upper.bar(middle[filled], bins.accuracy[filled], width * 0.88, color=BLUE, alpha=0.35, label="accuracy of the bin")
+    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
+    upper.bar(middle[filled], bins.accuracy[filled], width * 0.88, color=BLUE, alpha=0.35, label="this model")
     upper.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=BLUE, markersize=4.5, clip_on=False)
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.set_title(f"Calibration error {100 * error:.1f} points")
-    upper.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+    legend_above(upper)
+    upper.yaxis.set_major_formatter(PercentFormatter(1))
     lower.bar(middle, bins.count, width * 0.88, color=MUTED, alpha=0.6)
     lower.set(xlabel="confidence", ylabel="predictions")
+    lower.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
@@ -146,9 +150,9 @@ def draw_maps(
     figure = new_figure(PANEL_INCHES * max(len(points), 1), PANEL_INCHES + 0.6)
     panels = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
     low, high = square_limits(np.concatenate(points))
-    size = float(np.clip(14000 / max(len(labels), 1), 4, 26))
+    size = float(np.clip(8000 / max(len(labels), 1), 3, 18))
     for axes, place, title in zip(panels, points, titles, strict=True):
-        axes.scatter(*place[front].T, s=size, c=colors[front], alpha=0.75, linewidths=0)
+        axes.scatter(*place[front].T, s=size, c=colors[front], alpha=0.7, linewidths=0)
         axes.set_title(title, fontweight="normal", fontsize=9.5)
         bare(axes)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
@@ -174,7 +178,7 @@ def name_clusters(
     colors: Sequence[str],
 ) -> None:
     """Class names at the medians of their points, in their color with a white rim, moved apart where they overlap."""
-    rim = [patheffects.withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
+    rim = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
     seen = [index for index in named if (labels == index).any()]
     if not seen:
         return
@@ -183,7 +187,7 @@ def name_clusters(
     medians = np.array([np.median(points[labels == index], axis=0) for index in seen])
     places = moved_apart(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
     for index, name, (x, y) in zip(seen, names, places, strict=True):
-        axes.text(x, y, name, color=colors[index], fontsize=8, fontweight="bold", ha="center", va="center",
+        axes.text(x, y, name, color=dark(colors[index]), fontsize=8.5, fontweight="bold", ha="center", va="center",
                   path_effects=rim, clip_on=False)  # fmt: skip
 
 

@@ -19,7 +19,8 @@ class EpochMap:
     """The maps of one epoch, and what its features themselves say.
 
     pca, tsne: float64 [N, 2]. explained: share of the variance that `pca` shows. knn: accuracy of the vote of the
-    NEIGHBORS nearest others. silhouette: -1 to 1, or None. Both by cosine in the original feature space.
+    `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all. silhouette: -1 to 1, or None. Both by
+    cosine in the original feature space.
     """
 
     epoch: int
@@ -27,6 +28,7 @@ class EpochMap:
     tsne: np.ndarray
     explained: float
     knn: float
+    neighbors: int
     silhouette: float | None
 
 
@@ -45,8 +47,9 @@ def epoch_maps(epochs: list[int], features: list[np.ndarray], labels: np.ndarray
         flat = tsne(scores, maps[-1].tsne if maps else None)
         flat = turned_towards(flat, maps[-1].tsne) if maps else flat
         shown = float(shares[:2].sum())
-        knn = knn_accuracy(array, labels, NEIGHBORS)
-        maps.append(EpochMap(epoch, plane, flat, shown, knn, silhouette(array, labels)))
+        neighbors = min(NEIGHBORS, len(array) - 1)
+        knn = knn_accuracy(array, labels, neighbors)
+        maps.append(EpochMap(epoch, plane, flat, shown, knn, neighbors, silhouette(array, labels)))
     return maps
 
 

@@ -18,9 +18,10 @@ from PIL import Image
 
 from ..errors import printable
 
-BLUE, ORANGE, GREEN, INK, MUTED, GRID = "#1f6aa5", "#d1661b", "#16825d", "#24292f", "#6a737d", "#e4e7ea"
+BLUE, ORANGE, GREEN, VIOLET = "#1f6aa5", "#d1661b", "#16825d", "#6a51a3"
+INK, MUTED, GRID = "#24292f", "#6a737d", "#e4e7ea"
 # Ten hues after Okabe & Ito (2008) and Paul Tol's "muted", all dark enough for white paper.
-PALETTE = (BLUE, "#e08214", GREEN, "#b5498f", "#4aa8d8", "#b03a2e", "#6a51a3", "#8c8c1f", "#7f5539", "#6a737d")
+PALETTE = (BLUE, "#e08214", GREEN, "#b5498f", "#4aa8d8", "#b03a2e", VIOLET, "#8c8c1f", "#7f5539", "#6a737d")
 SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
 P = ParamSpec("P")
 DOTS_PER_INCH = 192  # twice the 96 of a web page's inch: sharp on dense screens
@@ -104,6 +105,13 @@ def class_colors(count: int) -> list[str]:
     return [matplotlib.colors.to_hex(color) for color in rgb]
 
 
+def dark(color: str, share: float = 0.35) -> str:
+    """The color with so much ink in it, for small type."""
+    parts = zip(matplotlib.colors.to_rgb(color), matplotlib.colors.to_rgb(INK), strict=True)
+    red, green, blue = (own * (1 - share) + ink * share for own, ink in parts)
+    return matplotlib.colors.to_hex((red, green, blue))
+
+
 def faint(color: str, share: float = 0.62) -> str:
     """The color with so much white in it."""
     red, green, blue = (1 - (1 - part) * (1 - share) for part in matplotlib.colors.to_rgb(color))
@@ -114,6 +122,12 @@ def short(name: str, limit: int = 24) -> str:
     """A class name on one printable line of at most `limit` characters."""
     line = " ".join(printable(name).split()) or "(no name)"
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def legend_above(axes: Axes) -> None:
+    """The legend in the line of the title, where it hides no data."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, handlelength=1.4, columnspacing=1.2)
 
 
 def bare(axes: Axes) -> None:

@@ -60,7 +60,7 @@ def recipe_of_program(path: Path) -> Config:
         raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
     except SightlineError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
         raise SightlineError("this recipe does not run", where=str(path), why=why, cure="mend the file") from error
     if not isinstance(config, Config):

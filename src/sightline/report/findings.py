@@ -75,7 +75,7 @@ def find(files: RunFiles) -> Findings:
 def seed_of(files: RunFiles) -> int:
     """The run's seed, so that the interval is the one that training printed."""
     train = files.recipe.get("train")
-    return int(number(train.get("seed"), 0)) if isinstance(train, dict) else 0
+    return max(0, int(number(train.get("seed"), 0))) if isinstance(train, dict) else 0
 
 
 def judge(predictions: Predictions, seed: int) -> Verdict:

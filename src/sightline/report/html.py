@@ -57,8 +57,20 @@ def png_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Child]], *, numeric: int = 1, sortable: bool = False) -> Html:
-    """A table whose columns from `numeric` on are right-aligned figures; the first cell of a row is its header."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[Child]],
+    name: str,
+    *,
+    numeric: int = 99,
+    sortable: bool = False,
+    kind: str = "",
+) -> Html:
+    """A table in a box of its own that scrolls, called `name` for those who hear it.
+
+    Columns from `numeric` on are right-aligned figures; the first cell of a row is its header. A head of empty texts
+    is left out. kind: one more class for the style sheet.
+    """
     sides = ["words" if place < numeric else "figures" for place in range(len(head))]
     top = [
         element("th", element("button", name, type="button") if sortable else name, scope="col", class_=side)
@@ -69,8 +81,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Child]], *, numeric: int 
                 [element("td", cell, class_=side) for cell, side in zip(row[1:], sides[1:], strict=True)])
         for row in rows
     ]  # fmt: skip
-    whole = element("table", element("thead", element("tr", top)), element("tbody", body), data_sortable=sortable)
-    return element("div", whole, class_="scroll tall" if len(rows) > 25 else "scroll", tabindex="0")
+    heading = element("thead", element("tr", top)) if any(head) else None
+    whole = element("table", heading, element("tbody", body), data_sortable=sortable)
+    classes = ["scroll", "rows", *(["tall"] if len(rows) > 25 else []), *([kind] if kind else [])]
+    return element("div", whole, class_=" ".join(classes), tabindex="0", role="region", aria_label=name)
 
 
 def slug(text: str) -> str:

@@ -5,28 +5,90 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Config
-from .html import Child, element, missing_note, table
+from ..insight.curves import number
+from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
+from .words import bits, device_name, known, section, times
+
+NAMES = {
+    "git_commit": "Sightline commit",
+    "platform": "Operating system",
+    "weights": "Weights at the start",
+    "train_flops": "Training, as planned",
+    "train_flops_done": "Training, as done",
+    "train_flops_per_image": "Training, one image",
+}
+PLAIN = ("seed", "parameters", "versions")  # of another type they are of no use
 
 
 def recipe(files: RunFiles) -> list[Child]:
     """How to repeat the run, what its recipe changes, the recipe whole."""
-    command = files.provenance.get("command")
-    typed = shlex.join(map(str, command)) if isinstance(command, list) else str(command or "")
-    parts: list[Child] = []
-    if typed:
-        parts += [element("h3", "The command"), element("pre", element("code", typed), class_="scroll", tabindex="0")]
+    parts = commands(files)
     if not files.recipe:
         return [*parts, missing_note("There is no recipe.yaml that can be read.")]
     defaults = flat(Config().model_dump(mode="json"))
     changed = [[key, shown(value), shown(defaults.get(key))] for key, value in flat(files.recipe).items()
                if key not in defaults or value != defaults[key]]  # fmt: skip
+    heading = "What the recipe changes"
     return [
         *parts,
-        element("h3", "What the recipe changes"),
-        table(["Setting", "This run", "Default"], changed, numeric=9) if changed else element("p", "Nothing."),
+        element("h3", heading),
+        table(["Setting", "This run", "Default"], changed, heading, kind="facts")
+        if changed
+        else element("p", "Nothing."),
         element("details", element("summary", "The whole recipe"), element("pre", element("code", files.recipe_text))),
     ]
+
+
+def commands(files: RunFiles) -> list[Child]:
+    """The command that began the run and, in order, those that went on with it."""
+    resumes = resumptions(files)
+    unknown = 0 if resumes else sum(record.get("event") == "resume" for record in files.records)
+    first = typed(files.provenance.get("command"))
+    parts: list[Child] = [element("h3", "The commands, in order" if resumes else "The command")]
+    parts.append(command_box(first) if first else missing_note("The command is unknown."))
+    versions = section(files.provenance, "versions")
+    for entry in resumes:
+        parts.append(element("p", resumed(entry, versions), class_="row"))
+        versions = section(entry, "versions") or versions
+        then = typed(entry.get("command"))
+        parts.append(command_box(then) if then else missing_note("The command is unknown."))
+    if unknown:
+        parts.append(missing_note(f"The run was resumed {times(unknown)}; those commands were not kept."))
+    return parts
+
+
+def resumptions(files: RunFiles) -> list[dict[str, Any]]:
+    """What provenance.json says of each time that the run was taken up again."""
+    entries = files.provenance.get("resumes")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """From where a run went on, and what was different from then on; before: the versions until then."""
+    step = number(entry.get("step"))
+    says = ["Resumed" if step != step else f"Resumed after step {step:,.0f}"]
+    says += [f"{key} {change(value)}" for key, value in section(dict(entry), "changed").items()]
+    now = section(dict(entry), "versions")
+    says += [f"{name} {change([before.get(name), now[name]])}" for name in now if now[name] != before.get(name)]
+    return (f"{says[0]}, with " if len(says) > 1 else says[0]) + "; ".join(says[1:]) + ":"
+
+
+def change(pair: object) -> str:
+    """A value before and after, as [old, new]; anything else as it is."""
+    return f"{shown(pair[0])} \u2192 {shown(pair[1])}" if isinstance(pair, list) and len(pair) == 2 else shown(pair)
+
+
+def typed(command: object) -> str:
+    """A command as it is typed: provenance.json has it as a text or as a list of its words."""
+    if isinstance(command, list):
+        return shlex.join(map(str, command))
+    return command if isinstance(command, str) else ""
+
+
+def command_box(text: str) -> Html:
+    """A command to copy."""
+    return element("pre", element("code", text), class_="scroll", tabindex="0")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -54,15 +116,43 @@ def shown(value: object) -> str:
 
 def provenance(files: RunFiles) -> list[Child]:
     """Data, machine, versions, and the notes that the run left."""
-    known = {key: value for key, value in files.provenance.items() if key not in ("command", "notes", "data")}
-    data = files.provenance.get("data")
-    if isinstance(data, dict):
-        known |= {f"data {key}": value for key, value in data.items() if key != "classes"}
-    rows = [[key.replace("_", " "), shown(value)] for key, value in known.items()]
+    facts = {
+        key: value for key, value in files.provenance.items() if key not in ("command", "notes", "data", "resumes")
+    }
+    facts |= {f"data {key}": value for key, value in section(files.provenance, "data").items() if key != "classes"}
+    done = [record for record in files.records if record.get("event") == "done" and "train_flops" in record]
+    if done:
+        facts["train_flops_done"] = done[-1]["train_flops"]
+    rows = [[NAMES.get(key) or title(key), fact(key, value, files.provenance)] for key, value in facts.items()]
     notes = files.provenance.get("notes")
     parts: list[Child] = []
     if isinstance(notes, list) and notes:
-        parts += [element("h3", "Notes"), element("ul", [element("li", str(note)) for note in notes])]
+        parts += [element("h3", "Notes"), element("ul", [element("li", str(note)) for note in notes], class_="notes")]
     if not rows:
-        return [*parts, missing_note("There is no provenance.json that can be read.")]
-    return [*parts, element("h3", "Origin"), table(["", ""], rows, numeric=9)]
+        return [*parts, missing_note("There is no provenance.json that can be read: the origin is unknown.")]
+    return [*parts, element("h3", "Data, machine, versions"), table(["", ""], rows, "Data, machine, versions",
+                                                                    kind="facts")]  # fmt: skip
+
+
+def title(key: str) -> str:
+    """A key of provenance.json as words."""
+    words = key.replace("_", " ").replace("flops", "FLOPs")
+    return words[:1].upper() + words[1:]
+
+
+def fact(key: str, value: object, whole: dict[str, Any]) -> str:
+    """A value of provenance.json for people."""
+    count = number(value)
+    if key == "device":
+        return device_name(whole)
+    if "flops" in key and count > 0:
+        return f"{bits(count)}FLOPs"
+    if key == "started":
+        return known(value).replace("T", " ", 1)
+    if key == "data digest" and isinstance(value, dict):  # whole in provenance.json
+        return shown({split: known(text)[:12] for split, text in value.items()})
+    if key != "seed" and count >= 1000 and count == int(count):
+        return f"{count:,.0f}"
+    if key in ("git_commit", "platform", "precision", "threads") or (key in PLAIN and not isinstance(value, dict)):
+        return known(value)
+    return shown(value)

@@ -42,15 +42,8 @@ def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
     ]
     if "preview" in figures:
         content.append(("What the model sees", sections.preview(figures)))
-    content += [("Recipe", origin.recipe(files)), ("Provenance", origin.provenance(files))]
+    content += [("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
-    absent = files.missing
-    notice = element(
-        "aside",
-        element("p", "Not in this run's folder, and therefore not in this report:"),
-        element("ul", [element("li", line) for line in absent]),
-        class_="notice",
-    )
     body = element(
         "body",
         element("a", "Skip to the report", href="#summary", class_="skip"),
@@ -58,12 +51,26 @@ def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
                 element("p", files.path.resolve().name, class_="small") if files.path.resolve().name != name else None),
         element("div",
                 element("nav", element("ul", links), aria_label="Contents"),
-                element("main", notice if absent else None,
+                element("main", notice(files, found),
                         [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
                 class_="columns"),
         element("script", asset("sort.js")),
     )  # fmt: skip
     return f"<!doctype html>\n{element('html', head(name), body, lang='en')}\n"
+
+
+def notice(files: RunFiles, found: Findings) -> Html | None:
+    """What is not in the run, and how to go on with one that has not reached its end; None where all is there."""
+    says: list[Child] = []
+    if files.recipe and not found.past.finished and (files.records or not files.predictions):
+        old = " The predictions below are of the end before it went on." if files.predictions else ""
+        cure = element("code", "sightline resume RUN")
+        says.append(element("p", f"This run is not finished.{old} If it was interrupted, ", cure,
+                            " goes on with it; RUN is its folder."))  # fmt: skip
+    if files.missing:
+        says.append(element("p", "Not in this run's folder, and therefore not in this report:"))
+        says.append(element("ul", [element("li", line) for line in files.missing]))
+    return element("aside", says, class_="notice") if says else None
 
 
 def head(name: str) -> Html:

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..columns import RUN_COLUMNS, classes_of
 from ..config import parse_yaml
 from ..errors import SightlineError, listing
 from ..files import read_json_lines
 from ..insight.projection import first_middle_last
 
 MARKS = ("recipe.yaml", "metrics.jsonl", "provenance.json")
-COLUMNS = ["filename", "label", "truth", "confidence"]
 T = TypeVar("T")
 UNREADABLE = (
     OSError,
@@ -25,6 +25,7 @@ UNREADABLE = (
     LookupError,
     EOFError,
     StopIteration,
+    RecursionError,
     csv.Error,
     zipfile.BadZipFile,
     zlib.error,
@@ -95,7 +96,6 @@ def read_run(folder: str | Path) -> RunFiles:
     if not records:
         missing.append("metrics.jsonl: not there, or empty")
     samples = attempt("snapshots/samples.npz", path, read_pictures, missing, None)
-    preview = path / "figures" / "preview.png"
     return RunFiles(
         path=path,
         recipe=recipe,
@@ -107,7 +107,7 @@ def read_run(folder: str | Path) -> RunFiles:
         snapshots=read_snapshots(path, missing),
         samples=samples,
         mistakes=attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
-        preview=preview.read_bytes() if preview.is_file() else None,
+        preview=attempt("figures/preview.png", path, read_png, [], None),
         missing=tuple(missing),
     )
 
@@ -159,7 +159,16 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def class_names(provenance: dict[str, Any]) -> tuple[str, ...]:
     """Class names out of provenance.json; empty where it has none."""
     data = provenance.get("data")
-    return tuple(map(str, data.get("classes") or ())) if isinstance(data, dict) else ()
+    names = data.get("classes") if isinstance(data, dict) else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def read_png(path: Path) -> bytes:
+    """The bytes of a picture."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x89PNG") or len(data) < 24:
+        raise ValueError("not a PNG")
+    return data
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -167,10 +176,10 @@ def read_predictions(path: Path) -> Predictions:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
         header = next(lines)
-        if header[:4] != COLUMNS:
-            raise ValueError(f"its first columns are not {', '.join(COLUMNS)}")
+        if tuple(header[:4]) != RUN_COLUMNS:
+            raise ValueError(f"its first columns are not {', '.join(RUN_COLUMNS)}")
         rows = [line[:4] for line in lines]
-    classes = tuple(header[4:])
+    classes = classes_of(header[4:])
     index = {name: place for place, name in enumerate(classes)}
     strange = next((name for row in rows for name in (row[1], row[2]) if name not in index), None)
     if strange is not None or not rows:
@@ -189,7 +198,8 @@ def read_pictures(path: Path) -> Pictures:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, rows = arrays["images"], arrays["index"].astype(np.int64)
         labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
-    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) != len(rows):
+    usable = images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8 and 0 not in images.shape[2:]
+    if not usable or rows.shape != images.shape[:1] or (labels is not None and labels.shape != rows.shape):
         raise ValueError(f"images {images.dtype} {images.shape} for {len(rows)} rows, expected uint8 [M, 3, h, w]")
     return Pictures(images, rows, labels)
 
@@ -216,6 +226,6 @@ def read_features(path: Path) -> np.ndarray | None:
     """Features float32 [M, D] of a snapshot; all must be finite."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         features = arrays["features"].astype(np.float32)
-    if features.ndim != 2 or not np.isfinite(features).all():
+    if features.ndim != 2 or not features.shape[1] or not np.isfinite(features).all():
         raise ValueError(f"features {features.shape} with values that are not finite, or not [M, D]")
     return features

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..insight.curves import number
-from ..insight.projection import NEIGHBORS
 from ..insight.style import png_rgb
+from . import alt
+from .drawing import QUANTITIES
 from .findings import Findings, Tile
 from .html import Child, Html, element, missing_note, png_size, png_uri, table
 from .run import RunFiles
-from .words import bits, count, device, duration, in_words, percent, section, status, supervisor_sentence, times
+from .words import bits, count, device, duration, in_words, known, percent, section, status, supervisor_sentence, times
 
 Figures = Mapping[str, bytes]
 
 CURVES = (
-    "The ring marks the best epoch, whose weights are in checkpoints/best. Training loss is measured on augmented "
+    "Training loss is measured on augmented "
     "images while the weights change, and includes label smoothing and class weights if the recipe has them; "
     "validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
@@ -45,14 +46,23 @@ PCA = (
 )
 
 
-def figure(figures: Figures, name: str, alt: str, caption: Child = None, wide: bool = False) -> Html | None:
-    """A picture of the report at its natural size with a caption; None where it was not drawn."""
+HINT = "Scroll the picture sideways to see all of it. "
+NARROW = 330  # pixels that a phone shows of a picture
+
+
+def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: bool = False) -> Html | None:
+    """A picture of the report at its natural size with a caption; None where it was not drawn.
+
+    says: what it shows, for who does not see it. wide: it scrolls where the window is narrower.
+    """
     if name not in figures:
         return None
     width, height = (side // 2 for side in png_size(figures[name]))
-    image = element("img", src=png_uri(figures[name]), alt=alt, width=width, height=height, loading="lazy")
-    paper = element("div", image, class_="paper scroll wide" if wide else "paper", tabindex="0" if wide else None)
-    return element("figure", paper, element("figcaption", caption) if caption else None, id=f"figure-{name}")
+    image = element("img", src=png_uri(figures[name]), alt=says, width=width, height=height, loading="lazy")
+    scrolls = {"class_": "paper scroll wide", "tabindex": "0", "role": "region", "aria_label": name} if wide else {}
+    paper = element("div", image, **(scrolls or {"class_": "paper"}))
+    hint = element("span", HINT, class_="hint") if wide and width > NARROW else None
+    return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
@@ -75,14 +85,15 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
     if np.isfinite(speed).any():
         tiles.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
     if files.provenance.get("device"):
-        tiles.append(("Device", device(files.provenance), f"precision {files.provenance.get('precision', 'unknown')}"))
+        tiles.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
     if number(files.provenance.get("parameters")) > 0:
         name = str(section(files.recipe, "model").get("name", ""))
         tiles.append(("Parameters", bits(number(files.provenance["parameters"])), name))
     cards = [
-        element("div", element("dt", name), element("dd", value), element("dd", note, class_="note") if note else None)
+        element("div", element("dt", name), element("dd", value, class_="long" if len(value) > 18 else None),
+                element("dd", note, class_="note") if note else None)
         for name, value, note in tiles
-    ]
+    ]  # fmt: skip
     parts.append(element("dl", cards, class_="cards"))
     if verdict:
         parts.append(
@@ -101,19 +112,20 @@ def curves(figures: Figures, found: Findings) -> list[Child]:
     """Loss and accuracy side by side, the three small curves below."""
     past = found.past
     large = [
-        figure(figures, "curve-loss", f"Training and validation loss over {past.last_epoch:g} epochs"),
-        figure(figures, "curve-accuracy", f"Validation accuracy over {past.last_epoch:g} epochs"),
+        figure(figures, "curve-loss", alt.loss(past)),
+        figure(figures, "curve-accuracy", alt.accuracy(past)),
     ]
-    small = [
-        figure(figures, f"curve-{name}", f"{name.replace('-', ' ')} over the epochs")
-        for name in ("learning-rate", "gradient-norm", "data-wait")
-    ]
+    small = [figure(figures, name, alt.quantity(past, field, title, k)) for name, field, title, k in QUANTITIES]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     says = [CURVES]
+    if past.ensemble:
+        says.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
+    elif past.best_epoch:
+        says.insert(0, "The ring marks the best epoch, whose weights are in checkpoints/best.")
     if past.resumes:
         says.append(
-            f"The run was resumed {times(len(past.resumes))} (dotted line): steps that were done twice "
+            f"The run was resumed {times(len(past.resumes))} (dashed line): steps that were done twice "
             "are drawn once, as they were done last."
         )
     if past.stop and past.stop != "all epochs done":
@@ -151,25 +163,24 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
     return [
         element("h3", "Class by class"),
         element("p", CLASS_TABLE, class_="small"),
-        table(head, rows, numeric=2, sortable=True),
+        table(head, rows, "Class by class", numeric=2, sortable=True),
         element("h3", "Confusion matrix"),
         figure(
             figures,
             "confusion",
-            f"Confusion matrix of {len(files.classes)} classes; {int((~verdict.correct).sum())} of "
-            f"{len(verdict.correct)} images lie off the diagonal",
+            alt.confusion(verdict, files.classes),
             MATRIX + (" The 100 classes with the most mistakes." if len(files.classes) > 100 else ""),
             wide=True,
         ),
         element("h3", "Most confused pairs"),
-        table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, numeric=2)
+        table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
         figure(
             figures,
             "calibration",
-            f"Accuracy against confidence in 15 bins; calibration error {100 * verdict.calibration:.1f} points",
+            alt.calibration(verdict),
             f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}",
         ),
     ]  # fmt: skip
@@ -196,12 +207,14 @@ def galleries(found: Findings) -> list[Child]:
         element("p", "Look here first for wrong labels, two classes in one picture, and pictures that do not belong.",
                 class_="small"),
         gallery(found.wrong),
-        element("h3", "The most confused pairs"),
     ]  # fmt: skip
-    for truth, predicted, often, tiles in found.confused:
-        if tiles:
-            name = [element("b", truth), " taken for ", element("b", predicted), f", {times(often)}"]
-            parts += [element("p", name, class_="row"), gallery(tiles)]
+    # A mistake that was made once only would be the same picture again.
+    repeated = [pair for pair in found.confused if pair[2] > 1 and pair[3]]
+    if repeated:
+        parts.append(element("h3", "The most confused pairs"))
+    for truth, predicted, often, tiles in repeated:
+        name = [element("b", truth), " taken for ", element("b", predicted), f", {times(often)}"]
+        parts += [element("p", name, class_="row"), gallery(tiles)]
     return parts
 
 
@@ -214,10 +227,10 @@ def gallery_tile(one: Tile) -> Html:
     """One picture with truth, prediction and confidence; the file's name on hover and for screen readers."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    alt = f"{one.name}: {one.truth}, taken for {one.predicted}"
+    says = f"{one.name}: {one.truth}, taken for {one.predicted}"
     return element(
         "figure",
-        element("img", src=source, alt=alt, title=one.name, loading="lazy", class_="pixels" if small else None),
+        element("img", src=source, alt=says, title=one.name, loading="lazy", class_="pixels" if small else None),
         element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
                 element("span", f"{percent(one.confidence)}% sure", class_="sure")),
     )  # fmt: skip
@@ -228,7 +241,7 @@ def maps(figures: Figures, found: Findings) -> list[Child]:
     if not found.maps:
         return [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
     rows: list[list[Child]] = [
-        [f"Epoch {one.epoch}", percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
+        [str(one.epoch), percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
          percent(one.explained)]
         for one in found.maps
     ]  # fmt: skip
@@ -239,12 +252,16 @@ def maps(figures: Figures, found: Findings) -> list[Child]:
         if np.unique(found.map_labels).size > 20
         else ""
     )
+    head = ["Epoch", f"k-NN accuracy (k = {found.maps[0].neighbors}), %", "Silhouette, -1 to 1",
+            "Variance on the PCA map, %"]  # fmt: skip
     return [
         element("p", f"Penultimate features of the same {len(found.map_labels):,} validation images after "
                      f"{epochs}.{only}{crowd} {MAPS}"),
-        table(["", f"k-NN accuracy (k = {NEIGHBORS}), %", "Silhouette, -1 to 1", "Variance on the PCA map, %"], rows),
-        figure(figures, "tsne", f"t-SNE maps of the validation images after {epochs}", TSNE, wide=True),
-        figure(figures, "pca", f"PCA maps of the validation images after {epochs}", PCA, wide=True),
+        table(head, rows, "Features in numbers", numeric=1),
+        element("h3", "Who is near whom: t-SNE"),
+        figure(figures, "tsne", alt.maps("t-SNE", found.maps, found.map_labels), TSNE, wide=True),
+        element("h3", "The directions of most variance: PCA"),
+        figure(figures, "pca", alt.maps("PCA", found.maps, found.map_labels), PCA, wide=True),
     ]  # fmt: skip
 
 
@@ -252,5 +269,6 @@ def preview(figures: Figures) -> list[Child]:
     """The sheet of training images, where the run has one."""
     return [
         figure(figures, "preview", "A sheet of training images as the model sees them",
-               "Training images as the model sees them: augmented, resized, normalization undone.", wide=True)
+               "Training images of the first batch, as the model sees them: augmented, resized, normalization undone.",
+               wide=True)
     ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Numbers and facts in words."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,8 @@ def count(value: float) -> str:
 
 
 def bits(value: float) -> str:
-    """A large count with its unit of thousands or millions."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """A large count with its unit: thousands to quadrillions (10^15)."""
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f}"
@@ -34,11 +36,10 @@ def times(value: int) -> str:
     return {1: "once", 2: "twice"}.get(value, f"{value} times")
 
 
-def in_words(epochs: list[int]) -> str:
-    """Epochs as text: "epoch 3", "epochs 1, 12 and 24"."""
-    if len(epochs) == 1:
-        return f"epoch {epochs[0]}"
-    return f"epochs {', '.join(map(str, epochs[:-1]))} and {epochs[-1]}"
+def in_words(epochs: Sequence[float]) -> str:
+    """Epochs as text: "epoch 3", "epochs 1, 12 and 24"; a part of an epoch has one decimal."""
+    names = [f"{epoch:.1f}".removesuffix(".0") for epoch in epochs]
+    return f"epoch {names[0]}" if len(names) == 1 else f"epochs {', '.join(names[:-1])} and {names[-1]}"
 
 
 def duration(seconds: float) -> str:
@@ -60,10 +61,21 @@ def status(past: History) -> str:
 
 def device(provenance: dict[str, Any]) -> str:
     """The device, with the number of threads where it is a processor."""
-    name = str(provenance.get("device", ""))
+    name = device_name(provenance)
     threads = int(number(provenance.get("threads"), 0))
     graphics = any(word in name.lower() for word in ("nvidia", "cuda", "tesla", "geforce", "mps", "amd radeon"))
     return name if graphics or not threads else f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def device_name(provenance: dict[str, Any]) -> str:
+    """The device alone; older runs wrote the number of threads into its name."""
+    return re.sub(r", \d+ threads?(?=\))| \(\d+ threads?\)", "", known(provenance.get("device")))
+
+
+def known(value: object) -> str:
+    """A text or number of provenance.json; "unknown" for whatever is neither."""
+    usable = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip()
+    return str(value) if usable else "unknown"
 
 
 def section(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -89,7 +101,7 @@ def supervisor_sentence(files: RunFiles, found: Findings) -> str:
         reached = (
             f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if finite(accuracy) else ""
         )
-        return f"{begin} is {status(found.past)} at epoch {found.past.last_epoch:.3g}{reached}."
+        return f"{begin} is {status(found.past)} at {in_words([found.past.last_epoch])}{reached}."
     verdict = found.verdict
     low, high = (percent(edge) for edge in verdict.interval)
     sentence = (
@@ -100,6 +112,9 @@ def supervisor_sentence(files: RunFiles, found: Findings) -> str:
     if not found.confused:
         return sentence
     truth, predicted, often, _ = found.confused[0]
+    if often == 1:
+        wrong = int((~verdict.correct).sum())
+        return f"{sentence} It is wrong on {f'{wrong} images, never twice in the same way' if wrong > 1 else 'one'}."
     return f"{sentence} Its most frequent mistake is to take {truth} for {predicted} ({times(often)})."
 
 

@@ -14,6 +14,8 @@ from ..data.augment import mix
 from ..data.loader import Batch
 from ..metrics import accuracy, calibration_error, top_k
 from ..models import Classifier
+from ..schedules import mixes, training_side
+from ..statistics import bootstrap_interval
 from . import Arrays
 
 
@@ -49,20 +51,24 @@ class Classify:
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """{"loss": scalar, "logits": [N, K]} of a training batch."""
+        images, targets = self.prepare(batch)
+        logits = self.forward(images)
+        return {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model trains on: images float [N, 3, side, side], labels int64 [N] or, mixed, float [N, K]."""
         assert batch.labels is not None and self.augment is not None, "this task was built for evaluation"
-        seed, settings = self.config.train.seed, self.config.augment
-        targets = batch.labels
-        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
+        seed, targets = self.config.train.seed, batch.labels
+        with torch.autocast(batch.images.device.type, enabled=False):
             images = self.augment(batch.images, batch.samples, seed, batch.epoch)
             side = training_side(self.config, batch.epoch)
             if side != self.config.data.size:
                 images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
-            mixing = batch.epoch < settings.mix_until * self.config.train.epochs
-            if mixing and (settings.mixup or settings.cutmix):
+            if mixes(self.config, batch.epoch):
                 soft = functional.one_hot(targets, self.classes).float()
-                images, targets = mix(images, soft, batch.samples, seed, batch.epoch, settings)
-        logits = self.forward(images)
-        return {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
+                images, targets = mix(images, soft, batch.samples, seed, batch.epoch, self.config.augment)
+        return images, targets
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Nothing: a classifier has no moving target."""
@@ -83,8 +89,7 @@ class Classify:
                 outputs = self.model.head(penultimate)
                 features.append(penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
             if self.config.train.flip_test:
-                mirrored = self.model(images.flip(3))
-                outputs = ((outputs.float().softmax(1) + mirrored.float().softmax(1)) / 2).log()
+                outputs = mirror_mean(outputs, self.model(images.flip(3)))
             logits.append(outputs.float().cpu())
             labels.append(batch.labels.cpu())
         all_logits, truth = torch.cat(logits), torch.cat(labels)
@@ -100,12 +105,9 @@ class Classify:
         return self.model
 
 
-def training_side(config: Config, epoch: int) -> int:
-    """Side in pixels of the training images of an epoch, from 0: `augment.progressive`, then `data.size`."""
-    for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
-        if epoch < until * config.train.epochs:
-            return side
-    return config.data.size
+def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
+    return ((logits.float().softmax(1) + mirrored.float().softmax(1)) / 2).log()
 
 
 def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
@@ -118,3 +120,16 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor) -> 
         "accuracy_top5": top_k(probabilities, truth, min(5, probabilities.shape[1])),
         "calibration_error": calibration_error(confidence.numpy(), (predicted == truth).numpy()),
     }
+
+
+def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, of what `metrics` returns."""
+    probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
+    truth = labels[:, None]
+    top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
+    items = {
+        "accuracy": probabilities.argmax(1) == labels,
+        "accuracy_top5": (top == truth).any(1),
+        "loss": -probabilities.gather(1, truth).squeeze(1).double().clamp_min(1e-38).log(),
+    }
+    return {f"{name}_interval": list(bootstrap_interval(values.numpy(), seed=seed)) for name, values in items.items()}

@@ -1,0 +1,86 @@
+"""Where a run comes from: every command, and a report of whatever provenance.json holds."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from sightline.report import page as report_page
+from sightline.report.page import write_report
+from sightline.report.words import device, device_name
+
+STRANGE = [None, [], {}, "x", 3, -1.5, True, [[1]], {"a": [None]}]
+
+
+@pytest.fixture
+def run(tmp_path, make_run, monkeypatch):
+    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
+    folder = make_run(tmp_path / "run", images=12, epochs=(1,))
+    shutil.rmtree(folder / "snapshots")  # maps take time
+    return folder
+
+
+def words_with(run, **changes) -> str:
+    """The page's text once provenance.json has these fields."""
+    path = run / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    text = re.sub(r"<(style|script)>.*?</\1>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+
+
+def test_the_commands_of_a_resumed_run_stand_in_order(run):
+    resumes = [
+        {"command": "sightline resume runs/tiny", "step": 118, "changed": {}, "versions": {"torch": "2.11"}},
+        {"command": ["sightline", "resume", "my run"], "step": 1264, "changed": {"train.epochs": [30, 60]},
+         "versions": {"torch": "2.12"}},
+    ]  # fmt: skip
+    words = words_with(run, resumes=resumes, versions={"torch": "2.11"}, train_flops=3.3e12)
+    pieces = ["The commands, in order", "sightline train tiny", "Resumed after step 118:", "sightline resume runs/tiny",
+              "Resumed after step 1,264, with train.epochs 30 → 60; torch 2.11 → 2.12:",
+              "sightline resume &#x27;my run&#x27;", "Training, as planned 3.3 TFLOPs"]  # fmt: skip
+    places = [words.index(piece) for piece in pieces]
+    assert places == sorted(places) and "Resumes" not in words
+
+
+def test_commands_that_an_older_run_did_not_keep_are_said_to_be_missing(run):
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"event": "resume", "step": 10, "epoch": 1}\n{"event": "done", "step": 10, "train_flops": 2e9}\n')
+    words = words_with(run)
+    assert "The command sightline train" in words and "resumed once; those commands were not kept" in words
+    assert "Training, as done 2 GFLOPs" in words
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", "3", '"text"', "{torn"])
+def test_provenance_that_is_no_object_is_unknown(run, content):
+    (run / "provenance.json").write_text(content)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "the origin is unknown" in text and "The command is unknown." in text
+
+
+def test_fields_of_a_wrong_type_are_unknown_or_shown_as_they_are(run):
+    before = json.loads((run / "provenance.json").read_text())
+    for key in [*before, "resumes", "versions", "train_flops", "weights", "started"]:
+        for value in STRANGE:
+            words = words_with(run, **before | {key: value})
+            assert "How it was made" in words
+    for value in STRANGE:
+        words_with(run, **before | {"data": before["data"] | {"classes": value, "counts": value, "digest": value}})
+        words_with(run, resumes=[value, {"command": value, "step": value, "changed": value, "versions": value}])
+    assert "precision unknown" in words_with(run, **before | {"precision": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    ("name", "threads", "said"),
+    [
+        ("AMD EPYC (AVX512, 2 threads)", 2, "AMD EPYC (AVX512), 2 threads"),  # as older runs have it
+        ("AMD EPYC (AVX512)", 1, "AMD EPYC (AVX512), 1 thread"),
+        ("Neoverse", None, "Neoverse"),
+        ("NVIDIA H200", 16, "NVIDIA H200"),
+        (["x"], 2, "unknown, 2 threads"),
+    ],
+)
+def test_the_threads_are_said_once(run, name, threads, said):
+    assert device({"device": name, "threads": threads}) == said
+    assert "thread" not in device_name({"device": name})
+    assert f"Device {said} precision" in words_with(run, device=name, threads=threads)

@@ -1,0 +1,102 @@
+"""The commands beside the loop and prediction: evaluation repeats the run, and says what it measured."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline import SightlineError
+from sightline.config import Config, resolve
+from sightline.files import read_json_lines
+
+
+def base(tiny: dict, **more: object) -> Config:
+    return resolve(Config(name="t"), tiny | {"optim.lr": 0.05, "report.samples": 4} | more)
+
+
+def test_evaluate_repeats_the_numbers_exactly_and_counts_test_looks(make_photos, tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data")
+    shutil.copytree(data / "val", data / "test")
+    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
+    before = (run.path / "predictions/val.csv").read_bytes()
+    numbers = sightline.evaluate(run.path, quiet=True)
+    for name in ("loss", "accuracy", "accuracy_top5", "calibration_error"):
+        assert numbers[name] == run.metrics[name]
+    assert (run.path / "predictions/val.csv").read_bytes() == before
+    sightline.evaluate(run.path, split="test", quiet=True)
+    sightline.evaluate(run.path, split="test", quiet=True)
+    looks = [r["look"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
+    assert looks == [1, 2]
+
+
+@pytest.fixture
+def flat(make_photos, tmp_path: Path) -> Path:
+    """Class folders without splits."""
+    make_photos(tmp_path / "both", train=10)
+    return (tmp_path / "both" / "train").rename(tmp_path / "flat")
+
+
+def test_other_data_without_splits_is_measured_whole_and_counted(
+    flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
+    shutil.copytree(flat, tmp_path / "other")
+    numbers = sightline.evaluate(run.path, data=tmp_path / "other")
+    assert numbers["split"] == "all" and numbers["images"] == 40
+    said = capsys.readouterr().out
+    assert "40" in said and "look 1" in said
+    shutil.rmtree(tmp_path / "other" / "class_1")
+    shutil.rmtree(tmp_path / "other" / "class_2")
+    shutil.rmtree(tmp_path / "other" / "class_3")
+    assert sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)["images"] == 10, "one class alone is fine"
+    looks = [(r["look"], r["split"]) for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
+    assert looks == [(1, "all"), (2, "all")]
+    assert not (run.path / "predictions/all.csv").exists()
+
+
+def test_the_runs_own_data_named_again_is_its_validation_split(flat: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
+    numbers = sightline.evaluate(run.path, data=flat, quiet=True)
+    assert numbers["split"] == "val" and numbers["images"] == 4 and numbers["accuracy"] == run.metrics["accuracy"]
+    assert numbers["loss_interval"] == run.metrics["loss_interval"]
+    low, high = numbers["accuracy_interval"]
+    assert 0 <= low <= numbers["accuracy"] <= high <= 1
+
+
+def test_the_validation_split_does_not_depend_on_the_training_seed(flat: Path, tmp_path: Path, tiny: dict) -> None:
+    settings = {"train.epochs": 1, "report.samples": 0}
+    first = sightline.train(base(tiny, **settings), flat, out=tmp_path / "a", quiet=True)
+    second = sightline.train(base(tiny, **settings | {"train.seed": 1}), flat, out=tmp_path / "b", quiet=True)
+    other = sightline.train(base(tiny, **settings | {"data.split_seed": 1}), flat, out=tmp_path / "c", quiet=True)
+    splits = [(run.path / "splits.csv").read_text() for run in (first, second, other)]
+    assert splits[0] == splits[1] != splits[2]
+    lines = splits[0].splitlines()
+    assert lines[0] == "filename,label,split" and len(lines) == 41
+    assert sum(line.endswith(",val") for line in lines) == 4
+
+
+def test_changed_validation_images_are_said(
+    make_photos, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_photos(tmp_path / "data")
+    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
+    sightline.evaluate(run.path)
+    assert "no longer" not in capsys.readouterr().out
+    next((data / "val" / "class_0").iterdir()).unlink()
+    sightline.evaluate(run.path)
+    assert "the images of val are no longer those" in capsys.readouterr().out
+
+
+def test_a_wrong_split_and_a_run_without_weights_are_refused(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    with pytest.raises(SightlineError, match="no split 'test'") as caught:
+        sightline.evaluate(run.path, split="test", quiet=True)
+    assert "--split val" in caught.value.cure
+    with pytest.raises(SightlineError, match="not a run") as caught:
+        sightline.predict(run.path / "checkpoints" / "last", photos, out=tmp_path / "p.csv")
+    assert str(run.path) in caught.value.cure
+    shutil.rmtree(run.path / "checkpoints" / "best")
+    with pytest.raises(SightlineError, match="no weights yet") as caught:
+        sightline.evaluate(run.path, quiet=True)
+    assert "sightline resume" in caught.value.cure

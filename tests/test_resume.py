@@ -1,0 +1,203 @@
+"""Going on: the same weights as without the break, lengthened by either rule, refusals that name the cure."""
+
+import importlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError, saving
+from sightline.config import Config, load_recipe_file, resolve
+from sightline.files import read_json_lines
+from sightline.schedules import training_side
+
+loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
+
+FALLING = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "last" / "model.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def base(tiny: dict, **more: object) -> Config:
+    values = {"schedule.name": "one_cycle", "optim.lr": 0.05, "report.samples": 4}
+    return resolve(Config(name="t"), tiny | values | more)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
+    settings = {"optim.name": optimizer, "train.epochs": 4, "schedule.name": "constant", "optim.lr": 0.01}
+    whole = sightline.train(base(tiny, **settings), photos, out=tmp_path / "whole", quiet=True)
+    half = sightline.train(base(tiny, **settings | {"train.epochs": 2}), photos, out=tmp_path / "half", quiet=True)
+    longer = sightline.resume(half.path, quiet=True, **{"train.epochs": 4})
+    assert same(weights(whole.path), weights(longer.path))
+    steps = [r["step"] for r in read_json_lines(half.path / "metrics.jsonl") if r["event"] == "eval"]
+    assert steps == sorted(set(steps)) and len(steps) == 4
+
+
+def test_extending_stretches_or_keeps_the_end_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    settings = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}
+    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    shutil.copytree(run.path, tmp_path / "copy")
+    sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
+    sightline.resume(tmp_path / "copy", extend="continue", quiet=True, **{"train.epochs": 4})
+
+    def rates(folder: Path) -> list[float]:
+        return [r["lr"] for r in read_json_lines(folder / "metrics.jsonl") if r["event"] == "train" and r["epoch"] > 2]
+
+    assert rates(run.path)[0] == pytest.approx(0.05 * (1 - 0.9 * 14 / 27))
+    assert rates(tmp_path / "copy") == pytest.approx([0.005] * len(rates(tmp_path / "copy")))
+
+
+def test_changed_data_is_noticed_at_resume(make_photos, tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data")
+    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
+    picture = next((data / "train" / "class_0").iterdir())
+    shutil.copy(next((data / "train" / "class_1").iterdir()), picture)
+    os.utime(picture, ns=(1, 1))
+    with pytest.raises(SightlineError, match="not what this run began with"):
+        sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
+
+
+def test_resuming_a_finished_run_does_nothing(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    before = (run.path / "metrics.jsonl").read_bytes()
+    assert sightline.resume(run.path, quiet=True).metrics == run.metrics
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
+class Crash(BaseException):
+    """Stands for a process that dies on the spot."""
+
+
+def crash(*_: object, **__: object) -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize("extend", ["stretch", "continue"])
+def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
+    photos: Path, tmp_path: Path, tiny: dict, extend: str
+) -> None:
+    sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "whole", quiet=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "start")
+    whole = sightline.resume(tmp_path / "whole", extend=extend, quiet=True, **{"train.epochs": 4})
+    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (saving, "save_state")]
+    for number, (module, name) in enumerate(writes):
+        cut = tmp_path / f"cut-{number}"
+        shutil.copytree(tmp_path / "start", cut)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, name, crash)
+            with pytest.raises(Crash):
+                sightline.resume(cut, extend=extend, quiet=True, **{"train.epochs": 4})
+        again = {} if name == "save_state" else {"train.epochs": 4}  # recipe.yaml knows of it from there on
+        sightline.resume(cut, quiet=True, **({"extend": extend} | again if again else {}))
+        assert same(weights(cut), weights(whole.path)), name
+
+
+def test_a_continued_schedule_is_kept_by_the_next_resume(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "run", quiet=True)
+    shutil.copytree(run.path, tmp_path / "cut")
+    sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
+    saves, save = [], saving.save_state
+
+    def dies_at_the_second(training: object) -> None:
+        saves.append(1)
+        save(training)
+        if len(saves) == 2:
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "save_state", dies_at_the_second)
+        with pytest.raises(Crash):
+            sightline.resume(tmp_path / "cut", extend="continue", quiet=True, **{"train.epochs": 4})
+    sightline.resume(tmp_path / "cut", quiet=True)
+    assert same(weights(run.path), weights(tmp_path / "cut"))
+
+
+def test_growing_sizes_and_mixing_follow_the_length_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    settings = FALLING | {"augment.progressive": ((8, 0.5),), "augment.mixup": 0.2, "augment.mix_until": 0.5}
+    settings |= {"model.name": "fastnet", "model.args": {"widths": [8, 16, 16]}}
+    config = base(tiny, **settings | {"train.epochs": 4, "schedule.total_epochs": 2})
+    plain = base(tiny, **settings)
+    sides = [training_side(config, epoch) for epoch in range(4)]
+    assert sides == [8, 16, 16, 16] and [training_side(plain, epoch) for epoch in range(2)] == [8, 16]
+    whole = sightline.train(config, photos, out=tmp_path / "whole", quiet=True)
+    half = sightline.train(plain, photos, out=tmp_path / "half", quiet=True)
+    sightline.resume(half.path, extend="continue", quiet=True, **{"train.epochs": 4})
+    assert same(weights(whole.path), weights(half.path))
+
+
+def test_holding_a_rate_of_zero_is_refused(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    settings = {"schedule.name": "linear", "schedule.final_factor": 0.0}
+    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    with pytest.raises(SightlineError, match="learn nothing") as caught:
+        sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
+    assert "--extend stretch" in caught.value.cure
+
+
+def test_an_edited_recipe_is_held_to_the_same_rules(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    recipe = run.path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("lr: 0.05", "lr: 0.5"))
+    with pytest.raises(SightlineError, match="cannot change") as caught:
+        sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
+    assert "optim.lr: 0.05 -> 0.5" in caught.value.why
+
+
+def test_provenance_tells_of_every_resume(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    before = json.loads((run.path / "provenance.json").read_text())
+    sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
+    after = json.loads((run.path / "provenance.json").read_text())
+    assert after["train_flops"] == 2 * before["train_flops"] == run.metrics["train_flops"]
+    (entry,) = after["resumes"]
+    assert entry["step"] == 14 and entry["changed"] == {"train.epochs": [2, 4]}
+
+
+def test_a_run_that_stopped_early_says_how_to_go_on(
+    photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"train.epochs": 50, "train.patience": 1, "optim.lr": 1e-9, "schedule.name": "constant"}
+    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run")
+    assert "stopped after epoch 2: no better accuracy for 1 epochs" in capsys.readouterr().out
+    run.report.unlink()
+    sightline.resume(run.path)
+    said = capsys.readouterr().out
+    assert "--train.patience 2" in said and "no better accuracy" in said
+    assert run.report.is_file(), "a report that was cut off is drawn"
+    sightline.resume(run.path, quiet=True, **{"train.patience": 2})
+    assert run.metrics["epoch"] == 3
+
+
+def test_data_that_has_moved_can_be_named_again(
+    make_photos, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photos(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    run = sightline.train(base(tiny), "data", out=tmp_path / "run", quiet=True)
+    assert load_recipe_file(run.path / "recipe.yaml").data.path == str(tmp_path / "data")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(SightlineError, match="no such file or folder"):
+        sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
+    sightline.resume(run.path, quiet=True, **{"train.epochs": 3, "data.path": "moved"})
+    assert run.metrics["epoch"] == 3
+
+
+def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data")
+    run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
+    shutil.copytree(data / "val", data / "test")
+    sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
+    assert run.metrics["epoch"] == 3
