@@ -51,6 +51,35 @@ def photos(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., 
     return make_photos(tmp_path_factory.mktemp("photos"))
 
 
+LAND = np.array([(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)])
+
+
+def land_pair(number: int, size: int = 32) -> tuple[Image.Image, Image.Image]:
+    """A picture of four fields and its mask in the land-cover palette; each class has its own color, with noise."""
+    random = np.random.default_rng([7, number])
+    half = size // 2
+    fields = random.permutation(7)[:4].reshape(2, 2).repeat(half, 0).repeat(half, 1)
+    tints = np.random.default_rng(1).integers(40, 200, (7, 3))
+    pixels = tints[fields] + random.integers(-25, 25, (size, size, 3))
+    return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(LAND[fields].astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def make_scenes() -> Callable[..., Path]:
+    """make_scenes(folder, train=8, val=4, size=32): train/ and validation/ with NNNN_sat.jpg and NNNN_mask.png."""
+
+    def make(folder: Path, train: int = 8, val: int = 4, size: int = 32) -> Path:
+        for split, first, count in (("train", 0, train), ("validation", 900, val)):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            for number in range(first, first + count):
+                image, mask = land_pair(number, size)
+                image.save(folder / split / f"{number:04d}_sat.jpg", quality=95)
+                mask.save(folder / split / f"{number:04d}_mask.png")
+        return folder
+
+    return make
+
+
 TINY = {
     "data.size": 16,
     "model.name": "small_cnn",

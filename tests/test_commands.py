@@ -100,3 +100,10 @@ def test_a_wrong_split_and_a_run_without_weights_are_refused(photos: Path, tmp_p
     with pytest.raises(SightlineError, match="no weights yet") as caught:
         sightline.evaluate(run.path, quiet=True)
     assert "sightline resume" in caught.value.cure
+
+
+def test_the_demo_spares_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(SightlineError, match="not empty"):
+        sightline.demo(out=tmp_path, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

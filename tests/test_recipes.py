@@ -23,10 +23,43 @@ REPORTED = {
     "beit_finetune": "0.9367",
     "resnet101_ensemble": "0.8748",
 }
+REPORTED_IOU = {
+    "fcn32s_vgg16_dense": "0.6936",
+    "fcn32s_vgg16": "0.6981",
+    "fcn32s_vgg16_sgd": "0.5893",
+    "fcn32s_vgg16_small": "0.395",
+    "deeplabv3_resnet101": "0.7397",
+    "deeplabv3_resnet101_scratch": "0.7344",
+    "deeplabv3_resnet50": "0.73",
+    "deeplabv3_focal": "0.7438",
+    "mobilenetv3_smp": "0.726",
+}
 SMALLEST = {"alexnet": 64, "efficientnet_v2_m": 32, "efficientnet_v2_s": 32, "beit_base": 32}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+CLASSIFIERS = [name for name in RECIPES if load_recipe(name).task == "classify"]
+SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_recipe(name)
+    toy: dict[str, object] = {"data.path": str(make_scenes(tmp_path / "data", train=4, val=1, size=64))}
+    toy |= {"data.palette": "landcover", "model.weights": "none", "train.batch_size": 2, "train.precision": "fp32"}
+    toy |= {"report.samples": 0, "augment.window": [32, 32] if config.augment.window else []}
+    if config.model.name == "fcn32s":
+        toy["model.args"] = config.model.args | {"width": 16}
+    config = resolve(config, toy)
+    with RunLog(tmp_path, quiet=True) as log:
+        training = assemble(config, tmp_path, log, build(config, log.say), Progress())
+        before = [parameter.detach().clone() for parameter in training.parts.model.parameters()]
+        train_epoch(training)
+    assert training.progress.step == 2
+    changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
     model = config.model.name
@@ -41,6 +74,24 @@ def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_
     assert training.progress.step == 2
     changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
+
+
+@pytest.mark.parametrize("name", REPORTED_IOU)
+def test_docstrings_of_segmentation_name_the_reported_score(name: str) -> None:
+    text = inspect.getdoc(RECIPES[name]) or ""
+    assert REPORTED_IOU[name] in text and f"sightline train {name}" in text
+
+
+def test_the_settings_of_segmentation_are_the_reports() -> None:
+    dense, sgd, focal = (load_recipe(name) for name in ("fcn32s_vgg16_dense", "fcn32s_vgg16_sgd", "deeplabv3_focal"))
+    assert dense.train.epochs == 25 and dense.model.args == {"head": "dense"}
+    assert (sgd.train.epochs, sgd.optim.name, sgd.optim.lr, sgd.loss.name) == (100, "sgd", 0.003, "cross_entropy")
+    assert sgd.augment == type(sgd.augment)() and sgd.train.best_metric == "mean_iou"
+    assert (focal.train.epochs, focal.loss.name, focal.loss.alpha, focal.loss.gamma) == (100, "focal", 0.2, 2.0)
+    assert (focal.optim.name, focal.optim.lr, focal.optim.weight_decay) == ("sgd", 0.1, 1e-5)
+    assert (focal.augment.horizontal_flip, focal.augment.vertical_flip) == (0.5, 0.5)
+    assert load_recipe("mobilenetv3_smp").train.epochs == 150
+    assert load_recipe("mobilenetv3_smp").model.name.endswith("tu-tf_mobilenetv3_large_100")
 
 
 @pytest.mark.parametrize("name", REPORTED)

@@ -76,6 +76,14 @@ def test_one_cycle_reaches_1_where_the_peak_falls_between_steps():
         assert max(ours) == 1 and ours[-1] == pytest.approx(0)
 
 
+def test_one_cycle_cosine_is_torchs_with_its_default_arguments():
+    schedule = Schedule(name="one_cycle_cosine", peak_fraction=0.3, initial_factor=0.04, final_factor=4e-6)
+    for total in (10, 57, 200):
+        theirs = torch_factors(lambda o, n=total: torch.optim.lr_scheduler.OneCycleLR(o, 1.0, total_steps=n), total - 1)
+        assert factors(schedule, total)[:-1] == pytest.approx(theirs)
+        assert factors(schedule, total)[-1] == pytest.approx(4e-6)
+
+
 def test_linear_by_hand():
     assert factors(Schedule(name="linear", final_factor=0.2), 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .predict import predict
     from .resume import resume
     from .runs import Run
+    from .score import score
     from .train import train
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "recipes",
     "report",
     "resume",
+    "score",
     "train",
 ]
 
@@ -42,6 +44,7 @@ _PLACES = {
     "resume": "resume",
     "evaluate": "commands",
     "predict": "predict",
+    "score": "score",
     "report": "commands",
     "recipes": "commands",
     "demo": "commands",

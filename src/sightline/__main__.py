@@ -24,11 +24,11 @@ Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
 
 @app.command
 def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train on data that installs with Sightline, in under two minutes; prints the report's path."""
+    """Train a classifier and a segmenter on data that needs no download, in minutes; prints where the reports are."""
     import sightline
 
-    run = sightline.demo(out=out, quiet=quiet)
-    print(f"open this in a browser: {run.report.resolve()}")
+    for run in sightline.demo(out=out, quiet=quiet):
+        print(f"open this in a browser: {run.report.resolve()}")
 
 
 @app.command
@@ -109,11 +109,53 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None)
 
 
 @app.command
-def predict(run: Path, images: Path, /, *, out: Path, overwrite: bool = False) -> None:
-    """Classify a folder of images (or one image) into a CSV."""
+def predict(
+    run: Path,
+    images: Path,
+    /,
+    *,
+    out: Path,
+    overwrite: bool = False,
+    overlay: bool = False,
+    tile: int = 1024,
+) -> None:
+    """Classify a folder of images (or one image) into a CSV, or segment them into a folder of masks.
+
+    Parameters
+    ----------
+    out
+        The CSV of a classifier, or the folder for the masks of a segmenter.
+    overwrite
+        Replace what is there.
+    overlay
+        Segmentation: also the masks laid over the images.
+    tile
+        Segmentation: images larger than this many pixels are predicted in overlapping tiles.
+    """
     import sightline
 
-    print(sightline.predict(run, images, out=out, overwrite=overwrite))
+    print(sightline.predict(run, images, out=out, overwrite=overwrite, overlay=overlay, tile=tile))
+
+
+@app.command
+def score(*, truth: Path, pred: Path, palette: str = "", settings: Settings = None) -> None:
+    """Score masks on disk against true masks, with no model: mean IoU with its interval, class by class.
+
+    Parameters
+    ----------
+    truth
+        Folder of the true masks.
+    pred
+        Folder of the predicted masks, of the same names.
+    palette
+        landcover, camvid or binary; class ids otherwise. --data.colors, --data.ignore and the like follow as settings.
+    """
+    from .config import Config, resolve
+    from .score import score as function
+    from .score import text
+
+    data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
+    print(text(function(truth, pred, data, say=lambda line: print(line, file=sys.stderr))))
 
 
 @app.command
@@ -161,9 +203,11 @@ def run(tokens: list[str]) -> int:
     try:
         left, settings = take_settings(tokens)
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
-        if settings and command not in (train, resume):
-            key = next(iter(settings))
-            raise SightlineError(f"--{key} belongs to train and resume", cure=f"leave out --{key}")
+        wrong = [
+            key for key in settings if not (command in (train, resume) or (command is score and key[:5] == "data."))
+        ]
+        if wrong:
+            raise SightlineError(f"--{wrong[0]} belongs to train and resume", cure=f"leave out --{wrong[0]}")
         command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)

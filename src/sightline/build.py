@@ -13,6 +13,7 @@ from .checkpoint import CONFIG, alternative, read_description
 from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode
+from .data.pair_cache import DecodedPairs
 from .data.sources import Source, open_source
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
@@ -33,9 +34,9 @@ class Parts:
     device: torch.device
     dtype: torch.dtype
     source: Source
-    train: Decoded
-    val: Decoded
-    model: Classifier
+    train: Decoded | DecodedPairs
+    val: Decoded | DecodedPairs
+    model: nn.Module
     task: Task
     receipt: Receipt | None
     description: dict[str, Any]
@@ -51,6 +52,15 @@ def build(config: Config, say: Callable[[str], None], precision: str = "", fresh
     precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
     weights; a resumed run has them in its state.
     """
+    if config.task == "segment":
+        from .build_segment import build_segment
+
+        return build_segment(config, say, precision, fresh)
+    return build_classify(config, say, precision, fresh)
+
+
+def build_classify(config: Config, say: Callable[[str], None], precision: str, fresh: bool) -> Parts:
+    """All parts of a classification run; arguments and errors as `build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_labeled(config, say)
@@ -138,7 +148,7 @@ def describe_model(
     }
 
 
-def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
+def describe_data(source: Source, train: Decoded | DecodedPairs, val: Decoded | DecodedPairs) -> dict[str, Any]:
     """The data as provenance.json has it: enough to see later whether it is still the same."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
@@ -178,7 +188,7 @@ def training_flops(config: Config, cost: dict[int, float], images: int, epochs: 
     return sum(images * cost[training_side(config, epoch)] for epoch in range(epochs))
 
 
-def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of values in 0..1."""
     if config.augment.normalize == "dataset":
         return channel_statistics(train.images)

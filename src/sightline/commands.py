@@ -1,6 +1,7 @@
 """The commands that are neither the loop nor prediction: evaluate, report, recipes, demo, cache."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from .runs import Run
 if TYPE_CHECKING:
     from .data.cache import Decoded
     from .data.sources import Source
+
+SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
 
 
 def evaluate(
@@ -45,6 +48,11 @@ def evaluate(
     own = data is None or os.path.abspath(data) == os.path.abspath(config.data.path)
     if not own:
         config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
+    if config.task == "segment":
+        from .segment_use import evaluate_masks
+
+        with explained_memory(config, f"{folder}/recipe.yaml"):
+            return evaluate_masks(folder, config, own, split, say)
     source = open_source(config.data, config.data.split_seed, hold_out=own)
     for note in source.notes if not own else ():
         say(note)
@@ -60,14 +68,21 @@ def evaluate(
         numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
     numbers |= classification_intervals(arrays, config.train.seed)
     if split.startswith("test") or not own:
-        earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
-        look = 1 + sum((r.get("path"), r.get("split")) == (source.path, split) for r in earlier)
-        place = {"look": look, "split": split, "path": source.path}
-        RunLog(folder, quiet=True).event("test", step=parts.step, epoch=parts.epoch, **place, **numbers)
-        say(f"this is look {look} at these images; a number chosen after many looks is no longer a test")
+        note_look(folder, parts.step, parts.epoch, split, source.path, numbers, say)
     if own:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
     return {"split": split, "images": len(decoded.names), **numbers}
+
+
+def note_look(
+    folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Count a look at a test split, or at other data, in the run's log."""
+    earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
+    look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
+    place = {"look": look, "split": split, "path": path}
+    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, **place, **numbers)
+    say(f"this is look {look} at these images; a number chosen after many looks is no longer a test")
 
 
 def chosen_split(split: str | None, source: "Source") -> str:
@@ -119,13 +134,29 @@ def recipes(name: str | None = None) -> str:
     return head + to_yaml(config).rstrip()
 
 
-def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> Run:
-    """Train a classifier on scikit-learn's digits, which need no download, and write its report."""
+def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> list[Run]:
+    """Train on data that needs no download: a classifier on scikit-learn's digits, a segmenter on synthetic scenes.
+
+    The runs are OUT/digits and OUT/scenes; the scenes, which Sightline draws itself, lie in OUT/scenes-data.
+    """
+    from .data.scenes import write_scenes
     from .train import train
 
     folder = Path(out)
-    own = (folder / "recipe.yaml").is_file() and load_recipe_file(folder / "recipe.yaml").name == "digits"
-    return train("digits", out=folder, overwrite=own, quiet=quiet)
+    strangers = folder.is_dir() and set(os.listdir(folder)) - {"digits", "scenes", "scenes-data"}
+    if strangers or (folder.exists() and not folder.is_dir()):
+        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
+    say = (lambda text: None) if quiet else print
+    done = []
+    for name in ("digits", "scenes"):
+        data = None
+        if name == "scenes":
+            data = write_scenes(folder / "scenes-data", SCENES_TRAIN, SCENES_VAL, size=SCENES_SIDE, seed=0)
+            say(f"\ndrew {SCENES_TRAIN + SCENES_VAL} synthetic land-cover scenes: {data}")
+        place = folder / name
+        own = (place / "recipe.yaml").is_file() and load_recipe_file(place / "recipe.yaml").name == name
+        done.append(train(name, data, out=place, overwrite=own, quiet=quiet))
+    return done
 
 
 def cache(*, clear: bool = False) -> str:

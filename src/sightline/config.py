@@ -23,8 +23,17 @@ def in_order(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
+    """(height, width), or nothing; ValueError for anything else."""
+    if len(pair) not in (0, 2):
+        raise ValueError("give a height and a width")
+    return pair
+
+
 def as_tuples(value: Any) -> Any:
-    """Lists as tuples, lists within lists too."""
+    """Lists as tuples, lists within lists and mappings too."""
+    if isinstance(value, dict):
+        return {key: as_tuples(inner) for key, inner in value.items()}
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
@@ -33,6 +42,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_nothing)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
 ShareRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
@@ -65,6 +76,21 @@ class Data(Section):
     split_seed: CountOrZero = 0
     """Chooses which images those are; apart from `train.seed`, so that runs of several seeds share one split."""
     on_bad_image: Literal["stop", "skip"] = "stop"
+    mask: str = ""
+    """Where an image's mask lies, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
+    relative to the image's folder; empty: recognized."""
+    palette: str = ""
+    """What the pixels of a mask mean: `landcover`, `camvid`, `binary` (0 and 255), or empty: class ids, or `colors`."""
+    colors: dict[str, tuple[Channel, Channel, Channel]] = {}
+    """A palette of your own: class name to (red, green, blue), in index order."""
+    tolerance: Channel = 0
+    """A color counts as the nearest of the palette's if no channel differs by more."""
+    threshold: Channel = 0
+    """Above 0: channels of at least this become 255 and others 0 before colors are looked up."""
+    merge: dict[str, str] = {}
+    """Class name to the name of the class that it becomes."""
+    ignore: tuple[str, ...] = ()
+    """Classes that count neither in the loss nor in the metrics."""
     max_pixels: Count = 89_478_485
     """Images with more pixels are refused (decompression bombs). Pillow's own warning limit."""
     cache_dir: str = ""
@@ -131,6 +157,12 @@ class Augment(Section):
     """Share of the epochs after which images are no longer mixed."""
     progressive: tuple[tuple[Count, Probability], ...] = ()
     """(side, share of the epochs) pairs: until that share images are shrunk to that side; afterwards `data.size`."""
+    window: Window = ()
+    """Height and width of the training crops of segmentation; empty: whole images, which must share one size."""
+    scale: Range = (1.0, 1.0)
+    """Range of the random enlargement of what a `window` shows, log-uniform; never beyond the image's edges."""
+    rare_crops: Probability = 0.0
+    """Share of the windows that are laid around a pixel of a class chosen by rarity, instead of anywhere."""
 
     @pydantic.model_validator(mode="after")
     def _flip_can_alternate(self) -> Self:
@@ -140,14 +172,21 @@ class Augment(Section):
 
 
 class Loss(Section):
-    name: Literal["cross_entropy", "focal"] = "cross_entropy"
+    name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
+    """The last three are for segmentation."""
+    terms: dict[Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"], PositiveFloat] = {}
+    """For segmentation: several losses and their weights in a sum, instead of `name`."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     alpha: PositiveFloat = 1.0
     """Factor of the focal loss."""
     gamma: NonNegativeFloat = 2.0
     """Exponent of the focal loss."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """`balanced`: each class weighs n / (classes * count of the class)."""
+    hard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the pixels, the hardest ones, that `ohem` counts."""
+    auxiliary: NonNegativeFloat = 0.4
+    """Weight of the loss of a model's auxiliary output, where it has one."""
+    class_weights: Literal["none", "balanced", "log"] = "none"
+    """`balanced`: each class weighs n / (classes * count of the class). `log`: 1 / log(1.02 + share of the class)."""
 
 
 class Optim(Section):
@@ -181,7 +220,9 @@ class Optim(Section):
 
 
 class Schedule(Section):
-    name: Literal["constant", "multi_step", "cosine", "cosine_restarts", "one_cycle", "linear"] = "constant"
+    name: Literal["constant", "multi_step", "cosine", "cosine_restarts", "one_cycle", "one_cycle_cosine", "linear"] = (
+        "constant"
+    )
     total_epochs: CountOrZero = 0
     """Epochs over which the rate, `augment.progressive` and `augment.mix_until` are laid; what they are at the end
     holds from there on. 0: `train.epochs`."""
@@ -207,13 +248,15 @@ class Train(Section):
     """Stop, evaluated and saved, after this long; 0: no limit."""
     patience: CountOrZero = 0
     """Stop after so many epochs without a better `best_metric`; 0: never."""
-    best_metric: Literal["accuracy", "accuracy_top5", "loss"] = "accuracy"
-    """The validation metric that chooses checkpoints/best and feeds `patience`."""
+    best_metric: Literal["accuracy", "accuracy_top5", "mean_iou", "pixel_accuracy", "loss"] = "accuracy"
+    """The validation metric that chooses checkpoints/best and feeds `patience`; of segmentation `mean_iou`."""
     ensemble: CountOrZero = 0
     """Also average the probabilities of the k best epochs; 0: off."""
     ensemble_by: Literal["accuracy", "loss"] = "loss"
     flip_test: bool = False
     """Average each evaluation over the image and its mirror image."""
+    turn_test: bool = False
+    """For segmentation of images from above: average over all eight flips and turns."""
     eval_batch_size: Count = 256
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
@@ -237,7 +280,7 @@ class Config(Section):
     """Everything that makes a run. `name` is the run folder's default name."""
 
     name: str = "run"
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "segment"] = "classify"
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
@@ -246,6 +289,18 @@ class Config(Section):
     schedule: Schedule = Schedule()
     train: Train = Train()
     report: Report = Report()
+
+    @pydantic.model_validator(mode="after")
+    def _settings_fit_the_task(self) -> Self:
+        metrics = {"classify": ("accuracy", "accuracy_top5", "loss"), "segment": ("mean_iou", "pixel_accuracy", "loss")}
+        choices = metrics[self.task]
+        if self.train.best_metric not in choices:
+            raise ValueError(f"the task {self.task} needs train.best_metric {' or '.join(choices)}")
+        if self.task == "classify" and (self.loss.name in ("dice", "lovasz", "ohem") or self.loss.terms):
+            raise ValueError("the losses dice, lovasz and ohem and sums of losses are for segmentation")
+        if self.task == "segment" and self.train.ensemble:
+            raise ValueError("train.ensemble is for classification")
+        return self
 
 
 def resolve(base: Config, overrides: Mapping[str, Any] | None = None, where: str = "the command line") -> Config:
@@ -316,7 +371,7 @@ def validated(values: dict[str, Any], where: str) -> Config:
         raise unknown_key(leaf(faults[0]), where)
     lines = [described(fault) for fault in faults]
     raise SightlineError(
-        "the configuration is wrong" if len(lines) > 1 else f"the setting {lines[0]}",
+        "the configuration is wrong" if len(lines) > 1 else f"the setting {lines[0]}" if faults[0]["loc"] else lines[0],
         where=where,
         why="\n" + listing(lines) if len(lines) > 1 else "",
         cure="`sightline recipes NAME` shows every setting with a value that works",
@@ -333,7 +388,7 @@ def described(fault: Any) -> str:
     if fault["type"] == "tuple_type" and isinstance(fault["input"], str):
         message += f"; write a list: '[{fault['input']}]'"
     shown = "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", found {found[:80]}"
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else f"{message}{shown}"
 
 
 def leaf(fault: Any) -> str:

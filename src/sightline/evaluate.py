@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from .checkpoint import load_model
 from .columns import RUN_COLUMNS, class_columns
 from .data.cache import Decoded
-from .data.loader import evaluation_batches
+from .data.loader import Batch, evaluation_batches
+from .data.pair_cache import DecodedPairs
 from .device import autocast
 from .files import atomic_write
 from .tasks import Arrays, Task
@@ -20,27 +22,40 @@ from .tasks.classify import classification_numbers
 
 @torch.inference_mode()
 def evaluate(
-    task: Task, decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+    task: Task,
+    decoded: Decoded | DecodedPairs,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    metrics: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]] | None = None,
 ) -> tuple[dict[str, float], Arrays]:
     """The task's metrics and arrays over a whole split, in evaluation mode; training mode is restored.
 
-    Metrics are over the data set, not averaged over batches. The same batch size, precision and thread count
-    give the same numbers to the bit.
+    metrics: in place of the task's own. Metrics are over the data set, not averaged over batches. The same batch size,
+    precision and thread count give the same numbers to the bit.
     """
     module = task.parameters()
     training = module.training
     module.eval()
     try:
         with autocast(device, dtype):
-            return task.metrics(evaluation_batches(decoded, batch_size, device))
+            return (metrics or task.metrics)(evaluation_batches(decoded, batch_size, device))
     finally:
         module.train(training)
 
 
 def evaluate_checkpoints(
-    task: Task, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+    task: Task,
+    folders: list[Path],
+    decoded: Decoded | DecodedPairs,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> tuple[dict[str, Any], Arrays]:
     """Evaluate one checkpoint, or the mean of the probabilities of several (an ensemble of epochs)."""
+    if len(folders) == 1:
+        task.parameters().load_state_dict(load_model(folders[0])[0])
+        return evaluate(task, decoded, batch_size, device, dtype)
     numbers: dict[str, Any] = {}
     arrays: Arrays = {}
     probabilities, singles = [], []
@@ -49,8 +64,6 @@ def evaluate_checkpoints(
         numbers, arrays = evaluate(task, decoded, batch_size, device, dtype)
         probabilities.append(arrays["probabilities"])
         singles.append(numbers["accuracy"])
-    if len(folders) == 1:
-        return numbers, arrays
     arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
     labels = torch.from_numpy(arrays["labels"])
     numbers = classification_numbers(torch.from_numpy(arrays["probabilities"]), labels)

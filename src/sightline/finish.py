@@ -23,7 +23,7 @@ MISTAKES, PREVIEWED = 200, 48
 
 
 def finish(training: "Training") -> Run:
-    """Evaluate the weights that the run ships, write predictions, thumbnails and the report."""
+    """Evaluate the weights that the run ships, write predictions, what the report shows, and the report."""
     from .report.page import write_report
 
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
@@ -31,26 +31,30 @@ def finish(training: "Training") -> Run:
         why = "the validation loss was not finite after any epoch"
         cure = "begin again with a lower rate: sightline train ... --optim.lr, or --train.precision fp32"
         raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
+    if training.config.task == "segment":
+        from .finish_segment import conclude_segment as conclude
+    else:
+        conclude = conclude_classify
+    numbers, sentence = conclude(training)
+    flops = training_flops(training.config, parts.flops, len(parts.train.names), training.epoch)
+    best = progress.best_epoch
+    log.event("done", step=progress.step, epoch=training.epoch, best_epoch=best, train_flops=flops, **numbers)
+    what = f"mean of {len(progress.ensemble)} epochs" if progress.ensemble else f"epoch {best}"
+    log.say(f"{sentence} ({what}, {len(parts.val.names):,} images)")
+    log.say(f"report: {write_report(folder)}")
+    return Run(folder)
+
+
+def conclude_classify(training: "Training") -> tuple[dict[str, Any], str]:
+    """(the final numbers with their intervals, the headline); predictions/val.csv and the mistakes are written."""
+    parts, folder = training.parts, training.folder
+    assert isinstance(parts.val, Decoded)
     numbers, arrays = final_numbers(training)
     intervals = classification_intervals(arrays, training.config.train.seed)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
-    log.event(
-        "done",
-        step=progress.step,
-        epoch=training.epoch,
-        best_epoch=progress.best_epoch,
-        train_flops=training_flops(training.config, parts.flops, len(parts.train.names), training.epoch),
-        **numbers,
-        **intervals,
-    )
     low, high = intervals["accuracy_interval"]
-    images = f"{len(parts.val.names):,} images"
-    what = f"mean of {len(progress.ensemble)} epochs" if progress.ensemble else f"epoch {progress.best_epoch}"
-    log.say(f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({what}, {images})")
-    report = write_report(folder)
-    log.say(f"report: {report}")
-    return Run(folder)
+    return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def final_numbers(training: "Training") -> tuple[dict[str, Any], Arrays]:
@@ -75,13 +79,16 @@ def save_preview(training: "Training") -> None:
     from .insight.style import png
 
     config, parts = training.config, training.parts
-    assert isinstance(parts.task, Classify)
     size = min(PREVIEWED, config.train.batch_size)
-    images, targets = parts.task.prepare(
-        next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device))
-    )
-    labels = targets if targets.ndim == 1 else targets.argmax(1)
-    pixels = images.float().cpu().numpy()
-    figure = draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
+    batch = next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device))
+    if isinstance(parts.task, Classify):
+        images, targets = parts.task.prepare(batch)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        pixels = images.float().cpu().numpy()
+        figure = draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
+    else:
+        from .finish_segment import masked_preview
+
+        figure = masked_preview(training, batch)
     path = atomic_write(training.folder / "figures" / "preview.png", png(figure))
     training.log.say(f"what the model sees: {path}")

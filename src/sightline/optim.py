@@ -48,12 +48,13 @@ def hidden_weights(model: nn.Module) -> frozenset[str]:
     """Names of the weights that Muon is for: matrices and kernels, but neither the first layer nor the head.
 
     Embeddings, position and class tokens are no such weights. The first layer is the first in the order of definition;
-    the head is what the attribute `head` holds. (https://kellerjordan.github.io/posts/muon/)
+    the head is what the attribute `head` holds, or what a segmenter names in `scores`. (https://kellerjordan.github.io/posts/muon/)
     """
     lookups = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
     matrices = [name for name in weights if name not in lookups]
-    return frozenset(name for name in matrices[1:] if not name.startswith("head."))
+    heads = tuple(f"network.{path}." for path in getattr(model, "scores", ())) or ("head.",)
+    return frozenset(name for name in matrices[1:] if not name.startswith(heads))
 
 
 def build_optimizer(

@@ -34,17 +34,28 @@ def predict(
     *,
     out: str | os.PathLike[str],
     overwrite: bool = False,
+    overlay: bool = False,
+    tile: int = 1024,
     quiet: bool = False,
 ) -> Path:
-    """Classify one image or all images below a folder with a run's shipped weights; returns the CSV's path.
+    """Classify or segment one image or all images below a folder with a run's shipped weights.
+
+    A classifier writes a CSV; its path is returned. A segmenter writes masks into the folder `out`, see
+    `segment_use.predict_masks`; overlay and tile are for it alone.
 
     Columns: filename (relative to the folder), label, confidence, one probability a class, error. The file appears
     when it is complete.
     """
     folder = runs.existing(run)
     root, names, left = list_images(Path(images))
-    target = usable_target(Path(out), overwrite)
     config = load_recipe_file(folder / "recipe.yaml")
+    if config.task == "segment":
+        from .segment_use import predict_masks
+
+        say = (lambda text: None) if quiet else print
+        with explained_memory(config, f"{folder}/recipe.yaml"):
+            return predict_masks(folder, config, root, names, Path(out), overwrite, overlay, tile, say)
+    target = usable_target(Path(out), overwrite)
     precision = runs.provenance(folder).get("precision", "auto")
     parts = build_for_inference(folder, config, precision)
     models = [with_weights(parts.model, place) for place in runs.shipped_checkpoints(folder)]

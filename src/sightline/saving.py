@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
+STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
 
 
 def save_state(training: "Training") -> None:
@@ -121,18 +122,21 @@ def epoch_name(epoch: int) -> str:
 
 
 def keep_snapshot(training: "Training", arrays: Arrays) -> None:
-    """Features of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
-    if "features" not in arrays:
-        return
-    rows = training.parts.rows
-    probabilities = arrays["probabilities"][rows]
+    """Features or masks of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
     folder = training.folder / "snapshots"
-    values = {
-        "features": arrays["features"],
-        "predictions": probabilities.argmax(1),
-        "confidence": probabilities.max(1).astype(np.float16),
-    }
-    save_arrays(folder / epoch_name(training.epoch) / "features.npz", values)
+    place = folder / epoch_name(training.epoch)
+    if "masks" in arrays:
+        save_arrays(place / "masks.npz", {"masks": shrunk(arrays["masks"])})
+    elif "features" in arrays:
+        probabilities = arrays["probabilities"][training.parts.rows]
+        values = {
+            "features": arrays["features"],
+            "predictions": probabilities.argmax(1),
+            "confidence": probabilities.max(1).astype(np.float16),
+        }
+        save_arrays(place / "features.npz", values)
+    else:
+        return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
     for epoch in set(kept) - set(thinned(kept, training.config.report.snapshots)):
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
@@ -153,13 +157,26 @@ def thinned(epochs: list[int], limit: int) -> list[int]:
 
 
 def save_samples(folder: Path, parts: "Parts") -> None:
-    """snapshots/samples.npz: labels, names and pictures of the validation images whose features are kept."""
+    """snapshots/samples.npz: labels, names and pictures of the validation images that the snapshots follow.
+
+    Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails.
+    """
     rows, val = parts.rows, parts.val
     assert val.labels is not None
     names = np.array([val.names[row] for row in rows], dtype=str)
     sample = {"images": thumbnails(val.images, rows), "labels": val.labels[rows], "names": names, "index": rows}
+    if val.labels.ndim == 3:
+        sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
+
+
+def shrunk(pictures: np.ndarray, side: int = STRIP) -> np.ndarray:
+    """Pictures or masks [N, ..., H, W] with the longest side at most `side` pixels, by leaving pixels out."""
+    height, width = pictures.shape[-2:]
+    step = max(1.0, max(height, width) / side)
+    rows, columns = (((np.arange(round(n / step)) + 0.5) * step).astype(np.int64) for n in (height, width))
+    return np.ascontiguousarray(pictures[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
 
 
 def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -90,6 +90,17 @@ def one_cycle(step: int, total_steps: int, steps_per_epoch: int, schedule: Sched
     return 1 + (schedule.final_factor - 1) * progress(step - peak, total_steps - peak)
 
 
+def one_cycle_cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """torch's OneCycleLR: half a cosine up to 1 at `peak_fraction`, then half a cosine down to `final_factor`.
+
+    Its default arguments are peak_fraction 0.3, initial_factor 1/25 and final_factor 1/250,000.
+    """
+    peak = max(schedule.peak_fraction * total_steps - 1, 0.0)
+    if step <= peak:
+        return half_cosine(1 - step / peak if peak else 0.0, schedule.initial_factor)
+    return half_cosine((step - peak) / (total_steps - 1 - peak), schedule.final_factor)
+
+
 def linear(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """A straight line from 1 at the first step to `final_factor` at the last."""
     return 1 + (schedule.final_factor - 1) * progress(step, total_steps)
@@ -101,5 +112,6 @@ SCHEDULES: dict[str, Callable[[int, int, int, Schedule], float]] = {
     "cosine": cosine,
     "cosine_restarts": cosine_restarts,
     "one_cycle": one_cycle,
+    "one_cycle_cosine": one_cycle_cosine,
     "linear": linear,
 }

@@ -120,7 +120,8 @@ def train(
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
     """Optimizer and weight average around the parts of a run."""
-    optimizer = build_optimizer(parts.model, config.optim, layer_depths(parts.model), parts.dtype)
+    depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
+    optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
     return Training(config, folder, log, parts, optimizer, average, progress, StopRequest())
 

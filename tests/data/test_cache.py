@@ -252,12 +252,12 @@ from sightline.data.sources import open_source
 folder, photos, mine, other = sys.argv[1:]
 publish = cache.publish
 
-def together(temporary, target):  # both have built before either publishes
+def together(temporary, target, opened):  # both have built before either publishes
     Path(folder, mine).touch()
     deadline = time.monotonic() + 30
     while not Path(folder, other).exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    publish(temporary, target)
+    publish(temporary, target, opened)
 
 cache.publish = together
 data = Data(path=photos, cache_dir=folder + "/cache")

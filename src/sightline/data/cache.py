@@ -159,7 +159,7 @@ def build(folder: Path, source: Source, split: str, side: int, data: Data, annou
     """Decode a split into `folder`, whole or not at all."""
     items = source.splits[split]
     root = folder.parent
-    temporary = root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
+    temporary = temporary_folder(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
@@ -168,7 +168,7 @@ def build(folder: Path, source: Source, split: str, side: int, data: Data, annou
         refuse_bad(meta["bad"], items, source, split, data)
         source_text = printable(f"{source.path} ({split})")
         write_json(temporary / "meta.json", {"format": FORMAT, "source": source_text, **meta})
-        publish(temporary, folder)
+        publish(temporary, folder, opened)
     except OSError as error:
         wrong = disk_error(folder, error)
         cure = "free some space, or choose another place with --data.cache_dir"
@@ -190,7 +190,12 @@ def refuse_bad(bad: dict[str, str], items: Items, source: Source, split: str, da
         )
 
 
-def publish(temporary: Path, folder: Path) -> None:
+def temporary_folder(root: Path) -> Path:
+    """A name for an entry that is being built, by which `sweep` knows whose it is."""
+    return root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
+
+
+def publish(temporary: Path, folder: Path, opened: Callable[[Path], object | None]) -> None:
     """Give a finished entry its name. Where another process was faster, its entry stays; a damaged one goes."""
     sync_folder(temporary)
     try:
@@ -220,7 +225,9 @@ def cache_list(root: Path | None = None) -> list[Entry]:
     for meta_path in root.glob("*/meta.json"):
         entry = opened(meta_path.parent)
         if entry:
-            found.append(Entry(meta_path.parent, entry[1].get("source", ""), len(entry[0]), entry[0].nbytes))
+            arrays = [np.load(path, mmap_mode="r") for path in meta_path.parent.glob("*.npy")]
+            nbytes = sum(array.nbytes for array in arrays)
+            found.append(Entry(meta_path.parent, entry[1].get("source", ""), len(entry[0]), nbytes))
     return sorted(found, key=lambda entry: (-entry.nbytes, entry.folder))
 
 

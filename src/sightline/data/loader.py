@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from .cache import Decoded
+from .pair_cache import DecodedPairs
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [N, C, H, W]. labels: int64 [N] or None. samples: int64 [N], places in the split. On one device."""
+    """images: uint8 [N, C, H, W]. labels: int64 [N] or None; of pairs their masks, uint8 [N, H, W]. samples: int64 [N],
+    places in the split. On one device."""
 
     images: torch.Tensor
     labels: torch.Tensor | None
@@ -37,7 +39,12 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def training_batches(
-    decoded: Decoded, batch_size: int, seed: int, epoch: int, first_batch: int = 0, device: torch.device | str = "cpu"
+    decoded: Decoded | DecodedPairs,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_batch: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """The batches of one epoch in its order, from number `first_batch` on: resuming gives those that were left."""
     order = epoch_order(seed, epoch, len(decoded.images))
@@ -45,13 +52,29 @@ def training_batches(
         yield gather(decoded, order[step * batch_size : (step + 1) * batch_size], epoch, torch.device(device))
 
 
-def evaluation_batches(decoded: Decoded, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """All images in the order of the split, each exactly once; the epoch of these batches is 0."""
-    for places in torch.arange(len(decoded.images)).split(batch_size):
-        yield gather(decoded, places, 0, torch.device(device))
+def evaluation_batches(
+    decoded: Decoded | DecodedPairs, batch_size: int, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
+    """All images in the order of the split, each exactly once; the epoch of these batches is 0.
+
+    Pairs of different sizes come in batches of one size each, without what lies beyond them in the arrays.
+    """
+    places = torch.arange(len(decoded.images))
+    if isinstance(decoded, Decoded):
+        for chosen in places.split(batch_size):
+            yield gather(decoded, chosen, 0, torch.device(device))
+        return
+    changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
+    for alike in torch.tensor_split(places, changes.tolist()):
+        height, width = decoded.sizes[int(alike[0])]
+        for chosen in alike.split(batch_size):
+            batch = gather(decoded, chosen, 0, torch.device(device))
+            assert batch.labels is not None
+            images, masks = batch.images[:, :, :height, :width], batch.labels[:, :height, :width]
+            yield Batch(images, masks, batch.samples, batch.epoch)
 
 
-def gather(decoded: Decoded, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+def gather(decoded: Decoded | DecodedPairs, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
     """The images at `places` int64 [N] by one indexing operation out of the memory map. For a GPU they land in pinned
     memory, and the copy to the device goes on while the processor prepares the next batch."""
     stored = torch.from_numpy(decoded.images)

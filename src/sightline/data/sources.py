@@ -15,6 +15,7 @@ from .found import Found, Part
 from .images import open_image
 from .labels import by_declared, check_distinct, fits, read_class_list, sorted_classes, to_indices
 from .layouts import recognize
+from .masks import MaskFacts
 from .placing import from_tables
 from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
 from .splits import WHOLE, held_out
@@ -28,26 +29,36 @@ class Read(Protocol):
     def __call__(self, index: int, side: int = 0) -> Image.Image: ...
 
 
+class ReadMask(Protocol):
+    """Mask number `index` as class indices uint8 [H, W], 255 where it is ignored; safe in threads; adds to `facts`."""
+
+    def __call__(self, index: int, facts: MaskFacts | None = None) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Items:
     """One split. names: unique in the source, relative to its path. labels: int64 [N], or None where there are none.
 
-    stamps change when a file changes.
+    stamps change when a file changes, the image's or the mask's. Without masks, read_mask and mask_names are None.
     """
 
     names: tuple[str, ...]
     labels: np.ndarray | None
     read: Read
     stamps: tuple[str, ...]
+    read_mask: ReadMask | None = None
+    mask_names: tuple[str, ...] | None = None
 
     def subset(self, places: np.ndarray) -> "Items":
         """The items at `places` int64 [M], in that order."""
-        whole = self.read
+        whole, masks, mask_names = self.read, self.read_mask, self.mask_names
         return Items(
             names=tuple(self.names[i] for i in places),
             labels=None if self.labels is None else self.labels[places],
             read=lambda index, side=0: whole(int(places[index]), side),
             stamps=tuple(self.stamps[i] for i in places),
+            read_mask=None if masks is None else lambda index, facts=None: masks(int(places[index]), facts),
+            mask_names=None if mask_names is None else tuple(mask_names[i] for i in places),
         )
 
 

@@ -13,7 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from .style import BLUE, INK, MUTED, ORANGE, VIOLET, legend_above, new_figure, styled
 
 TRAIN_FIELDS = ("step", "epoch", "loss", "lr", "grad_norm", "data_wait", "images_per_second")
-EVAL_FIELDS = ("step", "epoch", "loss", "accuracy", "accuracy_top5", "calibration_error")
+EVAL_FIELDS = (
+    *("step", "epoch", "loss", "accuracy", "accuracy_top5", "calibration_error"),
+    *("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_accuracy"),
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,16 @@ def draw_accuracy(past: History) -> Figure:
         line(axes, past.evaluation["epoch"], 100 * top5, MUTED, "validation, top 5", dots=True)
     line(axes, past.evaluation["epoch"], 100 * past.evaluation["accuracy"], BLUE, "validation", dots=True)
     mark(axes, past, 100 * past.evaluation["accuracy"])
+    legend_above(axes)
+    return figure
+
+
+@styled
+def draw_metric(past: History, name: str, title: str) -> Figure:
+    """One share of the evaluations, in percent, over epochs, with the best epoch marked."""
+    figure, axes = panel(past, title)
+    line(axes, past.evaluation["epoch"], 100 * past.evaluation[name], BLUE, "validation", dots=True)
+    mark(axes, past, 100 * past.evaluation[name])
     legend_above(axes)
     return figure
 

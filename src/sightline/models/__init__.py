@@ -146,14 +146,15 @@ def shape_of(model: nn.Module, size: int) -> torch.Size | None:
     return output.shape if isinstance(output, Tensor) else None
 
 
-def dry_run(model: nn.Module, size: int) -> Any:
+def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
     """The output, without values, for one image in evaluation mode; neither computes nor changes anything."""
     tensors = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
     nn.Module.eval(model)
     try:
         with torch.no_grad():
-            return functional_call(model, tensors, (torch.empty(1, 3, size, size, device="meta"),))
+            sides = (size, size) if isinstance(size, int) else size
+            return functional_call(model, tensors, (torch.empty(1, 3, *sides, device="meta"),))
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -195,8 +196,8 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def forward_flops(model: nn.Module, size: int) -> float:
-    """Floating-point operations of one image's forward pass, a multiply-add counted as two.
+def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
+    """Floating-point operations of one image's forward pass, a multiply-add counted as two; size: side, or (h, w).
 
     Convolutions and matrix products only, as torch.utils.flop_counter counts them. The pass is a dry run: a real one
     on the processor takes fused attention kernels that the counter does not know.
@@ -206,7 +207,7 @@ def forward_flops(model: nn.Module, size: int) -> float:
     return float(counter.get_total_flops())
 
 
-def layer_depths(model: Classifier) -> dict[str, int]:
+def layer_depths(model: nn.Module) -> dict[str, int]:
     """Depth of every parameter for learning rates that fall from layer to layer: 0 is the stem, the head is deepest.
 
     A layer is a block (`layer1.0`, `blocks.3`, `stages.2.blocks.1`, `features.4.0`) or else a single module (`conv1`,
@@ -214,6 +215,9 @@ def layer_depths(model: Classifier) -> dict[str, int]:
     a normalization between two blocks or a class token, belongs to the layer before it, and before the first layer
     to the stem. BEiT-B gets 0 for the embedding, 1 to 12 for the blocks, 13 for the head, as in arXiv 2106.08254.
     """
+    if not isinstance(model, Classifier):
+        cure = "leave out optim.layer_decay"
+        raise SightlineError("rates that fall from layer to layer are for classifiers", cure=cure)
     matrices: dict[str, bool] = {}
     layers: dict[str, str] = {}
     leaves = {name for name, module in model.backbone.named_modules() if not any(module.children())}

@@ -1,10 +1,15 @@
-"""Reads tensors out of files that nobody vouches for: nothing is executed, and sizes are checked beforehand."""
+"""Reads tensors out of files that nobody vouches for, and pairs their names with a model's.
+
+Nothing in a file is executed, and sizes are checked beforehand.
+"""
 
 import json
 import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ from ..errors import SightlineError
 ZIP = b"PK\x03\x04"
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How files of torch.save begin since torch 1.6, and before."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+"""What DataParallel, torch.compile and training programs put before the names of tensors."""
 
 CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 """Entries under which training programs keep the weights in a larger checkpoint."""
@@ -174,3 +182,53 @@ def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         shape = list(tensor.shape)
         raise refusal(path, "the weight file is refused", f"{name} claims the shape {shape} but stores fewer numbers")
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which tensor goes where: `tensors` by the model's names, the file's names in `used`, prefixes in `stripped`."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    stripped: set[str] = field(default_factory=set)
+    shapes: dict[str, str] = field(default_factory=dict)
+    """By the model's name: a sentence on shapes that differ."""
+
+
+def spellings(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The name itself, then without each further known prefix, with the prefixes taken off so far."""
+    stripped: tuple[str, ...] = ()
+    if "._orig_mod." in key:
+        key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)
+    yield key, stripped
+    while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
+        key, stripped = key.removeprefix(prefix), (*stripped, prefix)
+        yield key, stripped
+
+
+def plain(key: str) -> str:
+    """The name without any known prefix."""
+    return list(spellings(key))[-1][0]
+
+
+def match_names(
+    tensors: dict[str, Tensor], state: dict[str, Tensor], prefixes: tuple[str, ...] = ("", "backbone.")
+) -> Match:
+    """Pair the file's tensors with the model's of the same name and shape; the first of two that fit wins.
+
+    prefixes: what the model may have before the file's names, the likeliest first.
+    """
+    match = Match()
+    for key, tensor in tensors.items():
+        for spelling, stripped in spellings(key):
+            target = next((prefix + spelling for prefix in prefixes if prefix + spelling in state), None)
+            if target is None or target in match.tensors:
+                continue
+            wanted = state[target]
+            if tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point():
+                match.tensors[target] = tensor
+                match.used.add(key)
+                match.stripped.update(stripped)
+                break
+            match.shapes[target] = f"{list(tensor.shape)} in the file, {list(wanted.shape)} in the model"
+    return match

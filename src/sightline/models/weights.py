@@ -3,21 +3,18 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import SightlineError
 from . import MODELS, Classifier
-from .downloads import imagenet_file
-from .formats import read_tensors
-
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
-"""What DataParallel, torch.compile and training programs put before the names of tensors."""
+from .downloads import hugging_face_file, imagenet_file, torchvision_file
+from .formats import Match, match_names, plain, read_tensors
+from .segmenters import Segmenter
 
 ENOUGH = 0.9
 """Share of the backbone's numbers that must be found; a file with less is the wrong file."""
@@ -59,17 +56,6 @@ class Found:
     model: str = ""
 
 
-@dataclass(frozen=True)
-class Match:
-    """Which tensor goes where: `tensors` by the model's names, the file's names in `used`, prefixes in `stripped`."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    stripped: set[str] = field(default_factory=set)
-    shapes: dict[str, str] = field(default_factory=dict)
-    """By the model's name: a sentence on shapes that differ."""
-
-
 def load_weights(
     model: Classifier, weights: str, name: str, size: int = 224, classes: tuple[str, ...] | list[str] = ()
 ) -> Receipt:
@@ -98,7 +84,15 @@ def load_weights(
         )
         notes.append("the weights were trained on other classes or another order of them, so the head is new")
     if coverage(match, state, "backbone.") < ENOUGH:
-        raise wrong_weights(match, state, found, name, size)
+        other = found.model if found.model and found.model != name else looks_like(found.tensors, name, size)
+        hint = f"they look like {other}: set model.name to it" if other else "choose the model that they were made for"
+        raise wrong_weights(match, state, found, name, "backbone.", hint)
+    return put(match, model, found, notes)
+
+
+def put(match: Match, model: nn.Module, found: Found, notes: list[str]) -> Receipt:
+    """Copy what matched into the model, in place; raises SightlineError, with the model as it was, for NaN."""
+    state = model.state_dict()
     refuse_not_finite(match.tensors, found.source)
     if match.stripped:
         notes.append(f"prefixes taken off the names: {', '.join(sorted(match.stripped))}")
@@ -115,6 +109,77 @@ def load_weights(
         share=coverage(match, dict(model.named_parameters()), ""),
         notes=tuple(notes),
     )
+
+
+def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list[str] = ()) -> Receipt:
+    """Load `weights` into a segmenter's encoder, in place, and into all else of it that they fit; see `load_weights`.
+
+    weights: `imagenet` (the library's own download), `coco` (DeepLabV3 as torchvision publishes it), or a file or
+    folder: of a classifier whose backbone is this encoder, or of a segmenter. classes: the class names of the new data;
+    where the weights come with others or another order, the layers that score classes are new. Raises SightlineError
+    where less than 90 % of the encoder's numbers match, and as `load_weights` does; the model is then as it was.
+    """
+    found = find_encoder(model, weights)
+    state = model.state_dict()
+    inside = f"network.{model.encoder_path}."
+    prefixes = ("", "network.", inside, f"{inside}model.")  # the last for smp's `tu-` encoders, which wrap timm's model
+    match = match_names(found.tensors, state, prefixes)
+    if model.convert is not None:
+        rest = {plain(key): (key, tensor) for key, tensor in found.tensors.items() if key not in match.used}
+        renamed = {name: model.convert(model.network, name, tensor) for name, (_, tensor) in rest.items()}
+        origin = {new: rest[name][0] for name, (new, _) in renamed.items()}
+        more = match_names(dict(renamed.values()), state, prefixes)
+        match.tensors.update({key: tensor for key, tensor in more.tensors.items() if key not in match.tensors})
+        match.used.update(origin[name] for name in more.used)
+    notes = list(found.notes)
+    scores = tuple(f"network.{path}." for path in model.scores)
+    others = bool(found.classes and classes) and tuple(classes) != found.classes
+    if others and any(key.startswith(scores) for key in match.tensors):
+        match = dataclasses.replace(match, tensors={k: t for k, t in match.tensors.items() if not k.startswith(scores)})
+        notes.append("the weights were trained on other classes or another order of them, so their scores are new")
+    if coverage(match, state, inside) < ENOUGH:
+        hint = f"choose a segmenter whose encoder is {found.model or 'the network that they were made for'}"
+        raise wrong_weights(match, state, found, model.name, inside, hint)
+    parts = [key in match.tensors for key in state if key.startswith(inside)]
+    return put(match, model, found, [*notes, f"encoder: {sum(parts)} of {len(parts)} tensors"])
+
+
+def find_encoder(model: Segmenter, weights: str) -> Found:
+    """Read the weights that a setting names for a segmenter."""
+    if weights == "coco" and model.name.startswith("deeplabv3_"):
+        from torchvision.models import get_model_weights
+
+        path, source = torchvision_file(model.name)
+        meta = get_model_weights(model.name).__members__["DEFAULT"].meta
+        return Found(read_tensors(path)[0], source, (), tuple(meta["categories"]), model.name)
+    if weights == "imagenet" and not model.pretrained:
+        raise SightlineError(
+            f"there are no ImageNet weights for {model.name}",
+            where="model.weights",
+            why="its encoder is Sightline's own",
+            cure="set model.weights to none, to a run folder, or take fcn32s, deeplabv3_resnet50 or smp/ARCH/ENCODER",
+        )
+    if weights == "imagenet" and model.pretrained.startswith("smp/"):
+        path, source = smp_file(model.pretrained.removeprefix("smp/"))
+        return Found(read_tensors(path)[0], source)
+    return find_weights(weights, model.pretrained)
+
+
+def smp_file(encoder: str) -> tuple[Path, str]:
+    """The file with the ImageNet weights of one of smp's own encoders, and what it is in words; see `imagenet_file`."""
+    from huggingface_hub import try_to_load_from_cache
+    from segmentation_models_pytorch.encoders import encoders
+
+    choices: Any = encoders[encoder]["pretrained_settings"]
+    tag = "imagenet" if "imagenet" in choices else next(iter(choices), None)
+    if tag is None:
+        cure = "choose another encoder, or set model.weights to none"
+        raise SightlineError(f"smp has no weights for {encoder}", where="model.weights", cure=cure)
+    place, name = choices[tag], "model.safetensors"
+    # smp pins a revision: its own downloads lie in the cache under that one.
+    cached = try_to_load_from_cache(place["repo_id"], name, revision=place["revision"])
+    path = Path(cached) if isinstance(cached, str) else hugging_face_file(place["repo_id"], (name,))
+    return path, f"smp {encoder} ({tag})"
 
 
 def find_weights(weights: str, name: str) -> Found:
@@ -155,40 +220,6 @@ def from_folder(folder: Path) -> Found:
         # The tensors speak for themselves; only the check of class names needs the file beside them.
         note = f"config.json beside the weights cannot be read ({type(error).__name__}): class names not compared"
         return Found(tensors, str(place), (note,))
-
-
-def spellings(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The name itself, then without each further known prefix, with the prefixes taken off so far."""
-    stripped: tuple[str, ...] = ()
-    if "._orig_mod." in key:
-        key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)
-    yield key, stripped
-    while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
-        key, stripped = key.removeprefix(prefix), (*stripped, prefix)
-        yield key, stripped
-
-
-def plain(key: str) -> str:
-    """The name without any known prefix."""
-    return list(spellings(key))[-1][0]
-
-
-def match_names(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> Match:
-    """Pair the file's tensors with the model's of the same name and shape; the first of two that fit wins."""
-    match = Match()
-    for key, tensor in tensors.items():
-        for spelling, stripped in spellings(key):
-            target = spelling if spelling in state else f"backbone.{spelling}"
-            if target not in state or target in match.tensors:
-                continue
-            wanted = state[target]
-            if tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point():
-                match.tensors[target] = tensor
-                match.used.add(key)
-                match.stripped.update(stripped)
-                break
-            match.shapes[target] = f"{list(tensor.shape)} in the file, {list(wanted.shape)} in the model"
-    return match
 
 
 def timm_convention(tensors: dict[str, Tensor], backbone: torch.nn.Module) -> dict[str, Tensor]:
@@ -236,19 +267,20 @@ def cast_note(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]
     return [f"cast from {', '.join(sorted(kinds))}"] if kinds else []
 
 
-def wrong_weights(match: Match, state: dict[str, Tensor], found: Found, name: str, size: int) -> SightlineError:
-    """The error for weights of another model: the first names that do not fit, and whose they may be."""
-    missing = [key for key in state if key.startswith("backbone.") and key not in match.tensors]
+def wrong_weights(
+    match: Match, state: dict[str, Tensor], found: Found, name: str, prefix: str, hint: str
+) -> SightlineError:
+    """The error for weights of another model: the first names under `prefix` that do not fit, and what to do."""
+    part = "backbone" if prefix == "backbone." else "encoder"
+    missing = [key for key in state if key.startswith(prefix) and key not in match.tensors]
     missing = [f"{key} ({match.shapes[key]})" if key in match.shapes else key for key in missing]
     unexpected = [key for key in found.tensors if key not in match.used]
-    share = coverage(match, state, "backbone.")
-    other = found.model if found.model and found.model != name else looks_like(found.tensors, name, size)
+    share = coverage(match, state, prefix)
     return SightlineError(
-        f"these weights do not fit {name}: {f'{100 * share:.1f} % of its backbone' if share else 'nothing'} matched",
+        f"these weights do not fit {name}: {f'{100 * share:.1f} % of its {part}' if share else 'nothing'} matched",
         where=found.source,
         why=f"missing in the file: {shortened(missing, 5)}\n         unknown to the model: {shortened(unexpected, 5)}",
-        cure=(f"they look like {other}: set model.name to it" if other else "choose the model that they were made for")
-        + ", or set model.weights to none",
+        cure=f"{hint}, or set model.weights to none",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import Config, load_recipe_file
 from ..errors import SightlineError
-from . import classify
+from . import classify, segment
 
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": classify.digits,
@@ -22,6 +22,18 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "objects_fast": classify.objects_fast,
     "photos_scratch": classify.photos_scratch,
     "photos_finetune": classify.photos_finetune,
+    "scenes": segment.scenes,
+    "fcn32s_vgg16_dense": segment.fcn32s_vgg16_dense,
+    "fcn32s_vgg16": segment.fcn32s_vgg16,
+    "fcn32s_vgg16_sgd": segment.fcn32s_vgg16_sgd,
+    "fcn32s_vgg16_small": segment.fcn32s_vgg16_small,
+    "deeplabv3_resnet101": segment.deeplabv3_resnet101,
+    "deeplabv3_resnet101_scratch": segment.deeplabv3_resnet101_scratch,
+    "deeplabv3_resnet50": segment.deeplabv3_resnet50,
+    "deeplabv3_focal": segment.deeplabv3_focal,
+    "mobilenetv3_smp": segment.mobilenetv3_smp,
+    "landcover_best": segment.landcover_best,
+    "camvid_fast": segment.camvid_fast,
 }
 
 

@@ -2,14 +2,18 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from ..files import atomic_write
+from ..insight.curves import History
+from ..insight.style import png
 from . import origin, sections
 from .drawing import draw_all
 from .findings import Findings, find
 from .html import Child, Html, element, slug
 from .run import RunFiles, read_run
+from .segment import find_masks, plan_masks, segment_content
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -21,28 +25,37 @@ def write_report(run: str | Path) -> Path:
     the same bytes. Parts that the run lacks are named on the page. Raises SightlineError where `run` is no run.
     """
     files = read_run(run)
-    found = find(files)
-    figures = draw_all(found, files.classes)
+    if files.recipe.get("task") == "segment":
+        masks = find_masks(files)
+        files = replace(files, missing=(*files.missing, *masks.missing))
+        figures = {name: png(draw()) for name, draw in plan_masks(masks).items()}
+        content, past = segment_content(files, masks, figures), masks.past
+    else:
+        found = find(files)
+        figures = draw_all(found, files.classes)
+        content, past = classify_content(files, found, figures), found.past
     for name, data in figures.items():
         atomic_write(files.path / "figures" / f"{name}.png", data)
     if files.preview:
-        figures["preview"] = files.preview
-    return atomic_write(files.path / "report.html", page(files, found, figures))
+        content.append(("What the model sees", sections.preview({"preview": files.preview})))
+    return atomic_write(files.path / "report.html", page(files, past, content))
 
 
-def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
-    """The whole page."""
-    name = str(files.recipe.get("name") or files.path.resolve().name)
-    content: list[tuple[str, list[Child]]] = [
+def classify_content(files: RunFiles, found: Findings, figures: sections.Figures) -> list[tuple[str, list[Child]]]:
+    """The sections of a classifier's page, in order."""
+    return [
         ("Summary", sections.summary(files, found)),
         ("Curves", sections.curves(figures, found)),
         ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
         ("Wrong images", sections.galleries(found)),
         ("What it has learned", sections.maps(figures, found)),
     ]
-    if "preview" in figures:
-        content.append(("What the model sees", sections.preview(figures)))
-    content += [("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
+
+
+def page(files: RunFiles, past: History, content: list[tuple[str, list[Child]]]) -> str:
+    """The whole page."""
+    name = str(files.recipe.get("name") or files.path.resolve().name)
+    content = [*content, ("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
         "body",
@@ -51,7 +64,7 @@ def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
                 element("p", files.path.resolve().name, class_="small") if files.path.resolve().name != name else None),
         element("div",
                 element("nav", element("ul", links), aria_label="Contents"),
-                element("main", notice(files, found),
+                element("main", notice(files, past),
                         [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
                 class_="columns"),
         element("script", asset("sort.js")),
@@ -59,10 +72,10 @@ def page(files: RunFiles, found: Findings, figures: sections.Figures) -> str:
     return f"<!doctype html>\n{element('html', head(name), body, lang='en')}\n"
 
 
-def notice(files: RunFiles, found: Findings) -> Html | None:
+def notice(files: RunFiles, past: History) -> Html | None:
     """What is not in the run, and how to go on with one that has not reached its end; None where all is there."""
     says: list[Child] = []
-    if files.recipe and not found.past.finished and (files.records or not files.predictions):
+    if files.recipe and not past.finished and (files.records or not files.predictions):
         old = " The predictions below are of the end before it went on." if files.predictions else ""
         cure = element("code", "sightline resume RUN")
         says.append(element("p", f"This run is not finished.{old} If it was interrupted, ", cure,

@@ -91,11 +91,12 @@ def read_run(folder: str | Path) -> RunFiles:
     text = attempt("recipe.yaml", path, read_text, missing, "")
     recipe = attempt("recipe.yaml", path, read_recipe, missing if text else [], {})
     provenance = attempt("provenance.json", path, read_provenance, missing, {})
-    predictions = attempt("predictions/val.csv", path, read_predictions, missing, None)
+    masks = recipe.get("task") == "segment"  # whose files report/segment.py reads
+    predictions = None if masks else attempt("predictions/val.csv", path, read_predictions, missing, None)
     records = tuple(read_json_lines(path / "metrics.jsonl"))
     if not records:
         missing.append("metrics.jsonl: not there, or empty")
-    samples = attempt("snapshots/samples.npz", path, read_pictures, missing, None)
+    samples = None if masks else attempt("snapshots/samples.npz", path, read_pictures, missing, None)
     return RunFiles(
         path=path,
         recipe=recipe,
@@ -104,9 +105,9 @@ def read_run(folder: str | Path) -> RunFiles:
         records=records,
         classes=predictions.classes if predictions else class_names(provenance),
         predictions=predictions,
-        snapshots=read_snapshots(path, missing),
+        snapshots=() if masks else read_snapshots(path, missing),
         samples=samples,
-        mistakes=attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
+        mistakes=None if masks else attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
         preview=attempt("figures/preview.png", path, read_png, [], None),
         missing=tuple(missing),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..insight.curves import number
+from ..insight.curves import History, number
 from ..insight.style import png_rgb
 from . import alt
 from .drawing import QUANTITIES
@@ -73,6 +73,23 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
     if verdict:
         low, high = (percent(edge, 2) for edge in verdict.interval)
         tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
+    parts.append(facts_of_the_run(files, past, tiles))
+    if verdict:
+        parts.append(
+            element(
+                "p",
+                f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It holds for new "
+                "images of the same kind; it does not cover the choice of the best epoch, which was made on these "
+                "same images, nor what another random seed would give.",
+                class_="small",
+            )
+        )
+    return parts
+
+
+def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str, str]]) -> Html:
+    """Cards (name, value, note): the task's own, then best epoch, time, speed, device, size."""
+    tiles = list(tiles)
     if past.ensemble:
         chosen = ", ".join(map(str, past.ensemble))
         tiles.append(("Epochs averaged", chosen, "mean of their probabilities"))
@@ -94,18 +111,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
                 element("dd", note, class_="note") if note else None)
         for name, value, note in tiles
     ]  # fmt: skip
-    parts.append(element("dl", cards, class_="cards"))
-    if verdict:
-        parts.append(
-            element(
-                "p",
-                f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It holds for new "
-                "images of the same kind; it does not cover the choice of the best epoch, which was made on these "
-                "same images, nor what another random seed would give.",
-                class_="small",
-            )
-        )
-    return parts
+    return element("dl", cards, class_="cards")
 
 
 def curves(figures: Figures, found: Findings) -> list[Child]:

@@ -8,7 +8,7 @@
 A fifth hook is the sign that something is in the wrong room.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,7 @@ class Task(Protocol):
 def build_task(config: Any, **parts: Any) -> Task:
     """The task that `config.task` names, out of its parts."""
     from .classify import Classify
+    from .segment import Segment
 
-    tasks = {"classify": Classify}
+    tasks: dict[str, Callable[..., Task]] = {"classify": Classify, "segment": Segment}
     return tasks[config.task](config, **parts)

@@ -1,0 +1,126 @@
+"""From a configuration to the parts of a segmentation run: pairs, palette, model, task, precision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .build import Parts, describe_data, normalization, sample_rows, training_flops
+from .config import Config
+from .data.augment import normalize
+from .data.pair_cache import DecodedPairs, decode_pairs
+from .data.pairs import open_pairs
+from .data.palettes import Palette, to_dict
+from .data.sources import Source
+from .data.windows import check_window, find_anchors, pair_augmentation
+from .dense_losses import pixel_weights
+from .device import pick_device, pick_precision, use_threads
+from .errors import SightlineError
+from .models import forward_flops, parameter_count
+from .models.segmenters import build_segmenter, freeze_encoder
+from .tasks import build_task
+
+STRIPS = 24
+"""Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
+
+
+def build_segment(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+    """All parts of a training run; arguments and errors as `build.build`."""
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device)
+    check_window(config.augment)
+    source, palette = open_masked(config, say)
+    torch.manual_seed(config.train.seed)
+    model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
+    receipt = None
+    if fresh and config.model.weights != "none":
+        from .models.weights import load_encoder
+
+        receipt = load_encoder(model, config.model.weights, palette.classes)
+        say(str(receipt))
+    train = decode_pairs(source, "train", palette, config.data, say)
+    val = decode_pairs(source, "val", palette, config.data, say)
+    window = tuple(config.augment.window) or one_size(train)
+    mean, std = normalization(config, train)
+    flops = {config.data.size: 3 * forward_flops(model, (window[0], window[1]))}
+    facts = {
+        "parameters": parameter_count(model),
+        "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
+        "weights": receipt.as_dict() if receipt else None,
+        "data": describe_data(source, train, val),
+        "pixels": {"train": train.counts.sum(0).tolist(), "val": val.counts.sum(0).tolist()},
+    }
+    if config.model.freeze:
+        freeze_encoder(model)
+    model.to(device).to(memory_format=torch.channels_last)
+    rows = sample_rows(len(val.names), min(config.report.samples, STRIPS), config.train.seed)
+    kept = np.zeros(len(val.names), bool)
+    kept[rows] = True
+    rare = config.augment.rare_crops > 0
+    task = build_task(
+        config,
+        model=model,
+        classes=len(palette.classes),
+        augment=pair_augmentation(config.augment, mean, std),
+        normalize=normalizer(mean, std),
+        sizes=torch.from_numpy(train.sizes),
+        anchors=find_anchors(train.labels, train.sizes, len(palette.classes), config.train.seed) if rare else None,
+        class_weights=class_weights(config, train, device),
+        forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
+        kept=kept if len(rows) else None,
+    )
+    description = describe_segmenter(config, palette, mean, std)
+    dtype = pick_precision(precision or config.train.precision, device)
+    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
+
+
+def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Palette]:
+    """The source of pairs and its palette, nothing decoded yet."""
+    if not config.data.path:
+        raise SightlineError("no data was named", cure="add --data PATH: a folder of images and their masks")
+    source, palette = open_pairs(config.data, config.data.split_seed)
+    for note in source.notes:
+        say(note)
+    return source, palette
+
+
+def one_size(train: DecodedPairs) -> tuple[int, int]:
+    """The size that all training pairs share; SightlineError where they do not, for whole images make no batch."""
+    if (train.sizes != train.sizes[0]).any():
+        low, high = train.sizes.min(0), train.sizes.max(0)
+        why = f"the training images have from {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
+        cure = "train on windows of one size: --augment.window [256,256]"
+        raise SightlineError("whole images of different sizes make no batch", why=why, cure=cure)
+    return int(train.sizes[0, 0]), int(train.sizes[0, 1])
+
+
+def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Evaluation images uint8 [N, 3, H, W] -> float32, normalized, channels_last."""
+
+    def transform(images: torch.Tensor) -> torch.Tensor:
+        return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
+
+    return transform
+
+
+def class_weights(config: Config, train: DecodedPairs, device: torch.device) -> torch.Tensor | None:
+    """The weight of each class in the loss, or None where all weigh the same."""
+    if config.loss.class_weights == "none":
+        return None
+    weights = pixel_weights(train.counts.sum(0), config.loss.class_weights)
+    return torch.as_tensor(weights, dtype=torch.float32, device=device)
+
+
+def describe_segmenter(
+    config: Config, palette: Palette, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """config.json: all that is needed to use the weights with nothing else of the run."""
+    return {
+        "format": 1,
+        "task": config.task,
+        "model": {"name": config.model.name, "args": config.model.args},
+        "classes": list(palette.classes),
+        "preprocessing": {"mean": list(mean), "std": list(std)},
+        "palette": to_dict(palette),
+    }

@@ -1,0 +1,404 @@
+"""Image-mask pairs: how folders and names pair them, all that is missing at once, and the splits as a Source."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import Data
+from ..errors import SightlineError, listing
+from .images import open_image
+from .layouts import no_images
+from .masks import MaskFacts, read_mask
+from .palettes import Palette, empty_palette, palette_of
+from .scan import EXTENSIONS, File, holds_images, images_below, left_out, shelf
+from .sources import Items, Source, declared_classes, locate
+from .splits import WHOLE, held_out, split_folders, split_of
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
+IMAGE_END, MASK_END = "_sat", "_mask"
+PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
+"""`trainannot` and `train_labels` hold the masks of `train`."""
+PARTS = ("{stem}", "{id}", "{folder}")
+TEMPLATE = (
+    "say where an image's mask lies: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
+    "name without its ending, {id} the stem without its last _part, {folder} the name of the image's folder"
+)
+VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
+LAYOUTS = ("auto", "splits", "unlabelled")
+
+Pair = tuple[File, File | None]
+
+
+class Place(NamedTuple):
+    """Where one split lies. masks: all that may be, None where there are none.
+
+    wanted: what an image's mask may be called, by the image's name; in full if `whole`, else without the ending.
+    """
+
+    layout: str
+    images: list[File]
+    masks: list[File] | None
+    wanted: Callable[[str], list[str]]
+    whole: bool = False
+
+
+@dataclass
+class Unpaired:
+    """What found no partner, over all splits."""
+
+    images: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    ambiguous: list[str] = field(default_factory=list)
+
+
+def open_pairs(data: Data, seed: int, hold_out: bool = True) -> tuple[Source, Palette]:
+    """Recognize how `data.path` pairs images with masks, and list the pairs; no file is decoded.
+
+    hold_out: the data are to train on: there must be masks, and where there is no validation split, `seed` chooses a
+    share of train. Without it the splits stay as found, and where no image of one has a mask, its read_mask is None.
+    Raises SightlineError that lists all images without a mask, masks without an image, and ambiguous ones.
+    """
+    root, table = locate(data)
+    if table or data.layout not in LAYOUTS:
+        what = f"{table} is a table" if table else f"the layout {data.layout!r} is one of labeled images"
+        cure = "give the folder of the images and masks, and leave out --data.layout"
+        raise SightlineError(f"{what}; segmentation needs a mask for every image", where=root, cure=cure)
+    tally: Counter[str] = Counter()
+    places = recognize(root, data, tally)
+    if data.layout == "unlabelled":
+        places = {split: place._replace(layout="unlabelled", masks=None) for split, place in places.items()}
+    whole = WHOLE in places and data.layout != "splits"
+    if not whole and (WHOLE in places or (hold_out and "train" not in places)):
+        why = f"the folders here are {', '.join(map(repr, shelf(root).folders[:8])) or 'none'}"
+        cure = "name one of the folders 'train', or leave out --data.layout"
+        raise SightlineError("there is no training split", where=root, why=why, cure=cure)
+    pairs = pair_all(root, data, places, hold_out)
+    palette = settle_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
+    splits = {split: items_of(root, members, palette, data.max_pixels) for split, members in pairs.items()}
+    notes = [*layout_notes(root, pairs), *palette_notes(root, data, palette)]
+    if tally:
+        notes.append(f"left out: {left_out(tally)}")
+    if hold_out:
+        splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
+        splits = splits if "val" in splits else with_val(root, splits, data, seed, notes)
+    counts = [f"all {len(i.names):,}" if split == WHOLE else f"{len(i.names):,} {split}" for split, i in splits.items()]
+    masked = any(items.read_mask for items in splits.values())
+    ending = f"image-mask pairs of {len(palette.classes):,} classes" if masked else "images without masks"
+    notes.append(f"{' + '.join(counts)} {ending}")
+    layout = next((place.layout for place in places.values() if place.masks is not None), "unlabelled")
+    return Source(root, layout, palette.classes, splits, tuple(notes)), palette
+
+
+def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, Place]:
+    """Split -> where its images and masks lie; the one split `all` where nothing names splits."""
+    here = shelf(root)
+    partners = find_partners(root, here.folders)
+    plain = tuple(name for name in here.folders if name not in partners.values())
+    splits = split_folders(plain, root, forced=data.layout == "splits")
+    if data.mask:
+        check_template(data.mask)
+        return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {WHOLE: ""}).items()}
+    if splits:
+        return {split: place_of(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
+    images, masks = twins(root, "") or ("", "")
+    inner = split_folders(shelf(root, images).folders, root, forced=False) if images else {}
+    if not inner:
+        return {WHOLE: place_of(root, "", None, tally)}
+    inside = split_folders(shelf(root, masks).folders, os.path.join(root, masks), forced=True)
+    return {
+        split: apart(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)
+        if split in inside
+        else bare(root, f"{images}/{folder}", tally)
+        for split, folder in inner.items()
+    }
+
+
+def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
+    """Folder of a split -> the folder of its masks, as `train` -> `trainannot`."""
+    found: dict[str, list[str]] = {}
+    for name in folders:
+        match = PARTNER.fullmatch(name)
+        for split in folders if match and holds_images(root, name) else ():
+            if match and match[1].lower() == split.lower() and split_of(split):
+                found.setdefault(split, []).append(name)
+    several = [f"{split!r}: {' or '.join(map(repr, names))}" for split, names in found.items() if len(names) > 1]
+    if several:
+        why = "\n" + listing(several)
+        raise SightlineError("it is not clear which folder holds the masks", where=root, why=why, cure=TEMPLATE)
+    return {split: names[0] for split, names in found.items()}
+
+
+def place_of(root: str, below: str, partner: str | None, tally: Counter[str]) -> Place:
+    """The pairs of one split: masks in the folder `partner`, in a folder inside, or beside the images."""
+    inside = None if partner else twins(root, below)
+    if partner or inside:
+        return apart(root, *(inside or (below, partner or "")), tally)
+    return together(root, below, tally)
+
+
+def twins(root: str, below: str) -> tuple[str, str] | None:
+    """(folder of images, folder of masks) in `root`/`below`, or None. Images may also lie loose beside the masks."""
+    here, found = shelf(root, below), []
+    for words in (IMAGE_FOLDERS, MASK_FOLDERS):
+        paths = [f"{below}/{name}" if below else name for name in here.folders if name.lower() in words]
+        found.append([path for path in paths if holds_images(root, path)])
+    images, masks = found
+    if not masks or not (images or here.images):
+        return None
+    if len(images) > 1 or len(masks) > 1:
+        raise SightlineError(
+            "it is not clear which folder holds the images and which the masks",
+            where=os.path.join(root, below),
+            why=f"found {', '.join(map(repr, images + masks))}",
+            cure=TEMPLATE,
+        )
+    return images[0] if images else below, masks[0]
+
+
+def found_below(root: str, below: str, tally: Counter[str]) -> list[File]:
+    """All images below a folder; SightlineError where there are none."""
+    files = images_below(root, below, tally)
+    if not files:
+        raise no_images(os.path.join(root, below) if below else root, tally)
+    return files
+
+
+def bare(root: str, below: str, tally: Counter[str]) -> Place:
+    """Images without masks."""
+    return Place("unlabelled", found_below(root, below, tally), None, lambda name: [])
+
+
+def apart(root: str, images: str, masks: str, tally: Counter[str]) -> Place:
+    """Images in one folder and masks in another, at the same path but for the ending, `_sat` and `_mask`."""
+    found = [file for file in found_below(root, images, tally) if not file.name.startswith(f"{masks}/")]
+
+    def wanted(name: str) -> list[str]:
+        stem = f"{masks}/{os.path.splitext(name[len(images) + 1 :] if images else name)[0]}"
+        base = stem.removesuffix(IMAGE_END)
+        return list(dict.fromkeys((stem, base, stem + MASK_END, base + MASK_END)))
+
+    return Place("folders", found, images_below(root, masks, Counter() if not images else tally), wanted)
+
+
+def together(root: str, below: str, tally: Counter[str]) -> Place:
+    """Images and masks in one folder: `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; else images alone."""
+    files = found_below(root, below, tally)
+    masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
+
+    def wanted(name: str) -> list[str]:
+        stem = os.path.splitext(name)[0]
+        return list(dict.fromkeys((stem + MASK_END, stem.removesuffix(IMAGE_END) + MASK_END)))
+
+    images = sorted({*files} - {*masks})
+    return Place("pairs", images, masks, wanted) if masks else Place("unlabelled", files, None, wanted)
+
+
+def check_template(template: str) -> None:
+    """SightlineError where `data.mask` cannot lead from an image to its mask."""
+    faults = [f"{part} has no meaning" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
+    if "{stem}" not in template and "{id}" not in template:
+        faults.append("it needs {stem} or {id}")
+    if os.path.isabs(template):
+        faults.append("it must be relative to the image's folder")
+    if not template.lower().endswith(EXTENSIONS):
+        faults.append("it must end like an image file, as {stem}_mask.png does")
+    if faults:
+        why = "\n" + listing(faults)
+        raise SightlineError(f"the template {template!r} is wrong", where="data.mask", why=why, cure=TEMPLATE)
+
+
+def mask_path(name: str, template: str, root: str = "") -> str:
+    """The mask's path relative to the root, for an image's: `a/1_sat.jpg` with `{id}_mask.png` gives `a/1_mask.png`."""
+    folder, file = os.path.split(name)
+    stem = os.path.splitext(file)[0]
+    values = {"{stem}": stem, "{id}": stem.rpartition("_")[0] or stem, "{folder}": os.path.basename(folder or root)}
+    filled = re.sub("|".join(map(re.escape, PARTS)), lambda match: values[match[0]], template)
+    return os.path.normpath(os.path.join(folder, filled)).replace(os.sep, "/")
+
+
+def by_template(root: str, below: str, template: str, tally: Counter[str]) -> Place:
+    """Images below a folder, and masks where the template says. Files that look like its masks are no images."""
+    shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
+    for part in PARTS:
+        shape = shape.replace(re.escape(part), "[^/]+")
+    looks = re.compile(f"(?:.*/)?{shape}", re.DOTALL)
+    files = found_below(root, below, tally)
+    images = [file for file in files if not looks.fullmatch(file.name)]
+    if not images:
+        where, why = os.path.join(root, below), f"all {len(files):,} images look like masks of it, as {files[0].name!r}"
+        raise SightlineError(f"no images for the template {template!r}", where=where, why=why, cure=TEMPLATE)
+    listed = {file.name: file for file in files if looks.fullmatch(file.name)}
+    targets = {os.path.dirname(mask_path(file.name, template, root)) for file in images}
+    for folder in sorted(targets - {os.path.dirname(file.name) for file in files}):
+        inside = shelf(root, folder, Counter()).images if os.path.isdir(os.path.join(root, folder)) else ()
+        listed |= {file.name: file for file in inside if looks.fullmatch(file.name)}
+    masks = [listed[name] for name in sorted(listed)] or None
+    return Place("template", images, masks, lambda name: [mask_path(name, template, root)], whole=True)
+
+
+def pair_all(root: str, data: Data, places: dict[str, Place], hold_out: bool) -> dict[str, list[Pair]]:
+    """Split -> its images, each with its mask; without masks where a split has none and needs none."""
+    if hold_out and all(place.masks is None for place in places.values()):
+        raise no_masks(root, data, places)
+    unpaired, pairs = Unpaired(), {}
+    for split, place in places.items():
+        free = place.masks is None and (split == "test" or not hold_out)
+        pairs[split] = [(file, None) for file in place.images] if free else pair_names(place, unpaired)
+    if unpaired.images or unpaired.masks or unpaired.ambiguous:
+        refuse_unpaired(root, data, places, unpaired)
+    return pairs
+
+
+def pair_names(place: Place, unpaired: Unpaired) -> list[Pair]:
+    """Every image with its mask, in the images' order; what does not pair off one to one is added to `unpaired`."""
+    by_key: dict[str, list[File]] = {}
+    for mask in place.masks or ():
+        by_key.setdefault(mask.name if place.whole else os.path.splitext(mask.name)[0], []).append(mask)
+    pairs: list[Pair] = []
+    owner: dict[str, str] = {}
+    for image in place.images:
+        hits = [mask for key in place.wanted(image.name) for mask in by_key.get(key, ())]
+        for mask in hits:
+            if owner.setdefault(mask.name, image.name) != image.name:
+                unpaired.ambiguous.append(f"{mask.name!r}: the mask of {owner[mask.name]!r} or of {image.name!r}")
+        if not hits:
+            unpaired.images.append(image.name)
+        elif len(hits) > 1:
+            unpaired.ambiguous.append(f"{image.name!r}: {' or '.join(repr(mask.name) for mask in hits)}")
+        pairs.append((image, hits[0] if hits else None))
+    unpaired.masks += [mask.name for mask in place.masks or () if mask.name not in owner]
+    return pairs
+
+
+def refuse_unpaired(root: str, data: Data, places: dict[str, Place], unpaired: Unpaired) -> None:
+    """The error for halves of pairs, all of them."""
+    images = sum(len(place.images) for place in places.values())
+    masks = sum(len(place.masks or ()) for place in places.values())
+    groups = (
+        (f"{len(unpaired.images):,} of {images:,} images have no mask", unpaired.images),
+        (f"{len(unpaired.masks):,} of {masks:,} masks have no image", unpaired.masks),
+        (f"{len(unpaired.ambiguous):,} cannot be told apart", unpaired.ambiguous),
+    )
+    told = [(title, names) for title, names in groups if names]
+    why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in told)
+    cure = f"add or remove the other halves; or {TEMPLATE}"
+    if data.mask and unpaired.images:
+        cure = f"{unpaired.images[0]!r} needs {mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
+    raise SightlineError(", ".join(title for title, _ in told), where=root, why=why, cure=cure)
+
+
+def no_masks(root: str, data: Data, places: dict[str, Place]) -> SightlineError:
+    """The error for images of which none has a mask: what was found, what was looked for."""
+    images = [file.name for place in places.values() for file in place.images]
+    folders, known = shelf(root).folders, (*IMAGE_FOLDERS, *MASK_FOLDERS)
+    deeper = [n for n in folders if any(split_of(f) or f.lower() in known for f in shelf(root, n).folders)]
+    usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
+    why = f"found {len(images):,} images like {images[0]!r}"
+    why += f" and the folders {', '.join(map(repr, folders[:8]))}" if folders else ""
+    why += f"; looked for {repr(mask_path(images[0], data.mask, root)) if data.mask else usual}"
+    hint = f"--data {os.path.join(root, deeper[0])}; or " if len(deeper) == 1 and places.keys() == {WHOLE} else ""
+    return SightlineError("there are images, and no masks", where=root, why=why, cure=hint + TEMPLATE)
+
+
+def settle_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
+    """The palette of the settings and of classes.txt; where nothing says it, an error that has seen the first mask."""
+    names, _ = declared_classes(root, data)
+    if data.palette or data.colors or names:
+        return palette_of(data, names)
+    if not masks:
+        return empty_palette()
+    try:
+        return palette_of(data)
+    except SightlineError as error:
+        why, cure = first_guess(root, masks[0])
+        raise SightlineError(error.what, where=root, why=why, cure=cure or error.cure) from error
+
+
+def first_guess(root: str, name: str) -> tuple[str, str]:
+    """(what the mask of that name looks like, the option for it), empty where it looks like nothing known."""
+    for choice in ("binary", "landcover", ""):
+        settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
+        facts = MaskFacts()
+        try:
+            mask = read_mask(os.path.join(root, name), palette_of(Data.model_validate(settings)), facts=facts)
+        except SightlineError:
+            continue
+        if not choice:
+            known = f"{name} holds class ids, up to {mask.max()}"
+            return known, "name them in order: --data.classes '[NAME, NAME]' or classes.txt; or --data.palette camvid"
+        if facts.inexact * 4 < mask.size:
+            return f"{name} looks like one of the palette {choice!r}", f"--data.palette {choice}"
+    return "", ""
+
+
+def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int) -> Items:
+    """Items that read images and masks below `root`."""
+    names = tuple(image.name for image, _ in pairs)
+    masks = tuple(mask.name for _, mask in pairs if mask)
+
+    def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
+        return read_mask(os.path.join(root, masks[index]), palette, max_pixels, facts)
+
+    return Items(
+        names=names,
+        labels=None,
+        read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
+        stamps=tuple(f"{image.stamp} {mask.name} {mask.stamp}" if mask else image.stamp for image, mask in pairs),
+        read_mask=read if masks else None,
+        mask_names=masks or None,
+    )
+
+
+def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
+    """Sentences on where the pairs were found and on what is not used."""
+    places = {split: os.path.commonpath([os.path.dirname(i.name) for i, _ in some]) for split, some in pairs.items()}
+    said = [place + "/" if split == WHOLE else f"{split} in {place}/" for split, place in places.items() if place]
+    examples = [f"pairs like {i.name} with {m.name}" for members in pairs.values() for i, m in members[:1] if m]
+    notes = [f"found {', '.join(said)}{': ' * bool(said)}{examples[0] if examples else 'images without masks'}"]
+    notes += [f"{split} has no masks" for split, members in pairs.items() if examples and not members[0][1]]
+    used = {file.name.split("/")[0] for members in pairs.values() for pair in members for file in pair if file}
+    here = shelf(root)
+    unused = [f"{name}/" for name in here.folders if name not in used] + list(here.tables)
+    loose = sum(file.name not in used for file in here.images)
+    unused += [f"{loose:,} loose images"] * bool(loose)
+    return [*notes, f"not used: {', '.join(unused[:8])}"] if unused else notes
+
+
+def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
+    """Sentences on the classes, on what is merged and ignored, and on how colors are matched."""
+    if not palette.names:
+        return []
+    ignored = f"; ignored: {', '.join(palette.ignored)}" if palette.ignored else ""
+    notes = [f"classes: {', '.join(palette.classes)}{ignored}"]
+    if data.merge:
+        notes.append("merged: " + ", ".join(f"{name} into {target}" for name, target in data.merge.items()))
+    if palette.threshold or palette.tolerance:
+        how = f"with the threshold {palette.threshold}" if palette.threshold else f"within {palette.tolerance}"
+        notes.append(f"colors are matched {how}")
+    voids = [name for name in palette.classes if name.lower() in VOIDS]
+    notes += [f"{name!r} counts as a class; if it is none: --data.ignore '[{name}]'" for name in voids]
+    names, origin = declared_classes(root, data)
+    if names != palette.names[: len(names)]:
+        notes.append(f"{origin} is not used: the palette names the classes")
+    return notes
+
+
+def with_val(root: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
+    """The splits, with a share of `train` held out as `val`: at least one pair, at most all but one."""
+    train, others = splits["train"], {split: items for split, items in splits.items() if split != "train"}
+    chosen = held_out(np.zeros(len(train.names), np.int64), data.val_fraction, seed)
+    if not chosen.any():
+        cure = "add pairs, or a folder val/"
+        raise SightlineError("no pair can be held out for validation", where=root, why="there is only one", cure=cure)
+    val = train.subset(np.flatnonzero(chosen))
+    shown = ", ".join(val.names[:8]) + (f" and {len(val.names) - 8:,} more" if len(val.names) > 8 else "")
+    aside = "; test is kept aside" if others else ""
+    share = f"{data.val_fraction:.0%} of the pairs are held out of train (seed {seed})"
+    notes.append(f"no validation split: {share}: {shown}{aside}")
+    return {"train": train.subset(np.flatnonzero(~chosen)), "val": val, **others}

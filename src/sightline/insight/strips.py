@@ -1,0 +1,282 @@
+"""What a segmenter sees: film strips over epochs, its worst images, its classes. Arrays in, figures out.
+
+Images are uint8 [3, h, w]; truth and predictions class indices, uint8 [h, w], where 255 in the truth is left out of
+everything; colors uint8 [K, 3]. Several of them are one array [M, ...] or, where sizes differ, a sequence of M arrays.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from ..data.palettes import IGNORE
+from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
+
+GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
+PAGE_INCHES = 10.5  # as wide as three maps
+LARGEST_PANEL = 2.3  # inches
+EDGE = "#b4bac1"
+Arrays = Sequence[np.ndarray] | np.ndarray
+
+
+def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] = GRAY) -> np.ndarray:
+    """A mask, class indices uint8 [h, w], in its classes' colors, uint8 [h, w, 3]; 255 has `ignored_color`."""
+    assert (mask[mask != IGNORE] < len(colors)).all(), f"class {mask[mask != IGNORE].max()} of {len(colors)} colors"
+    table = np.empty((256, 3), np.uint8)
+    table[:] = ignored_color
+    table[: len(colors)] = colors[:IGNORE]
+    return table[mask]
+
+
+def hatched(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """`colored` with diagonal stripes over what is left out: no palette has a stripe."""
+    picture = colored(mask, colors)
+    picture[stripes(mask) & (mask == IGNORE)] = STRIPE
+    return picture
+
+
+def stripes(mask: np.ndarray) -> np.ndarray:
+    """Every other diagonal of a hatching, bool [h, w], with some 20 of them to a side."""
+    height, width = mask.shape
+    period = max(4, max(height, width) // 20)
+    return (np.add.outer(np.arange(height), np.arange(width)) % period) < period * 0.4
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """The image uint8 [3, h, w] with a share `alpha` of its mask's colors in it, uint8 [h, w, 3]; plain where 255."""
+    picture = image.transpose(1, 2, 0)
+    mixed = picture * np.float32(1 - alpha) + colored(mask, colors) * np.float32(alpha)
+    return np.where((mask == IGNORE)[..., None], picture, np.rint(mixed).astype(np.uint8))
+
+
+def confusion_of(truth: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+    """int64 [K, K], rows the truth, over the pixels of one image whose truth is not 255."""
+    kept = truth != IGNORE
+    pairs = truth[kept].astype(np.int64) * count + predicted[kept]
+    return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+
+def image_scores(confusion: np.ndarray) -> tuple[float, float]:
+    """(mean IoU, share of pixels right) of one image; the mean is over classes in its truth or its prediction.
+
+    NaN where all of the image is left out. The mean of this over images is not the data set's mean IoU.
+    """
+    right, either = np.diag(confusion), confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    if not confusion.sum():
+        return float("nan"), float("nan")
+    return float((right[either > 0] / either[either > 0]).mean()), float(right.sum() / confusion.sum())
+
+
+@styled
+def draw_strip(
+    images: Arrays,
+    truth: Arrays,
+    predictions: Sequence[Arrays],
+    epochs: Sequence[int],
+    colors: np.ndarray,
+    classes: Sequence[str],
+    names: Sequence[str],
+) -> Figure:
+    """One row an image: the image, its truth, and the prediction after each epoch with its scores below.
+
+    predictions: one set of M masks for each of `epochs`; names: M captions. See the module for the shapes.
+    """
+    titles = ["image", "truth", *[f"epoch {epoch}" for epoch in epochs]]
+    figure, panels = grid(images, len(titles))
+    for place, (row, image, true) in enumerate(zip(panels, images, truth, strict=True)):
+        show(row[0], image.transpose(1, 2, 0), short(names[place], 30))
+        show(row[1], hatched(true, colors), "")
+        for axes, masks in zip(row[2:], predictions, strict=True):
+            scores = image_scores(confusion_of(true, masks[place], len(classes)))
+            show(axes, hatched(masks[place], colors), score_text(*scores))
+    head(panels, titles)
+    class_legend(figure, classes, colors, any((true == IGNORE).any() for true in truth))
+    return figure
+
+
+@styled
+def draw_errors(
+    images: Arrays,
+    truth: Arrays,
+    predicted: Arrays,
+    colors: np.ndarray,
+    classes: Sequence[str],
+    names: Sequence[str],
+    most: int = 8,
+) -> Figure:
+    """The `most` images with the smallest share of right pixels, the worst first: image, truth, prediction, errors.
+
+    Below the errors: the class that lost most pixels of the image to another, and to which.
+    """
+    confusions = [confusion_of(true, found, len(classes)) for true, found in zip(truth, predicted, strict=True)]
+    rights = np.array([image_scores(confusion)[1] for confusion in confusions])
+    worst = np.argsort(rights, kind="stable")[: min(most, np.isfinite(rights).sum())]  # NaN comes last
+    figure, panels = grid([images[place] for place in worst], 4, lines=2)
+    for row, place in zip(panels, worst, strict=True):
+        show(row[0], images[place].transpose(1, 2, 0), short(names[place], 30))
+        show(row[1], hatched(truth[place], colors), "")
+        show(row[2], hatched(predicted[place], colors), score_text(*image_scores(confusions[place])))
+        show(
+            row[3], error_map(images[place], truth[place], predicted[place]), worst_mistake(confusions[place], classes)
+        )
+    head(panels, ["image", "truth", "prediction", "errors"])
+    mark = Patch(facecolor=ORANGE, edgecolor=EDGE, linewidth=0.6, label="wrong")
+    class_legend(figure, classes, colors, any((truth[place] == IGNORE).any() for place in worst), [mark])
+    return figure
+
+
+def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The image uint8 [3, h, w] in pale gray, wrong pixels orange and those left out hatched, uint8 [h, w, 3]."""
+    light = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), image, 1)
+    picture = np.repeat((140 + 0.4 * light)[..., None], 3, 2).astype(np.uint8)
+    ignored = truth == IGNORE
+    picture[ignored], picture[ignored & stripes(truth)] = GRAY, STRIPE
+    picture[(truth != predicted) & ~ignored] = np.rint(255 * np.array(to_rgb(ORANGE)))
+    return picture
+
+
+def worst_mistake(confusion: np.ndarray, classes: Sequence[str]) -> str:
+    """The most frequent mistake of one image in words, with its share of the pixels that count."""
+    mistakes = confusion * ~np.eye(len(confusion), dtype=bool)
+    if not mistakes.any():
+        return "no mistake"
+    true, found = divmod(int(mistakes.argmax()), len(mistakes))
+    share = percent(mistakes.max() / confusion.sum())
+    return f"{short(classes[true], 16)} taken for\n{short(classes[found], 16)}: {share} of the image"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; one decimal where it is small."""
+    return f"{100 * share:.0f}%" if share >= 0.0995 or not share else f"{max(100 * share, 0.1):.1f}%"
+
+
+def score_text(iou: float, right: float) -> str:
+    """The caption of a prediction."""
+    return f"mIoU {iou:.2f} · {percent(right)} right" if iou == iou else "nothing to score"
+
+
+def grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure with panels [len(images), columns], as wide as the page allows, as high as the images need.
+
+    lines: of the longest caption.
+    """
+    width = min(LARGEST_PANEL, PAGE_INCHES / columns)
+    tallest = max((image.shape[1] / image.shape[2] for image in images), default=1.0)
+    height = (width - 0.08) * min(max(tallest, 0.3), 2.0) + 0.12 * lines + 0.16
+    rows = len(images)
+    figure = new_figure(width * columns, height * max(rows, 1) + 0.6)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0))
+    if not rows:
+        return figure, np.empty((0, columns), dtype=object)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def head(panels: np.ndarray, titles: Sequence[str]) -> None:
+    """A title above each column."""
+    for axes, title in zip(panels[0] if len(panels) else (), titles, strict=False):
+        axes.set_title(title, fontsize=9, loc="center", pad=4)
+
+
+def show(axes: Axes, picture: np.ndarray, caption: str) -> None:
+    """A picture uint8 [h, w, 3] in a thin frame (a class may be white) with a caption below."""
+    bare(axes)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=EDGE, linewidth=0.6)
+    axes.imshow(picture)
+    axes.set_xlabel(caption, fontsize=7.5, color=INK, labelpad=3)
+
+
+def class_legend(
+    figure: Figure, classes: Sequence[str], colors: np.ndarray, ignored: bool, more: Sequence[Patch] = ()
+) -> None:
+    """The classes' colors below all panels, and what the hatching means where there is some."""
+    patches = [
+        Patch(facecolor=to_hex(color / 255), edgecolor=EDGE, linewidth=0.6, label=short(name))
+        for name, color in zip(classes, colors, strict=True)
+    ]
+    if ignored:
+        gray, stripe = (to_hex(np.array(color) / 255) for color in (GRAY, STRIPE))
+        patches.append(Patch(facecolor=gray, edgecolor=stripe, hatch="/////", linewidth=0, label="left out"))
+    patches += more
+    letters = max(len(str(patch.get_label())) for patch in patches) + 5
+    fitting = int(np.clip(figure.get_figwidth() * 72 / (4.6 * letters), 1, len(patches)))
+    rows = -(-len(patches) // fitting)
+    figure.legend(handles=patches, loc="outside lower center", ncols=-(-len(patches) // rows), handlelength=1.3,
+                  handleheight=1.1, columnspacing=1.4)  # fmt: skip
+
+
+def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray]:
+    """A figure with one row a class from the top, its axes, and the rows' places [K]."""
+    figure = new_figure(width, 0.27 * max(count, 1) + 1.0)
+    axes = figure.add_subplot()
+    axes.grid(False, axis="y")
+    axes.set_ylim(count - 0.4, -0.6)
+    return figure, axes, np.arange(count)
+
+
+def name_rows(axes: Axes, classes: Sequence[str], colors: np.ndarray) -> None:
+    """Class names at the rows, each with a square of its color."""
+    places = np.arange(len(classes))
+    axes.set_yticks(places, [short(name) for name in classes])
+    axes.tick_params(axis="y", length=0, pad=16, labelcolor=INK)
+    squares = np.full(len(classes), -0.022)
+    axes.scatter(squares, places, s=52, marker="s", c=colors / 255, edgecolors=EDGE, linewidths=0.6, clip_on=False,
+                 transform=axes.get_yaxis_transform())  # fmt: skip
+
+
+@styled
+def draw_class_frequencies(train: np.ndarray, val: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> Figure:
+    """Which share of the pixels each class has in training and validation, most frequent first; counts [K] each."""
+    shares = [counts / max(int(counts.sum()), 1) for counts in (train, val)]
+    order = np.argsort(-shares[0], kind="stable")
+    figure, axes, rows = class_rows(len(classes))
+    top = max(float(np.max(shares, initial=0)), 1e-6)
+    for share, shift, color, label in zip(shares, (-0.2, 0.2), (BLUE, ORANGE), ("training", "validation"), strict=True):
+        axes.barh(rows + shift, share[order], 0.36, color=color, alpha=0.85, label=label)
+        for row, value in zip(rows, share[order], strict=True):
+            text = percent(value) if value else "none"
+            axes.text(value + 0.008 * top, row + shift, text, va="center", fontsize=6.5, color=MUTED)
+    axes.set(xlim=(0, 1.09 * top), xlabel="share of the labeled pixels")
+    axes.set_title("Class frequencies")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if top > 0.05 else None))
+    name_rows(axes, [classes[index] for index in order], colors[order])
+    legend_above(axes)
+    return figure
+
+
+@styled
+def draw_ious(
+    ious: np.ndarray,
+    intervals: np.ndarray | None,
+    classes: Sequence[str],
+    colors: np.ndarray,
+    mean: float | None = None,
+) -> Figure:
+    """IoU of each class, float [K], the best first, with the interval of each, float [K, 2]; NaN: the class is absent.
+
+    mean: the headline mean IoU, which may leave classes out, as a line.
+    """
+    order = np.argsort(-ious, kind="stable")  # NaN comes last
+    figure, axes, rows = class_rows(len(classes))
+    values = np.nan_to_num(ious[order])
+    axes.barh(rows, values, 0.62, color=BLUE, alpha=0.35)
+    if intervals is not None:
+        low, high = intervals[order].T
+        axes.hlines(rows, low, high, color=BLUE, linewidth=1.6)
+    axes.plot(values[np.isfinite(ious[order])], rows[np.isfinite(ious[order])], "o", color=BLUE, markersize=4.5)
+    ends = values if intervals is None else np.fmax(values, intervals[order, 1])
+    for row, end, value in zip(rows, ends, ious[order], strict=True):
+        text = f"{value:.3f}" if np.isfinite(value) else "absent"
+        axes.text(end + 0.015, row, text, va="center", fontsize=7.5, color=INK if np.isfinite(value) else MUTED)
+    if mean is not None:
+        axes.axvline(mean, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label=f"mean {mean:.3f}", zorder=1.5)
+    axes.set(xlim=(0, 1.08), xticks=np.arange(0, 1.01, 0.2), xlabel="intersection over union")
+    axes.set_title("IoU of each class")
+    name_rows(axes, [classes[index] for index in order], colors[order])
+    legend_above(axes)
+    return figure

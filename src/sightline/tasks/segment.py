@@ -1,0 +1,137 @@
+"""Semantic segmentation: windows of images and masks, one forward pass, a loss over the pixels that count."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config import Config, Loss
+from ..data.loader import Batch
+from ..data.palettes import IGNORE
+from ..data.windows import Anchors
+from ..dense_losses import compound
+from ..segment_metrics import confusion_per_image, segment_numbers
+from ..tiles import dihedral, likeliest, mirror
+from . import Arrays
+
+
+class Segment:
+    """The segmentation task.
+
+    classes: how many there are. augment: images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes int64 [N, 2],
+    anchors, samples, seed, epoch -> (float [N, 3, h, w], uint8 [N, h, w]); None: built for evaluation. normalize:
+    evaluation images uint8 [N, 3, H, W] -> float, same size. sizes: int64 [split, 2], height and width of each
+    training image. class_weights: float [K] or None. forward: what gives the outputs in training; the model's own, or
+    compiled. kept: bool [split], the evaluated images whose predicted masks `metrics` returns.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: Any,
+        classes: int,
+        normalize: Callable[[torch.Tensor], torch.Tensor],
+        augment: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None = None,
+        sizes: torch.Tensor | None = None,
+        anchors: Anchors | None = None,
+        class_weights: torch.Tensor | None = None,
+        forward: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
+        kept: np.ndarray | None = None,
+    ):
+        self.config, self.model, self.classes, self.normalize = config, model, classes, normalize
+        self.augment, self.sizes, self.anchors, self.kept = augment, sizes, anchors, kept
+        self.class_weights = class_weights
+        self.forward = forward or model.outputs
+        self.loss = loss_of(config.loss)
+
+    def step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; an auxiliary output adds its share."""
+        images, masks = self.prepare(batch)
+        outputs = self.forward(images)
+        loss = self.loss(outputs["logits"], masks, weights=self.class_weights)
+        if "auxiliary" in outputs and self.config.loss.auxiliary:
+            extra = self.loss(outputs["auxiliary"], masks, weights=self.class_weights)
+            loss = loss + self.config.loss.auxiliary * extra
+        return {"loss": loss, "logits": outputs["logits"]}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model trains on: images float [N, 3, h, w] and masks uint8 [N, h, w]."""
+        assert batch.labels is not None and self.augment is not None, "this task was built for evaluation"
+        assert self.sizes is not None
+        with torch.autocast(batch.images.device.type, enabled=False):
+            sizes, seed = self.sizes[batch.samples], self.config.train.seed
+            return self.augment(batch.images, batch.labels, sizes, self.anchors, batch.samples, seed, batch.epoch)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Nothing: a segmenter has no moving target."""
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [N, K, H, W] of images uint8 [N, 3, H, W]; averaged over mirror images or turns where asked."""
+        forward, train = self.model, self.config.train
+        if train.turn_test:  # which mirrors too
+            forward = dihedral(forward)
+        elif train.flip_test:
+            forward = mirror(forward)
+        return forward(self.normalize(images))
+
+    def metrics(
+        self, batches: Iterable[Batch], each: Callable[[Batch, np.ndarray], None] | None = None
+    ) -> tuple[dict[str, float], Arrays]:
+        """Loss (plain cross-entropy over all counted pixels), mean IoU and its relatives of a split.
+
+        each: called with every batch and its predicted masks uint8 [N, H, W], to keep what would not fit in memory.
+
+        Arrays: confusion int64 [N, K, K] per image, rows the truth; masks uint8 [M, h, w] predicted for `kept`.
+        """
+        loss, pixels = torch.zeros((), dtype=torch.float64), 0
+        confusions, kept = [], []
+        for batch in batches:
+            assert batch.labels is not None, "segmentation needs masks"
+            logits = self.logits(batch.images).float()
+            summed, counted = plain_cross_entropy(logits, batch.labels)
+            loss, pixels = loss + summed, pixels + counted
+            predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
+            confusions.append(confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes))
+            if each is not None:
+                each(batch, predicted)
+            if self.kept is not None:
+                kept += list(predicted[self.kept[batch.samples.cpu().numpy()]])
+        per_image = np.concatenate(confusions)
+        numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
+        arrays: Arrays = {"confusion": per_image}
+        if kept:
+            arrays["masks"] = padded(kept)
+        return numbers, arrays
+
+    def parameters(self) -> nn.Module:
+        """The module that is trained."""
+        return self.model
+
+
+def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
+    """The loss that the settings name, or their weighted sum of several: (logits, masks, weights) -> scalar."""
+    own = {
+        "cross_entropy": {"smoothing": settings.smoothing},
+        "focal": {"alpha": settings.alpha, "gamma": settings.gamma, "smoothing": settings.smoothing},
+        "ohem": {"share": settings.hard_share},
+    }
+    return compound(settings.terms or {settings.name: 1.0}, own)
+
+
+def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(sum over the counted pixels in double precision, how many they are); logits [N, K, H, W], masks uint8."""
+    losses = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="none")
+    return losses.double().sum().cpu(), int((masks != IGNORE).sum())
+
+
+def padded(masks: list[np.ndarray]) -> np.ndarray:
+    """Masks uint8 [h, w] of any sizes as one array [M, H, W]; what lies beyond a mask is IGNORE."""
+    height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
+    whole = np.full((len(masks), height, width), IGNORE, np.uint8)
+    for number, mask in enumerate(masks):
+        whole[number, : mask.shape[0], : mask.shape[1]] = mask
+    return whole

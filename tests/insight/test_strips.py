@@ -1,0 +1,146 @@
+"""Strips of masks: every pixel in its class's color, every number under it right, any count and size drawn."""
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import jaccard_score
+
+from sightline.insight import strips
+from sightline.insight.style import png
+
+CLASSES = ("field $1", "forest", "river", "犬", "x" * 60)
+COLORS = np.array([(255, 255, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)], np.uint8)
+
+
+def picture(seed: int, height: int = 20, width: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(image [3, h, w], truth with some 255, prediction without), all of random numbers."""
+    random = np.random.default_rng([seed, height, width])
+    image = random.integers(0, 256, (3, height, width), dtype=np.uint8)
+    truth, found = random.integers(0, 5, (2, height, width), dtype=np.uint8)
+    found[:, : width // 2] = truth[:, : width // 2]
+    truth[: height // 4] = 255
+    return image, truth, found
+
+
+def captions(figure: Figure) -> list[str]:
+    return [axes.get_xlabel() for axes in figure.axes]
+
+
+def shown(axes: Axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_masks_get_their_classes_colors_and_what_is_left_out_its_own() -> None:
+    mask = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
+    picture = strips.colored(mask, COLORS, (1, 2, 3))
+    assert picture.dtype == np.uint8 and np.array_equal(picture[0], COLORS[:3])
+    assert picture[1].tolist() == [[255, 255, 255], [0, 0, 0], [1, 2, 3]]
+    with pytest.raises(AssertionError, match="class 5 of 5 colors"):
+        strips.colored(np.array([[5]], np.uint8), COLORS)
+
+
+def test_hatching_covers_only_what_is_left_out_and_looks_like_no_flat_color() -> None:
+    _, truth, _ = picture(0, 40, 40)
+    found, flat = strips.hatched(truth, COLORS), strips.colored(truth, COLORS)
+    assert np.array_equal(found[truth < 255], flat[truth < 255])
+    share = (found[truth == 255] == strips.STRIPE).all(1).mean()
+    assert 0.2 < share < 0.6
+
+
+def test_overlays_mix_image_and_color_and_leave_the_rest_plain() -> None:
+    image = np.full((3, 1, 2), 100, np.uint8)
+    mask = np.array([[2, 255]], np.uint8)
+    assert strips.overlay(image, mask, COLORS, 0.4).tolist() == [[[60, 60, 162], [100, 100, 100]]]
+    assert np.array_equal(strips.overlay(image, mask, COLORS, 1.0)[0, 0], COLORS[2])
+    assert np.array_equal(strips.overlay(image, mask, COLORS, 0.0), image.transpose(1, 2, 0))
+
+
+def test_scores_of_an_image_are_those_of_scikit_learn() -> None:
+    for seed in range(5):
+        _, truth, found = picture(seed)
+        kept = truth != 255
+        iou, right = strips.image_scores(strips.confusion_of(truth, found, 5))
+        assert iou == pytest.approx(jaccard_score(truth[kept], found[kept], average="macro"))
+        assert right == pytest.approx((truth == found)[kept].mean())
+    one = np.zeros((4, 4), np.uint8)
+    assert strips.image_scores(strips.confusion_of(one, one, 5)) == (1.0, 1.0)  # absent classes do not count
+    assert np.isnan(strips.image_scores(strips.confusion_of(one + 255, one, 5))).all()
+
+
+def test_a_strip_shows_image_truth_and_each_epoch_with_its_scores() -> None:
+    rows = [picture(seed) for seed in range(3)]
+    images, truth, found = (np.stack(arrays) for arrays in zip(*rows, strict=True))
+    right = np.where(truth == 255, 0, truth)
+    figure = strips.draw_strip(images, truth, [found, right], [1, 25], COLORS, CLASSES, ["a", "$b", "c\nd"])
+    assert png(figure).startswith(b"\x89PNG")
+    panels = figure.axes
+    assert [axes.get_title() for axes in panels[:4]] == ["image", "truth", "epoch 1", "epoch 25"]
+    assert [axes.get_xlabel() for axes in panels[::4]] == ["a", "$b", "c d"]
+    for row, axes in enumerate(panels[::4]):
+        assert np.array_equal(shown(axes), images[row].transpose(1, 2, 0))
+        assert np.array_equal(shown(panels[4 * row + 2]), strips.colored(found[row], COLORS))
+        iou, share = strips.image_scores(strips.confusion_of(truth[row], found[row], 5))
+        assert captions(figure)[4 * row + 2] == f"mIoU {iou:.2f} · {100 * share:.0f}% right"
+        assert captions(figure)[4 * row + 3] == "mIoU 1.00 · 100% right"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["field $1", "forest", "river", "犬", "x" * 23 + "…", "left out"]
+
+
+def test_images_of_different_sizes_share_a_strip() -> None:
+    rows = [picture(0, 20, 30), picture(1, 50, 10), picture(2, 1, 1)]
+    images, truth, found = ([row[part] for row in rows] for part in range(3))
+    figure = strips.draw_strip(images, truth, [found], [3], COLORS, CLASSES, ["a", "b", "c"])
+    assert png(figure).startswith(b"\x89PNG") and shown(figure.axes[3]).shape == (50, 10, 3)
+
+
+def test_the_worst_images_come_first_and_say_what_went_wrong() -> None:
+    truth = np.zeros((4, 10, 10), np.uint8)
+    found = truth.copy()
+    for place, wrong in enumerate((1, 60, 20)):
+        found[place].flat[:wrong] = 1
+    found[1].flat[:5] = 2
+    truth[2, 9], truth[3] = 255, 255  # the last has nothing to score
+    images = np.zeros((4, 3, 10, 10), np.uint8)
+    figure = strips.draw_errors(images, truth, found, COLORS, CLASSES, ["p", "q", "r", "s"], most=5)
+    text = captions(figure)
+    assert text[::4] == ["q", "r", "p"]
+    assert text[3::4] == [
+        "field $1 taken for\nforest: 55% of the image",
+        "field $1 taken for\nforest: 22% of the image",
+        "field $1 taken for\nforest: 1.0% of the image",
+    ]
+    orange = (shown(figure.axes[7]) == [209, 102, 27]).all(2)
+    assert np.array_equal(orange, (found[2] == 1) & (truth[2] < 255))
+    assert len(strips.draw_errors(images, truth, found, COLORS, CLASSES, list("pqrs"), most=2).axes) == 8
+
+
+def test_nothing_to_show_is_still_a_figure() -> None:
+    none = np.zeros((0, 8, 8), np.uint8)
+    images = np.zeros((0, 3, 8, 8), np.uint8)
+    assert png(strips.draw_errors(images, none, none, COLORS, CLASSES, [])).startswith(b"\x89PNG")
+    assert png(strips.draw_strip(images, none, [none], [1], COLORS, CLASSES, [])).startswith(b"\x89PNG")
+
+
+def test_frequencies_are_shares_in_order() -> None:
+    train, val = np.array([10, 700, 0, 290, 0]), np.array([0, 50, 0, 0, 50])
+    figure = strips.draw_class_frequencies(train, val, CLASSES, COLORS)
+    axes = figure.axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["training", "validation"]
+    assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["forest", "犬", "field $1"]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == pytest.approx([0.7, 0.29, 0.01, 0, 0, 0.5, 0, 0, 0, 0.5])
+    assert [text.get_text() for text in axes.texts][:4] == ["70%", "29%", "1.0%", "none"]
+    assert png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("with_intervals", [False, True])
+def test_ious_are_sorted_and_an_absent_class_says_so(with_intervals: bool) -> None:
+    ious = np.array([0.5, np.nan, 0.9, 0.0, 1.0])
+    intervals = np.stack([ious - 0.1, ious + 0.1], 1).clip(0, 1) if with_intervals else None
+    figure = strips.draw_ious(ious, intervals, CLASSES, COLORS, 0.6)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1.000", "0.900", "0.500", "0.000", "absent"]
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["river", "field $1", "犬", "forest"]
+    assert axes.get_legend_handles_labels()[1] == ["mean 0.600"]
+    assert png(figure).startswith(b"\x89PNG")

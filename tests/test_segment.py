@@ -1,0 +1,169 @@
+"""Segmentation end to end: what a run leaves, what it repeats, that it learns, and what it refuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError, saving
+from sightline.config import Config, resolve
+from sightline.files import read_json_lines
+
+TOY = {
+    "name": "t",
+    "task": "segment",
+    "data.palette": "landcover",
+    "model.name": "unet",
+    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
+    "augment.window": [32, 32],
+    "augment.horizontal_flip": 0.5,
+    "optim.name": "adamw",
+    "optim.lr": 3e-3,
+    "train.best_metric": "mean_iou",
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "train.precision": "fp32",
+    "train.threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("scenes"), train=12, val=4)
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+    settings = {"train.epochs": 40, "schedule.name": "one_cycle", "optim.lr": 0.02}
+    return sightline.train(toy(**settings), scenes, out=tmp_path_factory.mktemp("segment") / "run", quiet=True)
+
+
+def toy(**more: object) -> Config:
+    return resolve(Config(), TOY | more)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_it_learns_and_leaves_what_the_contract_names(run: sightline.Run) -> None:
+    assert run.metrics["mean_iou"] > 0.6
+    low, high = run.metrics["mean_iou_interval"]
+    assert low <= run.metrics["mean_iou"] <= high
+    for name in ("recipe.yaml", "provenance.json", "metrics.jsonl", "predictions/val.csv", "report.html", "splits.csv"):
+        assert (run.path / name).is_file(), name
+    assert len(list((run.path / "predictions" / "val").glob("*_mask.png"))) == 4
+    assert (run.path / "snapshots" / "epoch-00001" / "masks.npz").is_file()
+    config = json.loads((run.path / "checkpoints" / "best" / "config.json").read_text())
+    assert config["classes"][0] == "urban" and len(config["classes"]) == 6 and config["palette"]
+    evaluation = next(r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval")
+    assert {"split", "loss", "mean_iou", "pixel_accuracy"} <= set(evaluation)
+
+
+def test_the_masks_on_disk_give_the_headline_back(run: sightline.Run, scenes: Path) -> None:
+    names = ["urban", "agriculture", "rangeland", "forest", "water", "barren"]
+    colors = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    hits, either = np.zeros(6), np.zeros(6)
+    for path in (run.path / "predictions" / "val").iterdir():
+        truth = pixels(scenes / "validation" / path.name)
+        found = pixels(path)
+        counted = (truth != 0).any(2)
+        for index, color in enumerate(colors):
+            true, predicted = (truth == color).all(2), (found == color).all(2) & counted
+            hits[index] += (true & predicted).sum()
+            either[index] += (true | predicted).sum()
+    present = either > 0
+    assert run.metrics["mean_iou"] == pytest.approx((hits[present] / either[present]).mean(), abs=1e-9), names
+
+
+def test_evaluate_repeats_the_numbers_and_measures_other_data(run: sightline.Run, scenes: Path, tmp_path: Path) -> None:
+    numbers = sightline.evaluate(run.path, quiet=True)
+    assert {key: run.metrics[key] for key in numbers if key in run.metrics and key != "split"} == {
+        key: value for key, value in numbers.items() if key in run.metrics and key != "split"
+    }
+    shutil.copytree(scenes / "validation", tmp_path / "other")
+    other = sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)
+    assert other["split"] == "all" and other["mean_iou"] == pytest.approx(numbers["mean_iou"])
+
+
+def test_predict_writes_masks_of_any_size(run: sightline.Run, scenes: Path, tmp_path: Path) -> None:
+    out = sightline.predict(run.path, scenes / "validation" / "0900_sat.jpg", out=tmp_path / "masks", quiet=True)
+    ours = (out / "0900_mask.png").read_bytes()
+    assert ours == (run.path / "predictions" / "val" / "0900_mask.png").read_bytes()
+    with pytest.raises(SightlineError, match="exists"):
+        sightline.predict(run.path, scenes / "validation" / "0900_sat.jpg", out=out, quiet=True)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (75, 41), (90, 120, 60)).save(folder / "odd.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    out = sightline.predict(run.path, folder, out=tmp_path / "more", overlay=True, tile=32, quiet=True)
+    assert size_of(out / "odd_mask.png") == size_of(out / "odd_overlay.png") == (75, 41)
+    assert "broken.png" in (out / "errors.csv").read_text()
+
+
+def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path) -> None:
+    settings = {"augment.scale": (0.7, 1.5), "augment.rare_crops": 0.5, "augment.window": [16, 16], "optim.ema": 0.9}
+    whole = sightline.train(toy(**settings | {"train.epochs": 4}), scenes, out=tmp_path / "whole", quiet=True)
+    half = sightline.train(toy(**settings), scenes, out=tmp_path / "half", quiet=True)
+    sightline.resume(half.path, quiet=True, **{"train.epochs": 4})
+    first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, half))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("loss", ["focal", "dice", "lovasz", "ohem"])
+def test_every_loss_learns(scenes: Path, tmp_path: Path, loss: str) -> None:
+    settings = {"loss.name": loss, "train.epochs": 16, "schedule.name": "one_cycle", "optim.lr": 0.02}
+    settings |= {"loss.class_weights": "log"}
+    run = sightline.train(toy(**settings), scenes, out=tmp_path / "run", quiet=True)
+    evaluations = [r["mean_iou"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
+    assert max(evaluations) > evaluations[0] + 0.15
+
+
+def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "data", train=4, val=2)
+    make_scenes(tmp_path / "large", train=2, val=2, size=48)
+    for split in ("train", "validation"):
+        for path in (tmp_path / "large" / split).iterdir():
+            shutil.copy(path, data / split / f"1{path.name}")
+    run = sightline.train(toy(), data, out=tmp_path / "run", quiet=True)
+    sizes = {size_of(path) for path in (run.path / "predictions" / "val").iterdir()}
+    assert sizes == {(32, 32), (48, 48)}
+    with pytest.raises(SightlineError, match="different sizes") as caught:
+        sightline.train(toy(**{"augment.window": []}), data, out=tmp_path / "whole", quiet=True)
+    assert "--augment.window" in caught.value.cure
+
+
+def test_wrong_pairs_are_all_named_before_training(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "data")
+    Image.new("RGB", (20, 32), (0, 255, 255)).save(data / "train" / "0001_mask.png")
+    Image.new("RGB", (32, 32), (200, 130, 20)).save(data / "train" / "0002_mask.png")
+    with pytest.raises(SightlineError) as caught:
+        sightline.train(toy(**{"data.threshold": 0}), data, out=tmp_path / "run", quiet=True)
+    assert "0001" in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_masks_of_ignored_pixels_only_are_left_out(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_scenes(tmp_path / "data")
+    Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "train" / "0003_mask.png")
+    run = sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run", quiet=True)
+    assert "0003" not in (run.path / "splits.csv").read_text() and "0002" in (run.path / "splits.csv").read_text()
+
+
+def test_shrunk_keeps_values_and_shape() -> None:
+    masks = np.arange(2 * 600 * 300, dtype=np.int64).reshape(2, 600, 300).astype(np.uint8)
+    small = saving.shrunk(masks, 512)
+    assert small.shape == (2, 512, 256) and set(np.unique(small)) <= set(np.unique(masks))
+    assert saving.shrunk(masks, 600) is not None and np.array_equal(saving.shrunk(masks, 600), masks)
