@@ -114,6 +114,13 @@ def test_predict_writes_masks_of_any_size(run: sightline.Run, scenes: Path, tmp_
     assert "broken.png" in (out / "errors.csv").read_text()
 
 
+def test_masks_beside_their_images_are_not_predicted(run: sightline.Run, scenes: Path, tmp_path: Path) -> None:
+    out = sightline.predict(run.path, scenes / "validation", out=tmp_path / "masks", quiet=True)
+    assert sorted(path.name for path in out.iterdir()) == [f"090{number}_mask.png" for number in range(4)]
+    with pytest.raises(SightlineError, match="must be a folder"):
+        sightline.predict(run.path, scenes / "validation", out=tmp_path / "masks.csv", quiet=True)
+
+
 def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path) -> None:
     settings = {"augment.scale": (0.7, 1.5), "augment.rare_crops": 0.5, "augment.window": [16, 16], "optim.ema": 0.9}
     whole = sightline.train(toy(**settings | {"train.epochs": 4}), scenes, out=tmp_path / "whole", quiet=True)
@@ -130,6 +137,26 @@ def test_every_loss_learns(scenes: Path, tmp_path: Path, loss: str) -> None:
     run = sightline.train(toy(**settings), scenes, out=tmp_path / "run", quiet=True)
     evaluations = [r["mean_iou"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
     assert max(evaluations) > evaluations[0] + 0.15
+
+
+def test_score_equals_evaluate(run: sightline.Run, scenes: Path) -> None:
+    result = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
+    for name in ("mean_iou", "pixel_accuracy", "mean_iou_interval"):
+        assert result.numbers[name] == pytest.approx(run.metrics[name], abs=1e-12), name
+
+
+def test_the_strip_pads_to_the_largest_image_even_if_it_is_not_followed(
+    make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_scenes(tmp_path / "data", train=4, val=2)
+    make_scenes(tmp_path / "large", train=1, val=1, size=48)
+    for path in (tmp_path / "large" / "validation").iterdir():
+        shutil.copy(path, data / "validation" / f"zz{path.name}")
+    for seed in (0, 1, 2):
+        settings = {"report.samples": 1, "train.seed": seed, "train.epochs": 1}
+        run = sightline.train(toy(**settings), data, out=tmp_path / str(seed), quiet=True)
+        with np.load(run.path / "snapshots/epoch-00001/masks.npz") as masks:
+            assert masks["masks"].shape[1:] == (48, 48)
 
 
 def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
@@ -151,15 +178,18 @@ def test_wrong_pairs_are_all_named_before_training(make_scenes: Callable[..., Pa
     Image.new("RGB", (20, 32), (0, 255, 255)).save(data / "train" / "0001_mask.png")
     Image.new("RGB", (32, 32), (200, 130, 20)).save(data / "train" / "0002_mask.png")
     with pytest.raises(SightlineError) as caught:
-        sightline.train(toy(**{"data.threshold": 0}), data, out=tmp_path / "run", quiet=True)
-    assert "0001" in str(caught.value) and not (tmp_path / "run").exists()
+        sightline.train(toy(**{"data.tolerance": 1}), data, out=tmp_path / "run", quiet=True)
+    assert "2 of 8 pairs cannot be used" in caught.value.what and not (tmp_path / "run").exists()
+    assert "0001" in caught.value.why and "0002" in caught.value.why and "0003" not in caught.value.why
 
 
 def test_masks_of_ignored_pixels_only_are_left_out(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     data = make_scenes(tmp_path / "data")
+    Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "validation" / "0901_mask.png")
     Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "train" / "0003_mask.png")
     run = sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run", quiet=True)
     assert "0003" not in (run.path / "splits.csv").read_text() and "0002" in (run.path / "splits.csv").read_text()
+    assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "what is validated stays whole"
 
 
 def test_shrunk_keeps_values_and_shape() -> None:

@@ -5,20 +5,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .build import Parts, describe_data, normalization, sample_rows, training_flops
 from .config import Config
-from .data.augment import normalize
+from .data.augment import channel_statistics, normalize
 from .data.pair_cache import DecodedPairs, decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
 from .data.sources import Source
-from .data.windows import check_window, find_anchors, pair_augmentation
+from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
 from .dense_losses import pixel_weights
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .models import forward_flops, parameter_count
-from .models.segmenters import build_segmenter, freeze_encoder
+from .models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from .tasks import build_task
 
 STRIPS = 24
@@ -42,8 +43,8 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     train = decode_pairs(source, "train", palette, config.data, say)
     val = decode_pairs(source, "val", palette, config.data, say)
     window = tuple(config.augment.window) or one_size(train)
-    mean, std = normalization(config, train)
-    flops = {config.data.size: 3 * forward_flops(model, (window[0], window[1]))}
+    mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
+    flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
     facts = {
         "parameters": parameter_count(model),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
@@ -57,15 +58,14 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     rows = sample_rows(len(val.names), min(config.report.samples, STRIPS), config.train.seed)
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
-    rare = config.augment.rare_crops > 0
     task = build_task(
         config,
         model=model,
         classes=len(palette.classes),
         augment=pair_augmentation(config.augment, mean, std),
         normalize=normalizer(mean, std),
-        sizes=torch.from_numpy(train.sizes),
-        anchors=find_anchors(train.labels, train.sizes, len(palette.classes), config.train.seed) if rare else None,
+        sizes=torch.from_numpy(train.sizes).to(device),
+        anchors=anchors_of(config, train, device),
         class_weights=class_weights(config, train, device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
@@ -93,6 +93,44 @@ def one_size(train: DecodedPairs) -> tuple[int, int]:
         cure = "train on windows of one size: --augment.window [256,256]"
         raise SightlineError("whole images of different sizes make no batch", why=why, cure=cure)
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
+
+
+def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anchors | None:
+    """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
+    if not config.augment.rare_crops:
+        return None
+    found = find_anchors(train.labels, train.sizes, len(train.classes), config.train.seed)
+    return Anchors(found.points.to(device), found.chances.to(device))
+
+
+def channel_statistics_of(train: DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the training images without what lies beyond them in the arrays."""
+    if (train.sizes == train.images.shape[2:]).all():
+        return channel_statistics(train.images)
+    pixels = [image[:, :h, :w].reshape(3, -1) for image, (h, w) in zip(train.images, train.sizes, strict=True)]
+    return channel_statistics(np.concatenate(pixels, 1)[None, :, None])
+
+
+def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> float:
+    """Floating-point operations of one window's forward and backward pass; of a frozen encoder forward only.
+
+    2 x multiply-adds, times 3; an auxiliary head is not counted.
+    """
+    whole = forward_flops(model, window)
+    if not config.model.freeze:
+        return 3 * whole
+    return 3 * whole - 2 * forward_flops(EncoderOnly(model), window)
+
+
+class EncoderOnly(nn.Module):
+    """The encoder of a segmenter as a module of its own, to count its operations."""
+
+    def __init__(self, model: Segmenter):
+        super().__init__()
+        self.encoder = model.encoder
+
+    def forward(self, images: torch.Tensor) -> object:
+        return self.encoder(images)
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -66,7 +66,7 @@ class Data(Section):
     """Folder, CSV file, or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
     layout: Literal["auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn"] = "auto"
     size: Count = 224
-    """Height and width in pixels of the square that the model sees."""
+    """Height and width in pixels of the square that a classifier sees; segmentation has `augment.window` instead."""
     pattern: str = "{label}_{id}"
     """Where the label stands in a file's stem, for the layout `filename`."""
     classes: tuple[str, ...] = ()
@@ -300,6 +300,8 @@ class Config(Section):
             raise ValueError("the losses dice, lovasz and ohem and sums of losses are for segmentation")
         if self.task == "segment" and self.train.ensemble:
             raise ValueError("train.ensemble is for classification")
+        if self.task == "segment" and self.data.on_bad_image == "skip":
+            raise ValueError("data.on_bad_image skip is for classification: wrong pairs must be mended or removed")
         return self
 
 

@@ -121,5 +121,6 @@ def masked_preview(training: "Training", batch: Batch) -> Figure:
         overlay(image, mask, colors).transpose(2, 0, 1) for image, mask in zip(shown, masks.cpu().numpy(), strict=False)
     ]
     columns = min(8, len(shown))
+    shown, laid = shown[: len(shown) // columns * columns], laid[: len(laid) // columns * columns]
     rows = [*shown[:columns], *laid[:columns], *shown[columns:], *laid[columns:]]
     return draw_sheet(rows, [""] * len(rows), columns)

@@ -33,6 +33,7 @@ WRITTEN = (
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",
+    "report.snapshots",
     "schedule.total_epochs",
     "train.epochs",
     "train.max_minutes",
@@ -194,7 +195,7 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 def check_changes(old: Config, new: Config) -> None:
     """Refuse changes that would make the steps already done those of another run."""
-    changed = [key for key in differences(old, new) if key not in CHANGEABLE and not key.startswith("report.")]
+    changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
         cure = "resume without them (and with recipe.yaml as the run wrote it), or begin a new run from these weights: "

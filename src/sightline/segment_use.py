@@ -1,7 +1,11 @@
 """Using a segmentation run: measure it on a split or on other data, and predict masks of images of any size."""
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from .data.pair_cache import decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, display_colors, from_dict
 from .device import autocast, pick_device, pick_precision, use_threads
-from .errors import SightlineError
+from .errors import SightlineError, listing
 from .evaluate import evaluate
 from .files import atomic_write
 from .models.segmenters import build_segmenter
@@ -40,7 +44,7 @@ class MaskInference:
 
 
 def load_segmenter(folder: Path, config: Config) -> MaskInference:
-    """The run in `folder`, ready to measure or predict. All that shapes a number comes from the checkpoint."""
+    """The run in `folder`, ready to measure or predict: all from the checkpoint, but for the test-time averages."""
     runs.require_weights(folder)
     (shipped,) = runs.shipped_checkpoints(folder)
     description = read_description(shipped / CONFIG, alternative(shipped))
@@ -72,6 +76,7 @@ def evaluate_masks(
     Other data is read by the run's palette, for its classes are what the model predicts.
     """
     from .commands import changed, chosen_split, note_look
+    from .finish_segment import mask_writer, write_image_scores
 
     parts = load_segmenter(folder, config)
     source, palette = open_pairs(config.data, config.data.split_seed, hold_out=own)
@@ -83,11 +88,18 @@ def evaluate_masks(
         raise SightlineError("measuring needs masks", where=f"{source.path}, {split}", cure=cure)
     if palette.classes != parts.palette.classes:
         why = f"the run knows {', '.join(parts.palette.classes)}; the data has {', '.join(palette.classes)}"
-        raise SightlineError("the data has other classes than the run", where=source.path, why=why)
+        cure = "--data.palette, --data.merge and --data.classes of the run apply; write a classes.txt of the same order"
+        raise SightlineError("the data has other classes than the run", where=source.path, why=why, cure=cure)
     decoded = decode_pairs(source, split, palette, config.data, say)
     if own and changed(runs.provenance(folder), split, decoded.digest):
         say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
-    numbers, arrays = evaluate(parts.task, decoded, config.train.eval_batch_size, parts.device, parts.dtype)
+    masks = folder / "predictions" / split
+    writer = mask_writer(masks, decoded.names, palette) if own else None
+    measure = partial(parts.task.metrics, each=writer)
+    size = config.train.eval_batch_size
+    numbers, arrays = evaluate(parts.task, decoded, size, parts.device, parts.dtype, measure)
+    if own:
+        write_image_scores(folder / "predictions" / f"{split}.csv", decoded.names, arrays["confusion"])
     low, high = interval(arrays["confusion"], seed=config.train.seed)
     found = {**numbers, "mean_iou_interval": [low, high]}
     if split.startswith("test") or not own:
@@ -113,8 +125,20 @@ def predict_masks(
     """
     from .finish_segment import mask_names
 
+    if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
+        why = "a segmenter writes one mask an image"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
+    whole, names = names, without_masks(names)
+    if len(names) < len(whole):
+        say(f"{len(whole) - len(names):,} masks beside their images are left out")
     parts = load_segmenter(folder, config)
     targets = [out / Path(name).with_name(mask_names([name])[0]) for name in names]
+    twice = [str(target) for target, count in Counter(targets).items() if count > 1]
+    if twice:
+        why = "these masks would be of several images:\n" + listing(twice)
+        raise SightlineError(
+            "names clash", where=str(root), why=why, cure="rename images that differ in their ending only"
+        )
     taken = [str(target) for target in targets if target.exists()]
     if taken and not overwrite:
         why = f"{len(taken):,} of {len(targets):,} masks are there already, the first: {taken[0]}"
@@ -129,13 +153,28 @@ def predict_masks(
         mask = scene_mask(parts, image, tile)
         atomic_write(target, write_mask(mask, parts.palette))
         if overlay:
-            atomic_write(target.with_name(target.name.replace("_mask", "_overlay")), overlay_png(image, mask, parts))
+            name = target.name.removesuffix("_mask.png") + "_overlay.png"
+            atomic_write(target.with_name(name), overlay_png(image, mask, parts))
+    (out / "errors.csv").unlink(missing_ok=True)
     if bad:
-        lines = "".join(f'"{name}","{why}"\n' for name, why in bad)
-        atomic_write(out / "errors.csv", "filename,error\n" + lines)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
+        atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
         say(f"{len(bad):,} could not be read; errors.csv says why, the first: {bad[0][0]}")
     say(f"{len(names) - len(bad):,} masks written to {out}")
     return out
+
+
+def without_masks(names: list[str]) -> list[str]:
+    """The names less those of masks that lie beside their image: `0013_mask.png` beside `0013_sat.jpg`."""
+    stems = {str(Path(name).with_suffix("")) for name in names}
+
+    def is_mask(name: str) -> bool:
+        stem = str(Path(name).with_suffix(""))
+        base = stem.removesuffix("_mask")
+        return base != stem and bool({f"{base}_sat", base} & stems)
+
+    return [name for name in names if not is_mask(name)]
 
 
 @torch.inference_mode()

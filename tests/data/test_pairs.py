@@ -298,7 +298,7 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     text = "\n".join(facts.notes)
     assert "urban 33.3%" in text and "train has no pixel of agriculture" in text
     assert "6 pixels of train (11.11%)" in text and "threshold 128" in text
-    assert "1 masks of train hold ignored pixels only: train/b_sat.jpg" in text
+    assert "1 masks of train hold ignored pixels only and are left out: train/b_sat.jpg" in text
     read = source.splits["train"].read_mask
     assert read is not None
     told = MaskFacts()

@@ -80,18 +80,22 @@ def decode_pairs(
     for note in facts_notes(split, SplitFacts(shapes, counts, ignored, inexact, empty), palette):
         announce(note)
     size = images.nbytes + masks.nbytes
-    return without_empty(DecodedPairs(images, masks, names, palette.classes, shapes, counts, digest, size), source)
+    whole = DecodedPairs(images, masks, names, palette.classes, shapes, counts, digest, size)
+    return without_empty(whole, source, split)
 
 
-def without_empty(pairs: DecodedPairs, source: Source) -> DecodedPairs:
-    """The pairs of which some pixel counts; SightlineError where there is none."""
+def without_empty(pairs: DecodedPairs, source: Source, split: str) -> DecodedPairs:
+    """Training pairs of which some pixel counts, all others as they are; SightlineError where no pixel counts at all.
+
+    What is validated stays whole, so that every image has its prediction. Leaving pairs out copies the arrays.
+    """
     counted = pairs.counts.sum(1) > 0
-    if counted.all():
-        return pairs
     if not counted.any():
-        why = f"all {len(counted):,} masks hold ignored pixels only"
+        why = f"all {len(counted):,} masks of {split} hold ignored pixels only"
         cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
         raise SightlineError("no pixel counts", where=source.path, why=why, cure=cure)
+    if split != "train" or counted.all():
+        return pairs
     kept = np.flatnonzero(counted)
     names = tuple(pairs.names[place] for place in kept)
     arrays = (pairs.images[kept], pairs.labels[kept], names, pairs.classes, pairs.sizes[kept], pairs.counts[kept])

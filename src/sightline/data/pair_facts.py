@@ -162,6 +162,7 @@ def facts_notes(split: str, facts: SplitFacts, palette: Palette) -> list[str]:
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
         notes.append(f"{inexact:,} pixels of {split} ({inexact / total:.2%}) are not exactly of the palette: {how}")
     if facts.empty:
+        left = " and are left out" if split == "train" else ""
         names = ", ".join(facts.empty[:8]) + (", ..." if len(facts.empty) > 8 else "")
-        notes.append(f"{len(facts.empty):,} masks of {split} hold ignored pixels only: {names}")
+        notes.append(f"{len(facts.empty):,} masks of {split} hold ignored pixels only{left}: {names}")
     return notes

@@ -13,7 +13,15 @@ from ..data.palettes import display_colors, from_dict
 from ..insight import curves, figures, strips
 from ..insight.curves import History, history, number
 from ..insight.projection import first_middle_last
-from ..segment_metrics import class_iou, class_numbers, interval, mean_iou, other_definitions, segment_numbers
+from ..segment_metrics import (
+    class_intervals,
+    class_iou,
+    class_numbers,
+    interval,
+    mean_iou,
+    other_definitions,
+    segment_numbers,
+)
 from . import alt
 from .drawing import QUANTITIES
 from .html import Child, element, missing_note, table
@@ -43,6 +51,7 @@ class MaskFindings:
     masks: tuple[np.ndarray, ...]
     worst: dict[str, np.ndarray]
     pixels: dict[str, np.ndarray]
+    seed: int
     missing: tuple[str, ...]
 
 
@@ -72,6 +81,7 @@ def find_masks(files: RunFiles) -> MaskFindings:
         masks=tuple(masks.values()),
         worst=attempt("snapshots/mistakes.npz", files.path, read_arrays, missing, {}),
         pixels={split: np.array(values, np.int64) for split, values in counts.items() if isinstance(values, list)},
+        seed=int(number(section(files.recipe, "train").get("seed"), 0)),
         missing=tuple(missing),
     )
 
@@ -102,7 +112,7 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
         todo["film-strip"] = lambda: film_strip(found)
     if found.per_image is not None:
         matrix = found.per_image.sum(0)
-        edges = np.stack(interval(found.per_image, class_iou), axis=1)
+        edges = np.stack(class_intervals(found.per_image, seed=found.seed), axis=1)
         mean = segment_numbers(matrix)["mean_iou"]
         todo["iou"] = lambda: strips.draw_ious(class_iou(matrix), edges, found.classes, found.colors, mean)
         todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
@@ -165,7 +175,7 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
     tiles: list[tuple[str, str, str]] = []
     if found.per_image is not None:
         numbers = segment_numbers(found.per_image)
-        low, high = interval(found.per_image)
+        low, high = interval(found.per_image, seed=found.seed)
         edges = (
             f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if np.isfinite(low) else "one image: no interval"
         )
@@ -209,8 +219,9 @@ def film(drawn: Figures, found: MaskFindings) -> list[Child]:
     """The film strip."""
     if "film-strip" not in drawn:
         return [missing_note("No masks were kept: report.samples is 0, or no epoch has ended.")]
+    order = " from the easiest to the hardest of those that were followed" if found.per_image is not None else ""
     says = (
-        f"Validation images from the easiest to the hardest of those that were followed, with the truth and the "
+        f"Validation images{order}, with the truth and the "
         f"predicted masks after {in_words(found.epochs)}. Gray pixels count nowhere."
     )
     return [figure(drawn, "film-strip", says, says, wide=True)]
@@ -242,7 +253,7 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
     if found.per_image is None:
         return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
     numbers = class_numbers(found.per_image)
-    low, high = interval(found.per_image, class_iou)
+    low, high = class_intervals(found.per_image, seed=found.seed)
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])
