@@ -16,7 +16,7 @@ from sightline.files import atomic_write, read_json_lines
 from sightline.insight.style import png
 from sightline.models import build_model, forward_flops
 from sightline.runs import provenance
-from sightline.tasks.classify import training_side
+from sightline.schedules import training_side
 
 
 def curve(run: Path) -> tuple[str, list[float], list[float]]:
