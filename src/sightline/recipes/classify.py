@@ -175,7 +175,7 @@ def objects_fast() -> Config:
     cutmix until the last fifth, label smoothing, alternating flips, one cycle, an average of the weights.
 
     Measured on 50 classes of 32x32 photographs, 22,500/2,500, plain evaluation: 0.7996 [0.7840, 0.8144] at 8.78e14
-    training FLOPs, seed 0, about 75 minutes of one core of an AMD EPYC (Zen 4); seed 1 with mixing until 90 % of the
+    training FLOPs, seed 0, 99 minutes of a shared core of an AMD EPYC (Zen 4); seed 1 with mixing until 90 % of the
     epochs 0.7904 (LOG.md). The aim of 0.80 as the mean of three seeds within 1.5e15 is not reached yet.
     Whether the reported 0.7454 of `vgg13_scratch` was on the very same images is not known.
 
