@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checkpoint import CONFIG, alternative, read_description
+from .checkpoint import description_of
 from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode
@@ -234,20 +234,13 @@ def build_for_inference(folder: Path, config: Config, precision: str) -> Inferen
     """
     require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]
-    description = read_description(shipped / CONFIG, alternative(shipped))
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
-    try:
+    with description_of(shipped) as description:
         classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
         size, kept = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
-    except (KeyError, TypeError) as error:
-        cure = alternative(shipped)
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise SightlineError(
-            "the model's description is damaged", where=str(shipped / CONFIG), why=why, cure=cure
-        ) from error
     model = build_model(name, len(classes), size, args)
     model.to(device).to(memory_format=torch.channels_last)
     transform = evaluation_transform(size, mean, std)

@@ -69,6 +69,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
         class_weights=class_weights(config, train, device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
+        room=val.labels.shape[1:],
     )
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)

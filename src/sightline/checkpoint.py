@@ -7,10 +7,11 @@ A save goes into the slot that is not the newest, so the newest acknowledged sta
 tensors has its SHA-256 beside it (tensor_file.py).
 """
 
+import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
         raise SightlineError("this is not a description of a model", where=str(path), why='no "format"', cure=cure)
     require_format(description["format"], path)
     return description
+
+
+@contextlib.contextmanager
+def description_of(folder: Path) -> Generator[dict[str, Any]]:
+    """The description in a checkpoint's folder, to take fields out of; SightlineError where one is missing or wrong."""
+    cure = alternative(folder)
+    try:
+        yield read_description(folder / CONFIG, cure)
+    except (KeyError, TypeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        where = str(folder / CONFIG)
+        raise SightlineError("the model's description is damaged", where=where, why=why, cure=cure) from error
 
 
 def alternative(folder: Path) -> str:

@@ -13,7 +13,6 @@ import torch
 from torch.nn import functional
 
 from . import checkpoint
-from .data.palettes import IGNORE
 from .errors import SightlineError, listing
 from .files import atomic_write
 from .log import RunLog
@@ -127,9 +126,7 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
     folder = training.folder / "snapshots"
     place = folder / epoch_name(training.epoch)
     if "masks" in arrays:
-        masks, room = arrays["masks"], training.parts.val.images.shape[2:]
-        beyond = [(0, 0), *((0, whole - side) for whole, side in zip(room, masks.shape[1:], strict=True))]
-        save_arrays(place / "masks.npz", {"masks": shrunk(np.pad(masks, beyond, constant_values=IGNORE))})
+        save_arrays(place / "masks.npz", {"masks": shrunk(arrays["masks"])})
     elif "features" in arrays:
         probabilities = arrays["probabilities"][training.parts.rows]
         values = {

@@ -5,7 +5,6 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from . import runs
 from .build_segment import normalizer
-from .checkpoint import CONFIG, alternative, load_model, read_description
+from .checkpoint import CONFIG, description_of, load_model
 from .config import Config
 from .data.images import open_image, planes
 from .data.masks import write_mask
@@ -23,10 +22,9 @@ from .data.pairs import open_pairs
 from .data.palettes import Palette, display_colors, from_dict
 from .device import autocast, pick_device, pick_precision, use_threads
 from .errors import SightlineError, listing
-from .evaluate import evaluate
 from .files import atomic_write
+from .mask_results import mask_names, measure
 from .models.segmenters import build_segmenter
-from .segment_metrics import interval
 from .tasks.segment import Segment
 from .tiles import predict_scene
 
@@ -47,18 +45,12 @@ def load_segmenter(folder: Path, config: Config) -> MaskInference:
     """The run in `folder`, ready to measure or predict: all from the checkpoint, but for the test-time averages."""
     runs.require_weights(folder)
     (shipped,) = runs.shipped_checkpoints(folder)
-    description = read_description(shipped / CONFIG, alternative(shipped))
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
-    try:
+    with description_of(shipped) as description:
         palette = from_dict(description["palette"], str(shipped / CONFIG))
         preprocessing, model = description["preprocessing"], description["model"]
         mean, std, name, args = preprocessing["mean"], preprocessing["std"], model["name"], model["args"]
-    except (KeyError, TypeError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise SightlineError(
-            "the model's description is damaged", where=str(shipped / CONFIG), why=why, cure=alternative(shipped)
-        ) from error
     network = build_segmenter(name, len(palette.classes), args)
     tensors, moment = load_model(shipped)
     network.load_state_dict(tensors)
@@ -76,7 +68,6 @@ def evaluate_masks(
     Other data is read by the run's palette, for its classes are what the model predicts.
     """
     from .commands import changed, chosen_split, note_look
-    from .finish_segment import mask_writer, write_image_scores
 
     parts = load_segmenter(folder, config)
     source, palette = open_pairs(config.data, config.data.split_seed, hold_out=own)
@@ -93,15 +84,8 @@ def evaluate_masks(
     decoded = decode_pairs(source, split, palette, config.data, say)
     if own and changed(runs.provenance(folder), split, decoded.digest):
         say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
-    masks = folder / "predictions" / split
-    writer = mask_writer(masks, decoded.names, palette) if own else None
-    measure = partial(parts.task.metrics, each=writer)
-    size = config.train.eval_batch_size
-    numbers, arrays = evaluate(parts.task, decoded, size, parts.device, parts.dtype, measure)
-    if own:
-        write_image_scores(folder / "predictions" / f"{split}.csv", decoded.names, arrays["confusion"])
-    low, high = interval(arrays["confusion"], seed=config.train.seed)
-    found = {**numbers, "mean_iou_interval": [low, high]}
+    masks = folder / "predictions" / split if own else None
+    found, _ = measure(parts.task, decoded, palette, config, parts.device, parts.dtype, masks)
     if split.startswith("test") or not own:
         note_look(folder, parts.step, parts.epoch, split, source.path, found, say)
     return {"split": split, "images": len(decoded.names), **found}
@@ -123,8 +107,6 @@ def predict_masks(
     tile: side in pixels of the tiles in which images are predicted that are larger; they overlap by a quarter.
     overlay: also `0013_overlay.png`, the mask laid over the image. Unreadable images are listed in errors.csv.
     """
-    from .finish_segment import mask_names
-
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes one mask an image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")

@@ -7,6 +7,7 @@ and then the pixels that needed it are counted. Masks are never interpolated. Pi
 import io
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -268,3 +269,11 @@ def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.maximum(table, 0).astype(wide)[indices]).save(file, "PNG")
     return file.getvalue()
+
+
+def padded(masks: Sequence[np.ndarray], room: tuple[int, int]) -> np.ndarray:
+    """Masks uint8 [h, w] of any sizes as one array [M, *room]; what lies beyond a mask is IGNORE."""
+    whole = np.full((len(masks), *room), IGNORE, np.uint8)
+    for number, mask in enumerate(masks):
+        whole[number, : mask.shape[0], : mask.shape[1]] = mask
+    return whole

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from ..data.palettes import IGNORE
+from ..segment_metrics import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
@@ -54,24 +55,6 @@ def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, alpha: floa
     return np.where((mask == IGNORE)[..., None], picture, np.rint(mixed).astype(np.uint8))
 
 
-def confusion_of(truth: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """int64 [K, K], rows the truth, over the pixels of one image whose truth is not 255."""
-    kept = truth != IGNORE
-    pairs = truth[kept].astype(np.int64) * count + predicted[kept]
-    return np.bincount(pairs, minlength=count * count).reshape(count, count)
-
-
-def image_scores(confusion: np.ndarray) -> tuple[float, float]:
-    """(mean IoU, share of pixels right) of one image; the mean is over classes in its truth or its prediction.
-
-    NaN where all of the image is left out. The mean of this over images is not the data set's mean IoU.
-    """
-    right, either = np.diag(confusion), confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    if not confusion.sum():
-        return float("nan"), float("nan")
-    return float((right[either > 0] / either[either > 0]).mean()), float(right.sum() / confusion.sum())
-
-
 @styled
 def draw_strip(
     images: Arrays,
@@ -92,8 +75,7 @@ def draw_strip(
         show(row[0], image.transpose(1, 2, 0), short(names[place], 30))
         show(row[1], hatched(true, colors), "")
         for axes, masks in zip(row[2:], predictions, strict=True):
-            scores = image_scores(confusion_of(true, masks[place], len(classes)))
-            show(axes, hatched(masks[place], colors), score_text(*scores))
+            show(axes, hatched(masks[place], colors), score_text(confusion(masks[place], true, len(classes))))
     head(panels, titles)
     class_legend(figure, classes, colors, any((true == IGNORE).any() for true in truth))
     return figure
@@ -113,14 +95,14 @@ def draw_errors(
 
     Below the errors: the class that lost most pixels of the image to another, and to which.
     """
-    confusions = [confusion_of(true, found, len(classes)) for true, found in zip(truth, predicted, strict=True)]
-    rights = np.array([image_scores(confusion)[1] for confusion in confusions])
+    confusions = [confusion(found, true, len(classes)) for true, found in zip(truth, predicted, strict=True)]
+    rights = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))
     worst = np.argsort(rights, kind="stable")[: min(most, np.isfinite(rights).sum())]  # NaN comes last
     figure, panels = grid([images[place] for place in worst], 4, lines=2)
     for row, place in zip(panels, worst, strict=True):
         show(row[0], images[place].transpose(1, 2, 0), short(names[place], 30))
         show(row[1], hatched(truth[place], colors), "")
-        show(row[2], hatched(predicted[place], colors), score_text(*image_scores(confusions[place])))
+        show(row[2], hatched(predicted[place], colors), score_text(confusions[place]))
         show(
             row[3], error_map(images[place], truth[place], predicted[place]), worst_mistake(confusions[place], classes)
         )
@@ -140,13 +122,13 @@ def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np
     return picture
 
 
-def worst_mistake(confusion: np.ndarray, classes: Sequence[str]) -> str:
+def worst_mistake(matrix: np.ndarray, classes: Sequence[str]) -> str:
     """The most frequent mistake of one image in words, with its share of the pixels that count."""
-    mistakes = confusion * ~np.eye(len(confusion), dtype=bool)
+    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
     if not mistakes.any():
         return "no mistake"
     true, found = divmod(int(mistakes.argmax()), len(mistakes))
-    share = percent(mistakes.max() / confusion.sum())
+    share = percent(mistakes.max() / matrix.sum())
     return f"{short(classes[true], 16)} taken for\n{short(classes[found], 16)}: {share} of the image"
 
 
@@ -155,8 +137,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.0995 or not share else f"{max(100 * share, 0.1):.1f}%"
 
 
-def score_text(iou: float, right: float) -> str:
-    """The caption of a prediction."""
+def score_text(matrix: np.ndarray) -> str:
+    """The caption of a prediction, of the confusion matrix of its image."""
+    iou, right = float(mean_iou(matrix)), float(pixel_accuracy(matrix))
     return f"mIoU {iou:.2f} · {percent(right)} right" if iou == iou else "nothing to score"
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..config import Config, Loss
 from ..data.loader import Batch
+from ..data.masks import padded
 from ..data.palettes import IGNORE
 from ..data.windows import Anchors
 from ..dense_losses import compound
@@ -24,7 +25,8 @@ class Segment:
     anchors, samples, seed, epoch -> (float [N, 3, h, w], uint8 [N, h, w]); None: built for evaluation. normalize:
     evaluation images uint8 [N, 3, H, W] -> float, same size. sizes: int64 [split, 2], height and width of each
     training image. class_weights: float [K] or None. forward: what gives the outputs in training; the model's own, or
-    compiled. kept: bool [split], the evaluated images whose predicted masks `metrics` returns.
+    compiled. kept: bool [split], the evaluated images whose predicted masks `metrics` returns, in arrays of `room`, the
+    height and width of the split's largest.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class Segment:
         class_weights: torch.Tensor | None = None,
         forward: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
         kept: np.ndarray | None = None,
+        room: tuple[int, int] = (0, 0),
     ):
         self.config, self.model, self.classes, self.normalize = config, model, classes, normalize
         self.augment, self.sizes, self.anchors, self.kept = augment, sizes, anchors, kept
-        self.class_weights = class_weights
+        self.class_weights, self.room = class_weights, room
         self.forward = forward or model.outputs
         self.loss = loss_of(config.loss)
 
@@ -85,7 +88,7 @@ class Segment:
 
         each: called with every batch and its predicted masks uint8 [N, H, W], to keep what would not fit in memory.
 
-        Arrays: confusion int64 [N, K, K] per image, rows the truth; masks uint8 [M, h, w] predicted for `kept`.
+        Arrays: confusion int64 [N, K, K] per image, rows the truth; masks uint8 [M, *room] predicted for `kept`.
         """
         loss, pixels = torch.zeros((), dtype=torch.float64), 0
         confusions, kept = [], []
@@ -104,7 +107,7 @@ class Segment:
         numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
         arrays: Arrays = {"confusion": per_image}
         if kept:
-            arrays["masks"] = padded(kept)
+            arrays["masks"] = padded(kept, self.room)
         return numbers, arrays
 
     def parameters(self) -> nn.Module:
@@ -126,12 +129,3 @@ def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torc
     """(sum over the counted pixels in double precision, how many they are); logits [N, K, H, W], masks uint8."""
     losses = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="none")
     return losses.double().sum().cpu(), int((masks != IGNORE).sum())
-
-
-def padded(masks: list[np.ndarray]) -> np.ndarray:
-    """Masks uint8 [h, w] of any sizes as one array [M, H, W]; what lies beyond a mask is IGNORE."""
-    height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
-    whole = np.full((len(masks), height, width), IGNORE, np.uint8)
-    for number, mask in enumerate(masks):
-        whole[number, : mask.shape[0], : mask.shape[1]] = mask
-    return whole

@@ -1,0 +1,74 @@
+"""What a segmentation run finds on a split: its numbers with their interval, a mask and the scores of each image."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import Config
+from .data.loader import Batch
+from .data.masks import write_mask
+from .data.pair_cache import DecodedPairs
+from .data.palettes import Palette
+from .evaluate import evaluate
+from .files import atomic_write
+from .segment_metrics import interval, per_image_iou, pixel_accuracy
+from .tasks.segment import Segment
+
+
+def measure(
+    task: Segment,
+    decoded: DecodedPairs,
+    palette: Palette,
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    masks: Path | None,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """(the numbers and the interval of the mean IoU, confusion int64 [N, K, K] of each image) of a split.
+
+    masks: the folder for the predicted masks, `predictions/val`; beside it `val.csv` gets the scores of each image.
+    None: nothing is written.
+    """
+    each = mask_writer(masks, decoded.names, palette) if masks else None
+    metrics = partial(task.metrics, each=each)
+    numbers, arrays = evaluate(task, decoded, config.train.eval_batch_size, device, dtype, metrics)
+    if masks:
+        write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
+    low, high = interval(arrays["confusion"], seed=config.train.seed)
+    return {**numbers, "mean_iou_interval": [low, high]}, arrays["confusion"]
+
+
+def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callable[[Batch, np.ndarray], None]:
+    """What `metrics` calls with every batch: writes each predicted mask as a file named after its image."""
+    targets = mask_names(names)
+
+    def write(batch: Batch, predicted: np.ndarray) -> None:
+        for sample, mask in zip(batch.samples.tolist(), predicted, strict=True):
+            atomic_write(folder / targets[sample], write_mask(mask, palette))
+
+    return write
+
+
+def mask_names(names: Sequence[str]) -> list[str]:
+    """Where the masks of images go: `val/0013_sat.jpg` -> `0013_mask.png`; with their folders where these clash."""
+    paths = [PurePosixPath(name) for name in names]
+    files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
+    if len(set(files)) == len(files):
+        return files
+    return [str(path.with_name(file)) for path, file in zip(paths, files, strict=True)]
+
+
+def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:
+    """CSV filename, mean_iou, pixel_accuracy of each image; the accuracy is empty where no pixel counts."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", "mean_iou", "pixel_accuracy"])
+    for name, iou, share in zip(names, per_image_iou(confusion), pixel_accuracy(confusion), strict=True):
+        writer.writerow([name, f"{iou:.6f}", "" if np.isnan(share) else f"{share:.6f}"])
+    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
