@@ -11,12 +11,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sightline.config import Config, load_recipe_file
+from sightline.config import Config
 from sightline.files import atomic_write, read_json_lines
 from sightline.insight.style import png
 from sightline.models import build_model, forward_flops
 from sightline.runs import provenance
 from sightline.schedules import training_side
+from sightline.settings import load_recipe_file
 
 
 def curve(run: Path) -> tuple[str, list[float], list[float]]:

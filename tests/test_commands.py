@@ -7,8 +7,9 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.config import Config, resolve
+from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.settings import resolve
 
 
 def base(tiny: dict, **more: object) -> Config:

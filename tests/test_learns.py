@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import sightline
-from sightline.config import Config, resolve
+from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.settings import resolve
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from sightline import SightlineError
-from sightline.config import Config, resolve
+from sightline.config import Config
 from sightline.errors import ENVIRONMENT
 from sightline.memory import explained_memory
+from sightline.settings import resolve
 
 
 def test_a_failed_allocation_names_the_cure() -> None:

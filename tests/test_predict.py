@@ -10,7 +10,8 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.config import Config, resolve
+from sightline.config import Config
+from sightline.settings import resolve
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sightline.build import build
-from sightline.config import load_recipe_file, resolve, to_yaml
 from sightline.errors import SightlineError
 from sightline.log import RunLog
 from sightline.recipes import RECIPES, load_recipe
+from sightline.settings import load_recipe_file, resolve, to_yaml
 from sightline.train import Progress, assemble, train_epoch
 
 REPORTED = {
@@ -135,7 +135,7 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
 def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
-        "from sightline.config import resolve\n"
+        "from sightline.settings import resolve\n"
         "from sightline.recipes.classify import vgg13_scratch\n"
         "def recipe():\n    return resolve(vgg13_scratch(), {'optim.lr': 0.5})\n"
     )

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError, saving
-from sightline.config import Config, load_recipe_file, resolve
+from sightline.config import Config
 from sightline.files import read_json_lines
 from sightline.schedules import training_side
+from sightline.settings import load_recipe_file, resolve
 
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 

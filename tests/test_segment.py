@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError, saving
-from sightline.config import Config, resolve
+from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.settings import resolve
 
 TOY = {
     "name": "t",

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError, build
-from sightline.config import Config, resolve
+from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.settings import resolve
 
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 

@@ -150,9 +150,10 @@ def score(*, truth: Path, pred: Path, palette: str = "", settings: Settings = No
     palette
         landcover, camvid or binary; class ids otherwise. --data.colors, --data.ignore and the like follow as settings.
     """
-    from .config import Config, resolve
+    from .config import Config
     from .score import score as function
     from .score import text
+    from .settings import resolve
 
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
     print(text(function(truth, pred, data, say=lambda line: print(line, file=sys.stderr))))
@@ -248,7 +249,7 @@ def comes_from_interrupt(error: BaseException | None) -> bool:
 
 def cure_of(tokens: list[str]) -> str:
     """The cure for a command line that does not parse: the setting that an unknown option seems to mean."""
-    from .config import all_keys
+    from .settings import all_keys
 
     keys = all_keys()
     for token in tokens:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import runs
-from .config import load_recipe_file, resolve, to_yaml
 from .errors import SightlineError
 from .files import read_json_lines
 from .log import RunLog
 from .recipes import RECIPES, documentation, load_recipe, summary
 from .runs import Run
+from .settings import load_recipe_file, resolve, to_yaml
 
 if TYPE_CHECKING:
     from .data.cache import Decoded

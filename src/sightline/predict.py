@@ -18,13 +18,13 @@ from . import runs
 from .build import Inference, build_for_inference
 from .checkpoint import load_model
 from .columns import PREDICT_COLUMNS, class_columns
-from .config import load_recipe_file
 from .data.images import fit, open_image, planes
 from .data.scan import EXTENSIONS, FORMATS_TEXT, images_below, left_out
 from .device import autocast
 from .errors import SightlineError
 from .files import atomic_write
 from .memory import explained_memory
+from .settings import load_recipe_file
 from .tasks.classify import mirror_mean
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import runs, saving
 from .build import build
-from .config import Config, load_recipe_file, resolve, validated
+from .config import Config
 from .errors import SightlineError
 from .files import sweep_temporaries
 from .lock import lock_run
@@ -16,6 +16,7 @@ from .memory import explained_memory
 from .report.page import write_report
 from .runs import Run
 from .schedules import ends_at_zero, schedule_epochs
+from .settings import load_recipe_file, resolve, validated
 from .train import Progress, assemble, run_epochs
 
 

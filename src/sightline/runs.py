@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Config, resolve, to_yaml
+from .config import Config
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json_lines, write_json
+from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
     from .build import Parts

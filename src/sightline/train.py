@@ -14,7 +14,7 @@ import torch
 from . import runs, saving
 from .build import Parts, build
 from .checkpoint import preflight
-from .config import Config, resolve
+from .config import Config
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
@@ -28,6 +28,7 @@ from .optim import Average, build_optimizer, clip_gradients
 from .recipes import load_recipe
 from .runs import Run
 from .schedules import factor, schedule_epochs, training_side
+from .settings import resolve
 from .signals import StopRequest
 
 INTERRUPTED_BY_SIGNAL = "interrupted"

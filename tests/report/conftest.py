@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.config import Config, resolve, to_yaml
+from sightline.config import Config
+from sightline.settings import resolve, to_yaml
 
 CLASSES = ("<script>alert(1)</script>", "Maine & Coon", "犬", "$5 note")
 

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import Config, load_recipe_file
+from ..config import Config
 from ..errors import SightlineError
+from ..settings import load_recipe_file
 from . import classify, segment
 
 RECIPES: dict[str, Callable[[], Config]] = {

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..columns import RUN_COLUMNS, classes_of
-from ..config import parse_yaml
 from ..errors import SightlineError, listing
 from ..files import read_json_lines
 from ..insight.projection import first_middle_last
+from ..strict_yaml import parse_yaml
 
 MARKS = ("recipe.yaml", "metrics.jsonl", "provenance.json")
 T = TypeVar("T")

@@ -9,22 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.config import (
-    Augment,
-    Config,
-    Data,
-    Model,
-    Optim,
-    Schedule,
-    Train,
-    all_keys,
-    load_recipe_file,
-    nearest,
-    parse_yaml,
-    resolve,
-    to_yaml,
-)
+from sightline.config import Augment, Config, Data, Model, Optim, Schedule, Train
 from sightline.errors import USER, SightlineError
+from sightline.settings import all_keys, load_recipe_file, nearest, resolve, to_yaml
+from sightline.strict_yaml import parse_yaml
 
 
 def read(folder: Path, text: str) -> Config:
