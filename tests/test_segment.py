@@ -198,3 +198,22 @@ def test_shrunk_keeps_values_and_shape() -> None:
     small = saving.shrunk(masks, 512)
     assert small.shape == (2, 512, 256) and set(np.unique(small)) <= set(np.unique(masks))
     assert saving.shrunk(masks, 600) is not None and np.array_equal(saving.shrunk(masks, 600), masks)
+
+
+def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for place in ("own/train", "own/val", "other", "renamed"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(4):
+            mask = random.integers(0, 2 + (place == "own/train"), (32, 32), dtype=np.uint8)
+            Image.fromarray(mask).save(tmp_path / place / f"{number}_mask.png")
+            Image.fromarray(np.repeat(80 * mask[..., None], 3, 2)).save(tmp_path / place / f"{number}.png")
+    (tmp_path / "own" / "classes.txt").write_text("sand\nsea\nship\n")
+    run = sightline.train(toy(**{"data.palette": ""}), tmp_path / "own", out=tmp_path / "run", quiet=True)
+    # Neither the names nor the third class can be seen in the other folder.
+    numbers = sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)
+    assert numbers["images"] == 4 and 0 <= numbers["mean_iou"] <= 1
+    (tmp_path / "renamed" / "classes.txt").write_text("sea\nsand\n")
+    with pytest.raises(SightlineError, match="other classes than the run") as caught:
+        sightline.evaluate(run.path, data=tmp_path / "renamed", quiet=True)
+    assert "sand, sea, ship" in caught.value.why and "sea, sand" in caught.value.why

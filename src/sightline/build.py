@@ -17,6 +17,7 @@ from .data.pair_cache import DecodedPairs
 from .data.sources import Source, open_source
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
+from .followed import sample_rows
 from .losses import balanced_weights
 from .models import Classifier, build_model, forward_flops, freeze_backbone, initialize_from_data, parameter_count
 from .models.weights import Receipt, load_weights
@@ -87,6 +88,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     if config.model.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
+    assert isinstance(config.report.samples, int)
     rows = sample_rows(len(val.names), config.report.samples, config.train.seed)
     mask = torch.zeros(len(val.names), dtype=torch.bool, device=device)
     mask[torch.from_numpy(rows)] = True
@@ -202,13 +204,6 @@ def class_weights(config: Config, train: Decoded, device: torch.device) -> torch
     assert train.labels is not None
     counts = np.bincount(train.labels, minlength=len(train.classes))
     return torch.as_tensor(balanced_weights(counts), dtype=torch.float32, device=device)
-
-
-def sample_rows(count: int, wanted: int, seed: int) -> np.ndarray:
-    """Sorted rows of the validation images that the maps follow: all, or a seeded sample of `wanted`."""
-    if wanted >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng([seed, 1]).permutation(count)[:wanted])
 
 
 @dataclass(frozen=True)

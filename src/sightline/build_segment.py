@@ -1,13 +1,13 @@
 """From a configuration to the parts of a segmentation run: pairs, palette, model, task, precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from .build import Parts, describe_data, normalization, sample_rows, training_flops
+from .build import Parts, describe_data, normalization, training_flops
 from .config import Config
 from .data.augment import channel_statistics, normalize
 from .data.pair_cache import DecodedPairs, decode_pairs
@@ -18,6 +18,7 @@ from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
 from .dense_losses import pixel_weights
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
+from .followed import named_rows, sample_rows
 from .models import forward_flops, parameter_count
 from .models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from .tasks import build_task
@@ -32,6 +33,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     device = pick_device(config.train.device)
     check_window(config.augment)
     source, palette = open_masked(config, say)
+    rows = followed(config, source.splits["val"].names)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
     receipt = None
@@ -55,7 +57,6 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     if config.model.freeze:
         freeze_encoder(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rows = sample_rows(len(val.names), min(config.report.samples, STRIPS), config.train.seed)
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
     task = build_task(
@@ -84,6 +85,17 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     for note in source.notes:
         say(note)
     return source, palette
+
+
+def followed(config: Config, names: Sequence[str]) -> np.ndarray:
+    """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
+    wanted = config.report.samples
+    if isinstance(wanted, int):
+        return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
+    if len(wanted) > STRIPS:
+        cure = f"name the {STRIPS} that matter most"
+        raise SightlineError(f"report.samples names {len(wanted)} images, more than a strip can show", cure=cure)
+    return np.sort(named_rows(names, wanted))
 
 
 def one_size(train: DecodedPairs) -> tuple[int, int]:

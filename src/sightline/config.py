@@ -20,6 +20,13 @@ def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
     return pair
 
 
+def count_or_names(text: str) -> int | tuple[str, ...]:
+    """A number, or names between commas. A number with a leading zero is a name: images are called 0013."""
+    if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
+        return int(text)
+    return tuple(name.strip() for name in text.strip("[] ").split(",") if name.strip())
+
+
 def as_tuples(value: Any) -> Any:
     """Lists as tuples, lists within lists and mappings too."""
     if isinstance(value, dict):
@@ -260,10 +267,15 @@ class Train(Section):
 
 
 class Report(Section):
-    samples: CountOrZero = 2500
-    """Validation images whose features are kept over the epochs for the maps."""
+    samples: CountOrZero | tuple[str, ...] = 2500
+    """Validation images that are followed over the epochs: how many, or for segmentation which, `0013,0062,0104`."""
     snapshots: Count = 8
     """How many epochs of features stay on disk; thinned while the run goes on."""
+
+    @pydantic.field_validator("samples", mode="before")
+    @classmethod
+    def _a_text_counts_or_names(cls, value: Any) -> Any:
+        return count_or_names(value) if isinstance(value, str) else value
 
 
 class Config(Section):
@@ -288,6 +300,10 @@ class Config(Section):
             raise ValueError(f"the task {self.task} needs train.best_metric {' or '.join(choices)}")
         if self.task == "classify" and (self.loss.name in ("dice", "lovasz", "ohem") or self.loss.terms):
             raise ValueError("the losses dice, lovasz and ohem and sums of losses are for segmentation")
+        if self.task == "classify" and not isinstance(self.report.samples, int):
+            raise ValueError("report.samples can name images for segmentation only; give their number")
+        if not isinstance(self.report.samples, int) and len(set(self.report.samples)) != len(self.report.samples):
+            raise ValueError("report.samples names an image twice")
         if self.task == "segment" and self.train.ensemble:
             raise ValueError("train.ensemble is for classification")
         if self.task == "segment" and self.data.on_bad_image == "skip":

@@ -42,9 +42,10 @@ def conclude_segment(training: "Training") -> tuple[dict[str, Any], str]:
     parts.task.parameters().load_state_dict(load_model(best)[0])
     masks = folder / "predictions" / "val"
     assert isinstance(parts.task, Segment)
-    numbers, confusion = measure(parts.task, val, palette, config, parts.device, parts.dtype, masks)
-    save_arrays(folder / "predictions" / "val-confusion.npz", {"confusion": confusion, "names": np.array(val.names)})
-    keep_worst(folder, val, pixel_accuracy(confusion), masks, palette)
+    numbers, arrays = measure(parts.task, val, palette, config, parts.device, parts.dtype, masks)
+    counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
+    save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
+    keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     low, high = numbers["mean_iou_interval"]
     headline = f"validation mean IoU {numbers['mean_iou']:.4f} [{low:.4f}, {high:.4f}]"
     return numbers, headline

@@ -18,6 +18,7 @@ from .data.palettes import Palette
 from .evaluate import evaluate
 from .files import atomic_write
 from .segment_metrics import interval, per_image_iou, pixel_accuracy
+from .tasks import Arrays
 from .tasks.segment import Segment
 
 
@@ -29,8 +30,8 @@ def measure(
     device: torch.device,
     dtype: torch.dtype,
     masks: Path | None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """(the numbers and the interval of the mean IoU, confusion int64 [N, K, K] of each image) of a split.
+) -> tuple[dict[str, Any], Arrays]:
+    """(the numbers and the interval of the mean IoU, the arrays of `Segment.metrics`) of a split.
 
     masks: the folder for the predicted masks, `predictions/val`; beside it `val.csv` gets the scores of each image.
     None: nothing is written.
@@ -41,7 +42,7 @@ def measure(
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
     low, high = interval(arrays["confusion"], seed=config.train.seed)
-    return {**numbers, "mean_iou_interval": [low, high]}, arrays["confusion"]
+    return {**numbers, "mean_iou_interval": [low, high]}, arrays
 
 
 def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callable[[Batch, np.ndarray], None]:

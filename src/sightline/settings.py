@@ -52,9 +52,11 @@ def field_type(key: str) -> Any:
 
 
 def from_text(key: str, value: Any, where: str) -> Any:
-    """The value that a text stands for: the text itself for a setting that is text or a choice, else read as YAML."""
+    """The value that a text stands for: the text itself for a setting that is text, names or a choice, else YAML."""
     kind = field_type(key)
     if not isinstance(value, str) or kind is str or all(isinstance(choice, str) for choice in get_args(kind) or [0]):
+        return value
+    if tuple[str, ...] in get_args(kind):
         return value
     return parse_yaml(value, f"{where}, {key}")
 

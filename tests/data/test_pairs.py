@@ -9,7 +9,8 @@ from PIL import Image
 from sightline.config import Data
 from sightline.data.masks import MaskFacts
 from sightline.data.pair_facts import check_pairs
-from sightline.data.pairs import mask_path, open_pairs
+from sightline.data.pair_places import mask_path
+from sightline.data.pairs import open_pairs
 from sightline.data.palettes import IGNORE, Palette
 from sightline.data.sources import Source
 from sightline.errors import SightlineError

@@ -1,51 +1,26 @@
 """Image-mask pairs: how folders and names pair them, all that is missing at once, and the splits as a Source."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from ..config import Data
 from ..errors import SightlineError, listing
 from .images import open_image
-from .layouts import no_images
 from .masks import MaskFacts, read_mask
+from .pair_places import IMAGE_FOLDERS, MASK_FOLDERS, TEMPLATE, Place, mask_path, recognize
 from .palettes import Palette, empty_palette, palette_of
-from .scan import EXTENSIONS, File, holds_images, images_below, left_out, shelf
+from .scan import File, left_out, shelf
 from .sources import Items, Source, declared_classes, locate
-from .splits import WHOLE, held_out, split_folders, split_of
+from .splits import WHOLE, held_out, split_of
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
-IMAGE_END, MASK_END = "_sat", "_mask"
-PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
-"""`trainannot` and `train_labels` hold the masks of `train`."""
-PARTS = ("{stem}", "{id}", "{folder}")
-TEMPLATE = (
-    "say where an image's mask lies: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
-    "name without its ending, {id} the stem without its last _part, {folder} the name of the image's folder"
-)
 VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
 LAYOUTS = ("auto", "splits", "unlabelled")
 
 Pair = tuple[File, File | None]
-
-
-class Place(NamedTuple):
-    """Where one split lies. masks: all that may be, None where there are none.
-
-    wanted: what an image's mask may be called, by the image's name; in full if `whole`, else without the ending.
-    """
-
-    layout: str
-    images: list[File]
-    masks: list[File] | None
-    wanted: Callable[[str], list[str]]
-    whole: bool = False
 
 
 @dataclass
@@ -57,11 +32,12 @@ class Unpaired:
     ambiguous: list[str] = field(default_factory=list)
 
 
-def open_pairs(data: Data, seed: int, hold_out: bool = True) -> tuple[Source, Palette]:
+def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | None = None) -> tuple[Source, Palette]:
     """Recognize how `data.path` pairs images with masks, and list the pairs; no file is decoded.
 
     hold_out: the data are to train on: there must be masks, and where there is no validation split, `seed` chooses a
     share of train. Without it the splits stay as found, and where no image of one has a mask, its read_mask is None.
+    known: the palette of a run, by which the masks are read, in place of that of the settings.
     Raises SightlineError that lists all images without a mask, masks without an image, and ambiguous ones.
     """
     root, table = locate(data)
@@ -79,7 +55,9 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True) -> tuple[Source, Pa
         cure = "name one of the folders 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs = pair_all(root, data, places, hold_out)
-    palette = settle_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
+    if known:
+        refuse_other_classes(root, data, known)
+    palette = known or settle_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
     splits = {split: items_of(root, members, palette, data.max_pixels) for split, members in pairs.items()}
     notes = [*layout_notes(root, pairs), *palette_notes(root, data, palette)]
     if tally:
@@ -93,153 +71,6 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True) -> tuple[Source, Pa
     notes.append(f"{' + '.join(counts)} {ending}")
     layout = next((place.layout for place in places.values() if place.masks is not None), "unlabelled")
     return Source(root, layout, palette.classes, splits, tuple(notes)), palette
-
-
-def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, Place]:
-    """Split -> where its images and masks lie; the one split `all` where nothing names splits."""
-    here = shelf(root)
-    partners = find_partners(root, here.folders)
-    plain = tuple(name for name in here.folders if name not in partners.values())
-    splits = split_folders(plain, root, forced=data.layout == "splits")
-    if data.mask:
-        check_template(data.mask)
-        return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {WHOLE: ""}).items()}
-    if splits:
-        return {split: place_of(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
-    images, masks = twins(root, "") or ("", "")
-    inner = split_folders(shelf(root, images).folders, root, forced=False) if images else {}
-    if not inner:
-        return {WHOLE: place_of(root, "", None, tally)}
-    inside = split_folders(shelf(root, masks).folders, os.path.join(root, masks), forced=True)
-    return {
-        split: apart(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)
-        if split in inside
-        else bare(root, f"{images}/{folder}", tally)
-        for split, folder in inner.items()
-    }
-
-
-def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
-    """Folder of a split -> the folder of its masks, as `train` -> `trainannot`."""
-    found: dict[str, list[str]] = {}
-    for name in folders:
-        match = PARTNER.fullmatch(name)
-        for split in folders if match and holds_images(root, name) else ():
-            if match and match[1].lower() == split.lower() and split_of(split):
-                found.setdefault(split, []).append(name)
-    several = [f"{split!r}: {' or '.join(map(repr, names))}" for split, names in found.items() if len(names) > 1]
-    if several:
-        why = "\n" + listing(several)
-        raise SightlineError("it is not clear which folder holds the masks", where=root, why=why, cure=TEMPLATE)
-    return {split: names[0] for split, names in found.items()}
-
-
-def place_of(root: str, below: str, partner: str | None, tally: Counter[str]) -> Place:
-    """The pairs of one split: masks in the folder `partner`, in a folder inside, or beside the images."""
-    inside = None if partner else twins(root, below)
-    if partner or inside:
-        return apart(root, *(inside or (below, partner or "")), tally)
-    return together(root, below, tally)
-
-
-def twins(root: str, below: str) -> tuple[str, str] | None:
-    """(folder of images, folder of masks) in `root`/`below`, or None. Images may also lie loose beside the masks."""
-    here, found = shelf(root, below), []
-    for words in (IMAGE_FOLDERS, MASK_FOLDERS):
-        paths = [f"{below}/{name}" if below else name for name in here.folders if name.lower() in words]
-        found.append([path for path in paths if holds_images(root, path)])
-    images, masks = found
-    if not masks or not (images or here.images):
-        return None
-    if len(images) > 1 or len(masks) > 1:
-        raise SightlineError(
-            "it is not clear which folder holds the images and which the masks",
-            where=os.path.join(root, below),
-            why=f"found {', '.join(map(repr, images + masks))}",
-            cure=TEMPLATE,
-        )
-    return images[0] if images else below, masks[0]
-
-
-def found_below(root: str, below: str, tally: Counter[str]) -> list[File]:
-    """All images below a folder; SightlineError where there are none."""
-    files = images_below(root, below, tally)
-    if not files:
-        raise no_images(os.path.join(root, below) if below else root, tally)
-    return files
-
-
-def bare(root: str, below: str, tally: Counter[str]) -> Place:
-    """Images without masks."""
-    return Place("unlabelled", found_below(root, below, tally), None, lambda name: [])
-
-
-def apart(root: str, images: str, masks: str, tally: Counter[str]) -> Place:
-    """Images in one folder and masks in another, at the same path but for the ending, `_sat` and `_mask`."""
-    found = [file for file in found_below(root, images, tally) if not file.name.startswith(f"{masks}/")]
-
-    def wanted(name: str) -> list[str]:
-        stem = f"{masks}/{os.path.splitext(name[len(images) + 1 :] if images else name)[0]}"
-        base = stem.removesuffix(IMAGE_END)
-        return list(dict.fromkeys((stem, base, stem + MASK_END, base + MASK_END)))
-
-    return Place("folders", found, images_below(root, masks, Counter() if not images else tally), wanted)
-
-
-def together(root: str, below: str, tally: Counter[str]) -> Place:
-    """Images and masks in one folder: `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; else images alone."""
-    files = found_below(root, below, tally)
-    masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
-
-    def wanted(name: str) -> list[str]:
-        stem = os.path.splitext(name)[0]
-        return list(dict.fromkeys((stem + MASK_END, stem.removesuffix(IMAGE_END) + MASK_END)))
-
-    images = sorted({*files} - {*masks})
-    return Place("pairs", images, masks, wanted) if masks else Place("unlabelled", files, None, wanted)
-
-
-def check_template(template: str) -> None:
-    """SightlineError where `data.mask` cannot lead from an image to its mask."""
-    faults = [f"{part} has no meaning" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
-    if "{stem}" not in template and "{id}" not in template:
-        faults.append("it needs {stem} or {id}")
-    if os.path.isabs(template):
-        faults.append("it must be relative to the image's folder")
-    if not template.lower().endswith(EXTENSIONS):
-        faults.append("it must end like an image file, as {stem}_mask.png does")
-    if faults:
-        why = "\n" + listing(faults)
-        raise SightlineError(f"the template {template!r} is wrong", where="data.mask", why=why, cure=TEMPLATE)
-
-
-def mask_path(name: str, template: str, root: str = "") -> str:
-    """The mask's path relative to the root, for an image's: `a/1_sat.jpg` with `{id}_mask.png` gives `a/1_mask.png`."""
-    folder, file = os.path.split(name)
-    stem = os.path.splitext(file)[0]
-    values = {"{stem}": stem, "{id}": stem.rpartition("_")[0] or stem, "{folder}": os.path.basename(folder or root)}
-    filled = re.sub("|".join(map(re.escape, PARTS)), lambda match: values[match[0]], template)
-    return os.path.normpath(os.path.join(folder, filled)).replace(os.sep, "/")
-
-
-def by_template(root: str, below: str, template: str, tally: Counter[str]) -> Place:
-    """Images below a folder, and masks where the template says. Files that look like its masks are no images."""
-    shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
-    for part in PARTS:
-        shape = shape.replace(re.escape(part), "[^/]+")
-    looks = re.compile(f"(?:.*/)?{shape}", re.DOTALL)
-    files = found_below(root, below, tally)
-    images = [file for file in files if not looks.fullmatch(file.name)]
-    if not images:
-        where, why = os.path.join(root, below), f"all {len(files):,} images look like masks of it, as {files[0].name!r}"
-        raise SightlineError(f"no images for the template {template!r}", where=where, why=why, cure=TEMPLATE)
-    listed = {file.name: file for file in files if looks.fullmatch(file.name)}
-    targets = {os.path.dirname(mask_path(file.name, template, root)) for file in images}
-    for folder in sorted(targets - {os.path.dirname(file.name) for file in files}):
-        inside = shelf(root, folder, Counter()).images if os.path.isdir(os.path.join(root, folder)) else ()
-        listed |= {file.name: file for file in inside if looks.fullmatch(file.name)}
-    masks = [listed[name] for name in sorted(listed)] or None
-    return Place("template", images, masks, lambda name: [mask_path(name, template, root)], whole=True)
 
 
 def pair_all(root: str, data: Data, places: dict[str, Place], hold_out: bool) -> dict[str, list[Pair]]:
@@ -318,6 +149,15 @@ def settle_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
     except SightlineError as error:
         why, cure = first_guess(root, masks[0])
         raise SightlineError(error.what, where=root, why=why, cure=cure or error.cure) from error
+
+
+def refuse_other_classes(root: str, data: Data, known: Palette) -> None:
+    """SightlineError where classes.txt gives the ids of the masks other names than a run's palette does."""
+    names, origin = declared_classes(root, data)
+    if known.colors is None and names != known.names[: len(names)]:
+        why = f"the run knows {', '.join(known.names)}; {origin} says {', '.join(names)}"
+        cure = "ids must mean the same: convert the masks to the run's, and correct or remove classes.txt"
+        raise SightlineError("the data has other classes than the run", where=root, why=why, cure=cure)
 
 
 def first_guess(root: str, name: str) -> tuple[str, str]:

@@ -16,12 +16,12 @@ def loss(past: History) -> str:
     return sentence(f"Loss over {past.last_epoch:g} epochs", curves) + marks(past)
 
 
-def accuracy(past: History) -> str:
-    """The curve of the validation accuracy."""
-    values = past.evaluation["accuracy"]
-    curve = course("validation accuracy", 100 * values, "%", 1)
+def metric(past: History, field: str, title: str) -> str:
+    """The curve of a validation metric, a share."""
+    values = past.evaluation[field]
+    curve = course(f"validation {title[0].lower()}{title[1:]}", 100 * values, "%", 1)
     best = f"best {percent(float(np.nanmax(values)))}%" if np.isfinite(values).any() else ""
-    return sentence(f"Accuracy over {past.last_epoch:g} epochs", [curve, best]) + marks(past)
+    return sentence(f"{title} over {past.last_epoch:g} epochs", [curve, best]) + marks(past)
 
 
 def quantity(past: History, name: str, title: str, factor: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..insight import curves, figures
+from ..insight.curves import History
 from ..insight.style import png, short
 from .findings import Findings, Tile
 
@@ -24,14 +25,7 @@ def draw_all(found: Findings, classes: tuple[str, ...]) -> dict[str, bytes]:
 def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Figure]]:
     """What to draw for these findings, by name."""
     past, verdict = found.past, found.verdict
-    todo: dict[str, Callable[[], Figure]] = {}
-    if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
-        todo["curve-loss"] = lambda: curves.draw_loss(past)
-    if np.isfinite(past.evaluation["accuracy"]).any():
-        todo["curve-accuracy"] = lambda: curves.draw_accuracy(past)
-    for name, field, title, factor in QUANTITIES:
-        if np.isfinite(past.train[field]).any():
-            todo[name] = lambda f=field, t=title, k=factor: curves.draw_quantity(past, f, t, k)
+    todo = plan_curves(past)
     if verdict:
         todo["confusion"] = lambda: figures.draw_confusion(verdict.confusion, classes)
         todo["calibration"] = lambda: figures.draw_calibration(verdict.confidence, verdict.correct)
@@ -45,6 +39,21 @@ def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Fi
     pictured = [one for *_, tiles in found.confused for one in tiles]
     if pictured:
         todo["confused"] = lambda: sheet(pictured)
+    return todo
+
+
+def plan_curves(past: History) -> dict[str, Callable[[], Figure]]:
+    """The curves over the epochs that a run of any task has, by name."""
+    todo: dict[str, Callable[[], Figure]] = {}
+    if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
+        todo["curve-loss"] = lambda: curves.draw_loss(past)
+    if np.isfinite(past.evaluation["accuracy"]).any():
+        todo["curve-accuracy"] = lambda: curves.draw_accuracy(past)
+    if np.isfinite(past.evaluation["mean_iou"]).any():
+        todo["curve-mean-iou"] = lambda: curves.draw_metric(past, "mean_iou", "Mean IoU, %")
+    for name, field, title, factor in QUANTITIES:
+        if np.isfinite(past.train[field]).any():
+            todo[name] = lambda f=field, t=title, k=factor: curves.draw_quantity(past, f, t, k)
     return todo
 
 

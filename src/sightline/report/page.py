@@ -45,7 +45,7 @@ def classify_content(files: RunFiles, found: Findings, figures: sections.Figures
     """The sections of a classifier's page, in order."""
     return [
         ("Summary", sections.summary(files, found)),
-        ("Curves", sections.curves(figures, found)),
+        ("Curves", sections.curves(figures, found.past)),
         ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
         ("Wrong images", sections.galleries(found)),
         ("What it has learned", sections.maps(figures, found)),

@@ -114,12 +114,12 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str,
     return element("dl", cards, class_="cards")
 
 
-def curves(figures: Figures, found: Findings) -> list[Child]:
-    """Loss and accuracy side by side, the three small curves below."""
-    past = found.past
+def curves(figures: Figures, past: History) -> list[Child]:
+    """Loss and the task's metric side by side, the three small curves below."""
     large = [
         figure(figures, "curve-loss", alt.loss(past)),
-        figure(figures, "curve-accuracy", alt.accuracy(past)),
+        figure(figures, "curve-accuracy", alt.metric(past, "accuracy", "Accuracy")),
+        figure(figures, "curve-mean-iou", alt.metric(past, "mean_iou", "Mean IoU")),
     ]
     small = [figure(figures, name, alt.quantity(past, field, title, k)) for name, field, title, k in QUANTITIES]
     if not any(large):

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.palettes import display_colors, from_dict
-from ..insight import curves, figures, strips
+from ..followed import named_rows
+from ..insight import figures, strips
 from ..insight.curves import History, history, number
 from ..insight.projection import first_middle_last
 from ..segment_metrics import (
@@ -22,12 +23,11 @@ from ..segment_metrics import (
     other_definitions,
     segment_numbers,
 )
-from . import alt
-from .drawing import QUANTITIES
+from .drawing import plan_curves
 from .html import Child, element, missing_note, table
 from .run import RunFiles, attempt
-from .sections import CURVES, Figures, bar, facts_of_the_run, figure
-from .words import in_words, percent, section, times
+from .sections import Figures, bar, curves, facts_of_the_run, figure
+from .words import in_words, percent, section
 
 STRIPS = 6
 """Validation images in the film strip."""
@@ -36,8 +36,9 @@ WORST = 8
 
 @dataclass(frozen=True)
 class MaskFindings:
-    """What a run's masks say. per_image: int64 [N, K, K]; names: N; colors: uint8 [K, 3].
+    """What a run's masks say. per_image: int64 [N, K, K]; with_ignored: [K + 1, K + 1]; colors: uint8 [K, 3].
 
+    named: the images that the strip was asked to show.
     samples: images uint8 [M, 3, h, w], truth uint8 [M, h, w], names; epochs and, for each, masks uint8 [M, h, w].
     worst: images, truth, predicted, names. pixels: counts of each class by split.
     """
@@ -46,12 +47,14 @@ class MaskFindings:
     classes: tuple[str, ...]
     colors: np.ndarray
     per_image: np.ndarray | None
+    with_ignored: np.ndarray | None
     samples: dict[str, np.ndarray]
     epochs: tuple[int, ...]
     masks: tuple[np.ndarray, ...]
     worst: dict[str, np.ndarray]
     pixels: dict[str, np.ndarray]
     seed: int
+    named: tuple[str, ...]
     missing: tuple[str, ...]
 
 
@@ -71,17 +74,20 @@ def find_masks(files: RunFiles) -> MaskFindings:
         if "masks" in arrays:
             masks[epoch] = arrays["masks"]
     counts = section(files.provenance, "pixels")
+    named = section(files.recipe, "report").get("samples")
     return MaskFindings(
         past=history(files.records),
         classes=classes,
         colors=colors,
         per_image=confusion.get("confusion"),
+        with_ignored=confusion.get("with_ignored"),
         samples=samples,
         epochs=tuple(masks),
         masks=tuple(masks.values()),
         worst=attempt("snapshots/mistakes.npz", files.path, read_arrays, missing, {}),
         pixels={split: np.array(values, np.int64) for split, values in counts.items() if isinstance(values, list)},
         seed=int(number(section(files.recipe, "train").get("seed"), 0)),
+        named=tuple(map(str, named)) if isinstance(named, list) else (),
         missing=tuple(missing),
     )
 
@@ -99,15 +105,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
     """What to draw for these findings, by name."""
-    past = found.past
-    todo: dict[str, Callable[[], Figure]] = {}
-    if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
-        todo["curve-loss"] = lambda: curves.draw_loss(past)
-    if np.isfinite(past.evaluation["mean_iou"]).any():
-        todo["curve-mean-iou"] = lambda: curves.draw_metric(past, "mean_iou", "Mean IoU, %")
-    for name, field, title, factor in QUANTITIES:
-        if np.isfinite(past.train[field]).any():
-            todo[name] = lambda f=field, t=title, k=factor: curves.draw_quantity(past, f, t, k)
+    todo = plan_curves(found.past)
     if found.samples and found.masks:
         todo["film-strip"] = lambda: film_strip(found)
     if found.per_image is not None:
@@ -134,8 +132,8 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
 
 
 def film_strip(found: MaskFindings) -> Figure:
-    """Some of the followed images, from easy to hard, with their masks at each kept epoch."""
-    rows = spread(found)
+    """The named images, or some of the followed ones from easy to hard, with their masks at each kept epoch."""
+    rows = named_rows([str(name) for name in found.samples["names"]], found.named) if found.named else spread(found)
     return strips.draw_strip(
         found.samples["images"][rows],
         found.samples["labels"][rows],
@@ -161,7 +159,7 @@ def segment_content(files: RunFiles, found: MaskFindings, drawn: Figures) -> lis
     return [
         ("Summary", summary(files, found)),
         ("Masks over the epochs", film(drawn, found)),
-        ("Curves", mask_curves(drawn, found)),
+        ("Curves", curves(drawn, found.past)),
         ("Class by class", by_class(drawn, found)),
         ("Worst images", worst_images(drawn, found)),
         ("What else is called mIoU", other_numbers(found)),
@@ -220,32 +218,11 @@ def film(drawn: Figures, found: MaskFindings) -> list[Child]:
     if "film-strip" not in drawn:
         return [missing_note("No masks were kept: report.samples is 0, or no epoch has ended.")]
     order = " from the easiest to the hardest of those that were followed" if found.per_image is not None else ""
+    chosen = "The images that were asked for" if found.named else f"Validation images{order}"
     says = (
-        f"Validation images{order}, with the truth and the "
-        f"predicted masks after {in_words(found.epochs)}. Gray pixels count nowhere."
+        f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels count nowhere."
     )
     return [figure(drawn, "film-strip", says, says, wide=True)]
-
-
-def mask_curves(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """Loss and mean IoU side by side, the small curves below."""
-    past = found.past
-    values = past.evaluation["mean_iou"]
-    says = alt.sentence("Validation mean IoU by epoch", [alt.course("mean IoU", 100 * values, "%", 1)])
-    large = [figure(drawn, "curve-loss", alt.loss(past)), figure(drawn, "curve-mean-iou", says)]
-    small = [figure(drawn, name, alt.quantity(past, field, title, k)) for name, field, title, k in QUANTITIES]
-    if not any(large):
-        return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
-    notes = [CURVES]
-    if past.best_epoch:
-        notes.insert(0, "The ring marks the best epoch, whose weights are in checkpoints/best.")
-    if past.resumes:
-        notes.append(f"The run was resumed {times(len(past.resumes))} (dashed line).")
-    return [
-        element("div", large, class_="pair"),
-        element("p", " ".join(notes), class_="small"),
-        element("div", small, class_="triple"),
-    ]
 
 
 def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
@@ -297,7 +274,7 @@ def other_numbers(found: MaskFindings) -> list[Child]:
     own = percent(segment_numbers(found.per_image)["mean_iou"], 2)
     headline = "mean over the classes of TP / (TP + FP + FN), each summed over the whole set"
     rows: list[list[Child]] = [["mean_iou, the headline", headline, own]]
-    for name, definition in other_definitions(found.per_image).items():
+    for name, definition in other_definitions(found.per_image, found.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
         rows.append([name, definition.meaning, value])
     note = "The same masks give all of these numbers. Compare results only by the same one."

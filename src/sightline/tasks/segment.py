@@ -88,7 +88,8 @@ class Segment:
 
         each: called with every batch and its predicted masks uint8 [N, H, W], to keep what would not fit in memory.
 
-        Arrays: confusion int64 [N, K, K] per image, rows the truth; masks uint8 [M, *room] predicted for `kept`.
+        Arrays: confusion int64 [N, K, K] per image, rows the truth; with_ignored int64 [K + 1, K + 1] of the split, the
+        ignored pixels as one more class; masks uint8 [M, *room] predicted for `kept`.
         """
         loss, pixels = torch.zeros((), dtype=torch.float64), 0
         confusions, kept = [], []
@@ -98,14 +99,15 @@ class Segment:
             summed, counted = plain_cross_entropy(logits, batch.labels)
             loss, pixels = loss + summed, pixels + counted
             predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
-            confusions.append(confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes))
+            confusions.append(confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True))
             if each is not None:
                 each(batch, predicted)
             if self.kept is not None:
                 kept += list(predicted[self.kept[batch.samples.cpu().numpy()]])
-        per_image = np.concatenate(confusions)
+        whole = np.concatenate(confusions)
+        per_image = np.ascontiguousarray(whole[:, :-1, :-1])
         numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
-        arrays: Arrays = {"confusion": per_image}
+        arrays: Arrays = {"confusion": per_image, "with_ignored": whole.sum(0)}
         if kept:
             arrays["masks"] = padded(kept, self.room)
         return numbers, arrays

@@ -1,0 +1,81 @@
+"""The page of a segmentation run: the images that were asked for, all numbers called mIoU, why it stopped."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sightline
+from sightline import SightlineError
+from sightline.config import Config
+from sightline.report import segment
+from sightline.report.run import read_run
+from sightline.settings import resolve
+
+TOY = {
+    "name": "t",
+    "task": "segment",
+    "data.palette": "landcover",
+    "model.name": "unet",
+    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
+    "augment.window": [32, 32],
+    "optim.name": "adamw",
+    "optim.lr": 3e-3,
+    "train.best_metric": "mean_iou",
+    "train.epochs": 3,
+    "train.max_minutes": 1e-4,
+    "train.batch_size": 4,
+    "train.threads": 1,
+    "report.samples": "0902,0900",
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("scenes"), train=4, val=4)
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+    return sightline.train(resolve(Config(), TOY), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
+
+
+@pytest.fixture
+def found(run: sightline.Run) -> segment.MaskFindings:
+    return segment.find_masks(read_run(run.path))
+
+
+def test_the_strip_shows_the_images_that_were_named_in_their_order(found: segment.MaskFindings) -> None:
+    captions = [axes.get_xlabel() for axes in segment.film_strip(found).axes]
+    assert [text for text in captions if "_sat" in text] == ["validation/0902_sat.jpg", "validation/0900_sat.jpg"]
+
+
+def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindings) -> None:
+    matrices = np.zeros((4, 6, 6), np.int64)
+    matrices[:, 0, 0] = 10
+    for mistakes, order in (([0, 0, 5, 0], [0, 1]), ([5, 0, 0, 0], [1, 0])):
+        matrices[:, 0, 1] = mistakes
+        assert segment.spread(replace(found, named=(), per_image=matrices)).tolist() == order
+
+
+def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(scenes: Path, tmp_path: Path) -> None:
+    config = resolve(Config(), TOY | {"report.samples": "0902,9999"})
+    with pytest.raises(SightlineError, match="cannot be followed") as caught:
+        sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
+    assert "9999: there is no such image" in caught.value.why and not (tmp_path / "run").exists()
+    with pytest.raises(SightlineError, match="names 25 images"):
+        config = resolve(Config(), TOY | {"report.samples": ",".join(map(str, range(25)))})
+        sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
+
+
+def test_the_page_tells_every_definition_and_why_training_stopped(run: sightline.Run, scenes: Path) -> None:
+    page = run.report.read_text(encoding="utf-8")
+    assert "Training stopped at epoch" in page
+    result = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
+    for name, definition in result.others.items():
+        value = f"{100 * definition.value:.2f}" if np.isfinite(definition.value) else "none"
+        row = page[page.index(f">{name}<") :]
+        assert f">{value}<" in row[: row.index("</tr>")], name
+    assert "mean_iou_with_ignored" in result.others
