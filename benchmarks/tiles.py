@@ -90,8 +90,8 @@ def tiled_seconds(
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         return scene[:, top : top + height, left : left + width]
 
-    def write(top: int, rows: np.ndarray) -> None:
-        found[top : top + len(rows)] = rows
+    def write(top: int, left: int, classes: np.ndarray) -> None:
+        found[top : top + classes.shape[0], left : left + classes.shape[1]] = classes
 
     start = time.perf_counter()
     side, classes = options.side, options.classes

@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,16 +29,23 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
     (status ENVIRONMENT) where the folder cannot be written or the disk is full; the old file is then untouched and
     no temporary file stays. Only a failing fsync of the folder, the last step, leaves the new file whole in place.
     """
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Generator[Path]:
+    """`atomic_write` for libraries that want a path: the file that they write there becomes `path` at the end."""
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
     try:
         make_folder(path.parent)
-        with open(temporary, "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
@@ -47,7 +54,6 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
     finally:
         with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
             temporary.unlink()
-    return path
 
 
 def make_folder(folder: Path) -> None:

@@ -41,7 +41,7 @@ def predict(
     """Classify or segment one image or all images below a folder with a run's shipped weights.
 
     A classifier writes a CSV; its path is returned. A segmenter writes masks into the folder `out`, see
-    `segment_use.predict_masks`; overlay and tile are for it alone.
+    `predict_masks.predict_masks`; overlay and tile are for it alone.
 
     Columns: filename (relative to the folder), label, confidence, one probability a class, error. The file appears
     when it is complete.
@@ -50,7 +50,7 @@ def predict(
     root, names, left = list_images(Path(images))
     config = load_recipe_file(folder / "recipe.yaml")
     if config.task == "segment":
-        from .segment_use import predict_masks
+        from .predict_masks import predict_masks
 
         say = (lambda text: None) if quiet else print
         with explained_memory(config, f"{folder}/recipe.yaml"):

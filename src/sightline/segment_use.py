@@ -1,32 +1,24 @@
-"""Using a segmentation run: measure it on a split or on other data, and predict masks of images of any size."""
+"""Using a segmentation run: its shipped weights, and their numbers on a split or on other data."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import runs
 from .build_segment import normalizer
 from .checkpoint import CONFIG, description_of, load_model
 from .config import Config
-from .data.images import open_image, planes
-from .data.masks import write_mask
 from .data.pair_cache import decode_pairs
 from .data.pairs import open_pairs
-from .data.palettes import Palette, display_colors, from_dict
-from .device import autocast, pick_device, pick_precision, use_threads
-from .errors import SightlineError, listing
-from .files import atomic_write
-from .mask_results import mask_names, measure
+from .data.palettes import Palette, from_dict
+from .device import pick_device, pick_precision, use_threads
+from .errors import SightlineError
+from .mask_results import measure
 from .models.segmenters import build_segmenter
 from .tasks.segment import Segment
-from .tiles import predict_scene
 
 
 @dataclass(frozen=True)
@@ -85,99 +77,3 @@ def evaluate_masks(
     if split.startswith("test") or not own:
         note_look(folder, parts.step, parts.epoch, split, source.path, found, say)
     return {"split": split, "images": len(decoded.names), **found}
-
-
-def predict_masks(
-    folder: Path,
-    config: Config,
-    root: Path,
-    names: list[str],
-    out: Path,
-    overwrite: bool,
-    overlay: bool,
-    tile: int,
-    say: Callable[[str], None],
-) -> Path:
-    """A mask file for each image below `root`, `0013_sat.jpg` -> `0013_mask.png`, in the folder `out`.
-
-    tile: side in pixels of the tiles in which images are predicted that are larger; they overlap by a quarter.
-    overlay: also `0013_overlay.png`, the mask laid over the image. Unreadable images are listed in errors.csv.
-    """
-    if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why = "a segmenter writes one mask an image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
-    whole, names = names, without_masks(names)
-    if len(names) < len(whole):
-        say(f"{len(whole) - len(names):,} masks beside their images are left out")
-    parts = load_segmenter(folder, config)
-    targets = [out / Path(name).with_name(mask_names([name])[0]) for name in names]
-    twice = [str(target) for target, count in Counter(targets).items() if count > 1]
-    if twice:
-        why = "these masks would be of several images:\n" + listing(twice)
-        raise SightlineError(
-            "names clash", where=str(root), why=why, cure="rename images that differ in their ending only"
-        )
-    taken = [str(target) for target in targets if target.exists()]
-    if taken and not overwrite:
-        why = f"{len(taken):,} of {len(targets):,} masks are there already, the first: {taken[0]}"
-        raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
-    bad: list[tuple[str, str]] = []
-    for name, target in zip(names, targets, strict=True):
-        try:
-            image = planes(open_image(str(root / name), config.data.max_pixels))
-        except SightlineError as error:
-            bad.append((name, " ".join((error.why or error.what).split())))
-            continue
-        mask = scene_mask(parts, image, tile)
-        atomic_write(target, write_mask(mask, parts.palette))
-        if overlay:
-            name = target.name.removesuffix("_mask.png") + "_overlay.png"
-            atomic_write(target.with_name(name), overlay_png(image, mask, parts))
-    (out / "errors.csv").unlink(missing_ok=True)
-    if bad:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
-        atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-        say(f"{len(bad):,} could not be read; errors.csv says why, the first: {bad[0][0]}")
-    say(f"{len(names) - len(bad):,} masks written to {out}")
-    return out
-
-
-def without_masks(names: list[str]) -> list[str]:
-    """The names less those of masks that lie beside their image: `0013_mask.png` beside `0013_sat.jpg`."""
-    stems = {str(Path(name).with_suffix("")) for name in names}
-
-    def is_mask(name: str) -> bool:
-        stem = str(Path(name).with_suffix(""))
-        base = stem.removesuffix("_mask")
-        return base != stem and bool({f"{base}_sat", base} & stems)
-
-    return [name for name in names if not is_mask(name)]
-
-
-@torch.inference_mode()
-def scene_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray:
-    """Class indices uint8 [H, W] of an image uint8 [3, H, W] of any size."""
-    _, height, width = image.shape
-    mask = np.empty((height, width), np.uint8)
-
-    def forward(pixels: torch.Tensor) -> torch.Tensor:
-        with autocast(parts.device, parts.dtype):
-            return parts.task.logits(pixels.to(parts.device))
-
-    def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
-        return image[:, top : top + rows, left : left + columns]
-
-    def write(top: int, rows: np.ndarray) -> None:
-        mask[top : top + len(rows)] = rows
-
-    predict_scene(forward, read, height, width, len(parts.palette.classes), tile, tile // 4, write)
-    return mask
-
-
-def overlay_png(image: np.ndarray, mask: np.ndarray, parts: MaskInference) -> bytes:
-    """The mask in its colors over the image, as PNG bytes."""
-    from .insight.strips import overlay
-    from .insight.style import png_rgb
-
-    return png_rgb(overlay(image, mask, display_colors(parts.palette)))

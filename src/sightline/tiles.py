@@ -1,4 +1,4 @@
-"""Scenes of any size, predicted in overlapping tiles and blended without seams; memory for one row of tiles.
+"""Scenes of any size, predicted in overlapping tiles and blended without seams; memory for a few tiles in a row.
 
 A tile's outermost pixels are the worst: the network sees padding there where the scene goes on. So each tile's weight
 is zero in a margin along its artificial borders, climbs over the rest of the overlap, and is whole at the scene's own
@@ -10,6 +10,7 @@ such multiples.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,11 @@ from .errors import SightlineError
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Read = Callable[[int, int, int, int], np.ndarray]
-Write = Callable[[int, np.ndarray], object]
+Write = Callable[[int, int, np.ndarray], object]
 MOST_CLASSES = 255  # a mask is uint8, and 255 in it means ignored
+ROOM = 2**29
+"""Bytes for the sums of a row of tiles. Where a scene is too wide for it, it is predicted in strips from top to bottom,
+and the tiles where strips meet are predicted twice."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,21 @@ def predict_scene(
     batch: int = 1,
     margin: int | None = None,
     softmax: bool = True,
+    room: int = ROOM,
 ) -> None:
-    """The likeliest class of each pixel of a scene, in rows from the top: write(top, class indices uint8 [h, width]).
+    """The likeliest class of each pixel of a scene, piece by piece: write(top, left, class indices uint8 [h, w]).
 
     read(top, left, h, w) gives a window of the scene, uint8 [3, h, w]; the other arguments are those of `scene_bands`,
-    as are the memory and the errors. Each row is written once; of equally likely classes the first counts.
+    as are the memory and the errors. Each pixel is written once; of equally likely classes the first counts.
     """
     if classes > MOST_CLASSES:
         why = f"class indices are written as 8 bits, of which 255 marks ignored pixels; here are {classes} classes"
         raise SightlineError("too many classes for a mask", why=why, cure=f"merge them into {MOST_CLASSES} or fewer")
     bands = scene_bands(
-        forward, read, height, width, classes, tile, overlap, batch=batch, margin=margin, softmax=softmax
+        forward, read, height, width, classes, tile, overlap, batch=batch, margin=margin, softmax=softmax, room=room
     )
-    for top, probabilities in bands:
-        write(top, likeliest(probabilities).cpu().numpy())
+    for top, left, probabilities in bands:
+        write(top, left, likeliest(probabilities).cpu().numpy())
 
 
 @torch.inference_mode()
@@ -76,8 +81,12 @@ def scene_bands(
     batch: int = 1,
     margin: int | None = None,
     softmax: bool = True,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Blended probabilities of a scene from its top to its bottom: (top, float32 [classes, h, width]) again and again.
+    room: int = ROOM,
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Blended probabilities of a scene: (top, left, float32 [classes, h, w]) again and again, each pixel once.
+
+    They come from the top to the bottom, over the whole width or, where `room` bytes are too few for that, in one strip
+    beside the other.
 
     forward: images uint8 [B, 3, h, w] to logits [B, classes, h, w], or to probabilities where `softmax` is False.
     tile: the side of all tiles in pixels, cut to the scene's where that is smaller; the last tile of a row or column
@@ -85,30 +94,73 @@ def scene_bands(
     that count for nothing, at most half the overlap; None: a quarter of it. batch: tiles in one forward.
 
     Memory: 4 * classes * min(tile, height) * width bytes for the sums, which lie on the device of forward's results,
-    and the forward's own; nothing grows with the height. A piece is a view of the sums: use it before the next one.
+    and at most `room` or those of three tiles in a row, and the forward's own. Nothing grows with the scene. A piece is
+    a view of the sums: use it before the next one.
     SightlineError where tile, overlap, margin and batch do not go together.
     """
     margin = overlap // 4 if margin is None else margin
     check_tiling(tile, overlap, margin, batch)
     rows, columns = (tiles_along(length, tile, overlap, margin) for length in (height, width))
+    for strip in strips_of(columns, room // (4 * classes * rows.side)):
+        yield from strip_bands(forward, read, rows, columns, strip, height, classes, batch, softmax)
+
+
+class Strip(NamedTuple):
+    """Tiles `first` to `last` along a row, and the columns of pixels for which no others are needed."""
+
+    first: int
+    last: int
+    left: int
+    right: int
+
+
+def strips_of(columns: Axis, widest: int) -> list[Strip]:
+    """As few strips as cover a row of tiles, each at most `widest` pixels wide, or as narrow as tiles allow."""
+    starts, side = columns.starts, columns.side
+    strips: list[Strip] = []
+    while not strips or strips[-1].last < len(starts) - 1:
+        left = strips[-1].right if strips else 0
+        first = next(place for place, start in enumerate(starts) if start + side > left)
+        last = strips[-1].last + 1 if strips else 0
+        while last + 1 < len(starts) and starts[last + 1] + side - starts[first] <= widest:
+            last += 1
+        right = starts[last + 1] if last + 1 < len(starts) else starts[-1] + side
+        strips.append(Strip(first, last, left, right))
+    return strips
+
+
+def strip_bands(
+    forward: Forward,
+    read: Read,
+    rows: Axis,
+    columns: Axis,
+    strip: Strip,
+    height: int,
+    classes: int,
+    batch: int,
+    softmax: bool,
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """`scene_bands` of one strip."""
     sums = torch.empty(0)
+    origin, stop = columns.starts[strip.first], strip.last + 1
     for number, top in enumerate(rows.starts):
-        for first in range(0, len(columns.starts), batch):
-            lefts = columns.starts[first : first + batch]
+        for first in range(strip.first, stop, batch):
+            chosen = slice(first, min(first + batch, stop))
+            lefts = columns.starts[chosen]
             windows = np.stack([read(top, left, rows.side, columns.side) for left in lefts])
             assert windows.shape[1:] == (3, rows.side, columns.side), f"a window of shape {windows.shape[1:]}"
             scores = forward(torch.from_numpy(windows)).float()
             assert scores.shape == (len(lefts), classes, rows.side, columns.side), f"scores {tuple(scores.shape)}"
             probabilities = scores.softmax(1) if softmax else scores
             if not len(sums):
-                sums = probabilities.new_zeros(classes, rows.side, width)
-            across = columns.weights[first : first + batch].to(scores.device)
-            down = rows.weights[number].to(scores.device)
+                sums = probabilities.new_zeros(classes, rows.side, columns.starts[strip.last] + columns.side - origin)
+            across, down = columns.weights[chosen].to(scores.device), rows.weights[number].to(scores.device)
             for left, own, weights in zip(lefts, probabilities, across, strict=True):
-                sums[:, :, left : left + columns.side].addcmul_(own, down[:, None] * weights)
+                place = slice(left - origin, left - origin + columns.side)
+                sums[:, :, place].addcmul_(own, down[:, None] * weights)
         following = rows.starts[number + 1] if number + 1 < len(rows.starts) else height
         done = following - top
-        yield top, sums[:, :done]
+        yield top, strip.left, sums[:, :done, strip.left - origin : strip.right - origin]
         move_up(sums, done)
 
 

@@ -246,10 +246,17 @@ def header_turn(image: Image.Image) -> int:
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
-    """Class indices uint8 [H, W] as a PNG file coded like the input masks: RGB, gray where all colors are, or ids.
+    """Class indices uint8 [H, W] as a PNG file, see `coded`."""
+    file = io.BytesIO()
+    Image.fromarray(coded(indices, palette)).save(file, "PNG")
+    return file.getvalue()
 
-    Of names that were merged the first stands for the class, and of ignored names the first for IGNORE.
-    Raises SightlineError for indices that no name stands for.
+
+def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
+    """Class indices uint8 [H, W] coded like the input masks: RGB [H, W, 3], gray where all colors are, or ids, [H, W].
+
+    uint8, or uint16 where an id of the palette needs it. Of names that were merged the first stands for the class, and
+    of ignored names the first for IGNORE. Raises SightlineError for indices that no name stands for.
     """
     codes = palette.ids if palette.colors is None else palette.colors
     table = np.full((256, *np.shape(codes)[1:]), -1, np.int64)
@@ -266,9 +273,7 @@ def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
         )
     table = table[:, 0] if palette.gray else table
     wide = np.uint16 if table.max() > 255 else np.uint8
-    file = io.BytesIO()
-    Image.fromarray(np.maximum(table, 0).astype(wide)[indices]).save(file, "PNG")
-    return file.getvalue()
+    return np.maximum(table, 0).astype(wide)[indices]
 
 
 def padded(masks: Sequence[np.ndarray], room: tuple[int, int]) -> np.ndarray:

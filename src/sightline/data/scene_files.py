@@ -1,0 +1,122 @@
+"""Large TIFF files window by window: read without decoding the whole, written without holding it, in their place on
+the map. Needs rasterio (the extra `geo`); everything else is read by images.py."""
+
+import contextlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import SightlineError
+from ..files import atomic_path
+from .images import COPY
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+SUFFIXES = (".tif", ".tiff")
+CACHE_MEGABYTES = 64
+"""GDAL's cache of blocks, which would else take a twentieth of the machine's memory."""
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image that may be larger than memory. read: (top, left, height, width) -> uint8 [3, height, width].
+
+    map: its coordinate system and transform, as rasterio writes them.
+    """
+
+    height: int
+    width: int
+    read: Callable[[int, int, int, int], np.ndarray]
+    map: dict[str, Any]
+
+
+def rasterio_is_here() -> bool:
+    """Whether large TIFF files can be read window by window."""
+    return importlib.util.find_spec("rasterio") is not None
+
+
+def has_windows(path: Path, max_pixels: int) -> bool:
+    """Whether a file is to be read window by window: a plain 8-bit TIFF that lies on a map, or is very large.
+
+    One that is neither, or that cannot be read at all, is left to images.py, which knows every kind of pixel.
+    """
+    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here():
+        return False
+    try:
+        with opened(path) as image:
+            mapped = image.crs is not None or not image.transform.is_identity
+            large = image.width * image.height > max_pixels
+            return (mapped or large) and is_plain(image, max_pixels)
+    except OSError:
+        return False
+
+
+def is_plain(image: "DatasetReader", max_pixels: int) -> bool:
+    """Whether bands are gray or RGB as they stand, in blocks of at most `max_pixels`: a block is decoded whole."""
+    from rasterio.enums import ColorInterp
+
+    kinds = [(ColorInterp.gray,), (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    white = image.photometric is not None and image.photometric.name == "white"
+    blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
+    return tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks and not white
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Generator["DatasetReader"]:
+    """The TIFF file `path`. No other format of GDAL's is tried: some of them open files that a file names."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, driver="GTiff") as image:
+            yield image
+
+
+@contextlib.contextmanager
+def open_scene(path: Path) -> Generator[Scene]:
+    """A file that `has_windows`. SightlineError naming it where a part of it cannot be read."""
+
+    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
+        try:
+            pixels = image.read(window=((top, top + height), (left, left + width)))
+        except OSError as error:
+            why = f"the pixels from row {top:,} and column {left:,} on: {error.__cause__ or error}"
+            raise SightlineError("this image cannot be read", where=str(path), why=why, cure=COPY) from error
+        return pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
+
+    with opened(path) as image:
+        yield Scene(image.height, image.width, read, {"crs": image.crs, "transform": image.transform})
+
+
+@contextlib.contextmanager
+def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) -> Generator[Callable[..., None]]:
+    """A function (top, left, pixels [h, w, ...]) that fills the TIFF file `path`, of the scene's size and place.
+
+    shape: of one pixel, () or (3,). The file appears when it is complete. SightlineError where it cannot be written.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
+    size = {"height": scene.height, "width": scene.width, "count": int(np.prod(shape, dtype=int)), "dtype": dtype}
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_path(path))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False))
+        file = stack.enter_context(rasterio.open(temporary, "w", driver="GTiff", **size, **layout, **scene.map))
+
+        def write(top: int, left: int, pixels: np.ndarray) -> None:
+            height, width = pixels.shape[:2]
+            bands = pixels.reshape(height, width, -1).transpose(2, 0, 1)
+            file.write(bands, window=((top, top + height), (left, left + width)))
+
+        yield write

@@ -1,0 +1,225 @@
+"""Masks of images of any size by a segmentation run: files in, files out."""
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .config import Config
+from .data.images import open_image, planes
+from .data.masks import coded, write_mask
+from .data.palettes import Palette, display_colors
+from .data.scene_files import SUFFIXES, Scene, has_windows, open_scene, rasterio_is_here, write_scene
+from .device import autocast
+from .errors import ENVIRONMENT, SightlineError, listing
+from .files import atomic_write
+from .mask_results import mask_names
+from .segment_use import MaskInference, load_segmenter
+from .tiles import predict_scene
+
+SAY_SECONDS = 10.0
+"""A scene read window by window that takes longer says how far it is, this often."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to predict. windows: whether it is read and written window by window."""
+
+    name: str
+    path: Path
+    target: Path
+    windows: bool
+
+    @property
+    def overlay(self) -> Path:
+        """Where the overlay goes: `0013_overlay.png` beside `0013_mask.png`."""
+        stem = self.target.stem.removesuffix("_mask")
+        return self.target.with_name(f"{stem}_overlay{self.target.suffix}")
+
+
+def predict_masks(
+    folder: Path,
+    config: Config,
+    root: Path,
+    names: list[str],
+    out: Path,
+    overwrite: bool,
+    overlaid: bool,
+    tile: int,
+    say: Callable[[str], None],
+) -> Path:
+    """A mask file for each image below `root`, `0013_sat.jpg` -> `0013_mask.png`, in the folder `out`.
+
+    tile: side in pixels of the tiles in which images are predicted that are larger; they overlap by a quarter.
+    overlaid: also `0013_overlay.png`, the mask laid over the image. Unreadable images are listed in errors.csv. TIFF
+    files that lie on a map, or are very large, are never held whole, and their masks are TIFF files of the same place.
+    """
+    if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
+        why = "a segmenter writes one mask an image"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
+    whole, names = names, without_masks(names)
+    if len(names) < len(whole):
+        say(f"{len(whole) - len(names):,} masks beside their images are left out")
+    parts = load_segmenter(folder, config)
+    jobs = plan(root, names, out, config.data.max_pixels)
+    refuse_clashes(jobs, root, out, overwrite)
+    bad: list[tuple[str, str]] = []
+    for job in jobs:
+        try:
+            predict_one(parts, job, config.data.max_pixels, tile, overlaid, say)
+        except SightlineError as error:
+            if error.status == ENVIRONMENT:
+                raise
+            bad.append((job.name, " ".join((error.why or error.what).split())))
+    report_bad(bad, out, say)
+    say(f"{len(jobs) - len(bad):,} masks written to {out}")
+    return out
+
+
+def plan(root: Path, names: list[str], out: Path, max_pixels: int) -> list[Job]:
+    """What to read and where its mask goes, in the order of the names."""
+    jobs = []
+    for name in names:
+        target = out / Path(name).with_name(mask_names([name])[0])
+        windows = has_windows(root / name, max_pixels)
+        jobs.append(Job(name, root / name, target.with_suffix(".tif") if windows else target, windows))
+    return jobs
+
+
+def refuse_clashes(jobs: list[Job], root: Path, out: Path, overwrite: bool) -> None:
+    """SightlineError where two images would have one mask, or where a mask is there already."""
+    twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
+    if twice:
+        why = "these masks would be of several images:\n" + listing(twice)
+        cure = "rename images that differ in their ending only"
+        raise SightlineError("names clash", where=str(root), why=why, cure=cure)
+    taken = [str(job.target) for job in jobs if job.target.exists()]
+    if taken and not overwrite:
+        why = f"{len(taken):,} of {len(jobs):,} masks are there already, the first: {taken[0]}"
+        raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
+
+
+def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None]) -> None:
+    """errors.csv with the images that could not be read, gone where all could."""
+    (out / "errors.csv").unlink(missing_ok=True)
+    if not bad:
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
+    atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    say(f"{len(bad):,} could not be read; errors.csv says why, the first: {bad[0][0]}: {bad[0][1]}")
+    if not rasterio_is_here() and any(name.lower().endswith(SUFFIXES) and "max_pixels" in why for name, why in bad):
+        say("pip install 'sightline[geo]' reads TIFF files of any size, window by window")
+
+
+def without_masks(names: list[str]) -> list[str]:
+    """The names less those of masks that lie beside their image: `0013_mask.png` beside `0013_sat.jpg`."""
+    stems = {str(Path(name).with_suffix("")) for name in names}
+
+    def is_mask(name: str) -> bool:
+        stem = str(Path(name).with_suffix(""))
+        base = stem.removesuffix("_mask")
+        return base != stem and bool({f"{base}_sat", base} & stems)
+
+    return [name for name in names if not is_mask(name)]
+
+
+def predict_one(
+    parts: MaskInference, job: Job, max_pixels: int, tile: int, overlaid: bool, say: Callable[[str], None]
+) -> None:
+    """Write the mask of one image, and the overlay where it is wanted."""
+    if job.windows:
+        predict_windows(parts, job, tile, overlaid, say)
+        return
+    image = planes(open_image(str(job.path), max_pixels))
+    mask = scene_mask(parts, image, tile)
+    atomic_write(job.target, write_mask(mask, parts.palette))
+    if overlaid:
+        from .insight.style import png_rgb
+
+        atomic_write(job.overlay, png_rgb(laid_over(image, mask, parts.palette)))
+
+
+def scene_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray:
+    """Class indices uint8 [H, W] of an image uint8 [3, H, W] of any size."""
+    mask = np.empty(image.shape[1:], np.uint8)
+
+    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
+        return image[:, top : top + height, left : left + width]
+
+    def write(top: int, left: int, classes: np.ndarray) -> None:
+        mask[top : top + classes.shape[0], left : left + classes.shape[1]] = classes
+
+    predict_tiles(parts, Scene(*mask.shape, read, {}), tile, write)
+    return mask
+
+
+def predict_windows(parts: MaskInference, job: Job, tile: int, overlaid: bool, say: Callable[[str], None]) -> None:
+    """Write the mask of a scene that need not fit in memory; the overlay is a second file filled beside it."""
+    dtype, shape = pixel_of(parts.palette)
+    with open_scene(job.path) as scene:
+        tell = progress(job.name, scene.height * scene.width, say)
+        with write_scene(job.target, scene, shape, dtype) as write_mask_part:
+
+            def write(top: int, left: int, classes: np.ndarray) -> None:
+                write_mask_part(top, left, coded(classes, parts.palette))
+                tell(classes.size)
+
+            if not overlaid:
+                predict_tiles(parts, scene, tile, write)
+                return
+            with write_scene(job.overlay, scene, (3,), "uint8") as write_overlay_part:
+
+                def write_both(top: int, left: int, classes: np.ndarray) -> None:
+                    image = scene.read(top, left, *classes.shape)
+                    write_overlay_part(top, left, laid_over(image, classes, parts.palette))
+                    write(top, left, classes)
+
+                predict_tiles(parts, scene, tile, write_both)
+
+
+@torch.inference_mode()
+def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Callable[..., None]) -> None:
+    """`predict_scene` with a run's model."""
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        with autocast(parts.device, parts.dtype):
+            return parts.task.logits(pixels.to(parts.device))
+
+    classes = len(parts.palette.classes)
+    predict_scene(forward, scene.read, scene.height, scene.width, classes, tile, tile // 4, write)
+
+
+def laid_over(image: np.ndarray, mask: np.ndarray, palette: Palette) -> np.ndarray:
+    """The image uint8 [3, h, w] with its mask's colors in it, uint8 [h, w, 3]."""
+    from .insight.strips import overlay
+
+    return overlay(image, mask, display_colors(palette))
+
+
+def pixel_of(palette: Palette) -> tuple[str, tuple[int, ...]]:
+    """(type, shape) of one pixel of a mask that is coded by a palette."""
+    pixels = coded(np.zeros((1, 1), np.uint8), palette)
+    return str(pixels.dtype), pixels.shape[2:]
+
+
+def progress(name: str, pixels: int, say: Callable[[str], None]) -> Callable[[int], None]:
+    """A function that is told of finished pixels and says now and then how far it is."""
+    start, done, told = time.monotonic(), 0, time.monotonic()
+
+    def tell(more: int) -> None:
+        nonlocal done, told
+        done += more
+        now = time.monotonic()
+        if now - told >= SAY_SECONDS and done < pixels:
+            left = (now - start) * (pixels - done) / done
+            say(f"{name}: {done / pixels:.0%}, about {left / 60:.0f} min left")
+            told = now
+
+    return tell

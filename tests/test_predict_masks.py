@@ -1,0 +1,105 @@
+"""Masks of files: TIFF scenes on a map, window by window, are predicted as any other image and keep their place."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+import sightline
+from sightline import SightlineError, predict_masks
+from sightline.config import Config
+from sightline.settings import resolve
+
+TOY = {
+    "task": "segment",
+    "data.palette": "landcover",
+    "model.name": "unet",
+    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
+    "augment.window": [32, 32],
+    "train.best_metric": "mean_iou",
+    "train.epochs": 1,
+    "train.batch_size": 4,
+    "train.threads": 1,
+    "train.precision": "fp32",
+}
+PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
+
+
+@pytest.fixture(scope="module")
+def run(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+    scenes = make_scenes(tmp_path_factory.mktemp("scenes"), train=4, val=2)
+    return sightline.train(resolve(Config(), TOY), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+
+
+def as_map(path: Path, pixels: np.ndarray) -> Path:
+    layout = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "lzw"} | PLACE
+    size = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(path, "w", driver="GTiff", **size, **layout) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def test_a_scene_on_a_map_keeps_its_place_and_is_predicted_like_any_image(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    as_map(tmp_path / "in" / "town.tif", pixels)
+    Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
+    out = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", overlay=True, tile=64, quiet=True)
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("flat_mask.png", "flat_overlay.png", "town_mask.tif", "town_overlay.tif")
+    ]
+    for kind in ("mask", "overlay"):
+        with rasterio.open(out / f"town_{kind}.tif") as found, Image.open(out / f"flat_{kind}.png") as expected:
+            np.testing.assert_array_equal(found.read().transpose(1, 2, 0), np.asarray(expected.convert("RGB")))
+            assert found.crs == PLACE["crs"] and found.transform == PLACE["transform"]
+    with pytest.raises(SightlineError, match="exists"):
+        sightline.predict(run.path, tmp_path / "in", out=out, quiet=True)
+
+
+def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    recipe = (copy / "recipe.yaml").read_text()
+    (copy / "recipe.yaml").write_text(recipe.replace("max_pixels: 89478485", "max_pixels: 2000"))
+    as_map(tmp_path / "in" / "town.tif", pixels)
+    Image.fromarray(pixels).save(tmp_path / "in" / "large.png")
+    out = sightline.predict(copy, tmp_path / "in", out=tmp_path / "out", tile=64)
+    assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "town_mask.tif"]
+    assert "large.png" in (out / "errors.csv").read_text() and "sightline[geo]" not in capsys.readouterr().out
+    monkeypatch.setattr(predict_masks, "has_windows", lambda path, most: False)
+    monkeypatch.setattr(predict_masks, "rasterio_is_here", lambda: False)
+    sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)
+    assert "pip install 'sightline[geo]'" in capsys.readouterr().out
+
+
+def test_a_damaged_scene_is_a_row_and_leaves_no_half_mask(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    path = as_map(tmp_path / "in" / "torn.tif", pixels)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4] + bytes(len(content) // 4))
+    as_map(tmp_path / "in" / "whole.tif", pixels)
+    out = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", tile=32, quiet=True)
+    assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "whole_mask.tif"]
+    assert "torn.tif" in (out / "errors.csv").read_text()
+
+
+def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, said = iter([0.0, 0.0, 5.0, 12.0, 13.0, 40.0]), []
+    monkeypatch.setattr(predict_masks.time, "monotonic", lambda: next(clock))
+    tell = predict_masks.progress("town.tif", 100, said.append)
+    for part in (10, 20, 10, 60):
+        tell(part)
+    assert said == ["town.tif: 30%, about 0 min left"]
