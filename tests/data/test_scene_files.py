@@ -77,7 +77,7 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
         ("deep.tif", noise().astype(np.uint16), {}),
         ("four.tif", noise(4), {"photometric": "RGB", "alpha": "YES"}),
         ("white.tif", noise(1), {"photometric": "MINISWHITE"}),
-        ("slab.tif", noise(height=4000, width=4000), {"blockxsize": 4000, "tiled": False, "blockysize": 4000}),
+        ("slab.tif", noise(height=4000, width=4000), {"blockxsize": 4000, "blockysize": 4000}),
     ):
         assert not has_windows(write(tmp_path / name, pixels, **more), 10**6), name
     with rasterio.open(write(tmp_path / "palette.tif", noise(1)), "r+") as file:

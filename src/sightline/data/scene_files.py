@@ -63,9 +63,8 @@ def is_plain(image: "DatasetReader", max_pixels: int) -> bool:
     from rasterio.enums import ColorInterp
 
     kinds = [(ColorInterp.gray,), (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
-    white = image.photometric is not None and image.photometric.name == "white"
     blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
-    return tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks and not white
+    return tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
 
 
 @contextlib.contextmanager
