@@ -1,12 +1,20 @@
 """Small pictures that are quick to learn, a cache of their own, one thread a process."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sightline.config import Config
+from sightline.files import read_json_lines
+from sightline.settings import resolve
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -97,3 +105,46 @@ TINY = {
 def tiny() -> dict[str, object]:
     """Settings that make any recipe a run of a second on `photos`."""
     return dict(TINY)
+
+
+TOY = {
+    "name": "t",
+    "task": "segment",
+    "data.palette": "landcover",
+    "model.name": "unet",
+    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
+    "augment.window": [32, 32],
+    "augment.horizontal_flip": 0.5,
+    "optim.name": "adamw",
+    "optim.lr": 3e-3,
+    "train.best_metric": "mean_iou",
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "train.precision": "fp32",
+    "train.threads": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def toy() -> Callable[..., Config]:
+    """toy(**settings): a segmenter that takes a second on scenes of 32x32."""
+    return lambda **settings: resolve(Config(), TOY | settings)
+
+
+@pytest.fixture
+def train_and_kill() -> Callable[..., None]:
+    """train_and_kill(arguments of `sightline train`, its run folder, step): SIGKILL once that step is logged."""
+
+    def start(arguments: list[object], run: Path, step: int) -> None:
+        process = subprocess.Popen([sys.executable, "-m", "sightline", "train", *map(str, arguments), "--quiet"])
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            steps = [r["step"] for r in read_json_lines(run / "metrics.jsonl") if r["event"] == "train"]
+            if steps and steps[-1] >= step:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (run / "report.html").exists(), "the run ended before it could be killed"
+
+    return start

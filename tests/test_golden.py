@@ -27,7 +27,31 @@ VARIANTS = {
 def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", train=25)
     settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
-    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    compare(name, resolve(Config(), settings), data, tmp_path)
+
+
+def test_ten_losses_of_a_segmenter(
+    make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Windows, scales, rare classes, class weights and a sum of losses in one."""
+    settings = {
+        "augment.window": [16, 32],
+        "augment.scale": [0.7, 1.5],
+        "augment.rare_crops": 0.5,
+        "augment.vertical_flip": 0.5,
+        "augment.rotate90": 0.5,
+        "augment.brightness": 0.2,
+        "loss.terms": {"cross_entropy": 1.0, "lovasz": 0.5},
+        "loss.class_weights": "log",
+        "train.epochs": 1,
+        "report.samples": 0,
+    }
+    compare("segment", toy(**settings), make_scenes(tmp_path / "data", train=40, val=2), tmp_path)
+
+
+def compare(name: str, config: Config, data: Path, folder: Path) -> None:
+    """The run's ten losses are those of golden/NAME.txt."""
+    run = sightline.train(config, data, out=folder / "run", quiet=True)
     losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     path = GOLDEN / f"{name}.txt"
     if not path.exists():

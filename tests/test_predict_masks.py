@@ -12,27 +12,16 @@ from PIL import Image
 import sightline
 from sightline import SightlineError, predict_masks
 from sightline.config import Config
-from sightline.settings import resolve
 
-TOY = {
-    "task": "segment",
-    "data.palette": "landcover",
-    "model.name": "unet",
-    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
-    "augment.window": [32, 32],
-    "train.best_metric": "mean_iou",
-    "train.epochs": 1,
-    "train.batch_size": 4,
-    "train.threads": 1,
-    "train.precision": "fp32",
-}
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
 
 
 @pytest.fixture(scope="module")
-def run(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+def run(
+    make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> sightline.Run:
     scenes = make_scenes(tmp_path_factory.mktemp("scenes"), train=4, val=2)
-    return sightline.train(resolve(Config(), TOY), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
+    return sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -15,24 +15,7 @@ import sightline
 from sightline import SightlineError, saving
 from sightline.config import Config
 from sightline.files import read_json_lines
-from sightline.settings import resolve
-
-TOY = {
-    "name": "t",
-    "task": "segment",
-    "data.palette": "landcover",
-    "model.name": "unet",
-    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
-    "augment.window": [32, 32],
-    "augment.horizontal_flip": 0.5,
-    "optim.name": "adamw",
-    "optim.lr": 3e-3,
-    "train.best_metric": "mean_iou",
-    "train.epochs": 2,
-    "train.batch_size": 4,
-    "train.precision": "fp32",
-    "train.threads": 1,
-}
+from sightline.settings import to_yaml
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +24,9 @@ def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory, toy: Callable[..., Config]) -> sightline.Run:
     settings = {"train.epochs": 40, "schedule.name": "one_cycle", "optim.lr": 0.02}
     return sightline.train(toy(**settings), scenes, out=tmp_path_factory.mktemp("segment") / "run", quiet=True)
-
-
-def toy(**more: object) -> Config:
-    return resolve(Config(), TOY | more)
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -122,7 +101,7 @@ def test_masks_beside_their_images_are_not_predicted(run: sightline.Run, scenes:
         sightline.predict(run.path, scenes / "validation", out=tmp_path / "masks.csv", quiet=True)
 
 
-def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path) -> None:
+def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
     settings = {"augment.scale": (0.7, 1.5), "augment.rare_crops": 0.5, "augment.window": [16, 16], "optim.ema": 0.9}
     whole = sightline.train(toy(**settings | {"train.epochs": 4}), scenes, out=tmp_path / "whole", quiet=True)
     half = sightline.train(toy(**settings), scenes, out=tmp_path / "half", quiet=True)
@@ -131,8 +110,25 @@ def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
+    scenes: Path, tmp_path: Path, toy: Callable[..., Config], train_and_kill: Callable[..., None]
+) -> None:
+    settings = {"train.epochs": 3, "train.checkpoint_minutes": 0, "optim.ema": 0.9, "augment.rare_crops": 0.5}
+    config = toy(**settings | {"augment.scale": (0.7, 1.5), "augment.window": [16, 16]})
+    whole = sightline.train(config, scenes, out=tmp_path / "whole", quiet=True)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(to_yaml(config))
+    killed = tmp_path / "killed"
+    train_and_kill([recipe, "--data", scenes, "--out", killed], killed, 4)  # of 3 + 3 + 3
+    sightline.resume(killed, quiet=True)
+    first, second = (load_file(r / "checkpoints" / "last" / "model.safetensors") for r in (whole.path, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in ("predictions/val.csv", "predictions/val/0900_mask.png"):
+        assert (killed / name).read_bytes() == (whole.path / name).read_bytes()
+
+
 @pytest.mark.parametrize("loss", ["focal", "dice", "lovasz", "ohem"])
-def test_every_loss_learns(scenes: Path, tmp_path: Path, loss: str) -> None:
+def test_every_loss_learns(scenes: Path, tmp_path: Path, loss: str, toy: Callable[..., Config]) -> None:
     settings = {"loss.name": loss, "train.epochs": 16, "schedule.name": "one_cycle", "optim.lr": 0.02}
     settings |= {"loss.class_weights": "log"}
     run = sightline.train(toy(**settings), scenes, out=tmp_path / "run", quiet=True)
@@ -147,7 +143,7 @@ def test_score_equals_evaluate(run: sightline.Run, scenes: Path) -> None:
 
 
 def test_the_strip_pads_to_the_largest_image_even_if_it_is_not_followed(
-    make_scenes: Callable[..., Path], tmp_path: Path
+    make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=2)
     make_scenes(tmp_path / "large", train=1, val=1, size=48)
@@ -160,7 +156,7 @@ def test_the_strip_pads_to_the_largest_image_even_if_it_is_not_followed(
             assert masks["masks"].shape[1:] == (48, 48)
 
 
-def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=2)
     make_scenes(tmp_path / "large", train=2, val=2, size=48)
     for split in ("train", "validation"):
@@ -174,7 +170,9 @@ def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Pa
     assert "--augment.window" in caught.value.cure
 
 
-def test_wrong_pairs_are_all_named_before_training(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_wrong_pairs_are_all_named_before_training(
+    make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
+) -> None:
     data = make_scenes(tmp_path / "data")
     Image.new("RGB", (20, 32), (0, 255, 255)).save(data / "train" / "0001_mask.png")
     Image.new("RGB", (32, 32), (200, 130, 20)).save(data / "train" / "0002_mask.png")
@@ -184,7 +182,9 @@ def test_wrong_pairs_are_all_named_before_training(make_scenes: Callable[..., Pa
     assert "0001" in caught.value.why and "0002" in caught.value.why and "0003" not in caught.value.why
 
 
-def test_masks_of_ignored_pixels_only_are_left_out(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_masks_of_ignored_pixels_only_are_left_out(
+    make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
+) -> None:
     data = make_scenes(tmp_path / "data")
     Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "validation" / "0901_mask.png")
     Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "train" / "0003_mask.png")
@@ -200,7 +200,7 @@ def test_shrunk_keeps_values_and_shape() -> None:
     assert saving.shrunk(masks, 600) is not None and np.array_equal(saving.shrunk(masks, 600), masks)
 
 
-def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path) -> None:
+def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
     random = np.random.default_rng(0)
     for place in ("own/train", "own/val", "other", "renamed"):
         (tmp_path / place).mkdir(parents=True)

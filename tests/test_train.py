@@ -2,10 +2,10 @@
 
 import importlib
 import json
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,23 +71,16 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sightline", *map(str, arguments)]
 
 
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
+    photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
+) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
     whole = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "whole", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
     recipe.write_text("{}")
     killed = tmp_path / "killed"
-    process = subprocess.Popen(command("train", recipe, "--data", photos, "--out", killed, "--quiet", *arguments))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        steps = [record["step"] for record in read_json_lines(killed / "metrics.jsonl") if record["event"] == "train"]
-        if steps and steps[-1] >= 9:
-            break
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "report.html").exists(), "the run ended before it could be killed"
+    train_and_kill([recipe, "--data", photos, "--out", killed, *arguments], killed, 9)
     resumed = sightline.resume(killed, quiet=True)
     assert same(weights(whole.path), weights(resumed.path))
     assert [r["step"] for r in read_json_lines(killed / "metrics.jsonl") if r["event"] == "eval"] == [7, 14, 21]

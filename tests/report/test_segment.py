@@ -12,24 +12,8 @@ from sightline import SightlineError
 from sightline.config import Config
 from sightline.report import segment
 from sightline.report.run import read_run
-from sightline.settings import resolve
 
-TOY = {
-    "name": "t",
-    "task": "segment",
-    "data.palette": "landcover",
-    "model.name": "unet",
-    "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]},
-    "augment.window": [32, 32],
-    "optim.name": "adamw",
-    "optim.lr": 3e-3,
-    "train.best_metric": "mean_iou",
-    "train.epochs": 3,
-    "train.max_minutes": 1e-4,
-    "train.batch_size": 4,
-    "train.threads": 1,
-    "report.samples": "0902,0900",
-}
+SETTINGS = {"train.epochs": 3, "train.max_minutes": 1e-4, "report.samples": "0902,0900"}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +22,8 @@ def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
-    return sightline.train(resolve(Config(), TOY), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
+def run(scenes: Path, toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+    return sightline.train(toy(**SETTINGS), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
 
 
 @pytest.fixture
@@ -60,13 +44,15 @@ def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindi
         assert segment.spread(replace(found, named=(), per_image=matrices)).tolist() == order
 
 
-def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(scenes: Path, tmp_path: Path) -> None:
-    config = resolve(Config(), TOY | {"report.samples": "0902,9999"})
+def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
+    scenes: Path, tmp_path: Path, toy: Callable[..., Config]
+) -> None:
+    config = toy(**{"report.samples": "0902,9999"})
     with pytest.raises(SightlineError, match="cannot be followed") as caught:
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
     assert "9999: there is no such image" in caught.value.why and not (tmp_path / "run").exists()
     with pytest.raises(SightlineError, match="names 25 images"):
-        config = resolve(Config(), TOY | {"report.samples": ",".join(map(str, range(25)))})
+        config = toy(**{"report.samples": ",".join(map(str, range(25)))})
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
 
 
