@@ -178,7 +178,7 @@ def test_wrong_pairs_are_all_named_before_training(
     Image.new("RGB", (32, 32), (200, 130, 20)).save(data / "train" / "0002_mask.png")
     with pytest.raises(SightlineError) as caught:
         sightline.train(toy(**{"data.tolerance": 1}), data, out=tmp_path / "run", quiet=True)
-    assert "2 of 8 pairs cannot be used" in caught.value.what and not (tmp_path / "run").exists()
+    assert "2 of 8 pairs of train cannot be used" in caught.value.what and not (tmp_path / "run").exists()
     assert "0001" in caught.value.why and "0002" in caught.value.why and "0003" not in caught.value.why
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from .build import Parts, describe_data, normalization, training_flops
 from .config import Config
 from .data.augment import channel_statistics, normalize
-from .data.pair_cache import DecodedPairs, decode_pairs
+from .data.pair_cache import DecodedPairs, decode_all
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
 from .data.sources import Source
@@ -42,8 +42,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
 
         receipt = load_encoder(model, config.model.weights, palette.classes)
         say(str(receipt))
-    train = decode_pairs(source, "train", palette, config.data, say)
-    val = decode_pairs(source, "val", palette, config.data, say)
+    train, val = decode_all(source, palette, config.data, say)
     window = tuple(config.augment.window) or one_size(train)
     mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}

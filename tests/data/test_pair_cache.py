@@ -61,7 +61,7 @@ def test_all_faults_of_a_split_are_named_together(make_scenes: Callable[..., Pat
     Image.new("RGB", (20, 32), (0, 255, 255)).save(folder / "train" / "0001_mask.png")
     Image.new("RGB", (32, 32), (0, 255, 255)).save(folder / "train" / "0002_mask.png", format="JPEG")
     (folder / "train" / "0003_sat.jpg").write_bytes(b"no picture")
-    with pytest.raises(SightlineError, match="3 of 8 pairs cannot be used") as caught:
+    with pytest.raises(SightlineError, match="3 of 8 pairs of train cannot be used") as caught:
         decoded(folder)
     for name in ("0001", "0002", "0003"):
         assert name in caught.value.why

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sightline.config import Data
 from sightline.data.masks import MaskFacts
-from sightline.data.pair_facts import check_pairs
+from sightline.data.pair_cache import decode_all, decode_pairs
 from sightline.data.pair_places import mask_path
 from sightline.data.pairs import open_pairs
 from sightline.data.palettes import IGNORE, Palette
@@ -289,16 +289,15 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     for name, pixels in (("train/a", soft), ("train/b", black), ("val/c", soft), ("train/e", soft[:2, :3])):
         Image.fromarray(pixels).save(tmp_path / f"{name}_mask.png")
     source, palette = opened(tmp_path, classes=(), palette="landcover")
-    facts = check_pairs(source, palette)
-    train = facts.splits["train"]
-    assert list(facts.splits) == ["train", "val"]
-    assert train.shapes.tolist() == [[4, 6], [4, 6], [2, 3]]
-    assert train.counts.tolist() == [[12, 0, 0, 6, 0, 0], [0] * 6, [6, 0, 0, 0, 0, 0]]
-    assert train.ignored.tolist() == [6, 24, 0] and train.inexact.tolist() == [6, 0, 0]
-    assert train.empty == ("train/b_sat.jpg",)
-    text = "\n".join(facts.notes)
-    assert "urban 33.3%" in text and "train has no pixel of agriculture" in text
-    assert "6 pixels of train (11.11%)" in text and "threshold 128" in text
+    notes: list[str] = []
+    train = decode_pairs(source, "train", palette, Data(), notes.append)
+    assert train.names == ("train/a_sat.jpg", "train/e_sat.jpg")  # nothing can be learned from the other one
+    assert train.sizes.tolist() == [[4, 6], [2, 3]]
+    assert train.counts.tolist() == [[12, 0, 0, 6, 0, 0], [6, 0, 0, 0, 0, 0]]
+    assert (train.labels[1, 2:] == IGNORE).all() and (train.labels[1, :, 3:] == IGNORE).all()
+    text = "\n".join(notes)
+    assert "urban 60.0%" in text and "train has no pixel of agriculture" in text
+    assert "6 pixels of train (20.00%)" in text and "threshold 128" in text
     assert "1 masks of train hold ignored pixels only and are left out: train/b_sat.jpg" in text
     read = source.splits["train"].read_mask
     assert read is not None
@@ -320,9 +319,10 @@ def test_all_wrong_pairs_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "val/photo_sat.jpg").write_bytes(b"<html>")
     source, palette = opened(tmp_path)
     with pytest.raises(SightlineError) as caught:
-        check_pairs(source, palette)
+        decode_all(source, palette, Data())
     error = caught.value
-    assert error.what == "6 of 16 pairs cannot be used" and error.where == str(tmp_path)
+    assert error.what == "4 of 8 pairs of train cannot be used; 2 of 8 pairs of val cannot be used"
+    assert error.where == str(tmp_path)
     for text in (
         "train/size_sat.jpg with train/size_mask.png: the image has 6 x 4 pixels and its mask 5 x 4",
         "train/turned_sat.jpg with",
@@ -340,5 +340,6 @@ def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
         put(tmp_path / split, "a_sat.jpg", "a_mask.png")
     source, palette = opened(tmp_path, ignore=("car",))
     with pytest.raises(SightlineError) as caught:
-        check_pairs(source, palette)
-    assert "every mask of train and of val" in caught.value.why and "car" in caught.value.why
+        decode_all(source, palette, Data())
+    assert "no pixel counts" in caught.value.what
+    assert "all 1 masks of train hold" in caught.value.why and "all 1 masks of val hold" in caught.value.why

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -26,6 +26,7 @@ from .decoding import write_images
 from .images import VERSION
 from .sources import Items, Source
 
+Entered = TypeVar("Entered")
 FORMAT = 1
 MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
 """What data.on_bad_image = skip may leave out of a split: this share, or so many images where that is more."""
@@ -68,18 +69,13 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     entry = opened(folder)
     if entry and entry[1]["bad"] and data.on_bad_image == "stop":  # made by a run that was allowed to skip them
         shutil.rmtree(folder, ignore_errors=True)
-        entry = None
-    if entry is None:
-        build(folder, source, split, side, data, announce)
-        entry = opened(folder)
-    if entry is None:
-        raise SightlineError(
-            "the cache was changed while it was in use",
-            where=str(folder),
-            cure="run the command again",
-            status=ENVIRONMENT,
-        )
-    images, meta = entry
+
+    def fill(place: Path) -> dict[str, Any]:
+        meta = write_images(place / "images.npy", items, side, announce)
+        refuse_bad(meta["bad"], items, source, split, data)
+        return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
+
+    images, meta = entry_of(folder, opened, fill)
     bad = {int(place): why for place, why in meta["bad"].items()}
     if bad:
         check_skipped(bad, items, source, announce)
@@ -155,19 +151,30 @@ def too_many(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> st
     return f"{limits}; too many are of {named}"
 
 
-def build(folder: Path, source: Source, split: str, side: int, data: Data, announce: Callable[[str], None]) -> None:
-    """Decode a split into `folder`, whole or not at all."""
-    items = source.splits[split]
+def entry_of(folder: Path, opened: Callable[[Path], Entered | None], fill: Callable[[Path], dict[str, Any]]) -> Entered:
+    """What `opened` finds in an entry of the cache, made first where it is not there, whole or not at all.
+
+    fill: writes the arrays into the folder that it is given, and returns what meta.json says of them.
+    """
+    entry = opened(folder)
+    if entry is None:
+        make_entry(folder, opened, fill)
+        entry = opened(folder)
+    if entry is None:
+        what, cure = "the cache was changed while it was in use", "run the command again"
+        raise SightlineError(what, where=str(folder), cure=cure, status=ENVIRONMENT)
+    return entry
+
+
+def make_entry(folder: Path, opened: Callable[[Path], object | None], fill: Callable[[Path], dict[str, Any]]) -> None:
+    """Fill a temporary folder and give it the name `folder`."""
     root = folder.parent
     temporary = temporary_folder(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
         temporary.mkdir()
-        meta = write_images(temporary / "images.npy", items, side, announce)
-        refuse_bad(meta["bad"], items, source, split, data)
-        source_text = printable(f"{source.path} ({split})")
-        write_json(temporary / "meta.json", {"format": FORMAT, "source": source_text, **meta})
+        write_json(temporary / "meta.json", fill(temporary))
         publish(temporary, folder, opened)
     except OSError as error:
         wrong = disk_error(folder, error)

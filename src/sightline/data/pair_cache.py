@@ -5,14 +5,14 @@ their own size; where sizes differ, H and W are the largest and smaller pairs fi
 their mask being IGNORE. Files that make a mask wrong are found here, all of them before training begins.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ import PIL
 
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, printable
-from ..files import disk_error, sync_folder, write_json
-from .cache import cache_root, publish, sweep, temporary_folder
+from ..files import sync_folder
+from .cache import cache_root, entry_of
 from .decoding import PROGRESS_SECONDS, refuse_full_disk, size_text
 from .images import VERSION, planes
-from .masks import MaskFacts
+from .masks import MaskFacts, image_size
 from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
 from .palettes import IGNORE, Palette, to_dict
 from .sources import Items, Source
@@ -52,6 +52,25 @@ class DecodedPairs:
     nbytes: int
 
 
+def decode_all(
+    source: Source, palette: Palette, data: Data, announce: Callable[[str], None] = print
+) -> tuple[DecodedPairs, DecodedPairs]:
+    """The pairs of train and val as `decode_pairs` gives them; what is wrong with either is told at once."""
+    found, faults = [], []
+    for split in ("train", "val"):
+        try:
+            found.append(decode_pairs(source, split, palette, data, announce))
+        except SightlineError as error:
+            if error.status == ENVIRONMENT:
+                raise
+            faults.append(error)
+    if faults:
+        what, why = "; ".join(fault.what for fault in faults), "".join(fault.why for fault in faults)
+        cure = "\n".join(dict.fromkeys(fault.cure for fault in faults))
+        raise SightlineError(what, where=source.path, why=why, cure=cure)
+    return found[0], found[1]
+
+
 def decode_pairs(
     source: Source, split: str, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> DecodedPairs:
@@ -61,45 +80,44 @@ def decode_pairs(
     palette does not have, or with no pixel that counts.
     """
     folder = cache_root(data) / entry_key(source, split, palette, data)
-    entry = opened(folder)
-    if entry is None:
-        build(folder, source, split, palette, data, announce)
-        entry = opened(folder)
-    if entry is None:
-        cure = "run the command again"
-        raise SightlineError(
-            "the cache was changed while it was in use", where=str(folder), cure=cure, status=ENVIRONMENT
-        )
-    images, masks, meta = entry
+
+    def fill(place: Path) -> dict[str, Any]:
+        meta = write_pairs(place, source, split, len(palette.classes), announce)
+        return {"format": FORMAT, "source": printable(f"{source.path} ({split}, with masks)"), **meta}
+
+    images, masks, meta = entry_of(folder, opened, fill)
     names = source.splits[split].names
     digest = hashlib.sha256(json.dumps([meta["sha256"], names, palette.classes]).encode("ascii")).hexdigest()
     shapes, counts, ignored, inexact = (
         np.array(meta[name], np.int64) for name in ("shapes", "counts", "ignored", "inexact")
     )
-    empty = tuple(name for name, some in zip(names, counts.sum(1), strict=True) if not some)
-    for note in facts_notes(split, SplitFacts(shapes, counts, ignored, inexact, empty), palette):
+    empty = np.flatnonzero(counts.sum(1) == 0)
+    refuse_nothing(empty, len(names), source.path, split)
+    if split == "train" and len(empty):
+        return decode_pairs(without(source, split, empty, announce), split, palette, data, announce)
+    facts = SplitFacts(shapes, counts, ignored, inexact, tuple(names[place] for place in empty))
+    for note in facts_notes(split, facts, palette):
         announce(note)
     size = images.nbytes + masks.nbytes
-    whole = DecodedPairs(images, masks, names, palette.classes, shapes, counts, digest, size)
-    return without_empty(whole, source, split)
+    return DecodedPairs(images, masks, names, palette.classes, shapes, counts, digest, size)
 
 
-def without_empty(pairs: DecodedPairs, source: Source, split: str) -> DecodedPairs:
-    """Training pairs of which some pixel counts, all others as they are; SightlineError where no pixel counts at all.
-
-    What is validated stays whole, so that every image has its prediction. Leaving pairs out copies the arrays.
-    """
-    counted = pairs.counts.sum(1) > 0
-    if not counted.any():
-        why = f"all {len(counted):,} masks of {split} hold ignored pixels only"
+def refuse_nothing(empty: np.ndarray, count: int, path: str, split: str) -> None:
+    """SightlineError where no pixel of a split counts."""
+    if len(empty) == count:
+        why = f"all {count:,} masks of {split} hold ignored pixels only"
         cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
-        raise SightlineError("no pixel counts", where=source.path, why=why, cure=cure)
-    if split != "train" or counted.all():
-        return pairs
-    kept = np.flatnonzero(counted)
-    names = tuple(pairs.names[place] for place in kept)
-    arrays = (pairs.images[kept], pairs.labels[kept], names, pairs.classes, pairs.sizes[kept], pairs.counts[kept])
-    return DecodedPairs(*arrays, pairs.digest, pairs.nbytes)
+        raise SightlineError("no pixel counts", where=path, why=why, cure=cure)
+
+
+def without(source: Source, split: str, empty: np.ndarray, announce: Callable[[str], None]) -> Source:
+    """The source less pairs from which nothing can be learned; what is validated stays whole, mask or no mask."""
+    items = source.splits[split]
+    names = [items.names[place] for place in empty]
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    announce(f"{len(names):,} masks of {split} hold ignored pixels only and are left out: {shown}")
+    kept = items.subset(np.setdiff1d(np.arange(len(items.names)), empty))
+    return replace(source, splits={**source.splits, split: kept})
 
 
 def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
@@ -124,46 +142,16 @@ def opened(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]] | None
         return None
 
 
-def build(
-    folder: Path, source: Source, split: str, palette: Palette, data: Data, announce: Callable[[str], None]
-) -> None:
-    """Decode a split into `folder`, whole or not at all."""
-    root = folder.parent
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        sweep(root)
-        temporary = temporary_folder(root)
-        temporary.mkdir()
-        try:
-            meta = write_pairs(temporary, source, split, len(palette.classes), announce)
-            text = printable(f"{source.path} ({split}, with masks)")
-            write_json(temporary / "meta.json", {"format": FORMAT, "source": text, **meta})
-            publish(temporary, folder, opened)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        wrong = disk_error(folder, error)
-        cure = "free some space, or choose another place with --data.cache_dir"
-        raise SightlineError(wrong.what, where=str(folder), why=wrong.why, cure=cure, status=ENVIRONMENT) from error
-
-
 def write_pairs(
     folder: Path, source: Source, split: str, classes: int, announce: Callable[[str], None]
 ) -> dict[str, Any]:
-    """images.npy and masks.npy in `folder`; what meta.json says of them. All faults in one SightlineError.
-
-    The first pair's size is tried for all; where others differ, a second pass has room for the largest.
-    """
+    """images.npy and masks.npy in `folder`; what meta.json says of them. All faults in one SightlineError."""
     items = source.splits[split]
-    first = next((size for index in range(len(items.names)) if (size := size_of(items, index))), (1, 1))
-    arrays, results = fill(folder, items, first, classes, announce)
+    arrays, results = decode_into(folder, items, room_of(source.path, items), classes, announce)
     faults = [result for result in results if isinstance(result, SightlineError)]
     if faults:
-        refuse_faults(source.path, faults, len(results))
+        refuse_faults(source.path, split, faults, len(results))
     facts = [result for result in results if isinstance(result, ItemFacts)]
-    if any(fact.shape != first for fact in facts):
-        largest = (max(fact.shape[0] for fact in facts), max(fact.shape[1] for fact in facts))
-        arrays, _ = fill(folder, items, largest, classes, announce)
     checksum = hashlib.sha256()
     for array in arrays:
         checksum.update(array.data)
@@ -174,13 +162,10 @@ def write_pairs(
     return {"shape": list(arrays[0].shape), "sha256": checksum.hexdigest(), **listed}
 
 
-def fill(
+def decode_into(
     folder: Path, items: Items, room: tuple[int, int], classes: int, announce: Callable[[str], None]
 ) -> tuple[tuple[np.memmap, np.memmap], list[ItemFacts | SightlineError]]:
-    """((images, masks) with room for pairs of that height and width, for each pair its facts or what is wrong).
-
-    Pairs that are larger than the room are read and checked, but not stored.
-    """
+    """((images, masks) with room for pairs of that height and width, for each pair its facts or what is wrong)."""
     count, (height, width) = len(items.names), room
     need = count * height * width * 4
     refuse_full_disk(folder, need)
@@ -194,10 +179,9 @@ def fill(
         except SightlineError as error:
             return placed(error, items, index)
         rows, columns = mask.shape
-        if rows <= height and columns <= width:
-            images[index, :, :rows, :columns] = pixels
-            masks[index] = IGNORE
-            masks[index, :rows, :columns] = mask
+        images[index, :, :rows, :columns] = pixels
+        masks[index] = IGNORE
+        masks[index, :rows, :columns] = mask
         return facts
 
     results: list[ItemFacts | SightlineError] = []
@@ -211,12 +195,13 @@ def fill(
     return (images, masks), results
 
 
-def size_of(items: Items, index: int) -> tuple[int, int] | None:
-    """(height, width) of an image; None where it cannot be read."""
-    try:
-        width, height = items.read(index).size
-    except SightlineError:
-        return None
+def room_of(root: str, items: Items) -> tuple[int, int]:
+    """The largest height and the largest width of all images, by their headers; (1, 1) where none can be read."""
+    height, width = 1, 1
+    for name in items.names:
+        with contextlib.suppress(SightlineError):  # reading its pixels will fail too, and is told with all other faults
+            size = image_size(os.path.join(root, name))
+            height, width = max(height, size[0]), max(width, size[1])
     return height, width
 
 

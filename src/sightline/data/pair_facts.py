@@ -1,9 +1,7 @@
 """What pairs hold: sizes, pixels of each class, and everything that is wrong with them, at once."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError, listing, printable
-from .decoding import PROGRESS_SECONDS
-from .masks import MaskFacts, image_size
 from .palettes import IGNORE, Palette
-from .sources import Items, Source
-
-CHUNK = 256
-"""Pairs that are handed to the threads at a time."""
+from .sources import Items
 
 
 class ItemFacts(NamedTuple):
@@ -33,7 +26,7 @@ class ItemFacts(NamedTuple):
 class SplitFacts:
     """The pairs of one split. shapes: int32 [N, 2]. counts: int64 [N, K]. ignored, inexact: int64 [N].
 
-    empty: names of the images whose masks hold ignored pixels only, which a sampler leaves out.
+    empty: names of the images whose masks hold ignored pixels only.
     """
 
     shapes: np.ndarray
@@ -70,64 +63,6 @@ def split_facts(names: Sequence[str], facts: Sequence[ItemFacts], classes: int) 
     )
 
 
-@dataclass(frozen=True)
-class PairFacts:
-    """What all masks hold. splits: those with masks. notes: sentences for the user."""
-
-    splits: dict[str, SplitFacts]
-    notes: tuple[str, ...]
-
-
-def check_pairs(source: Source, palette: Palette, announce: Callable[[str], None] = print) -> PairFacts:
-    """Read all of every mask once, and of the images only the headers, for their sizes.
-
-    Raises SightlineError that lists every pair that is wrong (unreadable, of two sizes, with values outside the
-    palette), or where all masks of a split hold ignored pixels only.
-    """
-    masked = {split: items for split, items in source.splits.items() if items.read_mask}
-    splits: dict[str, SplitFacts] = {}
-    faults: list[SightlineError] = []
-    for split, items in masked.items():
-        results = list(read_all(source.path, items, len(palette.classes), announce))
-        faults += [result for result in results if isinstance(result, SightlineError)]
-        facts = [result for result in results if isinstance(result, ItemFacts)]
-        names = [name for name, result in zip(items.names, results, strict=True) if isinstance(result, ItemFacts)]
-        splits[split] = split_facts(names, facts, len(palette.classes))
-    if faults:
-        refuse_faults(source.path, faults, sum(len(items.names) for items in masked.values()))
-    empty = [split for split, facts in splits.items() if len(facts.empty) == len(facts.shapes)]
-    if empty:
-        why = f"every mask of {' and of '.join(empty)} holds ignored pixels only ({', '.join(palette.ignored)})"
-        cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
-        raise SightlineError("there is nothing to learn or to measure", where=source.path, why=why, cure=cure)
-    notes = [note for split, facts in splits.items() for note in facts_notes(split, facts, palette)]
-    return PairFacts(splits, tuple(notes))
-
-
-def read_all(
-    path: str, items: Items, classes: int, announce: Callable[[str], None]
-) -> Iterator[ItemFacts | SightlineError]:
-    """The facts of each pair, or what is wrong with it, in order; threads read, a chunk of the pairs at a time."""
-
-    def one(index: int) -> ItemFacts | SightlineError:
-        assert items.read_mask is not None
-        facts = MaskFacts()
-        try:
-            mask = items.read_mask(index, facts)
-            return item_facts(image_size(os.path.join(path, items.names[index])), mask, classes, facts.inexact)
-        except SightlineError as error:
-            return placed(error, items, index)
-
-    count, spoken = len(items.names), time.monotonic()
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, count, CHUNK):
-            yield from pool.map(one, range(start, min(start + CHUNK, count)))
-            if time.monotonic() - spoken > PROGRESS_SECONDS:
-                spoken = time.monotonic()
-                announce(f"checked {min(start + CHUNK, count):,} of {count:,} pairs")
-
-
 def placed(error: SightlineError, items: Items, index: int) -> SightlineError:
     """What is wrong with a pair, with the names of both files where the error has no place."""
     assert items.mask_names is not None
@@ -135,13 +70,13 @@ def placed(error: SightlineError, items: Items, index: int) -> SightlineError:
     return SightlineError(error.what, where=where, why=error.why, cure=error.cure)
 
 
-def refuse_faults(path: str, faults: list[SightlineError], count: int) -> None:
-    """The error for all wrong pairs of `count`, with each cure once."""
+def refuse_faults(path: str, split: str, faults: list[SightlineError], count: int) -> None:
+    """The error for all wrong pairs of the `count` of a split, with each cure once."""
     places = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{place}: {fault.why or fault.what}") for place, fault in zip(places, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
     raise SightlineError(
-        f"{len(faults):,} of {count:,} pairs cannot be used",
+        f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
         where=path,
         why="\n" + listing(lines, 100),
         cure="\n" + listing(cures, 8) if len(cures) > 1 else cures[0],
@@ -162,7 +97,6 @@ def facts_notes(split: str, facts: SplitFacts, palette: Palette) -> list[str]:
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
         notes.append(f"{inexact:,} pixels of {split} ({inexact / total:.2%}) are not exactly of the palette: {how}")
     if facts.empty:
-        left = " and are left out" if split == "train" else ""
         names = ", ".join(facts.empty[:8]) + (", ..." if len(facts.empty) > 8 else "")
-        notes.append(f"{len(facts.empty):,} masks of {split} hold ignored pixels only{left}: {names}")
+        notes.append(f"{len(facts.empty):,} masks of {split} hold ignored pixels only: {names}")
     return notes
