@@ -120,6 +120,15 @@ def test_long_values_are_not_printed_whole() -> None:
 def test_settings_that_contradict_each_other() -> None:
     assert "nesterov needs momentum above 0" in refused({"optim": {"nesterov": True, "momentum": 0}}).what
     assert "alternate_flip needs horizontal_flip above 0" in refused({"augment.alternate_flip": True}).what
+    mask = {"task": "segment", "train.best_metric": "mean_iou"}
+    for terms, fits in (({"name": "ohem"}, False), ({"terms": {"dice": 1.0, "cross_entropy": 1.0}}, True)):
+        loss = {f"loss.{key}": value for key, value in terms.items()} | {"loss.smoothing": 0.1}
+        if fits:
+            resolve(Config(), mask | loss)
+        else:
+            assert "loss.smoothing is for cross_entropy and focal" in refused(mask | loss).what
+    both = refused({"loss.name": "dice", "train.best_metric": "mean_iou"}).what
+    assert "dice" in both and "train.best_metric accuracy" in both
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -47,6 +47,10 @@ ShareRange = Annotated[
 ]
 
 
+DENSE = {"dice", "lovasz", "ohem"}
+"""Losses of segmentation alone; label smoothing has no place in them."""
+
+
 class Section(pydantic.BaseModel):
     """Base of every section: immutable, and strict about names and types ("yes" is no boolean, true is no number)."""
 
@@ -99,7 +103,7 @@ class Data(Section):
 class Model(Section):
     name: str = "resnet18"
     weights: str = "none"
-    """`none`, `imagenet` (the library's own download), a .safetensors or .pt file, or a run folder."""
+    """`none`, `imagenet` or, of DeepLabV3, `coco` (the library's own downloads), a .safetensors or .pt file, or a run."""
     args: dict[str, Any] = {}
     """Keyword arguments of the model's builder."""
     freeze: bool = False
@@ -294,18 +298,36 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
-        metrics = {"classify": ("accuracy", "accuracy_top5", "loss"), "segment": ("mean_iou", "pixel_accuracy", "loss")}
-        choices = metrics[self.task]
-        if self.train.best_metric not in choices:
-            raise ValueError(f"the task {self.task} needs train.best_metric {' or '.join(choices)}")
-        if self.task == "classify" and (self.loss.name in ("dice", "lovasz", "ohem") or self.loss.terms):
-            raise ValueError("the losses dice, lovasz and ohem and sums of losses are for segmentation")
-        if self.task == "classify" and not isinstance(self.report.samples, int):
-            raise ValueError("report.samples can name images for segmentation only; give their number")
-        if not isinstance(self.report.samples, int) and len(set(self.report.samples)) != len(self.report.samples):
-            raise ValueError("report.samples names an image twice")
-        if self.task == "segment" and self.train.ensemble:
-            raise ValueError("train.ensemble is for classification")
-        if self.task == "segment" and self.data.on_bad_image == "skip":
-            raise ValueError("data.on_bad_image skip is for classification: wrong pairs must be mended or removed")
+        faults = classification_faults(self) if self.task == "classify" else segmentation_faults(self)
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
+
+
+def classification_faults(config: Config) -> list[str]:
+    """Settings that a classifier cannot have."""
+    loss = config.loss
+    rules = {
+        "the task classify needs train.best_metric accuracy or accuracy_top5 or loss": config.train.best_metric
+        not in ("accuracy", "accuracy_top5", "loss"),
+        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
+        "report.samples can name images for segmentation only; give their number": not isinstance(
+            config.report.samples, int
+        ),
+    }
+    return [fault for fault, broken in rules.items() if broken]
+
+
+def segmentation_faults(config: Config) -> list[str]:
+    """Settings that a segmenter cannot have, or that would do nothing."""
+    samples, loss = config.report.samples, config.loss
+    rules = {
+        "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
+        not in ("mean_iou", "pixel_accuracy", "loss"),
+        "train.ensemble is for classification": config.train.ensemble,
+        "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
+        == "skip",
+        "report.samples names an image twice": not isinstance(samples, int) and len(set(samples)) < len(samples),
+        "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
+    }
+    return [fault for fault, broken in rules.items() if broken]

@@ -101,6 +101,15 @@ def test_a_row_for_train_finds_nothing_in_val(tmp_path: Path) -> None:
     assert "line 3: '1.png': no such image" in refused(tmp_path).why
 
 
+def test_a_split_column_without_a_known_word_is_said_to_be_unused(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    rows = [f"{row},fold{number}" for number, row in enumerate(ROWS.split())]
+    (tmp_path / "labels.csv").write_text("filename,label,split\n" + "\n".join(rows))
+    source = opened(tmp_path)
+    note = "the column 'split' of labels.csv is not used: it has 'fold0', 'fold1', 'fold2', 'fold3', and none of train"
+    assert any(said.startswith(note) for said in source.notes)
+
+
 def test_a_split_column_is_obeyed(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     splits = ["train", "val", "train", "test"]

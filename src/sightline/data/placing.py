@@ -102,6 +102,7 @@ def from_tables(root: str, tables: dict[str, str], folders: tuple[str, ...], hol
     named: dict[str, list[File]] = {}
     for split, name in tables.items():
         table = read_table(os.path.join(root, name))
+        notes += table.notes
         classes = classes or table.classes
         foreign = {folder for other, folder in places.items() if split and other != split}
         others = ["", *(folder for folder in folders if folder not in foreign)]

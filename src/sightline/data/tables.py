@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -42,11 +43,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """rows in the file's order; classes in the order of their ids where the table gives ids and names, else empty."""
+    """rows in the file's order; classes in the order of their ids where the table gives ids and names, else empty.
+
+    notes: sentences for the user.
+    """
 
     path: str
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Columns(NamedTuple):
@@ -103,7 +108,8 @@ def read_table(path: str) -> Table:
         Row(line, cells[columns.file], names.get(cells[columns.label], cells[columns.label]), split)
         for (line, cells), split in zip(body, splits, strict=True)
     ]
-    return Table(path, tuple(rows), tuple(names[label] for label in sorted_classes(set(names))))
+    classes = tuple(names[label] for label in sorted_classes(set(names)))
+    return Table(path, tuple(rows), classes, unknown_splits(header, body, columns, splits, path))
 
 
 def first_line(path: str) -> list[str]:
@@ -256,6 +262,18 @@ def names_of_ids(body: list[tuple[int, list[str]]], columns: Columns, path: str)
                     cure="correct one of the lines",
                 )
     return {label: name for label, (name, _) in names.items()}
+
+
+def unknown_splits(
+    header: list[str], body: list[tuple[int, list[str]]], columns: Columns, splits: list[str], path: str
+) -> tuple[str, ...]:
+    """A note where there is a column of splits, and no word in it is known."""
+    if columns.split < 0 or any(splits):
+        return ()
+    words = list(dict.fromkeys(cells[columns.split] for _, cells in body))
+    shown = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
+    what = f"the column {header[columns.split]!r} of {os.path.basename(path)} is not used"
+    return (f"{what}: it has {shown}, and none of train, val and test",)
 
 
 def splits_of_rows(body: list[tuple[int, list[str]]], columns: Columns, path: str) -> list[str]:
