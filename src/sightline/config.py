@@ -103,7 +103,7 @@ class Data(Section):
 class Model(Section):
     name: str = "resnet18"
     weights: str = "none"
-    """`none`, `imagenet` or, of DeepLabV3, `coco` (the library's own downloads), a .safetensors or .pt file, or a run."""
+    """`none`, `imagenet` or, of DeepLabV3, `coco` (the library's own downloads), a .safetensors or .pt file, a run."""
     args: dict[str, Any] = {}
     """Keyword arguments of the model's builder."""
     freeze: bool = False
