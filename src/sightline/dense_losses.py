@@ -28,6 +28,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
     With weights it is PyTorch's mean: the sum divided by the summed weights of the targets.
     """
     weights = on_device(weights, logits)
+    if not smoothing:
+        terms = surprise(logits, targets)
+        terms = terms if weights is None else terms * by_class(weights)[targets.long()]
+        return terms.sum() / divisor(targets, weights)
     total = functional.cross_entropy(
         logits.float(),
         targets.long(),
@@ -37,6 +41,17 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
         label_smoothing=smoothing,
     )
     return total / divisor(targets, weights)
+
+
+def surprise(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log p of each pixel's own class, float32 [N, H, W]; 0 where it is ignored.
+
+    functional.cross_entropy takes more than twice as long on a processor, forward and backward: 130 to 155 ms against
+    57 for [8, 11, 256, 320] channels_last, one Zen 4 core. Its softmax wants the classes outermost in memory.
+    """
+    logits = logits.float()
+    own = logits.gather(1, targets.long().clamp(max=logits.shape[1] - 1)[:, None])[:, 0]
+    return (logits.logsumexp(1) - own) * (targets != IGNORE)
 
 
 def focal(
@@ -54,9 +69,7 @@ def focal(
     """
     weights = on_device(weights, logits)
     targets = targets.long()
-    # Cross-entropy of single pixels is -log p_t, and 0 where the pixel is ignored: then the term is 0 too.
-    surprise = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE, reduction="none")
-    terms = focal_terms(surprise, alpha, gamma)
+    terms = focal_terms(surprise(logits, targets), alpha, gamma)
     if weights is not None:
         terms = terms * by_class(weights)[targets]
     if smoothing:
@@ -66,11 +79,11 @@ def focal(
     return terms.sum() / divisor(targets, weights)
 
 
-def focal_terms(surprise: Tensor, alpha: float, gamma: float) -> Tensor:
+def focal_terms(losses: Tensor, alpha: float, gamma: float) -> Tensor:
     """-alpha * (1 - p)^gamma * log p out of -log p, of any shape."""
     # 1 - p through expm1 keeps its digits near p = 1; the clamp keeps the gradient of x^gamma finite for gamma < 1.
-    miss = (-torch.expm1(-surprise)).clamp(min=1e-12)
-    return alpha * miss**gamma * surprise
+    miss = (-torch.expm1(-losses)).clamp(min=1e-12)
+    return alpha * miss**gamma * losses
 
 
 def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smooth: float = 1.0) -> Tensor:
@@ -139,15 +152,15 @@ def ohem(
     at least `minimum` and at least 1, and never more than there are. Their mean is weighted as in `cross_entropy`.
     """
     weights, targets = on_device(weights, logits), targets.long()
-    surprise = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE, reduction="none").flatten()
+    losses = surprise(logits, targets).flatten()
     ignored = (targets == IGNORE).flatten()
     counted = len(ignored) - int(ignored.sum())
     taken = min(counted, max(round(share * counted), minimum, 1))
-    hardest = surprise.detach().masked_fill(ignored, -1.0).topk(taken, sorted=False).indices
+    hardest = losses.detach().masked_fill(ignored, -1.0).topk(taken, sorted=False).indices
     if weights is None:
-        return surprise[hardest].sum() / max(1, taken)
+        return losses[hardest].sum() / max(1, taken)
     pixel = by_class(weights)[targets.flatten()[hardest]]
-    return (surprise[hardest] * pixel).sum() / positive(pixel.sum())
+    return (losses[hardest] * pixel).sum() / positive(pixel.sum())
 
 
 DENSE_LOSSES: dict[str, Callable[..., Tensor]] = {

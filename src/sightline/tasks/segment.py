@@ -12,7 +12,7 @@ from ..data.loader import Batch
 from ..data.masks import padded
 from ..data.palettes import IGNORE
 from ..data.windows import Anchors
-from ..dense_losses import compound
+from ..dense_losses import compound, surprise
 from ..segment_metrics import confusion_per_image, segment_numbers
 from ..tiles import dihedral, likeliest, mirror
 from . import Arrays
@@ -129,5 +129,4 @@ def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
 
 def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(sum over the counted pixels in double precision, how many they are); logits [N, K, H, W], masks uint8."""
-    losses = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="none")
-    return losses.double().sum().cpu(), int((masks != IGNORE).sum())
+    return surprise(logits, masks).double().sum().cpu(), int((masks != IGNORE).sum())
