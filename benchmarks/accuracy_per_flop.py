@@ -1,14 +1,16 @@
-"""Validation accuracy against training FLOPs of finished runs, as a table and a figure.
+"""Validation accuracy, or mean IoU, against training FLOPs of runs of one task, as a table and a figure.
 
     python benchmarks/accuracy_per_flop.py runs/objects_fast runs/vgg13_scratch --out accuracy-per-flop.png
 
 Training FLOPs are 2 x multiply-adds of the forward pass, times 3 for forward and backward, times images seen, counted
-at the size that the images had in each epoch. Accuracy is plain evaluation after each epoch, as metrics.jsonl has it.
+at the size that the images had in each epoch. The metric is that after each epoch, as metrics.jsonl has it.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from sightline.config import Config
@@ -19,24 +21,30 @@ from sightline.runs import provenance
 from sightline.schedules import training_side
 from sightline.settings import load_recipe_file
 
+METRICS = {
+    "classify": ("accuracy", "validation accuracy, plain evaluation"),
+    "segment": ("mean_iou", "validation mean IoU, plain evaluation"),
+}
+
 
 def curve(run: Path) -> tuple[str, list[float], list[float]]:
-    """(name, cumulative training FLOPs, validation accuracy) at the end of each epoch of a run."""
-    config = load_recipe_file(run / "recipe.yaml")
-    data = provenance(run)["data"]
-    model = build_model(config.model.name, len(data["classes"]), config.data.size, dict(config.model.args))
-    images, spent, flops, accuracy = data["counts"]["train"], 0.0, [], []
+    """(name, cumulative training FLOPs, validation metric) at the end of each epoch of a run."""
+    config, known = load_recipe_file(run / "recipe.yaml"), provenance(run)
+    costs = np.cumsum(epoch_costs(config, known)).tolist()
     evaluations = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "eval"]
-    for record in evaluations:
-        spent += images * epoch_cost(config, model, record["epoch"] - 1)
-        flops.append(spent)
-        accuracy.append(record["accuracy"])
-    return run.name, flops, accuracy
+    metric = METRICS[config.task][0]
+    return run.name, costs[: len(evaluations)], [record[metric] for record in evaluations]
 
 
-def epoch_cost(config: Config, model: object, epoch: int) -> float:
-    """Training FLOPs of one image in an epoch, counted from 0."""
-    return 3 * forward_flops(model, training_side(config, epoch))  # ty: ignore[invalid-argument-type]
+def epoch_costs(config: Config, known: dict[str, Any]) -> list[float]:
+    """Training FLOPs of each epoch."""
+    epochs = range(config.train.epochs)
+    if config.task == "segment":  # all windows have one size
+        return [known["train_flops"] / len(epochs) for _ in epochs]
+    data = known["data"]
+    model = build_model(config.model.name, len(data["classes"]), config.data.size, dict(config.model.args))
+    cost = {side: 3 * forward_flops(model, side) for side in {training_side(config, epoch) for epoch in epochs}}
+    return [data["counts"]["train"] * cost[training_side(config, epoch)] for epoch in epochs]
 
 
 def main() -> None:
@@ -52,7 +60,8 @@ def main() -> None:
         name, flops, accuracy = curve(run)
         axes.plot(flops, accuracy, label=name, marker="o", markersize=2.5, linewidth=1.2)
         print(f"{name:<24} {len(flops):>6} {flops[-1]:>9.2e} {accuracy[-1]:>7.4f} {max(accuracy):>7.4f}")
-    axes.set(xscale="log", xlabel="training FLOPs", ylabel="validation accuracy, plain evaluation")
+    task = load_recipe_file(options.runs[0] / "recipe.yaml").task
+    axes.set(xscale="log", xlabel="training FLOPs", ylabel=METRICS[task][1])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     atomic_write(options.out, png(figure))
