@@ -117,7 +117,9 @@ def shown(value: object) -> str:
 def provenance(files: RunFiles) -> list[Child]:
     """Data, machine, versions, and the notes that the run left."""
     facts = {
-        key: value for key, value in files.provenance.items() if key not in ("command", "notes", "data", "resumes")
+        key: value
+        for key, value in files.provenance.items()
+        if key not in ("command", "notes", "data", "pixels", "resumes")
     }
     facts |= {f"data {key}": value for key, value in section(files.provenance, "data").items() if key != "classes"}
     done = [record for record in files.records if record.get("event") == "done" and "train_flops" in record]
