@@ -16,6 +16,7 @@ from sightline.dense_losses import (
     lovasz,
     ohem,
     pixel_weights,
+    surprise,
 )
 from sightline.errors import SightlineError
 
@@ -360,3 +361,20 @@ def test_pixel_weights():
         np.testing.assert_array_equal(pixel_weights([0, 0], kind), [0, 0])
     with pytest.raises(SightlineError, match="'effective'"):
         pixel_weights(counts, "effective")
+
+
+def test_surprise_is_pytorchs_and_strangers_are_no_class() -> None:
+    torch.manual_seed(0)
+    logits, targets = 30 * torch.randn(2, 5, 6, 7), torch.randint(0, 5, (2, 6, 7))
+    targets[0, :3] = IGNORE
+    logits[0, :, 0, 0] = float("inf")  # below an ignored pixel, where nothing counts
+    for memory in (torch.contiguous_format, torch.channels_last):
+        mine, theirs = (logits.clone(memory_format=memory).requires_grad_() for _ in range(2))
+        found = surprise(mine, targets.to(torch.uint8))
+        expected = functional.cross_entropy(theirs, targets, ignore_index=IGNORE, reduction="none")
+        torch.testing.assert_close(found, expected)
+        found[1].sum().backward()
+        expected[1].sum().backward()
+        torch.testing.assert_close(mine.grad[1], theirs.grad[1])
+    with pytest.raises((RuntimeError, IndexError)):
+        surprise(logits, torch.full((2, 6, 7), 200, dtype=torch.uint8))

@@ -24,6 +24,14 @@ def test_images_are_found_by_any_of_their_names_in_the_order_asked_for() -> None
     assert named_rows(NAMES, []).tolist() == []
 
 
+def test_a_whole_path_means_one_image_and_no_image_is_named_twice() -> None:
+    names = ("1.png", "b/1.png")
+    assert named_rows(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
+    with pytest.raises(SightlineError) as caught:
+        named_rows(NAMES, ["0013", "0013_sat.jpg"])
+    assert "0013_sat.jpg: 0013 is the same image" in caught.value.why
+
+
 def test_names_that_fit_no_image_or_several_are_all_told() -> None:
     with pytest.raises(SightlineError) as caught:
         named_rows(NAMES, ["0014", "0062", "0104", "zebra"])
@@ -35,12 +43,26 @@ def test_names_that_fit_no_image_or_several_are_all_told() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0", 0), ("24", 24), ("0013", ("0013",)), ("0013,0062, 0104", ("0013", "0062", "0104")), ("[a, b]", ("a", "b"))],
+    [
+        ("0", 0),
+        ("24", 24),
+        ("0013", ("0013",)),
+        ("0013,0062, 0104", ("0013", "0062", "0104")),
+        ("[a, b]", ("a", "b")),
+        ("['0013', \"0062\"]", ("0013", "0062")),
+    ],
 )
 def test_a_text_counts_or_names(text: str, value: object) -> None:
     config = resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": text})
     assert config.report.samples == value
     assert f"samples: {value}" in to_yaml(config) or isinstance(value, tuple)
+
+
+@pytest.mark.parametrize("value", ["-5", "2.5", "1e3", "a,,b", "", -1, 2.5, True, [1, 2], [""], None])
+def test_what_neither_counts_nor_names_is_one_fault(value: object) -> None:
+    with pytest.raises(SightlineError, match=r"report\.samples: give a number of images") as caught:
+        resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": value})
+    assert "constrained" not in str(caught.value) and "configuration is wrong" not in str(caught.value)
 
 
 def test_names_are_for_segmentation_and_each_counts_once() -> None:

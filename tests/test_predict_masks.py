@@ -85,6 +85,20 @@ def test_a_damaged_scene_is_a_row_and_leaves_no_half_mask(
     assert "torn.tif" in (out / "errors.csv").read_text()
 
 
+def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
+    with pytest.raises(SightlineError, match="cannot be tiled"):
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", tile=0, quiet=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "flat_overlay.png").write_text("mine")
+    with pytest.raises(SightlineError, match="exists"):
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", overlay=True, quiet=True)
+    assert (tmp_path / "out" / "flat_overlay.png").read_text() == "mine"
+
+
 def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, said = iter([0.0, 0.0, 5.0, 12.0, 13.0, 40.0]), []
     monkeypatch.setattr(predict_masks.time, "monotonic", lambda: next(clock))

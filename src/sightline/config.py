@@ -1,5 +1,6 @@
 """The configuration of a run: frozen, strict, resolved once (settings.py)."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -24,7 +25,10 @@ def count_or_names(text: str) -> int | tuple[str, ...]:
     """A number, or names between commas. A number with a leading zero is a name: images are called 0013."""
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
         return int(text)
-    return tuple(name.strip() for name in text.strip("[] ").split(",") if name.strip())
+    names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
+    if not all(names) or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
+        raise ValueError("give a number of images, or their names between commas")
+    return names
 
 
 def as_tuples(value: Any) -> Any:
@@ -279,7 +283,12 @@ class Report(Section):
     @pydantic.field_validator("samples", mode="before")
     @classmethod
     def _a_text_counts_or_names(cls, value: Any) -> Any:
-        return count_or_names(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return count_or_names(value)
+        names = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+        if not names and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST):
+            raise ValueError("give a number of images, or a list of their names in quotes")
+        return value
 
 
 class Config(Section):

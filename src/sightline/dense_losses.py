@@ -50,8 +50,9 @@ def surprise(logits: Tensor, targets: Tensor) -> Tensor:
     57 for [8, 11, 256, 320] channels_last, one Zen 4 core. Its softmax wants the classes outermost in memory.
     """
     logits = logits.float()
-    own = logits.gather(1, targets.long().clamp(max=logits.shape[1] - 1)[:, None])[:, 0]
-    return (logits.logsumexp(1) - own) * (targets != IGNORE)
+    ignored = targets == IGNORE
+    own = logits.gather(1, targets.long().masked_fill(ignored, 0)[:, None])[:, 0]
+    return (logits.logsumexp(1) - own).masked_fill(ignored, 0)
 
 
 def focal(

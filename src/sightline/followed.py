@@ -24,15 +24,18 @@ def named_rows(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         path = PurePosixPath(name)
-        for called in {name, path.name, path.stem, path.stem.removesuffix("_sat")}:
+        for called in {path.name, path.stem, path.stem.removesuffix("_sat")}:
             rows.setdefault(called, []).append(row)
-    faults = []
+    rows |= {name: [row] for row, name in enumerate(names)}  # a whole path means one image
+    faults, owner = [], {}
     for name in wanted:
         if name not in rows:
             near = difflib.get_close_matches(name, rows, 1, 0.5)
             faults.append(f"{name}: there is no such image" + (f"; did you mean {near[0]}?" if near else ""))
         elif len(rows[name]) > 1:
             faults.append(f"{name}: {' and '.join(names[row] for row in rows[name][:2])} are both called so")
+        elif owner.setdefault(rows[name][0], name) != name:
+            faults.append(f"{name}: {owner[rows[name][0]]} is the same image")
     if faults:
         cure = "name validation images as their files are called, with their folder where that is needed"
         raise SightlineError(

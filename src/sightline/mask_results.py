@@ -62,7 +62,10 @@ def mask_names(names: Sequence[str]) -> list[str]:
     files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
     if len(set(files)) == len(files):
         return files
-    return [str(path.with_name(file)) for path, file in zip(paths, files, strict=True)]
+    whole = [str(path.with_name(file)) for path, file in zip(paths, files, strict=True)]
+    if len(set(whole)) == len(whole):
+        return whole
+    return [str(path.with_name(f"{path.stem}_mask.png")) for path in paths]
 
 
 def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:

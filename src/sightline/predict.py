@@ -53,7 +53,9 @@ def predict(
         from .predict_masks import predict_masks
 
         say = (lambda text: None) if quiet else print
-        with explained_memory(config, f"{folder}/recipe.yaml"):
+        if left:
+            say(f"left out: {left}")
+        with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
             return predict_masks(folder, config, root, names, Path(out), overwrite, overlay, tile, say)
     target = usable_target(Path(out), overwrite)
     precision = runs.provenance(folder).get("precision", "auto")

@@ -21,7 +21,7 @@ from .errors import ENVIRONMENT, SightlineError, listing
 from .files import atomic_write
 from .mask_results import mask_names
 from .segment_use import MaskInference, load_segmenter
-from .tiles import predict_scene
+from .tiles import check_tiling, predict_scene
 
 SAY_SECONDS = 10.0
 """A scene read window by window that takes longer says how far it is, this often."""
@@ -66,9 +66,10 @@ def predict_masks(
     whole, names = names, without_masks(names)
     if len(names) < len(whole):
         say(f"{len(whole) - len(names):,} masks beside their images are left out")
+    check_tiling(tile, tile // 4, tile // 16, 1)
     parts = load_segmenter(folder, config)
     jobs = plan(root, names, out, config.data.max_pixels)
-    refuse_clashes(jobs, root, out, overwrite)
+    refuse_clashes(jobs, root, out, overwrite, overlaid)
     bad: list[tuple[str, str]] = []
     for job in jobs:
         try:
@@ -78,6 +79,8 @@ def predict_masks(
                 raise
             bad.append((job.name, " ".join((error.why or error.what).split())))
     report_bad(bad, out, say)
+    if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
+        say("pip install 'sightline[geo]' reads TIFF files of any size, and keeps their place on the map")
     say(f"{len(jobs) - len(bad):,} masks written to {out}")
     return out
 
@@ -92,16 +95,17 @@ def plan(root: Path, names: list[str], out: Path, max_pixels: int) -> list[Job]:
     return jobs
 
 
-def refuse_clashes(jobs: list[Job], root: Path, out: Path, overwrite: bool) -> None:
+def refuse_clashes(jobs: list[Job], root: Path, out: Path, overwrite: bool, overlaid: bool) -> None:
     """SightlineError where two images would have one mask, or where a mask is there already."""
     twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
         why = "these masks would be of several images:\n" + listing(twice)
         cure = "rename images that differ in their ending only"
         raise SightlineError("names clash", where=str(root), why=why, cure=cure)
-    taken = [str(job.target) for job in jobs if job.target.exists()]
+    wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlaid else (job.target,))]
+    taken = [str(path) for path in wanted if path.exists()]
     if taken and not overwrite:
-        why = f"{len(taken):,} of {len(jobs):,} masks are there already, the first: {taken[0]}"
+        why = f"{len(taken):,} of {len(wanted):,} files are there already, the first: {taken[0]}"
         raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
 
 
@@ -114,8 +118,6 @@ def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None]
     csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
     atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
     say(f"{len(bad):,} could not be read; errors.csv says why, the first: {bad[0][0]}: {bad[0][1]}")
-    if not rasterio_is_here() and any(name.lower().endswith(SUFFIXES) and "max_pixels" in why for name, why in bad):
-        say("pip install 'sightline[geo]' reads TIFF files of any size, window by window")
 
 
 def without_masks(names: list[str]) -> list[str]:

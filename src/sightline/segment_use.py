@@ -15,7 +15,7 @@ from .data.pair_cache import decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, from_dict
 from .device import pick_device, pick_precision, use_threads
-from .errors import SightlineError
+from .errors import ENVIRONMENT, SightlineError
 from .mask_results import measure
 from .models.segmenters import build_segmenter
 from .tasks.segment import Segment
@@ -69,7 +69,13 @@ def evaluate_masks(
     if source.splits[split].read_mask is None:
         cure = "`sightline predict` needs no masks"
         raise SightlineError("measuring needs masks", where=f"{source.path}, {split}", cure=cure)
-    decoded = decode_pairs(source, split, palette, config.data, say)
+    try:
+        decoded = decode_pairs(source, split, palette, config.data, say)
+    except SightlineError as error:
+        if own or error.status == ENVIRONMENT:
+            raise
+        cure = "the run's palette is fixed: convert these masks to what it was trained on, or mend the files"
+        raise SightlineError(error.what, where=error.where, why=error.why, cure=cure) from error
     if own and changed(runs.provenance(folder), split, decoded.digest):
         say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
     masks = folder / "predictions" / split if own else None

@@ -11,7 +11,7 @@ from sightline import SightlineError
 from sightline.config import Data
 from sightline.data.cache import cache_list
 from sightline.data.loader import evaluation_batches, training_batches
-from sightline.data.pair_cache import DecodedPairs, decode_pairs
+from sightline.data.pair_cache import DecodedPairs, decode_all, decode_pairs
 from sightline.data.pairs import open_pairs
 
 COLORS = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
@@ -94,5 +94,36 @@ def test_masks_without_a_counted_pixel_are_left_out(make_scenes: Callable[..., P
     )
     Image.new("RGB", (32, 32)).save(folder / "train" / "0000_mask.png")
     Image.new("RGB", (32, 32)).save(folder / "train" / "0002_mask.png")
-    with pytest.raises(SightlineError, match="no pixel counts"):
+    with pytest.raises(SightlineError, match="no pixel of train counts"):
         decoded(folder)
+
+
+def test_training_pairs_of_ignored_pixels_alone_are_not_kept_and_validation_is_whole(
+    make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_scenes(tmp_path / "data", train=5, val=3)
+    for name in ("train/0000", "train/0003", "validation/0901"):
+        Image.new("RGB", (32, 32)).save(folder / f"{name}_mask.png")
+    data = Data(path=str(folder), palette="landcover", cache_dir=str(tmp_path / "cache"))
+    source, palette = open_pairs(data, 0)
+    for said in ([], []):  # decoded, and from the cache
+        train, val = decode_all(source, palette, data, said.append)
+        assert train.names == tuple(f"train/000{number}_sat.jpg" for number in (1, 2, 4))
+        assert len(val.names) == 3 and train.images.shape[0] == train.labels.shape[0] == 3
+        assert isinstance(train.images, np.memmap)
+        for row, name in enumerate(train.names):
+            with Image.open(folder / name) as image:
+                np.testing.assert_array_equal(train.images[row], np.asarray(image).transpose(2, 0, 1))
+        note = "2 masks of train hold ignored pixels only and are left out: train/0000_sat.jpg, train/0003_sat.jpg"
+        assert note in said and "1 masks of val hold ignored pixels only: validation/0901_sat.jpg" in said
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_images_beyond_the_usual_limit_have_room(
+    make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow refuses twice as many
+    folder = make_scenes(tmp_path / "data", train=2, val=1, size=48)
+    data = Data(path=str(folder), palette="landcover", cache_dir=str(tmp_path / "cache"), max_pixels=3000)
+    train, _ = decode_all(*open_pairs(data, 0), data)
+    assert train.images.shape == (2, 3, 48, 48)

@@ -1,6 +1,8 @@
 """Large TIFF files: the same pixels window by window, the same place on the map, nothing half written."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from sightline import SightlineError
 from sightline.data import scene_files
 from sightline.data.images import open_image, planes
 from sightline.data.scene_files import has_windows, open_scene, write_scene
+from sightline.errors import ENVIRONMENT
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
 
@@ -104,3 +107,36 @@ def test_damage_within_is_named(tmp_path: Path) -> None:
     with open_scene(path) as scene, pytest.raises(SightlineError, match="cannot be read") as caught:
         scene.read(0, 0, 200, 200)
     assert caught.value.where == str(path) and "row 0" in caught.value.why and caught.value.cure
+
+
+def test_a_scene_that_is_gone_or_of_a_strange_name(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="cannot be read"), open_scene(tmp_path / "gone.tif"):
+        pass
+    assert not has_windows(tmp_path / os.fsdecode(b"\xff.tif"), 10**6)
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from sightline.data.scene_files import Scene, write_scene
+from sightline.errors import SightlineError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+scene, noise = Scene(1024, 1024, lambda *window: None, {}), np.random.default_rng(0)
+try:
+    with write_scene(Path(sys.argv[1]), scene, (), "uint8") as fill:
+        for top in range(0, 1024, 256):
+            fill(top, 0, noise.integers(0, 256, (256, 1024), dtype=np.uint8))
+except SightlineError as error:
+    print(error.status, error.what)
+"""
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_no_mask(tmp_path: Path) -> None:
+    """GDAL keeps the blocks until it closes the file, and does not tell when they cannot be written then."""
+    command = [sys.executable, "-c", FULL, str(tmp_path / "out.tif")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"{ENVIRONMENT} cannot write out.tif", result.stderr
+    assert os.listdir(tmp_path) == []

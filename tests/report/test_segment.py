@@ -44,6 +44,11 @@ def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindi
         assert segment.spread(replace(found, named=(), per_image=matrices)).tolist() == order
 
 
+def test_a_recipe_that_was_edited_since_still_gives_a_strip(found: segment.MaskFindings) -> None:
+    assert segment.asked(replace(found, named=("0900", "9999"))).tolist() == [0]
+    assert len(segment.asked(replace(found, named=("9999",)))) == 2
+
+
 def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
     scenes: Path, tmp_path: Path, toy: Callable[..., Config]
 ) -> None:

@@ -66,9 +66,6 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     """
     items = source.splits[split]
     folder = cache_root(data) / entry_key(source, split, side, data)
-    entry = opened(folder)
-    if entry and entry[1]["bad"] and data.on_bad_image == "stop":  # made by a run that was allowed to skip them
-        shutil.rmtree(folder, ignore_errors=True)
 
     def fill(place: Path) -> dict[str, Any]:
         meta = write_images(place / "images.npy", items, side, announce)
@@ -76,6 +73,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
     images, meta = entry_of(folder, opened, fill)
+    refuse_bad(meta["bad"], items, source, split, data)  # another run may have made it, and was allowed to skip some
     bad = {int(place): why for place, why in meta["bad"].items()}
     if bad:
         check_skipped(bad, items, source, announce)
@@ -226,15 +224,18 @@ def sweep(root: Path) -> int:
 
 
 def cache_list(root: Path | None = None) -> list[Entry]:
-    """All entries of the cache at `root` (default `cache_root()`), largest first."""
+    """All entries of the cache at `root` (default `cache_root()`), those of older formats too, largest first."""
     root = root or cache_root()
     found = []
     for meta_path in root.glob("*/meta.json"):
-        entry = opened(meta_path.parent)
-        if entry:
-            arrays = [np.load(path, mmap_mode="r") for path in meta_path.parent.glob("*.npy")]
-            nbytes = sum(array.nbytes for array in arrays)
-            found.append(Entry(meta_path.parent, entry[1].get("source", ""), len(entry[0]), nbytes))
+        folder = meta_path.parent
+        try:
+            source = json.loads(meta_path.read_text(encoding="utf-8"))["source"]
+            arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in folder.glob("*.npy")}
+            count, nbytes = len(arrays["images"]), sum(array.nbytes for array in arrays.values())
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found.append(Entry(folder, source, count, nbytes))
     return sorted(found, key=lambda entry: (-entry.nbytes, entry.folder))
 
 

@@ -123,14 +123,14 @@ def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], side:
     return Chunk(images[: len(places) - len(bad)], bad, True)
 
 
-def refuse_full_disk(folder: Path, need: int) -> None:
-    """SightlineError where the entry does not fit on the disk."""
+def refuse_full_disk(folder: Path, need: int, smaller: str = "a smaller --data.size, ") -> None:
+    """SightlineError where the entry does not fit on the disk. smaller: what would make it smaller."""
     free = shutil.disk_usage(folder).free
     if need + MARGIN_BYTES > free:
         raise SightlineError(
             f"the decoded images need {size_text(need)} of disk, and {size_text(free)} are free",
             where=str(folder.parent),
-            cure="a smaller --data.size, another --data.cache_dir, or remove old ones: sightline cache --clear",
+            cure=f"{smaller}another --data.cache_dir, or remove old ones: sightline cache --clear",
             status=ENVIRONMENT,
         )
 

@@ -224,8 +224,10 @@ def refuse_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
     raise SightlineError(why, cure="; or ".join(cures))
 
 
-def image_size(path: str) -> tuple[int, int]:
+def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that an image will have when read, from its header alone; SightlineError if it has none."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise SightlineError("is not a regular file")

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from .cache import cache_root, entry_of
 from .decoding import PROGRESS_SECONDS, refuse_full_disk, size_text
 from .images import VERSION, planes
 from .masks import MaskFacts, image_size
-from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
+from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, some_of, split_facts
 from .palettes import IGNORE, Palette, to_dict
 from .sources import Items, Source
 
-FORMAT = 1
+FORMAT = 2
+ARRAYS = ("images.npy", "masks.npy")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,12 @@ def decode_all(
             if error.status == ENVIRONMENT:
                 raise
             faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
     if faults:
-        what, why = "; ".join(fault.what for fault in faults), "".join(fault.why for fault in faults)
+        why = "".join(f"\n  {fault.why.lstrip()}" for fault in faults)
         cure = "\n".join(dict.fromkeys(fault.cure for fault in faults))
-        raise SightlineError(what, where=source.path, why=why, cure=cure)
+        raise SightlineError("; ".join(fault.what for fault in faults), where=source.path, why=why, cure=cure)
     return found[0], found[1]
 
 
@@ -82,42 +85,21 @@ def decode_pairs(
     folder = cache_root(data) / entry_key(source, split, palette, data)
 
     def fill(place: Path) -> dict[str, Any]:
-        meta = write_pairs(place, source, split, len(palette.classes), announce)
+        meta = write_pairs(place, source, split, len(palette.classes), data.max_pixels, announce)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split}, with masks)"), **meta}
 
     images, masks, meta = entry_of(folder, opened, fill)
-    names = source.splits[split].names
+    kept, every = meta["kept"], source.splits[split].names
+    names = tuple(every[place] for place in kept)
+    if len(names) < len(every):
+        lost = [every[place] for place in np.setdiff1d(np.arange(len(every)), kept)]
+        announce(f"{len(lost):,} masks of {split} hold ignored pixels only and are left out: {some_of(lost)}")
     digest = hashlib.sha256(json.dumps([meta["sha256"], names, palette.classes]).encode("ascii")).hexdigest()
-    shapes, counts, ignored, inexact = (
-        np.array(meta[name], np.int64) for name in ("shapes", "counts", "ignored", "inexact")
-    )
-    empty = np.flatnonzero(counts.sum(1) == 0)
-    refuse_nothing(empty, len(names), source.path, split)
-    if split == "train" and len(empty):
-        return decode_pairs(without(source, split, empty, announce), split, palette, data, announce)
-    facts = SplitFacts(shapes, counts, ignored, inexact, tuple(names[place] for place in empty))
-    for note in facts_notes(split, facts, palette):
+    facts = SplitFacts(*(np.array(meta[name], np.int64) for name in SplitFacts._fields))
+    for note in facts_notes(split, names, facts, palette):
         announce(note)
     size = images.nbytes + masks.nbytes
-    return DecodedPairs(images, masks, names, palette.classes, shapes, counts, digest, size)
-
-
-def refuse_nothing(empty: np.ndarray, count: int, path: str, split: str) -> None:
-    """SightlineError where no pixel of a split counts."""
-    if len(empty) == count:
-        why = f"all {count:,} masks of {split} hold ignored pixels only"
-        cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
-        raise SightlineError("no pixel counts", where=path, why=why, cure=cure)
-
-
-def without(source: Source, split: str, empty: np.ndarray, announce: Callable[[str], None]) -> Source:
-    """The source less pairs from which nothing can be learned; what is validated stays whole, mask or no mask."""
-    items = source.splits[split]
-    names = [items.names[place] for place in empty]
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    announce(f"{len(names):,} masks of {split} hold ignored pixels only and are left out: {shown}")
-    kept = items.subset(np.setdiff1d(np.arange(len(items.names)), empty))
-    return replace(source, splits={**source.splits, split: kept})
+    return DecodedPairs(images, masks, names, palette.classes, facts.shapes, facts.counts, digest, size)
 
 
 def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
@@ -125,7 +107,8 @@ def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
     items = source.splits[split]
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     versions = ["pairs", FORMAT, VERSION, PIL.__version__]
-    content = [versions, root, data.max_pixels, items.names, items.stamps, to_dict(palette)]
+    whole = split != "train"  # of training pairs not all are kept
+    content = [versions, root, data.max_pixels, items.names, items.stamps, to_dict(palette), whole]
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
 
 
@@ -143,35 +126,57 @@ def opened(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]] | None
 
 
 def write_pairs(
-    folder: Path, source: Source, split: str, classes: int, announce: Callable[[str], None]
+    folder: Path, source: Source, split: str, classes: int, max_pixels: int, announce: Callable[[str], None]
 ) -> dict[str, Any]:
-    """images.npy and masks.npy in `folder`; what meta.json says of them. All faults in one SightlineError."""
+    """images.npy and masks.npy in `folder`; what meta.json says of them. All faults in one SightlineError.
+
+    Training pairs of which no pixel counts are not kept. What is validated is, so that every image has its prediction.
+    """
     items = source.splits[split]
-    arrays, results = decode_into(folder, items, room_of(source.path, items), classes, announce)
+    room = room_of(source.path, items, max_pixels)
+    arrays, results = decode_into(folder, items, room, classes, announce)
     faults = [result for result in results if isinstance(result, SightlineError)]
     if faults:
         refuse_faults(source.path, split, faults, len(results))
     facts = [result for result in results if isinstance(result, ItemFacts)]
+    counted = [place for place, fact in enumerate(facts) if fact.counts.any()]
+    if not counted:
+        why = f"all {len(facts):,} masks of {split} hold ignored pixels only"
+        cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
+        raise SightlineError(f"no pixel of {split} counts", where=source.path, why=why, cure=cure)
+    kept = counted if split == "train" else list(range(len(facts)))
+    if len(kept) < len(facts):
+        arrays = [keep_rows(folder / name, kept) for name in ARRAYS]
     checksum = hashlib.sha256()
     for array in arrays:
         checksum.update(array.data)
         array.flush()
     sync_folder(folder)
-    kept = split_facts(items.names, facts, classes)
-    listed = {name: getattr(kept, name).tolist() for name in ("shapes", "counts", "ignored", "inexact")}
-    return {"shape": list(arrays[0].shape), "sha256": checksum.hexdigest(), **listed}
+    found = split_facts([facts[place] for place in kept], classes)
+    listed = {name: array.tolist() for name, array in found._asdict().items()}
+    return {"shape": list(arrays[0].shape), "sha256": checksum.hexdigest(), "kept": kept, **listed}
+
+
+def keep_rows(path: Path, kept: list[int]) -> np.memmap:
+    """The .npy file `path` with these of its rows only, copied on disk."""
+    whole = np.load(path, mmap_mode="r")
+    smaller = new_array(path.with_name(f"{path.stem}-kept.npy"), (len(kept), *whole.shape[1:]))
+    for row, place in enumerate(kept):
+        smaller[row] = whole[place]
+    os.replace(path.with_name(f"{path.stem}-kept.npy"), path)
+    return smaller
 
 
 def decode_into(
     folder: Path, items: Items, room: tuple[int, int], classes: int, announce: Callable[[str], None]
-) -> tuple[tuple[np.memmap, np.memmap], list[ItemFacts | SightlineError]]:
+) -> tuple[list[np.memmap], list[ItemFacts | SightlineError]]:
     """((images, masks) with room for pairs of that height and width, for each pair its facts or what is wrong)."""
     count, (height, width) = len(items.names), room
     need = count * height * width * 4
-    refuse_full_disk(folder, need)
+    refuse_full_disk(folder, need, "smaller images, ")
     announce(f"decoding {count:,} images and masks into the cache: {size_text(need)} at {folder.parent}")
-    images = new_array(folder / "images.npy", (count, 3, height, width))
-    masks = new_array(folder / "masks.npy", (count, height, width))
+    images = new_array(folder / ARRAYS[0], (count, 3, height, width))
+    masks = new_array(folder / ARRAYS[1], (count, height, width))
 
     def one(index: int) -> ItemFacts | SightlineError:
         try:
@@ -179,6 +184,10 @@ def decode_into(
         except SightlineError as error:
             return placed(error, items, index)
         rows, columns = mask.shape
+        if rows > height or columns > width:
+            return placed(
+                SightlineError("it was changed while it was read", cure="run the command again"), items, index
+            )
         images[index, :, :rows, :columns] = pixels
         masks[index] = IGNORE
         masks[index, :rows, :columns] = mask
@@ -192,15 +201,15 @@ def decode_into(
             if time.monotonic() - spoken > PROGRESS_SECONDS:
                 spoken = time.monotonic()
                 announce(f"decoded {len(results):,} of {count:,} pairs")
-    return (images, masks), results
+    return [images, masks], results
 
 
-def room_of(root: str, items: Items) -> tuple[int, int]:
+def room_of(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
     """The largest height and the largest width of all images, by their headers; (1, 1) where none can be read."""
     height, width = 1, 1
     for name in items.names:
         with contextlib.suppress(SightlineError):  # reading its pixels will fail too, and is told with all other faults
-            size = image_size(os.path.join(root, name))
+            size = image_size(os.path.join(root, name), max_pixels)
             height, width = max(height, size[0]), max(width, size[1])
     return height, width
 
@@ -217,6 +226,7 @@ def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.nd
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A uint8 .npy file whose room is reserved before it is mapped: a full disk is then an error and not a signal."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
     return array

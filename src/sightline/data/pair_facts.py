@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError, listing, printable
+from .images import COPY
 from .palettes import IGNORE, Palette
 from .sources import Items
 
@@ -22,18 +22,13 @@ class ItemFacts(NamedTuple):
     inexact: int
 
 
-@dataclass(frozen=True)
-class SplitFacts:
-    """The pairs of one split. shapes: int32 [N, 2]. counts: int64 [N, K]. ignored, inexact: int64 [N].
-
-    empty: names of the images whose masks hold ignored pixels only.
-    """
+class SplitFacts(NamedTuple):
+    """The pairs of one split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
 
     shapes: np.ndarray
     counts: np.ndarray
     ignored: np.ndarray
     inexact: np.ndarray
-    empty: tuple[str, ...]
 
 
 def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
@@ -51,15 +46,13 @@ def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: 
     return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
 
 
-def split_facts(names: Sequence[str], facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
+def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
     """The facts of all pairs of a split as arrays."""
-    counts = np.array([fact.counts for fact in facts], np.int64).reshape(-1, classes)
     return SplitFacts(
-        shapes=np.array([fact.shape for fact in facts], np.int32).reshape(-1, 2),
-        counts=counts,
+        shapes=np.array([fact.shape for fact in facts], np.int64).reshape(-1, 2),
+        counts=np.array([fact.counts for fact in facts], np.int64).reshape(-1, classes),
         ignored=np.array([fact.ignored for fact in facts], np.int64),
         inexact=np.array([fact.inexact for fact in facts], np.int64),
-        empty=tuple(name for name, some in zip(names, counts.sum(1), strict=True) if not some),
     )
 
 
@@ -67,7 +60,8 @@ def placed(error: SightlineError, items: Items, index: int) -> SightlineError:
     """What is wrong with a pair, with the names of both files where the error has no place."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
-    return SightlineError(error.what, where=where, why=error.why, cure=error.cure)
+    cure = "copy it again from where it came, or remove the pair" if error.cure == COPY else error.cure
+    return SightlineError(error.what, where=where, why=error.why, cure=cure)
 
 
 def refuse_faults(path: str, split: str, faults: list[SightlineError], count: int) -> None:
@@ -83,7 +77,7 @@ def refuse_faults(path: str, split: str, faults: list[SightlineError], count: in
     )
 
 
-def facts_notes(split: str, facts: SplitFacts, palette: Palette) -> list[str]:
+def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
     """Sentences on the share of each class, on inexact colors, and on masks without a pixel that counts."""
     counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
     total = int(counts.sum()) + ignored
@@ -96,7 +90,12 @@ def facts_notes(split: str, facts: SplitFacts, palette: Palette) -> list[str]:
     if inexact:
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
         notes.append(f"{inexact:,} pixels of {split} ({inexact / total:.2%}) are not exactly of the palette: {how}")
-    if facts.empty:
-        names = ", ".join(facts.empty[:8]) + (", ..." if len(facts.empty) > 8 else "")
-        notes.append(f"{len(facts.empty):,} masks of {split} hold ignored pixels only: {names}")
+    empty = [name for name, some in zip(names, facts.counts.sum(1), strict=True) if not some]
+    if empty:
+        notes.append(f"{len(empty):,} masks of {split} hold ignored pixels only: {some_of(empty)}")
     return notes
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names of a list, and that there are more."""
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import SightlineError
-from ..files import atomic_path
+from ..files import atomic_path, disk_error
 from .images import COPY
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 SUFFIXES = (".tif", ".tiff")
-CACHE_MEGABYTES = 64
+CACHE_BYTES = 64 * 2**20
 """GDAL's cache of blocks, which would else take a twentieth of the machine's memory."""
 BLOCK = 512
 
@@ -54,7 +54,7 @@ def has_windows(path: Path, max_pixels: int) -> bool:
             mapped = image.crs is not None or not image.transform.is_identity
             large = image.width * image.height > max_pixels
             return (mapped or large) and is_plain(image, max_pixels)
-    except OSError:
+    except (OSError, UnicodeEncodeError):  # GDAL takes no names that are not UTF-8
         return False
 
 
@@ -73,7 +73,7 @@ def opened(path: Path) -> Generator["DatasetReader"]:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, driver="GTiff") as image:
             yield image
@@ -83,15 +83,22 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 def open_scene(path: Path) -> Generator[Scene]:
     """A file that `has_windows`. SightlineError naming it where a part of it cannot be read."""
 
+    def refused(error: OSError, place: str = "") -> SightlineError:
+        why = f"{place}{error.__cause__ or error}"
+        return SightlineError("this image cannot be read", where=str(path), why=why, cure=COPY)
+
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         try:
             pixels = image.read(window=((top, top + height), (left, left + width)))
         except OSError as error:
-            why = f"the pixels from row {top:,} and column {left:,} on: {error.__cause__ or error}"
-            raise SightlineError("this image cannot be read", where=str(path), why=why, cure=COPY) from error
+            raise refused(error, f"the pixels from row {top:,} and column {left:,} on: ") from error
         return pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
-    with opened(path) as image:
+    with contextlib.ExitStack() as stack:
+        try:
+            image = stack.enter_context(opened(path))
+        except OSError as error:
+            raise refused(error) from error
         yield Scene(image.height, image.width, read, {"crs": image.crs, "transform": image.transform})
 
 
@@ -106,16 +113,27 @@ def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) ->
 
     layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
     size = {"height": scene.height, "width": scene.width, "count": int(np.prod(shape, dtype=int)), "dtype": dtype}
-    with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(atomic_path(path))
-        stack.enter_context(warnings.catch_warnings())
+    with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False))
-        file = stack.enter_context(rasterio.open(temporary, "w", driver="GTiff", **size, **layout, **scene.map))
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False),
+            rasterio.open(temporary, "w", driver="GTiff", **size, **layout, **scene.map) as file,
+        ):
 
-        def write(top: int, left: int, pixels: np.ndarray) -> None:
-            height, width = pixels.shape[:2]
-            bands = pixels.reshape(height, width, -1).transpose(2, 0, 1)
-            file.write(bands, window=((top, top + height), (left, left + width)))
+            def write(top: int, left: int, pixels: np.ndarray) -> None:
+                height, width = pixels.shape[:2]
+                bands = pixels.reshape(height, width, -1).transpose(2, 0, 1)
+                try:
+                    file.write(bands, window=((top, top + height), (left, left + width)))
+                except OSError as error:
+                    raise disk_error(path, OSError(str(error.__cause__ or error))) from error
 
-        yield write
+            yield write
+        read_back(temporary)
+
+
+def read_back(path: Path) -> None:
+    """OSError where a block of a TIFF file is not whole: what GDAL cannot write at the end, it only logs."""
+    with opened(path) as file:
+        for _, window in file.block_windows(1):
+            file.read(window=window)

@@ -1,5 +1,6 @@
 """The report of a segmentation run: its findings, figures and sections. The page around them is page.py's."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.palettes import display_colors, from_dict
+from ..errors import SightlineError
 from ..followed import named_rows
 from ..insight import figures, strips
 from ..insight.curves import History, history, number
@@ -133,7 +135,7 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
 
 def film_strip(found: MaskFindings) -> Figure:
     """The named images, or some of the followed ones from easy to hard, with their masks at each kept epoch."""
-    rows = named_rows([str(name) for name in found.samples["names"]], found.named) if found.named else spread(found)
+    rows = asked(found) if found.named else spread(found)
     return strips.draw_strip(
         found.samples["images"][rows],
         found.samples["labels"][rows],
@@ -143,6 +145,16 @@ def film_strip(found: MaskFindings) -> Figure:
         found.classes,
         [str(name) for name in found.samples["names"][rows]],
     )
+
+
+def asked(found: MaskFindings) -> np.ndarray:
+    """Rows of the samples that were named in the recipe, as far as the run has kept them."""
+    kept = [str(name) for name in found.samples["names"]]
+    rows = []
+    for name in found.named:
+        with contextlib.suppress(SightlineError):  # recipe.yaml may have been edited since
+            rows += named_rows(kept, [name]).tolist()
+    return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
 def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
