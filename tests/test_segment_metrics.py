@@ -238,7 +238,6 @@ def test_all_definitions_agree_on_perfect_masks_that_hold_all_classes():
 
 
 def test_definitions_are_those_of_torchmetrics():
-    pytest.importorskip("torchmetrics", minversion="1.7.1")
     from torchmetrics.classification import MulticlassJaccardIndex
     from torchmetrics.functional.segmentation import mean_iou as function
     from torchmetrics.segmentation import MeanIoU
