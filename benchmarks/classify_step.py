@@ -11,13 +11,11 @@ The bare loop has its tensors in memory before the clock starts: no data, no aug
 import argparse
 import os
 
-from paired import compare
+from paired import bare_speed, compare
 
 
 def bare(model: str, size: int, batch: int, steps: int, precision: str, classes: int) -> float:
     """Images per second of forward, backward and SGD step on one synthetic batch."""
-    import time
-
     import torch
     from torch.nn import functional
 
@@ -29,16 +27,7 @@ def bare(model: str, size: int, batch: int, steps: int, precision: str, classes:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     labels = torch.randint(classes, (batch,))
-    start = 0.0
-    for step in range(steps + 5):
-        if step == 5:
-            start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = functional.cross_entropy(network(images), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return batch * steps / (time.perf_counter() - start)
+    return bare_speed(lambda: functional.cross_entropy(network(images), labels), optimizer, batch, steps, precision)
 
 
 def main() -> None:

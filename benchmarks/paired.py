@@ -8,8 +8,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import torch
+
+WARM_STEPS = 5
 
 
 def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: Path) -> float:
@@ -27,6 +32,25 @@ def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: 
     first, last = warm[0], warm[-2]
     batch = int(str(settings["train.batch_size"]))
     return batch * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+
+
+def bare_speed(
+    loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer, batch: int, steps: int, precision: str
+) -> float:
+    """Images per second of forward, backward and optimizer step on one batch that lies in memory.
+
+    loss: the forward pass and the loss. The first WARM_STEPS are not timed.
+    """
+    start = 0.0
+    for step in range(steps + WARM_STEPS):
+        if step == WARM_STEPS:
+            start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            value = loss()
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return batch * steps / (time.perf_counter() - start)
 
 
 def compare(title: str, script: str, recipe: str, data: str, settings: Mapping[str, object], pairs: int) -> None:

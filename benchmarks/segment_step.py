@@ -10,13 +10,11 @@ favor rare classes, flips, color jitter, normalization, class weights; see paire
 import argparse
 import os
 
-from paired import compare
+from paired import bare_speed, compare
 
 
 def bare(model: str, window: tuple[int, int], batch: int, steps: int, precision: str, classes: int) -> float:
     """Images per second of forward, backward and AdamW step on one synthetic batch."""
-    import time
-
     import torch
 
     from sightline.dense_losses import cross_entropy
@@ -28,16 +26,8 @@ def bare(model: str, window: tuple[int, int], batch: int, steps: int, precision:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     images = torch.randn(batch, 3, *window).to(memory_format=torch.channels_last)
     masks = torch.randint(classes, (batch, *window), dtype=torch.uint8)
-    weights, start = torch.ones(classes), 0.0
-    for step in range(steps + 3):
-        if step == 3:
-            start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = cross_entropy(network(images), masks, weights)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return batch * steps / (time.perf_counter() - start)
+    weights = torch.ones(classes)
+    return bare_speed(lambda: cross_entropy(network(images), masks, weights), optimizer, batch, steps, precision)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sightline.build import build
+from sightline.config import Config
 from sightline.errors import SightlineError
 from sightline.log import RunLog
 from sightline.recipes import RECIPES, load_recipe
@@ -41,6 +42,17 @@ CLASSIFIERS = [name for name in RECIPES if load_recipe(name).task == "classify"]
 SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
+def check_two_steps(config: Config, folder: Path) -> None:
+    """An epoch of two steps changes nearly every parameter."""
+    with RunLog(folder, quiet=True) as log:
+        training = assemble(config, folder, log, build(config, log.say), Progress())
+        before = [parameter.detach().clone() for parameter in training.parts.model.parameters()]
+        train_epoch(training)
+    assert training.progress.step == 2
+    changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+
+
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
@@ -49,14 +61,7 @@ def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[
     toy |= {"report.samples": 0, "augment.window": [32, 32] if config.augment.window else []}
     if config.model.name == "fcn32s":
         toy["model.args"] = config.model.args | {"width": 16}
-    config = resolve(config, toy)
-    with RunLog(tmp_path, quiet=True) as log:
-        training = assemble(config, tmp_path, log, build(config, log.say), Progress())
-        before = [parameter.detach().clone() for parameter in training.parts.model.parameters()]
-        train_epoch(training)
-    assert training.progress.step == 2
-    changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
-    assert sum(changed) > 0.9 * len(changed)
+    check_two_steps(resolve(config, toy), tmp_path)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -66,14 +71,7 @@ def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_
     toy = {"data.path": str(make_photos(tmp_path / "data", classes=2, train=4, val=1)), "model.weights": "none"}
     toy |= {"data.size": SMALLEST.get(model, 32), "train.batch_size": 4, "train.precision": "fp32", "report.samples": 0}
     toy |= {"augment.resize": SMALLEST.get(model, 32) + 4 if config.augment.resize else 0}
-    config = resolve(config, toy)
-    with RunLog(tmp_path, quiet=True) as log:
-        training = assemble(config, tmp_path, log, build(config, log.say), Progress())
-        before = [parameter.detach().clone() for parameter in training.parts.model.parameters()]
-        train_epoch(training)
-    assert training.progress.step == 2
-    changed = [not torch.equal(old, new) for old, new in zip(before, training.parts.model.parameters(), strict=True)]
-    assert sum(changed) > 0.9 * len(changed)
+    check_two_steps(resolve(config, toy), tmp_path)
 
 
 @pytest.mark.parametrize("name", REPORTED_IOU)
