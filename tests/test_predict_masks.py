@@ -29,9 +29,9 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
 
 
-def as_map(path: Path, pixels: np.ndarray) -> Path:
+def as_map(path: Path, pixels: np.ndarray, count: int = 3) -> Path:
     layout = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "lzw"} | PLACE
-    size = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8"}
+    size = {"height": pixels.shape[0], "width": pixels.shape[1], "count": count, "dtype": "uint8"}
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(path, "w", driver="GTiff", **size, **layout) as file:
         file.write(pixels.transpose(2, 0, 1))
@@ -69,7 +69,8 @@ def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
     assert "large.png" in (out / "errors.csv").read_text() and "sightline[geo]" not in capsys.readouterr().out
     monkeypatch.setattr(predict_masks, "has_windows", lambda path, most: False)
     monkeypatch.setattr(predict_masks, "rasterio_is_here", lambda: False)
-    sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)
+    with pytest.raises(SightlineError, match="no image could be read"):
+        sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)
     assert "pip install 'sightline[geo]'" in capsys.readouterr().out
 
 
@@ -85,12 +86,51 @@ def test_a_damaged_scene_is_a_row_and_leaves_no_half_mask(
     assert "torn.tif" in (out / "errors.csv").read_text()
 
 
+def test_the_true_masks_beside_the_images_are_never_overwritten(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_scenes(tmp_path / "data", train=2, val=1) / "train"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SightlineError, match="the output is the input") as caught:
+        sightline.predict(run.path, folder, out=folder, overwrite=True, quiet=True)
+    assert "2 files" in caught.value.why and "overwrite" not in caught.value.cure
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_earlier_outputs_are_no_images(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
+    Image.fromarray(pixels).save(tmp_path / "in" / "lone_mask.png")
+    sightline.predict(run.path, tmp_path / "in", out=tmp_path / "in" / "out", overlay=True)
+    assert "2 masks written" in capsys.readouterr().out
+    sightline.predict(run.path, tmp_path / "in", out=tmp_path / "again")
+    said = capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["flat_mask.png", "lone_mask_mask.png"]
+    assert "4 files left out" in said
+
+
+def test_nothing_readable_is_an_error(run: sightline.Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    with pytest.raises(SightlineError, match="no image could be read") as caught:
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", quiet=True)
+    assert "text.jpg" in caught.value.why and (tmp_path / "out" / "errors.csv").is_file()
+
+
+def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
+    path = as_map(tmp_path / "in" / "palette.tif", pixels[:, :, :1], count=1)
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
+    sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out")
+    assert "1 mask without a place on the map, the first of palette.tif" in capsys.readouterr().out
+
+
 def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
-    with pytest.raises(SightlineError, match="cannot be tiled"):
+    with pytest.raises(SightlineError, match="too small"):
         sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", tile=0, quiet=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "flat_overlay.png").write_text("mine")

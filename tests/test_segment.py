@@ -217,3 +217,14 @@ def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Calla
     with pytest.raises(SightlineError, match="other classes than the run") as caught:
         sightline.evaluate(run.path, data=tmp_path / "renamed", quiet=True)
     assert "sand, sea, ship" in caught.value.why and "sea, sand" in caught.value.why
+
+
+def test_one_validation_image_has_no_interval_and_says_so(
+    make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config], capsys
+) -> None:
+    data = make_scenes(tmp_path / "data", train=4, val=1)
+    sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "nan" not in said and "of one image, which has no interval" in said
+    sightline.evaluate(tmp_path / "run", split="train")
+    assert "these images were trained on" in capsys.readouterr().out

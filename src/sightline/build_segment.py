@@ -1,6 +1,6 @@
 """From a configuration to the parts of a segmentation run: pairs, palette, model, task, precision."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     device = pick_device(config.train.device)
     check_window(config.augment)
     source, palette = open_masked(config, say)
-    rows = followed(config, source.splits["val"].names)
+    rows = followed(config, source)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
     receipt = None
@@ -86,15 +86,15 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     return source, palette
 
 
-def followed(config: Config, names: Sequence[str]) -> np.ndarray:
+def followed(config: Config, source: Source) -> np.ndarray:
     """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
-    wanted = config.report.samples
+    wanted, names = config.report.samples, source.splits["val"].names
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
         cure = f"name the {STRIPS} that matter most"
         raise SightlineError(f"report.samples names {len(wanted)} images, more than a strip can show", cure=cure)
-    return np.sort(named_rows(names, wanted))
+    return np.sort(named_rows(names, wanted, source.splits["train"].names))
 
 
 def one_size(train: DecodedPairs) -> tuple[int, int]:

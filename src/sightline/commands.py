@@ -46,6 +46,10 @@ def evaluate(
     say = (lambda text: None) if quiet else print
     config = load_recipe_file(folder / "recipe.yaml")
     own = data is None or os.path.abspath(data) == os.path.abspath(config.data.path)
+    if not runs.is_finished(folder):
+        say("this run is not finished: these are the numbers of its best weights so far")
+    if own and split == "train":
+        say("these images were trained on: the numbers say how well they are known, not how good the model is")
     if not own:
         config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
     if config.task == "segment":

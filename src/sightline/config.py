@@ -26,7 +26,7 @@ def count_or_names(text: str) -> int | tuple[str, ...]:
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
         return int(text)
     names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
-    if not all(names) or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
+    if not all(names) or text in ("true", "false") or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
         raise ValueError("give a number of images, or their names between commas")
     return names
 
@@ -329,14 +329,13 @@ def classification_faults(config: Config) -> list[str]:
 
 def segmentation_faults(config: Config) -> list[str]:
     """Settings that a segmenter cannot have, or that would do nothing."""
-    samples, loss = config.report.samples, config.loss
+    loss = config.loss
     rules = {
         "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
         not in ("mean_iou", "pixel_accuracy", "loss"),
         "train.ensemble is for classification": config.train.ensemble,
         "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
         == "skip",
-        "report.samples names an image twice": not isinstance(samples, int) and len(set(samples)) < len(samples),
         "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
     }
     return [fault for fault, broken in rules.items() if broken]

@@ -30,6 +30,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 mask`, `2,000 masks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def listing(items: list[str] | tuple[str, ...], limit: int = 20) -> str:
     """The first `limit` items, each on one line of its own, and how many more there are."""
     shown = "\n".join("    " + str(item).replace("\n", "\\n") for item in items[:limit])

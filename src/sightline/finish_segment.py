@@ -47,7 +47,8 @@ def conclude_segment(training: "Training") -> tuple[dict[str, Any], str]:
     save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     low, high = numbers["mean_iou_interval"]
-    headline = f"validation mean IoU {numbers['mean_iou']:.4f} [{low:.4f}, {high:.4f}]"
+    edges = f" [{low:.4f}, {high:.4f}]" if np.isfinite(low) else ", of one image, which has no interval"
+    headline = f"validation mean IoU {numbers['mean_iou']:.4f}{edges}"
     return numbers, headline
 
 

@@ -69,10 +69,10 @@ def mask_names(names: Sequence[str]) -> list[str]:
 
 
 def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:
-    """CSV filename, mean_iou, pixel_accuracy of each image; the accuracy is empty where no pixel counts."""
+    """CSV filename, mean_iou, pixel_accuracy of each image; both are empty where no pixel counts."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filename", "mean_iou", "pixel_accuracy"])
     for name, iou, share in zip(names, per_image_iou(confusion), pixel_accuracy(confusion), strict=True):
-        writer.writerow([name, f"{iou:.6f}", "" if np.isnan(share) else f"{share:.6f}"])
+        writer.writerow([name, *("" if np.isnan(value) else f"{value:.6f}" for value in (iou, share))])
     atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))

@@ -15,14 +15,15 @@ from .config import Config
 from .data.images import open_image, planes
 from .data.masks import coded, write_mask
 from .data.palettes import Palette, display_colors
-from .data.scene_files import SUFFIXES, Scene, has_windows, open_scene, rasterio_is_here, write_scene
+from .data.scene_files import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
 from .device import autocast
-from .errors import ENVIRONMENT, SightlineError, listing
+from .errors import ENVIRONMENT, SightlineError, counted, listing
 from .files import atomic_write
 from .mask_results import mask_names
 from .segment_use import MaskInference, load_segmenter
-from .tiles import check_tiling, predict_scene
+from .tiles import predict_scene
 
+SMALLEST_TILE = 32
 SAY_SECONDS = 10.0
 """A scene read window by window that takes longer says how far it is, this often."""
 
@@ -63,13 +64,16 @@ def predict_masks(
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes one mask an image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
-    whole, names = names, without_masks(names)
+    if tile < SMALLEST_TILE:
+        what, cure = "the tiles are too small to see anything in", f"--tile {SMALLEST_TILE} or more"
+        raise SightlineError(what, where=f"--tile {tile}", cure=cure)
+    whole, names = names, without_outputs(names)
     if len(names) < len(whole):
-        say(f"{len(whole) - len(names):,} masks beside their images are left out")
-    check_tiling(tile, tile // 4, tile // 16, 1)
+        said = counted(len(whole) - len(names), "file")
+        say(f"{said} left out: masks (NAME_mask) and overlays (NAME_overlay) of the images here")
     parts = load_segmenter(folder, config)
     jobs = plan(root, names, out, config.data.max_pixels)
-    refuse_clashes(jobs, root, out, overwrite, overlaid)
+    refuse_clashes(jobs, [root / name for name in whole], out, overwrite, overlaid)
     bad: list[tuple[str, str]] = []
     for job in jobs:
         try:
@@ -79,9 +83,11 @@ def predict_masks(
                 raise
             bad.append((job.name, " ".join((error.why or error.what).split())))
     report_bad(bad, out, say)
-    if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("pip install 'sightline[geo]' reads TIFF files of any size, and keeps their place on the map")
-    say(f"{len(jobs) - len(bad):,} masks written to {out}")
+    tell_of_maps(jobs, config.data.max_pixels, say)
+    if len(bad) == len(jobs):
+        why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"mend the images; {out / 'errors.csv'} has them all"
+        raise SightlineError("no image could be read", where=str(root), why=why, cure=cure)
+    say(f"{counted(len(jobs) - len(bad), 'mask')} written to {out}")
     return out
 
 
@@ -95,14 +101,23 @@ def plan(root: Path, names: list[str], out: Path, max_pixels: int) -> list[Job]:
     return jobs
 
 
-def refuse_clashes(jobs: list[Job], root: Path, out: Path, overwrite: bool, overlaid: bool) -> None:
-    """SightlineError where two images would have one mask, or where a mask is there already."""
+def refuse_clashes(jobs: list[Job], inputs: list[Path], out: Path, overwrite: bool, overlaid: bool) -> None:
+    """SightlineError where two images would have one mask, where a file is there already, or is one of the inputs.
+
+    inputs: the images and what lies beside them; among it may be the true masks, which nothing may overwrite.
+    """
     twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
         why = "these masks would be of several images:\n" + listing(twice)
         cure = "rename images that differ in their ending only"
-        raise SightlineError("names clash", where=str(root), why=why, cure=cure)
+        raise SightlineError("names clash", where=str(out), why=why, cure=cure)
     wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlaid else (job.target,))]
+    given = {path.resolve() for path in inputs}
+    own = [str(path) for path in wanted if path.resolve() in given]
+    if own:
+        why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
+        cure = "another --out: the masks that lie beside images may be the true ones"
+        raise SightlineError("the output is the input", where=str(out), why=why, cure=cure)
     taken = [str(path) for path in wanted if path.exists()]
     if taken and not overwrite:
         why = f"{len(taken):,} of {len(wanted):,} files are there already, the first: {taken[0]}"
@@ -117,19 +132,29 @@ def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
     atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-    say(f"{len(bad):,} could not be read; errors.csv says why, the first: {bad[0][0]}: {bad[0][1]}")
+    say(f"{counted(len(bad), 'image')} could not be read; errors.csv says why, the first: {bad[0][0]}: {bad[0][1]}")
 
 
-def without_masks(names: list[str]) -> list[str]:
-    """The names less those of masks that lie beside their image: `0013_mask.png` beside `0013_sat.jpg`."""
-    stems = {str(Path(name).with_suffix("")) for name in names}
+def tell_of_maps(jobs: list[Job], max_pixels: int, say: Callable[[str], None]) -> None:
+    """Say which masks have lost the place on the map that their images have."""
+    flat = [job.name for job in jobs if not job.windows and loses_map(job.path, max_pixels)]
+    if flat:
+        kind = "it is not 8-bit gray, RGB or RGBA" if len(flat) == 1 else "they are not 8-bit gray, RGB or RGBA"
+        say(f"{counted(len(flat), 'mask')} without a place on the map, the first of {flat[0]}: {kind}")
+    if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
+        say("pip install 'sightline[geo]' reads TIFF files of any size, and keeps their place on the map")
 
-    def is_mask(name: str) -> bool:
-        stem = str(Path(name).with_suffix(""))
-        base = stem.removesuffix("_mask")
-        return base != stem and bool({f"{base}_sat", base} & stems)
 
-    return [name for name in names if not is_mask(name)]
+def without_outputs(names: list[str]) -> list[str]:
+    """The names less masks and overlays of other images: `0013_mask.png`, in any folder, of `0013_sat.jpg`."""
+    stems = {Path(name).stem for name in names}
+
+    def is_output(name: str) -> bool:
+        stem = Path(name).stem
+        bases = {stem.removesuffix(ending) for ending in ("_mask", "_overlay")} - {stem}
+        return any({f"{base}_sat", base} & stems for base in bases)
+
+    return [name for name in names if not is_output(name)]
 
 
 def predict_one(

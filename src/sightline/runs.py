@@ -201,7 +201,7 @@ def check_changes(old: Config, new: Config) -> None:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
         cure = "resume without them (and with recipe.yaml as the run wrote it), or begin a new run from these weights: "
         cure += "sightline train ... --model.weights RUN"
-        why = "these settings shaped the steps already done:\n" + listing(shown)
+        why = "these settings shaped the steps already done, or what was kept of them:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change this", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
         why = f"{old.train.epochs} -> {new.train.epochs}"

@@ -72,7 +72,7 @@ def evaluate_masks(
     try:
         decoded = decode_pairs(source, split, palette, config.data, say)
     except SightlineError as error:
-        if own or error.status == ENVIRONMENT:
+        if own or error.status == ENVIRONMENT or "counts" in error.what:
             raise
         cure = "the run's palette is fixed: convert these masks to what it was trained on, or mend the files"
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure) from error

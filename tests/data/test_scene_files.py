@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from sightline import SightlineError
 from sightline.data import scene_files
 from sightline.data.images import open_image, planes
-from sightline.data.scene_files import has_windows, open_scene, write_scene
+from sightline.data.scene_files import has_windows, loses_map, open_scene, write_scene
 from sightline.errors import ENVIRONMENT
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
@@ -36,9 +36,9 @@ def noise(bands: int = 3, height: int = 50, width: int = 70) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.data(), st.sampled_from([1, 3]))
+@given(st.data(), st.sampled_from([1, 3, 4]))
 def test_any_window_is_a_part_of_the_whole_image(tmp_path_factory: pytest.TempPathFactory, data, bands) -> None:
-    path = write(tmp_path_factory.mktemp("scene") / "a.tif", noise(bands))
+    path = write(tmp_path_factory.mktemp("scene") / "a.tif", noise(bands), **({"alpha": "YES"} if bands == 4 else {}))
     whole = planes(open_image(str(path), 10**6))
     top, left = data.draw(st.integers(0, 49)), data.draw(st.integers(0, 69))
     height, width = data.draw(st.integers(1, 50 - top)), data.draw(st.integers(1, 70 - left))
@@ -78,7 +78,7 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
     assert not has_windows(plain, 10**6) and has_windows(plain, 3000)
     for name, pixels, more in (
         ("deep.tif", noise().astype(np.uint16), {}),
-        ("four.tif", noise(4), {"photometric": "RGB", "alpha": "YES"}),
+        ("five.tif", noise(5), {"photometric": "RGB"}),
         ("white.tif", noise(1), {"photometric": "MINISWHITE"}),
         ("slab.tif", noise(height=4000, width=4000), {"blockxsize": 4000, "blockysize": 4000}),
     ):
@@ -86,7 +86,8 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
     with rasterio.open(write(tmp_path / "palette.tif", noise(1)), "r+") as file:
         file.write_colormap(1, {0: (255, 0, 0), 1: (0, 255, 0)})
         assert file.colorinterp == (ColorInterp.palette,)
-    assert not has_windows(tmp_path / "palette.tif", 10**6)
+    assert not has_windows(tmp_path / "palette.tif", 10**6) and loses_map(tmp_path / "palette.tif", 10**6)
+    assert not loses_map(tmp_path / "map.tif", 10**6) and not loses_map(plain, 10**6)
     (tmp_path / "torn.tif").write_bytes((tmp_path / "map.tif").read_bytes()[:40])
     (tmp_path / "text.tif").write_text("<VRTDataset rasterXSize='2' rasterYSize='2'></VRTDataset>")
     for name in ("torn.tif", "text.tif", "missing.tif"):

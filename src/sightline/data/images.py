@@ -96,6 +96,9 @@ def diagnosis(path: str, error: Exception) -> tuple[str, str]:
         return "it is a Git LFS pointer, not the image", "fetch the images: git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
         return f"it starts with {text[:12].decode('ascii', 'replace')!r}, not an image; a failed download?", COPY
+    if isinstance(error, Image.UnidentifiedImageError) and head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        why = "it is a TIFF file of bits, bands or a compression that cannot be read here"
+        return why, "convert it to 8-bit RGB: gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 IN OUT"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"it is not an intact {', '.join(FORMATS)} file; it starts with {head[:8]!r}", COPY
     return f"{type(error).__name__}: {error}", COPY

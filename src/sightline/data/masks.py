@@ -165,7 +165,7 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
     A file of one channel must be exact unless the palette is gray, so that ids are not taken for dark colors.
     """
     if image.mode not in COLOR_MODES:
-        cure = "leave out --data.palette and --data.colors, and name the classes: --data.classes"
+        cure = "name the classes instead of colors: --data.palette '' with --data.classes or classes.txt"
         raise SightlineError(f"its mode is {image.mode}, and the palette has colors", cure=cure)
     refuse_transparent(image)
     width, height = image.size
@@ -210,7 +210,7 @@ def refuse_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
     more = f" and {many}{len(order) - len(lines):,} more" if len(order) > len(lines) else ""
     why = f"{many}{total:,} of its {size:,} pixels have colors outside the palette: {', '.join(lines)}{more}"
     if strict:
-        cure = "if they are class ids, leave out --data.palette and --data.colors and give --data.classes"
+        cure = "if they are class ids: --data.palette '' with --data.classes or classes.txt"
         raise SightlineError(f"it has 1 channel, and the palette has colors; {why}", cure=cure)
     if many:
         raise SightlineError(why, cure="check that this is the mask: so many colors are more like a photograph")

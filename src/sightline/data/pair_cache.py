@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 
 from ..config import Data
-from ..errors import ENVIRONMENT, SightlineError, printable
+from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import sync_folder
 from .cache import cache_root, entry_of
 from .decoding import PROGRESS_SECONDS, refuse_full_disk, size_text
@@ -68,8 +68,9 @@ def decode_all(
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        why = "".join(f"\n  {fault.why.lstrip()}" for fault in faults)
-        cure = "\n".join(dict.fromkeys(fault.cure for fault in faults))
+        why = "".join(f if f.startswith("\n") else "\n" + listing([f]) for f in (fault.why for fault in faults))
+        cures = list(dict.fromkeys(line.strip() for fault in faults for line in fault.cure.strip().splitlines()))
+        cure = "\n" + listing(cures) if len(cures) > 1 else cures[0]
         raise SightlineError("; ".join(fault.what for fault in faults), where=source.path, why=why, cure=cure)
     return found[0], found[1]
 

@@ -38,7 +38,7 @@ def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: 
         turned = (columns, rows) == shape
         raise SightlineError(
             f"the image has {width} x {height} pixels and its mask {columns} x {rows}",
-            cure="turn the masks as well: the images' EXIF orientation turns them when they are read"
+            cure="one of the two is turned by 90 degrees, perhaps the image by its EXIF orientation: turn the mask too"
             if turned
             else "export the mask at the image's size, without interpolation",
         )

@@ -52,7 +52,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     whole = WHOLE in places and data.layout != "splits"
     if not whole and (WHOLE in places or (hold_out and "train" not in places)):
         why = f"the folders here are {', '.join(map(repr, shelf(root).folders[:8])) or 'none'}"
-        cure = "name one of the folders 'train', or leave out --data.layout"
+        cure = "name one of the folders 'train'" + (", or leave out --data.layout" if data.layout != "auto" else "")
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs = pair_all(root, data, places, hold_out)
     if known:

@@ -174,7 +174,8 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
         raise SightlineError(
             f"data.palette and {other} both name the classes",
             where="data.palette",
-            cure=f"leave one out; to rename or join classes of the palette {data.palette!r}: --data.merge",
+            cure=f"leave one out (--data.palette '' takes back a recipe's palette); to rename or join classes of the "
+            f"palette {data.palette!r}: --data.merge",
         )
     if data.colors and data.classes and data.classes != tuple(data.colors):
         raise SightlineError(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import SightlineError
 from ..files import atomic_path, disk_error
-from .images import COPY
+from .images import COPY, planes, to_rgb
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -58,11 +59,23 @@ def has_windows(path: Path, max_pixels: int) -> bool:
         return False
 
 
+def loses_map(path: Path, max_pixels: int) -> bool:
+    """Whether a TIFF file lies on a map that its mask will not keep, because it is not of a kind that has windows."""
+    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here() or has_windows(path, max_pixels):
+        return False
+    try:
+        with opened(path) as image:
+            return image.crs is not None
+    except (OSError, UnicodeEncodeError):
+        return False
+
+
 def is_plain(image: "DatasetReader", max_pixels: int) -> bool:
-    """Whether bands are gray or RGB as they stand, in blocks of at most `max_pixels`: a block is decoded whole."""
+    """Whether bands are gray, RGB or RGBA, in blocks of at most `max_pixels`, for a block is decoded whole."""
     from rasterio.enums import ColorInterp
 
-    kinds = [(ColorInterp.gray,), (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    kinds = [(ColorInterp.gray,), colors, (*colors, ColorInterp.alpha)]
     blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
     return tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
 
@@ -92,7 +105,7 @@ def open_scene(path: Path) -> Generator[Scene]:
             pixels = image.read(window=((top, top + height), (left, left + width)))
         except OSError as error:
             raise refused(error, f"the pixels from row {top:,} and column {left:,} on: ") from error
-        return pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
+        return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
     with contextlib.ExitStack() as stack:
         try:
@@ -100,6 +113,11 @@ def open_scene(path: Path) -> Generator[Scene]:
         except OSError as error:
             raise refused(error) from error
         yield Scene(image.height, image.width, read, {"crs": image.crs, "transform": image.transform})
+
+
+def on_white(pixels: np.ndarray) -> np.ndarray:
+    """RGBA uint8 [4, h, w] as RGB [3, h, w], as images.py has it."""
+    return planes(to_rgb(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))))
 
 
 @contextlib.contextmanager
