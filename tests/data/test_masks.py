@@ -455,10 +455,10 @@ def test_facts_of_pairs() -> None:
     fact = item_facts((2, 3), mask, 3, 5)
     assert (fact.shape, fact.counts.tolist(), fact.ignored, fact.inexact) == ((2, 3), [2, 0, 3], 1, 5)
     nothing = item_facts((1, 2), np.full((1, 2), IGNORE, np.uint8), 3)
-    facts = split_facts(["a", "b"], [fact, nothing], 3)
-    assert facts.shapes.tolist() == [[2, 3], [1, 2]] and facts.shapes.dtype == np.int32
+    facts = split_facts([fact, nothing], 3)
+    assert facts.shapes.tolist() == [[2, 3], [1, 2]] and facts.shapes.dtype == np.int64
     assert facts.counts.tolist() == [[2, 0, 3], [0, 0, 0]] and facts.counts.dtype == np.int64
-    assert facts.ignored.tolist() == [1, 2] and facts.inexact.tolist() == [5, 0] and facts.empty == ("b",)
+    assert facts.ignored.tolist() == [1, 2] and facts.inexact.tolist() == [5, 0]
     with pytest.raises(SightlineError) as caught:
         item_facts((3, 2), mask, 3)
     assert "2 x 3 pixels and its mask 3 x 2" in caught.value.what and "EXIF" in caught.value.cure
