@@ -48,26 +48,29 @@ def has_windows(path: Path, max_pixels: int) -> bool:
 
     One that is neither, or that cannot be read at all, is left to images.py, which knows every kind of pixel.
     """
-    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here():
-        return False
-    try:
-        with opened(path) as image:
-            mapped = image.crs is not None or not image.transform.is_identity
-            large = image.width * image.height > max_pixels
-            return (mapped or large) and is_plain(image, max_pixels)
-    except (OSError, UnicodeEncodeError):  # GDAL takes no names that are not UTF-8
-        return False
+    return header_says(path, lambda image: is_windowed(image, max_pixels))
 
 
 def loses_map(path: Path, max_pixels: int) -> bool:
     """Whether a TIFF file lies on a map that its mask will not keep, because it is not of a kind that has windows."""
-    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here() or has_windows(path, max_pixels):
+    return header_says(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
+
+
+def header_says(path: Path, question: Callable[["DatasetReader"], bool]) -> bool:
+    """The answer to a question about a TIFF file; no where it is none, or rasterio cannot open it."""
+    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here():
         return False
     try:
         with opened(path) as image:
-            return image.crs is not None
-    except (OSError, UnicodeEncodeError):
+            return question(image)
+    except (OSError, UnicodeEncodeError):  # GDAL takes no names that are not UTF-8
         return False
+
+
+def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
+    """`has_windows` of an open file."""
+    mapped = image.crs is not None or not image.transform.is_identity
+    return (mapped or image.width * image.height > max_pixels) and is_plain(image, max_pixels)
 
 
 def is_plain(image: "DatasetReader", max_pixels: int) -> bool:
