@@ -28,7 +28,7 @@ from torch import nn
 
 from sightline.device import autocast
 from sightline.models.segmenters import build_segmenter
-from sightline.tiles import predict_scene, tiles_along
+from sightline.tiles import Tiling, predict_scene, tiles_along
 
 
 def tiny(classes: int) -> nn.Module:
@@ -95,7 +95,8 @@ def tiled_seconds(
 
     start = time.perf_counter()
     side, classes = options.side, options.classes
-    predict_scene(forward, read, side, side, classes, options.tile, options.overlap, write, batch=options.batch)
+    tiling = Tiling(options.tile, options.overlap, batch=options.batch)
+    predict_scene(forward, read, side, side, classes, tiling, write)
     wait(options.device)
     return time.perf_counter() - start
 
@@ -136,7 +137,7 @@ def measure_memory(options: argparse.Namespace) -> None:
 
 def measure_speed(options: argparse.Namespace) -> None:
     """Print one table: each pair, then the median ratio."""
-    axis = tiles_along(options.side, options.tile, options.overlap, options.overlap // 4)
+    axis = tiles_along(options.side, Tiling(options.tile, options.overlap))
     tiles, pixels = len(axis.starts) ** 2, options.side**2
     factor = tiles * axis.side**2 / pixels
     forward = build(options)

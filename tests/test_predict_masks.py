@@ -55,6 +55,30 @@ def test_a_scene_on_a_map_keeps_its_place_and_is_predicted_like_any_image(
         sightline.predict(run.path, tmp_path / "in", out=out, quiet=True)
 
 
+@pytest.mark.parametrize("kind", ["nodata", "alpha"])
+def test_where_a_scene_has_no_data_its_mask_is_unknown(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    """landcover has the color black for it; everything else is as it would be without the gap's declaration."""
+    gap = np.zeros(pixels.shape[:2], bool)
+    gap[30:70, 100:] = True
+    pictured = np.where(gap[..., None], 255, np.maximum(pixels, 1)).astype(np.uint8)
+    as_map(tmp_path / "whole" / "town.tif", pictured)
+    if kind == "alpha":
+        as_map(tmp_path / "gap" / "town.tif", np.dstack([pictured, np.where(gap, 0, 255).astype(np.uint8)]), count=4)
+    else:
+        with rasterio.open(as_map(tmp_path / "gap" / "town.tif", pictured), "r+") as file:
+            file.nodata = 255
+    masks = {}
+    for name in ("whole", "gap"):
+        out = sightline.predict(run.path, tmp_path / name, out=tmp_path / f"{name}-out", tile=64, quiet=True)
+        with rasterio.open(out / "town_mask.tif") as file:
+            masks[name] = file.read().transpose(1, 2, 0)
+    expected = np.where(gap[..., None], 0, masks["whole"])
+    np.testing.assert_array_equal(masks["gap"], expected)
+    assert masks["whole"][gap].any()
+
+
 def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.config import Schedule
-from sightline.schedules import SCHEDULES, factor
+from sightline.config import Config, Optim, Schedule
+from sightline.schedules import SCHEDULES, cycled_momentum, factor
 
 
 def factors(schedule: Schedule, total: int, per_epoch: int = 1) -> list[float]:
@@ -29,6 +29,21 @@ def torch_factors(make, total: int, every: int = 1) -> list[float]:
 
 def test_names_are_those_of_the_configuration():
     assert set(SCHEDULES) == set(get_args(Schedule.model_fields["name"].annotation))
+
+
+def test_momentum_cycles_as_in_torch():
+    config = Config(
+        optim=Optim(momentum=0.95),
+        schedule=Schedule(name="one_cycle_cosine", initial_factor=0.04, final_factor=4e-6, momentum_at_peak=0.85),
+    )
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=40)
+    for step in range(40):
+        assert cycled_momentum(step, 40, 10, config) == pytest.approx(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        if step < 39:
+            scheduler.step()
+    assert cycled_momentum(12, 40, 10, Config(optim=Optim(momentum=0.9))) == 0.9
 
 
 def test_constant():

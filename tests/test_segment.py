@@ -193,6 +193,24 @@ def test_masks_of_ignored_pixels_only_are_left_out(
     assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "what is validated stays whole"
 
 
+@pytest.mark.parametrize("layout", ["pairs", "images and masks", "partners"])
+def test_a_classifier_refuses_pairs(make_scenes: Callable[..., Path], tmp_path: Path, layout: str) -> None:
+    """In folders of their own they would pass for two classes, `images` and `masks`."""
+    data = make_scenes(tmp_path / "data")
+    if layout != "pairs":
+        for mask in sorted((data / "train").glob("*_mask.png")):
+            name = mask.name.replace("_mask", "_sat")
+            target = data / ("masks" if layout == "images and masks" else "trainannot") / name
+            target.parent.mkdir(exist_ok=True)
+            mask.rename(target)
+        shutil.rmtree(data / "validation")
+        if layout == "images and masks":
+            (data / "train").rename(data / "images")
+    with pytest.raises(SightlineError, match="pairs of images and masks") as caught:
+        sightline.train("small_cnn_scratch", data, out=tmp_path / "run", quiet=True)
+    assert "sightline recipes" in caught.value.cure and not (tmp_path / "run").exists()
+
+
 def test_shrunk_keeps_values_and_shape() -> None:
     masks = np.arange(2 * 600 * 300, dtype=np.int64).reshape(2, 600, 300).astype(np.uint8)
     small = saving.shrunk(masks, 512)

@@ -28,6 +28,13 @@ def refused(settings: dict[str, Any]) -> SightlineError:
     return caught.value
 
 
+def test_settings_that_would_do_nothing_together_are_refused() -> None:
+    error = refused({"optim.name": "adamw", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85})
+    assert "schedule.momentum_at_peak is for optim.name sgd" in str(error)
+    cycled = {"optim.name": "sgd", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85}
+    assert resolve(Config(), cycled).schedule.momentum_at_peak == 0.85
+
+
 # ------------------------------------------------------------------------------------------------------ wrong names
 
 

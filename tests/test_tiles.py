@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sightline import SightlineError
 from sightline.tiles import (
+    Tiling,
     dihedral,
     likeliest,
     mirror,
@@ -54,9 +55,9 @@ def tiled(forward, scene: np.ndarray, tile: int, overlap: int, **more) -> tuple[
         assert indices.dtype == np.uint8 and place.shape == indices.shape and (place == 255).all()
         place[:] = indices
 
-    arguments = (forward, window_of(scene), height, width, CLASSES, tile, overlap)
-    predict_scene(*arguments, write, **more)
-    for top, left, band in scene_bands(*arguments, **more):
+    arguments = (forward, window_of(scene), height, width, CLASSES, Tiling(tile, overlap, **more))
+    predict_scene(*arguments, write)
+    for top, left, band in scene_bands(*arguments):
         probabilities[:, top : top + band.shape[1], left : left + band.shape[2]] = band
     return found, probabilities
 
@@ -81,7 +82,7 @@ def test_where_the_margin_is_the_receptive_radius_tiles_equal_the_whole(height, 
 def test_with_less_overlap_they_agree_away_from_the_seams() -> None:
     forward, scene, tile, overlap = network(), picture(64, 64), 24, 4
     difference = (tiled(forward, scene, tile, overlap)[1] - whole(forward, scene)).abs().amax(0)
-    starts = tiles_along(64, tile, overlap, 1).starts
+    starts = tiles_along(64, Tiling(tile, overlap)).starts
     seam = np.zeros(64, bool)
     for left, right in itertools.pairwise(starts):
         seam[right - RADIUS : left + tile + RADIUS] = True
@@ -102,18 +103,19 @@ def test_strips_give_what_whole_rows_give(height, width, tile, overlap, batch, w
     strips = tiled(forward, scene, tile, overlap, batch=batch, room=room)
     torch.testing.assert_close(strips[1], rows[1], rtol=0, atol=1e-6)
     assert (strips[0] == rows[0]).mean() > 0.999
-    arguments = (forward, window_of(scene), height, width, CLASSES, tile, overlap)
-    sizes = {piece.untyped_storage().nbytes() for *_, piece in scene_bands(*arguments, batch=batch, room=room)}
-    axis = tiles_along(width, tile, overlap, overlap // 4)
+    tiling = Tiling(tile, overlap, batch=batch, room=room)
+    arguments = (forward, window_of(scene), height, width, CLASSES, tiling)
+    sizes = {piece.untyped_storage().nbytes() for *_, piece in scene_bands(*arguments)}
+    axis = tiles_along(width, tiling)
     most = max(after - before for before, after in itertools.pairwise(axis.starts)) + tile
     assert max(sizes) <= max(room, 4 * CLASSES * min(tile, height) * (most + tile))
-    assert len({left for _, left, _ in scene_bands(*arguments, batch=batch, room=room)}) > 1
+    assert len({left for _, left, _ in scene_bands(*arguments)}) > 1
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 40), st.data(), st.integers(0, 120))
 def test_strips_cover_each_column_once_with_all_its_tiles(length, tile, data, widest) -> None:
-    axis = tiles_along(length, tile, data.draw(st.integers(0, tile - 1)), 0)
+    axis = tiles_along(length, Tiling(tile, data.draw(st.integers(0, tile - 1)), margin=0))
     strips = strips_of(axis, widest)
     assert [s.left for s in strips] == [0, *(s.right for s in strips[:-1])] and strips[-1].right == length
     for strip in strips:
@@ -139,7 +141,7 @@ def test_tiles_that_disagree_blend_without_a_step() -> None:
         return torch.cat([share, 1 - share], 1)
 
     scene = picture(16, 100)
-    bands = scene_bands(forward, window_of(scene), 16, 100, 2, 32, 12, margin=2, softmax=False)
+    bands = scene_bands(forward, window_of(scene), 16, 100, 2, Tiling(32, 12, margin=2), softmax=False)
     (top, left, band), *rest = [(top, left, band.clone()) for top, left, band in bands]
     assert top == 0 and left == 0 and not rest
     torch.testing.assert_close(band.sum(0), torch.ones(16, 100))
@@ -154,7 +156,7 @@ def test_tiles_that_disagree_blend_without_a_step() -> None:
 def test_weights_sum_to_one_and_the_margins_count_for_nothing(length, tile, data) -> None:
     overlap = data.draw(st.integers(0, tile - 1)) if data else 9
     margin = data.draw(st.integers(0, overlap // 2)) if data else 4
-    axis = tiles_along(length, tile, overlap, margin)
+    axis = tiles_along(length, Tiling(tile, overlap, margin))
     total, last = torch.zeros(length), length - axis.side
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert weights.shape == (min(tile, length),) and (weights >= 0).all()
@@ -178,9 +180,9 @@ def test_all_tiles_have_one_size_and_nothing_grows_with_the_height() -> None:
     def forward(images: torch.Tensor) -> torch.Tensor:
         return functional.one_hot(images[:, 0].long(), 3).movedim(3, 1).float()
 
-    predict_scene(forward, read, 5000, 50, 3, 32, 8, lambda top, left, rows: written.append(len(rows)))
+    predict_scene(forward, read, 5000, 50, 3, Tiling(32, 8), lambda top, left, rows: written.append(len(rows)))
     assert seen == {(32, 32)} and max(written) <= 32 and sum(written) == 5000
-    pieces = scene_bands(forward, read, 5000, 50, 3, 32, 8)
+    pieces = scene_bands(forward, read, 5000, 50, 3, Tiling(32, 8))
     assert len({piece.untyped_storage().data_ptr() for *_, piece in pieces}) == 1
 
 
@@ -218,10 +220,10 @@ def test_flips_and_turns_make_any_network_keep_them() -> None:
 )
 def test_sizes_that_do_not_go_together_are_said(tile, overlap, more) -> None:
     with pytest.raises(SightlineError, match="cannot be tiled") as caught:
-        tiled(network(), picture(40, 40), tile, overlap, **more)
+        Tiling(tile, overlap, **more)
     assert caught.value.why and caught.value.cure
 
 
 def test_more_classes_than_a_mask_can_hold_are_refused() -> None:
     with pytest.raises(SightlineError, match="too many classes"):
-        predict_scene(network(), window_of(picture(9, 9)), 9, 9, 256, 8, 2, lambda top, left, rows: None)
+        predict_scene(network(), window_of(picture(9, 9)), 9, 9, 256, Tiling(8, 2), lambda top, left, rows: None)

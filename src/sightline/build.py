@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode
 from .data.pair_cache import DecodedPairs
+from .data.pair_places import holds_pairs, named_as_masks
 from .data.sources import Source, open_source
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
@@ -111,7 +112,13 @@ def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
     """The source with its splits listed, nothing decoded yet; its training split has labels."""
     if not config.data.path:
         raise SightlineError("no data was named", cure="add --data PATH: a folder of images, a CSV, or sklearn:digits")
-    source = open_source(config.data, config.data.split_seed)
+    try:
+        source = open_source(config.data, config.data.split_seed)
+    except SightlineError:
+        refuse_pairs(config)
+        raise
+    if not labeled_by_folders(source):
+        refuse_pairs(config)
     for note in source.notes:
         say(note)
     if "train" not in source.splits or source.splits["train"].labels is None:
@@ -120,6 +127,21 @@ def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
         cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
+
+
+def labeled_by_folders(source: Source) -> bool:
+    """Whether classes are folders, by the first image, and none is called as folders of masks are."""
+    names = source.splits["train"].names if "train" in source.splits else ()
+    folder = PurePosixPath(names[0]).parent.name if names else ""
+    return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
+
+
+def refuse_pairs(config: Config) -> None:
+    """SightlineError where the data are images and masks, which no classifier can learn from."""
+    if config.data.layout == "auto" and holds_pairs(config.data.path):
+        why = f"every image has its mask, and {config.name} is a classifier"
+        cure = "a recipe for segmentation; `sightline recipes` lists them"
+        raise SightlineError("these are pairs of images and masks", where=config.data.path, why=why, cure=cure)
 
 
 def refuse_batch_of_one(config: Config, model: nn.Module) -> None:

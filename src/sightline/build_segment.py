@@ -126,23 +126,21 @@ def channel_statistics_of(train: DecodedPairs) -> tuple[tuple[float, ...], tuple
 def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> float:
     """Floating-point operations of one window's forward and backward pass; of a frozen encoder forward only.
 
-    2 x multiply-adds, times 3; an auxiliary head is not counted.
+    2 x multiply-adds, times 3; with the auxiliary head where there is one, for training uses it.
     """
-    whole = forward_flops(model, window)
-    if not config.model.freeze:
-        return 3 * whole
-    return 3 * whole - 2 * forward_flops(EncoderOnly(model), window)
+    whole = forward_flops(Part(model, model.outputs), window)
+    return 3 * whole - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * whole
 
 
-class EncoderOnly(nn.Module):
-    """The encoder of a segmenter as a module of its own, to count its operations."""
+class Part(nn.Module):
+    """A pass through some of a model, as a module of its own whose operations can be counted."""
 
-    def __init__(self, model: Segmenter):
+    def __init__(self, model: nn.Module, run: Callable[[torch.Tensor], object]):
         super().__init__()
-        self.encoder = model.encoder
+        self.model, self.run = model, run
 
     def forward(self, images: torch.Tensor) -> object:
-        return self.encoder(images)
+        return self.run(images)
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from .rules import setting_faults
+
 
 def in_order(pair: tuple[float, float]) -> tuple[float, float]:
     """A (smallest, largest) pair; ValueError where it is the other way round."""
@@ -49,10 +51,6 @@ Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(i
 ShareRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
 ]
-
-
-DENSE = {"dice", "lovasz", "ohem"}
-"""Losses of segmentation alone; label smoothing has no place in them."""
 
 
 class Section(pydantic.BaseModel):
@@ -243,6 +241,8 @@ class Schedule(Section):
     """Learning rate at one_cycle's first step, as a share of `optim.lr`."""
     final_factor: NonNegativeFloat = 0.0
     """Learning rate at the last step, as a share of `optim.lr` (cosine, one_cycle, linear)."""
+    momentum_at_peak: Decay = 0.0
+    """Momentum of sgd where a one_cycle rate is highest, from and back to `optim.momentum`; 0: the same throughout."""
 
 
 class Train(Section):
@@ -307,35 +307,6 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
-        faults = classification_faults(self) if self.task == "classify" else segmentation_faults(self)
-        if faults:
+        if faults := setting_faults(self):
             raise ValueError("; ".join(faults))
         return self
-
-
-def classification_faults(config: Config) -> list[str]:
-    """Settings that a classifier cannot have."""
-    loss = config.loss
-    rules = {
-        "the task classify needs train.best_metric accuracy or accuracy_top5 or loss": config.train.best_metric
-        not in ("accuracy", "accuracy_top5", "loss"),
-        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
-        "report.samples can name images for segmentation only; give their number": not isinstance(
-            config.report.samples, int
-        ),
-    }
-    return [fault for fault, broken in rules.items() if broken]
-
-
-def segmentation_faults(config: Config) -> list[str]:
-    """Settings that a segmenter cannot have, or that would do nothing."""
-    loss = config.loss
-    rules = {
-        "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
-        not in ("mean_iou", "pixel_accuracy", "loss"),
-        "train.ensemble is for classification": config.train.ensemble,
-        "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
-        == "skip",
-        "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
-    }
-    return [fault for fault, broken in rules.items() if broken]

@@ -8,7 +8,7 @@ import numpy as np
 from .build import training_flops
 from .data.cache import Decoded
 from .data.loader import training_batches
-from .errors import SightlineError
+from .errors import SightlineError, counted
 from .evaluate import evaluate_checkpoints, write_predictions
 from .files import atomic_write
 from .runs import Run, shipped_checkpoints
@@ -39,7 +39,7 @@ def finish(training: "Training") -> Run:
     flops = training_flops(training.config, parts.flops, len(parts.train.names), training.epoch)
     best = progress.best_epoch
     log.event("done", step=progress.step, epoch=training.epoch, best_epoch=best, train_flops=flops, **numbers)
-    what = f"mean of {len(progress.ensemble)} epochs" if progress.ensemble else f"epoch {best}"
+    what = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
     log.say(f"{sentence} ({what}, {len(parts.val.names):,} images)")
     log.say(f"report: {write_report(folder)}")
     return Run(folder)

@@ -14,14 +14,14 @@ import torch
 from .config import Config
 from .data.images import open_image, planes
 from .data.masks import coded, write_mask
-from .data.palettes import Palette, display_colors
+from .data.palettes import IGNORE, Palette, display_colors
 from .data.scene_files import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
 from .device import autocast
 from .errors import ENVIRONMENT, SightlineError, counted, listing
 from .files import atomic_write
 from .mask_results import mask_names
 from .segment_use import MaskInference, load_segmenter
-from .tiles import predict_scene
+from .tiles import Tiling, predict_scene
 
 SMALLEST_TILE = 32
 SAY_SECONDS = 10.0
@@ -183,7 +183,8 @@ def scene_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray
     def write(top: int, left: int, classes: np.ndarray) -> None:
         mask[top : top + classes.shape[0], left : left + classes.shape[1]] = classes
 
-    predict_tiles(parts, Scene(*mask.shape, read, {}), tile, write)
+    height, width = mask.shape
+    predict_tiles(parts, Scene(height, width, read, {}), tile, write)
     return mask
 
 
@@ -199,7 +200,7 @@ def predict_windows(parts: MaskInference, job: Job, tile: int, overlaid: bool, s
                 tell(classes.size)
 
             if not overlaid:
-                predict_tiles(parts, scene, tile, write)
+                predict_tiles(parts, scene, tile, without_gaps(scene, parts.palette, write))
                 return
             with write_scene(job.overlay, scene, (3,), "uint8") as write_overlay_part:
 
@@ -208,7 +209,17 @@ def predict_windows(parts: MaskInference, job: Job, tile: int, overlaid: bool, s
                     write_overlay_part(top, left, laid_over(image, classes, parts.palette))
                     write(top, left, classes)
 
-                predict_tiles(parts, scene, tile, write_both)
+                predict_tiles(parts, scene, tile, without_gaps(scene, parts.palette, write_both))
+
+
+def without_gaps(scene: Scene, palette: Palette, write: Callable[..., None]) -> Callable[..., None]:
+    """`write`, but where the scene has no data, with the ignored class if the palette has a name for that."""
+    seen = scene.seen
+    if seen is None or not palette.ignored:
+        return write
+    return lambda top, left, classes: write(
+        top, left, np.where(seen(top, left, *classes.shape), classes, np.uint8(IGNORE))
+    )
 
 
 @torch.inference_mode()
@@ -219,8 +230,8 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Callable
         with autocast(parts.device, parts.dtype):
             return parts.task.logits(pixels.to(parts.device))
 
-    classes = len(parts.palette.classes)
-    predict_scene(forward, scene.read, scene.height, scene.width, classes, tile, tile // 4, write)
+    tiling, classes = Tiling(tile, tile // 4), len(parts.palette.classes)
+    predict_scene(forward, scene.read, scene.height, scene.width, classes, tiling, write)
 
 
 def laid_over(image: np.ndarray, mask: np.ndarray, palette: Palette) -> np.ndarray:

@@ -22,6 +22,18 @@ def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
     return value * min(1.0, (step + 1) / warmup_steps) if warmup_steps else value
 
 
+def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: Config) -> float:
+    """SGD's momentum at `step`: `optim.momentum`, or on its way to `schedule.momentum_at_peak` and back.
+
+    It falls while a one-cycle rate rises and rises while that falls, along the same curve (arXiv 1708.07120).
+    """
+    ends, peak = config.optim.momentum, config.schedule.momentum_at_peak
+    if not peak:
+        return ends
+    shape = config.schedule.model_copy(update={"initial_factor": 0.0, "final_factor": 0.0})
+    return ends + (peak - ends) * SCHEDULES[shape.name](min(step, total_steps - 1), total_steps, steps_per_epoch, shape)
+
+
 def schedule_epochs(config: Config) -> int:
     """Epochs over which everything that changes with the epochs is laid."""
     return config.schedule.total_epochs or config.train.epochs

@@ -27,6 +27,43 @@ and the tiles where strips meet are predicted twice."""
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How a scene is cut. SightlineError where the sizes do not go together.
+
+    tile: the side of all tiles in pixels, cut to the scene's where that is smaller; the last tile of a row or column
+    is shifted inward. overlap: pixels that neighbors share at least. margin: pixels along a tile's artificial borders
+    that count for nothing, at most half the overlap; None: a quarter of it. batch: tiles in one forward. room: bytes
+    for the sums; what would need more is predicted in strips.
+    """
+
+    tile: int
+    overlap: int
+    margin: int | None = None
+    batch: int = 1
+    room: int = ROOM
+
+    def __post_init__(self) -> None:
+        wrong = ""
+        if self.tile < 1 or self.batch < 1:
+            wrong = f"tiles of {self.tile} pixels, {self.batch} at a time, are none"
+        elif not 0 <= self.overlap < self.tile:
+            wrong = f"neighbors that share {self.overlap} of {self.tile} pixels would never get on"
+        elif not 0 <= self.faded <= self.overlap // 2:
+            wrong = (
+                f"a margin of {self.faded} pixels on both sides of {self.overlap} shared ones leaves some to no tile"
+            )
+        if wrong:
+            where = f"tile {self.tile}, overlap {self.overlap}, margin {self.faded}, batch {self.batch}"
+            cure = "a tile larger than the overlap, a margin of at most half the overlap"
+            raise SightlineError("the scene cannot be tiled", where=where, why=wrong, cure=cure)
+
+    @property
+    def faded(self) -> int:
+        """The margin in pixels."""
+        return self.overlap // 4 if self.margin is None else self.margin
+
+
+@dataclass(frozen=True)
 class Axis:
     """Tiles along one side of a scene. side: pixels of each; starts: their first pixels.
 
@@ -44,65 +81,41 @@ def predict_scene(
     height: int,
     width: int,
     classes: int,
-    tile: int,
-    overlap: int,
+    tiling: Tiling,
     write: Write,
     *,
-    batch: int = 1,
-    margin: int | None = None,
     softmax: bool = True,
-    room: int = ROOM,
 ) -> None:
     """The likeliest class of each pixel of a scene, piece by piece: write(top, left, class indices uint8 [h, w]).
 
     read(top, left, h, w) gives a window of the scene, uint8 [3, h, w]; the other arguments are those of `scene_bands`,
-    as are the memory and the errors. Each pixel is written once; of equally likely classes the first counts.
+    as is the memory. Each pixel is written once; of equally likely classes the first counts.
     """
     if classes > MOST_CLASSES:
         why = f"class indices are written as 8 bits, of which 255 marks ignored pixels; here are {classes} classes"
         raise SightlineError("too many classes for a mask", why=why, cure=f"merge them into {MOST_CLASSES} or fewer")
-    bands = scene_bands(
-        forward, read, height, width, classes, tile, overlap, batch=batch, margin=margin, softmax=softmax, room=room
-    )
-    for top, left, probabilities in bands:
+    for top, left, probabilities in scene_bands(forward, read, height, width, classes, tiling, softmax=softmax):
         write(top, left, likeliest(probabilities).cpu().numpy())
 
 
 @torch.inference_mode()
 def scene_bands(
-    forward: Forward,
-    read: Read,
-    height: int,
-    width: int,
-    classes: int,
-    tile: int,
-    overlap: int,
-    *,
-    batch: int = 1,
-    margin: int | None = None,
-    softmax: bool = True,
-    room: int = ROOM,
+    forward: Forward, read: Read, height: int, width: int, classes: int, tiling: Tiling, *, softmax: bool = True
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Blended probabilities of a scene: (top, left, float32 [classes, h, w]) again and again, each pixel once.
 
-    They come from the top to the bottom, over the whole width or, where `room` bytes are too few for that, in one strip
-    beside the other.
+    They come from the top to the bottom, over the whole width or, where `tiling.room` is too little for that, in one
+    strip beside the other.
 
     forward: images uint8 [B, 3, h, w] to logits [B, classes, h, w], or to probabilities where `softmax` is False.
-    tile: the side of all tiles in pixels, cut to the scene's where that is smaller; the last tile of a row or column
-    is shifted inward. overlap: pixels that neighbors share at least. margin: pixels along a tile's artificial borders
-    that count for nothing, at most half the overlap; None: a quarter of it. batch: tiles in one forward.
 
     Memory: 4 * classes * min(tile, height) * width bytes for the sums, which lie on the device of forward's results,
     and at most `room` or those of three tiles in a row, and the forward's own. Nothing grows with the scene. A piece is
     a view of the sums: use it before the next one.
-    SightlineError where tile, overlap, margin and batch do not go together.
     """
-    margin = overlap // 4 if margin is None else margin
-    check_tiling(tile, overlap, margin, batch)
-    rows, columns = (tiles_along(length, tile, overlap, margin) for length in (height, width))
-    for strip in strips_of(columns, room // (4 * classes * rows.side)):
-        yield from strip_bands(forward, read, rows, columns, strip, height, classes, batch, softmax)
+    rows, columns = (tiles_along(length, tiling) for length in (height, width))
+    for strip in strips_of(columns, tiling.room // (4 * classes * rows.side)):
+        yield from strip_bands(forward, read, rows, columns, strip, height, classes, tiling.batch, softmax)
 
 
 class Strip(NamedTuple):
@@ -164,29 +177,13 @@ def strip_bands(
         move_up(sums, done)
 
 
-def check_tiling(tile: int, overlap: int, margin: int, batch: int) -> None:
-    """SightlineError where tiles of these sizes in pixels cannot cover a scene."""
-    wrong = ""
-    if tile < 1 or batch < 1:
-        wrong = f"tiles of {tile} pixels, {batch} at a time, are none"
-    elif not 0 <= overlap < tile:
-        wrong = f"neighbors that share {overlap} of {tile} pixels would never get on"
-    elif not 0 <= margin <= overlap // 2:
-        wrong = (
-            f"a margin of {margin} pixels on either side of an overlap of {overlap} leaves some that no tile predicts"
-        )
-    if wrong:
-        where = f"tile {tile}, overlap {overlap}, margin {margin}, batch {batch}"
-        cure = "a tile larger than the overlap, a margin of at most half the overlap"
-        raise SightlineError("the scene cannot be tiled", where=where, why=wrong, cure=cure)
-
-
-def tiles_along(length: int, tile: int, overlap: int, margin: int) -> Axis:
-    """The fewest tiles that cover `length` pixels with neighbors sharing at least `overlap`, and their weights."""
-    side = min(tile, length)
+def tiles_along(length: int, tiling: Tiling) -> Axis:
+    """The fewest tiles that cover `length` pixels with neighbors sharing at least the overlap, and their weights."""
+    side = min(tiling.tile, length)
     last = length - side
-    starts = (*range(0, last, tile - overlap), last)
-    climb = np.clip((np.arange(side) + 0.5 - margin) / max(overlap - 2 * margin, 0.5), 0, 1)
+    starts = (*range(0, last, tiling.tile - tiling.overlap), last)
+    slope = max(tiling.overlap - 2 * tiling.faded, 0.5)
+    climb = np.clip((np.arange(side) + 0.5 - tiling.faded) / slope, 0, 1)
     weights, whole = np.empty((len(starts), side)), np.zeros(length)
     for window, start in zip(weights, starts, strict=True):
         rise = climb if start > 0 else np.ones(side)

@@ -18,6 +18,7 @@ from .config import Config
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
+from .errors import counted
 from .evaluate import evaluate
 from .finish import finish, save_preview
 from .lock import lock_run
@@ -27,7 +28,7 @@ from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients
 from .recipes import load_recipe
 from .runs import Run
-from .schedules import factor, schedule_epochs, training_side
+from .schedules import cycled_momentum, factor, schedule_epochs, training_side
 from .settings import resolve
 from .signals import StopRequest
 
@@ -162,8 +163,11 @@ def train_epoch(training: Training) -> str:
     for group in groups_of(batches, config.optim.accumulate, clock):
         torch.manual_seed(config.train.seed * 1_000_003 + progress.step)  # dropout: a function of (seed, step)
         scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
+        momentum = cycled_momentum(progress.step, training.schedule_steps, training.epoch_steps, config)
         for parameters in optimizer.param_groups:
             parameters["lr"] = parameters["base_lr"] * scale
+            if "momentum" in parameters:
+                parameters["momentum"] = momentum
         loss = torch.zeros((), device=parts.device)
         images = sum(len(batch.samples) for batch in group)
         for batch in group:
@@ -265,7 +269,7 @@ def end_epoch(training: Training, reason: str) -> None:
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=better, **numbers)
     patience = config.train.patience
     if patience and training.epoch - progress.best_epoch >= patience:
-        reason = f"no better {config.train.best_metric} for {patience} epochs"
+        reason = f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
     progress.stopped = reason
     saving.save_state(training)
 

@@ -202,7 +202,7 @@ def test_jpeg_is_refused_by_content(tmp_path: Path) -> None:
 def test_channels_must_fit_the_palette(tmp_path: Path) -> None:
     ids, colored = palette(classes=("a", "b")), palette(palette="landcover")
     rgb = put(tmp_path / "rgb.png", np.zeros((2, 2, 3), np.uint8))
-    assert "3 channels; give a palette (--data.palette or --data.colors)" in refused(rgb, ids).why
+    assert "3 channels, and class ids need one" in refused(rgb, ids).why
     gray = put(tmp_path / "gray.png", np.array([[0, 255, 3]], np.uint8))
     error = refused(gray, colored)  # thresholded, id 3 would silently be black
     assert "1 channel" in error.why and "(3, 3, 3) (1 px, first at x=2, y=0" in error.why

@@ -118,7 +118,7 @@ def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = "--data.palette landcover, or your own: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
-        raise SightlineError(f"it has {count} channels; give a palette (--data.palette or --data.colors)", cure=cure)
+        raise SightlineError(f"it has {count} channels, and class ids need one; colors need a palette", cure=cure)
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
         raise SightlineError(f"its mode is {image.mode}, and class ids are whole numbers in one channel")
     if image.format == "GIF" and image.mode == "P":

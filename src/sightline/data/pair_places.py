@@ -24,6 +24,20 @@ TEMPLATE = (
 )
 
 
+def named_as_masks(folder: str) -> bool:
+    """Whether a folder is called as folders of masks are: `masks`, `trainannot`."""
+    return folder.lower() in MASK_FOLDERS or PARTNER.fullmatch(folder) is not None
+
+
+def holds_pairs(path: str) -> bool:
+    """Whether images with their masks lie there, in any layout that needs no template."""
+    try:
+        places = recognize(os.path.abspath(os.path.expanduser(path)), Data(), Counter())
+    except (SightlineError, OSError):
+        return False
+    return any(place.masks and place.images for place in places.values())
+
+
 class Place(NamedTuple):
     """Where one split lies. masks: all that may be, None where there are none.
 

@@ -29,13 +29,15 @@ BLOCK = 512
 class Scene:
     """An image that may be larger than memory. read: (top, left, height, width) -> uint8 [3, height, width].
 
-    map: its coordinate system and transform, as rasterio writes them.
+    map: its coordinate system and transform, as rasterio writes them. seen: of the same window, bool [height, width],
+    where the image has data: not its nodata value, and not fully transparent. None: everywhere.
     """
 
     height: int
     width: int
     read: Callable[[int, int, int, int], np.ndarray]
     map: dict[str, Any]
+    seen: Callable[[int, int, int, int], np.ndarray] | None = None
 
 
 def rasterio_is_here() -> bool:
@@ -110,12 +112,26 @@ def open_scene(path: Path) -> Generator[Scene]:
             raise refused(error, f"the pixels from row {top:,} and column {left:,} on: ") from error
         return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
+    def seen(top: int, left: int, height: int, width: int) -> np.ndarray:
+        try:
+            return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
+        except OSError as error:
+            raise refused(error, f"the pixels from row {top:,} and column {left:,} on: ") from error
+
     with contextlib.ExitStack() as stack:
         try:
             image = stack.enter_context(opened(path))
         except OSError as error:
             raise refused(error) from error
-        yield Scene(image.height, image.width, read, {"crs": image.crs, "transform": image.transform})
+        place = {"crs": image.crs, "transform": image.transform}
+        yield Scene(image.height, image.width, read, place, seen if has_gaps(image) else None)
+
+
+def has_gaps(image: "DatasetReader") -> bool:
+    """Whether a file says that some of its pixels have no data."""
+    from rasterio.enums import MaskFlags
+
+    return any(MaskFlags.all_valid not in flags for flags in image.mask_flag_enums)
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:

@@ -23,12 +23,29 @@ class ConvNorm(nn.Module):
         return functional.relu(self.norm(self.pool(self.convolution(maps))), inplace=True)
 
 
-class Residual(nn.Module):
-    """x + two ConvNorm of x: [N, C, H, W] -> same shape."""
+class Gate(nn.Module):
+    """Squeeze-and-excitation (arXiv 1709.01507): [N, C, H, W] -> same shape, channels weighed by a net of their means.
 
-    def __init__(self, channels: int):
+    The weights lie between 0 and 2, so that a gate that has learned nothing passes its input on.
+    """
+
+    def __init__(self, channels: int, reduction: int):
         super().__init__()
-        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels))
+        self.squeeze = nn.Linear(channels, channels // reduction)
+        self.excite = nn.Linear(channels // reduction, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        weights = 2 * torch.sigmoid(self.excite(functional.relu(self.squeeze(maps.mean((2, 3))))))
+        return maps * weights[:, :, None, None]
+
+
+class Residual(nn.Module):
+    """x + two ConvNorm of x, gated where asked: [N, C, H, W] -> same shape."""
+
+    def __init__(self, channels: int, reduction: int = 0):
+        super().__init__()
+        gate = [Gate(channels, reduction)] if reduction else []
+        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels), *gate)
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps + self.branch(maps)
@@ -43,14 +60,14 @@ class FastNet(nn.Module):
     blocks. The last map is pooled as the mean of its maximum and its average, and `scale` keeps the logits soft.
     """
 
-    def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float):
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float, reduction: int):
         super().__init__()
         self.stem = nn.Conv2d(3, 54, 3, padding=1, bias=False)
         self.stem.requires_grad_(False)
         nn.init.orthogonal_(self.stem.weight)
         stages: list[nn.Module] = []
         for (inputs, outputs), count in zip(pairwise([54, *widths]), blocks, strict=True):
-            stages += [ConvNorm(inputs, outputs, pool=True), *(Residual(outputs) for _ in range(count))]
+            stages += [ConvNorm(inputs, outputs, pool=True), *(Residual(outputs, reduction) for _ in range(count))]
         self.stages = nn.Sequential(*stages)
         self.scale = scale
 
@@ -68,11 +85,15 @@ class FastNet(nn.Module):
 
 
 def fastnet(
-    size: int, widths: Sequence[int] = (64, 192, 256), blocks: Sequence[int] = (1, 1, 1), scale: float = 0.125
+    size: int,
+    widths: Sequence[int] = (64, 192, 256),
+    blocks: Sequence[int] = (1, 1, 1),
+    scale: float = 0.125,
+    reduction: int = 0,
 ) -> nn.Module:
-    """FastNet: see there. blocks: residual blocks of each stage."""
+    """FastNet: see there. blocks: residual blocks of each stage; reduction: of the gates in them, 0 for no gates."""
     if len(widths) != len(blocks):
         raise ValueError(f"widths and blocks need the same length, found {len(widths)} and {len(blocks)}")
     if size < 2 ** len(widths):
         raise ValueError(f"{len(widths)} stages need images of at least {2 ** len(widths)} pixels")
-    return FastNet(widths, blocks, scale)
+    return FastNet(widths, blocks, scale, reduction)

@@ -10,10 +10,15 @@ from .findings import Verdict
 from .words import in_words, percent
 
 
+def count_of(epochs: float) -> str:
+    """`1 epoch`, `2.5 epochs`."""
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+
+
 def loss(past: History) -> str:
     """The two curves of the loss."""
     curves = [course("training loss", past.train["loss"]), course("validation loss", past.evaluation["loss"])]
-    return sentence(f"Loss over {past.last_epoch:g} epochs", curves) + marks(past)
+    return sentence(f"Loss over {count_of(past.last_epoch)}", curves) + marks(past)
 
 
 def metric(past: History, field: str, title: str) -> str:
@@ -21,7 +26,7 @@ def metric(past: History, field: str, title: str) -> str:
     values = past.evaluation[field]
     curve = course(f"validation {title[0].lower()}{title[1:]}", 100 * values, "%", 1)
     best = f"best {percent(float(np.nanmax(values)))}%" if np.isfinite(values).any() else ""
-    return sentence(f"{title} over {past.last_epoch:g} epochs", [curve, best]) + marks(past)
+    return sentence(f"{title} over {count_of(past.last_epoch)}", [curve, best]) + marks(past)
 
 
 def quantity(past: History, name: str, title: str, factor: float) -> str:

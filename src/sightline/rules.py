@@ -1,0 +1,53 @@
+"""Which settings go together: what `Config` checks once each value alone is right."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Config
+
+Rules = dict[str, Any]
+"""What is wrong -> whether it is the case."""
+DENSE = {"dice", "lovasz", "ohem"}
+"""Losses of segmentation alone; label smoothing has no place in them."""
+
+
+def setting_faults(config: "Config") -> list[str]:
+    """What is wrong with settings that are right by themselves, in words; [] where nothing is."""
+    tasks = {"classify": classification_rules, "segment": segmentation_rules}
+    return [fault for fault, broken in (common_rules(config) | tasks[config.task](config)).items() if broken]
+
+
+def common_rules(config: "Config") -> Rules:
+    """Settings that go together in no task."""
+    one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
+    return {
+        "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
+            config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
+        ),
+    }
+
+
+def classification_rules(config: "Config") -> Rules:
+    """Settings that a classifier cannot have."""
+    loss = config.loss
+    return {
+        "the task classify needs train.best_metric accuracy or accuracy_top5 or loss": config.train.best_metric
+        not in ("accuracy", "accuracy_top5", "loss"),
+        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
+        "report.samples can name images for segmentation only; give their number": not isinstance(
+            config.report.samples, int
+        ),
+    }
+
+
+def segmentation_rules(config: "Config") -> Rules:
+    """Settings that a segmenter cannot have, or that would do nothing."""
+    loss = config.loss
+    return {
+        "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
+        not in ("mean_iou", "pixel_accuracy", "loss"),
+        "train.ensemble is for classification": config.train.ensemble,
+        "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
+        == "skip",
+        "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
+    }
