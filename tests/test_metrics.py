@@ -12,7 +12,10 @@ from sightline.metrics import (
     accuracy,
     calibration_error,
     confusion_matrix,
+    effective_rank,
+    feature_std,
     knn_accuracy,
+    knn_votes,
     most_confused,
     per_class,
     reliability,
@@ -147,6 +150,40 @@ def test_knn_accuracy_is_scikit_learns_leave_one_out():
     expected = (model.fit(features, labels).predict(None) == labels).mean()
     assert 0.9 < expected < 1
     assert knn_accuracy(features, labels) == pytest.approx(expected)
+
+
+def test_votes_are_scikit_learns_for_a_bank_and_queries_also_under_autocast():
+    features, labels = datasets.load_digits(return_X_y=True)
+    bank, queries = features[:400], features[400:500]
+    model = KNeighborsClassifier(15, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
+    expected = model.fit(bank, labels[:400]).predict_proba(queries)
+    tensors = [torch.from_numpy(value) for value in (bank, labels[:400].astype(np.int64), queries)]
+    with torch.autocast("cpu", torch.bfloat16):
+        votes = knn_votes(*tensors, classes=10, k=15)
+    np.testing.assert_allclose(votes / votes.sum(1, keepdim=True), expected, atol=1e-4)
+
+
+def test_spread_is_0_for_one_direction_and_1_for_opposite_ones():
+    assert feature_std(torch.tensor([[1.0, 2.0], [3.0, 6.0], [0.5, 1.0]])) == pytest.approx(0, abs=1e-7)
+    assert feature_std(torch.tensor([[2.0, 0.0], [-5.0, 0.0], [0.0, 1.0], [0.0, -7.0]])) == pytest.approx(1)
+    mixed = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # the mean direction has the square 1/2
+    assert feature_std(mixed) == pytest.approx(0.5**0.5)
+    rng = torch.Generator().manual_seed(0)
+    healthy = torch.nn.functional.normalize(torch.randn(4000, 64, generator=rng), dim=1)
+    assert feature_std(healthy) == pytest.approx(float(healthy.std(0).mean()) * 64**0.5, rel=0.01)  # SimSiam's
+
+
+def test_effective_rank_counts_directions():
+    line = torch.outer(torch.arange(5.0), torch.tensor([1.0, 2.0, 3.0]))
+    assert effective_rank(line) == pytest.approx(1, abs=1e-6)
+    assert effective_rank(torch.ones(6, 4)) == 1
+    square = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
+    assert effective_rank(square) == pytest.approx(2)
+    assert effective_rank(square + 100) == pytest.approx(2), "the mean says nothing of how features differ"
+    values = np.array([4.0, 2.0, 1.0])
+    shares = values / values.sum()
+    known = torch.from_numpy(np.vstack([np.diag(values), -np.diag(values)]))
+    assert effective_rank(known) == pytest.approx(float(np.exp(-(shares * np.log(shares)).sum())))
 
 
 def test_knn_accuracy_does_not_depend_on_the_blocks(monkeypatch):

@@ -209,7 +209,7 @@ def test_orthogonalize_brings_singular_values_near_one_and_keeps_the_vectors(pre
     assert orthogonalize(torch.zeros(1, 3, 4)).abs().max() == 0
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars", "muon"])
 def test_resuming_from_contiguous_moments_gives_the_same_weights(name):
     # torch's fused updates read raw memory: contiguous moments on channels_last weights would train wrongly, in silence
     optim = Optim(name=name, lr=0.01, momentum=0.9)
@@ -312,3 +312,19 @@ def test_average_resumes_to_the_bit():
     assert resumed.updates == 2
     with pytest.raises(SightlineError, match="another model"):
         resumed.restore({"weight": torch.zeros(1)}, 1)
+
+
+def test_lars_steps_have_the_length_of_the_weight_and_norms_take_plain_ones():
+    """arXiv 1708.03888: a step of 0.001 x lr x |weight| along the gradient, whatever the gradient's length."""
+    torch.manual_seed(0)
+    model = Small()
+    optim = Optim(name="lars", lr=2.0, momentum=0.0, weight_decay=1e-12, decay_norm_and_bias=False)
+    optimizer = build_optimizer(model, optim, {})
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = 1e-4 * torch.randn_like(parameter)
+    optimizer.step()
+    for name, value in model.named_parameters():
+        moved = value.detach() - before[name]
+        expected = 0.001 * 2.0 * before[name].norm() if value.ndim > 1 else 2.0 * value.grad.norm()
+        assert float(moved.norm()) == pytest.approx(float(expected), rel=1e-3), name

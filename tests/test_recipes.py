@@ -39,6 +39,7 @@ SMALLEST = {"alexnet": 64, "efficientnet_v2_m": 32, "efficientnet_v2_s": 32, "be
 
 
 CLASSIFIERS = [name for name in RECIPES if load_recipe(name).task == "classify"]
+PRETRAININGS = [name for name in RECIPES if load_recipe(name).task == "byol"]
 SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
@@ -62,6 +63,29 @@ def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[
     if config.model.name == "fcn32s":
         toy["model.args"] = config.model.args | {"width": 16}
     check_two_steps(resolve(config, toy), tmp_path)
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+def test_two_steps_of_pretraining_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_recipe(name)
+    data = make_photos(tmp_path / "data", classes=2, train=8, val=2)
+    toy = {"data.path": str(data), "data.size": 32, "augment.resize": 36 if config.augment.resize else 0}
+    toy |= {"train.batch_size": 8, "train.precision": "fp32", "report.samples": 0}
+    toy |= {"pretrain.projector": [32] * len(config.pretrain.projector), "pretrain.predictor": 16}
+    check_two_steps(resolve(config, toy), tmp_path)
+
+
+def test_the_settings_of_pretraining_are_the_reports() -> None:
+    first, second = load_recipe("byol_resnet50_a"), load_recipe("byol_resnet50_b")
+    assert (first.model.name, first.data.size, first.augment.resize, first.augment.crop) == (
+        *("resnet50", 128, 160, "random"),
+    )
+    assert (first.train.epochs, first.train.batch_size) == (500, 128)
+    assert (first.optim.name, first.optim.lr, first.optim.weight_decay) == ("adam", 3e-4, 1e-6)
+    assert (second.train.epochs, second.train.batch_size, second.augment.policy) == (100, 32, "trivial")
+    assert (second.optim.name, second.optim.lr, second.schedule.name) == ("adam", 1e-2, "cosine_restarts")
+    for config in (first, second):
+        assert (config.pretrain.second_blur, config.pretrain.second_solarize) == (0, 0), "both views are alike there"
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,6 +59,10 @@ def build(config: Config, say: Callable[[str], None], precision: str = "", fresh
         from .build_segment import build_segment
 
         return build_segment(config, say, precision, fresh)
+    if config.task == "byol":
+        from .build_pretrain import build_pretrain
+
+        return build_pretrain(config, say, precision, fresh)
     return build_classify(config, say, precision, fresh)
 
 
@@ -69,7 +74,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     torch.manual_seed(config.train.seed)
     model = build_model(config.model.name, len(source.classes), config.data.size, dict(config.model.args))
     refuse_batch_of_one(config, model)
-    flops = flops_by_side(config, model)
+    flops = flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
         receipt = load_weights(model, config.model.weights, config.model.name, config.data.size, source.classes)
@@ -79,7 +84,9 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     mean, std = normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        initialize_from_data(model, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))))
+        initialize_from_data(
+            model.backbone, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES])))
+        )
     facts = {
         "parameters": parameter_count(model),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
@@ -187,24 +194,28 @@ def describe_data(source: Source, train: Decoded | DecodedPairs, val: Decoded | 
     }
 
 
-def flops_by_side(config: Config, model: Classifier) -> dict[int, float]:
+def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, float]:
     """Floating-point operations of one image's forward and backward pass, by the side of the training images.
 
-    2 x multiply-adds, times 3; of a frozen backbone only the forward pass counts. SightlineError for a side that is
-    too small for the model.
+    cost_of: side to operations. SightlineError for a side that is too small for the model.
     """
     cost = {}
     for side in {training_side(config, epoch) for epoch in range(config.train.epochs)} | {config.data.size}:
         try:
-            forward = forward_flops(model, side)
+            cost[side] = cost_of(side)
         except (RuntimeError, ValueError) as error:
             why = str(error).splitlines()[0]
             cure = "raise the sides in augment.progressive, or leave it out: --augment.progressive []"
             what = f"{config.model.name} cannot take images of {side}x{side} pixels"
             raise SightlineError(what, where="augment.progressive", why=why, cure=cure) from error
-        head = 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
-        cost[side] = forward + 2 * head if config.model.freeze else 3 * forward
     return cost
+
+
+def step_flops(config: Config, model: Classifier, side: int) -> float:
+    """Of one image of `side` pixels: 2 x multiply-adds, times 3; of a frozen backbone only the forward pass counts."""
+    forward = forward_flops(model, side)
+    head = 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
+    return forward + 2 * head if config.model.freeze else 3 * forward
 
 
 def training_flops(config: Config, cost: dict[int, float], images: int, epochs: int) -> float:

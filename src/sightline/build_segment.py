@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .build import Parts, describe_data, normalization, training_flops
 from .config import Config
@@ -19,7 +18,7 @@ from .dense_losses import pixel_weights
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import named_rows, sample_rows
-from .models import forward_flops, parameter_count
+from .models import Part, forward_flops, parameter_count
 from .models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from .tasks import build_task
 
@@ -130,17 +129,6 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     """
     whole = forward_flops(Part(model, model.outputs), window)
     return 3 * whole - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * whole
-
-
-class Part(nn.Module):
-    """A pass through some of a model, as a module of its own whose operations can be counted."""
-
-    def __init__(self, model: nn.Module, run: Callable[[torch.Tensor], object]):
-        super().__init__()
-        self.model, self.run = model, run
-
-    def forward(self, images: torch.Tensor) -> object:
-        return self.run(images)
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:

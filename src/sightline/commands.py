@@ -50,6 +50,11 @@ def evaluate(
         say("this run is not finished: these are the numbers of its best weights so far")
     if own and split == "train":
         say("these images were trained on: the numbers say how well they are known, not how good the model is")
+    if config.task == "byol":
+        from .pretrain_use import evaluate_backbone
+
+        with explained_memory(config, f"{folder}/recipe.yaml"):
+            return evaluate_backbone(folder, config, "" if own or data is None else os.fspath(data), split, say)
     if not own:
         config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
     if config.task == "segment":

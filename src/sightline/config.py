@@ -1,67 +1,24 @@
 """The configuration of a run: frozen, strict, resolved once (settings.py)."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from .rules import setting_faults
-
-
-def in_order(pair: tuple[float, float]) -> tuple[float, float]:
-    """A (smallest, largest) pair; ValueError where it is the other way round."""
-    if pair[0] > pair[1]:
-        raise ValueError("the smallest value comes first")
-    return pair
-
-
-def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
-    """(height, width), or nothing; ValueError for anything else."""
-    if len(pair) not in (0, 2):
-        raise ValueError("give a height and a width")
-    return pair
-
-
-def count_or_names(text: str) -> int | tuple[str, ...]:
-    """A number, or names between commas. A number with a leading zero is a name: images are called 0013."""
-    if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
-        return int(text)
-    names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
-    if not all(names) or text in ("true", "false") or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
-        raise ValueError("give a number of images, or their names between commas")
-    return names
-
-
-def as_tuples(value: Any) -> Any:
-    """Lists as tuples, lists within lists and mappings too."""
-    if isinstance(value, dict):
-        return {key: as_tuples(inner) for key, inner in value.items()}
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-LARGEST = 2**31 - 1  # whole numbers beyond 32 bits are slips, and overflow somewhere far from here
-Probability = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
-Channel = Annotated[int, Field(ge=0, le=255)]
-Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_nothing)]
-Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
-ShareRange = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
-]
-
-
-class Section(pydantic.BaseModel):
-    """Base of every section: immutable, and strict about names and types ("yes" is no boolean, true is no number)."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @pydantic.field_validator("*", mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: Any) -> Any:
-        return as_tuples(value)  # YAML has no tuples
+from .section import (
+    LARGEST,
+    Channel,
+    Count,
+    CountOrZero,
+    Decay,
+    Probability,
+    Range,
+    Section,
+    ShareRange,
+    Window,
+    count_or_names,
+)
 
 
 class Data(Section):
@@ -145,6 +102,8 @@ class Augment(Section):
     grayscale: Probability = 0.0
     blur: Probability = 0.0
     blur_sigma: Range = (0.1, 2.0)
+    solarize: Probability = 0.0
+    """Probability that pixels of half the largest value or more are inverted."""
     erase: Probability = 0.0
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
@@ -174,6 +133,42 @@ class Augment(Section):
         return self
 
 
+class Pretrain(Section):
+    """Self-supervised pre-training. Two views of each image go through `augment`; what differs for the second is here.
+
+    The defaults are those of BYOL (arXiv 2006.07733); the optimizer's stand in the recipes.
+    """
+
+    method: Literal["byol", "simsiam"] = "byol"
+    """`simsiam` (arXiv 2011.10566): no second network; the target is the other view's projection, without gradient."""
+    projector: tuple[Count, ...] = (4096, 256)
+    """Widths of the projector's layers, each but the last with batch norm and ReLU."""
+    projector_norm: bool = False
+    """Batch norm on the projection too, without scale and shift, as SimSiam has it."""
+    predictor: Count = 4096
+    """Width of the predictor's hidden layer."""
+    momentum: Decay = 0.996
+    """Share of itself that the target keeps at each step, at first."""
+    momentum_end: Probability = 1.0
+    """The same at the end, towards which it climbs along half a cosine; equal to `momentum`: constant."""
+    momentum_batch: CountOrZero = 4096
+    """The batch size that `momentum` is for: at another one it is momentum ** (batch size / momentum_batch), so that
+    the target follows as fast per image (arXiv 2307.13813). 0: `momentum` as it stands."""
+    second_blur: Probability = 0.1
+    second_solarize: Probability = 0.2
+    small_crops: CountOrZero = 0
+    """Further views, of which the online network predicts the targets of both large ones (arXiv 2006.09882)."""
+    small_size: CountOrZero = 0
+    """Side of the small views in pixels; 0: half of `data.size`."""
+    small_scale: ShareRange = (0.05, 0.4)
+    """Share of the image that a small view shows."""
+    probe: str = ""
+    """Labeled data on which k-NN accuracy is measured after each epoch, never trained on. Empty: `data.path`, where
+    it has labels."""
+    neighbors: Count = 20
+    """k of the k-NN accuracy."""
+
+
 class Loss(Section):
     name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
     """The last three are for segmentation."""
@@ -193,7 +188,8 @@ class Loss(Section):
 
 
 class Optim(Section):
-    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    name: Literal["sgd", "adam", "adamw", "lars", "muon"] = "sgd"
+    """`lars` (arXiv 1708.03888) is for large batches: each weight's step has the length of the weight."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False
@@ -253,8 +249,9 @@ class Train(Section):
     """Stop, evaluated and saved, after this long; 0: no limit."""
     patience: CountOrZero = 0
     """Stop after so many epochs without a better `best_metric`; 0: never."""
-    best_metric: Literal["accuracy", "accuracy_top5", "mean_iou", "pixel_accuracy", "loss"] = "accuracy"
-    """The validation metric that chooses checkpoints/best and feeds `patience`; of segmentation `mean_iou`."""
+    best_metric: Literal["accuracy", "accuracy_top5", "mean_iou", "pixel_accuracy", "loss", "epoch"] = "accuracy"
+    """The validation metric that chooses checkpoints/best and feeds `patience`; of segmentation `mean_iou`. Of
+    pre-training `epoch`: the newest weights, for a choice by labels would let these into a result without labels."""
     ensemble: CountOrZero = 0
     """Also average the probabilities of the k best epochs; 0: off."""
     ensemble_by: Literal["accuracy", "loss"] = "loss"
@@ -295,10 +292,11 @@ class Config(Section):
     """Everything that makes a run. `name` is the run folder's default name."""
 
     name: str = "run"
-    task: Literal["classify", "segment"] = "classify"
+    task: Literal["classify", "segment", "byol"] = "classify"
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
+    pretrain: Pretrain = Pretrain()
     loss: Loss = Loss()
     optim: Optim = Optim()
     schedule: Schedule = Schedule()

@@ -14,9 +14,13 @@ from .files import atomic_write
 from .runs import Run, shipped_checkpoints
 from .saving import save_arrays, thumbnails
 from .tasks import Arrays
+from .tasks.byol import Byol, pretraining_intervals
 from .tasks.classify import Classify, classification_intervals
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
     from .train import Training
 
 MISTAKES, PREVIEWED = 200, 48
@@ -34,11 +38,12 @@ def finish(training: "Training") -> Run:
     if training.config.task == "segment":
         from .finish_segment import conclude_segment as conclude
     else:
-        conclude = conclude_classify
+        conclude = {"classify": conclude_classify, "byol": conclude_pretraining}[training.config.task]
     numbers, sentence = conclude(training)
     flops = training_flops(training.config, parts.flops, len(parts.train.names), training.epoch)
     best = progress.best_epoch
-    log.event("done", step=progress.step, epoch=training.epoch, best_epoch=best, train_flops=flops, **numbers)
+    chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
+    log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)
     what = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
     log.say(f"{sentence} ({what}, {len(parts.val.names):,} images)")
     log.say(f"report: {write_report(folder)}")
@@ -55,6 +60,17 @@ def conclude_classify(training: "Training") -> tuple[dict[str, Any], str]:
     save_mistakes(folder, parts.val, arrays)
     low, high = intervals["accuracy_interval"]
     return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def conclude_pretraining(training: "Training") -> tuple[dict[str, Any], str]:
+    """(the final numbers with their intervals, the headline)."""
+    numbers, arrays = final_numbers(training)
+    numbers |= pretraining_intervals(arrays, training.config.train.seed)
+    spread = f"spread {numbers['feature_std']:.3f} of 1, effective rank {numbers['effective_rank']:.1f}"
+    if "knn_accuracy" not in numbers:
+        return numbers, f"pre-trained without labels: {spread}"
+    low, high = numbers["knn_accuracy_interval"]
+    return numbers, f"k-NN accuracy {numbers['knn_accuracy']:.4f} [{low:.4f}, {high:.4f}]; {spread}"
 
 
 def final_numbers(training: "Training") -> tuple[dict[str, Any], Arrays]:
@@ -86,9 +102,23 @@ def save_preview(training: "Training") -> None:
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         pixels = images.float().cpu().numpy()
         figure = draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
+    elif isinstance(parts.task, Byol):
+        figure = draw_views(parts.task.prepare(batch), parts.normalization)
     else:
         from .finish_segment import masked_preview
 
         figure = masked_preview(training, batch)
     path = atomic_write(training.folder / "figures" / "preview.png", png(figure))
     training.log.say(f"what the model sees: {path}")
+
+
+def draw_views(
+    prepared: "tuple[list[Tensor], list[Tensor]]", normalization: tuple[tuple[float, ...], tuple[float, ...]]
+) -> "Figure":
+    """A sheet of views: each image's two side by side."""
+    from .insight.figures import draw_sheet
+    from .insight.preview import denormalized
+
+    first, second = (denormalized(view.float().cpu().numpy(), *normalization) for view in prepared[0])
+    pictures = [picture for pair in zip(first, second, strict=True) for picture in pair]
+    return draw_sheet(pictures, ["view 1", "view 2"] * len(first), 8)

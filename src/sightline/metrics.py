@@ -138,24 +138,69 @@ def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np
 
 @torch.inference_mode()
 def knn_accuracy(features: Array, labels: Array, k: int = 20, temperature: float = 0.07) -> float:
-    """Leave-one-out accuracy of a weighted k-nearest-neighbor vote by cosine similarity.
-
-    features: float [N, D]. labels: int64 [N]. Each of the k most similar other images votes for its class with the
-    weight exp(similarity / temperature); k = 20 (at most N - 1) and 0.07 as in arXiv 2104.14294 and 1805.01978.
-    Ties go to the lower class. Works in blocks of rows, so that no [N, N] is ever held.
-    """
-    bank = torch.as_tensor(features).float()
-    truth = torch.as_tensor(labels).to(bank.device)
+    """Leave-one-out accuracy of `knn_votes` among features float [N, D] with labels int64 [N]; k is at most N - 1."""
+    bank, truth = torch.as_tensor(features).float(), torch.as_tensor(labels)
     assert bank.ndim == 2 and len(bank) == len(truth) > 1, f"features {tuple(bank.shape)}, labels {tuple(truth.shape)}"
-    bank = functional.normalize(bank, dim=1)
-    classes, k, hits = int(truth.max()) + 1, min(k, len(bank) - 1), 0
+    truth = truth.to(bank.device)
+    votes = knn_votes(bank, truth, bank, int(truth.max()) + 1, k, temperature, leave_one_out=True)
+    return int((votes.argmax(1) == truth).sum()) / len(bank)
+
+
+@torch.inference_mode()
+def knn_votes(
+    bank: torch.Tensor,
+    labels: torch.Tensor,
+    queries: torch.Tensor,
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+    leave_one_out: bool = False,
+) -> torch.Tensor:
+    """Votes float32 [M, classes] of a weighted k-nearest-neighbor vote by cosine similarity.
+
+    bank: float [N, D] with labels int64 [N]. queries: float [M, D]. Each of the k most similar bank images votes for
+    its class with the weight exp(similarity / temperature); k = 20 and 0.07 as in arXiv 2104.14294 and 1805.01978.
+    Of equal votes the lower class counts. leave_one_out: the queries are the bank, and no image is its own neighbor.
+    Works in blocks of rows, so that no [M, N] is ever held.
+    """
+    bank, queries = functional.normalize(bank.float(), dim=1), functional.normalize(queries.float(), dim=1)
+    k = min(k, len(bank) - leave_one_out)
+    votes = torch.zeros(len(queries), classes, device=bank.device)
     rows = max(1, BLOCK // len(bank))
-    for start in range(0, len(bank), rows):
-        similarity = bank[start : start + rows] @ bank.T
-        similarity.diagonal(start).fill_(-torch.inf)  # no image is its own neighbor
+    for start in range(0, len(queries), rows):
+        with torch.autocast(bank.device.type, enabled=False):  # bf16 would take near neighbors for equal ones
+            similarity = queries[start : start + rows] @ bank.T
+        if leave_one_out:
+            similarity.diagonal(start).fill_(-torch.inf)
         nearest, index = similarity.topk(k, dim=1)
-        votes = torch.zeros(len(nearest), classes, device=bank.device)
         # The greatest weight of a row becomes 1: the vote is the same, and exp cannot overflow.
-        votes.scatter_add_(1, truth[index], ((nearest - nearest[:, :1]) / temperature).exp())
-        hits += int((votes.argmax(dim=1) == truth[start : start + rows]).sum())
-    return hits / len(bank)
+        weights = ((nearest - nearest[:, :1]) / temperature).exp()
+        votes[start : start + rows].scatter_add_(1, labels[index], weights)
+    return votes
+
+
+@torch.inference_mode()
+def feature_std(features: torch.Tensor) -> float:
+    """How much features float [N, D] differ between images: 0 where all are the same, 1 where they point everywhere.
+
+    SimSiam's sign of a collapse (arXiv 2011.10566, 4.1), there for the output of the projector. The root of the summed
+    variances of the features brought to length 1 (each row): sqrt(1 - |mean|^2). The paper's mean deviation of a
+    channel is 1 / sqrt(D) of it where all channels vary alike.
+    """
+    directions = functional.normalize(features.double(), dim=1)
+    return float(directions.var(0, correction=0).sum().sqrt())
+
+
+@torch.inference_mode()
+def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
+    """exp of the entropy of the singular values of centered features float [N, D]: 1 for a line, at most min(N - 1, D).
+
+    Roy and Vetterli 2007; RankMe (arXiv 2210.02885) is the same without centering. Of more than `most` rows every
+    so-manieth counts. 1 where all rows are equal.
+    """
+    rows = features[:: -(-len(features) // most)].double()
+    values = torch.linalg.svdvals(rows - rows.mean(0))
+    if float(values[0]) <= 1e-12 * float(rows.abs().max().clamp_min(1e-300)):
+        return 1.0
+    shares = values[values > 0] / values.sum()
+    return float((-(shares * shares.log()).sum()).exp())

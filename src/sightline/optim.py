@@ -78,8 +78,16 @@ def build_optimizer(
     return optimizer
 
 
+def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
+    """timm's LARS; groups without weight decay take plain steps with momentum."""
+    from timm.optim.lars import Lars
+
+    return Lars(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
+
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optimizer]] = {
     "sgd": lambda groups, o, fused: SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=fused),
+    "lars": lars,
     "adam": lambda groups, o, fused: Adam(groups, lr=o.lr, betas=o.betas, fused=fused),
     "adamw": lambda groups, o, fused: AdamW(groups, lr=o.lr, betas=o.betas, fused=fused),
 }

@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,10 @@ def predict(
             say(f"left out: {left}")
         with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
             return predict_masks(folder, config, root, names, Path(out), overwrite, overlay, tile, say)
+    if config.task == "byol":
+        why = "pre-training without labels knows no classes"
+        cure = f"train a classifier on it first: sightline train ... --model.weights {shlex.quote(str(folder))}"
+        raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
     target = usable_target(Path(out), overwrite)
     precision = runs.provenance(folder).get("precision", "auto")
     parts = build_for_inference(folder, config, precision)

@@ -13,7 +13,7 @@ DENSE = {"dice", "lovasz", "ohem"}
 
 def setting_faults(config: "Config") -> list[str]:
     """What is wrong with settings that are right by themselves, in words; [] where nothing is."""
-    tasks = {"classify": classification_rules, "segment": segmentation_rules}
+    tasks = {"classify": classification_rules, "segment": segmentation_rules, "byol": pretraining_rules}
     return [fault for fault, broken in (common_rules(config) | tasks[config.task](config)).items() if broken]
 
 
@@ -24,6 +24,8 @@ def common_rules(config: "Config") -> Rules:
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
+        "the settings pretrain.* are for the task byol": config.task != "byol"
+        and config.pretrain != type(config.pretrain)(),
     }
 
 
@@ -50,4 +52,26 @@ def segmentation_rules(config: "Config") -> Rules:
         "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
         == "skip",
         "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
+    }
+
+
+def pretraining_rules(config: "Config") -> Rules:
+    """Settings that pre-training cannot have, or that would do nothing."""
+    pretrain, augment = config.pretrain, config.augment
+    return {
+        "the task byol needs train.best_metric epoch": config.train.best_metric != "epoch",
+        "train.patience has nothing to wait for in pre-training": config.train.patience,
+        "train.ensemble and train.flip_test are for classification": config.train.ensemble or config.train.flip_test,
+        "augment.mixup and augment.cutmix need labels": augment.mixup or augment.cutmix,
+        "optim.ema is for labels; the target of byol is an average already": config.optim.ema,
+        "optim.layer_decay and model.freeze are for classification": config.optim.layer_decay < 1
+        or config.model.freeze,
+        "report.samples can name images for segmentation only; give their number": not isinstance(
+            config.report.samples, int
+        ),
+        "pretrain.projector needs a width": not pretrain.projector,
+        "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
+        "pretrain.small_size does nothing without pretrain.small_crops": pretrain.small_size
+        and not pretrain.small_crops,
+        "pretrain.small_crops go with augment.crop resized": pretrain.small_crops and augment.crop != "resized",
     }

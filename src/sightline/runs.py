@@ -114,14 +114,14 @@ def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> 
 
 
 def write_splits(path: Path, parts: "Parts") -> None:
-    """CSV filename, label (of classification), split of every image that the run trains on or is validated with."""
+    """CSV filename, label (of a class, if any), split of every image that the run trains on or is validated with."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filename", "label", "split"])
     for split, decoded in (("train", parts.train), ("val", parts.val)):
-        assert decoded.labels is not None
-        single = decoded.labels.ndim == 1
-        labels = [decoded.classes[label] for label in decoded.labels] if single else [""] * len(decoded.names)
+        labels = [""] * len(decoded.names)
+        if decoded.labels is not None and decoded.labels.ndim == 1:
+            labels = [decoded.classes[label] for label in decoded.labels]
         writer.writerows((name, label, split) for name, label in zip(decoded.names, labels, strict=True))
     atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 

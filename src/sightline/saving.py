@@ -128,12 +128,12 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
     if "masks" in arrays:
         save_arrays(place / "masks.npz", {"masks": shrunk(arrays["masks"])})
     elif "features" in arrays:
-        probabilities = arrays["probabilities"][training.parts.rows]
-        values = {
-            "features": arrays["features"],
-            "predictions": probabilities.argmax(1),
-            "confidence": probabilities.max(1).astype(np.float16),
-        }
+        values, rows = {"features": arrays["features"]}, training.parts.rows
+        if "probabilities" in arrays:
+            probabilities = arrays["probabilities"][rows]
+            values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
+        elif "predictions" in arrays:
+            values["predictions"] = arrays["predictions"][rows]
         save_arrays(place / "features.npz", values)
     else:
         return
@@ -159,13 +159,15 @@ def thinned(epochs: list[int], limit: int) -> list[int]:
 def save_samples(folder: Path, parts: "Parts") -> None:
     """snapshots/samples.npz: labels, names and pictures of the validation images that the snapshots follow.
 
-    Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails.
+    Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails. Without labels
+    there are none.
     """
     rows, val = parts.rows, parts.val
-    assert val.labels is not None
     names = np.array([val.names[row] for row in rows], dtype=str)
-    sample = {"images": thumbnails(val.images, rows), "labels": val.labels[rows], "names": names, "index": rows}
-    if val.labels.ndim == 3:
+    sample = {"images": thumbnails(val.images, rows), "names": names, "index": rows}
+    if val.labels is not None:
+        sample["labels"] = val.labels[rows]
+    if val.labels is not None and val.labels.ndim == 3:
         sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)

@@ -11,8 +11,9 @@ from typing import Any, get_args
 
 import pydantic
 
-from .config import Config, Section
+from .config import Config
 from .errors import SightlineError, listing
+from .section import Section
 from .strict_yaml import MAX_CHARACTERS, dump_yaml, parse_yaml
 
 

@@ -257,7 +257,7 @@ def end_epoch(training: Training, reason: str) -> None:
             training.log.warn(
                 f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
             )
-        score = numbers[config.train.best_metric]
+        score = numbers[config.train.best_metric] if config.train.best_metric != "epoch" else training.epoch
         better = math.isfinite(numbers["loss"]) and is_better(score, progress.best, config.train.best_metric)
         if better:
             progress.best, progress.best_epoch = score, training.epoch
@@ -266,7 +266,8 @@ def end_epoch(training: Training, reason: str) -> None:
             saving.keep_for_ensemble(training, numbers)
         saving.keep_snapshot(training, arrays)
         saving.save_weights(training, "last", numbers)
-    training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=better, **numbers)
+    best = better and config.train.best_metric != "epoch"  # the newest is no better one
+    training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
     patience = config.train.patience
     if patience and training.epoch - progress.best_epoch >= patience:
         reason = f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"

@@ -408,3 +408,19 @@ def test_the_published_normalizations():
     assert evaluation_transform(1, *NORMALIZATIONS["half"])(
         torch.tensor([[[[0]], [[255]], [[51]]]], dtype=torch.uint8)
     ).flatten().tolist() == pytest.approx([-1, 1, -0.6])
+
+
+def test_solarizing_inverts_the_bright_half_of_some_images_and_leaves_other_draws_alone() -> None:
+    images, samples = pictures(64), torch.arange(64)
+    plain = Augment(horizontal_flip=0.5, normalize="half")
+    without, some = (
+        training_augmentation(plain.model_copy(update={"solarize": share}), images.shape[3], (0.0,) * 3, (1.0,) * 3)(
+            images, samples, 3, 1
+        )
+        for share in (0.0, 0.4)
+    )
+    inverted = torch.where(without >= 0.5, 1 - without, without)
+    changed = ((some - without).abs() > 1e-5).flatten(1).any(1)
+    assert 10 < changed.sum() < 45
+    torch.testing.assert_close(some[changed], inverted[changed], rtol=0, atol=1e-6)
+    torch.testing.assert_close(some[~changed], without[~changed], rtol=0, atol=1e-6)

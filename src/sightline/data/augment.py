@@ -30,7 +30,7 @@ NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
 """Mean and standard deviation of red, green and blue in 0..1."""
 
 # One stream per purpose, so that switching one augmentation on leaves the draws of the others as they were.
-CROP, FLIP, FLOP, TURN, POLICY, JITTER, FACTORS, GRAYSCALE, BLUR, ERASE, MIX = range(11)
+CROP, FLIP, FLOP, TURN, POLICY, JITTER, FACTORS, GRAYSCALE, BLUR, ERASE, MIX, SOLARIZE = range(12)
 
 GOLDEN, MULTIPLIER_1, MULTIPLIER_2 = (c - 2**64 for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 """The constants of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) as signed integers."""
@@ -64,7 +64,7 @@ def training_augmentation(
     """A function (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch) to float32 [N, 3, size, size].
 
     The result is channels_last and normalized. The order: resize, crop, flips, turns, policy, brightness, contrast,
-    saturation, hue, grayscale, blur, normalization, erasing (with zeros, which after normalization are the mean).
+    saturation, hue, grayscale, blur, solarization, normalization, erasing (with zeros, the mean after normalization).
     Only what is switched on is computed; crops, flips and turns on bytes where no resize comes before them.
     Raises SightlineError naming every setting that cannot work (`check_augment`).
     """
@@ -132,7 +132,7 @@ def flips(augment: Augment, samples: torch.Tensor, seed: int, epoch: int) -> tor
 
 
 def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
-    """Policy, jitter, grayscale and blur on images in 0..1; untouched (uint8 too) where none is on."""
+    """Policy, jitter, grayscale, blur and solarization on images in 0..1; untouched (uint8 too) where none is on."""
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
     elif augment.policy == "rand":
@@ -147,6 +147,10 @@ def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
         low, high = augment.blur_sigma
         sigmas = low + draws[:, 1] * (high - low)
         images = color.apply_to(geometry.to_unit(images), draws[:, 0] < augment.blur, color.blur, sigmas)
+    if augment.solarize:
+        chosen = draw(SOLARIZE)[:, 0] < augment.solarize
+        halves = torch.full((len(images),), 0.5, device=images.device)
+        images = color.apply_to(geometry.to_unit(images), chosen, color.solarize, halves)
     return images
 
 

@@ -83,6 +83,16 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes)
 
 
+def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
+    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them."""
+    if len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
+        return decoded
+    labels = None if decoded.labels is None else decoded.labels[rows]
+    digest = hashlib.sha256(decoded.digest.encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()
+    images, names = decoded.images[rows], tuple(decoded.names[row] for row in rows)
+    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes)
+
+
 def cache_root(data: Data | None = None) -> Path:
     """The folder of the cache: `data.cache_dir`, else $SIGHTLINE_CACHE, else ~/.cache/sightline."""
     chosen = (data.cache_dir if data else "") or os.environ.get("SIGHTLINE_CACHE", "") or "~/.cache/sightline"

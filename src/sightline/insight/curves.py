@@ -16,6 +16,7 @@ TRAIN_FIELDS = ("step", "epoch", "loss", "lr", "grad_norm", "data_wait", "images
 EVAL_FIELDS = (
     *("step", "epoch", "loss", "accuracy", "accuracy_top5", "calibration_error"),
     *("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_accuracy"),
+    *("knn_accuracy", "feature_std", "effective_rank"),
 )
 
 
@@ -144,6 +145,16 @@ def draw_quantity(past: History, name: str, title: str, factor: float = 1.0) -> 
     """One column of the training records, times `factor`, over epochs; small."""
     figure, axes = panel(past, title, width=3.2, height=2.3)
     line(axes, past.train["epoch"], factor * past.train[name], BLUE, "", noisy=name != "lr")
+    from_zero(axes)
+    seams(axes, past)
+    return figure
+
+
+@styled
+def draw_watched(past: History, name: str, title: str) -> Figure:
+    """One column of the evaluations over epochs; small."""
+    figure, axes = panel(past, title, width=3.2, height=2.3)
+    line(axes, past.evaluation["epoch"], past.evaluation[name], BLUE, "", dots=True)
     from_zero(axes)
     seams(axes, past)
     return figure

@@ -60,7 +60,14 @@ class Classifier(nn.Module):
 
 
 def build_model(name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None) -> Classifier:
-    """The classifier `name` for square images of `size` pixels, with random weights out of torch's global generator.
+    """The classifier `name`: the backbone of `build_backbone` and a linear head for so many classes."""
+    backbone, width = build_backbone(name, size, args)
+    return Classifier(backbone, nn.Linear(width, classes))
+
+
+def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = None) -> tuple[nn.Module, int]:
+    """(the network, the width of its features) for square images of `size` pixels, with random weights out of torch's
+    global generator.
 
     name: one of MODELS, `timm/NAME` or `torchvision/NAME`. args: keyword arguments of the builder. Nothing is
     downloaded. Raises SightlineError for an unknown name, arguments that the model does not take, and a size that it
@@ -77,7 +84,7 @@ def build_model(name: str, classes: int, size: int = 224, args: dict[str, Any] |
             raise unknown_model(name)
         check_args(name, args)
         backbone = built(name, lambda: MODELS[name](size=size, **args))
-    return Classifier(backbone, nn.Linear(feature_width(backbone, name, size), classes))
+    return backbone, feature_width(backbone, name, size)
 
 
 def built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
@@ -178,10 +185,10 @@ def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | N
     return high
 
 
-def initialize_from_data(model: Classifier, images: Tensor) -> None:
+def initialize_from_data(backbone: nn.Module, images: Tensor) -> None:
     """Let `fastnet` see normalized training images float [N, 3, H, W] before the first step."""
-    if isinstance(model.backbone, FastNet):
-        model.backbone.whiten(images)
+    if isinstance(backbone, FastNet):
+        backbone.whiten(images)
 
 
 def freeze_backbone(model: Classifier) -> None:
@@ -205,6 +212,17 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
     with FlopCounterMode(display=False) as counter:
         dry_run(model, size)
     return float(counter.get_total_flops())
+
+
+class Part(nn.Module):
+    """A pass through some of a model, as a module of its own whose operations can be counted."""
+
+    def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self, images: Tensor) -> object:
+        return self.run(images)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:

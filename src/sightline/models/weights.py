@@ -15,6 +15,7 @@ from . import MODELS, Classifier
 from .downloads import hugging_face_file, imagenet_file, torchvision_file
 from .formats import Match, match_names, plain, read_tensors
 from .segmenters import Segmenter
+from .siamese import Online
 
 ENOUGH = 0.9
 """Share of the backbone's numbers that must be found; a file with less is the wrong file."""
@@ -57,9 +58,9 @@ class Found:
 
 
 def load_weights(
-    model: Classifier, weights: str, name: str, size: int = 224, classes: tuple[str, ...] | list[str] = ()
+    model: Classifier | Online, weights: str, name: str, size: int = 224, classes: tuple[str, ...] | list[str] = ()
 ) -> Receipt:
-    """Load `weights` into `model`, in place, by names with exactly equal shapes.
+    """Load `weights` into a backbone and what stands on it, in place, by names with exactly equal shapes.
 
     weights: `imagenet` (the library's own download), a .safetensors or .pt file, a run folder or a checkpoint folder.
     name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in

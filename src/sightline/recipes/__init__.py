@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config import Config
 from ..errors import SightlineError
 from ..settings import load_recipe_file
-from . import classify, segment
+from . import classify, pretrain, segment
 
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": classify.digits,
@@ -35,6 +35,11 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "mobilenetv3_smp": segment.mobilenetv3_smp,
     "landcover_best": segment.landcover_best,
     "camvid_fast": segment.camvid_fast,
+    "byol_resnet50_a": pretrain.byol_resnet50_a,
+    "byol_resnet50_b": pretrain.byol_resnet50_b,
+    "byol_paper": pretrain.byol_paper,
+    "byol_fast": pretrain.byol_fast,
+    "simsiam_fast": pretrain.simsiam_fast,
 }
 
 

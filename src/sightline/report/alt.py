@@ -29,6 +29,11 @@ def metric(past: History, field: str, title: str) -> str:
     return sentence(f"{title} over {count_of(past.last_epoch)}", [curve, best]) + marks(past)
 
 
+def watched(past: History, name: str, title: str) -> str:
+    """One column of the evaluations."""
+    return f"{sentence(f'{title} over {count_of(past.last_epoch)}', [course(title, past.evaluation[name])])}"
+
+
 def quantity(past: History, name: str, title: str, factor: float) -> str:
     """One column of the training records, times `factor`."""
     values = factor * past.train[name][np.isfinite(past.train[name])]

@@ -100,6 +100,8 @@ def map_labels(files: RunFiles) -> tuple[np.ndarray, str]:
     none = np.zeros(0, dtype=np.int64)
     if not files.snapshots:
         return none, "no maps: the run kept no features (report.samples: 0, or no epoch is done yet)"
+    if files.samples is not None and files.samples.labels is None and files.recipe.get("task") == "byol":
+        return none, "no maps: the images have no labels to color them by (--pretrain.probe names labeled ones)"
     if files.samples is None or files.samples.labels is None:
         return none, "no maps: their labels are in snapshots/samples.npz, which is written when training ends"
     labels = files.samples.labels

@@ -12,6 +12,7 @@ from . import origin, sections
 from .drawing import draw_all
 from .findings import Findings, find
 from .html import Child, Html, element, slug
+from .pretrain import plan_pretraining, pretraining_content
 from .run import RunFiles, read_run
 from .segment import find_masks, plan_masks, segment_content
 
@@ -30,6 +31,10 @@ def write_report(run: str | Path) -> Path:
         files = replace(files, missing=(*files.missing, *masks.missing))
         figures = {name: png(draw()) for name, draw in plan_masks(masks).items()}
         content, past = segment_content(files, masks, figures), masks.past
+    elif files.recipe.get("task") == "byol":
+        found = find(files)
+        figures = {name: png(draw()) for name, draw in plan_pretraining(found, files.classes).items()}
+        content, past = pretraining_content(files, found, figures), found.past
     else:
         found = find(files)
         figures = draw_all(found, files.classes)

@@ -92,7 +92,11 @@ def read_run(folder: str | Path) -> RunFiles:
     recipe = attempt("recipe.yaml", path, read_recipe, missing if text else [], {})
     provenance = attempt("provenance.json", path, read_provenance, missing, {})
     masks = recipe.get("task") == "segment"  # whose files report/segment.py reads
-    predictions = None if masks else attempt("predictions/val.csv", path, read_predictions, missing, None)
+    predictions = (
+        None
+        if recipe.get("task") in ("segment", "byol")
+        else attempt("predictions/val.csv", path, read_predictions, missing, None)
+    )
     records = tuple(read_json_lines(path / "metrics.jsonl"))
     if not records:
         missing.append("metrics.jsonl: not there, or empty")
@@ -107,7 +111,9 @@ def read_run(folder: str | Path) -> RunFiles:
         predictions=predictions,
         snapshots=() if masks else read_snapshots(path, missing),
         samples=samples,
-        mistakes=None if masks else attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
+        mistakes=None
+        if recipe.get("task") in ("segment", "byol")
+        else attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
         preview=attempt("figures/preview.png", path, read_png, [], None),
         missing=tuple(missing),
     )

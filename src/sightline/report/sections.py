@@ -114,31 +114,32 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str,
     return element("dl", cards, class_="cards")
 
 
-def curves(figures: Figures, past: History) -> list[Child]:
-    """Loss and the task's metric side by side, the three small curves below."""
+def curves(figures: Figures, past: History, says: str = CURVES) -> list[Child]:
+    """Loss and the task's metric side by side, the three small curves below; says: how the curves are to be read."""
     large = [
         figure(figures, "curve-loss", alt.loss(past)),
         figure(figures, "curve-accuracy", alt.metric(past, "accuracy", "Accuracy")),
         figure(figures, "curve-mean-iou", alt.metric(past, "mean_iou", "Mean IoU")),
+        figure(figures, "curve-knn-accuracy", alt.metric(past, "knn_accuracy", "k-NN accuracy")),
     ]
     small = [figure(figures, name, alt.quantity(past, field, title, k)) for name, field, title, k in QUANTITIES]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
-    says = [CURVES]
+    notes = [says]
     if past.ensemble:
-        says.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
+        notes.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
     elif past.best_epoch:
-        says.insert(0, "The ring marks the best epoch, whose weights are in checkpoints/best.")
+        notes.insert(0, "The ring marks the best epoch, whose weights are in checkpoints/best.")
     if past.resumes:
-        says.append(
+        notes.append(
             f"The run was resumed {times(len(past.resumes))} (dashed line): steps that were done twice "
             "are drawn once, as they were done last."
         )
     if past.stop and past.stop != "all epochs done":
-        says.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
+        notes.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
     return [
         element("div", large, class_="pair"),
-        element("p", " ".join(says), class_="small"),
+        element("p", " ".join(notes), class_="small"),
         element("div", small, class_="triple"),
     ]
 

@@ -34,8 +34,9 @@ class Task(Protocol):
 
 def build_task(config: Any, **parts: Any) -> Task:
     """The task that `config.task` names, out of its parts."""
+    from .byol import Byol
     from .classify import Classify
     from .segment import Segment
 
-    tasks: dict[str, Callable[..., Task]] = {"classify": Classify, "segment": Segment}
+    tasks: dict[str, Callable[..., Task]] = {"classify": Classify, "segment": Segment, "byol": Byol}
     return tasks[config.task](config, **parts)

@@ -1,0 +1,112 @@
+"""The report of a pre-training run: whether images stay apart, what the features are worth, their maps."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..insight import curves as draw
+from ..insight.curves import number
+from ..tasks.collapse import collapse
+from . import alt
+from .drawing import plan
+from .findings import Findings
+from .html import Child, element, missing_note
+from .run import RunFiles
+from .sections import Figures, curves, facts_of_the_run, figure, maps
+from .words import percent, section
+
+LOSS = (
+    "The loss alone says little here: both networks move, and a network that gives the same answer for every image has "
+    "a loss of 0. What tells is whether images stay apart, and what the neighbors of an image are."
+)
+WATCHED = (
+    ("curve-feature-std", "feature_std", "Spread of the projections, 0 to 1"),
+    ("curve-effective-rank", "effective_rank", "Effective rank of the features"),
+)
+SPREAD = (
+    "Spread: how far apart the projections of the evaluated images point; 0 is one and the same for all, a collapse. "
+    "Effective rank: in how many directions the backbone's features vary, weighed by how much."
+)
+
+
+def plan_pretraining(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Figure]]:
+    """What to draw for these findings, by name."""
+    todo, past = plan(found, classes), found.past
+    if np.isfinite(past.evaluation["knn_accuracy"]).any():
+        todo["curve-knn-accuracy"] = lambda: draw.draw_metric(past, "knn_accuracy", "k-NN accuracy, %")
+    for name, field, title in WATCHED:
+        if np.isfinite(past.evaluation[field]).any():
+            todo[name] = lambda f=field, t=title: draw.draw_watched(past, f, t)
+    return todo
+
+
+def pretraining_content(files: RunFiles, found: Findings, figures: Figures) -> list[tuple[str, list[Child]]]:
+    """The sections of the page, in order."""
+    return [
+        ("Summary", summary(files, found)),
+        ("Curves", [*curves(figures, found.past, LOSS), *watched(figures, found)]),
+        ("What it has learned", maps(figures, found)),
+    ]
+
+
+def latest(found: Findings) -> dict[str, float]:
+    """The numbers of the last evaluation, those that it has."""
+    columns = {name: values[-1] for name, values in found.past.evaluation.items() if len(values)}
+    return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
+
+
+def summary(files: RunFiles, found: Findings) -> list[Child]:
+    """One sentence for somebody who reads only one, the alarm if there is one, the facts."""
+    numbers = latest(found)
+    parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
+    alarm = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
+    if alarm:
+        parts.append(element("aside", element("p", f"{alarm[0].upper()}{alarm[1:]}."), class_="notice"))
+    tiles: list[tuple[str, str, str]] = []
+    if "knn_accuracy" in numbers:
+        ends = [record for record in files.records if record.get("event") == "done"]
+        edges = ends[-1].get("knn_accuracy_interval") if ends else None
+        note = "of the evaluated images"
+        if isinstance(edges, list) and len(edges) == 2:
+            note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
+        tiles.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
+    if "feature_std" in numbers:
+        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the most"))
+    if "effective_rank" in numbers:
+        tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
+    parts.append(facts_of_the_run(files, found.past, tiles))
+    return parts
+
+
+def lead(files: RunFiles, numbers: dict[str, float]) -> str:
+    """What was trained on what, and what came out."""
+    model, data = section(files.recipe, "model"), section(files.provenance, "data")
+    method = {"byol": "BYOL", "simsiam": "SimSiam"}.get(str(section(files.recipe, "pretrain").get("method")), "")
+    images = number(section(data, "counts").get("train"), 0)
+    what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
+    what += " without looking at a label"
+    if not numbers:
+        return f"{what}, has no result yet."
+    if "knn_accuracy" not in numbers:
+        return f"{what}: what it is worth shows when it is trained further on labels (--model.weights)."
+    return (
+        f"{what}: a vote of the nearest neighbors among its features puts {percent(numbers['knn_accuracy'])}% of the "
+        "evaluated images in the right class."
+    )
+
+
+def watched(figures: Figures, found: Findings) -> list[Child]:
+    """The curves of the evaluations that say whether images stay apart."""
+    past = found.past
+    small = [
+        figure(figures, name, alt.watched(past, field, title))
+        for name, field, title in WATCHED
+        if np.isfinite(past.evaluation[field]).any()
+    ]
+    if not small:
+        return [missing_note("No epoch has been evaluated yet.")]
+    return [
+        element("div", small, class_="triple"),
+        element("p", SPREAD, class_="small"),
+    ]

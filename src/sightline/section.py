@@ -1,0 +1,62 @@
+"""What the sections of a configuration are made of: a strict base, and the kinds of values that they share."""
+
+import re
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field, PositiveFloat
+
+
+def in_order(pair: tuple[float, float]) -> tuple[float, float]:
+    """A (smallest, largest) pair; ValueError where it is the other way round."""
+    if pair[0] > pair[1]:
+        raise ValueError("the smallest value comes first")
+    return pair
+
+
+def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
+    """(height, width), or nothing; ValueError for anything else."""
+    if len(pair) not in (0, 2):
+        raise ValueError("give a height and a width")
+    return pair
+
+
+def count_or_names(text: str) -> int | tuple[str, ...]:
+    """A number, or names between commas. A number with a leading zero is a name: images are called 0013."""
+    if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
+        return int(text)
+    names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
+    if not all(names) or text in ("true", "false") or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
+        raise ValueError("give a number of images, or their names between commas")
+    return names
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists as tuples, lists within lists and mappings too."""
+    if isinstance(value, dict):
+        return {key: as_tuples(inner) for key, inner in value.items()}
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+LARGEST = 2**31 - 1  # whole numbers beyond 32 bits are slips, and overflow somewhere far from here
+Probability = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_nothing)]
+Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
+ShareRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
+]
+
+
+class Section(pydantic.BaseModel):
+    """Base of every section: immutable, and strict about names and types ("yes" is no boolean, true is no number)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return as_tuples(value)  # YAML has no tuples

@@ -1,0 +1,176 @@
+"""Self-supervised pre-training: two views of an image, and a network that predicts of one what the other looks like.
+
+BYOL (arXiv 2006.07733) and SimSiam (arXiv 2011.10566), which is the same without a second network. No label is ever
+part of a loss. Nothing in the loss says that images must differ: that they do is watched by `spread`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import Config, Pretrain
+from ..data.loader import Batch
+from ..metrics import effective_rank, feature_std, knn_votes
+from ..models.siamese import Siamese
+from ..schedules import training_side
+from ..statistics import bootstrap_interval
+from . import Arrays
+from .collapse import collapse
+
+
+def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """The mean of 2 - 2 cos(prediction, target) over predictions and targets [N, P]; 0 to 4.
+
+    It is the squared distance of the two once both have length 1 (equation 2 of arXiv 2006.07733).
+    """
+    return 2 - 2 * functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean()
+
+
+def simsiam_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Half the mean of -cos(prediction, target) over [N, P] (equations 1 and 2 of arXiv 2011.10566); -0.5 to 0.5."""
+    return -functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean() / 2
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"byol": byol_loss, "simsiam": simsiam_loss}
+"""The loss of one direction; a step adds up both, view 1 to view 2 and view 2 to view 1."""
+
+
+def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size: int) -> float:
+    """What the target keeps of itself after step number `step`, from 1: 1 - (1 - m) (cos(pi step / total) + 1) / 2.
+
+    That is the paper's climb from m to 1, here to `momentum_end`; m: `momentum`, for this batch size.
+    """
+    scale = batch_size / pretrain.momentum_batch if pretrain.momentum_batch else 1.0
+    first, last = pretrain.momentum**scale, pretrain.momentum_end**scale
+    return last - (last - first) * (math.cos(math.pi * min(step, total_steps) / total_steps) + 1) / 2
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Labeled images among which neighbors are looked for: batches of them, and how many classes there are."""
+
+    batches: Callable[[], Iterable[Batch]]
+    classes: int
+
+
+class Byol:
+    """The pre-training task.
+
+    views: the augmentations of the two views, each images uint8 [N, 3, H, W], samples [N], seed, epoch -> float
+    [N, 3, size, size]; `small`, those of the small ones. transform: evaluation images uint8 -> float, the same shape.
+    bank: labeled images for the k-NN accuracy, or None. feature_mask: bool [split], the evaluated images whose
+    features `metrics` returns; None: of none. say: where an alarm goes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: Siamese,
+        views: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]],
+        small: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]],
+        transform: Callable[[Tensor], Tensor],
+        bank: Bank | None,
+        feature_mask: Tensor | None,
+        say: Callable[[str], None],
+    ):
+        self.config, self.model, self.views, self.small = config, model, views, small
+        self.transform, self.bank, self.feature_mask, self.say = transform, bank, feature_mask, say
+        self.loss, self.alarmed = LOSSES[config.pretrain.method], False
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """{"loss": scalar}: each view's prediction against the other's projection; labels are not looked at.
+
+        A small view's prediction goes against both projections; the sum over all is brought to the two terms of two
+        views, so that the learning rate need not know how many views there are.
+        """
+        (first, second), crops = self.prepare(batch)
+        prediction, projection = self.model(first)
+        other_prediction, other_projection = self.model(second)
+        terms = [self.loss(prediction, other_projection), self.loss(other_prediction, projection)]
+        for crop in crops:
+            small = self.model.predict(crop)
+            terms += [self.loss(small, projection), self.loss(small, other_projection)]
+        return {"loss": torch.stack(terms).sum() * (2 / len(terms))}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """(the two views float [N, 3, side, side], the small ones) of a training batch."""
+        seed, side = self.config.train.seed, training_side(self.config, batch.epoch)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            views = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.views]
+            if side != self.config.data.size:
+                views = [functional.interpolate(v, (side, side), mode="bilinear", antialias=True) for v in views]
+            crops = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.small]
+        return views, crops
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """The target follows the online network."""
+        self.model.follow(target_momentum(step, total_steps, self.config.pretrain, self.config.train.batch_size))
+
+    def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
+        """Of a split: the loss; feature_std, how far apart the projections are, for that is where a collapse begins;
+        effective_rank of the backbone's features, which is what is used; and, with labels, knn_accuracy of these.
+
+        The loss is of the views of epoch 0, in evaluation mode. Arrays: features float16 [M, D] of `feature_mask`;
+        where there are labels, labels int64 [N] and predictions int64 [N].
+        """
+        features, projections, labels, losses, kept = [], [], [], [], []
+        for batch in batches:
+            found = self.model.features(self.transform(batch.images))
+            projections.append(self.model.projector(found).float())
+            found = found.float()
+            features.append(found)
+            losses.append(self.step(batch)["loss"].double() * len(found))
+            if batch.labels is not None:
+                labels.append(batch.labels)
+            if self.feature_mask is not None:
+                kept.append(found[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
+        whole = torch.cat(features)
+        numbers = {
+            "loss": float(torch.stack(losses).sum() / len(whole)),
+            "feature_std": feature_std(torch.cat(projections)),
+            "effective_rank": effective_rank(whole),
+        }
+        arrays: Arrays = {"features": np.concatenate(kept)} if kept else {}
+        if self.bank is not None and labels:
+            truth = torch.cat(labels)
+            votes = self.votes(whole, self.bank)
+            numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
+            arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
+        self.watch(numbers)
+        return numbers, arrays
+
+    def votes(self, queries: Tensor, bank: Bank) -> Tensor:
+        """The votes [N, K] of the nearest bank images for the classes of queries [N, D]."""
+        features, labels = [], []
+        for batch in bank.batches():
+            assert batch.labels is not None
+            features.append(self.model.features(self.transform(batch.images)).float())
+            labels.append(batch.labels)
+        k = self.config.pretrain.neighbors
+        return knn_votes(torch.cat(features), torch.cat(labels), queries, bank.classes, k)
+
+    def watch(self, numbers: dict[str, float]) -> None:
+        """Say once that the features have collapsed."""
+        alarm = collapse(numbers)
+        if alarm and not self.alarmed:
+            self.say(f"warning: {alarm}")
+        self.alarmed = self.alarmed or bool(alarm)
+
+    def parameters(self) -> nn.Module:
+        """The module that is trained, the target within it."""
+        return self.model
+
+
+def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
+    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, of what `metrics` returns; {} without labels."""
+    if "predictions" not in arrays:
+        return {}
+    right = arrays["predictions"] == arrays["labels"]
+    return {"knn_accuracy_interval": list(bootstrap_interval(right, seed=seed))}

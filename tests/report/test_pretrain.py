@@ -1,0 +1,64 @@
+"""The page of a pre-training run: what the features are worth, and an alarm where images no longer stay apart."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.recipes import load_recipe
+from sightline.report.page import write_report
+from sightline.settings import to_yaml
+
+
+@pytest.fixture
+def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """pretraining(std=0.7, rank=30.0, knn=True): the run folder of a finished pre-training."""
+
+    def make(std: float = 0.7, rank: float = 30.0, knn: bool = True) -> Path:
+        run = make_run(tmp_path / "run")
+        (run / "predictions" / "val.csv").unlink()
+        (run / "snapshots" / "mistakes.npz").unlink()
+        (run / "recipe.yaml").write_text(to_yaml(load_recipe("byol_fast")), encoding="utf-8")
+        lines = []
+        for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+            if record["event"] in ("eval", "done"):
+                for name in ("accuracy", "accuracy_top5", "calibration_error", "best_epoch"):
+                    record.pop(name, None)
+                record |= {"best": False, "feature_std": std, "effective_rank": rank} | (
+                    {"knn_accuracy": 0.4321} if knn else {}
+                )
+            if record["event"] == "done" and knn:
+                record["knn_accuracy_interval"] = [0.4, 0.46]
+            lines.append(json.dumps(record))
+        (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        return run
+
+    return make
+
+
+def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Path]) -> None:
+    run = pretraining()
+    text = write_report(run).read_text(encoding="utf-8")
+    for words in ("k-NN accuracy", "43.21%", "40.00 to 46.00%", "0.700", "30.0", "BYOL", "The loss alone says little"):
+        assert words in text, words
+    assert "Collapsed: all images" not in text and "Best epoch" not in text and "No epoch" not in text
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert {"curve-knn-accuracy.png", "curve-feature-std.png", "curve-effective-rank.png", "tsne.png"} <= names
+    first = (run / "report.html").read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+def test_a_collapse_is_said_with_its_cure(pretraining: Callable[..., Path]) -> None:
+    text = write_report(pretraining(std=0.01)).read_text(encoding="utf-8")
+    assert "Collapsed: all images" in text and "--optim.lr" in text
+
+
+def test_without_labels_there_is_no_map_and_the_page_says_why(pretraining: Callable[..., Path]) -> None:
+    run = pretraining(knn=False)
+    with np.load(run / "snapshots" / "samples.npz") as samples:
+        rest = {name: samples[name] for name in samples.files if name != "labels"}
+    np.savez(run / "snapshots" / "samples.npz", **rest)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "no labels to color them by" in text and "k-NN accuracy" not in text and "--pretrain.probe" in text

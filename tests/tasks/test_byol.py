@@ -1,0 +1,366 @@
+"""What makes BYOL BYOL: the loss, the target that follows and is never trained, views of their own for every image."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.datasets import load_sample_images
+from torch import nn
+
+import sightline
+from sightline import SightlineError
+from sightline.build_pretrain import build_siamese, view_functions
+from sightline.config import Augment, Config, Data, Model, Optim, Pretrain, Report, Train
+from sightline.data.augment import evaluation_transform
+from sightline.data.loader import Batch
+from sightline.files import read_json_lines
+from sightline.metrics import feature_std
+from sightline.recipes import load_recipe
+from sightline.settings import resolve, to_yaml
+from sightline.tasks.byol import Byol, byol_loss, collapse, simsiam_loss, target_momentum
+
+SIZE = 16
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def small(**settings: object) -> Config:
+    """A pre-training of seconds: small_cnn at 16 pixels, strong views, narrow heads."""
+    config = Config(
+        name="toy",
+        task="byol",
+        data=Data(size=SIZE),
+        model=Model(name="small_cnn", args={"widths": [16, 32, 32], "dropout": 0.0}),
+        augment=load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"}),
+        pretrain=Pretrain(projector=(64, 32), predictor=64, momentum=0.9, momentum_batch=0, second_blur=0.0),
+        optim=Optim(name="adamw", lr=2e-3),
+        train=Train(epochs=2, batch_size=16, best_metric="epoch", checkpoint_minutes=5),
+        report=Report(samples=16),
+    )
+    return resolve(config, settings)
+
+
+def task_of(config: Config) -> Byol:
+    torch.manual_seed(0)
+    model = build_siamese(config)
+    large, tiny = view_functions(config, MEAN, STD)
+    transform = evaluation_transform(config.data.size, MEAN, STD)
+    rest = {"transform": transform, "bank": None, "feature_mask": None, "say": lambda text: None}
+    return Byol(config, model=model, views=large, small=tiny, **rest)
+
+
+def photographs(count: int, size: int = SIZE, seed: int = 0) -> torch.Tensor:
+    """uint8 [count, 3, size, size]: patches of the two photographs that come with scikit-learn, shrunk by 4."""
+    random, patches = np.random.default_rng(seed), []
+    pictures = [
+        np.ascontiguousarray(p[: p.shape[0] // 4 * 4, : p.shape[1] // 4 * 4]) for p in load_sample_images().images
+    ]
+    shrunk = [p.reshape(p.shape[0] // 4, 4, p.shape[1] // 4, 4, 3).mean((1, 3)) for p in pictures]
+    for number in range(count):
+        picture = shrunk[number % 2]
+        top, left = (random.integers(0, side - size) for side in picture.shape[:2])
+        patches.append(picture[top : top + size, left : left + size].transpose(2, 0, 1))
+    return torch.from_numpy(np.stack(patches).round().astype(np.uint8))
+
+
+def batch_of(images: torch.Tensor, epoch: int = 0) -> Batch:
+    return Batch(images, None, torch.arange(len(images)), epoch)
+
+
+# ---------------------------------------------------------------------------------------------------------- the loss
+
+
+def test_the_loss_is_the_papers_on_hand_numbers() -> None:
+    """Equation 2: the squared distance of prediction and target once both have length 1."""
+    predictions = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
+    targets = torch.tensor([[6.0, 8.0], [0.0, 5.0], [0.0, -1.0]])
+    assert float(byol_loss(predictions, targets)) == pytest.approx((0 + 2 + 4) / 3, abs=1e-6)
+    lengths = [value / value.norm(dim=1, keepdim=True) for value in (predictions, targets)]
+    assert float(byol_loss(predictions, targets)) == pytest.approx(
+        float((lengths[0] - lengths[1]).square().sum(1).mean())
+    )
+    assert float(simsiam_loss(predictions, targets)) == pytest.approx(-(1 + 0 - 1) / 3 / 2, abs=1e-6)
+
+
+def test_no_gradient_goes_to_the_target() -> None:
+    predictions, targets = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    byol_loss(predictions, targets).backward()
+    assert targets.grad is None and predictions.grad is not None and predictions.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", ["byol", "simsiam"])
+def test_a_step_is_both_directions_each_view_a_batch_of_its_own(method: str) -> None:
+    """Computed again from the published definition, with batch statistics of one view at a time."""
+    task = task_of(small(**{"pretrain.method": method}))
+    model, batch = task.model.train(), batch_of(photographs(8))
+    with torch.no_grad():
+        first, second = task.prepare(batch)[0]
+        guess = [model.predictor(model.projector(model.backbone(view))) for view in (first, second)]
+        follower = model.target if model.target is not None else nn.Sequential(model.backbone, model.projector)
+        goal = [follower(view) for view in (first, second)]
+        cosines = [nn.functional.cosine_similarity(p, z, dim=1).mean() for p, z in zip(guess, goal[::-1], strict=True)]
+        expected = 4 - 2 * sum(cosines) if method == "byol" else -sum(cosines) / 2
+        together = model.backbone(torch.cat([first, second]))
+        apart = torch.cat([model.backbone(first), model.backbone(second)])
+    assert float(task.step(batch)["loss"].detach()) == pytest.approx(float(expected), abs=1e-5)
+    assert not torch.allclose(together, apart, atol=1e-4), "batch statistics must tell the two apart"
+
+
+def test_small_views_go_against_both_targets_and_keep_the_scale() -> None:
+    narrow = {"name": "fastnet", "args": {"widths": [8, 16, 16]}}
+    task = task_of(resolve(small(**{"pretrain.small_crops": 2, "pretrain.small_size": 8}), {"model": narrow}))
+    batch = batch_of(photographs(8))
+    views, crops = task.prepare(batch)
+    assert [v.shape[2] for v in views] == [SIZE, SIZE] and [c.shape[2] for c in crops] == [8, 8]
+    assert not torch.equal(crops[0], crops[1])
+    model = task.model.train()
+    with torch.no_grad():
+        goals = [model.project(view) for view in views]
+        terms = [byol_loss(model.predict(views[0]), goals[1]), byol_loss(model.predict(views[1]), goals[0])]
+        terms += [byol_loss(model.predict(crop), goal) for crop in crops for goal in goals]
+    assert len(terms) == 6
+    assert float(task.step(batch)["loss"].detach()) == pytest.approx(2 * float(sum(terms)) / 6, abs=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------- the target
+
+
+def test_the_target_starts_equal_and_shares_no_storage() -> None:
+    model = build_siamese(small())
+    online = nn.Sequential(model.backbone, model.projector)
+    ours, theirs = online.state_dict(), model.target.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    places = [{t.untyped_storage().data_ptr() for t in state.values()} for state in (ours, theirs)]
+    assert not places[0] & places[1]
+
+
+def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else() -> None:
+    config = small(**{"pretrain.momentum": 0.75, "pretrain.momentum_end": 0.75})
+    task = task_of(config)
+    model = task.model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    before = {name: value.clone() for name, value in model.target.named_parameters()}
+    task.step(batch_of(photographs(8)))["loss"].backward()
+    assert all(parameter.grad is None for parameter in model.target.parameters())
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.target.named_parameters())
+    task.after_step(1, 10)
+    online = dict(nn.Sequential(model.backbone, model.projector).named_parameters())
+    moved = 0.0
+    for name, value in model.target.named_parameters():
+        torch.testing.assert_close(value, before[name] + 0.25 * (online[name] - before[name]))
+        moved += float((value - before[name]).abs().sum())
+    assert moved > 0
+
+
+def test_the_targets_norms_keep_statistics_of_their_own() -> None:
+    """The stated rule for buffers: they are the target's, out of its own forward passes, and not averaged."""
+    task = task_of(small())
+    model = task.model.train()
+    statistics = {name: value.clone() for name, value in model.target.named_buffers() if name.endswith("running_mean")}
+    task.step(batch_of(photographs(8)))
+    after = dict(model.target.named_buffers())
+    assert all(not torch.equal(after[name], value) for name, value in statistics.items())
+    kept = {name: after[name].clone() for name in statistics}
+    model.follow(0.0)
+    assert all(torch.equal(dict(model.target.named_buffers())[name], value) for name, value in kept.items())
+
+
+def test_the_momentum_climbs_as_in_the_paper_and_scales_with_the_batch() -> None:
+    paper = Pretrain(momentum=0.996, momentum_batch=0)
+    for step in (1, 250, 500, 999, 1000):
+        expected = 1 - (1 - 0.996) * (math.cos(math.pi * step / 1000) + 1) / 2
+        assert target_momentum(step, 1000, paper, 64) == pytest.approx(expected, abs=1e-12)
+    assert target_momentum(1000, 1000, paper, 64) == 1
+    constant = Pretrain(momentum=0.99, momentum_end=0.99, momentum_batch=0)
+    assert {target_momentum(step, 10, constant, 64) for step in range(1, 11)} == {0.99}
+    scaled = Pretrain(momentum=0.9, momentum_end=0.9, momentum_batch=512)
+    assert target_momentum(5, 10, scaled, 128) ** 4 == pytest.approx(0.9)  # four small batches for one large
+
+
+# --------------------------------------------------------------------------------------------------------- the views
+
+
+def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops() -> None:
+    """The same picture sixteen times: where one draw served the whole batch, all views would be equal."""
+    config = small(**{"data.size": 32, "augment.jitter": 0.0, "augment.grayscale": 0.0, "augment.horizontal_flip": 0.0})
+    config = resolve(config, {"pretrain.second_solarize": 0.0})
+    task = task_of(config)
+    same = photographs(1, 32).repeat(16, 1, 1, 1)
+    first, second = task.prepare(batch_of(same))[0]
+    for views in (first, second, torch.stack([first[0], second[0]])):
+        distances = torch.cdist(views.flatten(1), views.flatten(1))
+        assert distances[~torch.eye(len(views), dtype=torch.bool)].min() > 0.1
+    assert not torch.equal(task.prepare(batch_of(same, epoch=1))[0][0], first)
+    again = task.prepare(Batch(same[:4], None, torch.arange(4), 0))[0][0]
+    assert torch.equal(again, first[:4]), "a view is a function of seed, epoch and sample"
+
+
+def test_the_second_view_differs_as_its_settings_say() -> None:
+    config = resolve(small(), {"augment": {"crop": "none", "jitter": 0.0, "grayscale": 0.0, "horizontal_flip": 0.0}})
+    config = resolve(config, {"pretrain.second_solarize": 1.0})
+    images = photographs(8)
+    first, second = task_of(config).prepare(batch_of(images))[0]
+    plain = images.float() / 255
+    torch.testing.assert_close(first * 0.25 + 0.5, plain, rtol=0, atol=1e-5)
+    torch.testing.assert_close(second * 0.25 + 0.5, torch.where(plain >= 0.5, 1 - plain, plain), rtol=0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ learning, collapse
+
+
+def pretrained(task: Byol, images: torch.Tensor, steps: int) -> float:
+    """The spread of the projections after so many steps of 32 images."""
+    model, config = task.model.train(), task.config
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=config.optim.lr)
+    for step in range(steps):
+        places = torch.from_numpy(np.random.default_rng(step).permutation(len(images))[:32])
+        task.step(Batch(images[places], None, places, step))["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        task.after_step(step + 1, steps)
+    with torch.no_grad():
+        return feature_std(model.eval().projector(model.features(task.transform(images))))
+
+
+def test_projections_stay_apart_over_a_hundred_steps_on_photographs() -> None:
+    assert pretrained(task_of(small()), photographs(128), 100) > 0.2
+
+
+def test_without_predictor_and_stop_gradient_they_collapse() -> None:
+    """The control: what BYOL guards against does happen in this setting, and the alarm says so."""
+
+    class Same(nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps
+
+    task = task_of(small(**{"pretrain.method": "simsiam", "optim.lr": 5e-3}))
+    task.model.predictor = Same()
+    task.loss = lambda p, z: -nn.functional.cosine_similarity(p, z, dim=1).mean()
+    task.model.forward = lambda images: (lambda z: (z, z))(task.model.projector(task.model.backbone(images)))
+    spread = pretrained(task, photographs(128), 150)
+    healthy = {"feature_std": 0.4, "effective_rank": 20.0}
+    assert not collapse(healthy)
+    assert collapse(healthy | {"feature_std": spread}), spread
+
+
+# ------------------------------------------------------------------------------------------------------ as a command
+
+
+def test_a_run_without_labels(photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        flat.mkdir(exist_ok=True)
+        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    run = sightline.train(small(), flat, out=tmp_path / "run", quiet=True)
+    evaluations = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
+    assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)
+    assert all("knn_accuracy" not in r for r in evaluations) and run.report.is_file()
+    assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
+
+
+def test_the_probe_is_measured_and_never_trained_on(photos: Path, tmp_path: Path) -> None:
+    """Two probes with other labels: other k-NN accuracies, the same weights."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    runs = [
+        sightline.train(small(**{"pretrain.probe": probe}), flat, out=tmp_path / name, quiet=True)
+        for name, probe in (("without", ""), ("with", str(photos)))
+    ]
+    weights = [load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in runs]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "knn_accuracy" not in runs[0].metrics
+    low, high = runs[1].metrics["knn_accuracy_interval"]
+    assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
+    again = sightline.evaluate(runs[1].path, quiet=True)
+    assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 16
+
+
+def test_two_and_two_epochs_equal_four_target_included(photos: Path, tmp_path: Path) -> None:
+    whole = sightline.train(small(**{"train.epochs": 4}), photos, out=tmp_path / "whole", quiet=True)
+    half = small(**{"train.epochs": 4, "train.max_minutes": 1e-9})
+    stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
+    assert stopped.metrics["step"] < whole.metrics["step"]
+    sightline.resume(stopped.path, quiet=True, **{"train.max_minutes": 0})
+    first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
+    assert any(name.startswith("target.") for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights_target_included(
+    photos: Path, tmp_path: Path, train_and_kill: Callable[..., None]
+) -> None:
+    config = small(**{"train.epochs": 3, "train.checkpoint_minutes": 0})
+    whole = sightline.train(config, photos, out=tmp_path / "whole", quiet=True)
+    recipe, killed = tmp_path / "recipe.yaml", tmp_path / "killed"
+    recipe.write_text(to_yaml(config))
+    train_and_kill([recipe, "--data", photos, "--out", killed], killed, 6)  # of 4 + 4 + 4
+    sightline.resume(killed, quiet=True)
+    first, second = (load_file(r / "checkpoints" / "last" / "model.safetensors") for r in (whole.path, killed))
+    assert any(name.startswith("target.") for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_backbone_goes_on_as_a_classifier(photos: Path, tmp_path: Path) -> None:
+    before = sightline.train(small(), photos, out=tmp_path / "before", quiet=True)
+    config = Config(
+        name="after",
+        data=Data(size=SIZE),
+        model=Model(
+            name="small_cnn", args={"widths": [16, 32, 32], "dropout": 0.0}, weights=str(before.path), freeze=True
+        ),
+        train=Train(epochs=1, batch_size=16),
+    )
+    after = sightline.train(config, photos, out=tmp_path / "after", quiet=True)
+    ours, theirs = (load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in (before, after))
+    backbone = [name for name in theirs if name.startswith("backbone.")]
+    assert backbone and all(torch.equal(ours[name], theirs[name]) for name in backbone)
+
+
+def test_what_pretraining_cannot_have_is_refused() -> None:
+    for settings, word in (
+        ({"train.best_metric": "accuracy"}, "best_metric epoch"),
+        ({"augment.mixup": 0.2}, "labels"),
+        ({"optim.ema": 0.9}, "optim.ema"),
+        ({"pretrain.momentum_end": 0.5}, "momentum_end"),
+        ({"pretrain.small_size": 8}, "small_crops"),
+    ):
+        with pytest.raises(SightlineError, match=word):
+            small(**settings)
+    with pytest.raises(SightlineError, match="task byol"):
+        resolve(Config(), {"pretrain.momentum": 0.5})
+    with pytest.raises(SightlineError, match="small_size"):
+        build_siamese(
+            resolve(
+                small(),
+                {
+                    "model": {"name": "vgg13_bn", "args": {}},
+                    "data.size": 32,
+                    "pretrain.small_crops": 1,
+                    "pretrain.small_size": 2,
+                },
+            )
+        )
+
+
+def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="batch size is too small"):
+        sightline.train(small(**{"train.batch_size": 1}), photos, out=tmp_path / "one", quiet=True)
+    bare = photos / "train" / "class_0"
+    with pytest.raises(SightlineError, match="probe has no labels"):
+        sightline.train(small(**{"pretrain.probe": str(bare)}), photos, out=tmp_path / "two", quiet=True)
+
+
+def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
+    paper = load_recipe("byol_paper")
+    assert paper.augment == Augment(
+        resize=256, crop="resized", crop_scale=(0.08, 1.0), horizontal_flip=0.5, jitter=0.8, brightness=0.4,
+        contrast=0.4, saturation=0.2, hue=0.1, grayscale=0.2, blur=1.0,
+    )  # fmt: skip
+    assert (paper.pretrain.second_blur, paper.pretrain.second_solarize) == (0.1, 0.2)
+    assert target_momentum(1, 10**9, paper.pretrain, 4096) == pytest.approx(0.99)
