@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runs import Run
     from .score import score
     from .train import train
+    from .transfer import transfer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "resume",
     "score",
     "train",
+    "transfer",
 ]
 
 # Name -> module. Loaded on first use, because torch takes seconds to import and `sightline --help` must not wait.
@@ -44,6 +46,7 @@ _PLACES = {
     "resume": "resume",
     "evaluate": "commands",
     "predict": "predict",
+    "transfer": "transfer",
     "score": "score",
     "report": "commands",
     "recipes": "commands",

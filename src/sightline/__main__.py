@@ -160,6 +160,52 @@ def score(*, truth: Path, pred: Path, palette: str = "", settings: Settings = No
 
 
 @app.command
+def transfer(
+    recipe: str,
+    /,
+    *,
+    data: str | None = None,
+    unlabeled: str | None = None,
+    labeled: str | None = None,
+    out: Path | None = None,
+    settings_: Annotated[str | None, Parameter(name="--settings")] = None,
+    seeds: str | None = None,
+    classifier: str | None = None,
+    quiet: bool = False,
+    settings: Settings = None,
+) -> None:
+    """Does pre-training pay? Train a grid of runs on DATA: from scratch, pre-trained with and without labels, frozen.
+
+    Settings of a stage follow as --STAGE.section.key VALUE; the stages are labeled, unlabeled, full and frozen.
+
+    Parameters
+    ----------
+    data
+        The target: labeled images of the classes that matter.
+    unlabeled
+        Images to pre-train on without labels; or weights that were: a run, or a file.
+    labeled
+        Images to pre-train on with labels; or weights that were: a run, or a file.
+    out
+        The grid's folder; runs/NAME by default. The same command goes on with a grid that was interrupted.
+    settings_
+        Which of A (no pre-training), B (labels), C (no labels), D (as B, frozen), E (as C, frozen): ABCDE.
+    seeds
+        0,1,2 by default.
+    classifier
+        linear, or mlp: four layers 1000 wide.
+    quiet
+        Print the end only.
+    """
+    import sightline
+
+    arguments = {"unlabeled": unlabeled, "labeled": labeled, "out": out, "settings": settings_, "seeds": seeds}
+    result = sightline.transfer(recipe, data, classifier=classifier, quiet=quiet, **arguments, **(settings or {}))
+    if quiet:
+        print(result.report)
+
+
+@app.command
 def report(run: Path, /) -> None:
     """Draw a run's figures and report.html again, from what lies in its folder."""
     import sightline
@@ -205,10 +251,12 @@ def run(tokens: list[str]) -> int:
         left, settings = take_settings(tokens)
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         wrong = [
-            key for key in settings if not (command in (train, resume) or (command is score and key[:5] == "data."))
+            key
+            for key in settings
+            if not (command in (train, resume, transfer) or (command is score and key[:5] == "data."))
         ]
         if wrong:
-            raise SightlineError(f"--{wrong[0]} belongs to train and resume", cure=f"leave out --{wrong[0]}")
+            raise SightlineError(f"--{wrong[0]} belongs to train, resume and transfer", cure=f"leave out --{wrong[0]}")
         command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)

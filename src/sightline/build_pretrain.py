@@ -18,6 +18,7 @@ from .build import (
     refuse_batch_of_one,
     training_flops,
 )
+from .build_classify import mask_of, rows_of
 from .config import Augment, Config
 from .data.augment import check_augment, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
@@ -27,8 +28,9 @@ from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import sample_rows
 from .models import MODELS, Part, build_backbone, forward_flops, initialize_from_data, parameter_count
+from .models.heads import mlp
 from .models.segmenters import SEGMENTERS, build_segmenter
-from .models.siamese import LastMap, Siamese, mlp
+from .models.siamese import LastMap, Siamese
 from .models.weights import load_weights
 from .tasks import build_task
 from .tasks.byol import Bank
@@ -89,8 +91,6 @@ def build_pretraining_task(
     say: Callable[[str], None],
 ) -> Any:
     """The task around a model. rows: of the `count` evaluated images, those whose features are kept."""
-    mask = torch.zeros(count, dtype=torch.bool, device=device)
-    mask[torch.from_numpy(rows)] = True
     batches = None if bank is None else partial(evaluation_batches, bank, config.train.eval_batch_size, device)
     large, small = view_functions(config, mean, std)
     return build_task(
@@ -100,7 +100,7 @@ def build_pretraining_task(
         small=small,
         transform=evaluation_transform(config.data.size, mean, std),
         bank=Bank(batches, len(bank.classes)) if bank is not None and batches is not None else None,
-        feature_mask=mask if len(rows) else None,
+        feature_mask=mask_of(rows, count, device),
         say=say,
     )
 
@@ -217,9 +217,3 @@ def probe_images(config: Config, say: Callable[[str], None]) -> tuple[Decoded, D
         raise SightlineError("the probe has no labels", where=path, cure=cure)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
     return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))
-
-
-def rows_of(config: Config, val: Decoded) -> np.ndarray:
-    """Rows of the evaluated images whose features are kept."""
-    assert isinstance(config.report.samples, int)
-    return sample_rows(len(val.names), config.report.samples, config.train.seed)

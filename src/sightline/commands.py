@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from . import runs
 from .errors import SightlineError
 from .files import read_json_lines
+from .grid import grid_yaml
 from .log import RunLog
-from .recipes import RECIPES, documentation, load_recipe, summary
+from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 from .runs import Run
 from .settings import load_recipe_file, resolve, to_yaml
 
@@ -34,7 +35,7 @@ def evaluate(
     it has, or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data,
     is counted in the run. Predictions of the run's own data go to predictions/SPLIT.csv.
     """
-    from .build import build_for_inference
+    from .build_classify import build_for_inference
     from .data.cache import decode
     from .data.sources import open_source
     from .evaluate import evaluate_checkpoints, write_predictions
@@ -136,8 +137,14 @@ def report(run: str | os.PathLike[str]) -> Path:
 def recipes(name: str | None = None) -> str:
     """The shipped recipes, a line each; or one, resolved, as YAML with its docstring as comment."""
     if name is None:
-        width = max(map(len, RECIPES))
-        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in RECIPES)
+        shipped = [*RECIPES, *GRIDS]
+        width = max(map(len, shipped))
+        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in shipped)
+    if name in GRIDS:
+        return (
+            "".join(f"# {line}".rstrip() + "\n" for line in documentation(name).splitlines())
+            + grid_yaml(load_grid(name)).rstrip()
+        )
     config = load_recipe(name)
     head = "".join(f"# {line}".rstrip() + "\n" for line in documentation(name).splitlines()) if name in RECIPES else ""
     return head + to_yaml(config).rstrip()

@@ -65,6 +65,8 @@ class Model(Section):
     """`none`, `imagenet` or, of DeepLabV3, `coco` (the library's own downloads), a .safetensors or .pt file, a run."""
     args: dict[str, Any] = {}
     """Keyword arguments of the model's builder."""
+    head: Literal["linear", "mlp"] = "linear"
+    """What a classifier has on its backbone; `mlp`: four layers 1000 wide with LeakyReLU and dropout 0.5."""
     freeze: bool = False
     """Train the head only; the backbone keeps its weights and its batch-norm statistics."""
 

@@ -40,7 +40,8 @@ def finish(training: "Training") -> Run:
     else:
         conclude = {"classify": conclude_classify, "byol": conclude_pretraining}[training.config.task]
     numbers, sentence = conclude(training)
-    flops = training_flops(training.config, parts.flops, len(parts.train.names), training.epoch)
+    images = len(parts.train.names)
+    flops = training_flops(training.config, parts.flops, images, training.epoch) + parts.once * images
     best = progress.best_epoch
     chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
     log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from . import runs
-from .build import Inference, build_for_inference
+from .build_classify import Inference, build_for_inference
 from .checkpoint import load_model
 from .columns import PREDICT_COLUMNS, class_columns
 from .data.images import fit, open_image, planes

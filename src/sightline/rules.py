@@ -24,6 +24,7 @@ def common_rules(config: "Config") -> Rules:
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
+        "model.head is for the task classify": config.task != "classify" and config.model.head != "linear",
         "the settings pretrain.* are for the task byol": config.task != "byol"
         and config.pretrain != type(config.pretrain)(),
     }

@@ -53,6 +53,30 @@ def paired_bootstrap(
     return float((b - a).mean()), percentiles(bootstrap_means(b - a, resamples, seed), level)
 
 
+def seeded_bootstrap(
+    first: ArrayLike, second: ArrayLike | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """mean(second - first), or the mean of `first` alone, over runs of several seeds on the same items.
+
+    first: [S, N], second: [T, N], one row a seed, one column an item. Items are drawn anew for both at once, since both
+    met the same ones, and seeds for each by itself: the interval holds for other items and for other seeds, as far as
+    so few of these can tell.
+    """
+    groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
+    count = groups[0].shape[1]
+    assert count and all(group.shape[1] == count for group in groups), "not the same items"
+    rng = np.random.default_rng(seed)
+    items = rng.multinomial(count, np.full(count, 1 / count), resamples) / count
+    means, centers = [], []
+    for group in groups:
+        chosen = rng.integers(0, len(group), (resamples, len(group)))
+        means.append(np.take_along_axis(items @ group.T, chosen, axis=1).mean(1))
+        centers.append(group.mean())
+    if second is None:
+        return float(centers[0]), percentiles(means[0], level)
+    return float(centers[1] - centers[0]), percentiles(means[1] - means[0], level)
+
+
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> float:
     """Two-sided p of the exact McNemar test that two models, on the same items [N], are right equally often.
 

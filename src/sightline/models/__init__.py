@@ -1,4 +1,4 @@
-"""Classifiers by name: our own, torchvision's and timm's, all of one shape: a backbone and a linear head."""
+"""Classifiers by name: our own, torchvision's and timm's, all of one shape: a backbone and a head."""
 
 import difflib
 import inspect
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import SightlineError
 from .fast import FastNet, fastnet
+from .heads import HEADS
 from .library import alexnet, beit_base, efficientnet_v2, resnet, timm_model, torchvision_model
 from .residual import resnet9
 from .small import small_cnn
@@ -37,9 +38,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 class Classifier(nn.Module):
-    """Images float [N, 3, H, W] -> logits [N, classes]: a linear head on the features [N, D] of a backbone."""
+    """Images float [N, 3, H, W] -> logits [N, classes]: a head on the features [N, D] of a backbone."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear):
+    def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
         self.frozen = False
@@ -59,10 +60,12 @@ class Classifier(nn.Module):
         return self
 
 
-def build_model(name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None) -> Classifier:
-    """The classifier `name`: the backbone of `build_backbone` and a linear head for so many classes."""
+def build_model(
+    name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None, head: str = "linear"
+) -> Classifier:
+    """The classifier `name`: the backbone of `build_backbone` and a head (of HEADS) for so many classes."""
     backbone, width = build_backbone(name, size, args)
-    return Classifier(backbone, nn.Linear(width, classes))
+    return Classifier(backbone, HEADS[head](width, classes))
 
 
 def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = None) -> tuple[nn.Module, int]:

@@ -1,8 +1,6 @@
 """What is trained without labels: a backbone with a projector and a predictor, and a slowly following copy of both."""
 
 import copy
-from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -74,23 +72,6 @@ class Siamese(nn.Module):
         online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]
         followers: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(followers, online, 1 - momentum)
-
-
-def mlp(inputs: int, widths: Sequence[int], norm: bool = False) -> nn.Sequential:
-    """[N, inputs] -> [N, widths[-1]]: linear layers, each but the last with batch norm and ReLU.
-
-    norm: batch norm without scale and shift behind the last as well. Layers before a batch norm have no bias.
-    """
-    layers: list[nn.Module] = []
-    sizes = [inputs, *widths]
-    for place, (before, after) in enumerate(pairwise(sizes)):
-        last = place == len(widths) - 1
-        layers.append(nn.Linear(before, after, bias=last and not norm))
-        if not last:
-            layers += [nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
-        elif norm:
-            layers.append(nn.BatchNorm1d(after, affine=False))
-    return nn.Sequential(*layers)
 
 
 class LastMap(nn.Module):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import SightlineError
+from ..grid import Grid, load_grid_file
 from ..settings import load_recipe_file
-from . import classify, pretrain, segment
+from . import classify, pretrain, segment, transfer
 
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": classify.digits,
@@ -42,6 +43,29 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "simsiam_fast": pretrain.simsiam_fast,
 }
 
+GRIDS: dict[str, Callable[[], Grid]] = {
+    "transfer_a": transfer.transfer_a,
+    "transfer_b": transfer.transfer_b,
+    "transfer_fast": transfer.transfer_fast,
+}
+"""Recipes of `sightline transfer`."""
+
+
+def load_grid(recipe: str) -> Grid:
+    """The Grid of a shipped recipe, or of a grid.yaml."""
+    if recipe in GRIDS:
+        return GRIDS[recipe]()
+    path = Path(recipe)
+    if path.is_dir() and (path / "grid.yaml").is_file():
+        path = path / "grid.yaml"
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return load_grid_file(path)
+    near = difflib.get_close_matches(recipe, GRIDS, 1, 0.4)
+    why = "it is the recipe of a single run" if recipe in RECIPES else ""
+    cure = f"did you mean {near[0]}? " if near else ""
+    cure += f"the grids are {', '.join(GRIDS)}; a grid.yaml works too"
+    raise SightlineError(f"there is no transfer grid {recipe!r}", why=why, cure=cure)
+
 
 def load_recipe(recipe: str) -> Config:
     """The Config of a shipped recipe, a .yaml file, or a .py file with a function `recipe()`.
@@ -57,6 +81,9 @@ def load_recipe(recipe: str) -> Config:
         return load_recipe_file(path)
     if path.suffix == ".py" and path.is_file():
         return recipe_of_program(path)
+    if recipe in GRIDS:
+        cure = f"sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
+        raise SightlineError(f"{recipe} is a grid of several runs", cure=cure)
     near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
     why = "there is no such file" if path.suffix in (".py", ".yaml", ".yml") else ""
     cure = (
@@ -91,9 +118,9 @@ def recipe_of_program(path: Path) -> Config:
 
 def summary(name: str) -> str:
     """The first line of a recipe's docstring."""
-    return (inspect.getdoc(RECIPES[name]) or "").split("\n", 1)[0]
+    return documentation(name).split("\n", 1)[0]
 
 
 def documentation(name: str) -> str:
     """The whole docstring of a recipe."""
-    return inspect.getdoc(RECIPES[name]) or ""
+    return inspect.getdoc((RECIPES | GRIDS)[name]) or ""

@@ -28,6 +28,8 @@ class Classify:
     class_weights: float [K] or None, the weight of each class in the loss.
     forward: what runs the model; `model` itself, or its compiled form.
     feature_mask: bool [split], the evaluated images whose penultimate features `metrics` returns; None: of none.
+    fixed: of a frozen backbone, (the features [N, D] of the training images, of the evaluated ones), computed at the
+    first call; None: they are computed for each batch.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class Classify:
         class_weights: torch.Tensor | None = None,
         forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
         feature_mask: torch.Tensor | None = None,
+        fixed: tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None = None,
     ):
         self.config, self.model, self.augment, self.transform = config, model, augment, transform
-        self.class_weights, self.feature_mask = class_weights, feature_mask
+        self.class_weights, self.feature_mask, self.fixed = class_weights, feature_mask, fixed
         self.forward, self.classes = model if forward is None else forward, classes
         loss = config.loss
         focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
@@ -51,8 +54,12 @@ class Classify:
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """{"loss": scalar, "logits": [N, K]} of a training batch."""
-        images, targets = self.prepare(batch)
-        logits = self.forward(images)
+        if self.fixed is not None and batch.labels is not None:
+            targets = batch.labels
+            logits = self.model.head(self.fixed[0]()[batch.samples])
+        else:
+            images, targets = self.prepare(batch)
+            logits = self.forward(images)
         return {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
 
     @torch.no_grad()
@@ -81,15 +88,12 @@ class Classify:
         logits, labels, features = [], [], []
         for batch in batches:
             assert batch.labels is not None, "classification needs labels"
-            images = self.transform(batch.images)
-            if self.feature_mask is None:
-                outputs = self.model(images)
-            else:
-                penultimate = self.model.features(images)
-                outputs = self.model.head(penultimate)
+            penultimate = self.evaluated_features(batch)
+            outputs = self.model.head(penultimate)
+            if self.feature_mask is not None:
                 features.append(penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
             if self.config.train.flip_test:
-                outputs = mirror_mean(outputs, self.model(images.flip(3)))
+                outputs = mirror_mean(outputs, self.model(self.transform(batch.images).flip(3)))
             logits.append(outputs.float().cpu())
             labels.append(batch.labels.cpu())
         all_logits, truth = torch.cat(logits), torch.cat(labels)
@@ -99,6 +103,12 @@ class Classify:
         if features:
             arrays["features"] = np.concatenate(features)
         return numbers, arrays
+
+    def evaluated_features(self, batch: Batch) -> torch.Tensor:
+        """What the head sees of a batch of the evaluated split, [N, D]."""
+        if self.fixed is not None:
+            return self.fixed[1]()[batch.samples]
+        return self.model.features(self.transform(batch.images))
 
     def parameters(self) -> nn.Module:
         """The module that is trained."""

@@ -1,0 +1,246 @@
+"""The transfer grid as numbers, as text and as a page: a table, a drawing, and a sentence for every comparison."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..files import atomic_write, read_json_lines
+from ..grid import COMPARISONS, WAYS, Grid, grid_yaml
+from ..insight.curves import draw_metric, history, number
+from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
+from ..statistics import seeded_bootstrap, verdict
+from .html import Child, element, missing_note, table
+from .run import UNREADABLE, read_predictions
+from .sections import figure
+from .words import duration, percent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the finished runs of one setting say. seeds: S of them. correct: bool [S, N], one column an image.
+
+    accuracy: the mean over the seeds, interval: its 95 % interval over images and seeds. seconds: of training, mean.
+    """
+
+    setting: str
+    seeds: tuple[int, ...]
+    correct: np.ndarray
+    accuracy: float
+    interval: tuple[float, float]
+    seconds: float
+
+    @property
+    def accuracies(self) -> list[float]:
+        """One of each seed."""
+        return [float(value) for value in self.correct.mean(1)]
+
+
+@dataclass(frozen=True)
+class GridResult:
+    """A grid's numbers. path: its folder. comparisons: (first, second, difference, interval, sentence). missing: runs
+    that are not finished. notes: why something could not be computed."""
+
+    path: Path
+    outcomes: tuple[Outcome, ...]
+    comparisons: tuple[tuple[str, str, float, tuple[float, float], str], ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+def read_results(folder: Path, grid: Grid) -> GridResult:
+    """The numbers of the runs in a grid's folder that are finished."""
+    outcomes, missing, notes = [], [], []
+    images: tuple[str, ...] = ()
+    for setting in grid.settings:
+        seeds, rows, seconds = [], [], []
+        for seed in grid.seeds:
+            run = folder / f"{setting}-{seed}"
+            done = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "done"]
+            try:
+                predictions = read_predictions(run / "predictions" / "val.csv") if done else None
+            except UNREADABLE as error:
+                notes.append(f"{run.name}: its predictions cannot be read ({error})")
+                predictions = None
+            if predictions is None:
+                missing.append(run.name)
+                continue
+            images = images or predictions.names
+            if predictions.names != images:
+                notes.append(f"{run.name} was validated on other images and is left out")
+                continue
+            seeds.append(seed)
+            rows.append(predictions.predicted == predictions.truth)
+            seconds.append(number(done[-1].get("seconds"), 0.0))
+        if rows:
+            correct = np.stack(rows)
+            accuracy, interval = seeded_bootstrap(correct)
+            outcomes.append(Outcome(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
+    return GridResult(folder, tuple(outcomes), compared(outcomes), tuple(missing), tuple(notes))
+
+
+def compared(outcomes: list[Outcome]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
+    """Every comparison of COMPARISONS whose settings are there."""
+    known, found = {outcome.setting: outcome for outcome in outcomes}, []
+    for first, second in COMPARISONS:
+        if first in known and second in known:
+            difference, interval = seeded_bootstrap(known[first].correct, known[second].correct)
+            found.append((first, second, difference, interval, verdict(difference, interval, first, second)))
+    return tuple(found)
+
+
+def text_table(result: GridResult) -> str:
+    """The grid for a terminal: a line a setting, a sentence a comparison."""
+    lines = [f"\n{'':<3}{'accuracy':>9}  {'95 % interval':<17} {'each seed':<24} what it is"]
+    for outcome in result.outcomes:
+        low, high = outcome.interval
+        each = " ".join(f"{value:.4f}" for value in outcome.accuracies)
+        edges = f"[{low:.4f}, {high:.4f}]"
+        lines.append(
+            f"{outcome.setting:<3}{outcome.accuracy:>9.4f}  {edges:<17} {each:<24} {WAYS[outcome.setting].says}"
+        )
+    lines += ["", *(sentence for *_, sentence in result.comparisons), *result.notes]
+    return "\n".join(lines)
+
+
+def write_grid_report(folder: Path, grid: Grid) -> Path:
+    """grid.csv, grid.json, figures/*.png and report.html of a grid's folder, from what its runs left on disk."""
+    result = read_results(folder, grid)
+    write_tables(folder, result)
+    figures = {name: png(draw()) for name, draw in plan_grid(folder, result).items()}
+    for name, data in figures.items():
+        atomic_write(folder / "figures" / f"{name}.png", data)
+    return atomic_write(folder / "report.html", grid_page(folder, grid, result, figures))
+
+
+def write_tables(folder: Path, result: GridResult) -> None:
+    """grid.csv, a row a run, and grid.json with the intervals and comparisons."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["setting", "seed", "accuracy", "images"])
+    for outcome in result.outcomes:
+        for seed, row in zip(outcome.seeds, outcome.correct, strict=True):
+            writer.writerow([outcome.setting, seed, f"{row.mean():.9g}", len(row)])
+    atomic_write(folder / "grid.csv", text.getvalue())
+    values = {
+        "settings": {
+            o.setting: {"accuracy": o.accuracy, "interval": o.interval, "seeds": o.seeds, "accuracies": o.accuracies}
+            for o in result.outcomes
+        },
+        "comparisons": [
+            {"first": first, "second": second, "difference": difference, "interval": interval, "sentence": sentence}
+            for first, second, difference, interval, sentence in result.comparisons
+        ],
+        "missing": result.missing,
+        "notes": result.notes,
+    }
+    atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
+
+
+def plan_grid(folder: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
+    """What to draw, by name."""
+    todo: dict[str, Callable[[], Figure]] = {}
+    if result.outcomes:
+        todo["grid"] = lambda: draw_grid(result.outcomes)
+    past = history(read_json_lines(folder / "pretrain-unlabeled" / "metrics.jsonl"))
+    if np.isfinite(past.evaluation["knn_accuracy"]).any():
+        todo["curve-knn-accuracy"] = lambda: draw_metric(past, "knn_accuracy", "k-NN accuracy while pre-training, %")
+    return todo
+
+
+@styled
+def draw_grid(outcomes: tuple[Outcome, ...]) -> Figure:
+    """A row a setting: its accuracy with the interval, and each seed as a dot."""
+    drawing = new_figure(6.4, 0.9 + 0.42 * len(outcomes))
+    axes = drawing.add_subplot()
+    for place, outcome in enumerate(reversed(outcomes)):
+        low, high = (100 * edge for edge in outcome.interval)
+        axes.plot([low, high], [place, place], color=BLUE, linewidth=2.2, solid_capstyle="round")
+        axes.plot(
+            [100 * value for value in outcome.accuracies], [place] * len(outcome.seeds), "o", color=MUTED, markersize=3
+        )
+        axes.plot([100 * outcome.accuracy], [place], "o", color=BLUE, markersize=7)
+        axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, place), xytext=(0, 6),
+                      textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
+    axes.set_yticks(range(len(outcomes)), [outcome.setting for outcome in reversed(outcomes)])
+    axes.set_ylim(-0.6, len(outcomes) - 0.3)
+    axes.set_xlabel("validation accuracy, %")
+    return drawing
+
+
+def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, bytes]) -> str:
+    """The whole page."""
+    from .page import asset, head
+
+    body = element(
+        "body",
+        element("a", "Skip to the report", href="#summary", class_="skip"),
+        element("header", element("p", "Sightline transfer grid", class_="kicker"), element("h1", grid.name)),
+        element("div", element("main",
+            element("section", element("h2", "Does pre-training pay?"), summary(grid, result, figures), id="summary"),
+            element("section", element("h2", "The runs"), the_runs(folder, grid, result), id="runs"),
+            element("section", element("h2", "While pre-training"), pretraining(folder, figures), id="pretraining"),
+            element("section", element("h2", "How it was made"), element("pre", grid_yaml(grid)), id="made"),
+        )),
+        element("script", asset("sort.js")),
+    )  # fmt: skip
+    return f"<!doctype html>\n{element('html', head(grid.name), body, lang='en')}\n"
+
+
+def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[Child]:
+    """The sentences, the table, the drawing."""
+    if not result.outcomes:
+        return [missing_note("No run of the grid is finished yet.")]
+    images, seeds = result.outcomes[0].correct.shape[1], max(len(outcome.seeds) for outcome in result.outcomes)
+    rows: list[list[Child]] = []
+    for outcome in result.outcomes:
+        low, high = (percent(edge) for edge in outcome.interval)
+        each = ", ".join(percent(value) for value in outcome.accuracies)
+        reported = grid.reported.get(outcome.setting)
+        row = [outcome.setting, WAYS[outcome.setting].says, percent(outcome.accuracy), f"{low} to {high}", each]
+        rows.append([*row, duration(outcome.seconds), *([percent(reported)] if reported is not None else [""])])
+    header = ["", "Setting", "Accuracy, %", "95% interval", "Each seed, %", "Time a run", "Reported elsewhere, %"]
+    columns = len(header) if grid.reported else len(header) - 1
+    note = (
+        f"Mean over {seeds} seed{'s' * (seeds > 1)}, on the same {images:,} validation images. Intervals are "
+        "bootstraps over images and seeds; comparisons are paired by image. Each run's best epoch was chosen on these "
+        "images."
+    )
+    if grid.reported:
+        note += " What others report is of other images."
+    return [
+        element("ul", [element("li", sentence[0].upper() + sentence[1:] + ".") for *_, sentence in result.comparisons],
+                class_="lead"),
+        figure(figures, "grid", "Accuracy of each setting with its interval"),
+        table(header[:columns], [row[:columns] for row in rows], "The grid", numeric=2),
+        element("p", note, class_="small"),
+        *[missing_note(note) for note in result.notes],
+    ]  # fmt: skip
+
+
+def the_runs(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
+    """A link to the report of every run that is there, and which are not finished."""
+    names = ["pretrain-labeled", "pretrain-unlabeled", *(f"{s}-{seed}" for s in grid.settings for seed in grid.seeds)]
+    there = [name for name in names if (folder / name / "report.html").is_file()]
+    links = [element("li", element("a", name, href=f"{name}/report.html")) for name in there]
+    waiting = (
+        f"Not finished: {', '.join(result.missing)}. The same command goes on with them." if result.missing else ""
+    )
+    return [element("ul", links), missing_note(waiting) if waiting else None]
+
+
+def pretraining(folder: Path, figures: dict[str, bytes]) -> list[Child]:
+    """The k-NN curve of the pre-training without labels."""
+    if "curve-knn-accuracy" not in figures:
+        return [missing_note("No k-NN accuracy was measured: the pre-training had no probe, or is not in this folder.")]
+    says = "Share of the probe's validation images whose nearest neighbors among the features say the right class."
+    return [figure(figures, "curve-knn-accuracy", says, says)]
