@@ -73,7 +73,10 @@ def test_every_run_is_an_ordinary_run_from_the_right_weights(done: Path) -> None
         (configs[f"{s}-0"].train.epochs, configs[f"{s}-0"].optim.lr, configs[f"{s}-0"].model.head) for s in "ABC"
     }
     assert len(budgets) == 1
-    assert configs["pretrain-unlabeled"].task == "byol" and not configs["pretrain-unlabeled"].pretrain.probe
+    pretraining = configs["pretrain-unlabeled"]
+    assert (
+        pretraining.task == "byol" and pretraining.pretrain.probe == configs["C-0"].data.path != pretraining.data.path
+    )
 
 
 def test_a_frozen_backbone_stays_what_pretraining_made_it(done: Path) -> None:
@@ -100,6 +103,13 @@ def test_the_numbers_are_those_of_the_runs_and_the_page_says_them(done: Path) ->
     for entry in values["comparisons"]:
         assert entry["sentence"][1:] in page
     assert 'href="C-0/report.html"' in page and (done / "figures" / "grid.png").is_file()
+
+
+def test_the_report_command_draws_the_page_again(done: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(done, tmp_path / "grid")
+    page = (copied / "report.html").read_bytes()
+    (copied / "report.html").unlink()
+    assert sightline.report(copied).read_bytes() == page
 
 
 def test_asked_again_nothing_is_trained_again(done: Path, photos: Path, flat: Path, capsys) -> None:

@@ -207,7 +207,7 @@ def transfer(
 
 @app.command
 def report(run: Path, /) -> None:
-    """Draw a run's figures and report.html again, from what lies in its folder."""
+    """Draw the figures and report.html of a run, or of a transfer grid, again, from what lies in its folder."""
     import sightline
 
     print(sightline.report(run))

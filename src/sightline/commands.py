@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import runs
 from .errors import SightlineError
 from .files import read_json_lines
-from .grid import grid_yaml
+from .grid import grid_yaml, load_grid_file
 from .log import RunLog
 from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 from .runs import Run
@@ -128,9 +128,13 @@ def with_classes(decoded: "Decoded", classes: tuple[str, ...], where: str) -> "D
 
 
 def report(run: str | os.PathLike[str]) -> Path:
-    """Draw a run's figures and its report.html again, from what lies in its folder."""
+    """Draw a run's figures and its report.html again, from what lies in its folder; of a transfer grid those of all."""
     from .report.page import write_report
 
+    if (Path(run) / "grid.yaml").is_file():
+        from .report.grid import write_grid_report
+
+        return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml"))
     return write_report(runs.existing(run))
 
 

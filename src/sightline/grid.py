@@ -15,19 +15,24 @@ from .strict_yaml import dump_yaml, parse_yaml
 
 
 class Way(NamedTuple):
-    """How a setting comes to its classifier: start, the stage that pre-trains it, if any; tune, the one that trains it."""
+    """How a setting comes to its classifier. start: the stage that pre-trains it, if any; tune: the one that trains."""
 
     start: str
     tune: str
-    says: str
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """How it is pre-trained, and what is trained on the target."""
+        begins = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
+        return begins[self.start], {"full": "full model", "frozen": "head only"}[self.tune]
 
 
 WAYS = {
-    "A": Way("", "full", "no pre-training, the full model trained"),
-    "B": Way("labeled", "full", "pre-training with labels, the full model trained"),
-    "C": Way("unlabeled", "full", "pre-training without labels, the full model trained"),
-    "D": Way("labeled", "frozen", "pre-training with labels, the backbone frozen"),
-    "E": Way("unlabeled", "frozen", "pre-training without labels, the backbone frozen"),
+    "A": Way("", "full"),
+    "B": Way("labeled", "full"),
+    "C": Way("unlabeled", "full"),
+    "D": Way("labeled", "frozen"),
+    "E": Way("unlabeled", "frozen"),
 }
 STAGES = ("labeled", "unlabeled", "full", "frozen")
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))

@@ -60,7 +60,7 @@ def seeded_bootstrap(
 
     first: [S, N], second: [T, N], one row a seed, one column an item. Items are drawn anew for both at once, since both
     met the same ones, and seeds for each by itself: the interval holds for other items and for other seeds, as far as
-    so few of these can tell.
+    so few of these can tell. Where every item is right in every run, the exact binomial interval of one stands.
     """
     groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
     count = groups[0].shape[1]
@@ -73,7 +73,9 @@ def seeded_bootstrap(
         means.append(np.take_along_axis(items @ group.T, chosen, axis=1).mean(1))
         centers.append(group.mean())
     if second is None:
-        return float(centers[0]), percentiles(means[0], level)
+        alike = (groups[0] == groups[0][0, 0]).all()
+        edges = bootstrap_interval(groups[0][0], level) if alike else percentiles(means[0], level)
+        return float(centers[0]), edges
     return float(centers[1] - centers[0]), percentiles(means[1] - means[0], level)
 
 

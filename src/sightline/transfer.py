@@ -126,6 +126,8 @@ def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None],
     if given:
         return given
     config: Config = getattr(grid, stage)
+    if stage == "unlabeled" and not config.pretrain.probe:
+        config = resolve(config, {"pretrain.probe": grid.full.data.path})  # measured, and never trained on
     place = folder / f"pretrain-{stage}"
     ensure(place, resolve(config, {"name": f"pretrain-{stage}"}), folder, say, quiet)
     return str(place.absolute())

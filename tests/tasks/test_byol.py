@@ -19,6 +19,8 @@ from sightline.data.augment import evaluation_transform
 from sightline.data.loader import Batch
 from sightline.files import read_json_lines
 from sightline.metrics import feature_std
+from sightline.models.segmenters import build_segmenter
+from sightline.models.weights import load_encoder
 from sightline.recipes import load_recipe
 from sightline.settings import resolve, to_yaml
 from sightline.tasks.byol import Byol, byol_loss, collapse, simsiam_loss, target_momentum
@@ -320,6 +322,31 @@ def test_the_backbone_goes_on_as_a_classifier(photos: Path, tmp_path: Path) -> N
     ours, theirs = (load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in (before, after))
     backbone = [name for name in theirs if name.startswith("backbone.")]
     assert backbone and all(torch.equal(ours[name], theirs[name]) for name in backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "target"),
+    [
+        ("unet", {"width": 8, "blocks": [1, 1, 1, 1]}, "unet"),
+        ("smp/unet/resnet18", {}, "smp/unet/resnet18"),
+        ("resnet18", {"small_images": False}, "smp/unet/resnet18"),
+    ],
+)
+def test_the_backbone_goes_on_as_a_segmenters_encoder(
+    name: str, args: dict, target: str, photos: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    settings = {"model": {"name": name, "args": args}, "data.size": 32, "train.epochs": 1, "report.samples": 0}
+    before = sightline.train(resolve(small(), settings), photos, out=tmp_path / "before", quiet=True)
+    built = build_segmenter(target, 7, args if target == name else {})
+    receipt = load_encoder(built, str(before.path))
+    assert "encoder: " in str(receipt)
+    parts = next(note for note in receipt.notes if note.startswith("encoder: ")).split()
+    assert parts[1] == parts[3], receipt.notes
+    ours = load_file(before.path / "checkpoints" / "best" / "model.safetensors")
+    first = next(n for n, v in built.encoder.state_dict().items() if v.ndim == 4)
+    source = next(n for n in ours if n.startswith("backbone.") and n.endswith(first))
+    assert torch.equal(built.encoder.state_dict()[first], ours[source])
 
 
 def test_what_pretraining_cannot_have_is_refused() -> None:

@@ -55,6 +55,7 @@ class Found:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     model: str = ""
+    task: str = ""
 
 
 def load_weights(
@@ -71,9 +72,12 @@ def load_weights(
     then as it was.
     """
     found = find_weights(weights, name)
+    notes = list(found.notes)
+    if found.task == "byol" and not isinstance(model, Online):
+        found = dataclasses.replace(found, tensors=backbone_of(found.tensors))
+        notes.append("of the pre-training only the backbone is used")
     state = model.state_dict()
     match = match_names(found.tensors, state)
-    notes = list(found.notes)
     converted = match_names(timm_convention(found.tensors, model.backbone), state)
     if len(converted.tensors) > len(match.tensors):
         notes.append("timm's converter for other image sizes and older names was used")
@@ -121,6 +125,9 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     where less than 90 % of the encoder's numbers match, and as `load_weights` does; the model is then as it was.
     """
     found = find_encoder(model, weights)
+    if found.task == "byol":
+        own = {key.removeprefix("backbone."): tensor for key, tensor in backbone_of(found.tensors).items()}
+        found = dataclasses.replace(found, tensors={k.removeprefix("encoder."): t for k, t in own.items()})
     state = model.state_dict()
     inside = f"network.{model.encoder_path}."
     prefixes = ("", "network.", inside, f"{inside}model.")  # the last for smp's `tu-` encoders, which wrap timm's model
@@ -216,11 +223,17 @@ def from_folder(folder: Path) -> Found:
     tensors, _ = read_tensors(place / "model.safetensors")
     try:
         about = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        return Found(tensors, str(place), (), tuple(about["classes"]), str(about["model"]["name"]))
+        classes, name = tuple(about["classes"]), str(about["model"]["name"])
+        return Found(tensors, str(place), (), classes, name, str(about.get("task", "")))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         # The tensors speak for themselves; only the check of class names needs the file beside them.
         note = f"config.json beside the weights cannot be read ({type(error).__name__}): class names not compared"
         return Found(tensors, str(place), (note,))
+
+
+def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The online backbone's tensors of a pre-training run, without its heads and its target."""
+    return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
 def timm_convention(tensors: dict[str, Tensor], backbone: torch.nn.Module) -> dict[str, Tensor]:

@@ -100,14 +100,13 @@ def compared(outcomes: list[Outcome]) -> tuple[tuple[str, str, float, tuple[floa
 
 def text_table(result: GridResult) -> str:
     """The grid for a terminal: a line a setting, a sentence a comparison."""
-    lines = [f"\n{'':<3}{'accuracy':>9}  {'95 % interval':<17} {'each seed':<24} what it is"]
+    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<12}{'accuracy':>8}  {'95 % interval':<17} each seed"]
     for outcome in result.outcomes:
         low, high = outcome.interval
         each = " ".join(f"{value:.4f}" for value in outcome.accuracies)
         edges = f"[{low:.4f}, {high:.4f}]"
-        lines.append(
-            f"{outcome.setting:<3}{outcome.accuracy:>9.4f}  {edges:<17} {each:<24} {WAYS[outcome.setting].says}"
-        )
+        start, tune = WAYS[outcome.setting].words
+        lines.append(f"{outcome.setting:<3}{start:<16}{tune:<12}{outcome.accuracy:>8.4f}  {edges:<17} {each}")
     lines += ["", *(sentence for *_, sentence in result.comparisons), *result.notes]
     return "\n".join(lines)
 
@@ -171,7 +170,8 @@ def draw_grid(outcomes: tuple[Outcome, ...]) -> Figure:
         axes.plot([100 * outcome.accuracy], [place], "o", color=BLUE, markersize=7)
         axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, place), xytext=(0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
-    axes.set_yticks(range(len(outcomes)), [outcome.setting for outcome in reversed(outcomes)])
+    labels = [f"{', '.join(WAYS[o.setting].words)}  {o.setting}" for o in reversed(outcomes)]
+    axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(-0.6, len(outcomes) - 0.3)
     axes.set_xlabel("validation accuracy, %")
     return drawing
@@ -179,21 +179,15 @@ def draw_grid(outcomes: tuple[Outcome, ...]) -> Figure:
 
 def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, bytes]) -> str:
     """The whole page."""
-    from .page import asset, head
+    from .page import layout
 
-    body = element(
-        "body",
-        element("a", "Skip to the report", href="#summary", class_="skip"),
-        element("header", element("p", "Sightline transfer grid", class_="kicker"), element("h1", grid.name)),
-        element("div", element("main",
-            element("section", element("h2", "Does pre-training pay?"), summary(grid, result, figures), id="summary"),
-            element("section", element("h2", "The runs"), the_runs(folder, grid, result), id="runs"),
-            element("section", element("h2", "While pre-training"), pretraining(folder, figures), id="pretraining"),
-            element("section", element("h2", "How it was made"), element("pre", grid_yaml(grid)), id="made"),
-        )),
-        element("script", asset("sort.js")),
-    )  # fmt: skip
-    return f"<!doctype html>\n{element('html', head(grid.name), body, lang='en')}\n"
+    content: list[tuple[str, list[Child]]] = [
+        ("Does pre-training pay?", summary(grid, result, figures)),
+        ("The runs", the_runs(folder, grid, result)),
+        ("While pre-training", pretraining(figures)),
+        ("How it was made", [element("pre", grid_yaml(grid))]),
+    ]
+    return layout("Sightline transfer grid", grid.name, "", content)
 
 
 def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[Child]:
@@ -206,9 +200,18 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
         low, high = (percent(edge) for edge in outcome.interval)
         each = ", ".join(percent(value) for value in outcome.accuracies)
         reported = grid.reported.get(outcome.setting)
-        row = [outcome.setting, WAYS[outcome.setting].says, percent(outcome.accuracy), f"{low} to {high}", each]
+        row = [outcome.setting, *WAYS[outcome.setting].words, percent(outcome.accuracy), f"{low} to {high}", each]
         rows.append([*row, duration(outcome.seconds), *([percent(reported)] if reported is not None else [""])])
-    header = ["", "Setting", "Accuracy, %", "95% interval", "Each seed, %", "Time a run", "Reported elsewhere, %"]
+    header = [
+        "",
+        "Pre-training",
+        "Trained",
+        "Accuracy, %",
+        "95% interval",
+        "Each seed, %",
+        "Time a run",
+        "Reported elsewhere, %",
+    ]
     columns = len(header) if grid.reported else len(header) - 1
     note = (
         f"Mean over {seeds} seed{'s' * (seeds > 1)}, on the same {images:,} validation images. Intervals are "
@@ -221,24 +224,37 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
         element("ul", [element("li", sentence[0].upper() + sentence[1:] + ".") for *_, sentence in result.comparisons],
                 class_="lead"),
         figure(figures, "grid", "Accuracy of each setting with its interval"),
-        table(header[:columns], [row[:columns] for row in rows], "The grid", numeric=2),
+        table(header[:columns], [row[:columns] for row in rows], "The grid", numeric=3),
         element("p", note, class_="small"),
         *[missing_note(note) for note in result.notes],
     ]  # fmt: skip
 
 
 def the_runs(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
-    """A link to the report of every run that is there, and which are not finished."""
-    names = ["pretrain-labeled", "pretrain-unlabeled", *(f"{s}-{seed}" for s in grid.settings for seed in grid.seeds)]
-    there = [name for name in names if (folder / name / "report.html").is_file()]
-    links = [element("li", element("a", name, href=f"{name}/report.html")) for name in there]
+    """Links to the reports of the runs that are there, a line a setting, and which are not finished."""
+
+    def link(name: str, text: str) -> Child:
+        there = (folder / name / "report.html").is_file()
+        return element("a", text, href=f"{name}/report.html") if there else f"{text} (not finished)"
+
+    lines: list[Child] = [
+        element("li", link(name, says))
+        for name, says in (
+            ("pretrain-labeled", "pre-training with labels"),
+            ("pretrain-unlabeled", "pre-training without labels"),
+        )
+        if (folder / name).is_dir()
+    ]
+    for setting in grid.settings:
+        links = [[" ", link(f"{setting}-{seed}", f"seed {seed}")] for seed in grid.seeds]
+        lines.append(element("li", f"{setting}:", links))
     waiting = (
         f"Not finished: {', '.join(result.missing)}. The same command goes on with them." if result.missing else ""
     )
-    return [element("ul", links), missing_note(waiting) if waiting else None]
+    return [element("ul", lines), missing_note(waiting) if waiting else None]
 
 
-def pretraining(folder: Path, figures: dict[str, bytes]) -> list[Child]:
+def pretraining(figures: dict[str, bytes]) -> list[Child]:
     """The k-NN curve of the pre-training without labels."""
     if "curve-knn-accuracy" not in figures:
         return [missing_note("No k-NN accuracy was measured: the pre-training had no probe, or is not in this folder.")]

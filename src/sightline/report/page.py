@@ -58,18 +58,25 @@ def classify_content(files: RunFiles, found: Findings, figures: sections.Figures
 
 
 def page(files: RunFiles, past: History, content: list[tuple[str, list[Child]]]) -> str:
-    """The whole page."""
-    name = str(files.recipe.get("name") or files.path.resolve().name)
+    """The whole page of a run."""
+    name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
     content = [*content, ("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
+    return layout("Sightline report", name, folder if folder != name else "", content, notice(files, past))
+
+
+def layout(
+    kicker: str, name: str, small: str, content: list[tuple[str, list[Child]]], notice: Html | None = None
+) -> str:
+    """A page of titled sections with their contents beside them."""
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
         "body",
-        element("a", "Skip to the report", href="#summary", class_="skip"),
-        element("header", element("p", "Sightline report", class_="kicker"), element("h1", name),
-                element("p", files.path.resolve().name, class_="small") if files.path.resolve().name != name else None),
+        element("a", "Skip to the report", href=f"#{slug(content[0][0])}", class_="skip"),
+        element("header", element("p", kicker, class_="kicker"), element("h1", name),
+                element("p", small, class_="small") if small else None),
         element("div",
                 element("nav", element("ul", links), aria_label="Contents"),
-                element("main", notice(files, past),
+                element("main", notice,
                         [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
                 class_="columns"),
         element("script", asset("sort.js")),
