@@ -12,7 +12,15 @@ from sightline.__main__ import app, run
 from sightline.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/train.md", "docs/data.md", "docs/segment.md", "docs/masks.md", "docs/score.md"]
+PAGES = [
+    "README.md",
+    "docs/train.md",
+    "docs/data.md",
+    "docs/segment.md",
+    "docs/masks.md",
+    "docs/score.md",
+    "docs/pretrain.md",
+]
 SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
 TOY = {
     "data.size": 16,
@@ -39,13 +47,32 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
+TOY_PRETRAINING = {
+    "data.size": 16,
+    "model.args": "{widths: [8, 16, 16]}",
+    "augment.progressive": "[]",
+    "pretrain.projector": "[16, 8]",
+    "pretrain.predictor": 16,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+    "train.precision": "fp32",
+    "report.samples": 0,
+}
+SHARED = ("data.size", "model.args", "train.epochs", "train.batch_size", "train.precision", "report.samples")
+
+
 def toy(tokens: list[str]) -> list[str]:
     """The command at toy size: settings that it does not give itself."""
+    if tokens[0] == "transfer":
+        stages = {f"unlabeled.{key}": value for key, value in TOY_PRETRAINING.items()}
+        stages |= {f"{stage}.{key}": TOY_PRETRAINING[key] for stage in ("labeled", "full", "frozen") for key in SHARED}
+        return [*tokens, "--seeds", "0", *(item for key, value in stages.items() for item in (f"--{key}", str(value)))]
     if tokens[0] != "train" or tokens[1].endswith(".yaml"):
         return tokens
-    settings = TOY_MASKS if tokens[1] in RECIPES and RECIPES[tokens[1]]().task == "segment" else TOY
+    task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
+    settings = {"segment": TOY_MASKS, "byol": TOY_PRETRAINING}.get(task, TOY)
     extra = [item for key, value in settings.items() for item in (f"--{key}", str(value)) if f"--{key}" not in tokens]
-    small = {"--train.epochs": "2"}
+    small = {"--train.epochs": "2", "--data.size": "16", "--model.args": "{widths: [8, 16, 16]}"}
     return [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)] + extra
 
 

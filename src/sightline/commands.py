@@ -18,6 +18,7 @@ from .settings import load_recipe_file, resolve, to_yaml
 if TYPE_CHECKING:
     from .data.cache import Decoded
     from .data.sources import Source
+    from .report.grid import GridResult
 
 SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
 
@@ -154,29 +155,40 @@ def recipes(name: str | None = None) -> str:
     return head + to_yaml(config).rstrip()
 
 
-def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> list[Run]:
-    """Train on data that needs no download: a classifier on scikit-learn's digits, a segmenter on synthetic scenes.
+def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "list[Run | GridResult]":
+    """Train on data that needs no download: a classifier on scikit-learn's digits, a segmenter on synthetic scenes,
+    and a transfer grid, from the digits 0 to 4 to a few labeled ones of 5 to 9.
 
-    The runs are OUT/digits and OUT/scenes; the scenes, which Sightline draws itself, lie in OUT/scenes-data.
+    They are OUT/digits, OUT/scenes and OUT/transfer; what they train on, OUT/scenes-data and OUT/digits-data.
     """
+    from .data.demo import write_digits
     from .data.scenes import write_scenes
+    from .report.grid import text_table
     from .train import train
+    from .transfer import transfer
 
     folder = Path(out)
-    strangers = folder.is_dir() and set(os.listdir(folder)) - {"digits", "scenes", "scenes-data"}
+    own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}
+    strangers = folder.is_dir() and set(os.listdir(folder)) - own
     if strangers or (folder.exists() and not folder.is_dir()):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
     say = (lambda text: None) if quiet else print
-    done = []
+    done: list[Run | GridResult] = []
     for name in ("digits", "scenes"):
         data = None
         if name == "scenes":
             data = write_scenes(folder / "scenes-data", SCENES_TRAIN, SCENES_VAL, size=SCENES_SIDE, seed=0)
             say(f"\ndrew {SCENES_TRAIN + SCENES_VAL} synthetic land-cover scenes: {data}")
         place = folder / name
-        own = (place / "recipe.yaml").is_file() and load_recipe_file(place / "recipe.yaml").name == name
-        done.append(train(name, data, out=place, overwrite=own, quiet=quiet))
-    return done
+        again = (place / "recipe.yaml").is_file() and load_recipe_file(place / "recipe.yaml").name == name
+        done.append(train(name, data, out=place, overwrite=again, quiet=quiet))
+    digits = write_digits(folder / "digits-data")
+    say("\ndoes pre-training pay? five ways to a classifier of the digits 5 to 9, ten labeled images of each:")
+    source = digits / "pretrain"
+    unlabeled, labeled, place = source / "images", source / "labels.csv", folder / "transfer"
+    grid = transfer("transfer_digits", digits / "target", unlabeled=unlabeled, labeled=labeled, out=place, quiet=True)
+    say(text_table(grid))
+    return [*done, grid]
 
 
 def cache(*, clear: bool = False) -> str:

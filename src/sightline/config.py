@@ -168,7 +168,7 @@ class Pretrain(Section):
     """Labeled data on which k-NN accuracy is measured after each epoch, never trained on. Empty: `data.path`, where
     it has labels."""
     neighbors: Count = 20
-    """k of the k-NN accuracy."""
+    """k of the k-NN accuracy; at most the mean number of labeled images a class, beyond which others must vote too."""
 
 
 class Loss(Section):

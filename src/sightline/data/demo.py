@@ -1,14 +1,21 @@
 """Data that come with an installed library: handwritten digits from scikit-learn."""
 
 import difflib
+import io
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..config import Data
 from ..errors import SightlineError
+from ..files import atomic_write
 from .sources import Items, Source, finished
 from .splits import WHOLE
+
+FIRST_DIGITS, FEW = 5, 10
+"""Digits below the first are pre-trained on; of the others so many of each are trained on."""
 
 
 def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
@@ -42,3 +49,29 @@ def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     classes = tuple(str(name) for name in bunch.target_names)
     source = Source("sklearn:digits", "sklearn", classes, {WHOLE: items}, ("scikit-learn's digits, 8x8",))
     return finished(source, data, seed, hold_out)
+
+
+def write_digits(folder: str | Path) -> Path:
+    """The digits as a task of transfer: `pretrain/` has 0 to 4, `target/` 5 to 9 with few labels to learn from.
+
+    `pretrain/images/` holds PNG files without labels in their names, `pretrain/labels.csv` their labels;
+    `target/train/CLASS/` 10 images each and `target/val/CLASS/` all others. Returns the folder. SightlineError where
+    it cannot be written.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch, place, seen = load_digits(), Path(folder), Counter[int]()
+    rows = ["filename,label"]
+    for index, (image, label) in enumerate(zip(bunch.images, bunch.target.tolist(), strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray(np.rint(image * (255 / 16)).astype(np.uint8)).save(buffer, format="PNG")
+        if label < FIRST_DIGITS:
+            path = place / "pretrain" / "images" / f"{index:04d}.png"
+            rows.append(f"images/{path.name},digit {label}")
+        else:
+            split = "train" if seen[label] < FEW else "val"
+            path = place / "target" / split / f"digit {label}" / f"{index:04d}.png"
+        seen[label] += 1
+        atomic_write(path, buffer.getvalue())
+    atomic_write(place / "pretrain" / "labels.csv", "\n".join(rows) + "\n")
+    return place

@@ -4,7 +4,7 @@ The reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Hom
 `id,filename,label`. Neither can be had on the machines at hand; their scores stand in `reported`.
 """
 
-from ..config import Augment, Config, Data, Model, Optim, Schedule, Train
+from ..config import Augment, Config, Data, Model, Optim, Pretrain, Report, Schedule, Train
 from ..grid import Grid
 from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 
@@ -96,6 +96,45 @@ def transfer_fast() -> Grid:
         full=full,
         frozen=frozen,
     )
+
+
+def transfer_digits() -> Grid:
+    """The demo: pre-training on the digits 0 to 4, ten labeled images each of 5 to 9.
+
+    sightline demo
+    """
+    train = Train(epochs=40, batch_size=25)
+    full = Config(
+        name="full",
+        data=Data(size=16),
+        model=Model(name="fastnet", args={"widths": [32, 64, 64]}),
+        augment=Augment(crop="random", padding=2, padding_mode="zeros", normalize="dataset"),
+        optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, decay_norm_and_bias=False),
+        schedule=Schedule(name="cosine", warmup_epochs=2),
+        train=train,
+        report=Report(samples=0),
+    )
+    unlabeled = byol_fast().model_copy(
+        update={
+            "data": full.data,
+            "model": full.model,
+            "augment": Augment(
+                crop="resized", crop_scale=(0.5, 1.0), brightness=0.4, contrast=0.4, blur=0.3, normalize="dataset"
+            ),
+            "pretrain": Pretrain(
+                projector=(256, 64),
+                predictor=256,
+                momentum=0.98,
+                momentum_batch=0,
+                second_blur=0.3,
+                second_solarize=0.0,
+            ),
+            "train": Train(epochs=30, batch_size=64, best_metric="epoch"),
+        }
+    )
+    frozen = still(full).model_copy(update={"optim": Optim(name="adamw", lr=2e-2, weight_decay=1e-3)})
+    labeled = full.model_copy(update={"train": Train(epochs=10, batch_size=64)})
+    return Grid(name="transfer_digits", labeled=labeled, unlabeled=unlabeled, full=full, frozen=frozen)
 
 
 def still(config: Config) -> Config:

@@ -153,7 +153,8 @@ class Byol:
             assert batch.labels is not None
             features.append(self.model.features(self.transform(batch.images)).float())
             labels.append(batch.labels)
-        k = self.config.pretrain.neighbors
+        count = sum(len(part) for part in labels)
+        k = max(1, min(self.config.pretrain.neighbors, count // bank.classes))
         return knn_votes(torch.cat(features), torch.cat(labels), queries, bank.classes, k)
 
     def watch(self, numbers: dict[str, float]) -> None:
