@@ -1,0 +1,154 @@
+"""BYOL as the packages `lightly` and `byol-pytorch` show it in their own documentation, for byol_step.py.
+
+    python -m venv rivals && rivals/bin/pip install torch torchvision lightly byol-pytorch
+    python benchmarks/byol_step.py --rivals rivals/bin/python ...
+
+Run by that environment's Python: neither Sightline nor its libraries are imported here. Both train torchvision's
+ResNet-18 with a 3x3 stem and no pooling, on the images of one folder, for so many seconds; the last line that is
+printed is JSON with the images per second after the first ten steps, and the backbone's weights go to a file.
+"""
+
+import argparse
+import copy
+import glob
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+WARM_UP = 10
+CPUS = len(os.sched_getaffinity(0))
+
+
+def backbone(size: int) -> nn.Module:
+    """torchvision's ResNet-18 for small images, without its classifier."""
+    network = torchvision.models.resnet18(weights=None)
+    if size <= 64:
+        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    network.fc = nn.Identity()
+    return network
+
+
+def lightly(data: str, size: int, batch: int, epochs: int) -> tuple[nn.Module, Callable[[Any], int], Iterator[Any]]:
+    """lightly's example `byol.py` (docs.lightly.ai, examples/models/byol): SGD 0.06, heads of 1024, cosine momentum."""
+    from lightly.data import LightlyDataset
+    from lightly.loss import NegativeCosineSimilarity
+    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+    from lightly.utils.scheduler import cosine_schedule
+
+    network = backbone(size)
+    head, predictor = BYOLProjectionHead(512, 1024, 256), BYOLPredictionHead(256, 1024, 256)
+    slow, slow_head = copy.deepcopy(network), copy.deepcopy(head)
+    deactivate_requires_grad(slow)
+    deactivate_requires_grad(slow_head)
+    views = BYOLTransform(
+        view_1_transform=BYOLView1Transform(input_size=size, gaussian_blur=0.0),
+        view_2_transform=BYOLView2Transform(input_size=size, gaussian_blur=0.0),
+    )
+    dataset = LightlyDataset(data, transform=views)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True, num_workers=CPUS)
+    criterion = NegativeCosineSimilarity()
+    parameters = [*network.parameters(), *head.parameters(), *predictor.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.06)
+    total = epochs * len(loader)
+    state = {"step": 0}
+
+    def step(batch_of: Any) -> int:
+        first, second = batch_of[0]
+        momentum = cosine_schedule(min(state["step"], total), total, 0.996, 1)
+        update_momentum(network, slow, m=momentum)
+        update_momentum(head, slow_head, m=momentum)
+        predictions = [predictor(head(network(view).flatten(start_dim=1))) for view in (first, second)]
+        with torch.no_grad():
+            targets = [slow_head(slow(view).flatten(start_dim=1)) for view in (first, second)]
+        loss = 0.5 * (criterion(predictions[0], targets[1]) + criterion(predictions[1], targets[0]))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        state["step"] += 1
+        return len(first)
+
+    return network, step, forever(loader)
+
+
+def byol_pytorch(
+    data: str, size: int, batch: int, epochs: int
+) -> tuple[nn.Module, Callable[[Any], int], Iterator[Any]]:
+    """byol-pytorch's README and examples/lightning/train.py: Adam 3e-4, all defaults, images as tensors in 0..1."""
+    from byol_pytorch import BYOL
+    from PIL import Image
+    from torchvision import transforms
+
+    network = backbone(size)
+    learner = BYOL(network, image_size=size, hidden_layer="avgpool")
+    optimizer = torch.optim.Adam(learner.parameters(), lr=3e-4)
+    convert = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor()])
+    paths = sorted(glob.glob(os.path.join(data, "**", "*.png"), recursive=True))
+
+    class Images(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(paths)
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return convert(Image.open(paths[index]).convert("RGB"))
+
+    loader = torch.utils.data.DataLoader(Images(), batch_size=batch, shuffle=True, drop_last=True, num_workers=CPUS)
+
+    def step(images: Any) -> int:
+        loss = learner(images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        learner.update_moving_average()
+        return len(images)
+
+    return network, step, forever(loader)
+
+
+def forever(loader: Any) -> Iterator[Any]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+RIVALS = {"lightly": lightly, "byol-pytorch": byol_pytorch}
+
+
+def main() -> None:
+    """Train for so many seconds; print JSON, write the backbone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rival", choices=RIVALS)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--out", required=True)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(CPUS)
+    start = time.monotonic()
+    network, step, batches = RIVALS[options.rival](options.data, options.size, options.batch, options.epochs)
+    network.train()
+    seen, warm, since = 0, 0, start
+    for number, batch in enumerate(batches):
+        seen += step(batch)
+        if number + 1 == WARM_UP:
+            warm, since = seen, time.monotonic()
+        if time.monotonic() - start > options.seconds and number >= WARM_UP:
+            break
+    speed = (seen - warm) / (time.monotonic() - since)
+    torch.save(network.state_dict(), options.out)
+    print(json.dumps({"images_per_second": speed, "images": seen, "seconds": time.monotonic() - start}))
+
+
+if __name__ == "__main__":
+    main()
