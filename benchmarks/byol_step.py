@@ -6,9 +6,13 @@
 The same backbone (ResNet-18 with a 3x3 stem), batch and images, on the same machine and thread count, in turn. Each
 package does what its own documentation shows (byol_rivals.py says how to install them): its own views, heads, optimizer
 and precision. Sightline is the whole command, with the heads of the rival that it is compared with: 1024 wide against
-lightly, 4096 wide against byol-pytorch. Speed is the median of the warm part. k-NN accuracy is measured by one function
-for all, on the backbone's features of the probe's validation images, each normalized as the package trained it. An
-interpreter that lacks a rival leaves it out with a message.
+lightly, 4096 wide against byol-pytorch.
+
+Speed is images by seconds after the first steps: data, views and steps count, Sightline's evaluation between epochs
+does not; of the rivals, which evaluate nothing, the restart of the data workers at each epoch does. The minutes are
+those from the first step on; Sightline's decoding into the cache comes before, and its evaluations are within. k-NN
+accuracy is measured by one function for all, on the backbone's features of the probe's validation images, each
+normalized as the package trained it. An interpreter that lacks a rival leaves it out with a message.
 """
 
 import argparse
@@ -17,13 +21,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 
 from sightline.build_pretrain import probe_images
 from sightline.checkpoint import load_model
-from sightline.config import Augment, Config, Pretrain
 from sightline.data.augment import NORMALIZATIONS, evaluation_transform
 from sightline.data.loader import evaluation_batches
 from sightline.files import read_json_lines
@@ -53,8 +57,9 @@ def ours(options: argparse.Namespace, hidden: int, folder: Path) -> tuple[float,
         "report.samples": 0,
     }
     run = train(resolve(load_recipe("byol_fast"), settings), out=folder, quiet=True)
-    speeds = [r["images_per_second"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
-    return statistics.median(speeds[1:] or speeds), run.path
+    records = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
+    warm = [(after["step"] - before["step"], after["images_per_second"]) for before, after in pairwise(records)]
+    return sum(steps for steps, _ in warm) / sum(steps / speed for steps, speed in warm), run.path
 
 
 def theirs(options: argparse.Namespace, rival: str, folder: Path) -> tuple[float, Path] | None:
@@ -73,8 +78,7 @@ def theirs(options: argparse.Namespace, rival: str, folder: Path) -> tuple[float
 
 def knn_of(options: argparse.Namespace, tensors: dict[str, torch.Tensor], normalization: str) -> float:
     """k-NN accuracy of a ResNet-18 with these weights on the probe."""
-    config = Config(task="byol", augment=Augment(), pretrain=Pretrain(probe=options.probe))
-    config = resolve(config, {"data.size": options.size, "train.best_metric": "epoch"})
+    config = resolve(load_recipe("byol_fast"), {"data.size": options.size, "pretrain.probe": options.probe})
     val, bank = probe_images(config, lambda text: None)
     network, _ = build_backbone("resnet18", options.size)
     network.load_state_dict(tensors)

@@ -82,6 +82,9 @@ def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp
     make_photos(tmp_path / "photos", train=6)
     shutil.copytree(tmp_path / "photos" / "val", tmp_path / "photos" / "test")
     shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
+    (tmp_path / "images").mkdir()
+    for number, path in enumerate(sorted((tmp_path / "photos" / "train").rglob("*.png"))):
+        shutil.copy(path, tmp_path / "images" / f"picture{number}.png")
     make_scenes(tmp_path / "land")
     shutil.copytree(tmp_path / "land", tmp_path / "data")
     (tmp_path / "new").mkdir()

@@ -57,6 +57,23 @@ def test_a_run_leaves_what_the_contract_names(photos: Path, tmp_path: Path, tiny
     assert abs(sum(map(float, first.split(",")[4:])) - 1) < 1e-5
 
 
+def test_training_images_are_followed_where_it_is_asked_for(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    """Their features are those of the unaugmented images, and the weights are as without."""
+    config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0})
+    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    plain = sightline.train(resolve(config, {"report.train_samples": 0}), photos, out=tmp_path / "plain", quiet=True)
+    assert same(weights(run.path), weights(plain.path))
+    features = np.load(run.path / "snapshots" / "epoch-00002" / "train-features.npz")["features"]
+    samples = np.load(run.path / "snapshots" / "train-samples.npz")
+    assert len(features) == len(samples["labels"]) == 20 and np.isfinite(features).all()
+    again = sightline.evaluate(run.path, split="train", quiet=True)
+    assert again["images"] == 64
+    text = run.report.read_text()
+    assert "same 20 training images" in text and "same 16 validation images" in text
+    assert (run.path / "figures" / "tsne-training.png").is_file()
+    assert not (plain.path / "figures" / "tsne-training.png").exists()
+
+
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
     photos: Path, tmp_path: Path, tiny: dict
 ) -> None:

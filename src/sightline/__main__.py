@@ -24,7 +24,7 @@ Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
 
 @app.command
 def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train a classifier and a segmenter on data that needs no download, in minutes; prints where the reports are."""
+    """Train a classifier, a segmenter and a transfer grid, without a download; prints where the reports are."""
     import sightline
 
     for run in sightline.demo(out=out, quiet=quiet):

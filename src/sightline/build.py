@@ -38,6 +38,7 @@ class Parts:
     normalization: tuple[tuple[float, ...], tuple[float, ...]]
     flops: dict[int, float]  # of one image's forward and backward pass, by the side of the training images
     facts: dict[str, Any]
+    followed: Decoded | None = None  # training images whose features are kept
     once: float = 0.0  # operations of one image before the first epoch, where frozen features are computed once
 
 

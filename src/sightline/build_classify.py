@@ -21,7 +21,7 @@ from .build import (
 from .checkpoint import description_of
 from .config import Augment, Config
 from .data.augment import evaluation_transform, training_augmentation
-from .data.cache import Decoded, decode
+from .data.cache import Decoded, decode, subset
 from .data.loader import evaluation_batches
 from .data.pair_places import holds_pairs, named_as_masks
 from .data.sources import Source, open_source
@@ -47,7 +47,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     flops = flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
-        receipt = load_weights(model, config.model.weights, config.model.name, config.data.size, source.classes)
+        receipt = load_weights(model, built.weights, built.name, config.data.size, source.classes, built.fresh_head)
         say(str(receipt))
     train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
     val = decode(source, "val", config.data.size, config.data, say)
@@ -81,8 +81,14 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
     )
     description = describe_model(config, train, val, mean, std)
+    count = config.report.train_samples
+    followed = subset(train, sample_rows(len(train.names), count, config.train.seed)) if count else None
     normal = (mean, std)
-    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, normal, flops, facts, once)
+    return Parts(
+        *(device, dtype, source, train, val, model, task, receipt, description, rows, normal, flops, facts),
+        followed=followed,
+        once=once,
+    )
 
 
 def open_labeled(config: Config, say: Callable[[str], None]) -> Source:

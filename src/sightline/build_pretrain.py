@@ -1,6 +1,7 @@
 """From a configuration to the parts of a pre-training run: images without labels, two networks, a probe."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,10 +25,11 @@ from .data.augment import check_augment, evaluation_transform, training_augmenta
 from .data.cache import Decoded, decode, subset
 from .data.loader import evaluation_batches
 from .data.sources import Source, open_source
+from .data.splits import WHOLE
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import sample_rows
-from .models import MODELS, Part, build_backbone, forward_flops, initialize_from_data, parameter_count
+from .models import MODELS, Part, build_backbone, feature_width, forward_flops, initialize_from_data, parameter_count
 from .models.heads import mlp
 from .models.segmenters import SEGMENTERS, build_segmenter
 from .models.siamese import LastMap, Siamese
@@ -66,17 +68,24 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
         "parameters": parameter_count(model.backbone),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
         "weights": receipt.as_dict() if receipt else None,
-        "data": describe_data(source, train, val) | {"classes": list(val.classes)},
+        "data": describe_images(source, train, val),
     }
     model.to(device).to(memory_format=torch.channels_last)
     rows = rows_of(config, val)
-    task = build_pretraining_task(config, model, mean, std, bank, rows, len(val.names), device, say)
+    task = build_pretraining_task(config, model, mean, std, bank, rows, len(val.names), device)
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
     dtype = pick_precision(precision or config.train.precision, device)
     description = describe_model(config, train, val, mean, std) | {"classes": []}
     return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
+
+
+def describe_images(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
+    """The data as provenance.json has it; `classes` are those of the evaluated images, whose pixels train nothing and
+    are therefore not part of what a resumed run must find unchanged."""
+    found = describe_data(source, train, val)
+    return found | {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
 
 
 def build_pretraining_task(
@@ -88,7 +97,6 @@ def build_pretraining_task(
     rows: np.ndarray,
     count: int,
     device: torch.device,
-    say: Callable[[str], None],
 ) -> Any:
     """The task around a model. rows: of the `count` evaluated images, those whose features are kept."""
     batches = None if bank is None else partial(evaluation_batches, bank, config.train.eval_batch_size, device)
@@ -101,15 +109,23 @@ def build_pretraining_task(
         transform=evaluation_transform(config.data.size, mean, std),
         bank=Bank(batches, len(bank.classes)) if bank is not None and batches is not None else None,
         feature_mask=mask_of(rows, count, device),
-        say=say,
     )
 
 
 def open_images(config: Config, say: Callable[[str], None]) -> Source:
-    """The source with its splits listed, nothing decoded yet; labels may be missing."""
+    """The source with its splits listed, nothing decoded yet; labels may be missing, and are never trained on.
+
+    Where the data's own labels are to give the k-NN accuracy, that is where there are some and no probe, a validation
+    split is held out as for a classifier; else every image outside of `val` and `test` is trained on.
+    """
     if not config.data.path:
         raise SightlineError("no data was named", cure="add --data PATH: a folder of images; no labels are needed")
-    source = open_source(config.data, config.data.split_seed)
+    source = open_source(config.data, config.data.split_seed, hold_out=False)
+    labels = [items.labels for items in source.splits.values() if items.labels is not None]
+    if not config.pretrain.probe and labels and len(source.classes) > 1:
+        source = open_source(config.data, config.data.split_seed)
+    elif WHOLE in source.splits:
+        source = replace(source, splits={"train": source.splits[WHOLE]})
     for note in source.notes:
         say(note)
     if "train" not in source.splits:
@@ -133,10 +149,8 @@ def pretraining_backbone(config: Config) -> tuple[nn.Module, int]:
     """(the network, the width of its features): a classifier's backbone, or the encoder of a segmenter."""
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
-        segmenter = build_segmenter(name, 2, args)
-        backbone = LastMap(segmenter.encoder)
-        with torch.no_grad():
-            return backbone, backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
+        backbone = LastMap(build_segmenter(name, 2, args).encoder)
+        return backbone, feature_width(backbone, name, size)
     return build_backbone(name, size, args)
 
 

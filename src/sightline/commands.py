@@ -135,7 +135,7 @@ def report(run: str | os.PathLike[str]) -> Path:
     if (Path(run) / "grid.yaml").is_file():
         from .report.grid import write_grid_report
 
-        return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml"))
+        return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml")).report
     return write_report(runs.existing(run))
 
 

@@ -67,6 +67,8 @@ class Model(Section):
     """Keyword arguments of the model's builder."""
     head: Literal["linear", "mlp"] = "linear"
     """What a classifier has on its backbone; `mlp`: four layers 1000 wide with LeakyReLU and dropout 0.5."""
+    fresh_head: bool = False
+    """Begin with a new head even where `weights` have one that fits."""
     freeze: bool = False
     """Train the head only; the backbone keeps its weights and its batch-norm statistics."""
 
@@ -191,7 +193,7 @@ class Loss(Section):
 
 class Optim(Section):
     name: Literal["sgd", "adam", "adamw", "lars", "muon"] = "sgd"
-    """`lars` (arXiv 1708.03888) is for large batches: each weight's step has the length of the weight."""
+    """`lars` (arXiv 1708.03888) is for large batches: each weight's step is lr / 1000 of the weight's own length."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False
@@ -215,7 +217,7 @@ class Optim(Section):
 
     @pydantic.model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and self.name == "sgd" and not self.momentum:
+        if self.nesterov and self.name in ("sgd", "lars") and not self.momentum:
             raise ValueError("nesterov needs momentum above 0")
         return self
 
@@ -276,6 +278,8 @@ class Train(Section):
 class Report(Section):
     samples: CountOrZero | tuple[str, ...] = 2500
     """Validation images that are followed over the epochs: how many, or for segmentation which, `0013,0062,0104`."""
+    train_samples: CountOrZero = 0
+    """Training images of a classifier that are followed too, as they are without augmentation."""
     snapshots: Count = 8
     """How many epochs of features stay on disk; thinned while the run goes on."""
 

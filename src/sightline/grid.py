@@ -34,6 +34,10 @@ WAYS = {
     "D": Way("labeled", "frozen"),
     "E": Way("unlabeled", "frozen"),
 }
+OWN = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train.seed")
+"""Settings of `full` and `frozen` that the grid gives each run itself."""
+FOLLOWED = 2500
+"""Training images of setting C whose maps its report shows, as the course reports do."""
 STAGES = ("labeled", "unlabeled", "full", "frozen")
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second) of the sentences of the page: did the second beat the first?"""
@@ -73,9 +77,15 @@ class Grid(Section):
         ]
         if len(set(self.settings)) < len(self.settings) or len(set(self.seeds)) < len(self.seeds):
             faults.append("settings and seeds are named once each")
-        shapes = {(c.model.name, repr(c.model.args), c.data.size) for c in (self.full, self.frozen)}
-        if len(shapes) > 1:
-            faults.append("full and frozen need the same model.name, model.args and data.size to be compared")
+        shapes = {
+            stage: (c.model.name, repr(c.model.args), c.data.size)
+            for stage in STAGES
+            if not getattr(self, f"{stage}_weights", "") and (c := getattr(self, stage))
+        }
+        if len(set(shapes.values())) > 1:
+            faults.append(f"{', '.join(shapes)} need the same model.name, model.args and data.size")
+        if self.full.data != self.frozen.data:
+            faults.append("full and frozen need the same data.* to be compared")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -88,8 +98,10 @@ class Grid(Section):
             "name": f"{setting}-{seed}",
             "train.seed": seed,
             "model.weights": weights or "none",
+            "model.fresh_head": True,
             "model.head": self.classifier,
             "model.freeze": way.tune == "frozen",
+            "report.train_samples": FOLLOWED if setting == "C" and stage.report.samples else 0,
         }
         return resolve(stage, changes)
 
@@ -103,7 +115,12 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
     stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for key, value in overrides.items():
         stage, dot, rest = key.partition(".")
-        if dot and stage in stages:
+        if stage in ("full", "frozen") and rest in OWN:
+            cure = "--classifier, --seeds, --labeled WEIGHTS and --unlabeled WEIGHTS are the grid's settings for these"
+            raise SightlineError(f"the grid sets {rest} of its runs itself", where=f"--{key}", cure=cure)
+        if stage in stages and isinstance(value, Mapping):
+            stages[stage] |= value
+        elif dot and stage in stages:
             stages[stage][rest] = value
         elif key in values and not dot:
             values[key] = value

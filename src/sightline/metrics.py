@@ -187,7 +187,7 @@ def feature_std(features: torch.Tensor) -> float:
     variances of the features brought to length 1 (each row): sqrt(1 - |mean|^2). The paper's mean deviation of a
     channel is 1 / sqrt(D) of it where all channels vary alike.
     """
-    directions = functional.normalize(features.double(), dim=1)
+    directions = functional.normalize(features.cpu().double(), dim=1)  # not every device has doubles
     return float(directions.var(0, correction=0).sum().sqrt())
 
 
@@ -198,7 +198,7 @@ def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
     Roy and Vetterli 2007; RankMe (arXiv 2210.02885) is the same without centering. Of more than `most` rows every
     so-manieth counts. 1 where all rows are equal.
     """
-    rows = features[:: -(-len(features) // most)].double()
+    rows = features[:: -(-len(features) // most)].cpu().double()
     values = torch.linalg.svdvals(rows - rows.mean(0))
     if float(values[0]) <= 1e-12 * float(rows.abs().max().clamp_min(1e-300)):
         return 1.0

@@ -33,7 +33,10 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         if not parameter.requires_grad:
             continue
         kind = "muon" if name in hidden else "adamw" if optim.name == "muon" else optim.name
+        if optim.name == "lars" and parameter.ndim < 2:
+            kind = "plain"
         decay = optim.weight_decay if optim.decay_norm_and_bias or parameter.ndim > 1 else 0.0
+        decay = 0.0 if kind == "plain" else decay
         scale = optim.layer_decay ** (deepest - depths[name]) if optim.layer_decay < 1 else 1.0
         rate = scale * (optim.muon_lr if kind == "muon" else optim.lr)
         settings = {"kind": kind, "weight_decay": decay, "lr_scale": scale, "base_lr": rate, "lr": rate}
@@ -79,9 +82,11 @@ def build_optimizer(
 
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
-    """timm's LARS; groups without weight decay take plain steps with momentum."""
+    """timm's LARS; parameters of one dimension take plain steps with momentum, and no decay."""
     from timm.optim.lars import Lars
 
+    for group in groups:
+        group["always_adapt"] = group["kind"] == "lars"  # timm's own rule: where there is weight decay
     return Lars(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
 
 

@@ -24,6 +24,7 @@ def common_rules(config: "Config") -> Rules:
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
+        "report.train_samples is for the task classify": config.task != "classify" and config.report.train_samples,
         "model.head is for the task classify": config.task != "classify" and config.model.head != "linear",
         "the settings pretrain.* are for the task byol": config.task != "byol"
         and config.pretrain != type(config.pretrain)(),
@@ -59,7 +60,19 @@ def segmentation_rules(config: "Config") -> Rules:
 def pretraining_rules(config: "Config") -> Rules:
     """Settings that pre-training cannot have, or that would do nothing."""
     pretrain, augment = config.pretrain, config.augment
+    own = type(pretrain)()
+    simsiam = pretrain.method == "simsiam"
     return {
+        "the settings loss.* are for labels": config.loss != type(config.loss)(),
+        "augment.window, scale and rare_crops are for segmentation": augment.window
+        or augment.rare_crops
+        or augment.scale != (1.0, 1.0),
+        "train.turn_test is for segmentation": config.train.turn_test,
+        "simsiam has no target: leave pretrain.momentum* at their defaults, as simsiam_fast does": simsiam
+        and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)
+        != (own.momentum, own.momentum_end, own.momentum_batch),
+        "pretrain.small_scale does nothing without pretrain.small_crops": pretrain.small_scale != own.small_scale
+        and not pretrain.small_crops,
         "the task byol needs train.best_metric epoch": config.train.best_metric != "epoch",
         "train.patience has nothing to wait for in pre-training": config.train.patience,
         "train.ensemble and train.flip_test are for classification": config.train.ensemble or config.train.flip_test,

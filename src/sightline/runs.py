@@ -64,6 +64,7 @@ class Run:
 def with_whole_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that recipe.yaml holds wherever one stands when it is used again."""
     paths = {"data.path": config.data.path, "model.weights": config.model.weights}
+    paths |= {"pretrain.probe": config.pretrain.probe}
     names = ("", "none", "imagenet", "coco")
     found = {key: os.path.abspath(path) for key, path in paths.items() if path not in names and os.path.exists(path)}
     return resolve(config, found)

@@ -135,6 +135,8 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
         save_arrays(place / "features.npz", values)
+        if "training" in arrays:
+            save_arrays(place / "train-features.npz", {"features": arrays["training"]})
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
@@ -171,6 +173,11 @@ def save_samples(folder: Path, parts: "Parts") -> None:
         sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
+    if parts.followed is not None:
+        own, every = parts.followed, np.arange(len(parts.followed.names))
+        labels = {} if own.labels is None else {"labels": own.labels}
+        pictures = {"images": thumbnails(own.images, every), "names": np.array(own.names, dtype=str), "index": every}
+        save_arrays(folder / "snapshots" / "train-samples.npz", pictures | labels)
 
 
 def shrunk(pictures: np.ndarray, side: int = STRIP) -> np.ndarray:

@@ -31,6 +31,9 @@ from .runs import Run
 from .schedules import cycled_momentum, factor, schedule_epochs, training_side
 from .settings import resolve
 from .signals import StopRequest
+from .tasks import Arrays
+from .tasks.classify import Classify
+from .tasks.collapse import collapse
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
 
@@ -257,6 +260,9 @@ def end_epoch(training: Training, reason: str) -> None:
             training.log.warn(
                 f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
             )
+        alarm = collapse(numbers)
+        if alarm and not any(warning.startswith("collapsed") for warning in training.log.warnings):
+            training.log.warn(alarm)
         score = numbers[config.train.best_metric] if config.train.best_metric != "epoch" else training.epoch
         better = math.isfinite(numbers["loss"]) and is_better(score, progress.best, config.train.best_metric)
         if better:
@@ -264,7 +270,7 @@ def end_epoch(training: Training, reason: str) -> None:
             saving.save_weights(training, "best", numbers)
         if math.isfinite(numbers["loss"]):
             saving.keep_for_ensemble(training, numbers)
-        saving.keep_snapshot(training, arrays)
+        saving.keep_snapshot(training, arrays | features_of_training(training))
         saving.save_weights(training, "last", numbers)
     best = better and config.train.best_metric != "epoch"  # the newest is no better one
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
@@ -273,6 +279,14 @@ def end_epoch(training: Training, reason: str) -> None:
         reason = f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
     progress.stopped = reason
     saving.save_state(training)
+
+
+def features_of_training(training: Training) -> Arrays:
+    """{"training": features float16 [M, D]} of the training images that are followed, or nothing."""
+    parts, size = training.parts, training.config.train.eval_batch_size
+    if parts.followed is None or not isinstance(parts.task, Classify):
+        return {}
+    return evaluate(parts.task, parts.followed, size, parts.device, parts.dtype, parts.task.plain_features)[1]
 
 
 def is_better(score: float, best: float | None, metric: str) -> bool:

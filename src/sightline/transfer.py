@@ -1,5 +1,6 @@
 """`sightline transfer`: does pre-training pay? Runs of five settings on one target, and what can be said of them."""
 
+import hashlib
 import os
 import shlex
 from collections.abc import Callable
@@ -7,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from . import runs
+from .build_classify import open_labeled
+from .build_pretrain import open_images, probe_images
 from .config import Config
 from .errors import INTERRUPTED, SightlineError
 from .files import atomic_write
-from .grid import WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
+from .grid import STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
+from .lock import lock_run
 from .recipes import load_grid
-from .report.grid import GridResult, read_results, text_table, write_grid_report
+from .report.grid import GridResult, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -39,33 +43,50 @@ def transfer(
     an interrupted grid goes on when it is asked for again.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else print
-    changes = dict(overrides)
+    wanted = dict(overrides)
     if data is not None:
-        changes |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}
+        wanted |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}
     for stage, place in (("unlabeled", unlabeled), ("labeled", labeled)):
         if place is not None:
             key = f"{stage}_weights" if holds_weights(Path(place)) else f"{stage}.data.path"
-            changes[key] = os.path.abspath(place) if os.path.exists(place) else os.fspath(place)
+            wanted[key] = os.path.abspath(place) if os.path.exists(place) else os.fspath(place)
     if settings is not None:
-        changes["settings"] = tuple(settings.replace(",", ""))
+        wanted["settings"] = tuple(settings.replace(",", ""))
     if seeds is not None:
-        changes["seeds"] = seeds_of(seeds)
+        wanted["seeds"] = seeds_of(seeds)
     if classifier is not None:
-        changes["classifier"] = classifier
-    grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), changes)
-    require_sources(grid)
-    folder = Path(out) if out is not None else Path("runs") / grid.name
-    claim(folder, grid)
+        wanted["classifier"] = classifier
+    grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
+    grid = grid.model_copy(update={stage: runs.with_whole_paths(getattr(grid, stage)) for stage in STAGES})
+    check_sources(grid)
+    folder = folder_of(recipe, out, grid)
+    with lock_run(folder) as note:
+        if note:
+            say(f"warning: {note}")
+        whole = claim(folder, grid)
+        train_all(grid, whole, folder, say, quiet)
+        result = write_grid_report(folder, whole)
+    say(text_table(result))
+    say(f"report: {result.report}")
+    return result
+
+
+def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Grid) -> Path:
+    """Where the grid's runs lie: `out`, the folder that was given as the recipe, or runs/NAME."""
+    if out is not None:
+        return Path(out)
+    own = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
+    return Path(str(recipe)) if own else Path("runs") / grid.name
+
+
+def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
+    """Every run of `grid` that is not done; `whole` is what the folder's page shows."""
     weights = {stage: pretrained(grid, stage, folder, say, quiet) for stage in stages_of(grid)}
     for setting in grid.settings:
         for seed in grid.seeds:
             config = grid.config_of(setting, seed, weights.get(WAYS[setting].start, ""))
-            ensure(folder / f"{setting}-{seed}", config, folder, say, quiet)
-            write_grid_report(folder, grid)
-    result = read_results(folder, grid)
-    say(text_table(result))
-    say(f"report: {write_grid_report(folder, grid)}")
-    return result
+            if ensure(folder / f"{setting}-{seed}", config, folder, say, quiet):
+                write_grid_report(folder, whole)
 
 
 def holds_weights(place: Path) -> bool:
@@ -88,36 +109,105 @@ def stages_of(grid: Grid) -> list[str]:
     return [stage for stage in ("labeled", "unlabeled") if any(WAYS[s].start == stage for s in grid.settings)]
 
 
-def require_sources(grid: Grid) -> None:
-    """SightlineError where data are missing that the settings need, all at once."""
-    faults, cures = [], []
+def check_sources(grid: Grid) -> None:
+    """SightlineError where data or weights that the settings need are missing or wrong, all at once, before anything is
+    trained."""
+    faults: list[str] = []
+    cures: list[str] = []
     if not grid.full.data.path:
         faults.append("no target data was named")
         cures.append("--data TARGET")
+    else:
+        faults += fault_of(lambda: open_labeled(grid.full, lambda text: None))
     for stage in stages_of(grid):
-        if not getattr(grid, f"{stage}_weights") and not getattr(grid, stage).data.path:
+        config: Config = getattr(grid, stage)
+        if getattr(grid, f"{stage}_weights"):
+            faults += fault_of(lambda stage=stage: check_weights(grid, stage))
+        elif config.data.path:
+            opened = open_images if stage == "unlabeled" else open_labeled
+            faults += fault_of(lambda opened=opened, config=config: opened(config, lambda text: None))
+        else:
             users = " and ".join(s for s in grid.settings if WAYS[s].start == stage)
             faults.append(f"{users} need pre-training on {stage} images, and none were named")
             cures.append(f"--{stage} IMAGES (or a run or a file with weights)")
+    if cures:
+        cures.append("or leave settings out: --settings A")
     if faults:
-        others = "".join(s for s in grid.settings if WAYS[s].start not in stages_of(grid)) or "A"
-        cures.append(f"or leave settings out: --settings {others}")
-        raise SightlineError("the grid lacks data", why="; ".join(faults), cure="; ".join(cures))
+        why = "\n" + "\n".join(faults) if len(faults) > 1 else faults[0]
+        raise SightlineError("the grid cannot begin", why=why, cure="; ".join(cures) or "mend what is named above")
 
 
-def claim(folder: Path, grid: Grid) -> None:
-    """Write grid.yaml, or check that the folder's own is this grid; a grid may get further settings and seeds."""
+def fault_of(check: Callable[[], object]) -> list[str]:
+    """[what a check complains of, with where, why and cure], or []."""
+    try:
+        check()
+    except SightlineError as error:
+        return [str(error)]
+    return []
+
+
+def check_weights(grid: Grid, stage: str) -> None:
+    """SightlineError where given weights are not there, of a run that is not done, or pre-trained in the other way."""
+    place = Path(getattr(grid, f"{stage}_weights"))
+    if not place.exists():
+        cure = "check the path; images to pre-train on can be given instead"
+        raise SightlineError("there are no such weights", where=f"--{stage} {place}", cure=cure)
+    if not (place / "recipe.yaml").is_file():
+        return
+    if not runs.is_finished(place):
+        cure = f"sightline resume {shlex.quote(str(place))}"
+        raise SightlineError("this pre-training is not finished", where=str(place), cure=cure)
+    without = load_recipe_file(place / "recipe.yaml").task == "byol"
+    if without != (stage == "unlabeled"):
+        kinds = ("with labels", "without labels")
+        why = f"it was trained {kinds[without]}, and --{stage} is for weights that were trained {kinds[not without]}"
+        cure = f"--{'unlabeled' if without else 'labeled'} {shlex.quote(str(place))}"
+        raise SightlineError("this run is of the other kind", where=str(place), why=why, cure=cure)
+
+
+def claim(folder: Path, grid: Grid) -> Grid:
+    """Write grid.yaml, or check that the folder's own is this grid; returns it with all settings and seeds of both."""
     path = folder / "grid.yaml"
     if path.is_file():
         old = load_grid_file(path)
-        same = grid.model_copy(update={"settings": old.settings, "seeds": old.seeds})
-        if same != old:
-            different = [name for name in Grid.model_fields if getattr(same, name) != getattr(old, name)]
-            why = f"they differ in {', '.join(different)}"
+        changed = [f"{stage}.{key}" for stage in STAGES for key in changes(getattr(old, stage), getattr(grid, stage))]
+        others = ("name", "classifier", "labeled_weights", "unlabeled_weights")
+        changed += [name for name in others if getattr(old, name) != getattr(grid, name)]
+        if changed:
+            why = f"they differ in {', '.join(changed)}"
             raise SightlineError("another grid lies here", where=str(folder), why=why, cure="choose another --out")
-    elif folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        letters = tuple(letter for letter in WAYS if letter in old.settings + grid.settings)
+        seeds = tuple(dict.fromkeys(old.seeds + grid.seeds))
+        grid = grid.model_copy(update={"settings": letters, "seeds": seeds})
+    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
+    for stage in ("labeled", "unlabeled"):
+        refuse_changed_weights(folder, stage, getattr(grid, f"{stage}_weights"))
     atomic_write(path, grid_yaml(grid))
+    return grid
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Dotted keys in which two recipes differ, of those that change what a run computes."""
+    keys = runs.differences(old, new)
+    return [key for key in keys if key == "data.path" or key not in runs.CHANGEABLE or key == "train.epochs"]
+
+
+def refuse_changed_weights(folder: Path, stage: str, given: str) -> None:
+    """SightlineError where given weights have changed since the grid began; their sum is kept in its folder."""
+    place = Path(given)
+    files = [place / part / "model.safetensors" for part in ("checkpoints/best", "checkpoints/last", ".")] + [place]
+    file = next((file for file in files if given and file.is_file()), None)
+    if file is None:
+        return
+    with open(file, "rb") as stream:
+        now = hashlib.file_digest(stream, "sha256").hexdigest()
+    note = folder / f"{stage}-weights.sha256"
+    before = note.read_text(encoding="utf-8").split()[0] if note.is_file() else now
+    if before != now:
+        why = "some runs of the grid began from what they were before"
+        raise SightlineError("the weights have changed", where=str(file), why=why, cure="choose another --out")
+    atomic_write(note, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))
 
 
 def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None], quiet: bool) -> str:
@@ -127,27 +217,37 @@ def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None],
         return given
     config: Config = getattr(grid, stage)
     if stage == "unlabeled" and not config.pretrain.probe:
-        config = resolve(config, {"pretrain.probe": grid.full.data.path})  # measured, and never trained on
+        config = with_probe(config, grid.full, say)
     place = folder / f"pretrain-{stage}"
-    ensure(place, resolve(config, {"name": f"pretrain-{stage}"}), folder, say, quiet)
+    ensure(place, resolve(config, {"name": place.name}), folder, say, quiet)
     return str(place.absolute())
 
 
-def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
-    """Have the run `place` finished: train it, go on with it, or leave it as it is."""
+def with_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
+    """The pre-training with the target as its probe, which is never trained on; without, where it cannot be one."""
+    probed = resolve(config, {"pretrain.probe": target.data.path, "data.split_seed": target.data.split_seed})
+    try:
+        probe_images(probed, lambda text: None)
+    except SightlineError as error:
+        say(f"no k-NN accuracy while pre-training: {error.what}")
+        return config
+    return probed
+
+
+def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
+    """Have the run `place` finished: train it, go on with it, or leave it as it is; returns whether it was trained."""
     from .resume import resume
     from .train import train
 
     config = runs.with_whole_paths(config)
-    begun = (place / "checkpoints" / "last").is_dir() and (place / "recipe.yaml").is_file()
-    if begun and load_recipe_file(place / "recipe.yaml") != config:
-        why = "a run of other settings lies in the grid's folder"
-        raise SightlineError(
-            "this run is not the grid's", where=str(place), why=why, cure="remove it, or another --out"
-        )
+    begun = any((place / "checkpoints" / "last").glob("state-*.safetensors")) and (place / "recipe.yaml").is_file()
+    changed = changes(load_recipe_file(place / "recipe.yaml"), config) if begun else []
+    if changed:
+        why = f"a run of other settings lies in the grid's folder: {', '.join(changed)}"
+        raise SightlineError("this run is not the grid's", where=str(place), why=why, cure="choose another --out")
     if begun and runs.is_finished(place):
         say(f"{place.name}: done")
-        return
+        return False
     say(f"\n{place.name}: {'goes on' if begun else 'begins'}")
     try:
         if begun:
@@ -159,3 +259,4 @@ def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None]
             raise
         cure = f"the same command goes on with the grid in {shlex.quote(str(folder))}"
         raise SightlineError(error.what, where=str(place), why=error.why, cure=cure, status=INTERRUPTED) from error
+    return True

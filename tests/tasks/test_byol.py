@@ -1,6 +1,7 @@
 """What makes BYOL BYOL: the loss, the target that follows and is never trained, views of their own for every image."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from sightline.models.segmenters import build_segmenter
 from sightline.models.weights import load_encoder
 from sightline.recipes import load_recipe
 from sightline.settings import resolve, to_yaml
-from sightline.tasks.byol import Byol, byol_loss, collapse, simsiam_loss, target_momentum
+from sightline.tasks.byol import Byol, byol_loss, simsiam_loss, target_momentum
+from sightline.tasks.collapse import collapse
 
 SIZE = 16
+ALONE = {"pretrain.method": "simsiam", "pretrain.momentum": 0.996, "pretrain.momentum_batch": 4096}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -50,7 +53,7 @@ def task_of(config: Config) -> Byol:
     model = build_siamese(config)
     large, tiny = view_functions(config, MEAN, STD)
     transform = evaluation_transform(config.data.size, MEAN, STD)
-    rest = {"transform": transform, "bank": None, "feature_mask": None, "say": lambda text: None}
+    rest = {"transform": transform, "bank": None, "feature_mask": None}
     return Byol(config, model=model, views=large, small=tiny, **rest)
 
 
@@ -96,7 +99,7 @@ def test_no_gradient_goes_to_the_target() -> None:
 @pytest.mark.parametrize("method", ["byol", "simsiam"])
 def test_a_step_is_both_directions_each_view_a_batch_of_its_own(method: str) -> None:
     """Computed again from the published definition, with batch statistics of one view at a time."""
-    task = task_of(small(**{"pretrain.method": method}))
+    task = task_of(small(**({"pretrain.method": method} | (ALONE if method == "simsiam" else {}))))
     model, batch = task.model.train(), batch_of(photographs(8))
     with torch.no_grad():
         first, second = task.prepare(batch)[0]
@@ -158,6 +161,22 @@ def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else() -> None:
     assert moved > 0
 
 
+def test_a_target_follows_as_fast_per_image_with_accumulated_batches() -> None:
+    """Two batches of 8 that make one step are a batch of 16 to the target."""
+    moved = []
+    for size, count in ((16, 1), (8, 2)):
+        settings = {"pretrain.momentum": 0.5, "pretrain.momentum_end": 0.5, "pretrain.momentum_batch": 64}
+        task = task_of(small(**settings, **{"train.batch_size": size, "optim.accumulate": count}))
+        before = [p.clone() for p in task.model.target.parameters()]
+        with torch.no_grad():
+            for parameter in task.model.backbone.parameters():
+                parameter.add_(1)
+        task.after_step(1, 10)
+        after = task.model.target.parameters()
+        moved.append(float(next((b - a).abs().max() for a, b in zip(before, after, strict=True))))
+    assert moved[0] == pytest.approx(moved[1]) and moved[0] == pytest.approx(1 - 0.5**0.25, rel=1e-3)
+
+
 def test_the_targets_norms_keep_statistics_of_their_own() -> None:
     """The stated rule for buffers: they are the target's, out of its own forward passes, and not averaged."""
     task = task_of(small())
@@ -214,8 +233,9 @@ def test_the_second_view_differs_as_its_settings_say() -> None:
 # ------------------------------------------------------------------------------------------------ learning, collapse
 
 
-def pretrained(task: Byol, images: torch.Tensor, steps: int) -> float:
-    """The spread of the projections after so many steps of 32 images."""
+def pretrained(task: Byol, images: torch.Tensor, steps: int) -> list[float]:
+    """The spread of the projections after every tenth of so many steps of 32 images."""
+    spreads = []
     model, config = task.model.train(), task.config
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=config.optim.lr)
     for step in range(steps):
@@ -224,12 +244,15 @@ def pretrained(task: Byol, images: torch.Tensor, steps: int) -> float:
         optimizer.step()
         optimizer.zero_grad()
         task.after_step(step + 1, steps)
-    with torch.no_grad():
-        return feature_std(model.eval().projector(model.features(task.transform(images))))
+        if (step + 1) % 10 == 0:
+            with torch.no_grad():
+                spreads.append(feature_std(model.eval().projector(model.features(task.transform(images)))))
+            model.train()
+    return spreads
 
 
 def test_projections_stay_apart_over_a_hundred_steps_on_photographs() -> None:
-    assert pretrained(task_of(small()), photographs(128), 100) > 0.2
+    assert min(pretrained(task_of(small()), photographs(128), 100)) > 0.2
 
 
 def test_without_predictor_and_stop_gradient_they_collapse() -> None:
@@ -239,11 +262,11 @@ def test_without_predictor_and_stop_gradient_they_collapse() -> None:
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             return maps
 
-    task = task_of(small(**{"pretrain.method": "simsiam", "optim.lr": 5e-3}))
+    task = task_of(small(**ALONE, **{"optim.lr": 5e-3}))
     task.model.predictor = Same()
     task.loss = lambda p, z: -nn.functional.cosine_similarity(p, z, dim=1).mean()
     task.model.forward = lambda images: (lambda z: (z, z))(task.model.projector(task.model.backbone(images)))
-    spread = pretrained(task, photographs(128), 150)
+    spread = pretrained(task, photographs(128), 150)[-1]
     healthy = {"feature_std": 0.4, "effective_rank": 20.0}
     assert not collapse(healthy)
     assert collapse(healthy | {"feature_std": spread}), spread
@@ -265,7 +288,7 @@ def test_a_run_without_labels(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_probe_is_measured_and_never_trained_on(photos: Path, tmp_path: Path) -> None:
-    """Two probes with other labels: other k-NN accuracies, the same weights."""
+    """With a probe and without: the same weights."""
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
@@ -356,6 +379,9 @@ def test_what_pretraining_cannot_have_is_refused() -> None:
         ({"optim.ema": 0.9}, "optim.ema"),
         ({"pretrain.momentum_end": 0.5}, "momentum_end"),
         ({"pretrain.small_size": 8}, "small_crops"),
+        ({"loss.smoothing": 0.1}, "loss"),
+        ({"augment.rare_crops": 0.5}, "segmentation"),
+        ({"pretrain.method": "simsiam", "pretrain.momentum": 0.5}, "simsiam"),
     ):
         with pytest.raises(SightlineError, match=word):
             small(**settings)
@@ -373,6 +399,40 @@ def test_what_pretraining_cannot_have_is_refused() -> None:
                 },
             )
         )
+
+
+def test_with_a_probe_every_image_is_trained_on_whatever_labels_it_has(photos: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(photos / "train" / "class_0", one / "only")
+    run = sightline.train(small(**{"pretrain.probe": str(photos)}), one, out=tmp_path / "run", quiet=True)
+    rows = (run.path / "splits.csv").read_text().splitlines()
+    assert sum(row.endswith(",train") for row in rows) == 16
+    table = tmp_path / "table"
+    shutil.copytree(photos / "train", table / "images")
+    names = sorted(str(p.relative_to(table)) for p in table.rglob("*.png"))
+    (table / "labels.csv").write_text("filename,label\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(names)))
+    counts = []
+    for name, probe in (("probed", str(photos)), ("own", "")):
+        run = sightline.train(small(**{"pretrain.probe": probe}), table, out=tmp_path / name, quiet=True)
+        counts.append(sum(row.endswith(",train") for row in (run.path / "splits.csv").read_text().splitlines()))
+    assert counts[0] == 64 and counts[1] < 64, "without a probe the labels give one, and a tenth is held out for it"
+
+
+def test_a_collapse_is_warned_of_even_if_quiet(photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sightline.tasks.collapse.COLLAPSED_STD", 2.0)
+    run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
+    said = capsys.readouterr().err
+    assert said.count("collapsed") == 1 and "--optim.lr" in said and run.report.is_file()
+
+
+def test_a_probe_may_change_before_a_resume(photos: Path, make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    """It trains nothing, so the run goes on."""
+    probe = make_photos(tmp_path / "probe", train=3, val=2)
+    config = small(**{"pretrain.probe": str(probe), "train.max_minutes": 1e-9})
+    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    make_photos(tmp_path / "probe", train=3, val=3)
+    sightline.resume(run.path, quiet=True, **{"train.max_minutes": 0})
+    assert run.metrics["epoch"] == 2
 
 
 def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(photos: Path, tmp_path: Path) -> None:

@@ -173,8 +173,10 @@ def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) ->
 
 
 def from_zero(axes: Axes) -> None:
-    """Values from 0 to a little above the highest."""
+    """Values from 0 to a little above the highest; where some are below 0, as they come."""
     top = float(axes.dataLim.y1)
+    if float(axes.dataLim.y0) < 0:
+        return
     axes.set_ylim(0, 1.05 * top if np.isfinite(top) and top > 0 else None)
 
 

@@ -59,13 +59,19 @@ class Found:
 
 
 def load_weights(
-    model: Classifier | Online, weights: str, name: str, size: int = 224, classes: tuple[str, ...] | list[str] = ()
+    model: Classifier | Online,
+    weights: str,
+    name: str,
+    size: int = 224,
+    classes: tuple[str, ...] | list[str] = (),
+    fresh_head: bool = False,
 ) -> Receipt:
     """Load `weights` into a backbone and what stands on it, in place, by names with exactly equal shapes.
 
     weights: `imagenet` (the library's own download), a .safetensors or .pt file, a run folder or a checkpoint folder.
     name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
-    order; where the weights come with other names or another order, the head is new even if its shape fits.
+    order; where the weights come with other names or another order, the head is new even if its shape fits, and with
+    `fresh_head` always.
 
     The head is new where its shape differs. Raises SightlineError where less than 90 % of the backbone's numbers
     match, where a matching tensor holds NaN or infinity, and for files that are not safe or not whole; the model is
@@ -83,11 +89,11 @@ def load_weights(
         notes.append("timm's converter for other image sizes and older names was used")
         used = {key for key in found.tensors if plain(key) in converted.used}
         match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
-    if found.classes and classes and tuple(classes) != found.classes and "head.weight" in match.tensors:
-        match = dataclasses.replace(
-            match, tensors={k: t for k, t in match.tensors.items() if k.startswith("backbone.")}
-        )
-        notes.append("the weights were trained on other classes or another order of them, so the head is new")
+    others = bool(found.classes and classes) and tuple(classes) != found.classes
+    if fresh_head or (others and any(key.startswith("head.") for key in match.tensors)):
+        own = {key: tensor for key, tensor in match.tensors.items() if key.startswith("backbone.")}
+        match = dataclasses.replace(match, tensors=own)
+        notes += ["the weights were trained on other classes or another order of them, so the head is new"] * others
     if coverage(match, state, "backbone.") < ENOUGH:
         other = found.model if found.model and found.model != name else looks_like(found.tensors, name, size)
         hint = f"they look like {other}: set model.name to it" if other else "choose the model that they were made for"

@@ -83,12 +83,12 @@ def calibration(verdict: Verdict) -> str:
     )
 
 
-def maps(kind: str, found: Sequence[EpochMap], labels: np.ndarray) -> str:
+def maps(kind: str, found: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
     """The maps of the epochs, and how well the classes stand apart on them."""
     epochs = in_words([one.epoch for one in found])
     apart = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in found)
     classes = np.unique(labels).size
     return (
-        f"{kind} maps of {len(labels)} validation images of {classes} classes after {epochs}, one dot an image, in the "
+        f"{kind} maps of {len(labels)} {images} images of {classes} classes after {epochs}, one dot an image, in the "
         f"color of its true class; in feature space the nearest neighbors tell the class of {apart}"
     )

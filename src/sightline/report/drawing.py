@@ -29,11 +29,15 @@ def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Fi
     if verdict:
         todo["confusion"] = lambda: figures.draw_confusion(verdict.confusion, classes)
         todo["calibration"] = lambda: figures.draw_calibration(verdict.confidence, verdict.correct)
-    if found.maps:
-        hard = hardest(found)
-        for kind, points in (("pca", [m.pca for m in found.maps]), ("tsne", [m.tsne for m in found.maps])):
-            titles = figures.map_titles(found.maps, kind)
-            todo[kind] = lambda p=points, t=titles: figures.draw_maps(p, t, found.map_labels, classes, hard)
+    for maps, labels, ending in (
+        (found.maps, found.map_labels, ""),
+        (found.training_maps, found.training_labels, "-training"),
+    ):
+        for kind in ("pca", "tsne") if maps else ():
+            points, titles = [getattr(m, kind) for m in maps], figures.map_titles(maps, kind)
+            todo[kind + ending] = lambda p=points, t=titles, own=labels: figures.draw_maps(
+                p, t, own, classes, hardest(found, own)
+            )
     if found.wrong:
         todo["mistakes"] = lambda: sheet(found.wrong)
     pictured = [one for *_, tiles in found.confused for one in tiles]
@@ -57,9 +61,9 @@ def plan_curves(past: History) -> dict[str, Callable[[], Figure]]:
     return todo
 
 
-def hardest(found: Findings) -> list[int]:
-    """Classes on the maps, those with the lowest recall first."""
-    present = np.unique(found.map_labels)
+def hardest(found: Findings, labels: np.ndarray) -> list[int]:
+    """Classes on a map, those with the lowest recall first."""
+    present = np.unique(labels)
     if found.verdict is None:
         return present.tolist()
     return present[np.argsort(found.verdict.classes.recall[present], kind="stable")].tolist()

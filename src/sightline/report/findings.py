@@ -8,7 +8,7 @@ from ..insight.curves import History, history, number
 from ..insight.projection import FEWEST, EpochMap, epoch_maps
 from ..metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
 from ..statistics import bootstrap_interval
-from .run import Pictures, Predictions, RunFiles
+from .run import Pictures, Predictions, RunFiles, Snapshot
 
 PAIRS = 12
 TILES = 24
@@ -45,7 +45,8 @@ class Tile:
 @dataclass(frozen=True)
 class Findings:
     """The content of the report. Lists are empty and the verdict None where the run lacks their files; `maps` are of
-    the samples with `map_labels`, int64 [M]. `notes` say why something could not be computed."""
+    the samples with `map_labels`, int64 [M]. `notes` say why something could not be computed. `training_maps`: the same
+    of training images, where these were followed."""
 
     past: History
     verdict: Verdict | None
@@ -54,6 +55,8 @@ class Findings:
     maps: list[EpochMap]
     map_labels: np.ndarray
     notes: tuple[str, ...]
+    training_maps: list[EpochMap]
+    training_labels: np.ndarray
 
 
 def find(files: RunFiles) -> Findings:
@@ -61,15 +64,26 @@ def find(files: RunFiles) -> Findings:
     predictions, notes = files.predictions, []
     verdict = judge(predictions, seed_of(files)) if predictions else None
     labels, why = map_labels(files)
-    maps = [] if why else epoch_maps([s.epoch for s in files.snapshots], [s.features for s in files.snapshots], labels)
     if why:
         notes.append(why)
+    maps = [] if why else maps_of(files.snapshots, labels)
+    taught, training_maps = np.zeros(0, dtype=np.int64), []
+    if files.train_samples is not None:
+        taught, why = labels_of(files.train_samples, files.train_snapshots, len(files.classes))
+        training_maps = [] if why else maps_of(files.train_snapshots, taught)
+        notes += [f"of the training images: {why}"] * bool(why)
     wrong, confused = [], []
     if predictions and verdict:
         pictures = pictures_by_row(files, len(predictions.names))
         wrong = most_wrong(predictions, verdict.correct, pictures)
         confused = confused_pairs(predictions, verdict.pairs, pictures)
-    return Findings(history(files.records), verdict, wrong, confused, maps, labels, tuple(notes))
+    past = history(files.records)
+    return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, taught)
+
+
+def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray) -> list[EpochMap]:
+    """The maps of the snapshots' epochs."""
+    return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels)
 
 
 def seed_of(files: RunFiles) -> int:
@@ -104,12 +118,19 @@ def map_labels(files: RunFiles) -> tuple[np.ndarray, str]:
         return none, "no maps: the images have no labels to color them by (--pretrain.probe names labeled ones)"
     if files.samples is None or files.samples.labels is None:
         return none, "no maps: their labels are in snapshots/samples.npz, which is written when training ends"
-    labels = files.samples.labels
-    if any(len(snapshot.features) != len(labels) for snapshot in files.snapshots):
+    return labels_of(files.samples, files.snapshots, len(files.classes))
+
+
+def labels_of(samples: Pictures, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
+    """True classes int64 [M] of samples, and why there can be no maps of their snapshots, or ""."""
+    none, labels = np.zeros(0, dtype=np.int64), samples.labels
+    if labels is None:
+        return none, "no maps: the samples have no labels"
+    if any(len(snapshot.features) != len(labels) for snapshot in snapshots):
         return none, "no maps: snapshots/samples.npz is of other samples than the features"
     if len(labels) < FEWEST:
         return none, f"no maps: {len(labels)} samples are too few, {FEWEST} are needed"
-    if labels.min() < 0 or labels.max() >= len(files.classes):
+    if labels.min() < 0 or labels.max() >= classes:
         return none, "no maps: snapshots/samples.npz has labels outside of the classes"
     return labels, ""
 

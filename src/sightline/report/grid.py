@@ -15,6 +15,7 @@ from ..grid import COMPARISONS, WAYS, Grid, grid_yaml
 from ..insight.curves import draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
 from ..statistics import seeded_bootstrap, verdict
+from ..tasks.collapse import collapse
 from .html import Child, element, missing_note, table
 from .run import UNREADABLE, read_predictions
 from .sections import figure
@@ -85,7 +86,18 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             correct = np.stack(rows)
             accuracy, interval = seeded_bootstrap(correct)
             outcomes.append(Outcome(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
+    notes += collapsed(pretraining_of(folder, grid))
     return GridResult(folder, tuple(outcomes), compared(outcomes), tuple(missing), tuple(notes))
+
+
+def collapsed(pretraining: Path) -> list[str]:
+    """[what the last evaluation of the pre-training says of a collapse], or []."""
+    evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
+    last = evaluations[-1] if evaluations else {}
+    alarm = collapse(
+        {name: value for name in ("feature_std", "effective_rank") if (value := last.get(name)) is not None}
+    )
+    return [f"the pre-training without labels has {alarm}"] if alarm else []
 
 
 def compared(outcomes: list[Outcome]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
@@ -111,14 +123,16 @@ def text_table(result: GridResult) -> str:
     return "\n".join(lines)
 
 
-def write_grid_report(folder: Path, grid: Grid) -> Path:
-    """grid.csv, grid.json, figures/*.png and report.html of a grid's folder, from what its runs left on disk."""
+def write_grid_report(folder: Path, grid: Grid) -> GridResult:
+    """grid.csv, grid.json, figures/*.png and report.html of a grid's folder, from what its runs left on disk; returns
+    their numbers."""
     result = read_results(folder, grid)
     write_tables(folder, result)
-    figures = {name: png(draw()) for name, draw in plan_grid(folder, result).items()}
+    figures = {name: png(draw()) for name, draw in plan_grid(pretraining_of(folder, grid), result).items()}
     for name, data in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", data)
-    return atomic_write(folder / "report.html", grid_page(folder, grid, result, figures))
+    atomic_write(folder / "report.html", grid_page(folder, grid, result, figures))
+    return result
 
 
 def write_tables(folder: Path, result: GridResult) -> None:
@@ -145,12 +159,17 @@ def write_tables(folder: Path, result: GridResult) -> None:
     atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
 
 
-def plan_grid(folder: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
+def pretraining_of(folder: Path, grid: Grid) -> Path:
+    """The run of the pre-training without labels: the one that was given, or the grid's own."""
+    return Path(grid.unlabeled_weights) if grid.unlabeled_weights else folder / "pretrain-unlabeled"
+
+
+def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
     """What to draw, by name."""
     todo: dict[str, Callable[[], Figure]] = {}
     if result.outcomes:
         todo["grid"] = lambda: draw_grid(result.outcomes)
-    past = history(read_json_lines(folder / "pretrain-unlabeled" / "metrics.jsonl"))
+    past = history(read_json_lines(pretraining / "metrics.jsonl"))
     if np.isfinite(past.evaluation["knn_accuracy"]).any():
         todo["curve-knn-accuracy"] = lambda: draw_metric(past, "knn_accuracy", "k-NN accuracy while pre-training, %")
     return todo
@@ -194,7 +213,7 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
     """The sentences, the table, the drawing."""
     if not result.outcomes:
         return [missing_note("No run of the grid is finished yet.")]
-    images, seeds = result.outcomes[0].correct.shape[1], max(len(outcome.seeds) for outcome in result.outcomes)
+    images, seeds = result.outcomes[0].correct.shape[1], sorted({len(outcome.seeds) for outcome in result.outcomes})
     rows: list[list[Child]] = []
     for outcome in result.outcomes:
         low, high = (percent(edge) for edge in outcome.interval)
@@ -213,10 +232,12 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
         "Reported elsewhere, %",
     ]
     columns = len(header) if grid.reported else len(header) - 1
+    counts = " to ".join(str(edge) for edge in dict.fromkeys((seeds[0], seeds[-1])))
+    over = "over images and seeds" if seeds[-1] > 1 else "over images alone, for there is one seed"
     note = (
-        f"Mean over {seeds} seed{'s' * (seeds > 1)}, on the same {images:,} validation images. Intervals are "
-        "bootstraps over images and seeds; comparisons are paired by image. Each run's best epoch was chosen on these "
-        "images."
+        f"Mean over {counts} seed{'s' * (seeds[-1] > 1)}, on the same {images:,} validation images. Intervals are "
+        f"bootstraps {over}; comparisons are paired by image. There is one pre-training of each kind: what another one "
+        "would give is not in the intervals. Each run's best epoch was chosen on these images."
     )
     if grid.reported:
         note += " What others report is of other images."

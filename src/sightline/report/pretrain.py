@@ -17,8 +17,8 @@ from .sections import Figures, curves, facts_of_the_run, figure, maps
 from .words import percent, section
 
 LOSS = (
-    "The loss alone says little here: both networks move, and a network that gives the same answer for every image has "
-    "a loss of 0. What tells is whether images stay apart, and what the neighbors of an image are."
+    "The loss alone says little here: what has to be predicted moves too, and a network that gives the same answer for "
+    "every image has the lowest loss of all. What tells is whether images stay apart, and what their neighbors are."
 )
 WATCHED = (
     ("curve-feature-std", "feature_std", "Spread of the projections, 0 to 1"),

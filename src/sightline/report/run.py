@@ -65,7 +65,8 @@ class Snapshot:
 class RunFiles:
     """What a run folder holds. A part that is missing or unreadable is empty or None, and `missing` says so.
 
-    classes: from the predictions, else from provenance.json. snapshots: the first, middle and last kept epoch.
+    classes: from the predictions, else from provenance.json. snapshots: the first, middle and last kept epoch;
+    train_snapshots, train_samples: the same of training images.
     """
 
     path: Path
@@ -77,6 +78,8 @@ class RunFiles:
     predictions: Predictions | None
     snapshots: tuple[Snapshot, ...]
     samples: Pictures | None
+    train_snapshots: tuple[Snapshot, ...]
+    train_samples: Pictures | None
     mistakes: Pictures | None
     preview: bytes | None
     missing: tuple[str, ...]
@@ -100,6 +103,7 @@ def read_run(folder: str | Path) -> RunFiles:
     records = tuple(read_json_lines(path / "metrics.jsonl"))
     if not records:
         missing.append("metrics.jsonl: not there, or empty")
+    followed = (path / "snapshots" / "train-samples.npz").is_file()
     samples = None if masks else attempt("snapshots/samples.npz", path, read_pictures, missing, None)
     return RunFiles(
         path=path,
@@ -111,6 +115,8 @@ def read_run(folder: str | Path) -> RunFiles:
         predictions=predictions,
         snapshots=() if masks else read_snapshots(path, missing),
         samples=samples,
+        train_snapshots=read_snapshots(path, missing, "train-features.npz") if followed else (),
+        train_samples=attempt("snapshots/train-samples.npz", path, read_pictures, missing, None) if followed else None,
         mistakes=None
         if recipe.get("task") in ("segment", "byol")
         else attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
@@ -211,15 +217,15 @@ def read_pictures(path: Path) -> Pictures:
     return Pictures(images, rows, labels)
 
 
-def read_snapshots(folder: Path, missing: list[str]) -> tuple[Snapshot, ...]:
-    """The first, middle and last epoch of snapshots/epoch-*/features.npz."""
+def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz") -> tuple[Snapshot, ...]:
+    """The first, middle and last epoch of snapshots/epoch-*/FILE."""
     found: dict[int, Path] = {}
-    for path in (folder / "snapshots").glob("epoch-*/features.npz"):
+    for path in (folder / "snapshots").glob(f"epoch-*/{file}"):
         digits = path.parent.name.removeprefix("epoch-")
         if digits.isdigit():
             found[int(digits)] = path
     if not found:
-        missing.append("snapshots/epoch-*/features.npz: not there")
+        missing.append(f"snapshots/epoch-*/{file}: not there")
     snapshots = []
     for epoch in first_middle_last(sorted(found)):
         name = str(found[epoch].relative_to(folder))

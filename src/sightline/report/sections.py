@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..insight.curves import History, number
+from ..insight.projection import EpochMap
 from ..insight.style import png_rgb
 from . import alt
 from .drawing import QUANTITIES
@@ -245,30 +246,39 @@ def gallery_tile(one: Tile) -> Html:
 
 def maps(figures: Figures, found: Findings) -> list[Child]:
     """PCA and t-SNE over the epochs, with the numbers that they cannot prove."""
-    if not found.maps:
-        return [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
+    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
+    if found.maps:
+        parts += maps_of(figures, found.maps, found.map_labels, "validation", "")
+    if found.training_maps:
+        parts.append(element("h3", "The images that it was trained on"))
+        parts += maps_of(figures, found.training_maps, found.training_labels, "training", "-training")
+    return parts
+
+
+def maps_of(figures: Figures, maps: Sequence[EpochMap], labels: np.ndarray, images: str, ending: str) -> list[Child]:
+    """The maps of one kind of images. ending: of the figures' names."""
     rows: list[list[Child]] = [
         [str(one.epoch), percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
          percent(one.explained)]
-        for one in found.maps
+        for one in maps
     ]  # fmt: skip
-    epochs = in_words([one.epoch for one in found.maps])
-    only = " Only one epoch was kept." if len(found.maps) == 1 else ""
+    only = " Only one epoch was kept." if len(maps) == 1 else ""
     crowd = (
         " The twelve classes with the lowest recall are named and in full color; all others are faint."
-        if np.unique(found.map_labels).size > 20
+        if np.unique(labels).size > 20
         else ""
     )
-    head = ["Epoch", f"k-NN accuracy (k = {found.maps[0].neighbors}), %", "Silhouette, -1 to 1",
+    head = ["Epoch", f"k-NN accuracy (k = {maps[0].neighbors}), %", "Silhouette, -1 to 1",
             "Variance on the PCA map, %"]  # fmt: skip
+    plain = " (without augmentation)" if images == "training" else ""
     return [
-        element("p", f"Penultimate features of the same {len(found.map_labels):,} validation images after "
-                     f"{epochs}.{only}{crowd} {MAPS}"),
+        element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
+                     f"{in_words([one.epoch for one in maps])}.{only}{crowd} {MAPS}"),
         table(head, rows, "Features in numbers", numeric=1),
         element("h3", "Who is near whom: t-SNE"),
-        figure(figures, "tsne", alt.maps("t-SNE", found.maps, found.map_labels), TSNE, wide=True),
+        figure(figures, f"tsne{ending}", alt.maps("t-SNE", maps, labels, images), TSNE, wide=True),
         element("h3", "The directions of most variance: PCA"),
-        figure(figures, "pca", alt.maps("PCA", found.maps, found.map_labels), PCA, wide=True),
+        figure(figures, f"pca{ending}", alt.maps("PCA", maps, labels, images), PCA, wide=True),
     ]  # fmt: skip
 
 

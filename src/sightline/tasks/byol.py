@@ -1,7 +1,7 @@
 """Self-supervised pre-training: two views of an image, and a network that predicts of one what the other looks like.
 
 BYOL (arXiv 2006.07733) and SimSiam (arXiv 2011.10566), which is the same without a second network. No label is ever
-part of a loss. Nothing in the loss says that images must differ: that they do is watched by `spread`.
+part of a loss. Nothing in the loss says that images must differ: that they do is watched by `metrics`.
 """
 
 import math
@@ -20,7 +20,9 @@ from ..models.siamese import Siamese
 from ..schedules import training_side
 from ..statistics import bootstrap_interval
 from . import Arrays
-from .collapse import collapse
+
+ENOUGH_FOR_LOSS = 500
+"""Evaluated images of which the loss is computed, at least: it takes five times the work of the features."""
 
 
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class Byol:
     views: the augmentations of the two views, each images uint8 [N, 3, H, W], samples [N], seed, epoch -> float
     [N, 3, size, size]; `small`, those of the small ones. transform: evaluation images uint8 -> float, the same shape.
     bank: labeled images for the k-NN accuracy, or None. feature_mask: bool [split], the evaluated images whose
-    features `metrics` returns; None: of none. say: where an alarm goes.
+    features `metrics` returns; None: of none.
     """
 
     def __init__(
@@ -77,11 +79,10 @@ class Byol:
         transform: Callable[[Tensor], Tensor],
         bank: Bank | None,
         feature_mask: Tensor | None,
-        say: Callable[[str], None],
     ):
         self.config, self.model, self.views, self.small = config, model, views, small
-        self.transform, self.bank, self.feature_mask, self.say = transform, bank, feature_mask, say
-        self.loss, self.alarmed = LOSSES[config.pretrain.method], False
+        self.transform, self.bank, self.feature_mask = transform, bank, feature_mask
+        self.loss = LOSSES[config.pretrain.method]
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar}: each view's prediction against the other's projection; labels are not looked at.
@@ -111,29 +112,32 @@ class Byol:
 
     def after_step(self, step: int, total_steps: int) -> None:
         """The target follows the online network."""
-        self.model.follow(target_momentum(step, total_steps, self.config.pretrain, self.config.train.batch_size))
+        images = self.config.train.batch_size * self.config.optim.accumulate
+        self.model.follow(target_momentum(step, total_steps, self.config.pretrain, images))
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """Of a split: the loss; feature_std, how far apart the projections are, for that is where a collapse begins;
         effective_rank of the backbone's features, which is what is used; and, with labels, knn_accuracy of these.
 
-        The loss is of the views of epoch 0, in evaluation mode. Arrays: features float16 [M, D] of `feature_mask`;
-        where there are labels, labels int64 [N] and predictions int64 [N].
+        The loss is of the views of epoch 0 of the first images, in evaluation mode. Arrays: features float16 [M, D] of
+        `feature_mask`; where there are labels, labels int64 [N] and predictions int64 [N].
         """
-        features, projections, labels, losses, kept = [], [], [], [], []
+        features, projections, labels, losses, kept, counted = [], [], [], [], [], 0
         for batch in batches:
             found = self.model.features(self.transform(batch.images))
             projections.append(self.model.projector(found).float())
             found = found.float()
             features.append(found)
-            losses.append(self.step(batch)["loss"].double() * len(found))
+            if counted < ENOUGH_FOR_LOSS:
+                losses.append(self.step(batch)["loss"].float() * len(found))
+                counted += len(found)
             if batch.labels is not None:
                 labels.append(batch.labels)
             if self.feature_mask is not None:
                 kept.append(found[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
         whole = torch.cat(features)
         numbers = {
-            "loss": float(torch.stack(losses).sum() / len(whole)),
+            "loss": float(torch.stack(losses).sum() / counted),
             "feature_std": feature_std(torch.cat(projections)),
             "effective_rank": effective_rank(whole),
         }
@@ -143,7 +147,6 @@ class Byol:
             votes = self.votes(whole, self.bank)
             numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
-        self.watch(numbers)
         return numbers, arrays
 
     def votes(self, queries: Tensor, bank: Bank) -> Tensor:
@@ -156,13 +159,6 @@ class Byol:
         count = sum(len(part) for part in labels)
         k = max(1, min(self.config.pretrain.neighbors, count // bank.classes))
         return knn_votes(torch.cat(features), torch.cat(labels), queries, bank.classes, k)
-
-    def watch(self, numbers: dict[str, float]) -> None:
-        """Say once that the features have collapsed."""
-        alarm = collapse(numbers)
-        if alarm and not self.alarmed:
-            self.say(f"warning: {alarm}")
-        self.alarmed = self.alarmed or bool(alarm)
 
     def parameters(self) -> nn.Module:
         """The module that is trained, the target within it."""

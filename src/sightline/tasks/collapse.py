@@ -9,13 +9,14 @@ COLLAPSED_STD, COLLAPSED_RANK = 0.05, 2.0
 def collapse(numbers: Mapping[str, float]) -> str:
     """A sentence with the cure where images have become indistinguishable, or ""; numbers: as `Byol.metrics` returns.
 
-    A spread of 0 is one and the same projection for all images; an effective rank of 1 is a line.
+    A spread of 0 is one and the same projection for all images; an effective rank of 1 is a line. "" too for numbers of
+    other tasks, which have neither.
     """
-    std, rank = numbers["feature_std"], numbers["effective_rank"]
+    std, rank = numbers.get("feature_std", 1.0), numbers.get("effective_rank", COLLAPSED_RANK)
     if std >= COLLAPSED_STD and rank >= COLLAPSED_RANK:
         return ""
     return (
         f"collapsed: all images look all but the same to the network (spread {std:.3f} of 1, effective rank "
         f"{rank:.1f}); begin again with a lower --optim.lr, --schedule.warmup_epochs 10, a larger --train.batch_size, "
-        "or a target that follows more slowly (--pretrain.momentum)"
+        "or, of BYOL, a target that follows more slowly (--pretrain.momentum)"
     )
