@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -258,6 +259,27 @@ def test_mistakes_are_said_before_anything_is_trained(photos: Path, done: Path, 
         assert words in f"{caught.value}", words
 
 
+def test_pretraining_on_the_targets_validation_images(photos: Path, tmp_path: Path, capsys) -> None:
+    """With their labels it is refused; without it is said."""
+    every = tmp_path / "every"
+    for split in ("train", "val"):
+        for path in sorted((photos / split).rglob("*.png")):
+            (every / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, every / path.parent.name / f"{split}{path.name}")
+    rows = [f"{path.relative_to(every)},{path.parent.name},{path.name[:2]}" for path in sorted(every.rglob("*.png"))]
+    table = every / "target.csv"
+    lines = [row.rsplit(",", 1)[0] + "," + ("val" if row.endswith("va") else "train") for row in rows]
+    table.write_text("filename,label,split\n" + "\n".join(lines) + "\n")
+    with pytest.raises(SightlineError, match="cannot begin") as caught:
+        sightline.transfer(
+            tiny_grid(), table, labeled=every, settings="B", out=tmp_path / "g", **{"labeled.data.layout": "classes"}
+        )
+    assert "validation images of the target would be pre-trained on" in str(caught.value)
+    settings = {"unlabeled.data.layout": "classes", "unlabeled.train.epochs": 1, "full.train.epochs": 1}
+    sightline.transfer(tiny_grid(), table, unlabeled=every, settings="C", seeds="0", out=tmp_path / "h", **settings)
+    assert "16 validation images of the target are pre-trained on, without their labels" in capsys.readouterr().out
+
+
 def test_a_grid_that_cannot_be_fair_is_refused() -> None:
     grid = tiny_grid()
     with pytest.raises(ValueError, match="same model"):
@@ -314,3 +336,19 @@ def test_runs_of_other_images_are_left_out_with_a_note(done: Path, tmp_path: Pat
     assert [outcome.seeds for outcome in result.outcomes] == [(0, 1), (0, 1), (0,), (0, 1), (1,)]
     assert len(result.notes) == 2 and "C-1 was validated on other images" in result.notes[0]
     assert result.missing == ("E-0",)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Simulated grids: images of unequal difficulty, seeds that differ a little, a known difference."""
+    rng, held, grids = np.random.default_rng(1), 0, 150
+    spread = np.sqrt(1 + 0.7**2 + 0.05**2)
+    truth = NormalDist().cdf(0.2 / spread) - 0.5
+    for _ in range(grids):
+        easy = rng.normal(size=600)
+        first, second = (
+            np.stack([easy + rng.normal(level, 0.05) + 0.7 * rng.normal(size=600) > 0 for _ in range(3)])
+            for level in (0.0, 0.2)
+        )
+        _, (low, high) = seeded_bootstrap(first, second, resamples=400)
+        held += low <= truth <= high
+    assert 0.9 <= held / grids <= 0.995

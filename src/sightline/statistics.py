@@ -65,13 +65,16 @@ def seeded_bootstrap(
     groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
     count = groups[0].shape[1]
     assert count and all(group.shape[1] == count for group in groups), "not the same items"
-    rng = np.random.default_rng(seed)
-    items = rng.multinomial(count, np.full(count, 1 / count), resamples) / count
-    means, centers = [], []
-    for group in groups:
-        chosen = rng.integers(0, len(group), (resamples, len(group)))
-        means.append(np.take_along_axis(items @ group.T, chosen, axis=1).mean(1))
-        centers.append(group.mean())
+    rng, rows, blocks = np.random.default_rng(seed), max(1, 2**22 // count), []
+    for start in range(0, resamples, rows):  # at most 64 MiB at a time
+        shares = rng.multinomial(count, np.full(count, 1 / count), min(rows, resamples - start)) / count
+        blocks.append([shares @ group.T for group in groups])
+    means = []
+    for place, group in enumerate(groups):
+        of_seeds = np.concatenate([block[place] for block in blocks])
+        chosen = rng.integers(0, len(group), of_seeds.shape)
+        means.append(np.take_along_axis(of_seeds, chosen, axis=1).mean(1))
+    centers = [group.mean() for group in groups]
     if second is None:
         alike = (groups[0] == groups[0][0, 0]).all()
         edges = bootstrap_interval(groups[0][0], level) if alike else percentiles(means[0], level)

@@ -5,12 +5,13 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import runs
 from .build_classify import open_labeled
 from .build_pretrain import open_images, probe_images
 from .config import Config
+from .data.sources import Source
 from .errors import INTERRUPTED, SightlineError
 from .files import atomic_write
 from .grid import STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
@@ -19,6 +20,7 @@ from .recipes import load_grid
 from .report.grid import GridResult, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
 
+T = TypeVar("T")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -58,7 +60,7 @@ def transfer(
         wanted["classifier"] = classifier
     grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
     grid = grid.model_copy(update={stage: runs.with_whole_paths(getattr(grid, stage)) for stage in STAGES})
-    check_sources(grid)
+    check_sources(grid, say)
     folder = folder_of(recipe, out, grid)
     with lock_run(folder) as note:
         if note:
@@ -109,41 +111,56 @@ def stages_of(grid: Grid) -> list[str]:
     return [stage for stage in ("labeled", "unlabeled") if any(WAYS[s].start == stage for s in grid.settings)]
 
 
-def check_sources(grid: Grid) -> None:
+def check_sources(grid: Grid, say: Callable[[str], None]) -> None:
     """SightlineError where data or weights that the settings need are missing or wrong, all at once, before anything is
-    trained."""
+    trained. Validation images of the target that are pre-trained on without labels are said, with labels refused."""
     faults: list[str] = []
     cures: list[str] = []
+    target: Source | None = None
     if not grid.full.data.path:
         faults.append("no target data was named")
         cures.append("--data TARGET")
     else:
-        faults += fault_of(lambda: open_labeled(grid.full, lambda text: None))
+        target, fault = attempt(lambda: open_labeled(grid.full, lambda text: None))
+        faults += fault
     for stage in stages_of(grid):
         config: Config = getattr(grid, stage)
+        if stage == "unlabeled" and not config.pretrain.probe:
+            config = resolve(config, {"pretrain.probe": grid.full.data.path})
         if getattr(grid, f"{stage}_weights"):
-            faults += fault_of(lambda stage=stage: check_weights(grid, stage))
+            faults += attempt(lambda stage=stage: check_weights(grid, stage))[1]
         elif config.data.path:
             opened = open_images if stage == "unlabeled" else open_labeled
-            faults += fault_of(lambda opened=opened, config=config: opened(config, lambda text: None))
+            source, fault = attempt(lambda opened=opened, config=config: opened(config, lambda text: None))
+            faults += fault
+            common = shared(target, source) if target and source else 0
+            if common and stage == "labeled":
+                faults.append(f"{common:,} validation images of the target would be pre-trained on with their labels")
+                cures.append("--labeled other images, or the same without those of the target's val")
+            elif common:
+                say(f"note: {common:,} validation images of the target are pre-trained on, without their labels")
         else:
             users = " and ".join(s for s in grid.settings if WAYS[s].start == stage)
             faults.append(f"{users} need pre-training on {stage} images, and none were named")
-            cures.append(f"--{stage} IMAGES (or a run or a file with weights)")
-    if cures:
-        cures.append("or leave settings out: --settings A")
+            cures += [f"--{stage} IMAGES (or a run or a file with weights)", "or leave settings out: --settings A"]
     if faults:
         why = "\n" + "\n".join(faults) if len(faults) > 1 else faults[0]
-        raise SightlineError("the grid cannot begin", why=why, cure="; ".join(cures) or "mend what is named above")
+        cure = "; ".join(dict.fromkeys(cures)) or "mend what is named above"
+        raise SightlineError("the grid cannot begin", why=why, cure=cure)
 
 
-def fault_of(check: Callable[[], object]) -> list[str]:
-    """[what a check complains of, with where, why and cure], or []."""
+def shared(target: Source, other: Source) -> int:
+    """How many files of the target's validation split are training images of another source."""
+    paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
+    return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
+
+
+def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
+    """(what a check gives, []), or (None, [what it complains of, with where, why and cure])."""
     try:
-        check()
+        return check(), []
     except SightlineError as error:
-        return [str(error)]
-    return []
+        return None, [str(error)]
 
 
 def check_weights(grid: Grid, stage: str) -> None:
