@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sightline import models
 from sightline.errors import SightlineError
 from sightline.models import MODELS, Classifier, build_model, freeze_backbone
+from sightline.models.fast import Gate
 
 CLASSES = 5
 SIZES = {"alexnet": 63, "torchvision/inception_v3": 75}
@@ -239,3 +240,17 @@ def test_mistakes_are_explained(name: str, size: int, args: dict, words: list[st
     with pytest.raises(SightlineError) as caught, torch.device("meta"):
         build_model(name, 3, size, args)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_gate_weighs_channels_by_their_means_and_passes_on_what_it_has_not_learned() -> None:
+    torch.manual_seed(0)
+    gate, maps = Gate(8, 4), torch.rand(3, 8, 5, 5)
+    weights = 2 * torch.sigmoid(gate.excite(torch.relu(gate.squeeze(maps.mean((2, 3))))))
+    torch.testing.assert_close(gate(maps), maps * weights[:, :, None, None])
+    assert gate.squeeze.out_features == 2
+    torch.nn.init.zeros_(gate.excite.weight)
+    torch.nn.init.zeros_(gate.excite.bias)
+    assert torch.equal(gate(maps), maps)
+    plain, gated = (build_model("fastnet", 5, 16, {"widths": [8, 16, 16], "reduction": r}) for r in (0, 4))
+    names = {name for name, _ in gated.named_parameters()} - {name for name, _ in plain.named_parameters()}
+    assert len(names) == 3 * 4, "two layers with biases in each of three residual blocks"
