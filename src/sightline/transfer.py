@@ -141,10 +141,10 @@ def check_sources(grid: Grid, say: Callable[[str], None]) -> None:
                 say(f"note: {common:,} validation images of the target are pre-trained on, without their labels")
         else:
             users = " and ".join(s for s in grid.settings if WAYS[s].start == stage)
-            faults.append(f"{users} need pre-training on {stage} images, and none were named")
+            faults.append(f"{users} need{'s' * (len(users) == 1)} pre-training on {stage} images, and none were named")
             cures += [f"--{stage} IMAGES (or a run or a file with weights)", "or leave settings out: --settings A"]
     if faults:
-        why = "\n" + "\n".join(faults) if len(faults) > 1 else faults[0]
+        why = "\n" + "\n".join("    " + fault.replace("\n", "\n    ") for fault in faults)
         cure = "; ".join(dict.fromkeys(cures)) or "mend what is named above"
         raise SightlineError("the grid cannot begin", why=why, cure=cure)
 

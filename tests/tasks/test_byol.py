@@ -114,6 +114,30 @@ def test_a_step_is_both_directions_each_view_a_batch_of_its_own(method: str) -> 
     assert not torch.allclose(together, apart, atol=1e-4), "batch statistics must tell the two apart"
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("small_cnn", {}),
+        ("resnet9", {}),
+        ("resnet18", {}),
+        ("vgg13_bn", {"width": 8}),
+        ("timm/vit_tiny_patch16_224", {}),
+        ("torchvision/mobilenet_v3_small", {}),
+        ("unet", {"width": 8}),
+        ("fcn32s", {"width": 8}),
+        ("smp/fpn/resnet18", {}),
+    ],
+)
+def test_any_backbone_learns_from_a_step_and_its_target_does_not(name: str, args: dict) -> None:
+    task = task_of(resolve(small(), {"model": {"name": name, "args": args}, "data.size": 32}))
+    task.step(batch_of(photographs(4, 32)))["loss"].backward()
+    grads = [p.grad for p in task.model.backbone.parameters()]
+    assert any(g is not None and float(g.abs().sum()) > 0 for g in grads)
+    assert all(p.grad is None for p in task.model.target.parameters())
+    first = next(p for p in task.model.backbone.parameters() if p.ndim > 1)
+    assert first.grad is not None and float(first.grad.abs().sum()) > 0, "down to the first layer"
+
+
 def test_small_views_go_against_both_targets_and_keep_the_scale() -> None:
     narrow = {"name": "fastnet", "args": {"widths": [8, 16, 16]}}
     task = task_of(resolve(small(**{"pretrain.small_crops": 2, "pretrain.small_size": 8}), {"model": narrow}))
