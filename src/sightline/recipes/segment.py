@@ -238,9 +238,9 @@ def camvid_fast() -> Config:
     average of the weights.
 
     Measured on CamVid, 367/101 images of 360x480, 11 classes and void, training split only, plain evaluation:
-    validation mean IoU 0.6928 [0.6857, 0.6989] at 9.89e14 training FLOPs, seed 0, 142 minutes of one core of an AMD
-    EPYC (Zen 4) beside other work; 0.60 was passed at 2.2e14 and 0.66 at 5.2e14 of the same run (LOG.md). A second
-    seed has not been run, so the spread over seeds is not known.
+    validation mean IoU 0.6928 [0.6857, 0.6989] (seed 0) and 0.6906 [0.6831, 0.6970] (seed 1) at 9.89e14 training FLOPs,
+    142 and 165 minutes of one core of an AMD EPYC (Zen 4) beside other work; 0.60 was passed at 2.2e14 and 2.3e14, 0.66
+    at 5.2e14 and 6.4e14 of the same runs (LOG.md).
 
     sightline train camvid_fast --data camvid/
     """
