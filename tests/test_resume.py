@@ -172,7 +172,7 @@ def test_a_run_that_stopped_early_says_how_to_go_on(
 ) -> None:
     settings = {"train.epochs": 50, "train.patience": 1, "optim.lr": 1e-9, "schedule.name": "constant"}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run")
-    assert "stopped after epoch 2: no better accuracy for 1 epochs" in capsys.readouterr().out
+    assert "stopped after epoch 2: no better accuracy for 1 epoch" in capsys.readouterr().out
     run.report.unlink()
     sightline.resume(run.path)
     said = capsys.readouterr().out

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError, build
+from sightline import SightlineError, build_classify
 from sightline.config import Config
 from sightline.files import read_json_lines
 from sightline.settings import resolve
@@ -214,7 +214,7 @@ def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path:
     ]
     decoded = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "decode", lambda *arguments: decoded.append(arguments))
+        patch.setattr(build_classify, "decode", lambda *arguments: decoded.append(arguments))
         for settings, expected in mistakes:
             with pytest.raises(SightlineError, match=expected):
                 sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
