@@ -14,6 +14,7 @@ from .data.cache import Decoded
 from .data.pair_cache import DecodedPairs
 from .data.sources import Source
 from .errors import SightlineError
+from .models import initialize_from_data
 from .models.weights import Receipt
 from .schedules import training_side
 from .tasks import Task
@@ -68,6 +69,12 @@ def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
         cure = "--train.batch_size 2 or more"
         why = "batch normalization, which this model has, needs several images"
         raise SightlineError("the batch size is too small", where="train.batch_size = 1", why=why, cure=cure)
+
+
+def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Let a backbone whose first weights come from data see some training images."""
+    sample = torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))
+    initialize_from_data(backbone, transform(sample))
 
 
 def describe_model(

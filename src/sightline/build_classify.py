@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from .build import (
-    WHITENING_IMAGES,
     Parts,
     describe_data,
     describe_model,
     flops_by_side,
     normalization,
     refuse_batch_of_one,
+    show_images,
     training_flops,
 )
 from .checkpoint import description_of
@@ -29,7 +29,7 @@ from .device import autocast, pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import sample_rows
 from .losses import balanced_weights
-from .models import Classifier, build_model, forward_flops, freeze_backbone, initialize_from_data, parameter_count
+from .models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
 from .models.weights import load_weights
 from .runs import require_weights, shipped_checkpoints
 from .tasks import Task, build_task
@@ -54,9 +54,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     mean, std = normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        initialize_from_data(
-            model.backbone, transform(torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES])))
-        )
+        show_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from .build import (
-    WHITENING_IMAGES,
     Parts,
     describe_data,
     describe_model,
     flops_by_side,
     normalization,
     refuse_batch_of_one,
+    show_images,
     training_flops,
 )
 from .build_classify import mask_of, rows_of
@@ -29,7 +29,7 @@ from .data.splits import WHOLE
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import sample_rows
-from .models import MODELS, Part, build_backbone, feature_width, forward_flops, initialize_from_data, parameter_count
+from .models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count
 from .models.heads import mlp
 from .models.segmenters import SEGMENTERS, build_segmenter
 from .models.siamese import LastMap, Siamese
@@ -59,10 +59,8 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
     train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
     val, bank = watched(config, source, train, say)
     mean, std = normalization(config, train)
-    transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        sample = torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))
-        initialize_from_data(model.backbone, transform(sample))
+        show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
     facts = {
         "parameters": parameter_count(model.backbone),
@@ -99,7 +97,10 @@ def build_pretraining_task(
     device: torch.device,
 ) -> Any:
     """The task around a model. rows: of the `count` evaluated images, those whose features are kept."""
-    batches = None if bank is None else partial(evaluation_batches, bank, config.train.eval_batch_size, device)
+    neighbors = None
+    if bank is not None:
+        batches = partial(evaluation_batches, bank, config.train.eval_batch_size, device)
+        neighbors = Bank(batches, len(bank.classes))
     large, small = view_functions(config, mean, std)
     return build_task(
         config,
@@ -107,7 +108,7 @@ def build_pretraining_task(
         views=large,
         small=small,
         transform=evaluation_transform(config.data.size, mean, std),
-        bank=Bank(batches, len(bank.classes)) if bank is not None and batches is not None else None,
+        bank=neighbors,
         feature_mask=mask_of(rows, count, device),
     )
 

@@ -145,14 +145,9 @@ def recipes(name: str | None = None) -> str:
         shipped = [*RECIPES, *GRIDS]
         width = max(map(len, shipped))
         return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in shipped)
-    if name in GRIDS:
-        return (
-            "".join(f"# {line}".rstrip() + "\n" for line in documentation(name).splitlines())
-            + grid_yaml(load_grid(name)).rstrip()
-        )
-    config = load_recipe(name)
-    head = "".join(f"# {line}".rstrip() + "\n" for line in documentation(name).splitlines()) if name in RECIPES else ""
-    return head + to_yaml(config).rstrip()
+    text = grid_yaml(load_grid(name)) if name in GRIDS else to_yaml(load_recipe(name))
+    lines = documentation(name).splitlines() if name in RECIPES or name in GRIDS else []
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + text.rstrip()
 
 
 def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "list[Run | GridResult]":

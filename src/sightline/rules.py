@@ -24,6 +24,8 @@ def common_rules(config: "Config") -> Rules:
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
+        "report.samples can name images for segmentation only; give their number": config.task != "segment"
+        and not isinstance(config.report.samples, int),
         "report.train_samples is for the task classify": config.task != "classify" and config.report.train_samples,
         "model.head is for the task classify": config.task != "classify" and config.model.head != "linear",
         "the settings pretrain.* are for the task byol": config.task != "byol"
@@ -38,9 +40,6 @@ def classification_rules(config: "Config") -> Rules:
         "the task classify needs train.best_metric accuracy or accuracy_top5 or loss": config.train.best_metric
         not in ("accuracy", "accuracy_top5", "loss"),
         "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
-        "report.samples can name images for segmentation only; give their number": not isinstance(
-            config.report.samples, int
-        ),
     }
 
 
@@ -80,9 +79,6 @@ def pretraining_rules(config: "Config") -> Rules:
         "optim.ema is for labels; the target of byol is an average already": config.optim.ema,
         "optim.layer_decay and model.freeze are for classification": config.optim.layer_decay < 1
         or config.model.freeze,
-        "report.samples can name images for segmentation only; give their number": not isinstance(
-            config.report.samples, int
-        ),
         "pretrain.projector needs a width": not pretrain.projector,
         "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
         "pretrain.small_size does nothing without pretrain.small_crops": pretrain.small_size

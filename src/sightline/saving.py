@@ -14,13 +14,17 @@ from torch.nn import functional
 
 from . import checkpoint
 from .errors import SightlineError, listing
+from .evaluate import evaluate
 from .files import atomic_write
 from .log import RunLog
 from .tasks import Arrays
+from .tasks.classify import Classify
 
 if TYPE_CHECKING:
     from .build import Parts
+    from .data.cache import Decoded
     from .data.loader import Batch
+    from .data.pair_cache import DecodedPairs
     from .train import Training
 
 
@@ -135,13 +139,23 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
         save_arrays(place / "features.npz", values)
-        if "training" in arrays:
-            save_arrays(place / "train-features.npz", {"features": arrays["training"]})
+        keep_followed(training, place)
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
     for epoch in set(kept) - set(thinned(kept, training.config.report.snapshots)):
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
+
+
+def keep_followed(training: "Training", place: Path) -> None:
+    """Features of the training images that are followed, beside those of the validation images."""
+    parts, size = training.parts, training.config.train.eval_batch_size
+    if parts.followed is not None:
+        assert isinstance(parts.task, Classify)
+        task, plain = parts.task, parts.task.plain_features
+        save_arrays(
+            place / "train-features.npz", evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
+        )
 
 
 def thinned(epochs: list[int], limit: int) -> list[int]:
@@ -165,19 +179,21 @@ def save_samples(folder: Path, parts: "Parts") -> None:
     there are none.
     """
     rows, val = parts.rows, parts.val
-    names = np.array([val.names[row] for row in rows], dtype=str)
-    sample = {"images": thumbnails(val.images, rows), "names": names, "index": rows}
-    if val.labels is not None:
-        sample["labels"] = val.labels[rows]
+    sample = pictured(val, rows)
     if val.labels is not None and val.labels.ndim == 3:
         sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
     if parts.followed is not None:
-        own, every = parts.followed, np.arange(len(parts.followed.names))
-        labels = {} if own.labels is None else {"labels": own.labels}
-        pictures = {"images": thumbnails(own.images, every), "names": np.array(own.names, dtype=str), "index": every}
-        save_arrays(folder / "snapshots" / "train-samples.npz", pictures | labels)
+        every = np.arange(len(parts.followed.names))
+        save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.followed, every))
+
+
+def pictured(decoded: "Decoded | DecodedPairs", rows: np.ndarray) -> Arrays:
+    """Thumbnails, names, places and, where there are some, labels of these rows of a split."""
+    names = np.array([decoded.names[row] for row in rows], dtype=str)
+    labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
+    return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 
 def shrunk(pictures: np.ndarray, side: int = STRIP) -> np.ndarray:

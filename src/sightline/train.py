@@ -31,8 +31,6 @@ from .runs import Run
 from .schedules import cycled_momentum, factor, schedule_epochs, training_side
 from .settings import resolve
 from .signals import StopRequest
-from .tasks import Arrays
-from .tasks.classify import Classify
 from .tasks.collapse import collapse
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
@@ -270,7 +268,7 @@ def end_epoch(training: Training, reason: str) -> None:
             saving.save_weights(training, "best", numbers)
         if math.isfinite(numbers["loss"]):
             saving.keep_for_ensemble(training, numbers)
-        saving.keep_snapshot(training, arrays | features_of_training(training))
+        saving.keep_snapshot(training, arrays)
         saving.save_weights(training, "last", numbers)
     best = better and config.train.best_metric != "epoch"  # the newest is no better one
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
@@ -279,14 +277,6 @@ def end_epoch(training: Training, reason: str) -> None:
         reason = f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
     progress.stopped = reason
     saving.save_state(training)
-
-
-def features_of_training(training: Training) -> Arrays:
-    """{"training": features float16 [M, D]} of the training images that are followed, or nothing."""
-    parts, size = training.parts, training.config.train.eval_batch_size
-    if parts.followed is None or not isinstance(parts.task, Classify):
-        return {}
-    return evaluate(parts.task, parts.followed, size, parts.device, parts.dtype, parts.task.plain_features)[1]
 
 
 def is_better(score: float, best: float | None, metric: str) -> bool:

@@ -1,6 +1,5 @@
 """`sightline transfer`: does pre-training pay? Runs of five settings on one target, and what can be said of them."""
 
-import hashlib
 import os
 import shlex
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from .build_pretrain import open_images, probe_images
 from .config import Config
 from .data.sources import Source
 from .errors import INTERRUPTED, SightlineError
-from .files import atomic_write
+from .files import atomic_write, sha256
 from .grid import STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
 from .lock import lock_run
+from .models.weights import weights_folder
 from .recipes import load_grid
 from .report.grid import GridResult, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
@@ -206,19 +206,17 @@ def claim(folder: Path, grid: Grid) -> Grid:
 
 def changes(old: Config, new: Config) -> list[str]:
     """Dotted keys in which two recipes differ, of those that change what a run computes."""
-    keys = runs.differences(old, new)
-    return [key for key in keys if key == "data.path" or key not in runs.CHANGEABLE or key == "train.epochs"]
+    harmless = {*runs.CHANGEABLE} - {"data.path", "train.epochs"}
+    return [key for key in runs.differences(old, new) if key not in harmless]
 
 
 def refuse_changed_weights(folder: Path, stage: str, given: str) -> None:
     """SightlineError where given weights have changed since the grid began; their sum is kept in its folder."""
-    place = Path(given)
-    files = [place / part / "model.safetensors" for part in ("checkpoints/best", "checkpoints/last", ".")] + [place]
-    file = next((file for file in files if given and file.is_file()), None)
-    if file is None:
+    place = weights_folder(Path(given)) if given else None
+    file = place / "model.safetensors" if place else Path(given)
+    if not file.is_file():
         return
-    with open(file, "rb") as stream:
-        now = hashlib.file_digest(stream, "sha256").hexdigest()
+    now = sha256(file)
     note = folder / f"{stage}-weights.sha256"
     before = note.read_text(encoding="utf-8").split()[0] if note.is_file() else now
     if before != now:

@@ -1,7 +1,6 @@
 """Data that come with an installed library: handwritten digits from scikit-learn."""
 
 import difflib
-import io
 from collections import Counter
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     from sklearn.datasets import load_digits  # a second to import, and only needed here
 
     bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    pixels = gray_levels(bunch.images)
 
     def read(index: int, side: int = 0) -> Image.Image:
         return Image.fromarray(pixels[index]).convert("RGB")
@@ -51,6 +50,11 @@ def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     return finished(source, data, seed, hold_out)
 
 
+def gray_levels(images: np.ndarray) -> np.ndarray:
+    """scikit-learn's digits float [N, 8, 8] of 0 to 16 as uint8, spread over 0..255."""
+    return np.rint(images * (255 / 16)).astype(np.uint8)
+
+
 def write_digits(folder: str | Path) -> Path:
     """The digits as a task of transfer: `pretrain/` has 0 to 4, `target/` 5 to 9 with few labels to learn from.
 
@@ -60,11 +64,11 @@ def write_digits(folder: str | Path) -> Path:
     """
     from sklearn.datasets import load_digits
 
+    from .scenes import encoded
+
     bunch, place, seen = load_digits(), Path(folder), Counter[int]()
     rows = ["filename,label"]
-    for index, (image, label) in enumerate(zip(bunch.images, bunch.target.tolist(), strict=True)):
-        buffer = io.BytesIO()
-        Image.fromarray(np.rint(image * (255 / 16)).astype(np.uint8)).save(buffer, format="PNG")
+    for index, (image, label) in enumerate(zip(gray_levels(bunch.images), bunch.target.tolist(), strict=True)):
         if label < FIRST_DIGITS:
             path = place / "pretrain" / "images" / f"{index:04d}.png"
             rows.append(f"images/{path.name},digit {label}")
@@ -72,6 +76,6 @@ def write_digits(folder: str | Path) -> Path:
             split = "train" if seen[label] < FEW else "val"
             path = place / "target" / split / f"digit {label}" / f"{index:04d}.png"
         seen[label] += 1
-        atomic_write(path, buffer.getvalue())
+        atomic_write(path, encoded(image, "PNG"))
     atomic_write(place / "pretrain" / "labels.csv", "\n".join(rows) + "\n")
     return place

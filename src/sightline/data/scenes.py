@@ -53,7 +53,7 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
 
 
 def encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
-    """A picture uint8 [h, w, 3] as the bytes of a file."""
+    """A picture uint8 [h, w, 3], or gray [h, w], as the bytes of a file."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format=kind, **options)
     return buffer.getvalue()

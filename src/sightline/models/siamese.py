@@ -7,14 +7,11 @@ from torch import Tensor, nn
 
 
 class Online(nn.Module):
-    """Backbone, projector and predictor: images float [N, 3, H, W] -> predictions [N, P]."""
+    """Backbone, projector and predictor under the names that they have in a `Siamese`, for weights to load into."""
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module):
         super().__init__()
         self.backbone, self.projector, self.predictor = backbone, projector, predictor
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.predictor(self.projector(self.backbone(images)))
 
 
 class Siamese(nn.Module):

@@ -215,10 +215,15 @@ def find_weights(weights: str, name: str) -> Found:
     return Found(tensors, str(path), (f"taken from the file's entry {entry!r}",) if entry else ())
 
 
+def weights_folder(folder: Path) -> Path | None:
+    """Where the weights of a run folder lie, the best, else the last; a checkpoint folder itself; None without any."""
+    places = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
+    return next((place for place in places if (place / "model.safetensors").is_file()), None)
+
+
 def from_folder(folder: Path) -> Found:
     """The best, else the last weights of a run folder, or the weights of a checkpoint folder."""
-    places = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
-    place = next((place for place in places if (place / "model.safetensors").is_file()), None)
+    place = weights_folder(folder)
     if place is None:
         raise SightlineError(
             "this folder holds no weights",

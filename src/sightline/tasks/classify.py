@@ -105,9 +105,9 @@ class Classify:
         return numbers, arrays
 
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """{"training": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
+        """{"features": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
         found = [self.model.features(self.transform(batch.images)).to("cpu", torch.float16) for batch in batches]
-        return {}, {"training": torch.cat(found).numpy()}
+        return {}, {"features": torch.cat(found).numpy()}
 
     def evaluated_features(self, batch: Batch) -> torch.Tensor:
         """What the head sees of a batch of the evaluated split, [N, D]."""
