@@ -21,6 +21,7 @@ VARIANTS = {
         "augment.cutmix": 1.0,
         "loss.smoothing": 0.1,
     },
+    "sam": {"optim.name": "sgd", "optim.lr": 0.01, "optim.sam_radius": 0.05},
 }
 
 

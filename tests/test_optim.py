@@ -9,7 +9,15 @@ from torch.nn import functional
 
 from sightline.config import Optim
 from sightline.errors import SightlineError
-from sightline.optim import Average, build_optimizer, clip_gradients, hidden_weights, orthogonalize, parameter_groups
+from sightline.optim import (
+    Average,
+    build_optimizer,
+    clip_gradients,
+    hidden_weights,
+    orthogonalize,
+    parameter_groups,
+    uphill,
+)
 
 
 class Small(nn.Module):
@@ -328,3 +336,39 @@ def test_lars_steps_have_the_length_of_the_weight_and_norms_take_plain_ones():
         moved = value.detach() - before[name]
         expected = 0.001 * 2.0 * before[name].norm() if value.ndim > 1 else 2.0 * value.grad.norm()
         assert float(moved.norm()) == pytest.approx(float(expected), rel=1e-3), name
+
+
+def test_uphill_by_hand():
+    """Gradient (3, 4) and 0 elsewhere: radius 0.5 moves the weights by (0.3, 0.4)."""
+    layer = nn.Linear(2, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
+    layer.weight.grad, layer.bias.grad = torch.tensor([[3.0, 4.0]]), torch.zeros(1)
+    before = layer.weight.detach().clone()
+    with uphill(layer, 0.5):
+        assert layer.weight.tolist() == [pytest.approx([1.3, 2.4])]
+        assert layer.weight.grad is None
+        (layer.weight.square().sum() / 2).backward()
+    assert torch.equal(layer.weight, before)
+    assert layer.weight.grad.tolist() == [pytest.approx([1.3, 2.4])]
+
+
+def test_uphill_batch_norm_counts_nothing_and_all_is_back_after_an_error():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    images = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    model(images).square().mean().backward()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match="inside"), uphill(model, 0.1):
+        model(images * 5).square().mean().backward()
+        raise RuntimeError("inside")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model(images)
+    assert int(model[1].num_batches_tracked) == 2
+
+
+def test_uphill_without_a_gradient_stays():
+    layer = nn.Linear(2, 1)
+    layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
+    before = layer.weight.detach().clone()
+    with uphill(layer, 0.5):
+        assert torch.equal(layer.weight, before)

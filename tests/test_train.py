@@ -84,14 +84,27 @@ def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
     assert not same(weights(first.path), weights(other.path))
 
 
+def test_sharpness_aware_steps_begin_late_and_are_counted(photos: Path, tmp_path: Path, tiny: dict):
+    """Two epochs, the second sharpness-aware: the first is as without, and the second costs twice."""
+    late = {"optim.sam_radius": 0.2, "optim.sam_from": 0.5}
+    plain = sightline.train(base(tiny, **{"train.epochs": 2}), photos, out=tmp_path / "plain", quiet=True)
+    sharp = sightline.train(base(tiny, **{"train.epochs": 2}, **late), photos, out=tmp_path / "sharp", quiet=True)
+    first, second = (read_json_lines(run.path / "metrics.jsonl") for run in (plain, sharp))
+    losses = [[r["loss"] for r in events if r["event"] == "train"] for events in (first, second)]
+    assert losses[0][:7] == losses[1][:7] and losses[0][8:] != losses[1][8:]
+    assert second[-1]["train_flops"] == pytest.approx(1.5 * first[-1]["train_flops"])
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sightline", *map(str, arguments)]
 
 
+@pytest.mark.parametrize("radius", [0, 0.2])
 def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
-    photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
+    radius: float, photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
+    settings |= {"optim.sam_radius": radius}
     whole = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "whole", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"

@@ -16,7 +16,7 @@ from .data.sources import Source
 from .errors import SightlineError
 from .models import initialize_from_data
 from .models.weights import Receipt
-from .schedules import training_side
+from .schedules import climbs, training_side
 from .tasks import Task
 
 WHITENING_IMAGES = 5000
@@ -130,7 +130,12 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
 
 def training_flops(config: Config, cost: dict[int, float], images: int, epochs: int) -> float:
     """Floating-point operations of the first `epochs` epochs; cost: those of one image by its side."""
-    return sum(images * cost[training_side(config, epoch)] for epoch in range(epochs))
+    return images * sum(epoch_cost(config, cost, epoch) for epoch in range(epochs))
+
+
+def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
+    """What one image costs in an epoch, from 0; a sharpness-aware step takes two gradients."""
+    return cost[training_side(config, epoch)] * (2 if climbs(config, epoch) else 1)
 
 
 def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -214,6 +214,11 @@ class Optim(Section):
     """Batches whose mean gradient makes one step. The learning rate is not touched."""
     ema: Decay = 0.0
     """Decay per step of an average of the weights, used for evaluation and saved as the model; 0: off."""
+    sam_radius: NonNegativeFloat = 0.0
+    """Sharpness-aware minimization (arXiv 2010.01412): the gradient is that at the worst point within this distance of
+    the weights, to first order. Each step then costs two. 0: off."""
+    sam_from: Probability = 0.0
+    """Share of the epochs after which sharpness-aware steps begin; late ones do most of the good (arXiv 2410.10373)."""
 
     @pydantic.model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:

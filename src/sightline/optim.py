@@ -236,6 +236,35 @@ def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
     return norm
 
 
+@contextmanager
+def uphill(model: nn.Module, radius: float) -> Generator[None]:
+    """Within the block the trained weights lie `radius` further along the gradient, and there is no gradient yet.
+
+    The climb of sharpness-aware minimization (arXiv 2010.01412): radius * g / |g|, with the norm over all parameters
+    together. Batch norm does not count what it sees up there. Afterwards the weights are what they were, to the bit,
+    and the gradients those that were taken in the block.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        share = radius / nn.utils.get_total_norm(gradients).clamp(min=1e-12)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.addcmul_(gradient, share)
+            parameter.grad = None
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+
+
 class Average:
     """An exponential moving average of a model's weights and floating-point buffers, for evaluation.
 

@@ -26,6 +26,7 @@ def common_rules(config: "Config") -> Rules:
         ),
         "report.samples can name images for segmentation only; give their number": config.task != "segment"
         and not isinstance(config.report.samples, int),
+        "optim.sam_from does nothing without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
         "report.train_samples is for the task classify": config.task != "classify" and config.report.train_samples,
         "model.head is for the task classify": config.task != "classify" and config.model.head != "linear",
         "the settings pretrain.* are for the task byol": config.task != "byol"

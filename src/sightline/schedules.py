@@ -53,6 +53,11 @@ def mixes(config: Config, epoch: int) -> bool:
     return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
 
 
+def climbs(config: Config, epoch: int) -> bool:
+    """Whether the steps of an epoch, from 0, are sharpness-aware ones (`optim.sam_radius`)."""
+    return bool(config.optim.sam_radius) and epoch >= config.optim.sam_from * schedule_epochs(config)
+
+
 def ends_at_zero(config: Config) -> bool:
     """Whether the learning rate is 0 from the schedule's end on, so that more epochs would change nothing."""
     steps = 1000 * schedule_epochs(config)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from . import runs, saving
-from .build import Parts, build
+from .build import Parts, build, epoch_cost
 from .checkpoint import preflight
 from .config import Config
 from .data.augment import check_augment
@@ -25,10 +25,10 @@ from .lock import lock_run
 from .log import RunLog
 from .memory import explained_memory
 from .models import layer_depths
-from .optim import Average, build_optimizer, clip_gradients
+from .optim import Average, build_optimizer, clip_gradients, uphill
 from .recipes import load_recipe
 from .runs import Run
-from .schedules import cycled_momentum, factor, schedule_epochs, training_side
+from .schedules import climbs, cycled_momentum, factor, schedule_epochs
 from .settings import resolve
 from .signals import StopRequest
 from .tasks.collapse import collapse
@@ -133,7 +133,7 @@ def run_epochs(training: Training) -> Run:
     """Epoch after epoch: train, evaluate, keep the best, save; then the final evaluation and the report."""
     progress = training.progress
     config, parts = training.config, training.parts
-    costs = [parts.flops[training_side(config, epoch)] for epoch in range(config.train.epochs)]
+    costs = [epoch_cost(config, parts.flops, epoch) for epoch in range(config.train.epochs)]
     training.log.plan(config.train.epochs, training.epoch_steps, progress.step, costs)
     with training.stop:
         while not progress.stopped and progress.step < training.total_steps:
@@ -162,20 +162,16 @@ def train_epoch(training: Training) -> str:
     task.parameters().train()
     clock = Clock()
     for group in groups_of(batches, config.optim.accumulate, clock):
-        torch.manual_seed(config.train.seed * 1_000_003 + progress.step)  # dropout: a function of (seed, step)
         scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
         momentum = cycled_momentum(progress.step, training.schedule_steps, training.epoch_steps, config)
         for parameters in optimizer.param_groups:
             parameters["lr"] = parameters["base_lr"] * scale
             if "momentum" in parameters:
                 parameters["momentum"] = momentum
-        loss = torch.zeros((), device=parts.device)
-        images = sum(len(batch.samples) for batch in group)
-        for batch in group:
-            with autocast(parts.device, parts.dtype):
-                part = task.step(batch)["loss"] * (len(batch.samples) / images)
-            part.backward()
-            loss += part.detach()
+        loss = add_gradients(training, group)
+        if climbs(config, epoch):
+            with uphill(task.parameters(), config.optim.sam_radius):
+                add_gradients(training, group)
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
         if not (abs(loss_value) < float("inf") and norm_value < float("inf")):
@@ -191,6 +187,20 @@ def train_epoch(training: Training) -> str:
         if reason := stop_reason(training):
             return reason
     return ""
+
+
+def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
+    """The loss of a step, a scalar, and its gradient in the parameters; two calls in one step give the same numbers."""
+    config, parts = training.config, training.parts
+    torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
+    loss = torch.zeros((), device=parts.device)
+    images = sum(len(batch.samples) for batch in group)
+    for batch in group:
+        with autocast(parts.device, parts.dtype):
+            part = parts.task.step(batch)["loss"] * (len(batch.samples) / images)
+        part.backward()
+        loss += part.detach()
+    return loss
 
 
 @dataclass
