@@ -43,6 +43,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),
     "a list without brackets": (lambda p: ["train", "digits", "--data.classes", "a,b"], "[a,b]"),
     "a part of a run": (lambda p: ["predict", str(p / "labels.csv"), str(p), "--out", "x.csv"], "it is a file"),
+    "half a pixel": (lambda p: ["predict", "run", str(p), "--out", "masks", "--tile", "37.5"], "no whole number"),
+    "a size for a segmenter": (
+        lambda p: ["train", "landcover_best", "--data", "x", "--data.size", "64"],
+        "augment.window",
+    ),
+    "late steps of no kind": (lambda p: ["train", "digits", "--optim.sam_from", "0.5"], "optim.sam_radius"),
     "unknown model": (lambda p: ["train", "digits", "--model.name", "resnet19"], "resnet18"),
     "bad data name": (lambda p: ["train", "digits", "--data", "sklearn:digitz"], "digits"),
 }

@@ -12,6 +12,7 @@ from PIL import Image
 import sightline
 from sightline import SightlineError, predict_masks
 from sightline.config import Config
+from sightline.data.scene_files import has_windows, orientation
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
 
@@ -147,6 +148,16 @@ def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarra
         file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out")
     assert "1 mask without a place on the map, the first of palette.tif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_file_with_an_orientation_is_left_to_images(pixels: np.ndarray, tmp_path: Path, big: bool) -> None:
+    """GDAL takes no notice of an orientation; images.py turns the image."""
+    for turn in (1, 6):
+        path = tmp_path / f"{turn}.tif"
+        Image.fromarray(pixels).save(path, tiffinfo={0x0112: turn, 278: 16}, big_tiff=big)  # strips of 16 rows
+        assert orientation(path) == turn
+        assert has_windows(path, 5000) == (turn == 1)
 
 
 def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(

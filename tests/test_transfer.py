@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
@@ -141,6 +143,25 @@ def test_an_interrupted_grid_goes_on_with_the_run_that_it_was_at(
     calls.clear()
     result = sightline.transfer(grid, photos, unlabeled=flat, out=place, quiet=True)
     assert calls == ["E-0"] and not result.missing, "one of its two epochs was left"
+
+
+def test_ctrl_c_in_the_last_step_of_a_run_ends_the_grid_behind_it(
+    photos: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, place = tiny_grid(settings=("A",), seeds=(0, 1)), tmp_path / "grid"
+    ends = sightline.train.__globals__["end_epoch"]
+
+    def asked(training, reason):
+        if training.progress.step == training.total_steps and training.config.train.seed == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        ends(training, reason)
+
+    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", asked)
+    with pytest.raises(SightlineError, match="between two runs") as caught:
+        sightline.transfer(grid, photos, out=place, quiet=True)
+    assert caught.value.status == 4 and "the same command" in caught.value.cure
+    assert (place / "A-0" / "report.html").is_file() and not (place / "A-1").exists()
+    assert not sightline.transfer(grid, photos, out=place, quiet=True).missing
 
 
 def test_given_weights_are_used_and_not_trained(done: Path, photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,17 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=Parameter(negative=()),
 )
+
+
+def whole(kind: type, tokens: Sequence[cyclopts.Token]) -> int:
+    """A whole number; cyclopts by itself rounds 37.5 to one."""
+    text = tokens[0].value
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
 Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
 
 
@@ -117,7 +129,7 @@ def predict(
     out: Path,
     overwrite: bool = False,
     overlay: bool = False,
-    tile: int = 1024,
+    tile: Whole = 1024,
 ) -> None:
     """Classify a folder of images (or one image) into a CSV, or segment them into a folder of masks.
 

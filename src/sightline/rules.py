@@ -51,6 +51,8 @@ def segmentation_rules(config: "Config") -> Rules:
         "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
         not in ("mean_iou", "pixel_accuracy", "loss"),
         "train.ensemble is for classification": config.train.ensemble,
+        "data.size does nothing for the task segment; augment.window is what it trains on": config.data.size
+        != type(config.data)().size,
         "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
         == "skip",
         "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,

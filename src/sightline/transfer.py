@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ from .models.weights import weights_folder
 from .recipes import load_grid
 from .report.grid import GridResult, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
+from .signals import StopRequest
 
 T = TypeVar("T")
+GO_ON = "the same command goes on with the grid in {}"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -83,12 +86,23 @@ def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Gr
 
 def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
     """Every run of `grid` that is not done; `whole` is what the folder's page shows."""
-    weights = {stage: pretrained(grid, stage, folder, say, quiet) for stage in stages_of(grid)}
-    for setting in grid.settings:
-        for seed in grid.seeds:
+    weights = {}
+    with StopRequest() as stop:
+        for stage in stages_of(grid):
+            end_if_asked(stop, folder)
+            weights[stage] = pretrained(grid, stage, folder, say, quiet)
+        for setting, seed in product(grid.settings, grid.seeds):
+            end_if_asked(stop, folder)
             config = grid.config_of(setting, seed, weights.get(WAYS[setting].start, ""))
             if ensure(folder / f"{setting}-{seed}", config, folder, say, quiet):
                 write_grid_report(folder, whole)
+
+
+def end_if_asked(stop: StopRequest, folder: Path) -> None:
+    """The polite end between two runs, after a signal that came in the last step of one or behind it."""
+    if stop.requested:
+        cure = GO_ON.format(shlex.quote(str(folder)))
+        raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
 
 
 def holds_weights(place: Path) -> bool:
@@ -272,6 +286,6 @@ def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None]
     except SightlineError as error:
         if error.status != INTERRUPTED:
             raise
-        cure = f"the same command goes on with the grid in {shlex.quote(str(folder))}"
+        cure = GO_ON.format(shlex.quote(str(folder)))
         raise SightlineError(error.what, where=str(place), why=error.why, cure=cure, status=INTERRUPTED) from error
     return True

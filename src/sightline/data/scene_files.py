@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from ..errors import SightlineError
 from ..files import atomic_path, disk_error
-from .images import COPY, planes, to_rgb
+from .images import COPY, ORIENTATION, planes, to_rgb
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -76,13 +76,25 @@ def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
 
 
 def is_plain(image: "DatasetReader", max_pixels: int) -> bool:
-    """Whether bands are gray, RGB or RGBA, in blocks of at most `max_pixels`, for a block is decoded whole."""
+    """Whether bands are gray, RGB or RGBA, in blocks of at most `max_pixels`, for a block is decoded whole, and the
+    first row is the top: GDAL takes no notice of an orientation, and images.py does."""
     from rasterio.enums import ColorInterp
 
     colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     kinds = [(ColorInterp.gray,), colors, (*colors, ColorInterp.alpha)]
     blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
-    return tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
+    plain = tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
+    return plain and orientation(Path(image.name)) == 1
+
+
+def orientation(path: Path) -> int:
+    """The orientation that a TIFF file's header states, 1 to 8; 1: none, the first row is the top."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))
+        file.seek(directory.next)
+        directory.load(file)
+    return int(directory.get(ORIENTATION, 1))
 
 
 @contextlib.contextmanager

@@ -207,6 +207,8 @@ def objects_fast() -> Config:
             muon_momentum=0.8,
             muon_normalize=True,
             ema=0.98,
+            sam_radius=0.2,
+            sam_from=0.72,
         ),
         schedule=Schedule(name="one_cycle", peak_fraction=0.1, initial_factor=0.0),
         train=Train(epochs=40, batch_size=512),

@@ -6,7 +6,7 @@ validation mean IoU. The reports leave out some settings; a docstring says which
 
 from ..config import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
 
-LAND = Data(palette="landcover", size=512)
+LAND = Data(palette="landcover")
 FLIPS = Augment(horizontal_flip=0.5, vertical_flip=0.5)
 SHOWN = Report(samples=24)
 
@@ -19,7 +19,7 @@ def scenes() -> Config:
     return Config(
         name="scenes",
         task="segment",
-        data=Data(palette="landcover", size=128),
+        data=Data(palette="landcover"),
         model=Model(name="unet", args={"width": 16, "blocks": [1, 1, 1, 1], "decoder": [48, 32, 32]}),
         augment=Augment(
             window=(96, 96), rare_crops=0.3, horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.75, normalize="dataset"
@@ -247,7 +247,7 @@ def camvid_fast() -> Config:
     return Config(
         name="camvid_fast",
         task="segment",
-        data=Data(palette="camvid", size=360),
+        data=Data(palette="camvid"),
         model=Model(name="unet"),
         augment=Augment(
             window=(256, 320),
