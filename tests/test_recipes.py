@@ -11,7 +11,7 @@ from sightline.build import build
 from sightline.config import Config
 from sightline.errors import SightlineError
 from sightline.log import RunLog
-from sightline.recipes import RECIPES, load_recipe
+from sightline.recipes import RECIPES, load_grid, load_recipe
 from sightline.settings import load_recipe_file, resolve, to_yaml
 from sightline.train import Progress, assemble, train_epoch
 
@@ -168,6 +168,22 @@ def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
     path.write_text("def recipe(): return 3\n")
     with pytest.raises(SightlineError, match="must return a Config"):
         load_recipe(str(path))
+
+
+def test_a_python_file_is_a_grid(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from sightline.recipes.transfer import transfer_digits\n"
+        "def recipe():\n    return transfer_digits().model_copy(update={'seeds': (7,)})\n"
+    )
+    assert load_grid(str(path)).seeds == (7,)
+    with pytest.raises(SightlineError, match="must return a Config") as caught:
+        load_recipe(str(path))
+    assert f"sightline transfer {path}" in caught.value.cure
+    path.write_text("def other(): pass\n")
+    with pytest.raises(SightlineError) as caught:
+        load_grid(str(path))
+    assert "transfer_fast" in caught.value.cure
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

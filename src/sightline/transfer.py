@@ -42,10 +42,10 @@ def transfer(
 ) -> GridResult:
     """Train the grid's runs on `data`, those that are not done yet, and compare them; returns the numbers.
 
-    recipe: a shipped grid, a grid.yaml, or a Grid. unlabeled, labeled: the images to pre-train on, or weights of an
-    earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME by default. settings: which of
-    ABCDE. seeds: "0,1,2". overrides: `full.train.epochs` and the like, for a stage. Each run is an ordinary run folder;
-    an interrupted grid goes on when it is asked for again.
+    recipe: a shipped grid, a grid.yaml, a .py with recipe(), or a Grid. unlabeled, labeled: the images to pre-train on,
+    or weights of an earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME by default.
+    settings: which of ABCDE. seeds: "0,1,2". overrides: `full.train.epochs` and the like, for a stage. Each run is an
+    ordinary run folder; an interrupted grid goes on when it is asked for again.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else print
     wanted = dict(overrides)

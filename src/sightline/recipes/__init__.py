@@ -5,12 +5,15 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ..config import Config
 from ..errors import SightlineError
 from ..grid import Grid, load_grid_file
 from ..settings import load_recipe_file
 from . import classify, pretrain, segment, transfer
+
+T = TypeVar("T", Config, Grid)
 
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": classify.digits,
@@ -53,7 +56,7 @@ GRIDS: dict[str, Callable[[], Grid]] = {
 
 
 def load_grid(recipe: str) -> Grid:
-    """The Grid of a shipped recipe, or of a grid.yaml."""
+    """The Grid of a shipped recipe, of a grid.yaml, or of a .py file with a function `recipe()`."""
     if recipe in GRIDS:
         return GRIDS[recipe]()
     path = Path(recipe)
@@ -61,10 +64,12 @@ def load_grid(recipe: str) -> Grid:
         path = path / "grid.yaml"
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_grid_file(path)
+    if path.suffix == ".py" and path.is_file():
+        return from_program(path, Grid)
     near = difflib.get_close_matches(recipe, GRIDS, 1, 0.4)
     why = "it is the recipe of a single run" if recipe in RECIPES else ""
     cure = f"did you mean {near[0]}? " if near else ""
-    cure += f"the grids are {', '.join(GRIDS)}; a grid.yaml works too"
+    cure += f"the grids are {', '.join(GRIDS)}; a grid.yaml or a .py file works too"
     raise SightlineError(f"there is no transfer grid {recipe!r}", why=why, cure=cure)
 
 
@@ -81,7 +86,7 @@ def load_recipe(recipe: str) -> Config:
     if path.suffix in (".yaml", ".yml"):
         return load_recipe_file(path)
     if path.suffix == ".py" and path.is_file():
-        return recipe_of_program(path)
+        return from_program(path, Config)
     if recipe in GRIDS:
         cure = f"sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
         raise SightlineError(f"{recipe} is a grid of several runs", cure=cure)
@@ -93,28 +98,33 @@ def load_recipe(recipe: str) -> Config:
     raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
 
 
-def recipe_of_program(path: Path) -> Config:
-    """What the function `recipe()` of a Python file returns."""
+def from_program(path: Path, kind: type[T]) -> T:
+    """What the function `recipe()` of a Python file returns: a Config, or a Grid."""
     spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.recipe()
+        made = module.recipe()
     except AttributeError as error:
-        cure = "`from sightline.recipes.classify import vgg13_scratch`, then `def recipe(): return vgg13_scratch()`"
+        base = "classify import vgg13_scratch" if kind is Config else "transfer import transfer_fast"
+        cure = f"`from sightline.recipes.{base}`, then `def recipe(): return {base.split()[-1]}()`"
         raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
     except SightlineError:
         raise
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
         raise SightlineError("this recipe does not run", where=str(path), why=why, cure="mend the file") from error
-    if not isinstance(config, Config):
-        why = f"recipe() returned {type(config).__name__}"
-        raise SightlineError(
-            "a recipe must return a Config", where=str(path), why=why, cure="return a sightline Config"
-        )
-    return config
+    if isinstance(made, kind):
+        return made
+    other = isinstance(made, (Config, Grid))
+    cure = (
+        f"sightline {'transfer' if kind is Config else 'train'} {path}"
+        if other
+        else f"return a sightline {kind.__name__}"
+    )
+    why = f"recipe() returned {type(made).__name__}"
+    raise SightlineError(f"this recipe must return a {kind.__name__}", where=str(path), why=why, cure=cure)
 
 
 def summary(name: str) -> str:
