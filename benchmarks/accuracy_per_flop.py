@@ -3,7 +3,8 @@
     python benchmarks/accuracy_per_flop.py runs/objects_fast runs/vgg13_scratch --out accuracy-per-flop.png
 
 Training FLOPs are 2 x multiply-adds of the forward pass, times 3 for forward and backward, times images seen, counted
-at the size that the images had in each epoch. The metric is that after each epoch, as metrics.jsonl has it.
+at the size that the images had in each epoch; sharpness-aware steps count twice. The metric is that after each epoch,
+as metrics.jsonl has it.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from sightline.build import epoch_cost
 from sightline.config import Config
 from sightline.files import atomic_write, read_json_lines
 from sightline.insight.style import png
@@ -32,8 +34,12 @@ def curve(run: Path) -> tuple[str, list[float], list[float]]:
     config, known = load_recipe_file(run / "recipe.yaml"), provenance(run)
     costs = np.cumsum(epoch_costs(config, known)).tolist()
     evaluations = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "eval"]
+    costs = costs[: len(evaluations)]
+    done = [r["train_flops"] for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "done"]
+    if done:
+        costs[-1] = min(costs[-1], done[-1])  # the last epoch may have been cut off
     metric = METRICS[config.task][0]
-    return run.name, costs[: len(evaluations)], [record[metric] for record in evaluations]
+    return run.name, costs, [record[metric] for record in evaluations]
 
 
 def epoch_costs(config: Config, known: dict[str, Any]) -> list[float]:
@@ -44,7 +50,7 @@ def epoch_costs(config: Config, known: dict[str, Any]) -> list[float]:
     data = known["data"]
     model = build_model(config.model.name, len(data["classes"]), config.data.size, dict(config.model.args))
     cost = {side: 3 * forward_flops(model, side) for side in {training_side(config, epoch) for epoch in epochs}}
-    return [data["counts"]["train"] * cost[training_side(config, epoch)] for epoch in epochs]
+    return [data["counts"]["train"] * epoch_cost(config, cost, epoch) for epoch in epochs]
 
 
 def main() -> None:

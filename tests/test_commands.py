@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 import sightline
-from sightline import SightlineError
+from sightline import SightlineError, commands
 from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.grid import STAGES
+from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.settings import resolve
 
 
@@ -108,3 +110,33 @@ def test_the_demo_spares_a_folder_of_somebody_else(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="not empty"):
         sightline.demo(out=tmp_path, quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it but its length: an epoch a run, one seed, a few scenes."""
+    monkeypatch.setattr(commands, "SCENES_TRAIN", 8)
+    monkeypatch.setattr(commands, "SCENES_VAL", 2)
+    for name in ("digits", "scenes"):
+        short = resolve(RECIPES[name](), {"train.epochs": 1, "report.samples": 20 if name == "digits" else 0})
+        monkeypatch.setitem(RECIPES, name, lambda short=short: short)
+    grid = GRIDS["transfer_digits"]()
+    stages = {stage: resolve(getattr(grid, stage), {"train.epochs": 1}) for stage in STAGES}
+    for rate, settings in ((0.002, "CE"), (0.001, "A")):
+        stages["full"] = resolve(stages["full"], {"optim.lr": rate})
+        changed = grid.model_copy(update=stages | {"seeds": (0,), "settings": tuple(settings)})
+        monkeypatch.setitem(GRIDS, "transfer_digits", lambda changed=changed: changed)
+        *runs, result = sightline.demo(out=tmp_path / "demo", quiet=True)
+        assert [run.path.name for run in runs] == ["digits", "scenes"]
+        assert all((place / "report.html").is_file() for place in (runs[0].path, runs[1].path, result.report.parent))
+        assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
+    assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
+
+
+def test_a_cache_of_its_own_is_listed_and_removed(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    own = tmp_path / "cache"
+    sightline.train("digits", photos, out=tmp_path / "run", quiet=True, **tiny | {"data.cache_dir": str(own)})
+    assert str(photos) in sightline.cache(folder=own)
+    assert sightline.cache(folder=own, clear=True).startswith("removed 2 decoded sets")
+    assert sightline.cache(folder=own) == "the cache is empty"

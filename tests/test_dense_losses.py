@@ -15,7 +15,6 @@ from sightline.dense_losses import (
     focal,
     lovasz,
     ohem,
-    pixel_weights,
     surprise,
 )
 from sightline.errors import SightlineError
@@ -348,19 +347,6 @@ def test_unknown_losses_are_named_all_at_once():
     assert "lovasz" in error.value.cure
     with pytest.raises(SightlineError, match="without terms"):
         compound({})
-
-
-def test_pixel_weights():
-    counts = np.array([600, 0, 300, 100], dtype=np.int64)
-    np.testing.assert_array_equal(pixel_weights(counts, "none"), [1, 0, 1, 1])
-    np.testing.assert_allclose(pixel_weights(counts, "balanced"), [1000 / 1800, 0, 1000 / 900, 1000 / 300])
-    np.testing.assert_allclose(pixel_weights(counts, "log"), [1 / np.log(1.62), 0, 1 / np.log(1.32), 1 / np.log(1.12)])
-    # ENet's bounds: a share of 1 and a share of next to nothing
-    assert pixel_weights([10**12, 1], "log") == pytest.approx([1 / np.log(2.02), 1 / np.log(1.02)])
-    for kind in ("none", "balanced", "log"):
-        np.testing.assert_array_equal(pixel_weights([0, 0], kind), [0, 0])
-    with pytest.raises(SightlineError, match="'effective'"):
-        pixel_weights(counts, "effective")
 
 
 def test_surprise_is_pytorchs_and_strangers_are_no_class() -> None:

@@ -4,7 +4,8 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
-from sightline.losses import LOSSES, balanced_weights, cross_entropy, focal
+from sightline import SightlineError
+from sightline.losses import LOSSES, class_weights, cross_entropy, focal
 
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25])
 
@@ -102,9 +103,21 @@ def test_low_precision_logits_are_computed_in_float32(name, soft):
 
 def test_balanced_weights_are_scikit_learns_and_zero_for_a_class_without_images():
     labels = np.repeat([0, 1, 3], [2, 3, 5])
-    weights = balanced_weights(np.bincount(labels))
+    weights = class_weights(np.bincount(labels), "balanced")
     present = np.array([0, 1, 3])
     np.testing.assert_allclose(weights[present], compute_class_weight("balanced", classes=present, y=labels))
     assert weights[2] == 0
     assert weights[labels].mean() == pytest.approx(1)
-    np.testing.assert_array_equal(balanced_weights([0, 0]), [0, 0])
+
+
+def test_class_weights_by_hand():
+    counts = np.array([600, 0, 300, 100], dtype=np.int64)
+    np.testing.assert_array_equal(class_weights(counts, "none"), [1, 0, 1, 1])
+    np.testing.assert_allclose(class_weights(counts, "balanced"), [1000 / 1800, 0, 1000 / 900, 1000 / 300])
+    np.testing.assert_allclose(class_weights(counts, "log"), [1 / np.log(1.62), 0, 1 / np.log(1.32), 1 / np.log(1.12)])
+    # ENet's bounds: a share of 1 and a share of next to nothing
+    assert class_weights([10**12, 1], "log") == pytest.approx([1 / np.log(2.02), 1 / np.log(1.02)])
+    for kind in ("none", "balanced", "log"):
+        np.testing.assert_array_equal(class_weights([0, 0], kind), [0, 0])
+    with pytest.raises(SightlineError, match="'effective'"):
+        class_weights(counts, "effective")

@@ -10,12 +10,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 
 import sightline
 from sightline import SightlineError, saving
+from sightline.__main__ import run as command
+from sightline.build import build
 from sightline.config import Config
+from sightline.data.loader import training_batches
 from sightline.files import read_json_lines
 from sightline.settings import to_yaml
+from sightline.tasks.segment import Segment
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +246,54 @@ def test_one_validation_image_has_no_interval_and_says_so(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config], capsys
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=1)
-    sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run")
+    sightline.train(toy(**{"train.epochs": 1, "data.size": 64}), data, out=tmp_path / "run")
     said = capsys.readouterr().out
+    assert "data.size does nothing" in said
     assert "nan" not in said and "of one image, which has no interval" in said
+    assert command(["evaluate", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "mean_iou" in said and "[nan" not in said
     sightline.evaluate(tmp_path / "run", split="train")
     assert "these images were trained on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", [{"model.name": "unet"}, {"model.name": "deeplabv3_resnet50", "model.args": {}}])
+def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
+    """What torch counts in the forward pass of a step, auxiliary head included, times 3."""
+    config = toy(**model, **{"data.path": str(scenes)})
+    parts = build(config, lambda text: None)
+    batch = next(training_batches(parts.train, 4, 0, 0))
+    parts.task.parameters().train()
+    with FlopCounterMode(display=False) as counter:
+        parts.task.step(batch)
+    assert parts.flops[config.data.size] == pytest.approx(3 * counter.get_total_flops() / 4, rel=1e-6)
+
+
+def test_eightfold_evaluation_is_the_mean_over_mirrors_and_turns(
+    run: sightline.Run, scenes: Path, toy: Callable[..., Config]
+) -> None:
+    task, images = task_of_run(run, toy(**{"data.path": str(scenes), "train.turn_test": True}))
+    turned = [(k, flip) for k in range(4) for flip in (False, True)]
+    total = torch.zeros(())
+    for k, flip in turned:
+        view = images.rot90(k, (2, 3))
+        answer = task.model(task.normalize(view.flip(3) if flip else view)).softmax(1)
+        total = total + (answer.flip(3) if flip else answer).rot90(-k, (2, 3))
+    torch.testing.assert_close(task.logits(images).softmax(1), total / 8, rtol=1e-3, atol=1e-5)
+    plain, _ = task_of_run(run, toy(**{"data.path": str(scenes)}))
+    assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "else the test says nothing"
+
+
+def task_of_run(run: sightline.Run, config: Config) -> tuple[Segment, torch.Tensor]:
+    """The task of a configuration with the weights of a run, and two validation images."""
+    parts = build(config, lambda text: None)
+    parts.model.load_state_dict(load_file(run.path / "checkpoints" / "best" / "model.safetensors"))
+    parts.model.eval().requires_grad_(False)
+    assert isinstance(parts.task, Segment)
+    return parts.task, torch.from_numpy(parts.val.images[:2].copy())
+
+
+def test_score_equals_evaluate_whatever_the_runs_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
+    run = sightline.train(toy(**{"train.seed": 3, "train.epochs": 1}), scenes, out=tmp_path / "run", quiet=True)
+    scored = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
+    assert scored.numbers["mean_iou_interval"] == pytest.approx(run.metrics["mean_iou_interval"], abs=1e-9)

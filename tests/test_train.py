@@ -1,5 +1,6 @@
 """The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
 
+import csv
 import importlib
 import json
 import subprocess
@@ -15,8 +16,12 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError, build_classify
+from sightline.build import build, training_flops
+from sightline.columns import class_columns
 from sightline.config import Config
+from sightline.evaluate import evaluate_checkpoints
 from sightline.files import read_json_lines
+from sightline.losses import class_weights
 from sightline.settings import resolve
 
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
@@ -168,13 +173,25 @@ def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny:
 
 
 def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    settings = {"train.epochs": 4, "train.ensemble": 2}
+    settings = {"train.epochs": 4, "train.ensemble": 2, "optim.lr": 0.002, "optim.ema": 0.0}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
     members = sorted((run.path / "checkpoints").glob("epoch-*"))
     losses = {r["epoch"]: r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"}
     assert [int(m.name[-5:]) for m in members] == sorted(sorted(losses, key=losses.__getitem__)[:2])
     numbers = sightline.evaluate(run.path, quiet=True)
     assert numbers["accuracy"] == run.metrics["accuracy"] and numbers["loss"] == run.metrics["loss"]
+    parts = build(resolve(base(tiny, **settings), {"data.path": str(photos)}), lambda text: None)
+    found = [
+        evaluate_checkpoints(parts.task, [member], parts.val, 256, parts.device, parts.dtype)[1]["probabilities"]
+        for member in members
+    ]
+    mean = dict(zip(parts.val.names, np.mean(found, 0), strict=True))
+    assert np.abs(found[0] - found[1]).max() > 1e-3, "else any mean would do"
+    with open(sightline.predict(run.path, photos, out=tmp_path / "all.csv", quiet=True), newline="") as file:
+        rows = {row["filename"]: row for row in csv.DictReader(file)}
+    for name, expected in mean.items():
+        values = [float(rows[name][header]) for header in class_columns(parts.val.classes)]
+        np.testing.assert_allclose(values, expected, atol=2e-6)
 
 
 def test_the_csv_gives_the_headline_back(photos: Path, tmp_path: Path, tiny: dict) -> None:
@@ -286,3 +303,23 @@ def test_compiled_training_runs(photos: Path, tmp_path: Path, tiny: dict, monkey
     monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
     run = sightline.train(base(tiny, **{"train.compile": True}), photos, out=tmp_path / "run", quiet=True)
     assert run.metrics and compiled == [{"dynamic": False}]
+
+
+@pytest.mark.parametrize("kind", ["none", "balanced", "log"])
+def test_class_weights_reach_the_loss(kind: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+    data = make_photos(tmp_path / "data", classes=2, train=6, val=2)
+    for path in sorted((data / "train").glob("*/*"))[:4]:
+        path.unlink()  # 2 of the first class, 6 of the second
+    config = base(tiny, **{"data.path": str(data), "loss.class_weights": kind})
+    found = build(config, lambda text: None).task.class_weights
+    if kind == "none":
+        assert found is None
+    else:
+        np.testing.assert_allclose(found.numpy(), class_weights([2, 6], kind), rtol=1e-6)
+
+
+def test_a_part_of_an_epoch_costs_a_part_of_it(tiny: dict) -> None:
+    config = base(tiny, **{"train.epochs": 2, "optim.sam_radius": 0.1, "optim.sam_from": 0.5})
+    cost = {config.data.size: 7.0}
+    assert training_flops(config, cost, 10, 1) == 70
+    assert training_flops(config, cost, 10, 1.25) == pytest.approx(70 + 0.25 * 140)

@@ -108,6 +108,17 @@ def test_the_numbers_are_those_of_the_runs_and_the_page_says_them(done: Path) ->
     assert 'href="C-0/report.html"' in page and (done / "figures" / "grid.png").is_file()
 
 
+def test_unequal_pretrainings_are_said(done: Path, tmp_path: Path) -> None:
+    grid = load_grid_file(done / "grid.yaml")
+    assert not any("pre-trained on with labels" in note for note in read_results(done, grid).notes), "100 images each"
+    copied = shutil.copytree(done, tmp_path / "grid")
+    path = copied / "pretrain-labeled" / "provenance.json"
+    record = json.loads(path.read_text())
+    record["data"]["counts"]["train"] = 1_090
+    path.write_text(json.dumps(record))
+    assert any("1,090 images were pre-trained on with labels" in note for note in read_results(copied, grid).notes)
+
+
 def test_the_report_command_draws_the_page_again(done: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(done, tmp_path / "grid")
     page = (copied / "report.html").read_bytes()
@@ -229,6 +240,47 @@ def test_weights_of_the_wrong_kind_unfinished_or_changed_are_refused(done: Path,
         sightline.transfer(tiny_grid(), photos, seeds="1", **arguments)
 
 
+def test_weights_of_another_model_are_refused_before_anything_is_trained(
+    done: Path, photos: Path, tmp_path: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config]
+) -> None:
+    wide = Model(name="fastnet", args={"widths": [8, 24, 24]})
+    old = tiny_grid()
+    wider = {stage: getattr(old, stage).model_copy(update={"model": wide}) for stage in ("labeled", "full", "frozen")}
+    grid = tiny_grid(**wider, unlabeled_weights=str(done / "pretrain-unlabeled"))
+    with pytest.raises(SightlineError, match="cannot begin") as caught:
+        sightline.transfer(grid, photos, labeled=photos, out=tmp_path / "g")
+    assert "they were made for" in str(caught.value)
+    (tmp_path / "junk.pt").write_bytes(b"no weights")
+    with pytest.raises(SightlineError, match="cannot begin"):
+        sightline.transfer(tiny_grid(), photos, labeled=tmp_path / "junk.pt", settings="D", out=tmp_path / "g")
+    scenes = make_scenes(tmp_path / "scenes", train=2, val=1)
+    segmenter = sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path / "segmenter", quiet=True)
+    with pytest.raises(SightlineError, match="cannot begin") as caught:
+        sightline.transfer(tiny_grid(), photos, labeled=segmenter.path, settings="D", out=tmp_path / "g")
+    assert "as a segmenter" in str(caught.value)
+    assert not (tmp_path / "g").exists()
+
+
+def test_overwrite_removes_the_runs_of_another_grid_and_nothing_else(photos: Path, tmp_path: Path) -> None:
+    grid, place = tiny_grid(settings=("A",), seeds=(0,)), tmp_path / "grid"
+    sightline.transfer(grid, photos, out=place, quiet=True)
+    (place / "notes.txt").write_text("mine")
+    before = (place / "A-0" / "metrics.jsonl").read_bytes()
+    sightline.transfer(grid, photos, out=place, overwrite=True, quiet=True)
+    assert (place / "A-0" / "metrics.jsonl").read_bytes() == before, "the same grid: nothing to do"
+    with pytest.raises(SightlineError, match="another grid") as caught:
+        sightline.transfer(grid, photos, out=place, quiet=True, **{"full.optim.lr": 0.01})
+    assert "--overwrite" in caught.value.cure
+    sightline.transfer(grid, photos, out=place, overwrite=True, quiet=True, **{"full.optim.lr": 0.01})
+    assert load_recipe(str(place / "A-0")).optim.lr == 0.01 and (place / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_of_setting_c_shows_its_training_set_and_no_other_does() -> None:
+    grid = load_grid("transfer_a")
+    followed = {setting: grid.config_of(setting, 0, "").report.train_samples for setting in "ABCDE"}
+    assert followed == {"A": 0, "B": 0, "C": 2500, "D": 0, "E": 0}
+
+
 def test_features_computed_once_are_those_of_every_epoch(photos: Path, tmp_path: Path) -> None:
     """The same losses as with a frozen backbone that is run in each epoch."""
     config = tiny_grid().frozen
@@ -270,7 +322,8 @@ def test_mistakes_are_said_before_anything_is_trained(photos: Path, done: Path, 
         (lambda: sightline.transfer(tiny_grid(), photos, out=tmp_path / "g", **{"optim.lr": 1}), "--full.optim.lr"),
         (lambda: sightline.transfer(tiny_grid(), photos, out=tmp_path / "g", **{"full.optim.rate": 1}), "optim.rate"),
         (lambda: sightline.transfer(tiny_grid(), photos, out=done, settings="A", **{"full.optim.lr": 1}), "another"),
-        (lambda: sightline.transfer(tiny_grid(), photos, out=photos, settings="A"), "not empty"),
+        (lambda: sightline.transfer(tiny_grid(), photos, out=photos / "g", settings="A"), "inside the data"),
+        (lambda: sightline.transfer(tiny_grid(), photos, out=photos.parent, settings="A"), "not empty"),
         (lambda: sightline.transfer(tiny_grid(), photos, settings="A", **{"full.model.weights": "x"}), "--labeled"),
         (lambda: sightline.transfer(tiny_grid(), photos, settings="AC", unlabeled=photos / "trian"), "did you mean"),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """The commands. Thin: parse, call the function of the same name, print; torch is imported only by what needs it."""
 
+import math
 import os
 import sys
 import traceback
@@ -116,7 +117,8 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None)
         if name.endswith("_interval"):
             continue
         low, high = numbers.get(f"{name}_interval", (None, None))
-        interval = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
+        known = low is not None and math.isfinite(low)  # one image has no interval
+        interval = f"  [{low:.4f}, {high:.4f}]" if known else ""
         print(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
 
 
@@ -183,6 +185,7 @@ def transfer(
     settings_: Annotated[str | None, Parameter(name="--settings")] = None,
     seeds: str | None = None,
     classifier: str | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     settings: Settings = None,
 ) -> None:
@@ -206,13 +209,26 @@ def transfer(
         0,1,2 by default.
     classifier
         linear, or mlp: four layers 1000 wide.
+    overwrite
+        Remove the runs of another grid that lies in the folder.
     quiet
         Print the end only.
     """
     import sightline
 
-    arguments = {"unlabeled": unlabeled, "labeled": labeled, "out": out, "settings": settings_, "seeds": seeds}
-    result = sightline.transfer(recipe, data, classifier=classifier, quiet=quiet, **arguments, **(settings or {}))
+    result = sightline.transfer(
+        recipe,
+        data,
+        unlabeled=unlabeled,
+        labeled=labeled,
+        out=out,
+        settings=settings_,
+        seeds=seeds,
+        classifier=classifier,
+        overwrite=overwrite,
+        quiet=quiet,
+        **(settings or {}),
+    )
     if quiet:
         print(result.report)
 
@@ -226,11 +242,17 @@ def report(run: Path, /) -> None:
 
 
 @app.command
-def cache(*, clear: bool = False) -> None:
-    """Show what the cache of decoded images holds; --clear removes it."""
+def cache(*, clear: bool = False, folder: Path | None = None) -> None:
+    """Show what the cache of decoded images holds; --clear removes it.
+
+    Parameters
+    ----------
+    folder
+        Where it lies, if not at its usual place: what data.cache_dir was set to.
+    """
     import sightline
 
-    print(sightline.cache(clear=clear))
+    print(sightline.cache(clear=clear, folder=folder))
 
 
 def take_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:

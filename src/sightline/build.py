@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from . import losses
 from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics
 from .data.cache import Decoded
@@ -83,15 +84,16 @@ def describe_model(
     """config.json: all that is needed to use the weights with nothing else of the run.
 
     preprocessing.kept: height and width of the validation images as decoded. An image of exactly this size goes to
-    the model's own resize as it is; any other is squashed to the square first.
+    the model's own resize as it is; any other becomes the square first, by `fit` and `resize`.
     """
-    size, kept = config.data.size, list(val.images.shape[2:])
+    data, kept = config.data, list(val.images.shape[2:])
+    square = {"size": data.size, "fit": data.fit, "resize": data.filter, "kept": kept}
     return {
         "format": 1,
         "task": config.task,
         "model": {"name": config.model.name, "args": config.model.args, "head": config.model.head},
         "classes": list(train.classes),
-        "preprocessing": {"size": size, "mean": list(mean), "std": list(std), "resize": "bilinear", "kept": kept},
+        "preprocessing": {**square, "mean": list(mean), "std": list(std)},
         "palette": None,
     }
 
@@ -128,14 +130,23 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
     return cost
 
 
-def training_flops(config: Config, cost: dict[int, float], images: int, epochs: int) -> float:
-    """Floating-point operations of the first `epochs` epochs; cost: those of one image by its side."""
-    return images * sum(epoch_cost(config, cost, epoch) for epoch in range(epochs))
+def training_flops(config: Config, cost: dict[int, float], images: int, epochs: float) -> float:
+    """Floating-point operations of the first `epochs` epochs, the last perhaps cut off; cost: those of one image by its
+    side."""
+    whole, rest = divmod(epochs, 1)
+    cut = rest * epoch_cost(config, cost, int(whole)) if rest else 0.0
+    return images * (sum(epoch_cost(config, cost, epoch) for epoch in range(int(whole))) + cut)
 
 
 def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
     """What one image costs in an epoch, from 0; a sharpness-aware step takes two gradients."""
     return cost[training_side(config, epoch)] * (2 if climbs(config, epoch) else 1)
+
+
+def class_weights(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """The weight of each class in the loss, float32 [K], by how much of it there is; None where all weigh the same."""
+    kind = config.loss.class_weights
+    return None if kind == "none" else torch.from_numpy(losses.class_weights(counts, kind)).float().to(device)
 
 
 def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,6 +10,7 @@ import torch
 
 from .build import (
     Parts,
+    class_weights,
     describe_data,
     describe_model,
     flops_by_side,
@@ -22,13 +23,13 @@ from .checkpoint import description_of
 from .config import Augment, Config
 from .data.augment import evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
+from .data.images import Square
 from .data.loader import evaluation_batches
 from .data.pair_places import holds_pairs, named_as_masks
 from .data.sources import Source, open_source
 from .device import autocast, pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import sample_rows
-from .losses import balanced_weights
 from .models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
 from .models.weights import load_weights
 from .runs import require_weights, shipped_checkpoints
@@ -65,7 +66,8 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     if config.model.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rows = rows_of(config, val)
+    rows, labels = rows_of(config, val), train.labels
+    assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
     task = build_task(
         config,
@@ -73,7 +75,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
         classes=len(train.classes),
         augment=training_augmentation(config.augment, config.data.size, mean, std),
         transform=transform,
-        class_weights=class_weights(config, train, device),
+        class_weights=class_weights(config, np.bincount(labels, minlength=len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=mask_of(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
@@ -184,15 +186,6 @@ def head_flops(model: Classifier) -> float:
     return 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
 
 
-def class_weights(config: Config, train: Decoded, device: torch.device) -> torch.Tensor | None:
-    """The weight of each class in the loss, or None where all weigh the same."""
-    if config.loss.class_weights == "none":
-        return None
-    assert train.labels is not None
-    counts = np.bincount(train.labels, minlength=len(train.classes))
-    return torch.as_tensor(balanced_weights(counts), dtype=torch.float32, device=device)
-
-
 @dataclass(frozen=True)
 class Inference:
     """A run's task around a model of its shape, without weights yet, and where and how to compute."""
@@ -201,7 +194,7 @@ class Inference:
     model: Classifier
     transform: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...]
-    size: int
+    square: Square
     kept: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
@@ -223,6 +216,7 @@ def build_for_inference(folder: Path, config: Config, precision: str) -> Inferen
         size, kept = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         head = description["model"].get("head", "linear")
+        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
     model = build_model(name, len(classes), size, args, head)
     model.to(device).to(memory_format=torch.channels_last)
@@ -230,4 +224,4 @@ def build_for_inference(folder: Path, config: Config, precision: str) -> Inferen
     task = build_task(config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(task, model, transform, classes, size, kept, device, dtype, step, epoch)
+    return Inference(task, model, transform, classes, square, kept, device, dtype, step, epoch)

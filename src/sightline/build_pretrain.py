@@ -57,6 +57,9 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
         receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(receipt))
     train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+    if len(train.names) < 2:
+        why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
+        raise SightlineError("one image is too few to learn from", where=config.data.path, why=why, cure=cure)
     val, bank = watched(config, source, train, say)
     mean, std = normalization(config, train)
     if fresh and receipt is None:

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .build import Parts, describe_data, normalization, training_flops
-from .config import Config
+from .build import Parts, class_weights, describe_data, normalization, training_flops
+from .config import Config, Data
 from .data.augment import channel_statistics, normalize
 from .data.pair_cache import DecodedPairs, decode_all
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
 from .data.sources import Source
 from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
-from .dense_losses import pixel_weights
 from .device import pick_device, pick_precision, use_threads
 from .errors import SightlineError
 from .followed import named_rows, sample_rows
@@ -31,6 +30,8 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     check_window(config.augment)
+    if config.data.size != Data().size:  # runs of earlier versions have it, so it is no fault
+        say("note: data.size does nothing for a segmenter; augment.window is what it trains on")
     source, palette = open_masked(config, say)
     rows = followed(config, source)
     torch.manual_seed(config.train.seed)
@@ -65,7 +66,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
         normalize=normalizer(mean, std),
         sizes=torch.from_numpy(train.sizes).to(device),
         anchors=anchors_of(config, train, device),
-        class_weights=class_weights(config, train, device),
+        class_weights=class_weights(config, train.counts.sum(0), device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
         room=val.labels.shape[1:],
@@ -138,14 +139,6 @@ def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[tor
         return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
 
     return transform
-
-
-def class_weights(config: Config, train: DecodedPairs, device: torch.device) -> torch.Tensor | None:
-    """The weight of each class in the loss, or None where all weigh the same."""
-    if config.loss.class_weights == "none":
-        return None
-    weights = pixel_weights(train.counts.sum(0), config.loss.class_weights)
-    return torch.as_tensor(weights, dtype=torch.float32, device=device)
 
 
 def describe_segmenter(

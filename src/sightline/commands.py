@@ -180,19 +180,29 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "
     digits = write_digits(folder / "digits-data")
     say("\ndoes pre-training pay? five ways to a classifier of the digits 5 to 9, ten labeled images of each:")
     source = digits / "pretrain"
-    unlabeled, labeled, place = source / "images", source / "labels.csv", folder / "transfer"
-    grid = transfer("transfer_digits", digits / "target", unlabeled=unlabeled, labeled=labeled, out=place, quiet=True)
+    grid = transfer(
+        "transfer_digits",
+        digits / "target",
+        unlabeled=source / "images",
+        labeled=source / "labels.csv",
+        out=folder / "transfer",
+        overwrite=True,
+        quiet=True,
+    )
     say(text_table(grid))
     return [*done, grid]
 
 
-def cache(*, clear: bool = False) -> str:
-    """List the decoded images on disk, or remove them all."""
+def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:
+    """List the decoded images on disk, or remove them all. folder: a `data.cache_dir`; None: the usual place."""
     from .data.cache import cache_clear, cache_list
 
+    root = Path(folder) if folder is not None else None
+    if root is not None and not root.is_dir():
+        raise SightlineError("there is no such folder", where=str(root), cure="the folder that data.cache_dir named")
     if clear:
-        count, size = cache_clear()
+        count, size = cache_clear(root)
         return f"removed {count} decoded sets, {size / 1e6:,.1f} MB"
-    entries = cache_list()
+    entries = cache_list(root)
     lines = [f"{entry.nbytes / 1e6:10,.1f} MB  {entry.images:>9,} images  {entry.source}" for entry in entries]
     return "\n".join(lines) if lines else "the cache is empty"

@@ -27,6 +27,11 @@ class Data(Section):
     layout: Literal["auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn"] = "auto"
     size: Count = 224
     """Height and width in pixels of the square that a classifier sees; segmentation has `augment.window` instead."""
+    fit: Literal["squash", "crop"] = "squash"
+    """How an image that is not square becomes one: resized in each direction, or the center of it once its shorter side
+    fits."""
+    filter: Literal["bilinear", "bicubic"] = "bilinear"
+    """How pixels are mixed when an image is decoded to its size; antialiased where it shrinks."""
     pattern: str = "{label}_{id}"
     """Where the label stands in a file's stem, for the layout `filename`."""
     classes: tuple[str, ...] = ()

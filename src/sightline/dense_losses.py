@@ -8,15 +8,12 @@ that are means over pixels (cross_entropy, focal, ohem), classes in those that a
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
 from .data.palettes import IGNORE
 from .errors import SightlineError
-from .losses import balanced_weights
 
 ONE_BITS = 0x3F800000  # of the float32 1.0
 LAST_KEY = 2**31 - 2  # even, and beyond the key of the error 0
@@ -193,24 +190,6 @@ def compound(
         return torch.stack(values).sum()
 
     return total
-
-
-def pixel_weights(counts: ArrayLike, kind: str) -> np.ndarray:
-    """Class weights, float64 [K], out of the number of pixels of each class, [K]; a class without pixels weighs 0.
-
-    kind: `none`: 1. `balanced`: n / (classes * count), see `losses.balanced_weights`. `log`: 1 / ln(1.02 + share of the
-    pixels), between 1.4 and 50.5 (ENet, arXiv 1606.02147, whose c is this 1.02).
-    """
-    pixels = np.asarray(counts, dtype=np.float64)
-    if kind == "balanced":
-        return balanced_weights(pixels)
-    if kind == "none":
-        return (pixels > 0).astype(np.float64)
-    if kind == "log":
-        return np.where(pixels > 0, 1 / np.log(1.02 + pixels / max(1.0, pixels.sum())), 0.0)
-    raise SightlineError(
-        f"there are no class weights {kind!r}", where="loss.class_weights", cure="none, balanced or log"
-    )
 
 
 def on_device(weights: Tensor | None, logits: Tensor) -> Tensor | None:

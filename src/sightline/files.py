@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import ENVIRONMENT, SightlineError
+from .errors import ENVIRONMENT, USER, SightlineError
 
 TEMPORARY = ".sightline-tmp-"
 PROCESS = secrets.token_hex(4)  # tells this process from a dead one with the same id: in a container all are number 1
@@ -75,7 +75,10 @@ def disk_error(path: Path, error: OSError) -> SightlineError:
             why += f"; {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on this disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = "choose a folder you may write to: --out"
-    return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=ENVIRONMENT)
+    elif error.errno == errno.ENOTDIR:
+        why, cure = "a part of this path is a file", "choose another place with --out"
+    status = USER if error.errno == errno.ENOTDIR else ENVIRONMENT
+    return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=status)
 
 
 def sync_folder(folder: Path) -> None:

@@ -41,7 +41,8 @@ def finish(training: "Training") -> Run:
         conclude = {"classify": conclude_classify, "byol": conclude_pretraining}[training.config.task]
     numbers, sentence = conclude(training)
     images = len(parts.train.names)
-    flops = training_flops(training.config, parts.flops, images, training.epoch) + parts.once * images
+    epochs = progress.step / training.epoch_steps
+    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once * images
     best = progress.best_epoch
     chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
     log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+from .errors import SightlineError
+
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy, with label smoothing (arXiv 1512.00567) and class weights; a scalar.
@@ -54,12 +56,22 @@ def focal(
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal}
 
 
-def balanced_weights(counts: ArrayLike) -> np.ndarray:
-    """Class weights n / (classes * count), float64 [K], out of the number of images of each class, [K].
+def class_weights(counts: ArrayLike, kind: str) -> np.ndarray:
+    """Class weights, float64 [K], out of the number of images, or of pixels, of each class, [K].
 
-    `classes` counts those that have images, so that the mean weight of an image is 1 (scikit-learn's "balanced").
-    A class without images weighs 0: nothing can be learned about it, and no target ever asks for its weight.
+    kind: `none`: 1. `balanced`: n / (classes * count), where `classes` counts those that there are, so that the mean
+    weight of an image is 1 (scikit-learn's "balanced"). `log`: 1 / ln(1.02 + share of all), between 1.4 and 50.5 (ENet,
+    arXiv 1606.02147, whose c is this 1.02). A class of which there is nothing weighs 0: no target asks for its weight.
     """
-    images = np.asarray(counts, dtype=np.float64)
-    present = images > 0
-    return np.where(present, images.sum() / (max(1, present.sum()) * np.where(present, images, 1)), 0.0)
+    numbers = np.asarray(counts, dtype=np.float64)
+    present = numbers > 0
+    some, total = np.where(present, numbers, 1), max(1.0, numbers.sum())
+    kinds = {
+        "none": np.ones_like(numbers),
+        "balanced": total / (max(1, present.sum()) * some),
+        "log": 1 / np.log(1.02 + numbers / total),
+    }
+    if kind not in kinds:
+        cure = "none, balanced or log"
+        raise SightlineError(f"there are no class weights {kind!r}", where="loss.class_weights", cure=cure)
+    return np.where(present, kinds[kind], 0.0)

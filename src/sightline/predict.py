@@ -19,7 +19,7 @@ from . import runs
 from .build_classify import Inference, build_for_inference
 from .checkpoint import load_model
 from .columns import PREDICT_COLUMNS, class_columns
-from .data.images import fit, open_image, planes
+from .data.images import open_image, planes
 from .data.scan import EXTENSIONS, FORMATS_TEXT, images_below, left_out
 from .device import autocast
 from .errors import SightlineError
@@ -130,15 +130,15 @@ def read_chunk(
     """([(names, their images as uint8 [G, 3, h, w])], error by name of the unreadable ones).
 
     As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size
-    stay as they are (the model's transform resizes them), all others are squashed to the model's square.
+    stay as they are (the model's transform resizes them), all others become the model's square.
     """
 
     def read(name: str) -> np.ndarray | SightlineError:
         try:
-            image = open_image(str(root / name), max_pixels, parts.size)
+            image = open_image(str(root / name), max_pixels, parts.square.side)
         except SightlineError as error:
             return error
-        return planes(image) if image.size[::-1] == parts.kept else fit(image, parts.size)
+        return planes(image) if image.size[::-1] == parts.kept else parts.square.of(image)
 
     with ThreadPoolExecutor() as pool:
         results = dict(zip(names, pool.map(read, names), strict=True))

@@ -19,7 +19,7 @@ def setting_faults(config: "Config") -> list[str]:
 
 def common_rules(config: "Config") -> Rules:
     """Settings that go together in no task."""
-    one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
+    augment, one_cycle = config.augment, config.schedule.name in ("one_cycle", "one_cycle_cosine")
     return {
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
@@ -27,6 +27,9 @@ def common_rules(config: "Config") -> Rules:
         "report.samples can name images for segmentation only; give their number": config.task != "segment"
         and not isinstance(config.report.samples, int),
         "optim.sam_from does nothing without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
+        "augment.window, scale and rare_crops are for segmentation": config.task != "segment"
+        and (augment.window or augment.rare_crops or augment.scale != (1.0, 1.0)),
+        "train.turn_test is for segmentation": config.task != "segment" and config.train.turn_test,
         "report.train_samples is for the task classify": config.task != "classify" and config.report.train_samples,
         "model.head is for the task classify": config.task != "classify" and config.model.head != "linear",
         "the settings pretrain.* are for the task byol": config.task != "byol"
@@ -51,8 +54,9 @@ def segmentation_rules(config: "Config") -> Rules:
         "the task segment needs train.best_metric mean_iou or pixel_accuracy or loss": config.train.best_metric
         not in ("mean_iou", "pixel_accuracy", "loss"),
         "train.ensemble is for classification": config.train.ensemble,
-        "data.size does nothing for the task segment; augment.window is what it trains on": config.data.size
-        != type(config.data)().size,
+        "data.fit and data.filter do nothing for the task segment, which leaves images as they are": (
+            (config.data.fit, config.data.filter) != ("squash", "bilinear")
+        ),
         "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": config.data.on_bad_image
         == "skip",
         "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
@@ -66,10 +70,6 @@ def pretraining_rules(config: "Config") -> Rules:
     simsiam = pretrain.method == "simsiam"
     return {
         "the settings loss.* are for labels": config.loss != type(config.loss)(),
-        "augment.window, scale and rare_crops are for segmentation": augment.window
-        or augment.rare_crops
-        or augment.scale != (1.0, 1.0),
-        "train.turn_test is for segmentation": config.train.turn_test,
         "simsiam has no target: leave pretrain.momentum* at their defaults, as simsiam_fast does": simsiam
         and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)
         != (own.momentum, own.momentum_end, own.momentum_batch),

@@ -2,27 +2,25 @@
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from . import runs
-from .build_classify import open_labeled
-from .build_pretrain import open_images, probe_images
+from .build_pretrain import probe_images
 from .config import Config
-from .data.sources import Source
 from .errors import INTERRUPTED, SightlineError
-from .files import atomic_write, sha256
+from .files import atomic_write
 from .grid import STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
 from .lock import lock_run
-from .models.weights import weights_folder
 from .recipes import load_grid
 from .report.grid import GridResult, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
 from .signals import StopRequest
+from .transfer_checks import check_sources, refuse_changed_weights, stages_of
 
-T = TypeVar("T")
 GO_ON = "the same command goes on with the grid in {}"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -37,6 +35,7 @@ def transfer(
     settings: str | None = None,
     seeds: str | None = None,
     classifier: str | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     **overrides: Any,
 ) -> GridResult:
@@ -44,8 +43,9 @@ def transfer(
 
     recipe: a shipped grid, a grid.yaml, a .py with recipe(), or a Grid. unlabeled, labeled: the images to pre-train on,
     or weights of an earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME by default.
-    settings: which of ABCDE. seeds: "0,1,2". overrides: `full.train.epochs` and the like, for a stage. Each run is an
-    ordinary run folder; an interrupted grid goes on when it is asked for again.
+    settings: which of ABCDE. seeds: "0,1,2". overwrite: remove the runs of another grid that lies there. overrides:
+    `full.train.epochs` and the like, for a stage. Each run is an ordinary run folder; an interrupted grid goes on when
+    it is asked for again.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else print
     wanted = dict(overrides)
@@ -63,12 +63,12 @@ def transfer(
         wanted["classifier"] = classifier
     grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
     grid = grid.model_copy(update={stage: runs.with_whole_paths(getattr(grid, stage)) for stage in STAGES})
-    check_sources(grid, say)
     folder = folder_of(recipe, out, grid)
+    check_sources(grid, folder, say)
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
-        whole = claim(folder, grid)
+        whole = claim(folder, grid, overwrite)
         train_all(grid, whole, folder, say, quiet)
         result = write_grid_report(folder, whole)
     say(text_table(result))
@@ -86,21 +86,20 @@ def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Gr
 
 def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
     """Every run of `grid` that is not done; `whole` is what the folder's page shows."""
-    weights = {}
-    with StopRequest() as stop:
-        for stage in stages_of(grid):
-            end_if_asked(stop, folder)
-            weights[stage] = pretrained(grid, stage, folder, say, quiet)
-        for setting, seed in product(grid.settings, grid.seeds):
-            end_if_asked(stop, folder)
-            config = grid.config_of(setting, seed, weights.get(WAYS[setting].start, ""))
-            if ensure(folder / f"{setting}-{seed}", config, folder, say, quiet):
-                write_grid_report(folder, whole)
+    weights, taken = {}, StopRequest.taken
+    for stage in stages_of(grid):
+        end_if_asked(taken, folder)
+        weights[stage] = pretrained(grid, stage, folder, say, quiet)
+    for setting, seed in product(grid.settings, grid.seeds):
+        end_if_asked(taken, folder)
+        config = grid.config_of(setting, seed, weights.get(WAYS[setting].start, ""))
+        if ensure(folder / f"{setting}-{seed}", config, folder, say, quiet):
+            write_grid_report(folder, whole)
 
 
-def end_if_asked(stop: StopRequest, folder: Path) -> None:
-    """The polite end between two runs, after a signal that came in the last step of one or behind it."""
-    if stop.requested:
+def end_if_asked(taken: int, folder: Path) -> None:
+    """The polite end between two runs, where one of them has taken a signal in its last step, since `taken` of them."""
+    if StopRequest.taken > taken:
         cure = GO_ON.format(shlex.quote(str(folder)))
         raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
 
@@ -120,123 +119,48 @@ def seeds_of(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def stages_of(grid: Grid) -> list[str]:
-    """The pre-trainings that the grid's settings need, the one with labels first."""
-    return [stage for stage in ("labeled", "unlabeled") if any(WAYS[s].start == stage for s in grid.settings)]
-
-
-def check_sources(grid: Grid, say: Callable[[str], None]) -> None:
-    """SightlineError where data or weights that the settings need are missing or wrong, all at once, before anything is
-    trained. Validation images of the target that are pre-trained on without labels are said, with labels refused."""
-    faults: list[str] = []
-    cures: list[str] = []
-    target: Source | None = None
-    if not grid.full.data.path:
-        faults.append("no target data was named")
-        cures.append("--data TARGET")
-    else:
-        target, fault = attempt(lambda: open_labeled(grid.full, lambda text: None))
-        faults += fault
-    for stage in stages_of(grid):
-        config: Config = getattr(grid, stage)
-        if stage == "unlabeled" and not config.pretrain.probe:
-            config = resolve(config, {"pretrain.probe": grid.full.data.path})
-        if getattr(grid, f"{stage}_weights"):
-            faults += attempt(lambda stage=stage: check_weights(grid, stage))[1]
-        elif config.data.path:
-            opened = open_images if stage == "unlabeled" else open_labeled
-            source, fault = attempt(lambda opened=opened, config=config: opened(config, lambda text: None))
-            faults += fault
-            common = shared(target, source) if target and source else 0
-            if common and stage == "labeled":
-                faults.append(f"{common:,} validation images of the target would be pre-trained on with their labels")
-                cures.append("--labeled other images, or the same without those of the target's val")
-            elif common:
-                say(f"note: {common:,} validation images of the target are pre-trained on, without their labels")
-        else:
-            users = " and ".join(s for s in grid.settings if WAYS[s].start == stage)
-            faults.append(f"{users} need{'s' * (len(users) == 1)} pre-training on {stage} images, and none were named")
-            cures += [f"--{stage} IMAGES (or a run or a file with weights)", "or leave settings out: --settings A"]
-    if faults:
-        why = "\n" + "\n".join("    " + fault.replace("\n", "\n    ") for fault in faults)
-        cure = "; ".join(dict.fromkeys(cures)) or "mend what is named above"
-        raise SightlineError("the grid cannot begin", why=why, cure=cure)
-
-
-def shared(target: Source, other: Source) -> int:
-    """How many files of the target's validation split are training images of another source."""
-    paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
-    return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
-
-
-def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
-    """(what a check gives, []), or (None, [what it complains of, with where, why and cure])."""
-    try:
-        return check(), []
-    except SightlineError as error:
-        return None, [str(error)]
-
-
-def check_weights(grid: Grid, stage: str) -> None:
-    """SightlineError where given weights are not there, of a run that is not done, or pre-trained in the other way."""
-    place = Path(getattr(grid, f"{stage}_weights"))
-    if not place.exists():
-        cure = "check the path; images to pre-train on can be given instead"
-        raise SightlineError("there are no such weights", where=f"--{stage} {place}", cure=cure)
-    if not (place / "recipe.yaml").is_file():
-        return
-    if not runs.is_finished(place):
-        cure = f"sightline resume {shlex.quote(str(place))}"
-        raise SightlineError("this pre-training is not finished", where=str(place), cure=cure)
-    without = load_recipe_file(place / "recipe.yaml").task == "byol"
-    if without != (stage == "unlabeled"):
-        kinds = ("with labels", "without labels")
-        why = f"it was trained {kinds[without]}, and --{stage} is for weights that were trained {kinds[not without]}"
-        cure = f"--{'unlabeled' if without else 'labeled'} {shlex.quote(str(place))}"
-        raise SightlineError("this run is of the other kind", where=str(place), why=why, cure=cure)
-
-
-def claim(folder: Path, grid: Grid) -> Grid:
+def claim(folder: Path, grid: Grid, overwrite: bool) -> Grid:
     """Write grid.yaml, or check that the folder's own is this grid; returns it with all settings and seeds of both."""
     path = folder / "grid.yaml"
-    if path.is_file():
-        old = load_grid_file(path)
-        changed = [f"{stage}.{key}" for stage in STAGES for key in changes(getattr(old, stage), getattr(grid, stage))]
-        others = ("name", "classifier", "labeled_weights", "unlabeled_weights")
-        changed += [name for name in others if getattr(old, name) != getattr(grid, name)]
-        if changed:
-            why = f"they differ in {', '.join(changed)}"
-            raise SightlineError("another grid lies here", where=str(folder), why=why, cure="choose another --out")
+    old = load_grid_file(path) if path.is_file() else None
+    if old is None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
+    changed = grid_changes(old, grid) if old else []
+    if changed and not overwrite:
+        why, cure = f"they differ in {', '.join(changed)}", "choose another --out, or --overwrite"
+        raise SightlineError("another grid lies here", where=str(folder), why=why, cure=cure)
+    if changed:
+        clear_runs(folder)
+    elif old:
         letters = tuple(letter for letter in WAYS if letter in old.settings + grid.settings)
         seeds = tuple(dict.fromkeys(old.seeds + grid.seeds))
         grid = grid.model_copy(update={"settings": letters, "seeds": seeds})
-    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
     for stage in ("labeled", "unlabeled"):
         refuse_changed_weights(folder, stage, getattr(grid, f"{stage}_weights"))
     atomic_write(path, grid_yaml(grid))
     return grid
 
 
+def clear_runs(folder: Path) -> None:
+    """Remove the runs of a grid from its folder, and nothing else."""
+    names = [f"{letter}-*" for letter in WAYS] + [f"pretrain-{stage}" for stage in ("labeled", "unlabeled")]
+    for place in [place for name in names for place in folder.glob(name) if (place / "recipe.yaml").is_file()]:
+        shutil.rmtree(place)
+    for note in folder.glob("*-weights.sha256"):
+        note.unlink()
+
+
+def grid_changes(old: Grid, new: Grid) -> list[str]:
+    """What makes two grids different ones; more settings or seeds do not."""
+    changed = [f"{stage}.{key}" for stage in STAGES for key in changes(getattr(old, stage), getattr(new, stage))]
+    others = ("name", "classifier", "labeled_weights", "unlabeled_weights")
+    return changed + [name for name in others if getattr(old, name) != getattr(new, name)]
+
+
 def changes(old: Config, new: Config) -> list[str]:
     """Dotted keys in which two recipes differ, of those that change what a run computes."""
     harmless = {*runs.CHANGEABLE} - {"data.path", "train.epochs"}
     return [key for key in runs.differences(old, new) if key not in harmless]
-
-
-def refuse_changed_weights(folder: Path, stage: str, given: str) -> None:
-    """SightlineError where given weights have changed since the grid began; their sum is kept in its folder."""
-    place = weights_folder(Path(given)) if given else None
-    file = place / "model.safetensors" if place else Path(given)
-    if not file.is_file():
-        return
-    now = sha256(file)
-    note = folder / f"{stage}-weights.sha256"
-    before = note.read_text(encoding="utf-8").split()[0] if note.is_file() else now
-    if before != now:
-        why = "some runs of the grid began from what they were before"
-        raise SightlineError("the weights have changed", where=str(file), why=why, cure="choose another --out")
-    atomic_write(note, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))
 
 
 def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None], quiet: bool) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from sightline.config import Data
 from sightline.data import cache, decoding
 from sightline.data.cache import cache_clear, cache_list, decode, verify
-from sightline.data.images import fit
+from sightline.data.images import Square
 from sightline.data.sources import Source, open_source
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.files import TEMPORARY
@@ -59,11 +59,22 @@ def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) 
     assert np.array_equal(decoded.labels, source.splits["train"].labels)
 
 
+def test_a_square_of_the_middle_is_stored_even_where_images_are_small(settings: Callable[..., Data]) -> None:
+    """Images of 12x9 pixels: kept as they are, they would be squashed on the device later."""
+    plain = content(settings())[1]
+    source, decoded = content(settings(fit="crop"))
+    assert plain.images.shape == (8, 3, 9, 12) and decoded.images.shape == (8, 3, 16, 16)
+    for index in range(8):
+        image = source.splits["train"].read(index)
+        assert np.array_equal(decoded.images[index], Square(16, fit="crop").of(image))
+    assert not np.array_equal(content(settings(fit="crop", filter="bicubic"))[1].images, decoded.images)
+
+
 def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data, side=10)
     assert decoded.images.shape == (8, 3, 10, 10)
-    assert np.array_equal(decoded.images[3], fit(source.splits["train"].read(3), 10))
+    assert np.array_equal(decoded.images[3], Square(10).of(source.splits["train"].read(3)))
     last = Path(data.path) / source.splits["train"].names[-1]
     Image.new("RGB", (12, 10), "red").save(last)
     source, decoded = content(data)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 
-from sightline.data.images import fit, open_image, to_rgb
+from sightline.data.images import Square, open_image, to_rgb
 from sightline.errors import SightlineError
 
 LIMIT = 89_478_485
@@ -241,14 +242,35 @@ def test_draft_saves_work_and_stays_close(tmp_path: Path) -> None:
     drafted = open_image(path, LIMIT, side=64)
     assert drafted.size == (225, 150)
     assert open_image(path, LIMIT, side=300).size == (900, 600)
-    full = fit(open_image(path, LIMIT), 64).astype(int)
-    assert np.abs(fit(drafted, 64) - full).mean() < 1
+    full = Square(64).of(open_image(path, LIMIT)).astype(int)
+    assert np.abs(Square(64).of(drafted) - full).mean() < 1
 
 
-def test_fit_squashes_and_averages() -> None:
+def test_a_square_squashes_and_averages() -> None:
     stripes = np.zeros((64, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    small = fit(Image.fromarray(stripes), 16)
+    small = Square(16).of(Image.fromarray(stripes))
     assert small.shape == (3, 16, 16) and small.dtype == np.uint8
     assert np.abs(small.astype(int) - 127).max() <= 2  # without antialiasing it would be 0 or 255
-    assert fit(Image.new("RGB", (20_000, 1), "red"), 8).shape == (3, 8, 8)
+    assert Square(8).of(Image.new("RGB", (20_000, 1), "red")).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("shape", [(60, 41), (40, 75)])
+def test_a_square_out_of_the_middle_is_torchvisions_resize_and_center_crop(shape: tuple[int, int]) -> None:
+    """Shorter side to 20 pixels, then the middle 20: but for the half pixels that torchvision rounds away."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    pixels = np.stack([3 * rows, 3 * columns, 2 * rows + columns], 2).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    reference = transforms.Compose([transforms.Resize(20), transforms.CenterCrop(20)])(image)
+    found = Square(20, fit="crop").of(image).astype(int)
+    assert np.abs(found - np.asarray(reference).transpose(2, 0, 1)).max() <= 6, "half a pixel of the small image"
+    squashed = Square(20).of(image).astype(int)
+    assert np.abs(squashed - found).max() > 20, "else the test says nothing"
+
+
+def test_bicubic_is_pillows() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    found = Square(12, filter="bicubic").of(image)
+    expected = np.asarray(image.resize((12, 12), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(found, expected) and not np.array_equal(found, Square(12).of(image))

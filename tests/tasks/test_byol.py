@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import sightline
 from sightline import SightlineError
-from sightline.build_pretrain import build_siamese, view_functions
+from sightline.build_pretrain import build_siamese, step_flops, view_functions
 from sightline.config import Augment, Config, Data, Model, Optim, Pretrain, Report, Train
 from sightline.data.augment import evaluation_transform
 from sightline.data.loader import Batch
@@ -29,6 +31,7 @@ from sightline.tasks.collapse import collapse
 
 SIZE = 16
 ALONE = {"pretrain.method": "simsiam", "pretrain.momentum": 0.996, "pretrain.momentum_batch": 4096}
+FAST = {"model": {"name": "fastnet", "args": {"widths": [8, 16, 16]}}}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -475,3 +478,27 @@ def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
     )  # fmt: skip
     assert (paper.pretrain.second_blur, paper.pretrain.second_solarize) == (0.1, 0.2)
     assert target_momentum(1, 10**9, paper.pretrain, 4096) == pytest.approx(0.99)
+
+
+def test_a_folder_of_one_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "one" / "a.png")
+    with pytest.raises(SightlineError, match="one image is too few"):
+        sightline.train(small(), tmp_path / "one", out=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("settings", [{}, {"pretrain.small_crops": 2, "pretrain.small_size": SIZE - 4} | FAST, ALONE])
+def test_training_flops_are_those_of_a_real_step(settings: dict[str, object]) -> None:
+    """What torch counts in the forward pass of a step, times 3 where gradients flow back: not through the target."""
+    config = small(**settings)
+    task, batch = task_of(config), batch_of(photographs(4))
+    task.parameters().train()
+    with FlopCounterMode(display=False) as whole:
+        task.step(batch)
+    target = 0
+    if task.model.target is not None:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            task.model.project(torch.zeros(2 * 4, 3, SIZE, SIZE))
+        target = counter.get_total_flops()
+    expected = (3 * (whole.get_total_flops() - target) + target) / 4
+    assert step_flops(config, task.model, SIZE) == pytest.approx(expected, rel=1e-6)

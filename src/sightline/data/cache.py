@@ -23,7 +23,7 @@ from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import TEMPORARY, disk_error, process_lives, sync_folder, write_json
 from .decoding import write_images
-from .images import VERSION
+from .images import VERSION, Square
 from .sources import Items, Source
 
 Entered = TypeVar("Entered")
@@ -68,7 +68,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     folder = cache_root(data) / entry_key(source, split, side, data)
 
     def fill(place: Path) -> dict[str, Any]:
-        meta = write_images(place / "images.npy", items, side, announce)
+        meta = write_images(place / "images.npy", items, Square(side, data.fit, data.filter), announce)
         refuse_bad(meta["bad"], items, source, split, data)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
@@ -105,6 +105,7 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     versions = [FORMAT, VERSION, PIL.__version__]
     content = [versions, root, side, data.max_pixels, items.names, items.stamps]
+    content += [] if Square(side, data.fit, data.filter).plain else [data.fit, data.filter]
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ..errors import ENVIRONMENT, SightlineError, printable
-from .images import fit, planes
+from .images import Square, planes
 from .sources import Items
 
 CHUNK_BYTES = 4 << 20
@@ -34,9 +35,10 @@ class SizesDiffer(Exception):
     """Not all images have the size of the first one."""
 
 
-def stored_shape(items: Items, side: int) -> tuple[int, int, int]:
+def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
     """The first readable image's own shape if it is not larger than the square, on the guess that all share it."""
-    for index in range(len(items.names)):
+    side = square.side
+    for index in range(len(items.names) if square.plain else 0):
         try:
             width, height = items.read(index, side).size
         except SightlineError:
@@ -45,17 +47,17 @@ def stored_shape(items: Items, side: int) -> tuple[int, int, int]:
     return (3, side, side)
 
 
-def write_images(path: Path, items: Items, side: int, announce: Callable[[str], None]) -> dict[str, Any]:
+def write_images(path: Path, items: Items, square: Square, announce: Callable[[str], None]) -> dict[str, Any]:
     """Decode all items into the .npy file `path`; returns shape [N, 3, H, W], sha256 of pixels, bad: place -> why."""
-    shape = stored_shape(items, side)
+    shape = stored_shape(items, square)
     try:
-        return fill(path, items, shape, side, announce)
+        return fill(path, items, shape, square, announce)
     except SizesDiffer:
-        return fill(path, items, (3, side, side), side, announce)
+        return fill(path, items, (3, square.side, square.side), square, announce)
 
 
 def fill(
-    path: Path, items: Items, shape: tuple[int, int, int], side: int, announce: Callable[[str], None]
+    path: Path, items: Items, shape: tuple[int, int, int], square: Square, announce: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the images in the given shape. Threads decode and this one writes, in order: so a full disk is an error and
     not a signal as with a memory map, and the checksum needs no second pass."""
@@ -67,7 +69,7 @@ def fill(
     started = spoken = time.monotonic()
     with open(path, "wb") as file:
         write_header(file, (count, *shape))
-        for chunk in chunks(items, shape, side):
+        for chunk in chunks(items, shape, square):
             if not chunk.whole:
                 raise SizesDiffer
             content = np.ascontiguousarray(chunk.images).data
@@ -91,7 +93,7 @@ def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def chunks(items: Items, shape: tuple[int, int, int], side: int) -> Iterator[Chunk]:
+def chunks(items: Items, shape: tuple[int, int, int], square: Square) -> Iterator[Chunk]:
     """All images in order, decoded in threads, for Pillow lets go of the interpreter lock; few chunks are ahead."""
     count = len(items.names)
     length = max(1, min(512, CHUNK_BYTES // int(np.prod(shape))))
@@ -99,38 +101,39 @@ def chunks(items: Items, shape: tuple[int, int, int], side: int) -> Iterator[Chu
     with ThreadPoolExecutor(workers) as pool:
         ahead: list[Future[Chunk]] = []
         for start in range(0, count, length):
-            ahead.append(pool.submit(decode_chunk, items, range(start, min(start + length, count)), shape, side))
+            ahead.append(pool.submit(decode_chunk, items, range(start, min(start + length, count)), shape, square))
             if len(ahead) > 2 * workers:
                 yield ahead.pop(0).result()
         for future in ahead:
             yield future.result()
 
 
-def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], side: int) -> Chunk:
+def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], square: Square) -> Chunk:
     """The images at `places`; bad ones are left out and named, one of the wrong size ends it."""
     images = np.empty((len(places), *shape), np.uint8)
     bad: dict[int, str] = {}
-    square = shape == (3, side, side)
+    fitted = shape == (3, square.side, square.side)
     for place in places:
         try:
-            image = items.read(place, side)
+            image = items.read(place, square.side)
         except SightlineError as error:
             bad[place] = printable(f"{items.names[place]}: {error.why or error.what}")
             continue
-        if not square and image.size != (shape[2], shape[1]):
+        if not fitted and image.size != (shape[2], shape[1]):
             return Chunk(images[:0], bad, False)
-        images[place - places.start - len(bad)] = fit(image, side) if square else planes(image)
+        images[place - places.start - len(bad)] = square.of(image) if fitted else planes(image)
     return Chunk(images[: len(places) - len(bad)], bad, True)
 
 
 def refuse_full_disk(folder: Path, need: int, smaller: str = "a smaller --data.size, ") -> None:
     """SightlineError where the entry does not fit on the disk. smaller: what would make it smaller."""
     free = shutil.disk_usage(folder).free
+    root = shlex.quote(str(folder.parent))
     if need + MARGIN_BYTES > free:
         raise SightlineError(
             f"the decoded images need {size_text(need)} of disk, and {size_text(free)} are free",
             where=str(folder.parent),
-            cure=f"{smaller}another --data.cache_dir, or remove old ones: sightline cache --clear",
+            cure=f"{smaller}another --data.cache_dir, or remove old ones: sightline cache --clear --folder {root}",
             status=ENVIRONMENT,
         )
 

@@ -7,6 +7,7 @@ corrupt EXIF block is ignored); transparency composited on white; all to 8-bit R
 import os
 import stat
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -149,11 +150,36 @@ def deep_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def fit(image: Image.Image, side: int) -> np.ndarray:
-    """An RGB image as uint8 [3, side, side]: squashed to the square, bilinear with antialiasing where it shrinks."""
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
-    return planes(image)
+@dataclass(frozen=True)
+class Square:
+    """How an image becomes a square of `side` pixels. fit, filter: as in `config.Data`.
+
+    With antialiasing where it shrinks. Only plain squashing can be left to the model's own resize on its device.
+    """
+
+    side: int
+    fit: str = "squash"
+    filter: str = "bilinear"
+
+    @property
+    def plain(self) -> bool:
+        """Whether small images may be kept at their own size until they are on the device."""
+        return (self.fit, self.filter) == ("squash", "bilinear")
+
+    def of(self, image: Image.Image) -> np.ndarray:
+        """An RGB image as uint8 [3, side, side]."""
+        if image.size != (self.side, self.side):
+            resampling = Image.Resampling[self.filter.upper()]
+            box = None if self.fit == "squash" else central_square(*image.size)
+            image = image.resize((self.side, self.side), resampling, box, reducing_gap=REDUCING_GAP)
+        return planes(image)
+
+
+def central_square(width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest square in the middle of an image: left, top, right, bottom, in whole pixels."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def planes(image: Image.Image) -> np.ndarray:

@@ -31,9 +31,9 @@ def byol_resnet50_a() -> Config:
 def byol_resnet50_b() -> Config:
     """BYOL on ResNet-50 at 128 pixels with TrivialAugment, batch 32; of another report.
 
-    From the report: 50 + 50 epochs, batch 32, Adam 1e-2, cosine with warm restarts; resize to 128, center crop,
-    TrivialAugmentWide. Ours: the restart after 50 epochs, bilinear instead of bicubic resizing, projector and
-    predictor of BYOL, target momentum 0.99 throughout. Not run on that data.
+    From the report: 50 + 50 epochs, batch 32, Adam 1e-2, cosine with warm restarts; bicubic resize to 128, center crop,
+    TrivialAugmentWide. Ours: the restart after 50 epochs, projector and predictor of BYOL, target momentum 0.99
+    throughout. Not run on that data.
 
     sightline train byol_resnet50_b --data unlabeled/
     """
@@ -41,6 +41,7 @@ def byol_resnet50_b() -> Config:
     return base.model_copy(
         update={
             "name": "byol_resnet50_b",
+            "data": Data(size=128, fit="crop", filter="bicubic"),
             "augment": Augment(policy="trivial"),
             "optim": Optim(name="adam", lr=1e-2),
             "schedule": Schedule(name="cosine_restarts", restart_epochs=50),

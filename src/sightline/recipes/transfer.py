@@ -42,15 +42,15 @@ def transfer_a() -> Grid:
 def transfer_b() -> Grid:
     """ResNet-50 at 128 pixels with TrivialAugment; reported A 0.5222 B 0.5320 C 0.4286 D 0.3473 E 0.2857.
 
-    From the report: 100 epochs, batch 32, Adam 1e-3, cosine with warm restarts, resize to 128, TrivialAugmentWide.
-    Pre-training: `byol_resnet50_b`. Ours: restarts every 50 epochs, a linear head, the pre-training with labels for 100
-    epochs, frozen settings without augmentation. Not run on that data.
+    From the report: 100 epochs, batch 32, Adam 1e-3, cosine with warm restarts, bicubic resize to 128, center crop,
+    TrivialAugmentWide. Pre-training: `byol_resnet50_b`. Ours: restarts every 50 epochs, a linear head, the pre-training
+    with labels for 100 epochs, frozen settings without augmentation. Not run on that data.
 
     sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
     full = Config(
         name="full",
-        data=Data(size=128),
+        data=Data(size=128, fit="crop", filter="bicubic"),
         model=Model(name="resnet50"),
         augment=Augment(policy="trivial"),
         optim=Optim(name="adam", lr=1e-3),

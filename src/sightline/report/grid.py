@@ -14,6 +14,7 @@ from ..files import atomic_write, read_json_lines
 from ..grid import COMPARISONS, WAYS, Grid, grid_yaml
 from ..insight.curves import draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
+from ..runs import provenance
 from ..statistics import seeded_bootstrap, verdict
 from ..tasks.collapse import collapse
 from .html import Child, element, missing_note, table
@@ -86,7 +87,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             correct = np.stack(rows)
             accuracy, interval = seeded_bootstrap(correct)
             outcomes.append(Outcome(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
-    notes += collapsed(pretraining_of(folder, grid))
+    notes += [*collapsed(pretraining_of(folder, grid)), *unequal(folder, grid)]
     return GridResult(folder, tuple(outcomes), compared(outcomes), tuple(missing), tuple(notes))
 
 
@@ -159,9 +160,23 @@ def write_tables(folder: Path, result: GridResult) -> None:
     atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
 
 
-def pretraining_of(folder: Path, grid: Grid) -> Path:
-    """The run of the pre-training without labels: the one that was given, or the grid's own."""
-    return Path(grid.unlabeled_weights) if grid.unlabeled_weights else folder / "pretrain-unlabeled"
+def pretraining_of(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
+    """The run of a pre-training: the one that was given, or the grid's own."""
+    given = getattr(grid, f"{stage}_weights")
+    return Path(given) if given else folder / f"pretrain-{stage}"
+
+
+def unequal(folder: Path, grid: Grid) -> list[str]:
+    """[how many images each pre-training has seen], where both are known and differ."""
+    counts = []
+    for stage in ("labeled", "unlabeled"):
+        data = provenance(pretraining_of(folder, grid, stage)).get("data")
+        counts.append(data.get("counts", {}).get("train") if isinstance(data, dict) else None)
+    if None in counts or counts[0] == counts[1]:
+        return []
+    return [
+        f"{counts[0]:,} images were pre-trained on with labels (others of them chose the epoch), {counts[1]:,} without"
+    ]
 
 
 def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:

@@ -55,7 +55,6 @@ class MaskFindings:
     masks: tuple[np.ndarray, ...]
     worst: dict[str, np.ndarray]
     pixels: dict[str, np.ndarray]
-    seed: int
     named: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -88,7 +87,6 @@ def find_masks(files: RunFiles) -> MaskFindings:
         masks=tuple(masks.values()),
         worst=attempt("snapshots/mistakes.npz", files.path, read_arrays, missing, {}),
         pixels={split: np.array(values, np.int64) for split, values in counts.items() if isinstance(values, list)},
-        seed=int(number(section(files.recipe, "train").get("seed"), 0)),
         named=tuple(map(str, named)) if isinstance(named, list) else (),
         missing=tuple(missing),
     )
@@ -112,7 +110,7 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
         todo["film-strip"] = lambda: film_strip(found)
     if found.per_image is not None:
         matrix = found.per_image.sum(0)
-        edges = np.stack(class_intervals(found.per_image, seed=found.seed), axis=1)
+        edges = np.stack(class_intervals(found.per_image), axis=1)
         mean = segment_numbers(matrix)["mean_iou"]
         todo["iou"] = lambda: strips.draw_ious(class_iou(matrix), edges, found.classes, found.colors, mean)
         todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
@@ -185,7 +183,7 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
     tiles: list[tuple[str, str, str]] = []
     if found.per_image is not None:
         numbers = segment_numbers(found.per_image)
-        low, high = interval(found.per_image, seed=found.seed)
+        low, high = interval(found.per_image)
         edges = (
             f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if np.isfinite(low) else "one image: no interval"
         )
@@ -242,7 +240,7 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
     if found.per_image is None:
         return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
     numbers = class_numbers(found.per_image)
-    low, high = class_intervals(found.per_image, seed=found.seed)
+    low, high = class_intervals(found.per_image)
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])
