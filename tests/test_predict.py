@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sightline
 from sightline import SightlineError
@@ -73,6 +74,23 @@ def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path
     run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
     path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
     ours = {row["filename"]: row for row in rows_of(path)}
+    for row in rows_of(run.path / "predictions" / "val.csv"):
+        mine = ours[row["filename"].removeprefix("val/")]
+        assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("square", [{"data.fit": "crop"}, {"data.filter": "bicubic"}])
+def test_pictures_become_squares_as_in_the_run(
+    square: dict, make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "data", size=20)
+    for path in data.glob("*/*/*.png"):
+        with Image.open(path) as picture:
+            wide = picture.resize((40, 20))
+        wide.save(path)
+    settings = tiny | square | {"report.samples": 0, "train.epochs": 1, "optim.lr": 0.001}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    ours = {row["filename"]: row for row in rows_of(sightline.predict(run.path, data / "val", out=tmp_path / "p.csv"))}
     for row in rows_of(run.path / "predictions" / "val.csv"):
         mine = ours[row["filename"].removeprefix("val/")]
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
