@@ -1,6 +1,6 @@
 """Validation accuracy, or mean IoU, against training FLOPs of runs of one task, as a table and a figure.
 
-    python benchmarks/accuracy_per_flop.py runs/objects_fast runs/vgg13_scratch --out accuracy-per-flop.png
+    python benchmarks/accuracy_per_flop.py ours=runs/objects_fast vgg13=runs/vgg13_scratch --out accuracy-per-flop.png
 
 Training FLOPs are 2 x multiply-adds of the forward pass, times 3 for forward and backward, times images seen, counted
 at the size that the images had in each epoch; sharpness-aware steps count twice. The metric is that after each epoch,
@@ -29,17 +29,17 @@ METRICS = {
 }
 
 
-def curve(run: Path) -> tuple[str, list[float], list[float]]:
-    """(name, cumulative training FLOPs, validation metric) at the end of each epoch of a run."""
+def curve(run: Path) -> tuple[list[float], list[float]]:
+    """(cumulative training FLOPs, validation metric) at the end of each epoch of a run."""
     config, known = load_recipe_file(run / "recipe.yaml"), provenance(run)
     costs = np.cumsum(epoch_costs(config, known)).tolist()
     evaluations = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "eval"]
     costs = costs[: len(evaluations)]
-    done = [r["train_flops"] for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "done"]
+    done = [r["train_flops"] for r in read_json_lines(run / "metrics.jsonl") if "train_flops" in r]
     if done:
         costs[-1] = min(costs[-1], done[-1])  # the last epoch may have been cut off
     metric = METRICS[config.task][0]
-    return run.name, costs, [record[metric] for record in evaluations]
+    return costs, [record[metric] for record in evaluations]
 
 
 def epoch_costs(config: Config, known: dict[str, Any]) -> list[float]:
@@ -56,20 +56,25 @@ def epoch_costs(config: Config, known: dict[str, Any]) -> list[float]:
 def main() -> None:
     """Print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="+", help="a run's folder, or NAME=FOLDER")
     parser.add_argument("--out", type=Path, default=Path("accuracy-per-flop.png"))
     options = parser.parse_args()
+    named = [text.rpartition("=") for text in options.runs]
+    runs = [(name or Path(folder).name, Path(folder)) for name, _, folder in named]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    print(f"{'run':<24} {'epochs':>6} {'FLOPs':>9} {'last':>7} {'best':>7}")
-    for run in options.runs:
-        name, flops, accuracy = curve(run)
-        axes.plot(flops, accuracy, label=name, marker="o", markersize=2.5, linewidth=1.2)
-        print(f"{name:<24} {len(flops):>6} {flops[-1]:>9.2e} {accuracy[-1]:>7.4f} {max(accuracy):>7.4f}")
-    task = load_recipe_file(options.runs[0] / "recipe.yaml").task
+    print(f"{'run':<28} {'epochs':>6} {'FLOPs':>9} {'last':>7} {'best':>7}")
+    for name, run in runs:
+        flops, values = curve(run)
+        axes.plot(flops, values, label=name, marker="o", markersize=2.5, linewidth=1.2)
+        print(f"{name:<28} {len(flops):>6} {flops[-1]:>9.2e} {values[-1]:>7.4f} {max(values):>7.4f}")
+    task = load_recipe_file(runs[0][1] / "recipe.yaml").task
     axes.set(xscale="log", xlabel="training FLOPs", ylabel=METRICS[task][1])
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(lambda value, place: f"{value:.0e}".replace("+", "") if f"{value:e}"[0] in "125" else "")
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     atomic_write(options.out, png(figure))
 
 
