@@ -38,7 +38,8 @@ OWN = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train
 """Settings of `full` and `frozen` that the grid gives each run itself."""
 FOLLOWED = 2500
 """Training images of setting C whose maps its report shows, as the course reports do."""
-STAGES = ("labeled", "unlabeled", "full", "frozen")
+PRETRAININGS = ("labeled", "unlabeled")
+STAGES = (*PRETRAININGS, "full", "frozen")
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second) of the sentences of the page: did the second beat the first?"""
 

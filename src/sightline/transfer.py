@@ -13,10 +13,10 @@ from .build_pretrain import probe_images
 from .config import Config
 from .errors import INTERRUPTED, SightlineError
 from .files import atomic_write
-from .grid import STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
+from .grid import PRETRAININGS, STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
 from .lock import lock_run
 from .recipes import load_grid
-from .report.grid import GridResult, text_table, write_grid_report
+from .report.grid import GridResult, pretraining_of, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
 from .signals import StopRequest
 from .transfer_checks import check_sources, refuse_changed_weights, stages_of
@@ -135,7 +135,7 @@ def claim(folder: Path, grid: Grid, overwrite: bool) -> Grid:
         letters = tuple(letter for letter in WAYS if letter in old.settings + grid.settings)
         seeds = tuple(dict.fromkeys(old.seeds + grid.seeds))
         grid = grid.model_copy(update={"settings": letters, "seeds": seeds})
-    for stage in ("labeled", "unlabeled"):
+    for stage in PRETRAININGS:
         refuse_changed_weights(folder, stage, getattr(grid, f"{stage}_weights"))
     atomic_write(path, grid_yaml(grid))
     return grid
@@ -143,7 +143,7 @@ def claim(folder: Path, grid: Grid, overwrite: bool) -> Grid:
 
 def clear_runs(folder: Path) -> None:
     """Remove the runs of a grid from its folder, and nothing else."""
-    names = [f"{letter}-*" for letter in WAYS] + [f"pretrain-{stage}" for stage in ("labeled", "unlabeled")]
+    names = [f"{letter}-*" for letter in WAYS] + [f"pretrain-{stage}" for stage in PRETRAININGS]
     for place in [place for name in names for place in folder.glob(name) if (place / "recipe.yaml").is_file()]:
         shutil.rmtree(place)
     for note in folder.glob("*-weights.sha256"):
@@ -171,7 +171,7 @@ def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None],
     config: Config = getattr(grid, stage)
     if stage == "unlabeled" and not config.pretrain.probe:
         config = with_probe(config, grid.full, say)
-    place = folder / f"pretrain-{stage}"
+    place = pretraining_of(folder, grid, stage)
     ensure(place, resolve(config, {"name": place.name}), folder, say, quiet)
     return str(place.absolute())
 

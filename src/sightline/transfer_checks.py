@@ -13,7 +13,7 @@ from .config import Config
 from .data.sources import Source
 from .errors import SightlineError
 from .files import atomic_write, sha256
-from .grid import WAYS, Grid
+from .grid import PRETRAININGS, WAYS, Grid
 from .models import build_model
 from .models.weights import load_weights, weights_folder
 from .settings import load_recipe_file, resolve
@@ -107,7 +107,7 @@ def check_run(place: Path, stage: str) -> None:
 
 def stages_of(grid: Grid) -> list[str]:
     """The pre-trainings that the grid's settings need, the one with labels first."""
-    return [stage for stage in ("labeled", "unlabeled") if any(WAYS[s].start == stage for s in grid.settings)]
+    return [stage for stage in PRETRAININGS if any(WAYS[s].start == stage for s in grid.settings)]
 
 
 def refuse_changed_weights(folder: Path, stage: str, given: str) -> None:

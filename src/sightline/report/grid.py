@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_json_lines
-from ..grid import COMPARISONS, WAYS, Grid, grid_yaml
+from ..grid import COMPARISONS, PRETRAININGS, WAYS, Grid, grid_yaml
 from ..insight.curves import draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
 from ..runs import provenance
@@ -169,7 +169,7 @@ def pretraining_of(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
 def unequal(folder: Path, grid: Grid) -> list[str]:
     """[how many images each pre-training has seen], where both are known and differ."""
     counts = []
-    for stage in ("labeled", "unlabeled"):
+    for stage in PRETRAININGS:
         data = provenance(pretraining_of(folder, grid, stage)).get("data")
         counts.append(data.get("counts", {}).get("train") if isinstance(data, dict) else None)
     if None in counts or counts[0] == counts[1]:
