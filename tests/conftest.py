@@ -1,11 +1,13 @@
 """Small pictures that are quick to learn, a cache of their own, one thread a process."""
 
+import base64
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 
 from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.recipes import load_recipe
 from sightline.settings import resolve
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -25,6 +28,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SIGHTLINE_CACHE", str(folder))
     return folder
+
+
+BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+
+
+@pytest.fixture(scope="module")
+def quick_figures() -> Iterator[None]:
+    """For modules that train often: reports draw their figures but do not render them, which is nine
+    tenths of a run of seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("drawing", "page"):  # `sightline.report` is the function
+            patch.setattr(importlib.import_module(f"sightline.report.{name}"), "png", lambda figure: BLANK)
+        yield
 
 
 def picture(label: int, number: int, size: int = 16) -> Image.Image:
@@ -129,6 +145,34 @@ TOY = {
 def toy() -> Callable[..., Config]:
     """toy(**settings): a segmenter that takes a second on scenes of 32x32."""
     return lambda **settings: resolve(Config(), TOY | settings)
+
+
+PRETRAINING = {
+    "name": "toy",
+    "task": "byol",
+    "data.size": 16,
+    "model": {"name": "small_cnn", "args": {"widths": [16, 32, 32], "dropout": 0.0}},
+    "pretrain.projector": [64, 32],
+    "pretrain.predictor": 64,
+    "pretrain.momentum": 0.9,
+    "pretrain.momentum_batch": 0,
+    "pretrain.second_blur": 0.0,
+    "optim.name": "adamw",
+    "optim.lr": 2e-3,
+    "train.epochs": 2,
+    "train.batch_size": 16,
+    "train.best_metric": "epoch",
+    "train.checkpoint_minutes": 5,
+    "report.samples": 16,
+}
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Config]:
+    """small(**settings): a pre-training of seconds; small_cnn at 16 pixels, strong views, narrow heads."""
+    strong = load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
+    base = resolve(Config(), PRETRAINING).model_copy(update={"augment": strong})
+    return lambda **settings: resolve(base, settings)
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
-"""Checkpoints: exact round trips, every crash point, every kind of damage, one run a folder."""
+"""Checkpoints: exact round trips, every kind of damage, room on the disk."""
 
 import copy
-import errno
 import json
 import os
 import random
 import shutil
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from checkpoint_toys import DESCRIPTION, describe, equal, quick_disk, tensors  # noqa: F401
 from sightline import checkpoint, files
 from sightline.checkpoint import (
     flatten_optimizer,
@@ -29,44 +27,6 @@ from sightline.checkpoint import (
     unflatten_optimizer,
 )
 from sightline.errors import ENVIRONMENT, SightlineError
-
-DESCRIPTION = {
-    "format": 1,
-    "model": {"name": "resnet18", "args": {}},
-    "classes": ["cat", "dog"],
-    "preprocessing": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "resize": "bilinear"},
-    "palette": None,
-}
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk: power cuts are not what these tests simulate (test_files.py checks the order)."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def tensors(step: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(step)
-    weight = torch.randn(4, 6, generator=generator)
-    return {
-        "weight": weight,
-        "view": weight.T,  # not contiguous, and shares memory with `weight`
-        "half": torch.randn(5, generator=generator).to(torch.bfloat16),
-        "count": torch.tensor(step),
-        "empty": torch.zeros(0, 3),
-        "mask": torch.tensor([True, False, True]),
-        "channels": torch.randn(2, 3, 4, 4, generator=generator).to(memory_format=torch.channels_last),
-    }
-
-
-def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    same = [torch.equal(first[name], second[name]) and first[name].dtype == second[name].dtype for name in first]
-    return list(sorted(first)) == list(sorted(second)) and all(same)
-
-
-def describe(step: int) -> dict:
-    return DESCRIPTION | {"epoch": step, "step": 10 * step, "metrics": {"accuracy": step / 100}}
-
 
 # ------------------------------------------------------------------------------------------------------ round trips
 
@@ -199,174 +159,6 @@ def test_optimizer_state_keeps_its_types() -> None:
     assert again["state"].keys() == state["state"].keys()
     assert torch.equal(again["state"][0]["step"], state["state"][0]["step"])
     assert "state.0.exp_avg" in flat
-
-
-# ----------------------------------------------------------------------------------------------------------- crashes
-
-
-class Killed(BaseException):
-    """The process is dead: not an Exception, so that no handler of ours can go on."""
-
-
-class Disk:
-    """Counts every call that changes the disk and fails at the k-th: killed there, or full once or from then on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, mode: str):
-        self.count, self.fail_at, self.mode, self.broken = 0, fail_at, mode, False
-        for name in ("replace", "fsync", "unlink", "mkdir"):
-            monkeypatch.setattr(os, name, self.guarded(getattr(os, name), name))
-        monkeypatch.setattr(files, "open", self.opened, raising=False)
-
-    def step(self, name: str) -> None:
-        self.count += 1
-        begins = self.count == self.fail_at
-        self.broken |= begins
-        if self.mode == "killed" and self.broken:
-            raise Killed
-        lasting = self.mode == "full for ever" and self.broken and name in ("open", "write", "fsync")
-        if begins or lasting:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def guarded(self, function, name):
-        def call(*args, **kwargs):
-            self.step(name)
-            return function(*args, **kwargs)
-
-        return call
-
-    def opened(self, path, mode="r", **kwargs):
-        if mode[0] not in "wa":
-            return open(path, mode, **kwargs)
-        self.step("open")
-        file = open(path, mode, buffering=0, **kwargs)  # noqa: SIM115
-        write = file.write
-
-        def torn(content):
-            content = bytes(content)
-            try:
-                self.step("write")
-            except BaseException:
-                write(content[: len(content) // 2])
-                raise
-            return write(content)
-
-        return Proxy(file, torn)
-
-
-class Proxy:
-    """A file whose write() is another's."""
-
-    def __init__(self, file, write):
-        self.file, self.write = file, write
-        self.flush, self.fileno = file.flush, file.fileno
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.file.close()
-
-
-def crash_points(folder: Path, mode: str, save):
-    """Run `save` on a copy of `folder`, failing at its 1st, 2nd, ... disk call until it gets through."""
-    for k in range(1, 500):
-        work = folder.with_name(f"{folder.name}-{k}")
-        shutil.copytree(folder, work) if folder.exists() else None
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            disk = Disk(monkeypatch, k, mode)
-            try:
-                save(work)
-                acknowledged = True
-            except (Killed, SightlineError):
-                acknowledged = False
-        if not disk.broken:
-            assert k > 8  # a save has many points of failure; fewer would mean that the probe no longer sees them
-            return
-        yield work, acknowledged
-        shutil.rmtree(work, ignore_errors=True)
-
-
-MODES = ["killed", "full once", "full for ever"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("saved", [1, 2, 3])
-def test_every_crash_point_of_save_state(tmp_path: Path, mode: str, saved: int) -> None:
-    before = tmp_path / "last"
-    for step in range(1, saved + 1):
-        save_state(before, tensors(step), {"step": step})
-    for folder, acknowledged in crash_points(before, mode, lambda f: save_state(f, tensors(9), {"step": 9})):
-        loaded, values, note = load_state(folder)
-        assert values["step"] == 9 if acknowledged else values["step"] in (saved, 9)
-        assert equal(loaded, tensors(values["step"])) and note is None
-        if mode != "killed":
-            assert not list(folder.glob(f"{files.TEMPORARY}*"))
-        save_state(folder, tensors(10), {"step": 10})
-        loaded, values, note = load_state(folder)
-        assert values == {"step": 10} and equal(loaded, tensors(10)) and note is None
-        assert all((folder / f"{name}.sha256").read_text().count("\n") <= 2 for name in checkpoint.SLOTS)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_first_state_is_there_or_not(tmp_path: Path, mode: str) -> None:
-    for folder, acknowledged in crash_points(tmp_path / "new", mode, lambda f: save_state(f, tensors(1), {"step": 1})):
-        try:
-            assert load_state(folder)[1] == {"step": 1}
-        except SightlineError:
-            assert not acknowledged
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_crash_point_of_save_model(tmp_path: Path, mode: str) -> None:
-    before = tmp_path / "best"
-    save_model(before, tensors(1), describe(1))
-    for folder, acknowledged in crash_points(before, mode, lambda f: save_model(f, tensors(2), describe(2))):
-        loaded, description = load_model(folder)
-        step = description["epoch"]
-        assert step == 2 if acknowledged else step in (1, 2)
-        assert equal(loaded, tensors(step)) and description == describe(step)
-
-
-KILLS = """
-    import os, random, signal, sys, time
-    from pathlib import Path
-    import torch
-    from sightline.checkpoint import load_state, save_state
-    torch.set_num_threads(1)
-    folder, kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
-    def tensors(step): return {"w": torch.full((20_000,), float(step)), "n": torch.tensor(step)}
-    step = 0
-    for _ in range(kills):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            while True:
-                step += 1
-                save_state(folder, tensors(step), {"step": step})
-                os.write(writer, step.to_bytes(8, "little"))
-        os.close(writer)
-        os.read(reader, 8)
-        time.sleep(rng.uniform(0, 0.03))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        acknowledged = os.read(reader, 1 << 20)[-8:]
-        os.close(reader)
-        loaded, values, note = load_state(folder)
-        assert note is None and values["step"] >= int.from_bytes(acknowledged, "little"), (values, note)
-        assert bool((loaded["w"] == values["step"]).all()) and int(loaded["n"]) == values["step"]
-        step = values["step"]
-    print("survived", kills)
-"""
-
-
-def test_real_kills_lose_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(KILLS), str(tmp_path), "12"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment())
-    assert result.stdout == "survived 12\n", result.stderr
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 
 # ------------------------------------------------------------------------------------------------------------ damage

@@ -14,6 +14,8 @@ from sightline import SightlineError
 from sightline.config import Config
 from sightline.settings import resolve
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 
 @pytest.fixture(scope="module")
 def run(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:

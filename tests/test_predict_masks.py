@@ -14,6 +14,8 @@ from sightline import SightlineError, predict_masks
 from sightline.config import Config
 from sightline.data.scene_files import has_windows, orientation
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
 
 

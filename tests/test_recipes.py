@@ -16,6 +16,8 @@ from sightline.settings import flat, load_recipe_file, resolve, to_yaml
 from sightline.strict_yaml import parse_yaml
 from sightline.train import Progress, assemble, train_epoch
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 REPORTED = {
     "alexnet_scratch": "0.646",
     "efficientnet_v2_m_finetune": "0.8944",

@@ -17,6 +17,8 @@ from sightline.files import read_json_lines
 from sightline.schedules import training_side
 from sightline.settings import load_recipe_file, resolve
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 
 FALLING = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}

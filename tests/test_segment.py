@@ -22,6 +22,8 @@ from sightline.files import read_json_lines
 from sightline.settings import to_yaml
 from sightline.tasks.segment import Segment
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 
 @pytest.fixture(scope="module")
 def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
