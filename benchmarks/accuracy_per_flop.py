@@ -30,11 +30,11 @@ METRICS = {
 
 
 def curve(run: Path) -> tuple[list[float], list[float]]:
-    """(cumulative training FLOPs, validation metric) at the end of each epoch of a run."""
+    """(cumulative training FLOPs, validation metric) at each evaluation of a run."""
     config, known = load_recipe_file(run / "recipe.yaml"), provenance(run)
     costs = np.cumsum(epoch_costs(config, known)).tolist()
     evaluations = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "eval"]
-    costs = costs[: len(evaluations)]
+    costs = [costs[record["epoch"] - 1] for record in evaluations]
     done = [r["train_flops"] for r in read_json_lines(run / "metrics.jsonl") if "train_flops" in r]
     if done:
         costs[-1] = min(costs[-1], done[-1])  # the last epoch may have been cut off
@@ -63,7 +63,7 @@ def main() -> None:
     runs = [(name or Path(folder).name, Path(folder)) for name, _, folder in named]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    print(f"{'run':<28} {'epochs':>6} {'FLOPs':>9} {'last':>7} {'best':>7}")
+    print(f"{'run':<28} {'evals':>6} {'FLOPs':>9} {'last':>7} {'best':>7}")
     for name, run in runs:
         flops, values = curve(run)
         axes.plot(flops, values, label=name, marker="o", markersize=2.5, linewidth=1.2)

@@ -5,8 +5,8 @@
 
 The same backbone (ResNet-18 with a 3x3 stem), batch and images, on the same machine and thread count, in turn. Each
 package does what its own documentation shows (byol_rivals.py says how to install them): its own views, heads, optimizer
-and precision. Sightline is the whole command, with the heads of the rival that it is compared with: 1024 wide against
-lightly, 4096 wide against byol-pytorch.
+and precision. Sightline is the whole command, `byol_fast` with its contrastive loss and Muon, and with the heads of the
+rival that it is compared with: 1024 wide against lightly, 4096 wide against byol-pytorch.
 
 Speed is images by seconds after the first steps: data, views and steps count, Sightline's evaluation between epochs
 does not; of the rivals, which evaluate nothing, the restart of the data workers at each epoch does. The minutes are

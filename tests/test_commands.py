@@ -124,7 +124,7 @@ def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
     grid = GRIDS["transfer_digits"]()
     stages = {stage: resolve(getattr(grid, stage), {"train.epochs": 1}) for stage in STAGES}
     for rate, settings in ((0.002, "E"), (0.001, "A")):
-        stages["full"] = resolve(stages["full"], {"optim.lr": rate})
+        stages |= {stage: resolve(stages[stage], {"optim.lr": rate}) for stage in ("full", "frozen")}
         changed = grid.model_copy(update=stages | {"seeds": (0,), "settings": tuple(settings)})
         monkeypatch.setitem(GRIDS, "transfer_digits", lambda changed=changed: changed)
         *runs, result = sightline.demo(out=tmp_path / "demo", quiet=True)

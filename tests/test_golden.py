@@ -11,6 +11,8 @@ from sightline.files import read_json_lines
 from sightline.recipes import load_recipe
 from sightline.settings import resolve
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = {
     "sgd": {"optim.name": "sgd", "optim.lr": 0.05, "optim.nesterov": True, "schedule.name": "one_cycle"},
@@ -53,19 +55,23 @@ def test_ten_losses_of_a_segmenter(
     compare("segment", toy(**settings), make_scenes(tmp_path / "data", train=40, val=2, size=64), tmp_path)
 
 
-def test_ten_losses_of_a_pretraining(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "contrast"), [("byol", 0.0), ("contrast", 1.0)])
+def test_ten_losses_of_a_pretraining(
+    name: str, contrast: float, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
     """Both networks, views of their own, a target that follows."""
     settings = {
         "data.size": 16,
         "model": {"name": "fastnet", "args": {"widths": [16, 32, 32]}},
         "augment.progressive": [],
         "pretrain": {"projector": [64, 32], "predictor": 64, "momentum": 0.9, "momentum_batch": 0, "second_blur": 0.0},
+        "pretrain.contrast": contrast,
         "optim": {"name": "sgd", "lr": 0.05, "weight_decay": 1e-4},
         "train": {"epochs": 1, "batch_size": 16, "best_metric": "epoch", "precision": "fp32", "threads": 1},
         "report.samples": 0,
     }
     data = make_photos(tmp_path / "data", train=40)
-    compare("byol", resolve(load_recipe("byol_fast"), settings), data, tmp_path)
+    compare(name, resolve(load_recipe("byol_fast"), settings), data, tmp_path)
 
 
 def compare(name: str, config: Config, data: Path, folder: Path) -> None:

@@ -25,6 +25,8 @@ from sightline.losses import class_weights
 from sightline.recipes import load_recipe
 from sightline.settings import resolve
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 
 SLOW_START = {"report.samples": 4}
@@ -161,6 +163,28 @@ def test_patience_stops_and_time_limit_stops(photos: Path, tmp_path: Path, tiny:
         base(tiny, **{"train.epochs": 100_000, "train.max_minutes": 0.02}), photos, out=tmp_path / "b", quiet=True
     )
     assert limited.metrics["accuracy"] > 0 and limited.metrics["epoch"] < 100_000
+
+
+def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    """The first, each third and the last epoch are evaluated, and the best is one of these."""
+    runs = [
+        sightline.train(
+            base(tiny, **{"train.epochs": 7, "train.evaluate_every": every}),
+            photos,
+            out=tmp_path / str(every),
+            quiet=True,
+        )
+        for every in (1, 3)
+    ]
+    assert same(weights(runs[0].path), weights(runs[1].path))
+    records = [r for r in read_json_lines(runs[1].path / "metrics.jsonl") if r["event"] == "eval"]
+    assert [r["epoch"] for r in records] == [1, 3, 6, 7]
+    assert runs[1].metrics["accuracy"] == max(r["accuracy"] for r in records)
+    still = {"train.epochs": 50, "train.evaluate_every": 4, "train.patience": 2, "optim.lr": 1e-9, "optim.ema": 0}
+    stopped = sightline.train(
+        base(tiny, **still | {"schedule.name": "constant"}), photos, out=tmp_path / "c", quiet=True
+    )
+    assert stopped.metrics["epoch"] == 4
 
 
 def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:

@@ -110,13 +110,13 @@ def test_the_numbers_are_those_of_the_runs_and_the_page_says_them(done: Path) ->
 
 def test_unequal_pretrainings_are_said(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
-    assert not any("pre-trained on with labels" in note for note in read_results(done, grid).notes), "100 images each"
+    assert not any("pre-training with labels saw" in note for note in read_results(done, grid).notes), "100 images each"
     copied = shutil.copytree(done, tmp_path / "grid")
     path = copied / "pretrain-labeled" / "provenance.json"
     record = json.loads(path.read_text())
     record["data"]["counts"]["train"] = 1_090
     path.write_text(json.dumps(record))
-    assert any("1,090 images were pre-trained on with labels" in note for note in read_results(copied, grid).notes)
+    assert any("pre-training with labels saw 1,090 images" in note for note in read_results(copied, grid).notes)
 
 
 def test_the_report_command_draws_the_page_again(done: Path, tmp_path: Path) -> None:
@@ -214,6 +214,19 @@ def test_a_narrower_second_call_keeps_the_page_whole_and_a_wider_one_adds(
     assert load_grid_file(folder / "grid.yaml").settings == tuple("ABCDE")
     result = sightline.transfer(tiny_grid(), photos, out=folder, settings="A", seeds="7", **sources)
     assert result.outcomes[0].seeds == (0, 1, 7) and "B-7" in result.missing
+
+
+def test_a_pretraining_that_no_run_has_used_yet_may_be_named_later(done: Path, photos: Path, tmp_path: Path) -> None:
+    folder, given = tmp_path / "grid", done / "pretrain-labeled"
+    once = {"seeds": "0", "out": folder, "quiet": True}
+    sightline.transfer(tiny_grid(), photos, settings="A", **once)
+    before = (folder / "A-0" / "metrics.jsonl").read_bytes()
+    result = sightline.transfer(tiny_grid(), photos, labeled=given, settings="AD", **once)
+    assert [outcome.setting for outcome in result.outcomes] == ["A", "D"]
+    assert (folder / "A-0" / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(SightlineError, match="another grid") as caught:
+        sightline.transfer(tiny_grid(), photos, labeled=photos, settings="AD", **once)
+    assert "labeled_weights" in str(caught.value)
 
 
 def test_weights_of_the_wrong_kind_unfinished_or_changed_are_refused(done: Path, photos: Path, tmp_path: Path) -> None:

@@ -156,6 +156,12 @@ class Pretrain(Section):
     """Batch norm on the projection too, without scale and shift, as SimSiam has it."""
     predictor: Count = 4096
     """Width of the predictor's hidden layer."""
+    contrast: Probability = 0.0
+    """Share of a contrastive loss in the sum (that of MoCo v3, arXiv 2104.02057): each prediction must find its own
+    image's target among those of the batch. Nothing in BYOL's own loss says that images differ, and in runs of a few
+    thousand steps its features lose what they had. 0: the method as published; 1: the contrastive loss alone."""
+    temperature: PositiveFloat = 0.2
+    """Of the contrastive loss: cosines are divided by it."""
     momentum: Decay = 0.996
     """Share of itself that the target keeps at each step, at first."""
     momentum_end: Probability = 1.0
@@ -266,6 +272,8 @@ class Train(Section):
     best_metric: Literal["accuracy", "accuracy_top5", "mean_iou", "pixel_accuracy", "loss", "epoch"] = "accuracy"
     """The validation metric that chooses checkpoints/best and feeds `patience`; of segmentation `mean_iou`. Of
     pre-training `epoch`: the newest weights, for a choice by labels would let these into a result without labels."""
+    evaluate_every: Count = 1
+    """Epochs between evaluations, where these take longer than the epochs; the first and the last have one anyway."""
     ensemble: CountOrZero = 0
     """Also average the probabilities of the k best epochs; 0: off."""
     ensemble_by: Literal["accuracy", "loss"] = "loss"

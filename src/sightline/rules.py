@@ -86,5 +86,7 @@ def pretraining_rules(config: "Config") -> Rules:
         "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
         "pretrain.small_size does nothing without pretrain.small_crops": pretrain.small_size
         and not pretrain.small_crops,
+        "pretrain.temperature does nothing without pretrain.contrast": pretrain.temperature != own.temperature
+        and not pretrain.contrast,
         "pretrain.small_crops go with augment.crop resized": pretrain.small_crops and augment.crop != "resized",
     }

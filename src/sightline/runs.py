@@ -39,6 +39,7 @@ CHANGEABLE = (
     "train.epochs",
     "train.max_minutes",
     "train.patience",
+    "train.evaluate_every",
     "train.checkpoint_minutes",
     "train.eval_batch_size",
     "train.threads",

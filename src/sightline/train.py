@@ -259,7 +259,16 @@ def stop_reason(training: Training) -> str:
 
 
 def end_epoch(training: Training, reason: str) -> None:
-    """Evaluate, keep the best weights and a snapshot, decide whether to stop, save."""
+    """Evaluate where it is time or training ends here, and save."""
+    last = reason or training.progress.step >= training.total_steps
+    if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
+        reason = evaluate_epoch(training) or reason
+    training.progress.stopped = reason
+    saving.save_state(training)
+
+
+def evaluate_epoch(training: Training) -> str:
+    """Evaluate, keep the best weights and a snapshot; returns why to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
     with saving.evaluated_weights(training):
@@ -284,9 +293,8 @@ def end_epoch(training: Training, reason: str) -> None:
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
     patience = config.train.patience
     if patience and training.epoch - progress.best_epoch >= patience:
-        reason = f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
-    progress.stopped = reason
-    saving.save_state(training)
+        return f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
+    return ""
 
 
 def is_better(score: float, best: float | None, metric: str) -> bool:

@@ -151,15 +151,16 @@ def clear_runs(folder: Path) -> None:
 
 
 def grid_changes(old: Grid, new: Grid) -> list[str]:
-    """What makes two grids different ones; more settings or seeds do not."""
-    changed = [f"{stage}.{key}" for stage in STAGES for key in changes(getattr(old, stage), getattr(new, stage))]
-    others = ("name", "classifier", "labeled_weights", "unlabeled_weights")
+    """What makes two grids different ones; more settings or seeds do not, nor stages that no setting of `old` uses."""
+    used = [stage for stage in STAGES if any(stage in WAYS[letter] for letter in old.settings)]
+    changed = [f"{stage}.{key}" for stage in used for key in changes(getattr(old, stage), getattr(new, stage))]
+    others = ["name", "classifier", *(f"{stage}_weights" for stage in stages_of(old))]
     return changed + [name for name in others if getattr(old, name) != getattr(new, name)]
 
 
 def changes(old: Config, new: Config) -> list[str]:
     """Dotted keys in which two recipes differ, of those that change what a run computes."""
-    harmless = {*runs.CHANGEABLE} - {"data.path", "train.epochs"}
+    harmless = {*runs.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every"}
     return [key for key in runs.differences(old, new) if key not in harmless]
 
 

@@ -1,54 +1,30 @@
 """What makes BYOL BYOL: the loss, the target that follows and is never trained, views of their own for every image."""
 
 import math
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import sightline
 from sightline import SightlineError
 from sightline.build_pretrain import build_siamese, step_flops, view_functions
-from sightline.config import Augment, Config, Data, Model, Optim, Pretrain, Report, Train
+from sightline.config import Config, Pretrain
 from sightline.data.augment import evaluation_transform
 from sightline.data.loader import Batch
-from sightline.files import read_json_lines
 from sightline.metrics import feature_std
-from sightline.models.segmenters import build_segmenter
-from sightline.models.weights import load_encoder
-from sightline.recipes import load_recipe
-from sightline.settings import resolve, to_yaml
-from sightline.tasks.byol import Byol, byol_loss, simsiam_loss, target_momentum
+from sightline.settings import resolve
+from sightline.tasks.byol import Byol, byol_loss, contrastive_loss, simsiam_loss, target_momentum
 from sightline.tasks.collapse import collapse
 
 SIZE = 16
+Toy = Callable[..., Config]
 ALONE = {"pretrain.method": "simsiam", "pretrain.momentum": 0.996, "pretrain.momentum_batch": 4096}
 FAST = {"model": {"name": "fastnet", "args": {"widths": [8, 16, 16]}}}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-
-def small(**settings: object) -> Config:
-    """A pre-training of seconds: small_cnn at 16 pixels, strong views, narrow heads."""
-    config = Config(
-        name="toy",
-        task="byol",
-        data=Data(size=SIZE),
-        model=Model(name="small_cnn", args={"widths": [16, 32, 32], "dropout": 0.0}),
-        augment=load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"}),
-        pretrain=Pretrain(projector=(64, 32), predictor=64, momentum=0.9, momentum_batch=0, second_blur=0.0),
-        optim=Optim(name="adamw", lr=2e-3),
-        train=Train(epochs=2, batch_size=16, best_metric="epoch", checkpoint_minutes=5),
-        report=Report(samples=16),
-    )
-    return resolve(config, settings)
 
 
 def task_of(config: Config) -> Byol:
@@ -93,6 +69,22 @@ def test_the_loss_is_the_papers_on_hand_numbers() -> None:
     assert float(simsiam_loss(predictions, targets)) == pytest.approx(-(1 + 0 - 1) / 3 / 2, abs=1e-6)
 
 
+def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(small: Toy) -> None:
+    predictions = torch.tensor([[3.0, 0.0], [0.0, 0.5]], requires_grad=True)
+    targets = torch.tensor([[1.0, 0.0], [4.0, 0.0]], requires_grad=True)
+    # cosines: first with both targets 1, second with both 0: neither can be told
+    assert contrastive_loss(predictions, targets, 0.5).item() == pytest.approx(math.log(2))
+    apart = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    loss = contrastive_loss(predictions, apart, 0.5)  # cosines 1 and 0, over 0.5
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
+    loss.backward()
+    assert apart.grad is None and predictions.grad is not None
+    task = task_of(small(**{"pretrain.contrast": 0.75, "pretrain.temperature": 0.5}))
+    assert task.loss(predictions, apart).item() == pytest.approx(0.75 * math.log(1 + math.exp(-2)), abs=1e-6)
+    with pytest.raises(SightlineError, match="temperature does nothing"):
+        small(**{"pretrain.temperature": 0.5})
+
+
 def test_no_gradient_goes_to_the_target() -> None:
     predictions, targets = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     byol_loss(predictions, targets).backward()
@@ -100,7 +92,7 @@ def test_no_gradient_goes_to_the_target() -> None:
 
 
 @pytest.mark.parametrize("method", ["byol", "simsiam"])
-def test_a_step_is_both_directions_each_view_a_batch_of_its_own(method: str) -> None:
+def test_a_step_is_both_directions_each_view_a_batch_of_its_own(small: Toy, method: str) -> None:
     """Computed again from the published definition, with batch statistics of one view at a time."""
     task = task_of(small(**({"pretrain.method": method} | (ALONE if method == "simsiam" else {}))))
     model, batch = task.model.train(), batch_of(photographs(8))
@@ -131,7 +123,7 @@ def test_a_step_is_both_directions_each_view_a_batch_of_its_own(method: str) -> 
         ("smp/fpn/resnet18", {}),
     ],
 )
-def test_any_backbone_learns_from_a_step_and_its_target_does_not(name: str, args: dict) -> None:
+def test_any_backbone_learns_from_a_step_and_its_target_does_not(small: Toy, name: str, args: dict) -> None:
     task = task_of(resolve(small(), {"model": {"name": name, "args": args}, "data.size": 32}))
     task.step(batch_of(photographs(4, 32)))["loss"].backward()
     grads = [p.grad for p in task.model.backbone.parameters()]
@@ -141,7 +133,7 @@ def test_any_backbone_learns_from_a_step_and_its_target_does_not(name: str, args
     assert first.grad is not None and float(first.grad.abs().sum()) > 0, "down to the first layer"
 
 
-def test_small_views_go_against_both_targets_and_keep_the_scale() -> None:
+def test_small_views_go_against_both_targets_and_keep_the_scale(small: Toy) -> None:
     narrow = {"name": "fastnet", "args": {"widths": [8, 16, 16]}}
     task = task_of(resolve(small(**{"pretrain.small_crops": 2, "pretrain.small_size": 8}), {"model": narrow}))
     batch = batch_of(photographs(8))
@@ -160,7 +152,7 @@ def test_small_views_go_against_both_targets_and_keep_the_scale() -> None:
 # -------------------------------------------------------------------------------------------------------- the target
 
 
-def test_the_target_starts_equal_and_shares_no_storage() -> None:
+def test_the_target_starts_equal_and_shares_no_storage(small: Toy) -> None:
     model = build_siamese(small())
     online = nn.Sequential(model.backbone, model.projector)
     ours, theirs = online.state_dict(), model.target.state_dict()
@@ -169,7 +161,7 @@ def test_the_target_starts_equal_and_shares_no_storage() -> None:
     assert not places[0] & places[1]
 
 
-def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else() -> None:
+def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else(small: Toy) -> None:
     config = small(**{"pretrain.momentum": 0.75, "pretrain.momentum_end": 0.75})
     task = task_of(config)
     model = task.model.train()
@@ -188,7 +180,7 @@ def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else() -> None:
     assert moved > 0
 
 
-def test_a_target_follows_as_fast_per_image_with_accumulated_batches() -> None:
+def test_a_target_follows_as_fast_per_image_with_accumulated_batches(small: Toy) -> None:
     """Two batches of 8 that make one step are a batch of 16 to the target."""
     moved = []
     for size, count in ((16, 1), (8, 2)):
@@ -204,7 +196,7 @@ def test_a_target_follows_as_fast_per_image_with_accumulated_batches() -> None:
     assert moved[0] == pytest.approx(moved[1]) and moved[0] == pytest.approx(1 - 0.5**0.25, rel=1e-3)
 
 
-def test_the_targets_norms_keep_statistics_of_their_own() -> None:
+def test_the_targets_norms_keep_statistics_of_their_own(small: Toy) -> None:
     """The stated rule for buffers: they are the target's, out of its own forward passes, and not averaged."""
     task = task_of(small())
     model = task.model.train()
@@ -232,7 +224,7 @@ def test_the_momentum_climbs_as_in_the_paper_and_scales_with_the_batch() -> None
 # --------------------------------------------------------------------------------------------------------- the views
 
 
-def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops() -> None:
+def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops(small: Toy) -> None:
     """The same picture sixteen times: where one draw served the whole batch, all views would be equal."""
     config = small(**{"data.size": 32, "augment.jitter": 0.0, "augment.grayscale": 0.0, "augment.horizontal_flip": 0.0})
     config = resolve(config, {"pretrain.second_solarize": 0.0})
@@ -247,7 +239,7 @@ def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops() -
     assert torch.equal(again, first[:4]), "a view is a function of seed, epoch and sample"
 
 
-def test_the_second_view_differs_as_its_settings_say() -> None:
+def test_the_second_view_differs_as_its_settings_say(small: Toy) -> None:
     config = resolve(small(), {"augment": {"crop": "none", "jitter": 0.0, "grayscale": 0.0, "horizontal_flip": 0.0}})
     config = resolve(config, {"pretrain.second_solarize": 1.0})
     images = photographs(8)
@@ -278,11 +270,11 @@ def pretrained(task: Byol, images: torch.Tensor, steps: int) -> list[float]:
     return spreads
 
 
-def test_projections_stay_apart_over_a_hundred_steps_on_photographs() -> None:
+def test_projections_stay_apart_over_a_hundred_steps_on_photographs(small: Toy) -> None:
     assert min(pretrained(task_of(small()), photographs(128), 100)) > 0.2
 
 
-def test_without_predictor_and_stop_gradient_they_collapse() -> None:
+def test_without_predictor_and_stop_gradient_they_collapse(small: Toy) -> None:
     """The control: what BYOL guards against does happen in this setting, and the alarm says so."""
 
     class Same(nn.Module):
@@ -299,196 +291,8 @@ def test_without_predictor_and_stop_gradient_they_collapse() -> None:
     assert collapse(healthy | {"feature_std": spread}), spread
 
 
-# ------------------------------------------------------------------------------------------------------ as a command
-
-
-def test_a_run_without_labels(photos: Path, tmp_path: Path) -> None:
-    flat = tmp_path / "flat"
-    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        flat.mkdir(exist_ok=True)
-        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
-    run = sightline.train(small(), flat, out=tmp_path / "run", quiet=True)
-    evaluations = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
-    assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)
-    assert all("knn_accuracy" not in r for r in evaluations) and run.report.is_file()
-    assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
-
-
-def test_the_probe_is_measured_and_never_trained_on(photos: Path, tmp_path: Path) -> None:
-    """With a probe and without: the same weights."""
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
-    runs = [
-        sightline.train(small(**{"pretrain.probe": probe}), flat, out=tmp_path / name, quiet=True)
-        for name, probe in (("without", ""), ("with", str(photos)))
-    ]
-    weights = [load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in runs]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert "knn_accuracy" not in runs[0].metrics
-    low, high = runs[1].metrics["knn_accuracy_interval"]
-    assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
-    again = sightline.evaluate(runs[1].path, quiet=True)
-    assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 16
-
-
-def test_two_and_two_epochs_equal_four_target_included(photos: Path, tmp_path: Path) -> None:
-    whole = sightline.train(small(**{"train.epochs": 4}), photos, out=tmp_path / "whole", quiet=True)
-    half = small(**{"train.epochs": 4, "train.max_minutes": 1e-9})
-    stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
-    assert stopped.metrics["step"] < whole.metrics["step"]
-    sightline.resume(stopped.path, quiet=True, **{"train.max_minutes": 0})
-    first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
-    assert any(name.startswith("target.") for name in first)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights_target_included(
-    photos: Path, tmp_path: Path, train_and_kill: Callable[..., None]
-) -> None:
-    config = small(**{"train.epochs": 3, "train.checkpoint_minutes": 0})
-    whole = sightline.train(config, photos, out=tmp_path / "whole", quiet=True)
-    recipe, killed = tmp_path / "recipe.yaml", tmp_path / "killed"
-    recipe.write_text(to_yaml(config))
-    train_and_kill([recipe, "--data", photos, "--out", killed], killed, 6)  # of 4 + 4 + 4
-    sightline.resume(killed, quiet=True)
-    first, second = (load_file(r / "checkpoints" / "last" / "model.safetensors") for r in (whole.path, killed))
-    assert any(name.startswith("target.") for name in first)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_the_backbone_goes_on_as_a_classifier(photos: Path, tmp_path: Path) -> None:
-    before = sightline.train(small(), photos, out=tmp_path / "before", quiet=True)
-    config = Config(
-        name="after",
-        data=Data(size=SIZE),
-        model=Model(
-            name="small_cnn", args={"widths": [16, 32, 32], "dropout": 0.0}, weights=str(before.path), freeze=True
-        ),
-        train=Train(epochs=1, batch_size=16),
-    )
-    after = sightline.train(config, photos, out=tmp_path / "after", quiet=True)
-    ours, theirs = (load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in (before, after))
-    backbone = [name for name in theirs if name.startswith("backbone.")]
-    assert backbone and all(torch.equal(ours[name], theirs[name]) for name in backbone)
-
-
-@pytest.mark.parametrize(
-    ("name", "args", "target"),
-    [
-        ("unet", {"width": 8, "blocks": [1, 1, 1, 1]}, "unet"),
-        ("smp/unet/resnet18", {}, "smp/unet/resnet18"),
-        ("resnet18", {"small_images": False}, "smp/unet/resnet18"),
-    ],
-)
-def test_the_backbone_goes_on_as_a_segmenters_encoder(
-    name: str, args: dict, target: str, photos: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config],
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    settings = {"model": {"name": name, "args": args}, "data.size": 32, "train.epochs": 1, "report.samples": 0}
-    before = sightline.train(resolve(small(), settings), photos, out=tmp_path / "before", quiet=True)
-    built = build_segmenter(target, 7, args if target == name else {})
-    receipt = load_encoder(built, str(before.path))
-    assert "encoder: " in str(receipt)
-    parts = next(note for note in receipt.notes if note.startswith("encoder: ")).split()
-    assert parts[1] == parts[3], receipt.notes
-    ours = load_file(before.path / "checkpoints" / "best" / "model.safetensors")
-    first = next(n for n, v in built.encoder.state_dict().items() if v.ndim == 4)
-    source = next(n for n in ours if n.startswith("backbone.") and n.endswith(first))
-    assert torch.equal(built.encoder.state_dict()[first], ours[source])
-
-
-def test_what_pretraining_cannot_have_is_refused() -> None:
-    for settings, word in (
-        ({"train.best_metric": "accuracy"}, "best_metric epoch"),
-        ({"augment.mixup": 0.2}, "labels"),
-        ({"optim.ema": 0.9}, "optim.ema"),
-        ({"pretrain.momentum_end": 0.5}, "momentum_end"),
-        ({"pretrain.small_size": 8}, "small_crops"),
-        ({"loss.smoothing": 0.1}, "loss"),
-        ({"augment.rare_crops": 0.5}, "segmentation"),
-        ({"pretrain.method": "simsiam", "pretrain.momentum": 0.5}, "simsiam"),
-    ):
-        with pytest.raises(SightlineError, match=word):
-            small(**settings)
-    with pytest.raises(SightlineError, match="task byol"):
-        resolve(Config(), {"pretrain.momentum": 0.5})
-    with pytest.raises(SightlineError, match="small_size"):
-        build_siamese(
-            resolve(
-                small(),
-                {
-                    "model": {"name": "vgg13_bn", "args": {}},
-                    "data.size": 32,
-                    "pretrain.small_crops": 1,
-                    "pretrain.small_size": 2,
-                },
-            )
-        )
-
-
-def test_with_a_probe_every_image_is_trained_on_whatever_labels_it_has(photos: Path, tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    shutil.copytree(photos / "train" / "class_0", one / "only")
-    run = sightline.train(small(**{"pretrain.probe": str(photos)}), one, out=tmp_path / "run", quiet=True)
-    rows = (run.path / "splits.csv").read_text().splitlines()
-    assert sum(row.endswith(",train") for row in rows) == 16
-    table = tmp_path / "table"
-    shutil.copytree(photos / "train", table / "images")
-    names = sorted(str(p.relative_to(table)) for p in table.rglob("*.png"))
-    (table / "labels.csv").write_text("filename,label\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(names)))
-    counts = []
-    for name, probe in (("probed", str(photos)), ("own", "")):
-        run = sightline.train(small(**{"pretrain.probe": probe}), table, out=tmp_path / name, quiet=True)
-        counts.append(sum(row.endswith(",train") for row in (run.path / "splits.csv").read_text().splitlines()))
-    assert counts[0] == 64 and counts[1] < 64, "without a probe the labels give one, and a tenth is held out for it"
-
-
-def test_a_collapse_is_warned_of_even_if_quiet(photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("sightline.tasks.collapse.COLLAPSED_STD", 2.0)
-    run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
-    said = capsys.readouterr().err
-    assert said.count("collapsed") == 1 and "--optim.lr" in said and run.report.is_file()
-
-
-def test_a_probe_may_change_before_a_resume(photos: Path, make_photos: Callable[..., Path], tmp_path: Path) -> None:
-    """It trains nothing, so the run goes on."""
-    probe = make_photos(tmp_path / "probe", train=3, val=2)
-    config = small(**{"pretrain.probe": str(probe), "train.max_minutes": 1e-9})
-    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
-    make_photos(tmp_path / "probe", train=3, val=3)
-    sightline.resume(run.path, quiet=True, **{"train.max_minutes": 0})
-    assert run.metrics["epoch"] == 2
-
-
-def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="batch size is too small"):
-        sightline.train(small(**{"train.batch_size": 1}), photos, out=tmp_path / "one", quiet=True)
-    bare = photos / "train" / "class_0"
-    with pytest.raises(SightlineError, match="probe has no labels"):
-        sightline.train(small(**{"pretrain.probe": str(bare)}), photos, out=tmp_path / "two", quiet=True)
-
-
-def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
-    paper = load_recipe("byol_paper")
-    assert paper.augment == Augment(
-        resize=256, crop="resized", crop_scale=(0.08, 1.0), horizontal_flip=0.5, jitter=0.8, brightness=0.4,
-        contrast=0.4, saturation=0.2, hue=0.1, grayscale=0.2, blur=1.0,
-    )  # fmt: skip
-    assert (paper.pretrain.second_blur, paper.pretrain.second_solarize) == (0.1, 0.2)
-    assert target_momentum(1, 10**9, paper.pretrain, 4096) == pytest.approx(0.99)
-
-
-def test_a_folder_of_one_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    Image.new("RGB", (20, 20), "red").save(tmp_path / "one" / "a.png")
-    with pytest.raises(SightlineError, match="one image is too few"):
-        sightline.train(small(), tmp_path / "one", out=tmp_path / "run", quiet=True)
-
-
 @pytest.mark.parametrize("settings", [{}, {"pretrain.small_crops": 2, "pretrain.small_size": SIZE - 4} | FAST, ALONE])
-def test_training_flops_are_those_of_a_real_step(settings: dict[str, object]) -> None:
+def test_training_flops_are_those_of_a_real_step(small: Toy, settings: dict[str, object]) -> None:
     """What torch counts in the forward pass of a step, times 3 where gradients flow back: not through the target."""
     config = small(**settings)
     task, batch = task_of(config), batch_of(photographs(4))

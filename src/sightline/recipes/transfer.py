@@ -80,11 +80,17 @@ def transfer_fast() -> Grid:
         data=pretraining.data,
         model=pretraining.model,
         augment=Augment(
-            crop="random", padding=4, horizontal_flip=0.5, normalize="dataset", cutmix=1.0, mix_probability=0.5
+            crop="random",
+            padding=4,
+            horizontal_flip=0.5,
+            normalize="dataset",
+            cutmix=1.0,
+            mix_probability=0.5,
+            progressive=((20, 0.4), (24, 0.75)),
         ),
         optim=Optim(name="adamw", lr=2e-3, weight_decay=0.05, decay_norm_and_bias=False),
         schedule=Schedule(name="cosine", warmup_epochs=5),
-        train=Train(epochs=100, batch_size=128),
+        train=Train(epochs=100, batch_size=128, evaluate_every=5),
     )
     frozen = still(full).model_copy(
         update={"optim": Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False)}
@@ -129,6 +135,7 @@ def transfer_digits() -> Grid:
                 second_blur=0.3,
                 second_solarize=0.0,
             ),
+            "optim": Optim(name="lars", lr=1.0, weight_decay=1e-5, decay_norm_and_bias=False),
             "train": Train(epochs=30, batch_size=64, best_metric="epoch"),
         }
     )

@@ -175,7 +175,8 @@ def unequal(folder: Path, grid: Grid) -> list[str]:
     if None in counts or counts[0] == counts[1]:
         return []
     return [
-        f"{counts[0]:,} images were pre-trained on with labels (others of them chose the epoch), {counts[1]:,} without"
+        f"The pre-training with labels saw {counts[0]:,} images and chose its epoch by others; that without labels saw "
+        f"{counts[1]:,}."
     ]
 
 

@@ -38,6 +38,16 @@ def simsiam_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     return -functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean() / 2
 
 
+def contrastive_loss(predictions: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """How hard predictions [N, P] are to match with the targets [N, P] of their own images among all N: the mean cross
+    entropy of softmax(cos(prediction, targets) / temperature) (equation 1 of arXiv 2104.02057, without its factor)."""
+    first = functional.normalize(predictions.float(), dim=1)
+    second = functional.normalize(targets.float().detach(), dim=1)
+    with torch.autocast(first.device.type, enabled=False):
+        logits = first @ second.T / temperature
+    return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"byol": byol_loss, "simsiam": simsiam_loss}
 """The loss of one direction; a step adds up both, view 1 to view 2 and view 2 to view 1."""
 
@@ -82,7 +92,14 @@ class Byol:
     ):
         self.config, self.model, self.views, self.small = config, model, views, small
         self.transform, self.bank, self.feature_mask = transform, bank, feature_mask
-        self.loss = LOSSES[config.pretrain.method]
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one direction, predictions and targets [N, P]."""
+        pretrain = self.config.pretrain
+        loss = LOSSES[pretrain.method](predictions, targets)
+        if not pretrain.contrast:
+            return loss
+        return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain.temperature), pretrain.contrast)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar}: each view's prediction against the other's projection; labels are not looked at.
