@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test format web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The report's script, out of web/. Needs Node.js; what it gives is committed, so that nobody else does.
+web:
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 # A stamp newer than pyproject.toml says that the environment is right, so the second call is quick.
 # PYTHONDONTWRITEBYTECODE is cleared because start-up without byte code takes three times as long.

@@ -20,6 +20,7 @@ PAGES = [
     "docs/masks.md",
     "docs/score.md",
     "docs/pretrain.md",
+    "docs/report.md",
 ]
 SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
 TOY = {

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.statistics import bootstrap_interval, mcnemar, paired_bootstrap, seeds_interval, verdict
+from sightline.statistics import (
+    bootstrap_interval,
+    mcnemar,
+    paired_bootstrap,
+    seeds_interval,
+    verdict,
+    wilson_interval,
+)
 
 RIGHT = np.random.default_rng(0).random(400) < 0.8
 
@@ -110,3 +117,15 @@ def test_verdict_heeds_mcnemar_where_few_items_differ():
     assert "beats" in verdict(difference, interval, "A", "B")
     assert verdict(difference, interval, "A", "B", p=mcnemar(a, b)).startswith("no difference")
     assert verdict(difference, interval, "A", "B", p=0.01).endswith("p = 0.01")
+
+
+def test_wilson_interval_on_published_numbers() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for (count, total), edges in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        assert wilson_interval(count, total) == pytest.approx(edges, abs=6e-5)
+    assert wilson_interval(20, 20)[1] == 1.0 and wilson_interval(0, 0) == (0.0, 1.0)

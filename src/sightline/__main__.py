@@ -61,6 +61,7 @@ def train(
     out: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    watch: bool = False,
     settings: Settings = None,
 ) -> None:
     """Train RECIPE: a shipped name, a .yaml, or a .py with a function recipe().
@@ -75,10 +76,12 @@ def train(
         Replace the run that the folder holds.
     quiet
         Print the end only.
+    watch
+        Serve the report while it trains, on this machine only.
     """
     from .train import train as function
 
-    run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, **(settings or {}))
+    run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, **(settings or {}))
     if quiet:
         print(run.report)
 
@@ -234,11 +237,44 @@ def transfer(
 
 
 @app.command
-def report(run: Path, /) -> None:
-    """Draw the figures and report.html of a run, or of a transfer grid, again, from what lies in its folder."""
+def report(
+    run: Path,
+    /,
+    *others: Path,
+    out: Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    pdf: bool = False,
+    watch: bool = False,
+    port: Whole = 0,
+) -> None:
+    """Draw the report of a run, or of a transfer grid, again, from what lies in its folder; of several runs, compare.
+
+    Parameters
+    ----------
+    run
+        A run, or a transfer grid.
+    others
+        Runs of the same task; each is compared with the first.
+    out
+        The folder of a comparison; runs/compare by default.
+    overwrite
+        Replace the comparison of other runs that the folder holds.
+    quiet
+        Print the page's path only.
+    pdf
+        Print the page to report.pdf too, with a Chromium or Chrome of this machine.
+    watch
+        Serve the page of a run that goes on, on this machine only, until Ctrl-C.
+    port
+        Where --watch serves; a free one by default.
+    """
     import sightline
 
-    print(sightline.report(run))
+    options = {"out": out, "overwrite": overwrite, "quiet": quiet, "pdf": pdf, "watch": watch, "port": port}
+    page = sightline.report(run, *others, **options)
+    if not watch:
+        print(page)
 
 
 @app.command

@@ -1,13 +1,13 @@
 """The commands that are neither the loop nor prediction: evaluate, report, recipes, demo, cache."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import runs
-from .errors import SightlineError
+from .errors import SightlineError, printable
 from .files import read_json_lines
 from .grid import grid_yaml, load_grid_file
 from .log import RunLog
@@ -128,8 +128,56 @@ def with_classes(decoded: "Decoded", classes: tuple[str, ...], where: str) -> "D
     return replace(decoded, labels=order[decoded.labels], classes=classes)
 
 
-def report(run: str | os.PathLike[str]) -> Path:
-    """Draw a run's figures and its report.html again, from what lies in its folder; of a transfer grid those of all."""
+def report(
+    run: str | os.PathLike[str],
+    *others: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    pdf: bool = False,
+    watch: bool = False,
+    port: int = 0,
+) -> Path:
+    """Draw a run's figures and its report.html again, from what lies in its folder; of a transfer grid those of all.
+
+    Of several runs, compare them: on the same validation images with paired intervals, in recipes, curves and cost.
+    What is not comparable is said, and left out. out: the folder, runs/compare by default; overwrite: replace the
+    comparison of other runs that lies there. pdf: print the page to report.pdf too, which is then what is returned.
+    watch: serve the page of a run that goes on, on 127.0.0.1 and `port` (0: a free one), until Ctrl-C.
+    """
+    if watch:
+        if others or out is not None or overwrite or pdf:
+            raise SightlineError("--watch is for one run", cure="leave the other runs and options out")
+        from .report.watch import serve
+
+        serve(Path(run), port)
+        return Path(run) / "report.html"
+    page = drawn_report(run, others, out, overwrite, quiet)
+    if not pdf:
+        return page
+    from .report.pdf import write_pdf
+
+    return write_pdf(page)
+
+
+def drawn_report(
+    run: str | os.PathLike[str],
+    others: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    quiet: bool,
+) -> Path:
+    """The page of a run, of a grid or of a comparison, drawn anew."""
+    if others:
+        from .report.compare.files import write_comparison
+
+        path, lines = write_comparison([Path(one) for one in (run, *others)], Path(out or "runs/compare"), overwrite)
+        if not quiet:
+            print("\n".join(map(printable, lines)))
+        return path
+    if out is not None or overwrite:
+        why, cure = "the report of one run lies in its folder, and is drawn again as often as asked", "leave them out"
+        raise SightlineError("--out and --overwrite belong to a comparison of several runs", why=why, cure=cure)
     from .report.page import write_report
 
     if (Path(run) / "grid.yaml").is_file():

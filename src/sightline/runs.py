@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WRITTEN = (
     "recipe.yaml",
     "provenance.json",
+    "architecture.json",
     "splits.csv",
     "metrics.jsonl",
     "report.html",
@@ -103,8 +104,10 @@ def clear(folder: Path) -> None:
 
 
 def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:
-    """Write what is known before the first step: recipe.yaml, splits.csv and provenance.json with the warnings."""
+    """Write what is known before the first step: recipe.yaml, splits.csv, provenance.json with the warnings, and
+    architecture.json."""
     from .provenance import describe_run
+    from .traced import note_architecture
 
     write_config(folder, config)
     write_splits(folder / "splits.csv", parts)
@@ -113,6 +116,7 @@ def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> 
         folder / "provenance.json",
         describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),
     )
+    note_architecture(folder, config, parts)
 
 
 def write_splits(path: Path, parts: "Parts") -> None:

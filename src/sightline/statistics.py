@@ -44,6 +44,19 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 
     return percentiles(bootstrap_means(items, resamples, seed), level)
 
 
+def wilson_interval(count: int, total: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval (low, high) of a share `count` of `total`; (0, 1) of none (Wilson 1927).
+
+    Unlike the normal approximation it stays within 0 and 1 and holds for few items and extreme shares.
+    """
+    if not total:
+        return 0.0, 1.0
+    z, share = float(special.ndtri((1 + level) / 2)), count / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * float(np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def paired_bootstrap(
     first: ArrayLike, second: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:

@@ -1,5 +1,6 @@
 """THE loop: recipe in, run folder out. backward() is here; what a loss is stands in tasks/."""
 
+import contextlib
 import math
 import os
 import time
@@ -89,13 +90,15 @@ def train(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    watch: bool = False,
     **settings: Any,
 ) -> Run:
     """Train `recipe` (a shipped name, a .yaml, a .py with recipe(), or a Config) on `data`; returns the finished run.
 
     settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
-    `runs/NAME` by default; a folder that holds a run is refused unless `overwrite`. Raises SightlineError for
-    wrong input, for a fault of the machine, and (status 4) when the run was interrupted and can be resumed.
+    `runs/NAME` by default; a folder that holds a run is refused unless `overwrite`. watch: serve the report on
+    127.0.0.1 while it trains. Raises SightlineError for wrong input, for a fault of the machine, and (status 4) when
+    the run was interrupted and can be resumed.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
@@ -118,7 +121,15 @@ def train(
             save_preview(training)
         log.event("start", step=0, epoch=0)
         saving.save_state(training)
-        return run_epochs(training)
+        with page_beside(folder, log) if watch else contextlib.nullcontext():
+            return run_epochs(training)
+
+
+def page_beside(folder: Path, log: RunLog) -> contextlib.AbstractContextManager[None]:
+    """The report, served by another process for as long as the block runs."""
+    from .report.watch import watching
+
+    return watching(folder, log.say)
 
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:

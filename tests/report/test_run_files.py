@@ -8,7 +8,7 @@ from sightline.report.run import read_run
 def test_a_whole_run_is_read_and_lacks_nothing(tmp_path, make_run):
     files = read_run(make_run(tmp_path / "run"))
     assert files.missing == () and len(files.classes) == 4 and files.recipe["optim"]["lr"] == 0.25
-    assert [snapshot.epoch for snapshot in files.snapshots] == [1, 3, 6]
+    assert [snapshot.epoch for snapshot in files.snapshots] == [1, 2, 3, 6]
     assert files.predictions is not None and files.samples is not None and files.mistakes is not None
     wrong = np.flatnonzero(files.predictions.predicted != files.predictions.truth)
     assert wrong.tolist() == files.mistakes.rows.tolist() == list(range(0, 24, 5))
@@ -79,7 +79,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path, make_run):
     run = make_run(tmp_path / "run")
     np.savez(run / "snapshots" / "epoch-00001" / "features.npz", features=np.full((24, 5), np.nan, dtype=np.float16))
     files = read_run(run)
-    assert [snapshot.epoch for snapshot in files.snapshots] == [3, 6] and len(files.missing) == 1
+    assert [snapshot.epoch for snapshot in files.snapshots] == [2, 3, 6] and len(files.missing) == 1
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_the_cure(tmp_path, make_run):

@@ -1,5 +1,6 @@
 """Flat maps of features over the epochs of a run: PCA and t-SNE, each aligned so that epochs can be compared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,22 +19,26 @@ NEIGHBORS = 20
 class EpochMap:
     """The maps of one epoch, and what its features themselves say.
 
-    pca, tsne: float64 [N, 2]. explained: share of the variance that `pca` shows. knn: accuracy of the vote of the
-    `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all. silhouette: -1 to 1, or None. Both by
-    cosine in the original feature space.
+    pca, tsne: float64 [N, 2]; tsne None where it was not asked for. explained: share of the variance that `pca` shows.
+    knn: accuracy of the vote of the `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all.
+    silhouette: -1 to 1, or None. Both by cosine in the original feature space.
     """
 
     epoch: int
     pca: np.ndarray
-    tsne: np.ndarray
+    tsne: np.ndarray | None
     explained: float
     knn: float
     neighbors: int
     silhouette: float | None
 
 
-def epoch_maps(epochs: list[int], features: list[np.ndarray], labels: np.ndarray) -> list[EpochMap]:
+def epoch_maps(
+    epochs: list[int], features: list[np.ndarray], labels: np.ndarray, neighbors: bool = True
+) -> list[EpochMap]:
     """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N].
+
+    neighbors: t-SNE too.
 
     PCA: the features of two epochs lie in different spaces, so each epoch has its own two components, in units of
     that epoch's root mean square distance from its mean; the map is then only turned or mirrored towards that of
@@ -44,12 +49,13 @@ def epoch_maps(epochs: list[int], features: list[np.ndarray], labels: np.ndarray
     planes = [turned_towards(centered(plane), planes[-1]) for plane in planes]
     maps: list[EpochMap] = []
     for epoch, array, plane, (scores, shares, _) in zip(epochs, features, planes, reduced, strict=True):
-        flat = tsne(scores, maps[-1].tsne if maps else None)
-        flat = turned_towards(flat, maps[-1].tsne) if maps else flat
+        before = maps[-1].tsne if maps else None
+        flat = tsne(scores, before) if neighbors else None
+        flat = turned_towards(flat, before) if flat is not None and before is not None else flat
         shown = float(shares[:2].sum())
-        neighbors = min(NEIGHBORS, len(array) - 1)
-        knn = knn_accuracy(array, labels, neighbors)
-        maps.append(EpochMap(epoch, plane, flat, shown, knn, neighbors, silhouette(array, labels)))
+        voters = min(NEIGHBORS, len(array) - 1)
+        knn = knn_accuracy(array, labels, voters)
+        maps.append(EpochMap(epoch, plane, flat, shown, knn, voters, silhouette(array, labels)))
     return maps
 
 
@@ -111,6 +117,12 @@ def turned_towards(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 def centered(points: np.ndarray) -> np.ndarray:
     """Points [N, D] less their mean."""
     return points - points.mean(0)
+
+
+def still_maps(maps: Sequence[EpochMap]) -> list[EpochMap]:
+    """Those of the first, middle and last epoch: what fits side by side on a page."""
+    chosen = first_middle_last([one.epoch for one in maps])
+    return [one for one in maps if one.epoch in chosen]
 
 
 def first_middle_last(epochs: list[int]) -> list[int]:

@@ -1,12 +1,13 @@
 """The figures of a report, as PNG files by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..insight import curves, figures
 from ..insight.curves import History
+from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png, short
 from .findings import Findings, Tile
 
@@ -33,8 +34,9 @@ def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Fi
         (found.maps, found.map_labels, ""),
         (found.training_maps, found.training_labels, "-training"),
     ):
-        for kind in ("pca", "tsne") if maps else ():
-            points, titles = [getattr(m, kind) for m in maps], figures.map_titles(maps, kind)
+        chosen = still_maps(maps)
+        for kind in kinds(maps):
+            points, titles = [getattr(m, kind) for m in chosen], figures.map_titles(chosen, kind)
             todo[kind + ending] = lambda p=points, t=titles, own=labels: figures.draw_maps(
                 p, t, own, classes, hardest(found, own)
             )
@@ -44,6 +46,11 @@ def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Fi
     if pictured:
         todo["confused"] = lambda: sheet(pictured)
     return todo
+
+
+def kinds(maps: Sequence[EpochMap]) -> tuple[str, ...]:
+    """The kinds of maps that there are."""
+    return tuple(kind for kind in ("tsne", "pca") if maps and getattr(maps[0], kind) is not None)
 
 
 def plan_curves(past: History) -> dict[str, Callable[[], Figure]]:

@@ -59,18 +59,18 @@ class Findings:
     training_labels: np.ndarray
 
 
-def find(files: RunFiles) -> Findings:
-    """All numbers, pictures and maps of the report."""
+def find(files: RunFiles, neighbors: bool = True) -> Findings:
+    """All numbers, pictures and maps of the report. neighbors: t-SNE too, which takes seconds an epoch."""
     predictions, notes = files.predictions, []
     verdict = judge(predictions, seed_of(files)) if predictions else None
     labels, why = map_labels(files)
     if why:
         notes.append(why)
-    maps = [] if why else maps_of(files.snapshots, labels)
+    maps = [] if why else maps_of(files.snapshots, labels, neighbors)
     taught, training_maps = np.zeros(0, dtype=np.int64), []
     if files.train_samples is not None:
         taught, why = labels_of(files.train_samples, files.train_snapshots, len(files.classes))
-        training_maps = [] if why else maps_of(files.train_snapshots, taught)
+        training_maps = [] if why else maps_of(files.train_snapshots, taught, neighbors)
         notes += [f"of the training images: {why}"] * bool(why)
     wrong, confused = [], []
     if predictions and verdict:
@@ -81,9 +81,9 @@ def find(files: RunFiles) -> Findings:
     return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, taught)
 
 
-def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray) -> list[EpochMap]:
+def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray, neighbors: bool = True) -> list[EpochMap]:
     """The maps of the snapshots' epochs."""
-    return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels)
+    return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels, neighbors)
 
 
 def seed_of(files: RunFiles) -> int:

@@ -9,9 +9,11 @@ from ..files import atomic_write
 from ..insight.curves import History
 from ..insight.style import png
 from . import origin, sections
+from .architecture import architecture, architecture_svg
 from .drawing import draw_all
 from .findings import Findings, find
 from .html import Child, Html, element, slug
+from .next_looks import next_looks, of_classifier, of_segmenter
 from .pretrain import plan_pretraining, pretraining_content
 from .run import RunFiles, read_run
 from .segment import find_masks, plan_masks, segment_content
@@ -20,54 +22,77 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def write_report(run: str | Path) -> Path:
-    """Draw figures/*.png and report.html of the run folder `run`; returns the page's path.
+    """Draw figures/*.png, figures/architecture.svg and report.html of the run folder `run`; returns the page's path.
 
     Both depend on nothing but the files of the run (not on the clock, nor on an older report): the same files give
     the same bytes. Parts that the run lacks are named on the page. Raises SightlineError where `run` is no run.
     """
+    text, figures = render(run)
+    for name, data in figures.items():
+        atomic_write(Path(run) / "figures" / f"{name}.png", data)
+    if drawing := architecture_svg(Path(run)):
+        atomic_write(Path(run) / "figures" / "architecture.svg", drawing)
+    return atomic_write(Path(run) / "report.html", text)
+
+
+def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
+    """(the page, its figures as PNG by name). watched: the state of the run that the page shows; it asks its server
+    for a newer one, and has no t-SNE, which takes seconds an epoch."""
     files = read_run(run)
     if files.recipe.get("task") == "segment":
         masks = find_masks(files)
         files = replace(files, missing=(*files.missing, *masks.missing))
         figures = {name: png(draw()) for name, draw in plan_masks(masks).items()}
         content, past = segment_content(files, masks, figures), masks.past
+        content[0][1].append(next_looks(of_segmenter(masks)))
     elif files.recipe.get("task") == "byol":
-        found = find(files)
+        found = find(files, neighbors=not watched)
         figures = {name: png(draw()) for name, draw in plan_pretraining(found, files.classes).items()}
         content, past = pretraining_content(files, found, figures), found.past
     else:
-        found = find(files)
+        found = find(files, neighbors=not watched)
         figures = draw_all(found, files.classes)
         content, past = classify_content(files, found, figures), found.past
-    for name, data in figures.items():
-        atomic_write(files.path / "figures" / f"{name}.png", data)
     if files.preview:
         content.append(("What the model sees", sections.preview({"preview": files.preview})))
-    return atomic_write(files.path / "report.html", page(files, past, content))
+    content.append(("Architecture", architecture(files)))
+    return page(files, past, content, watched), figures
 
 
 def classify_content(files: RunFiles, found: Findings, figures: sections.Figures) -> list[tuple[str, list[Child]]]:
     """The sections of a classifier's page, in order."""
     return [
-        ("Summary", sections.summary(files, found)),
+        (
+            "Summary",
+            [
+                *sections.summary(files, found),
+                next_looks(of_classifier(found, files.classes)),
+                sections.pictures(files),
+            ],
+        ),
+        ("What it has learned", sections.maps(files, figures, found)),
         ("Curves", sections.curves(figures, found.past)),
         ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
         ("Wrong images", sections.galleries(found)),
-        ("What it has learned", sections.maps(figures, found)),
     ]
 
 
-def page(files: RunFiles, past: History, content: list[tuple[str, list[Child]]]) -> str:
+def page(files: RunFiles, past: History, content: list[tuple[str, list[Child]]], watched: str = "") -> str:
     """The whole page of a run."""
     name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
     content = [*content, ("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
-    return layout("Sightline report", name, folder if folder != name else "", content, notice(files, past))
+    return layout("Sightline report", name, folder if folder != name else "", content, notice(files, past), watched)
 
 
 def layout(
-    kicker: str, name: str, small: str, content: list[tuple[str, list[Child]]], notice: Html | None = None
+    kicker: str,
+    name: str,
+    small: str,
+    content: list[tuple[str, list[Child]]],
+    notice: Html | None = None,
+    watched: str = "",
 ) -> str:
-    """A page of titled sections with their contents beside them."""
+    """A page of titled sections with their contents beside them. watched: see `render`."""
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
         "body",
@@ -79,9 +104,9 @@ def layout(
                 element("main", notice,
                         [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
                 class_="columns"),
-        element("script", asset("sort.js")),
+        element("script", asset("report.js")),
     )  # fmt: skip
-    return f"<!doctype html>\n{element('html', head(name), body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', head(name, watched), body, lang='en', data_watched=watched or None)}\n"
 
 
 def notice(files: RunFiles, past: History) -> Html | None:
@@ -98,12 +123,12 @@ def notice(files: RunFiles, past: History) -> Html | None:
     return element("aside", says, class_="notice") if says else None
 
 
-def head(name: str) -> Html:
+def head(name: str, watched: str = "") -> Html:
     """Title, style, and a policy under which the browser itself refuses anything that is not in the page."""
-    style = asset("style.css")
+    style = Html(asset("uplot.css") + asset("style.css"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('sort.js'))}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('report.js'))}'; "
+        "base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if watched else "")
     )
     return element(
         "head",

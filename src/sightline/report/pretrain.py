@@ -11,9 +11,9 @@ from ..tasks.collapse import collapse
 from . import alt
 from .drawing import plan
 from .findings import Findings
-from .html import Child, element, missing_note
+from .html import Child, element
 from .run import RunFiles
-from .sections import Figures, curves, facts_of_the_run, figure, maps
+from .sections import Figures, curves, facts_of_the_run, figure, maps, pictures
 from .words import percent, section
 
 LOSS = (
@@ -44,9 +44,9 @@ def plan_pretraining(found: Findings, classes: tuple[str, ...]) -> dict[str, Cal
 def pretraining_content(files: RunFiles, found: Findings, figures: Figures) -> list[tuple[str, list[Child]]]:
     """The sections of the page, in order."""
     return [
-        ("Summary", summary(files, found)),
-        ("Curves", [*curves(figures, found.past, LOSS), *watched(figures, found)]),
-        ("What it has learned", maps(figures, found)),
+        ("Summary", [*summary(files, found), pictures(files)]),
+        ("What it has learned", maps(files, figures, found)),
+        ("Curves", curves(figures, found.past, f"{LOSS} {SPREAD}", watched(figures, found))),
     ]
 
 
@@ -99,14 +99,8 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
 def watched(figures: Figures, found: Findings) -> list[Child]:
     """The curves of the evaluations that say whether images stay apart."""
     past = found.past
-    small = [
+    return [
         figure(figures, name, alt.watched(past, field, title))
         for name, field, title in WATCHED
         if np.isfinite(past.evaluation[field]).any()
-    ]
-    if not small:
-        return [missing_note("No epoch has been evaluated yet.")]
-    return [
-        element("div", small, class_="triple"),
-        element("p", SPREAD, class_="small"),
     ]

@@ -14,7 +14,6 @@ import numpy as np
 from ..columns import RUN_COLUMNS, classes_of
 from ..errors import SightlineError, listing
 from ..files import read_json_lines
-from ..insight.projection import first_middle_last
 from ..strict_yaml import parse_yaml
 
 MARKS = ("recipe.yaml", "metrics.jsonl", "provenance.json")
@@ -55,17 +54,20 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Penultimate features float32 [M, D] of the fixed samples after an epoch."""
+    """Of the fixed samples after an epoch: penultimate features float32 [M, D], and where the run kept them predictions
+    int64 [M] and their confidence float64 [M]."""
 
     epoch: int
     features: np.ndarray
+    predictions: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class RunFiles:
     """What a run folder holds. A part that is missing or unreadable is empty or None, and `missing` says so.
 
-    classes: from the predictions, else from provenance.json. snapshots: the first, middle and last kept epoch;
+    classes: from the predictions, else from provenance.json. snapshots: the kept epochs;
     train_snapshots, train_samples: the same of training images.
     """
 
@@ -218,7 +220,7 @@ def read_pictures(path: Path) -> Pictures:
 
 
 def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz") -> tuple[Snapshot, ...]:
-    """The first, middle and last epoch of snapshots/epoch-*/FILE."""
+    """The kept epochs of snapshots/epoch-*/FILE."""
     found: dict[int, Path] = {}
     for path in (folder / "snapshots").glob(f"epoch-*/{file}"):
         digits = path.parent.name.removeprefix("epoch-")
@@ -227,18 +229,28 @@ def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz")
     if not found:
         missing.append(f"snapshots/epoch-*/{file}: not there")
     snapshots = []
-    for epoch in first_middle_last(sorted(found)):
+    for epoch in sorted(found):
         name = str(found[epoch].relative_to(folder))
-        features = attempt(name, folder, read_features, missing, None)
-        if features is not None:
-            snapshots.append(Snapshot(epoch, features))
+        arrays = attempt(name, folder, read_features, missing, None)
+        if arrays is not None:
+            snapshots.append(Snapshot(epoch, *arrays))
     return tuple(snapshots)
 
 
-def read_features(path: Path) -> np.ndarray | None:
-    """Features float32 [M, D] of a snapshot; all must be finite."""
+def read_features(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """(features, predictions, confidence) of a snapshot, see `Snapshot`; features must be finite, the others usable."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         features = arrays["features"].astype(np.float32)
+        others = [arrays.get(name) for name in ("predictions", "confidence")]
     if features.ndim != 2 or not features.shape[1] or not np.isfinite(features).all():
         raise ValueError(f"features {features.shape} with values that are not finite, or not [M, D]")
-    return features
+    predictions, confidence = others
+    if predictions is not None and (predictions.shape != features.shape[:1] or predictions.dtype.kind not in "iu"):
+        predictions = None
+    if confidence is not None and (confidence.shape != features.shape[:1] or not np.isfinite(confidence).all()):
+        confidence = None
+    return (
+        features,
+        None if predictions is None else predictions.astype(np.int64),
+        None if predictions is None or confidence is None else confidence.astype(np.float64),
+    )

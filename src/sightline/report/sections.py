@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..insight.curves import History, number
-from ..insight.projection import EpochMap
+from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png_rgb
+from ..statistics import wilson_interval
 from . import alt
 from .drawing import QUANTITIES
 from .findings import Findings, Tile
 from .html import Child, Html, element, missing_note, png_size, png_uri, table
-from .run import RunFiles
+from .live import confusion_block, curves_block, items, live, map_block, with_lives
+from .run import RunFiles, Snapshot
 from .words import bits, count, device, duration, in_words, known, percent, section, status, supervisor_sentence, times
 
 Figures = Mapping[str, bytes]
@@ -115,8 +117,11 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str,
     return element("dl", cards, class_="cards")
 
 
-def curves(figures: Figures, past: History, says: str = CURVES) -> list[Child]:
-    """Loss and the task's metric side by side, the three small curves below; says: how the curves are to be read."""
+def curves(figures: Figures, past: History, says: str = CURVES, more: Sequence[Child] = ()) -> list[Child]:
+    """Loss and the task's metric side by side, the three small curves below; says: how the curves are to be read.
+
+    more: further small curves of the task.
+    """
     large = [
         figure(figures, "curve-loss", alt.loss(past)),
         figure(figures, "curve-accuracy", alt.metric(past, "accuracy", "Accuracy")),
@@ -130,7 +135,7 @@ def curves(figures: Figures, past: History, says: str = CURVES) -> list[Child]:
     if past.ensemble:
         notes.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
     elif past.best_epoch:
-        notes.insert(0, "The ring marks the best epoch, whose weights are in checkpoints/best.")
+        notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
         notes.append(
             f"The run was resumed {times(len(past.resumes))} (dashed line): steps that were done twice "
@@ -138,10 +143,10 @@ def curves(figures: Figures, past: History, says: str = CURVES) -> list[Child]:
         )
     if past.stop and past.stop != "all epochs done":
         notes.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
+    still = [element("div", large, class_="pair"), element("div", [*small, *more], class_="triple")]
     return [
-        element("div", large, class_="pair"),
         element("p", " ".join(notes), class_="small"),
-        element("div", small, class_="triple"),
+        with_lives(still, curves_block("curves-data", past), live("curves", "curves-data")),
     ]
 
 
@@ -154,15 +159,21 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
     rows: list[list[Child]] = []
     for index in order:
         numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
+        f1, recall, precision = (percent(float(values[index])) for values in numbers)
+        right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
         rows.append(
             [
                 files.classes[index],
                 bar(float(verdict.classes.f1[index])),
-                *[percent(float(values[index])) for values in numbers],
-                f"{int(verdict.classes.support[index]):,}",
+                f1,
+                recall,
+                edges(right, of_truth),
+                precision,
+                edges(right, int(verdict.confusion[:, index].sum())),
+                f"{of_truth:,}",
             ]
         )
-    head = ["Class", "", "F1, %", "Recall, %", "Precision, %", "Images"]
+    head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
         [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
         for truth, predicted, often in verdict.pairs
@@ -173,13 +184,7 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
         element("p", CLASS_TABLE, class_="small"),
         table(head, rows, "Class by class", numeric=2, sortable=True),
         element("h3", "Confusion matrix"),
-        figure(
-            figures,
-            "confusion",
-            alt.confusion(verdict, files.classes),
-            MATRIX + (" The 100 classes with the most mistakes." if len(files.classes) > 100 else ""),
-            wide=True,
-        ),
+        matrix(files, figures, found),
         element("h3", "Most confused pairs"),
         table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
@@ -192,6 +197,24 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
             f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}",
         ),
     ]  # fmt: skip
+
+
+def edges(right: int, count: int) -> str:
+    """The 95 % interval (Wilson) of a share in percent; "" of none."""
+    low, high = wilson_interval(right, count)
+    return f"{percent(low)} to {percent(high)}" if count else ""
+
+
+def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
+    """The confusion matrix, whose cells open their pictures where scripts run."""
+    verdict, still = found.verdict, MATRIX
+    assert verdict is not None
+    if len(files.classes) > 100:
+        still += " The 100 classes with the most mistakes."
+    picture = figure(figures, "confusion", alt.confusion(verdict, files.classes), still, wide=True)
+    data = confusion_block("confusion-data", found, files.classes) if files.samples else None
+    place = live("confusion", "confusion-data", "items-data") if data else None
+    return with_lives([picture], data, place)
 
 
 def bar(share: float) -> Html:
@@ -244,19 +267,37 @@ def gallery_tile(one: Tile) -> Html:
     )  # fmt: skip
 
 
-def maps(figures: Figures, found: Findings) -> list[Child]:
+def pictures(files: RunFiles) -> Html | None:
+    """The pictures that the page's scripts show; None where the run kept none, or none with labels."""
+    if files.samples is None or (files.samples.labels is None and files.predictions is None):
+        return None
+    return items("items-data", files, files.samples, files.mistakes)
+
+
+def maps(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
     """PCA and t-SNE over the epochs, with the numbers that they cannot prove."""
     parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
     if found.maps:
-        parts += maps_of(figures, found.maps, found.map_labels, "validation", "")
+        parts += maps_of(figures, found.maps, files.snapshots, found.map_labels, files.classes, "")
     if found.training_maps:
+        assert files.train_samples is not None
         parts.append(element("h3", "The images that it was trained on"))
-        parts += maps_of(figures, found.training_maps, found.training_labels, "training", "-training")
+        parts.append(items("items-training", files, files.train_samples, None))
+        taught = found.training_labels
+        parts += maps_of(figures, found.training_maps, files.train_snapshots, taught, files.classes, "-training")
     return parts
 
 
-def maps_of(figures: Figures, maps: Sequence[EpochMap], labels: np.ndarray, images: str, ending: str) -> list[Child]:
-    """The maps of one kind of images. ending: of the figures' names."""
+def maps_of(
+    figures: Figures,
+    maps: Sequence[EpochMap],
+    snapshots: Sequence[Snapshot],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    ending: str,
+) -> list[Child]:
+    """The maps of one kind of images. ending: of the figures' names, "" for validation or "-training"."""
+    images = "training" if ending else "validation"
     rows: list[list[Child]] = [
         [str(one.epoch), percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
          percent(one.explained)]
@@ -271,14 +312,21 @@ def maps_of(figures: Figures, maps: Sequence[EpochMap], labels: np.ndarray, imag
     head = ["Epoch", f"k-NN accuracy (k = {maps[0].neighbors}), %", "Silhouette, -1 to 1",
             "Variance on the PCA map, %"]  # fmt: skip
     plain = " (without augmentation)" if images == "training" else ""
+    shown = still_maps(maps)
+    still = [
+        element("h3", "Who is near whom: t-SNE") if f"tsne{ending}" in figures else None,
+        figure(figures, f"tsne{ending}", alt.maps("t-SNE", shown, labels, images), wide=True),
+        element("h3", "The directions of most variance: PCA"),
+        figure(figures, f"pca{ending}", alt.maps("PCA", shown, labels, images), wide=True),
+    ]
+    name, pictured = f"map-data{ending}", f"items{ending or '-data'}"
     return [
         element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
                      f"{in_words([one.epoch for one in maps])}.{only}{crowd} {MAPS}"),
+        with_lives(still, map_block(name, maps, snapshots, len(classes)), live("map", name, pictured)),
         table(head, rows, "Features in numbers", numeric=1),
-        element("h3", "Who is near whom: t-SNE"),
-        figure(figures, f"tsne{ending}", alt.maps("t-SNE", maps, labels, images), TSNE, wide=True),
-        element("h3", "The directions of most variance: PCA"),
-        figure(figures, f"pca{ending}", alt.maps("PCA", maps, labels, images), PCA, wide=True),
+        element("p", TSNE, class_="small") if f"tsne{ending}" in figures else None,
+        element("p", PCA, class_="small"),
     ]  # fmt: skip
 
 

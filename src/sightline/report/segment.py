@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.palettes import display_colors, from_dict
-from ..errors import SightlineError
+from ..errors import SightlineError, printable
 from ..followed import named_rows
 from ..insight import figures, strips
 from ..insight.curves import History, history, number
@@ -26,7 +26,8 @@ from ..segment_metrics import (
     segment_numbers,
 )
 from .drawing import plan_curves
-from .html import Child, element, missing_note, table
+from .html import Child, Html, element, missing_note, table
+from .live import FINE, block, gray_png, live, webp, with_lives
 from .run import RunFiles, attempt
 from .sections import Figures, bar, curves, facts_of_the_run, figure
 from .words import in_words, percent, section
@@ -68,9 +69,8 @@ def find_masks(files: RunFiles) -> MaskFindings:
     confusion = attempt("predictions/val-confusion.npz", files.path, read_arrays, missing, {})
     samples = attempt("snapshots/samples.npz", files.path, read_arrays, missing, {})
     kept = sorted((files.path / "snapshots").glob("epoch-*/masks.npz"))
-    chosen = first_middle_last([int(path.parent.name.removeprefix("epoch-")) for path in kept]) if kept else []
     masks = {}
-    for epoch in chosen:
+    for epoch in [int(path.parent.name.removeprefix("epoch-")) for path in kept]:
         arrays = attempt(f"snapshots/epoch-{epoch:05d}/masks.npz", files.path, read_arrays, missing, {})
         if "masks" in arrays:
             masks[epoch] = arrays["masks"]
@@ -133,16 +133,41 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
 
 def film_strip(found: MaskFindings) -> Figure:
     """The named images, or some of the followed ones from easy to hard, with their masks at each kept epoch."""
-    rows = asked(found) if found.named else spread(found)
+    rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
     return strips.draw_strip(
         found.samples["images"][rows],
         found.samples["labels"][rows],
-        [masks[rows] for masks in found.masks],
-        found.epochs,
+        [masks[rows] for epoch, masks in zip(found.epochs, found.masks, strict=True) if epoch in chosen],
+        chosen,
         found.colors,
         found.classes,
         [str(name) for name in found.samples["names"][rows]],
     )
+
+
+def shown_rows(found: MaskFindings) -> np.ndarray:
+    """Rows of the samples that the strip shows."""
+    return asked(found) if found.named else spread(found)
+
+
+def film_block(name: str, found: MaskFindings) -> Html:
+    """What the page's script needs to show the strip's images at every kept epoch."""
+    rows, images = shown_rows(found), []
+    for row in rows.tolist():
+        truth, masks = found.samples["labels"][row], [masks[row] for masks in found.masks]
+        matrices = [strips.confusion(mask, truth, len(found.classes)) for mask in masks]
+        images.append(
+            {
+                "name": printable(str(found.samples["names"][row])),
+                "image": webp(found.samples["images"][row].transpose(1, 2, 0), FINE),
+                "truth": gray_png(truth),
+                "masks": [gray_png(mask) for mask in masks],
+                "scores": [strips.score_text(matrix) for matrix in matrices],
+            }
+        )
+    colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in found.colors.tolist()]
+    classes = [printable(each) for each in found.classes]
+    return block(name, {"epochs": list(found.epochs), "classes": classes, "colors": colors, "images": images})
 
 
 def asked(found: MaskFindings) -> np.ndarray:
@@ -232,7 +257,8 @@ def film(drawn: Figures, found: MaskFindings) -> list[Child]:
     says = (
         f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels count nowhere."
     )
-    return [figure(drawn, "film-strip", says, says, wide=True)]
+    still = [figure(drawn, "film-strip", says, says, wide=True)]
+    return [with_lives(still, film_block("film-data", found), live("film", "film-data"))]
 
 
 def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:

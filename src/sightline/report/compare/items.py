@@ -1,0 +1,144 @@
+"""Whether two runs were validated on the same items: by class, name, truth and content; if so, in one order."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from ...errors import counted
+from ..words import section
+from .runs import Answers, Entry
+
+DECODING = ("size", "fit", "filter")
+"""Settings of `data` that change the decoded pixels of a classifier's images, and so their digest."""
+Fault: TypeAlias = tuple[str, str]
+"""Why something cannot be done, and what helps."""
+SHOWN = 3
+"""Names that a message gives as examples."""
+
+
+def mismatch(first: Entry, second: Entry) -> Fault | None:
+    """Why two runs cannot be compared image by image, and what helps; None where they can."""
+    for one in (first, second):
+        if one.answers is None:
+            return f"{one.name} {one.lacks}", one.cure
+    assert first.answers and second.answers
+    a, b = first.answers, second.answers
+    return (
+        other_classes(first.name, a, second.name, b)
+        or other_names(first.name, a, second.name, b)
+        or other_truth(first.name, a, second.name, b)
+        or other_content(first, second)
+    )
+
+
+def other_classes(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+    """Two sets of classes are two questions, even about the same images."""
+    if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
+        return None
+    only = [f"only {name} has {examples(sorted(own - other))}"
+            for name, own, other in ((first, set(a.classes), set(b.classes)), (second, set(b.classes), set(a.classes)))
+            if own - other]  # fmt: skip
+    why = f"they tell other classes apart ({len(a.classes)} and {len(b.classes)}): {'; '.join(only)}"
+    return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
+
+
+def other_names(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+    """Other images, or images of which one name is that of several."""
+    ours, theirs = set(a.names), set(b.names)
+    cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
+    if ours == theirs:
+        doubled = [len(names) > len(set(names)) for names in (a.names, b.names)]
+        if any(doubled) and a.names != b.names:
+            return (
+                "several of their images have one name, so that they cannot be matched",
+                "give each file its own name",
+            )
+        return None
+    if not ours & theirs:
+        mine, others = a.names[0], b.names[0]
+        return f"they were validated on other images, not one of which is shared ({mine} here, {others} there)", cure
+    lacks = [
+        f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
+        for name, other, gone in (
+            (first, second, theirs - ours),
+            (second, first, ours - theirs),
+        )
+        if gone
+    ]
+    shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
+    return f"{shared}; {'; '.join(lacks)}", cure
+
+
+def other_truth(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+    """The same names with other labels: somebody has relabeled images in between."""
+    there = in_order_of(a, b)
+    differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
+    if not differs.any():
+        return None
+    found = [a.names[row] for row in np.flatnonzero(differs)]
+    what = examples(found)
+    if a.truth.ndim == 1:
+        row = int(np.flatnonzero(differs)[0])
+        kinds = (a.classes[a.truth[row]], a.classes[there.truth[row]])
+        what = f"{found[0]} is {kinds[0]} in {first} and {kinds[1]} in {second}"
+        what += f"; also {examples(found[1:])}" if found[1:] else ""
+    why = f"{counted(len(found), 'validation image')} {'has' if len(found) == 1 else 'have'} another truth: {what}"
+    return why, "train the older one again on the labels as they are now"
+
+
+def other_content(first: Entry, second: Entry) -> Fault | None:
+    """The same names and labels with other pixels, as far as the digests of the data can tell."""
+    digests = [digest_of(one) for one in (first, second)]
+    if untold(first, second) or None in digests or digests[0] == digests[1]:
+        return None
+    look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
+    why = "their validation images have the same names and other contents (the data's digest in provenance.json)"
+    return why, f"{look} say whose images have changed since; train that one again"
+
+
+def untold(first: Entry, second: Entry) -> str:
+    """Why the digests cannot tell whether the contents are the same; "" where they can.
+
+    A digest is over decoded pixels, names in their order, and classes in theirs.
+    """
+    a, b = first.answers, second.answers
+    if digest_of(first) is None or digest_of(second) is None:
+        return "no digest of the data is kept"
+    if a and b and (a.names != b.names or a.classes != b.classes):
+        return "their order differs"
+    segments = first.files.recipe.get("task") == "segment"
+    data = [section(one.files.recipe, "data") for one in (first, second)]
+    if not segments and any(data[0].get(key) != data[1].get(key) for key in DECODING):
+        return "they were decoded at another size"
+    pillow = [section(one.files.provenance, "versions").get("pillow") for one in (first, second)]
+    return "they were decoded by another Pillow" if pillow[0] != pillow[1] else ""
+
+
+def digest_of(one: Entry, split: str = "val") -> str | None:
+    """The digest of a split as provenance.json has it; None where it has none."""
+    found = section(section(one.files.provenance, "data"), "digest").get(split)
+    return found if isinstance(found, str) else None
+
+
+def in_order_of(reference: Answers, other: Answers) -> Answers:
+    """`other` with its images and classes in the reference's order, matched by name. Both hold the same of each."""
+    classes = np.array([reference.classes.index(name) for name in other.classes])
+    rows = np.arange(len(other.names))
+    if other.names != reference.names:
+        place = {name: row for row, name in enumerate(other.names)}
+        rows = np.array([place[name] for name in reference.names])
+    if other.given.ndim == 1:
+        truth, given = classes[other.truth[rows]], classes[other.given[rows]]
+        return replace(reference, truth=truth, given=given, sure=other.sure[rows], rows=other.rows[rows])
+    back = np.argsort(classes)
+    given = other.given[rows][:, back][:, :, back]
+    return replace(reference, truth=given.sum(-1), given=given, rows=other.rows[rows])
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,232 @@
+"""Several runs as numbers: differences on the same items with their intervals, recipes, cost; and what cannot be said.
+
+The reference is the run that was named first; every other one is compared with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import SightlineError, counted
+from ...paired import ClassDifferences, holm, paired_classes, paired_interval, paired_ious, swap_test
+from ...segment_metrics import pixel_accuracy
+from ...statistics import Interval, mcnemar, paired_bootstrap, points, verdict
+from ..origin import flat, shown
+from ..words import device, known, percent, section
+from .items import DECODING, digest_of, examples, in_order_of, mismatch, untold
+from .runs import MEASURES, Answers, Entry, Measure, read_entries
+
+UNSET = "(not set)"
+NO_ITEMS = (
+    "A pre-training leaves features and no answer for each image, so there is no paired interval, and no run is called "
+    "better. What the features are worth shows when all are trained further on the same labels: --model.weights RUN, "
+    "or sightline transfer."
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A run against the reference, on the same `items`. difference: second - first, with its paired 95 % interval.
+
+    p: of McNemar's exact test, or of a segmenter of random swaps. holm: corrected for all pairs of the comparison.
+    agreement: counts of items by what the two say of them. classes: a measure's name -> its differences by class.
+    """
+
+    first: str
+    second: str
+    answers: tuple[Answers, Answers]
+    difference: float
+    interval: Interval
+    p: float
+    holm: float
+    sentence: str
+    agreement: dict[str, int]
+    classes: dict[str, ClassDifferences]
+    notes: tuple[str, ...]
+
+    @property
+    def items(self) -> int:
+        return len(self.answers[0].names)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether a difference is shown: the interval excludes zero and the corrected p is below 0.05."""
+        low, high = self.interval
+        return self.holm < 0.05 and (low > 0 or high < 0)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run that cannot be compared with the reference item by item: why, and what helps."""
+
+    name: str
+    why: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the page says. recipes: (dotted key, one value a run), those that differ."""
+
+    task: str
+    entries: tuple[Entry, ...]
+    pairs: tuple[Pair, ...]
+    refused: tuple[Refused, ...]
+    recipes: tuple[tuple[str, tuple[str, ...]], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def measure(self) -> Measure:
+        return MEASURES[self.task]
+
+    @property
+    def reference(self) -> Entry:
+        return self.entries[0]
+
+    def pair_of(self, name: str) -> Pair | None:
+        """The pair of a run with the reference, where there is one."""
+        return next((pair for pair in self.pairs if pair.second == name), None)
+
+
+def compare(folders: Sequence[str | Path]) -> Comparison:
+    """The numbers of two or more runs, from what they left on disk.
+
+    Raises SightlineError where nothing can be compared: folders that are no runs, one named twice, several tasks. A run
+    that only the paired part must leave out is in `refused`.
+    """
+    if len(folders) < 2:
+        raise SightlineError("a comparison needs two runs", cure="sightline report RUN RUN")
+    task, entries = read_entries(folders)
+    reference, pairs, refused = entries[0], [], []
+    for other in entries[1:] if task != "byol" else ():
+        fault = mismatch(reference, other)
+        if fault:
+            refused.append(Refused(other.name, *fault))
+        else:
+            pairs.append(compared(reference, other, MEASURES[task]))
+    corrected = holm([pair.p for pair in pairs])
+    pairs = [judged(pair, p, MEASURES[task], len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
+    notes = [*([NO_ITEMS] if task == "byol" else []), *unlike(entries, task)]
+    return Comparison(task, tuple(entries), tuple(pairs), tuple(refused), recipe_differences(entries), tuple(notes))
+
+
+def compared(reference: Entry, other: Entry, measure: Measure) -> Pair:
+    """The numbers of one pair; its sentence comes when all are known."""
+    assert reference.answers and other.answers
+    a, b = reference.answers, in_order_of(reference.answers, other.answers)
+    notes = []
+    if other.answers.names != a.names:
+        notes.append(f"{other.name} has the images in another order: they were matched by name.")
+    if other.answers.classes != a.classes:
+        notes.append(f"{other.name} has the classes in another order: they were matched by name.")
+    if doubt := untold(reference, other):
+        notes.append(
+            f"{reference.name} and {other.name}: the images have the same names and labels; whether the files were the "
+            f"same cannot be told ({doubt})."
+        )
+    if a.given.ndim == 1:
+        difference, interval = paired_bootstrap(a.correct, b.correct)
+        p, agreement = mcnemar(a.correct, b.correct), same_answers(a, b)
+        recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
+        classes = {"F1": f1, "recall": recall}
+    else:
+        difference, interval = paired_interval(a.given, b.given)
+        p, agreement, classes = swap_test(a.given, b.given), better_images(a, b), {"IoU": paired_ious(a.given, b.given)}
+    edges = (float(interval[0]), float(interval[1]))
+    names, nan = (reference.name, other.name), float("nan")
+    return Pair(*names, (a, b), float(difference), edges, p, nan, "", agreement, classes, tuple(notes))
+
+
+def judged(pair: Pair, corrected: float, measure: Measure, several: int) -> Pair:
+    """The pair with its sentence, which says `beats` only where interval and corrected p both allow it.
+
+    several: comparisons that p was corrected for. The sentence names p only where p alone forbids the word.
+    """
+    names, (low, high) = (pair.first, pair.second), pair.interval
+    if not np.isfinite(pair.interval).all():
+        found = f"{points(pair.difference)} points, and of so few images there is no interval"
+        sentence = f"no difference in {measure.name} between {pair.first} and {pair.second} can be shown: {found},"
+    elif corrected >= 0.05 and (low > 0 or high < 0):
+        after = f" after correction for {several} comparisons" if several > 1 else ""
+        sentence = f"{verdict(pair.difference, pair.interval, *names, measure.name, corrected)}{after},"
+    else:
+        sentence = verdict(pair.difference, pair.interval, *names, measure.name)
+    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
+
+
+def same_answers(a: Answers, b: Answers) -> dict[str, int]:
+    """Images by which of two classifiers has them right, and those of which both say the same."""
+    return {
+        "both right": int((a.correct & b.correct).sum()),
+        "only first right": int((a.correct & ~b.correct).sum()),
+        "only second right": int((b.correct & ~a.correct).sum()),
+        "both wrong": int((~a.correct & ~b.correct).sum()),
+        "same answer": int((a.given == b.given).sum()),
+    }
+
+
+def better_images(a: Answers, b: Answers) -> dict[str, int]:
+    """Images by which of two segmenters has the larger share of their pixels right; those without a pixel to count
+    are in none."""
+    apart = pixel_accuracy(b.given) - pixel_accuracy(a.given)
+    return {
+        "first better": int((apart < 0).sum()),
+        "equal": int((apart == 0).sum()),
+        "second better": int((apart > 0).sum()),
+    }
+
+
+def recipe_differences(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(dotted key, the value of each run) of every setting that is not the same in all of them."""
+    recipes = [flat(entry.files.recipe) for entry in entries]
+    rows = []
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+        values = [recipe.get(key, UNSET) for recipe in recipes]
+        if any(value != values[0] for value in values):
+            rows.append((key, tuple(UNSET if value == UNSET else shown(value) for value in values)))
+    return tuple(rows)
+
+
+def unlike(entries: Sequence[Entry], task: str) -> list[str]:
+    """What else is not the same and bears on the comparison, in sentences."""
+    notes = []
+    machines: dict[str, list[str]] = {}
+    for one in entries:
+        precision = known(one.files.provenance.get("precision"))
+        machines.setdefault(f"{device(one.files.provenance)}, {precision}", []).append(one.name)
+    if len(machines) > 1:
+        each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
+        notes.append(f"The times are not of the same machine and precision: {each}. Compare FLOPs instead.")
+    first, settings = entries[0], (*DECODING, "resize")
+    for other in entries[1:]:
+        data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}
+                for one in (first, other)]  # fmt: skip
+        digests = [digest_of(one, "train") for one in (first, other)]
+        alike = task == "segment" or all(data[0].get(key) == data[1].get(key) for key in settings)
+        if alike and None not in digests and digests[0] != digests[1]:
+            notes.append(f"{other.name} was trained on other images, or on other labels, than {first.name}.")
+        if task == "byol" and evaluated(first) != evaluated(other):
+            notes.append(
+                f"The k-NN accuracies of {first.name} and {other.name} are of different images or image sizes."
+            )
+    if task == "classify" and any(one.past.ensemble for one in entries):
+        members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
+        notes.append(f"{'; '.join(members)}: each of its predictions costs as many as that.")
+    return notes
+
+
+def evaluated(entry: Entry) -> object:
+    """The digest of the images by which a pre-training was measured."""
+    return section(entry.files.provenance, "data").get("evaluated")
+
+
+def in_percent(entry: Entry) -> str:
+    """The measure of a run with its interval, in percent; "" where there is none."""
+    if entry.quality != entry.quality:
+        return ""
+    if entry.interval is None:
+        return f"{percent(entry.quality, 2)}{' so far' if entry.so_far else ''}"
+    low, high = (percent(edge, 2) for edge in entry.interval)
+    return f"{percent(entry.quality, 2)} [{low}, {high}]"

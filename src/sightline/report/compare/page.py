@@ -1,0 +1,223 @@
+"""The page of a comparison: sentences, one table, figures, and the same pictures under each model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...insight.style import class_colors
+from .. import alt
+from ..html import Child, Html, element, missing_note, table
+from ..page import layout
+from ..sections import Figures, figure
+from ..words import bits, duration
+from .figures import WATCHED
+from .items_page import agreement, by_class, pictures
+from .numbers import Comparison, in_percent
+from .pictures import SameMasks
+from .runs import Entry
+
+CAREFUL = (
+    "Differences are of the same images: their intervals are paired bootstraps over these, at 95%. “Beats” is said "
+    "only where the interval excludes zero and p is below 0.05. Other seeds are in no interval: two runs that differ "
+    "in the seed alone may differ by as much. Each run's best epoch was chosen on these same images."
+)
+TESTS = {
+    "classify": "p: McNemar's exact test, of the images that only one of the two has right.",
+    "segment": "p: 10,000 random swaps of the two runs' results, image by image.",
+}
+LOSSES = ("loss.", "pretrain.method", "pretrain.contrast")
+LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
+FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
+
+
+def comparison_page(found: Comparison, masks: SameMasks | None, drawn: Figures, links: Sequence[str]) -> str:
+    """The whole page. links: one a run, the address of its own report, or ""."""
+    content: list[tuple[str, list[Child]]] = [
+        ("The result", summary(found, drawn, links)),
+        ("Cost and quality", cost(found, drawn)),
+        ("What differs in the recipes", recipes(found)),
+        ("Curves", curves(found, drawn)),
+    ]
+    if found.task != "byol":
+        content += [
+            ("Class by class", by_class(found, drawn)),
+            ("The same pictures", pictures(found, masks, drawn)),
+            ("Where they agree", agreement(found)),
+        ]
+    names = [entry.name for entry in found.entries]
+    said = f"The reference is {names[0]}, which was named first."
+    return layout("Sightline comparison", titled(names), said, content, notice(found))
+
+
+def titled(names: Sequence[str]) -> str:
+    """The runs' names as a heading, not all of many."""
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def notice(found: Comparison) -> Html | None:
+    """What cannot be compared and why, and what else is not the same; None where there is nothing to say."""
+    says: list[Child] = []
+    for one in found.refused:
+        text = f"{one.name} is not compared image by image with {found.reference.name}: {one.why}."
+        says.append(element("p", text, f" What helps: {one.cure}." if one.cure else ""))
+    if found.refused:
+        says.append(element("p", "Recipes, curves and cost of all runs are shown all the same."))
+    says += [element("p", note) for note in found.notes]
+    says += [element("p", note) for pair in found.pairs for note in pair.notes]
+    return element("aside", says, class_="notice") if says else None
+
+
+def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Child]:
+    """A sentence a pair, the table of the runs, how to read it."""
+    lines = sentences(found, whole=False)
+    lead: Child = element("p", lines[0], class_="lead") if len(lines) == 1 else None
+    if len(lines) > 1:
+        lead = element("ul", [element("li", line) for line in lines], class_="lead")
+    head, rows = runs_table(found, links)
+    notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in found.entries) else []
+    if found.pairs:
+        notes = [CAREFUL, TESTS[found.task], *notes]
+    if len(found.pairs) > 1:
+        notes.append(
+            f"With {len(found.pairs)} comparisons, one p below 0.05 by chance is likelier than 5%: Holm's p is "
+            "corrected for that, and it is what the sentences go by (compare.csv has the plain one too). The intervals "
+            "are of one comparison each."
+        )
+    says = "Difference of each run to the reference, with its interval"
+    return [
+        lead,
+        table(head, rows, "The runs", numeric=1),
+        figure(drawn, "differences", says),
+        element("p", " ".join(notes), class_="small") if notes else None,
+    ]
+
+
+def sentences(found: Comparison, whole: bool = True) -> list[str]:
+    """What a supervisor wants to know, a sentence a run besides the reference. whole: with why one cannot be compared,
+    which the page says in its notice."""
+    lines = [capital(f"{pair.sentence}.") for pair in found.pairs]
+    for one in found.refused:
+        why = f": {one.why}" if whole else ""
+        lines.append(f"{one.name} and {found.reference.name} cannot be compared image by image{why}.")
+    if found.task == "byol":
+        scored = [f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one)]
+        lines.append(f"k-NN accuracy with its 95% interval: {', '.join(scored) or 'not measured'}.")
+    return lines
+
+
+def capital(text: str) -> str:
+    """A sentence that begins with a run's name stays as it is; any other begins with a capital letter."""
+    return text[0].upper() + text[1:] if text.startswith("no difference") else text
+
+
+def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
+    """(head, rows) of the one table: quality, difference, cost."""
+    paired, several = bool(found.pairs), len(found.pairs) > 1
+    head = ["Run", f"{found.measure.title}, % [95% interval]"]
+    head += [f"Difference to {found.reference.name}, points", "Holm's p" if several else "p"] * paired
+    head += ["Spread", "Effective rank"] * (found.task == "byol")
+    head += ["Time", "FLOPs", "Parameters", "Epochs"]
+    rows: list[list[Child]] = []
+    colors = class_colors(len(found.entries))
+    for entry, color, link in zip(found.entries, colors, links, strict=True):
+        name = element("a", entry.name, href=link) if link else entry.name
+        row: list[Child] = [[swatch(color), name], in_percent(entry) or "none"]
+        if paired:
+            row += differences(found, entry)
+        if found.task == "byol":
+            row += [latest(entry, field) for field in ("feature_std", "effective_rank")]
+        row += [duration(entry.seconds) if entry.seconds > 0 else "unknown"]
+        row += [bits(value) if value > 0 else "unknown" for value in (entry.flops, entry.parameters)]
+        rows.append([*row, epochs(entry)])
+    return head, rows
+
+
+def differences(found: Comparison, entry: Entry) -> list[Child]:
+    """Difference to the reference with its interval, and p, corrected where there are several."""
+    pair = found.pair_of(entry.name)
+    if pair is None:
+        return ["reference" if entry is found.reference else "not comparable", ""]
+    value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.difference, *pair.interval))
+    edges = f"{value} [{low}, {high}]" if np.isfinite(pair.interval).all() else value
+    return [element("b", edges) if pair.told_apart else edges, chance(pair.holm)]
+
+
+def chance(p: float) -> str:
+    """A p value for people; compare.json has all its digits."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def latest(entry: Entry, field: str) -> str:
+    """The last value of a column of the evaluations."""
+    values = entry.evaluation[field][np.isfinite(entry.evaluation[field])]
+    return f"{values[-1]:.3g}" if len(values) else "none"
+
+
+def epochs(entry: Entry) -> str:
+    """How many epochs were done, of how many where that is not all of them."""
+    done = f"{entry.epochs:g}" if entry.epochs == entry.epochs else "0"
+    done = f"{entry.epochs:.1f}" if "." in done else done
+    rest = f" of {entry.planned:g}" if entry.planned == entry.planned and entry.planned != entry.epochs else ""
+    return f"{done}{rest}{'' if entry.past.finished else ' so far'}"
+
+
+def swatch(color: str) -> Html:
+    """A dot in the color that the run has in the figures."""
+    dot = element("circle", cx=5, cy=5, r=5, fill=color)
+    return element("svg", dot, width=16, height=10, viewBox="0 0 16 10", aria_hidden="true")
+
+
+def cost(found: Comparison, drawn: Figures) -> list[Child]:
+    """Quality against minutes, FLOPs and parameters."""
+    says = []
+    for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters")):
+        said = "; ".join(f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one))
+        says.append(figure(drawn, f"cost-{name}", f"{found.measure.title} against {words}: {said}"))
+    if not any(says):
+        return [missing_note("Fewer than two runs have a result and a known cost.")]
+    note = "Further left is cheaper, further up is better; the lines are each run's own 95% interval."
+    return [element("p", note, class_="small"), element("div", says, class_="triple")]
+
+
+def recipes(found: Comparison) -> list[Child]:
+    """The settings that are not the same in all runs."""
+    unknown = [entry.name for entry in found.entries if not entry.files.recipe]
+    parts: list[Child] = [missing_note(f"The recipe of {name} cannot be read.") for name in unknown]
+    if not found.recipes:
+        return [*parts, element("p", "Nothing: every setting is the same.")]
+    rows: list[list[Child]] = [[key, *values] for key, values in found.recipes]
+    heading = "Settings that differ"
+    return [*parts, table(["Setting", *(entry.name for entry in found.entries)], rows, heading, kind="facts")]
+
+
+def curves(found: Comparison, drawn: Figures) -> list[Child]:
+    """The curves of all runs laid over one another."""
+    measure = found.measure
+    metric = courses(found, measure.field, 100.0, "%")
+    large = [
+        figure(drawn, "curve-metric", f"{measure.title} of each run over the epochs: {metric}"),
+        figure(drawn, "curve-validation-loss", f"Validation loss of each run: {courses(found, 'loss', 1.0)}"),
+        figure(drawn, "curve-training-loss", f"Training loss of each run: {courses(found, 'loss', 1.0, '', 'train')}"),
+        figure(drawn, "curve-metric-time", f"{measure.title} of each run over time: {metric}"),
+        figure(drawn, "curve-metric-flops", f"{measure.title} of each run over training FLOPs: {metric}"),
+        *[figure(drawn, one.file, f"{one.title}: {courses(found, one.column, 1.0)}") for one in WATCHED],
+    ]
+    if not any(large):
+        return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
+    notes = (
+        ["Rings mark the best epochs, whose weights count."] if any(e.past.best_epoch for e in found.entries) else []
+    )
+    notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
+    notes += [LOSS_NOTE] if any(key.startswith(LOSSES) for key, _ in found.recipes) else []
+    return [element("div", large, class_="pair"), element("p", " ".join(notes), class_="small") if notes else None]
+
+
+def courses(found: Comparison, column: str, factor: float, unit: str = "", part: str = "") -> str:
+    """Where each run's curve begins and ends, in words."""
+    said = [
+        alt.course(entry.name, factor * (entry.past.train if part else entry.evaluation)[column], unit, 3 - len(unit))
+        for entry in found.entries
+    ]
+    return ", ".join(words for words in said if words)

@@ -1,0 +1,78 @@
+"""What the page's scripts read: nothing ends its block, numbers come back, pictures lie where they are looked for."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.insight.curves import history
+from sightline.insight.projection import EpochMap
+from sightline.report import live
+from sightline.report.run import Snapshot
+
+
+def values_of(markup: str) -> dict:
+    found = re.fullmatch(r'<script type="application/json" id="[^"]*">(.*)</script>', markup, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def uint16(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<u2")
+
+
+def test_no_text_ends_its_block() -> None:
+    said = {"name": "</script><script>alert(1)</script><!--", "sign": "\u2028 犬 &"}
+    markup = live.block("data", said)
+    assert markup.count("<") == 2 and values_of(markup) == said
+
+
+def test_shares_come_back_to_half_a_part_in_65535() -> None:
+    shares = np.array([0.0, 1.0, 0.123456, 2.0, -1.0])
+    np.testing.assert_allclose(uint16(live.shares(shares)) / 65535, shares.clip(0, 1), atol=0.5 / 65535)
+    assert uint16(live.numbers(np.array([0, 1, 65535]))).tolist() == [0, 1, 65535]
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(7, 6, 8), (300, 20, 12), (9, 2000, 1500)])
+def test_each_picture_lies_where_the_script_looks_for_it(count: int, height: int, width: int) -> None:
+    images = np.broadcast_to((np.arange(count) * 7 % 256)[:, None, None, None], (count, 3, height, width))
+    found = live.sheets(images.astype(np.uint8))
+    sheets = [Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))) for text in found["sheets"]]
+    assert all(max(sheet.size) <= live.SHEET_PIXELS for sheet in sheets)
+    for index in range(count):
+        sheet, place = divmod(index, found["perSheet"])
+        x, y = place % found["columns"] * width + width // 2, place // found["columns"] * height + height // 2
+        pixel = np.array(sheets[sheet].convert("RGB").getpixel((x, y)), float)
+        assert np.abs(pixel - index * 7 % 256).max() <= 12, index
+
+
+def test_maps_share_a_square_and_say_what_was_said_at_each_epoch() -> None:
+    points = np.array([[0.0, 0.0], [4.0, 1.0], [2.0, -1.0]])
+    maps = [EpochMap(e, points * e, points + e, 0.5, 0.25, 2, None) for e in (1, 3)]
+    snapshots = [Snapshot(e, points, np.array([0, 1, e]), np.array([0.5, 1.0, 0.0])) for e in (1, 3)]
+    values = values_of(live.map_block("map-data", maps, snapshots, 4))
+    first, last = (uint16(text).reshape(-1, 2) / 65535 for text in values["kinds"]["pca"])
+    # both epochs together span x 0..12, y -3..3: a square of 12 around (6, 0)
+    np.testing.assert_allclose(first * 12 + [0, -6], points, atol=1e-3)
+    np.testing.assert_allclose(last * 12 + [0, -6], points * 3, atol=1e-3)
+    assert [uint16(text).tolist() for text in values["predicted"]] == [[0, 1, 1], [0, 1, 3]]
+    assert values["epochs"][1] == {"epoch": 3, "knn": "25.0%", "silhouette": "", "explained": "50.0%"}
+    assert values_of(live.map_block("map-data", maps, snapshots, 3))["predicted"] is None, "a class that is not there"
+    bare = [Snapshot(e, points) for e in (1, 3)]
+    assert values_of(live.map_block("map-data", maps, bare, 4))["confidence"] is None
+
+
+def test_a_long_curve_keeps_its_ends_and_marks() -> None:
+    records = [{"event": "train", "step": s, "epoch": s / 1000, "seconds": s, "loss": 1 / s} for s in range(1, 9000)]
+    records += [{"event": "resume", "step": 9000, "epoch": 4.5, "seconds": 1.0}]
+    records += [{"event": "eval", "step": 8999, "epoch": 9, "split": "val", "loss": 0.5, "best": True}]
+    (loss,) = values_of(live.curves_block("curves-data", history(records)) or "")
+    train, validation = loss["lines"]
+    assert (train["kind"], validation["kind"], validation["y"]) == ("train", "validation", [0.5])
+    assert len(train["x"]) <= live.MOST_POINTS + 1 and (train["x"][0], train["x"][-1]) == (0.001, 8.999)
+    assert {mark["kind"]: mark["at"] for mark in loss["marks"]} == {"best": 9, "resumed": 4.5}
+    assert live.curves_block("curves-data", history([])) is None

@@ -1,0 +1,48 @@
+"""The report on paper."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline import SightlineError
+from sightline.report import pdf
+
+
+def test_a_report_becomes_a_pdf_with_its_pictures(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    try:
+        pdf.find_chromium()
+    except SightlineError:
+        pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
+    run = make_run(tmp_path / "a run", epochs=(1, 2))
+    path = sightline.report(run, pdf=True)
+    data = path.read_bytes()
+    assert path == run / "report.pdf" and data.startswith(b"%PDF") and data.rstrip().endswith(b"%%EOF")
+    assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 3 and len(re.findall(rb"/Subtype\s*/Image\b", data)) >= 8
+
+
+def test_without_a_browser_the_cure_is_said(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "NAMES", ())
+    monkeypatch.setattr(pdf, "PLACES", ())
+    run = make_run(tmp_path / "run", epochs=(1,))
+    with pytest.raises(SightlineError, match="needs a Chromium") as caught:
+        sightline.report(run, pdf=True)
+    assert caught.value.status == 3 and "print it there" in caught.value.cure
+    assert (run / "report.html").is_file() and not (run / "report.pdf").exists()
+
+
+def test_a_browser_that_fails_is_named(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(pdf, "find_chromium", lambda: str(broken))
+    run = make_run(tmp_path / "run", epochs=(1,))
+    with pytest.raises(SightlineError, match="gave no PDF") as caught:
+        sightline.report(run, pdf=True)
+    assert "no display" in caught.value.why and not (run / "report.pdf").exists()

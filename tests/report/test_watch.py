@@ -1,0 +1,86 @@
+"""The page of a run that goes on: served to this machine only, new when the run has something new, gone at the end."""
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import sightline
+from sightline import SightlineError
+from sightline.report.watch import ADDRESS, Server, serve, watching
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Path], tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", epochs=(1, 2))
+
+
+@pytest.fixture
+def server(run: Path) -> Iterator[Server]:
+    with Server(run, 0) as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def ask(server: Server, path: str, host: str = "", method: str = "GET") -> tuple[int, str]:
+    port = server.server_address[1]
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
+    connection.request(method, path, headers={"Host": host or f"{ADDRESS}:{port}"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_the_page_is_new_when_the_run_has_logged_something(server: Server, run: Path) -> None:
+    status, first = ask(server, "/")
+    stamp = json.loads(ask(server, "/state")[1])["stamp"]
+    assert status == 200 and f'data-watched="{stamp}"' in first and "connect-src &#x27;self&#x27;" in first
+    assert ask(server, "/")[1] == first and server.watched.page() is server.watched.page(), "drawn once"
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"event": "eval", "step": 99, "epoch": 7, "seconds": 70, "split": "val", "accuracy": 0.9}\n')
+    assert json.loads(ask(server, "/state")[1])["stamp"] != stamp
+    second = ask(server, "/")[1]
+    assert second != first and "t-SNE" not in second.partition("<script>")[0], "too slow for each epoch"
+    assert not (run / "report.html").exists(), "the page that is watched is not that of the folder"
+
+
+def test_nothing_but_the_page_and_its_state_is_answered(server: Server) -> None:
+    for path in ("/report.html", "/../recipe.yaml", "//etc/passwd", "/state/", "/?", "/%2e%2e/recipe.yaml"):
+        assert ask(server, path)[0] == 404, path
+    assert ask(server, "/", method="POST")[0] == 501
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_another_sites_name_gets_nothing(server: Server) -> None:
+    """A page of another site may let its own name point to this machine."""
+    port = server.server_address[1]
+    for host in (f"evil.example:{port}", ADDRESS, f"{ADDRESS}:1"):
+        assert ask(server, "/", host)[0] == 403
+    assert ask(server, "/state", f"localhost:{port}")[0] == 200
+
+
+def test_a_taken_port_is_said(server: Server, run: Path) -> None:
+    with pytest.raises(SightlineError, match="cannot be used") as caught:
+        serve(run, server.server_address[1])
+    assert "--port" in caught.value.cure
+    with pytest.raises(SightlineError, match="one run"):
+        sightline.report(run, run, watch=True)
+
+
+def test_beside_a_training_the_page_is_there_before_the_run_and_gone_after(tmp_path: Path) -> None:
+    said: list[str] = []
+    with watching(tmp_path / "later", said.append):
+        port = int(said[0].rpartition(":")[2].strip("/"))
+        connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
+        connection.request("GET", "/")
+        assert "No run is in" in connection.getresponse().read().decode()
+        connection.close()
+    with pytest.raises(ConnectionError):
+        http.client.HTTPConnection(ADDRESS, port, timeout=5).request("GET", "/")

@@ -1,0 +1,91 @@
+// Curves over the epochs whose cursors go together; dragging zooms, a double click shows all again.
+import uPlot from "uplot";
+import { type Curve } from "./data";
+import { h, onTheme, variable } from "./dom";
+
+const COLORS = { train: "--warm", validation: "--accent", other: "--soft" };
+
+/** Draws all curves anew in the colors of the theme, as wide as their places. */
+export function drawCurves(place: HTMLElement, curves: Curve[]): void {
+  const together = uPlot.sync("epochs");
+  let plots: uPlot[] = [];
+  const last = Math.max(...curves.flatMap((curve) => curve.lines.flatMap((line) => line.x)));
+  const boxes = curves.map((curve) => h("figure", { role: "img", "aria-label": describe(curve) }));
+  place.append(...boxes);
+  const draw = () => {
+    for (const plot of plots) plot.destroy();
+    plots = curves.map((curve, index) => plotOf(curve, boxes[index], last, together.key));
+  };
+  onTheme(draw);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (place.clientWidth === width) return;
+    width = place.clientWidth;
+    draw();
+  }).observe(place);
+}
+
+function describe(curve: Curve): string {
+  const parts = curve.lines.map((line) => {
+    const values = line.y.filter((value): value is number => value !== null);
+    return `${line.label} from ${values[0]?.toFixed(curve.digits)} to ${values.at(-1)?.toFixed(curve.digits)}`;
+  });
+  return `${curve.title}: ${parts.join(", ")}`;
+}
+
+function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlot {
+  const [ink, soft, line] = [variable("--ink"), variable("--soft"), variable("--line")];
+  const value = (_: uPlot, raw: number | null) => (raw === null ? "" : raw.toFixed(curve.digits));
+  const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+  const options: uPlot.Options = {
+    width: Math.max(220, box.clientWidth),
+    height: 250,
+    title: curve.title,
+    cursor: { sync: { key }, focus: { prox: 24 }, points: { size: 7 } },
+    legend: { live: true },
+    scales: { x: { time: false, range: (_, low, high) => (low === high ? [0, last * 1.02] : [low, high]) } },
+    axes: [{ ...axis, size: 32 }, { ...axis, size: 54 }],
+    series: [
+      { label: "epoch", value: (_, raw) => (raw === null ? "" : raw.toFixed(1).replace(/\.0$/, "")) },
+      ...curve.lines.map((one) => ({
+        label: one.label,
+        stroke: variable(COLORS[one.kind]),
+        width: 1.8,
+        value,
+        spanGaps: true,
+        points: { show: one.x.length <= 40, size: 5 },
+      })),
+    ],
+    hooks: { draw: [(plot) => marks(plot, curve, ink, soft)] },
+  };
+  box.replaceChildren();
+  return new uPlot(options, joined(curve), box);
+}
+
+/** uPlot wants one x for all lines. */
+function joined(curve: Curve): uPlot.AlignedData {
+  const columns = curve.lines.map((line): uPlot.AlignedData => [line.x, line.y]);
+  return uPlot.join(columns);
+}
+
+/** Vertical lines where the run was best, was taken up again, and stopped. */
+function marks(plot: uPlot, curve: Curve, ink: string, soft: string): void {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  for (const mark of curve.marks) {
+    const x = plot.valToPos(mark.at, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = ctx.fillStyle = mark.kind === "best" ? ink : soft;
+    ctx.setLineDash(mark.kind === "best" ? [] : [4 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    const before = x > bbox.left + 0.6 * bbox.width;
+    ctx.textAlign = before ? "right" : "left";
+    ctx.fillText(mark.label, x + (before ? -5 : 5) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
+  }
+  ctx.restore();
+}

@@ -1,0 +1,49 @@
+// Elements out of values. Text is set as text, so that a class may be called <script>.
+
+type Child = Node | string | null | undefined;
+
+/** An element with attributes, listeners (`onclick`) and children. */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Record<string, string | number | boolean | ((event: never) => void)> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key.slice(2), value as EventListener);
+    else if (value === true) element.setAttribute(key, "");
+    else if (value !== false) element.setAttribute(key, String(value));
+  }
+  element.append(...children.filter((child): child is Node | string => child != null));
+  return element;
+}
+
+/** A row of buttons of which one is pressed; `choose` hears which. */
+export function choice(
+  label: string,
+  options: [value: string, text: string][],
+  chosen: string,
+  choose: (value: string) => void,
+): HTMLElement {
+  const buttons = options.map(([value, text]) =>
+    h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => select(value) }, text),
+  );
+  function select(value: string): void {
+    buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(options[place][0] === value)));
+    choose(value);
+  }
+  return h("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A color of the style sheet. */
+export function variable(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** Calls back whenever light turns to dark or back. */
+export function onTheme(change: () => void): void {
+  new MutationObserver(change).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", change);
+}
+
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,0 +1,209 @@
+// Masks over the epochs: a picture, a slider, and a divider between any two of image, truth, prediction and errors.
+import { type FilmData } from "./data";
+import { calm, choice, h } from "./dom";
+
+const PACE = 1000;
+const IGNORED = 255;
+const GRAY = [198, 202, 207];
+const WRONG = [224, 102, 16];
+const VIEWS: [string, string][] = [
+  ["image", "Image"],
+  ["truth", "Truth"],
+  ["predicted", "Prediction"],
+  ["laid", "Overlay"],
+  ["errors", "Errors"],
+];
+
+interface Pixels {
+  width: number;
+  height: number;
+  data: Uint8ClampedArray;
+}
+
+async function pixels(source: string): Promise<Pixels> {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  const canvas = h("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+  const context = canvas.getContext("2d", { willReadFrequently: true })!;
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
+}
+
+export class Film {
+  private image = 0;
+  private epoch: number;
+  private sides: [string, string] = ["truth", "predicted"];
+  private divider = 50;
+  private timer = 0;
+  private cache = new Map<string, Promise<Pixels>>();
+  private palette: number[][];
+  private canvas = h("canvas", { class: "film", role: "img" });
+  private line = h("div", { class: "divider" });
+  private says = h("p", { class: "numbers", role: "status" });
+  private under = h("p", { class: "numbers" });
+  private slider: HTMLInputElement;
+  private swipe: HTMLInputElement;
+  private play = h("button", { type: "button", class: "play", onclick: () => this.turn(!this.timer) }, "Play");
+  private shown: { truth: Pixels; predicted: Pixels } | null = null;
+
+  constructor(
+    place: HTMLElement,
+    private data: FilmData,
+  ) {
+    this.epoch = data.epochs.length - 1;
+    this.image = Math.floor(data.images.length / 2); // they go from easy to hard
+    this.palette = data.colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
+    this.slider = h("input", { type: "range", min: 0, max: this.epoch, value: this.epoch, "aria-label": "Epoch" });
+    this.slider.addEventListener("input", () => this.go(this.slider.valueAsNumber));
+    this.swipe = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Divider" });
+    this.swipe.addEventListener("input", () => this.divide(this.swipe.valueAsNumber));
+    const several = data.epochs.length > 1;
+    const side = (index: 0 | 1, label: string) =>
+      choice(label, VIEWS, this.sides[index], (view) => {
+        this.sides[index] = view;
+        this.paint();
+      });
+    place.append(
+      h(
+        "div",
+        { class: "tools" },
+        h("div", { class: "named" }, "Left", side(0, "Left of the divider")),
+        h("div", { class: "named" }, "Right", side(1, "Right of the divider")),
+        several ? h("div", { class: "time" }, this.play, this.slider) : null,
+      ),
+      this.says,
+      h("div", { class: "screen" }, this.canvas, this.line),
+      h("label", { class: "swipe" }, "Divider", this.swipe),
+      this.under,
+      this.legend(),
+      this.reel(),
+    );
+    this.listen();
+    this.paint();
+  }
+
+  private legend(): HTMLElement {
+    const entries = this.data.classes.map((name, index) => {
+      const dot = h("span", { class: "dot square" });
+      dot.style.background = this.data.colors[index];
+      return h("li", {}, dot, name);
+    });
+    return h("ul", { class: "legend flat" }, ...entries);
+  }
+
+  private reel(): HTMLElement {
+    const buttons = this.data.images.map((one, index) =>
+      h(
+        "button",
+        { type: "button", title: one.name, "aria-pressed": String(index === this.image), onclick: () => pick(index) },
+        h("img", { src: one.image, alt: one.name }),
+      ),
+    );
+    const pick = (index: number) => {
+      this.image = index;
+      buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(place === index)));
+      this.paint();
+    };
+    return h("div", { class: "reel", role: "group", "aria-label": "Images" }, ...buttons);
+  }
+
+  private listen(): void {
+    const follow = (event: PointerEvent) => {
+      const box = this.canvas.getBoundingClientRect();
+      if (event.buttons || event.pointerType !== "mouse") {
+        this.divide(Math.round((100 * (event.clientX - box.left)) / box.width));
+      }
+      this.name((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      follow(event);
+    });
+    this.canvas.addEventListener("pointermove", follow);
+  }
+
+  private divide(percent: number): void {
+    this.divider = Math.min(100, Math.max(0, percent));
+    this.swipe.value = String(this.divider);
+    this.paint();
+  }
+
+  private go(epoch: number): void {
+    this.epoch = epoch;
+    this.slider.value = String(epoch);
+    this.slider.setAttribute("aria-valuetext", `epoch ${this.data.epochs[epoch]}`);
+    this.paint();
+  }
+
+  private turn(on: boolean): void {
+    clearInterval(this.timer);
+    this.timer = 0;
+    this.play.textContent = on ? "Pause" : "Play";
+    if (!on) return;
+    const last = this.data.epochs.length - 1;
+    this.go(this.epoch >= last ? 0 : this.epoch + 1);
+    const next = () => (this.epoch >= last ? this.turn(false) : this.go(this.epoch + 1));
+    this.timer = window.setInterval(next, calm() ? 2 * PACE : PACE);
+  }
+
+  private load(source: string): Promise<Pixels> {
+    let found = this.cache.get(source);
+    if (!found) this.cache.set(source, (found = pixels(source)));
+    return found;
+  }
+
+  private async paint(): Promise<void> {
+    const [place, epoch] = [this.image, this.epoch];
+    const one = this.data.images[place];
+    const [image, truth, predicted] = await Promise.all([one.image, one.truth, one.masks[epoch]].map((s) => this.load(s)));
+    if (place !== this.image || epoch !== this.epoch) return;
+    this.shown = { truth, predicted };
+    const { canvas } = this;
+    [canvas.width, canvas.height] = [truth.width, truth.height];
+    const picture = canvas.getContext("2d")!.createImageData(canvas.width, canvas.height);
+    const border = Math.round((this.divider / 100) * canvas.width);
+    for (let y = 0, at = 0; y < canvas.height; y++) {
+      for (let x = 0; x < canvas.width; x++, at += 4) {
+        this.color(x < border ? this.sides[0] : this.sides[1], image.data, truth.data, predicted.data, at, picture.data);
+      }
+    }
+    canvas.getContext("2d")!.putImageData(picture, 0, 0);
+    this.line.style.left = `${this.divider}%`;
+    this.says.replaceChildren(h("strong", {}, `Epoch ${this.data.epochs[epoch]}`), ` ${one.scores[epoch]}, ${one.name}`);
+    const names = this.sides.map((side) => VIEWS.find(([view]) => view === side)?.[1]);
+    canvas.setAttribute("aria-label", `${one.name}: ${names.join(" beside ")} after epoch ${this.data.epochs[epoch]}`);
+  }
+
+  private color(
+    view: string,
+    image: Uint8ClampedArray,
+    truth: Uint8ClampedArray,
+    predicted: Uint8ClampedArray,
+    at: number,
+    into: Uint8ClampedArray,
+  ): void {
+    const [real, found] = [truth[at], predicted[at]];
+    const mask = view === "truth" ? real : found;
+    const flat = this.palette[mask] ?? GRAY;
+    const light = 130 + 0.45 * (0.3 * image[at] + 0.59 * image[at + 1] + 0.11 * image[at + 2]);
+    for (let channel = 0; channel < 3; channel++) {
+      let value = image[at + channel];
+      if (view === "truth" || view === "predicted") value = flat[channel];
+      else if (view === "laid") value = 0.5 * value + 0.5 * flat[channel];
+      else if (view === "errors" && real === IGNORED) value = GRAY[channel];
+      else if (view === "errors") value = real === found ? light : WRONG[channel];
+      into[at + channel] = value;
+    }
+    into[at + 3] = 255;
+  }
+
+  /** The classes of the pixel under the pointer. */
+  private name(x: number, y: number): void {
+    if (!this.shown || x < 0 || y < 0 || x >= 1 || y >= 1) return;
+    const { truth, predicted } = this.shown;
+    const at = 4 * (Math.floor(y * truth.height) * truth.width + Math.floor(x * truth.width));
+    const called = (mask: Pixels) => this.data.classes[mask.data[at]] ?? "left out";
+    this.under.textContent = `Here: truth ${called(truth)}, prediction ${called(predicted)}`;
+  }
+}
