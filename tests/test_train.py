@@ -65,9 +65,13 @@ def test_a_run_leaves_what_the_contract_names(photos: Path, tmp_path: Path, tiny
     assert abs(sum(map(float, first.split(",")[4:])) - 1) < 1e-5
 
 
-def test_training_images_are_followed_where_it_is_asked_for(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    """Their features are those of the unaugmented images, and the weights are as without."""
-    config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0})
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_images_are_followed_where_it_is_asked_for(
+    photos: Path, tmp_path: Path, tiny: dict, precision: str
+) -> None:
+    """Their features are those of the unaugmented images, and the weights are as without; in several batches."""
+    own = {"train.precision": precision, "train.eval_batch_size": 16}
+    config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0} | own)
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     plain = sightline.train(resolve(config, {"report.train_samples": 0}), photos, out=tmp_path / "plain", quiet=True)
     assert same(weights(run.path), weights(plain.path))

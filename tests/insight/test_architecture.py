@@ -169,8 +169,9 @@ def test_deeplab_has_five_branches_and_an_auxiliary_head_beside() -> None:
     assert found.root.shapes == ((7, 96, 128),) * 2
     names = [child.name for child in found.root.children]
     backbone = names.index("network.backbone")
-    assert find(found, "network.classifier").inputs == ((backbone, 0),)
-    assert find(found, "network.aux_classifier").inputs == ((backbone, 1),)
+    assert found.root.children[backbone].shapes == ((1024, 12, 16), (2048, 12, 16))  # of the stages 3 and 4
+    assert find(found, "network.aux_classifier").inputs == ((backbone, 0),)
+    assert find(found, "network.classifier").inputs == ((backbone, 1),)
     aspp = find(found, "network.classifier", "0")
     assert aspp.kind == "ASPP" and [child.inputs for child in aspp.children[:5]] == [((-1, 0),)] * 5
     assert [child.children[0].kind.partition(", ")[2] for child in aspp.children[1:4]] == [

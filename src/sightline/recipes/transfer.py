@@ -86,18 +86,26 @@ def transfer_fast() -> Grid:
             normalize="dataset",
             cutmix=1.0,
             mix_probability=0.5,
-            progressive=((20, 0.4), (24, 0.75)),
+            progressive=((24, 0.5),),
         ),
-        optim=Optim(name="adamw", lr=2e-3, weight_decay=0.05, decay_norm_and_bias=False),
-        schedule=Schedule(name="cosine", warmup_epochs=5),
-        train=Train(epochs=100, batch_size=128, evaluate_every=5),
+        optim=Optim(name="adamw", lr=1e-3, weight_decay=0.05, decay_norm_and_bias=False),
+        schedule=Schedule(name="cosine", warmup_epochs=2),
+        train=Train(epochs=40, batch_size=128, evaluate_every=5),
+    )
+    labeled = full.model_copy(
+        update={
+            "augment": full.augment.model_copy(update={"progressive": ((20, 0.4), (24, 0.75))}),
+            "optim": full.optim.model_copy(update={"lr": 2e-3}),
+            "schedule": full.schedule.model_copy(update={"warmup_epochs": 5}),
+            "train": full.train.model_copy(update={"epochs": 30}),
+        }
     )
     frozen = still(full).model_copy(
         update={"optim": Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False)}
     )
     return Grid(
         name="transfer_fast",
-        labeled=with_epochs(full, 30),
+        labeled=labeled,
         unlabeled=pretraining,
         full=full,
         frozen=frozen,

@@ -106,8 +106,10 @@ class Classify:
 
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """{"features": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
-        found = [self.model.features(self.transform(batch.images)).to("cpu", torch.float16) for batch in batches]
-        return {}, {"features": torch.cat(found).numpy()}
+        found = [
+            self.model.features(self.transform(batch.images)).to("cpu", torch.float16).numpy() for batch in batches
+        ]
+        return {}, {"features": np.concatenate(found)}  # torch.cat refuses float16 under a processor's autocast
 
     def evaluated_features(self, batch: Batch) -> torch.Tensor:
         """What the head sees of a batch of the evaluated split, [N, D]."""
