@@ -80,7 +80,7 @@ def test_equal_neighbors_are_one_block_and_nearly_equal_ones_are_not() -> None:
 
 
 class Tangled(nn.Module):
-    """A skip around an in-place ReLU, a view, a function, branches that are concatenated, and a head that is not used."""
+    """A skip around an in-place ReLU, views, functions, branches that are concatenated, and a layer without use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,6 +118,21 @@ def test_the_flow_between_blocks() -> None:
     assert given == ["concatenate", "multiply gain"] and root.shapes == ((6, 8, 8), (4, 8, 8))
     assert root.parameters == 4 * 4 * 9 * 3 + 12 + 3 * 4 + 4 + 4
     assert found.notes == ("12 parameters take no part in this pass: idle.",)
+
+
+def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
+    class Passing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.drop, self.last = nn.Conv2d(3, 3, 1), nn.Dropout(0.5), nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            stem = self.stem(images)
+            return self.drop(stem) + self.last(stem)
+
+    root = trace(Passing(), (3, 4, 4)).root
+    assert root is not None and [child.name for child in root.children] == ["stem", "drop", "last", "add"]
+    assert [child.inputs for child in root.children] == [((-1, 0),), ((0, 0),), ((0, 0),), ((1, 0), (2, 0))]
 
 
 def test_blocks_that_others_feed_on_are_not_folded() -> None:

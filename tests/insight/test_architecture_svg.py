@@ -117,6 +117,12 @@ def all_text(panel: Panel) -> str:
     return " | ".join(re.findall(r"<text[^>]*>(.*?)</text>", marks))
 
 
+def boxes_of(panel: Panel) -> dict[str, tuple[float, float]]:
+    """Where each box stands, by its whole name; within whatever is around it."""
+    found = re.findall(r'translate\(([\d.]+) ([\d.]+)\)"><g><title>([^:]*):', panel.marks)
+    return {name: (float(across), float(down)) for across, down, name in found}
+
+
 def test_a_view_shows_layers_as_one_draws_them_and_loses_no_number() -> None:
     found = on_meta("resnet50", 224)
     assert found.root is not None
@@ -156,26 +162,21 @@ def test_deeplab_is_drawn_with_its_branches_and_both_heads() -> None:
     words = all_text(aspp)
     assert all(f"dilation {rate}" in words for rate in (12, 24, 36)) and "concatenate" in words
     assert "global" in words and "pooling" in words
-    boxes = re.findall(
-        r'transform="translate\(([\d.]+) ([\d.]+)\)"><g><title>network[^<]*|translate\(([\d.]+) ([\d.]+)\)"><g><title>convs',
-        aspp.marks,
-    )
-    assert len({(across, down) for _, _, across, down in boxes}) == 5
-    assert len({down for _, _, _, down in boxes}) == 1  # beside each other
+    places = [place for name, place in boxes_of(aspp).items() if name.startswith("convs.")]
+    assert len({across for across, _ in places}) == 5 and len({down for _, down in places}) == 1
 
 
 def test_a_unet_has_its_encoder_beside_its_decoder() -> None:
     with torch.device("meta"):
         found = trace(build_segmenter("unet", 11), (3, 256, 320), outputs, "unet")
     panel = panels_of(found)[0]
-    places = dict(re.findall(r'translate\(([\d.]+) [\d.]+\)"><g><title>network\.([\w.]+)', panel.marks))
-    places = {
-        name: float(x)
-        for x, name in re.findall(r'translate\(([\d.]+) [\d.]+\)"><g><title>network\.([\w.]+)', panel.marks)
-    }
-    assert {places[name] for name in ("encoder.layer2.0", "encoder.layer3.1")} == {0.0}
-    assert places["decoder.0"] == places["decoder.2"] > WIDTH / 2
-    assert panel.width <= WIDTH
+    places = boxes_of(panel)
+    left = [places[f"network.encoder.{name}"][0] for name in ("stem", "layer2.0", "layer3.1", "layer4.0")]
+    right = [places[f"network.decoder.{number}"] for number in range(4)]
+    assert left == [0.0] * 4 and len({across for across, _ in right}) == 1 and right[0][0] > WIDTH / 2
+    heights = [down for _, down in right]
+    assert heights == sorted(heights, reverse=True)  # the decoder comes up
+    assert places["network.encoder.layer3.1"][1] == right[0][1] and panel.width <= WIDTH
 
 
 def test_byol_is_drawn_as_two_networks_with_what_goes_between() -> None:

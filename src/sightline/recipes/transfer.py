@@ -100,8 +100,11 @@ def transfer_fast() -> Grid:
             "train": full.train.model_copy(update={"epochs": 30}),
         }
     )
-    frozen = still(full).model_copy(
-        update={"optim": Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False)}
+    frozen = still(labeled).model_copy(
+        update={
+            "optim": Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False),
+            "train": full.train.model_copy(update={"epochs": 100}),
+        }
     )
     return Grid(
         name="transfer_fast",

@@ -5,10 +5,11 @@ from pathlib import Path
 from ..insight.architecture import TIMES, Architecture, Block
 from ..insight.architecture_boxes import quantity
 from ..insight.architecture_file import from_json
-from ..insight.architecture_svg import file_svg, page_svg, panels_of
+from ..insight.architecture_svg import WIDTH, file_svg, page_svg, panels_of
 from ..insight.architecture_view import shape_text
 from .html import Child, Html, element, missing_note
 from .run import UNREADABLE, RunFiles
+from .sections import HINT
 
 FILE = "architecture.json"
 READING = (
@@ -34,7 +35,8 @@ def architecture(files: RunFiles) -> list[Child]:
         element("div", Html(page_svg(panel)), class_="scroll", tabindex="0", role="region", aria_label=panel.title)
         for panel in panels
     ]
-    drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", READING))
+    hint = element("span", HINT, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
+    drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", hint, READING))
     blocks = [entry(block, 1, opened(block, found.root)) for block in found.root.children]
     return [
         element("p", totals(found)),
