@@ -99,7 +99,9 @@ def byol_fast() -> Config:
     MoCo v3 (`pretrain.contrast` 1): with BYOL's own, whatever the optimizer, the features of some hundred steps were
     little better than those of random weights, with the contrastive one they were twice as good (LOG.md).
 
-    Not measured to its end yet: see LOG.md.
+    Measured on 25,000 photographs of 32x32, seed 0: k-NN accuracy 0.434 [0.415, 0.453] on 50 other classes (chance
+    0.02), a linear head on frozen features 0.515 [0.495, 0.534]; 8.8e14 training FLOPs, 108 minutes of one core of an
+    AMD EPYC (Zen 4) beside other work (LOG.md).
 
     sightline train byol_fast --data unlabeled/ --pretrain.probe labeled/
     """

@@ -70,7 +70,10 @@ def transfer_b() -> Grid:
 def transfer_fast() -> Grid:
     """Small photographs, pre-training by `byol_fast`: does it pay where labels are few?
 
-    Not measured yet: see LOG.md.
+    Measured on 50 classes with 60 training images of 32x32 each, 2,500 validation images, three seeds of one
+    pre-training each: A 0.496, B 0.572, C 0.586, D 0.496, E 0.515; C beats A by 9.0 points [7.2, 10.7], between B and C
+    no difference can be shown. Pre-training with labels 3.0e14 FLOPs, 30 minutes of one core of an AMD EPYC (Zen 4),
+    without 8.8e14, 108 minutes; a full model 7.2e13, 8 minutes; a head on frozen features 20 to 26 s (LOG.md).
 
     sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
