@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sightline.build_pretrain import build_siamese
 from sightline.insight.architecture import DASH, ROLES, TIMES, Architecture, Block, trace
@@ -138,6 +139,45 @@ def test_a_view_shows_layers_as_one_draws_them_and_loses_no_number() -> None:
         shown = view_of(found.root, opened).items
         assert sum(item.multiply_adds for item in shown) == found.root.multiply_adds
         assert sum(item.parameters for item in shown) == found.root.parameters
+
+
+class Decoder(nn.Module):
+    """Of a list of maps it leaves the first aside, as decoders do with the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(2))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.layers[0](maps[1]) + self.layers[1](maps[2])
+
+
+class Pyramid(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.decoder = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3), Decoder()
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.first(images)
+        return self.decoder([images, functional.pad(self.second(first), (1, 1, 1, 1)), first])
+
+
+def test_a_closed_block_takes_what_it_uses_and_an_open_one_has_an_input_for_each() -> None:
+    root = trace(Pyramid(), (3, 8, 8)).root
+    assert root is not None
+    assert [(item.name, item.sources) for item in view_of(root, ()).items] == [
+        ("first", (-1,)),
+        ("second", (0,)),
+        ("decoder", (1, 0)),
+    ]
+    inside = view_of(root.children[2], ())
+    assert [(item.name, item.sources) for item in inside.items] == [
+        ("input 1", (-1,)),
+        ("input 2", (-1,)),
+        ("layers.0", (0,)),
+        ("layers.1", (1,)),
+        ("add", (2, 3)),
+    ]
 
 
 def test_resnet_is_drawn_with_its_two_kinds_of_bottlenecks() -> None:
