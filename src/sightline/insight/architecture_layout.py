@@ -9,8 +9,9 @@ from .architecture_flow import Column, Flow, Fork, Frame, Leaf, places_in
 from .architecture_marks import SOFT, Piece, arrow, corner, cut, line, moved, tag, text, text_width
 from .architecture_view import Item, View
 
-GAP, LANE, PAD, BETWEEN, LEAST = 21.0, 14.0, 6.0, 10.0, 80.0
-"""Pixels: of an arrow, a line past boxes, a frame's padding, between boxes side by side; a box's least width."""
+GAP, LANE, PAD, BETWEEN, LEAST, LONGEST = 21.0, 14.0, 6.0, 10.0, 80.0, 130.0
+"""Pixels: of an arrow, a line past boxes, a frame's padding, between boxes side by side; a box's least width; a word
+that is not cut."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def least_width(flow: Flow, sheet: Sheet) -> float:
         if item.role == "join":
             return 40
         words = " ".join(map(short, item.words[: item.main + 1])).replace(f" {TIMES} ", TIMES).split(" ")
-        return max(LEAST, max(text_width(word, 10, item.role not in THIN) for word in words) + 12)
+        longest = max(text_width(word, 10, item.role not in THIN) for word in words)
+        return max(LEAST, min(longest, LONGEST) + 12)
     if isinstance(flow, Frame):
         return least_width(flow.column, sheet)
     if isinstance(flow, Column) or len(flow.flows) == 1:
