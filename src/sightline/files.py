@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +54,15 @@ def atomic_path(path: str | Path) -> Generator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
             temporary.unlink()
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders that are there; of a link the link alone."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

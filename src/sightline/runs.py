@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shlex
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .errors import INTERRUPTED, SightlineError, listing
-from .files import atomic_write, read_json_lines, write_json
+from .files import atomic_write, read_json_lines, remove, write_json
 from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
@@ -96,11 +95,7 @@ def refuse_taken(folder: Path, overwrite: bool) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote into the folder, and nothing else."""
-    for path in (folder / name for name in WRITTEN):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    remove(folder / name for name in WRITTEN)
 
 
 def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:

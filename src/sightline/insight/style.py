@@ -139,7 +139,7 @@ def bare(axes: Axes) -> None:
 
 
 def png_rgb(pixels: np.ndarray) -> bytes:
-    """PNG bytes of a picture uint8 [h, w, 3]."""
+    """PNG bytes of a picture uint8 [h, w, 3], or of a gray one [h, w]."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

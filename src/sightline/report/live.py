@@ -17,10 +17,10 @@ from ..errors import printable
 from ..insight.curves import History
 from ..insight.figures import class_order
 from ..insight.projection import EpochMap
-from ..insight.style import class_colors
+from ..insight.style import class_colors, png_rgb
 from .drawing import kinds
 from .findings import Findings
-from .html import Child, Html, element
+from .html import Child, Html, element, png_uri
 from .run import Pictures, Predictions, RunFiles, Snapshot
 from .words import percent
 
@@ -80,7 +80,7 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
 
 def items(name: str, files: RunFiles, samples: Pictures, mistakes: Pictures | None) -> Html:
     """The block of the pictures: the samples, then those of the mistakes that are not among them."""
-    predictions = files.predictions if mistakes is not None or samples is files.samples else None
+    predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
     if predictions is not None and mistakes is not None and mistakes.images.shape[1:] == images.shape[1:]:
         fresh = ~np.isin(mistakes.rows, rows)
@@ -211,9 +211,7 @@ def marks(past: History) -> list[dict[str, Any]]:
 
 def gray_png(mask: np.ndarray) -> str:
     """A mask of class indices uint8 [h, w] as a data: address."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(mask), mode="L").save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_uri(png_rgb(mask))
 
 
 def with_lives(still: Sequence[Child], *places: Html | None) -> Html:

@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ...errors import SightlineError
-from ...files import atomic_write, finite, write_json
+from ...files import atomic_write, finite, remove, write_json
 from ...insight.style import png
 from .figures import plan_comparison
 from .numbers import Comparison, compare
@@ -72,11 +71,7 @@ def holds_another(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier comparison wrote into the folder, and nothing else."""
-    for path in (folder / name for name in WRITTEN):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    remove(folder / name for name in WRITTEN)
 
 
 def read_mark(folder: Path) -> list[str] | None:
