@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .data.pair_cache import DecodedPairs
-from .insight.architecture import trace
-from .insight.architecture_file import write_architecture
+from .insight.architecture.file import write_architecture
+from .insight.architecture.tree import trace
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,8 +15,8 @@ from torch import nn
 import sightline
 from sightline import traced
 from sightline.config import Config
-from sightline.insight.architecture import TIMES, trace
-from sightline.insight.architecture_file import to_json
+from sightline.insight.architecture.file import to_json
+from sightline.insight.architecture.tree import TIMES, trace
 from sightline.models import build_model
 from sightline.report import page as report_page
 from sightline.report.page import write_report

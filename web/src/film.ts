@@ -1,8 +1,9 @@
 // Masks over the epochs: a picture, a slider, and a divider between any two of image, truth, prediction and errors.
 import { type FilmData } from "./data";
-import { calm, choice, h } from "./dom";
+import { choice, h } from "./dom";
+import { Timeline } from "./timeline";
 
-const PACE = 1000;
+const PACE = 1000; // ms an epoch while it plays
 const IGNORED = 255;
 const GRAY = [198, 202, 207];
 const WRONG = [224, 102, 16];
@@ -35,16 +36,13 @@ export class Film {
   private epoch: number;
   private sides: [string, string] = ["truth", "predicted"];
   private divider = 50;
-  private timer = 0;
   private cache = new Map<string, Promise<Pixels>>();
   private palette: number[][];
   private canvas = h("canvas", { class: "film", role: "img" });
   private line = h("div", { class: "divider" });
   private says = h("p", { class: "numbers", role: "status" });
   private under = h("p", { class: "numbers" });
-  private slider: HTMLInputElement;
   private swipe: HTMLInputElement;
-  private play = h("button", { type: "button", class: "play", onclick: () => this.turn(!this.timer) }, "Play");
   private shown: { truth: Pixels; predicted: Pixels } | null = null;
 
   constructor(
@@ -54,11 +52,12 @@ export class Film {
     this.epoch = data.epochs.length - 1;
     this.image = Math.floor(data.images.length / 2); // they go from easy to hard
     this.palette = data.colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
-    this.slider = h("input", { type: "range", min: 0, max: this.epoch, value: this.epoch, "aria-label": "Epoch" });
-    this.slider.addEventListener("input", () => this.go(this.slider.valueAsNumber));
+    const timeline = new Timeline(data.epochs, PACE, (epoch) => {
+      this.epoch = epoch;
+      this.paint();
+    });
     this.swipe = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Divider" });
     this.swipe.addEventListener("input", () => this.divide(this.swipe.valueAsNumber));
-    const several = data.epochs.length > 1;
     const side = (index: 0 | 1, label: string) =>
       choice(label, VIEWS, this.sides[index], (view) => {
         this.sides[index] = view;
@@ -70,7 +69,7 @@ export class Film {
         { class: "tools" },
         h("div", { class: "named" }, "Left", side(0, "Left of the divider")),
         h("div", { class: "named" }, "Right", side(1, "Right of the divider")),
-        several ? h("div", { class: "time" }, this.play, this.slider) : null,
+        timeline.element,
       ),
       this.says,
       h("div", { class: "screen" }, this.canvas, this.line),
@@ -127,24 +126,6 @@ export class Film {
     this.divider = Math.min(100, Math.max(0, percent));
     this.swipe.value = String(this.divider);
     this.paint();
-  }
-
-  private go(epoch: number): void {
-    this.epoch = epoch;
-    this.slider.value = String(epoch);
-    this.slider.setAttribute("aria-valuetext", `epoch ${this.data.epochs[epoch]}`);
-    this.paint();
-  }
-
-  private turn(on: boolean): void {
-    clearInterval(this.timer);
-    this.timer = 0;
-    this.play.textContent = on ? "Pause" : "Play";
-    if (!on) return;
-    const last = this.data.epochs.length - 1;
-    this.go(this.epoch >= last ? 0 : this.epoch + 1);
-    const next = () => (this.epoch >= last ? this.turn(false) : this.go(this.epoch + 1));
-    this.timer = window.setInterval(next, calm() ? 2 * PACE : PACE);
   }
 
   private load(source: string): Promise<Pixels> {

@@ -1,8 +1,9 @@
 // The map of what was learned: two projections, the kept epochs, three colorings, classes, pictures under the points.
 import { type MapData, type Said } from "./data";
-import { calm, choice, h, onTheme, variable } from "./dom";
+import { choice, h, onTheme, variable } from "./dom";
 import { type Pictures, showList } from "./pictures";
 import { type Look, Scatter } from "./scatter";
+import { Timeline } from "./timeline";
 
 const PACE = 1100; // ms an epoch while it plays
 const NAMES: Record<string, string> = { tsne: "t-SNE", pca: "PCA" };
@@ -13,14 +14,11 @@ export class LearnedMap {
   private epoch: number;
   private coloring = "truth";
   private isolated = new Set<number>();
-  private timer = 0;
   private canvas = h("canvas", { class: "map", tabindex: 0, role: "application" });
   private says = h("p", { class: "numbers", role: "status" });
   private card = h("div", { class: "card" });
   private listed = h("div", { class: "listing" });
   private legend = h("ul", { class: "legend" });
-  private slider: HTMLInputElement;
-  private play: HTMLButtonElement;
   private lasso: HTMLButtonElement;
 
   constructor(
@@ -30,10 +28,6 @@ export class LearnedMap {
   ) {
     this.kind = Object.keys(data.kinds)[0];
     this.epoch = data.epochs.length - 1;
-    const last = this.epoch;
-    this.slider = h("input", { type: "range", min: 0, max: last, value: last, "aria-label": "Epoch" });
-    this.slider.addEventListener("input", () => this.show(this.slider.valueAsNumber));
-    this.play = h("button", { type: "button", class: "play", onclick: () => this.turn(!this.timer) }, "Play");
     this.lasso = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.rope() }, "Lasso");
     this.card.hidden = true;
     place.append(this.tools(), this.stage(), this.listed);
@@ -43,7 +37,7 @@ export class LearnedMap {
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     onTheme(() => this.color());
     this.color();
-    this.show(last, true);
+    this.show(this.epoch, true);
   }
 
   /** What the model said at the epoch that is shown. */
@@ -57,13 +51,13 @@ export class LearnedMap {
     const kinds = Object.keys(this.data.kinds).map((kind): [string, string] => [kind, NAMES[kind] ?? kind]);
     const colorings: [string, string][] = [["truth", "Truth"]];
     if (this.said.predicted) colorings.push(["predicted", "Prediction"], ["correct", "Right or wrong"]);
-    const several = this.data.epochs.length > 1;
+    const epochs = this.data.epochs.map(({ epoch }) => epoch);
     return h(
       "div",
       { class: "tools" },
       kinds.length > 1 ? choice("Projection", kinds, this.kind, (kind) => this.project(kind)) : null,
       colorings.length > 1 ? choice("Color by", colorings, "truth", (value) => this.recolor(value)) : null,
-      several ? h("div", { class: "time" }, this.play, this.slider) : null,
+      new Timeline(epochs, PACE, (epoch) => this.show(epoch)).element,
       h(
         "div",
         { class: "choice", role: "group", "aria-label": "View" },
@@ -95,9 +89,7 @@ export class LearnedMap {
 
   private show(epoch: number, jump = false): void {
     this.epoch = epoch;
-    this.slider.value = String(epoch);
     const numbers = this.data.epochs[epoch];
-    this.slider.setAttribute("aria-valuetext", `epoch ${numbers.epoch}`);
     const shown = this.kind === "pca" ? `, ${numbers.explained} of the variance shown` : "";
     const apart = numbers.silhouette ? `, silhouette ${numbers.silhouette}` : "";
     this.says.replaceChildren(
@@ -108,19 +100,6 @@ export class LearnedMap {
     this.scatter.marked = -1;
     if (this.coloring !== "truth") this.color();
     this.scatter.place(this.data.kinds[this.kind][epoch], jump);
-  }
-
-  private turn(on: boolean): void {
-    clearInterval(this.timer);
-    this.timer = 0;
-    this.play.textContent = on ? "Pause" : "Play";
-    if (!on) return;
-    const last = this.data.epochs.length - 1;
-    this.show(this.epoch >= last ? 0 : this.epoch + 1);
-    this.timer = window.setInterval(
-      () => (this.epoch >= last ? this.turn(false) : this.show(this.epoch + 1)),
-      calm() ? 2 * PACE : PACE,
-    );
   }
 
   private rope(): void {

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ..insight.architecture import TIMES, Architecture, Block
-from ..insight.architecture_boxes import quantity
-from ..insight.architecture_file import from_json
-from ..insight.architecture_svg import WIDTH, file_svg, page_svg, panels_of
-from ..insight.architecture_view import shape_text
+from ..insight.architecture.boxes import quantity
+from ..insight.architecture.file import from_json
+from ..insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
+from ..insight.architecture.tree import TIMES, Architecture, Block
+from ..insight.architecture.view import shape_text
 from .html import Child, Html, element, missing_note
 from .run import UNREADABLE, RunFiles
 from .sections import HINT
@@ -21,14 +21,14 @@ COUNTED = "Multiply-adds are those of convolutions, linear layers and matrix pro
 WITHOUT = "There is no architecture.json: runs of earlier versions have none."
 
 
-def architecture(files: RunFiles) -> list[Child]:
-    """Totals, drawing, and the list of blocks."""
+def architecture(files: RunFiles) -> tuple[list[Child], str]:
+    """(totals, drawing, and the list of blocks; the drawing as the text of an SVG file, "" where there is none)."""
     found, why = read_architecture(files.path)
     if found is None:
-        return [missing_note(why)]
+        return [missing_note(why)], ""
     notes: list[Child] = [missing_note(note) for note in found.notes]
     if found.root is None:
-        return notes or [missing_note("architecture.json has no blocks.")]
+        return notes or [missing_note("architecture.json has no blocks.")], ""
     panels = panels_of(found)
     # The builder of the marks escapes every text that it is given.
     drawings = [
@@ -38,7 +38,7 @@ def architecture(files: RunFiles) -> list[Child]:
     hint = element("span", HINT, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
     drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", hint, READING))
     blocks = [entry(block, 1, opened(block, found.root)) for block in found.root.children]
-    return [
+    content: list[Child] = [
         element("p", totals(found)),
         *notes,
         drawing if drawings else missing_note("It has too many blocks to be drawn."),
@@ -46,6 +46,7 @@ def architecture(files: RunFiles) -> list[Child]:
         element("div", heads(), element("ul", blocks), class_="blocks"),
         element("p", COUNTED, class_="small"),
     ]
+    return content, file_svg(panels) if panels else ""
 
 
 def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
@@ -58,13 +59,6 @@ def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
     except UNREADABLE as error:
         why = f"{FILE} cannot be read ({type(error).__name__}: {error})."
         return None, why.replace("\n", " ")[:300]
-
-
-def architecture_svg(folder: Path) -> str:
-    """The drawing as a file of its own; "" where there is none."""
-    found, _ = read_architecture(folder)
-    panels = panels_of(found) if found else []
-    return file_svg(panels) if panels else ""
 
 
 def totals(found: Architecture) -> str:

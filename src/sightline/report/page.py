@@ -9,7 +9,7 @@ from ..files import atomic_write
 from ..insight.curves import History
 from ..insight.style import png
 from . import origin, sections
-from .architecture import architecture, architecture_svg
+from .architecture import architecture
 from .drawing import draw_all
 from .findings import Findings, find
 from .html import Child, Html, element, slug
@@ -29,15 +29,13 @@ def write_report(run: str | Path) -> Path:
     """
     text, figures = render(run)
     for name, data in figures.items():
-        atomic_write(Path(run) / "figures" / f"{name}.png", data)
-    if drawing := architecture_svg(Path(run)):
-        atomic_write(Path(run) / "figures" / "architecture.svg", drawing)
+        atomic_write(Path(run) / "figures" / name, data)
     return atomic_write(Path(run) / "report.html", text)
 
 
 def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
-    """(the page, its figures as PNG by name). watched: the state of the run that the page shows; it asks its server
-    for a newer one, and has no t-SNE, which takes seconds an epoch."""
+    """(the page, its figures by the name of their file). watched: the state of the run that the page shows; it asks its
+    server for a newer one, and has no t-SNE, which takes seconds an epoch."""
     files = read_run(run)
     if files.recipe.get("task") == "segment":
         masks = find_masks(files)
@@ -55,8 +53,12 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
         content, past = classify_content(files, found, figures), found.past
     if files.preview:
         content.append(("What the model sees", sections.preview({"preview": files.preview})))
-    content.append(("Architecture", architecture(files)))
-    return page(files, past, content, watched), figures
+    blocks, drawing = architecture(files)
+    content.append(("Architecture", blocks))
+    pictures = {f"{name}.png": data for name, data in figures.items()}
+    if drawing:
+        pictures["architecture.svg"] = drawing.encode()
+    return page(files, past, content, watched), pictures
 
 
 def classify_content(files: RunFiles, found: Findings, figures: sections.Figures) -> list[tuple[str, list[Child]]]:

@@ -6,8 +6,8 @@ Ink is `currentColor`, so that a drawing stands on light and on dark ground alik
 import html
 from dataclasses import dataclass
 
-from ..errors import printable
-from .architecture import DASH, TIMES
+from ...errors import printable
+from .tree import DASH, TIMES
 
 MINUS = "\u2212"
 SLIM, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .architecture_flow import Column, Leaf
-from .architecture_layout import GAP, Sheet, arrange, carried
-from .architecture_marks import Piece, arrow, arrowhead, line, moved, text
+from .flow import Column, Leaf
+from .layout import GAP, Sheet, arrange, carried
+from .marks import Piece, arrow, arrowhead, line, moved, text
 
 MIDDLE, LEVEL, HEAD = 30.0, 27.0, 40.0
 """Pixels between the two sides, from one level to the next, and above the first."""

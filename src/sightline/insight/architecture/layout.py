@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .architecture import TIMES
-from .architecture_boxes import THIN, Whole, leaf, short
-from .architecture_flow import Column, Flow, Fork, Frame, Leaf, places_in
-from .architecture_marks import SOFT, Piece, arrow, corner, cut, line, moved, tag, text, text_width
-from .architecture_view import Item, View
+from .boxes import THIN, Whole, leaf, short
+from .flow import Column, Flow, Fork, Frame, Leaf, places_in
+from .marks import SOFT, Piece, arrow, corner, cut, line, moved, tag, text, text_width
+from .tree import TIMES
+from .view import Item, View
 
 GAP, LANE, PAD, BETWEEN, LEAST, LONGEST = 21.0, 14.0, 6.0, 10.0, 80.0, 130.0
 """Pixels: of an arrow, a line past boxes, a frame's padding, between boxes side by side; a box's least width; a word

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .architecture import TIMES
+from .tree import TIMES
 
 ACTIVATIONS = {
     **{"relu": "ReLU", "relu_": "ReLU", "relu6": "ReLU6", "leaky_relu": "LeakyReLU", "elu": "ELU", "selu": "SELU"},

@@ -6,11 +6,11 @@ Fills are thin layers of color, so that a box stands on light and on dark ground
 import html
 from dataclasses import dataclass
 
-from ..errors import printable
-from .architecture import DASH, TIMES
-from .architecture_marks import MINUS, SOFT, Piece, cut, moved, tag, text, text_width, wrapped
-from .architecture_view import Item
-from .style import BLUE, GREEN, ORANGE, VIOLET
+from ...errors import printable
+from ..style import BLUE, GREEN, ORANGE, VIOLET
+from .marks import MINUS, SOFT, Piece, cut, moved, tag, text, text_width, wrapped
+from .tree import DASH, TIMES
+from .view import Item
 
 COLORS = {
     **dict.fromkeys(("convolution", "block", "sequence"), BLUE),
@@ -99,9 +99,15 @@ def leaf(item: Item, name: str, width: float, whole: Whole) -> Piece:
 
 def describe(item: Item) -> str:
     """Everything about an item on one line, for who points at it."""
-    times = f" {TIMES} {item.repeat}" if item.repeat > 1 else ""
     numbers = f"{item.parameters:,} parameters, {item.multiply_adds:,} multiply-adds"
-    return f"{item.name}: {', '.join(item.words)}{times}; {item.shape}; {numbers}"
+    return f"{item.name}: {times(', '.join(item.words), item.repeat)}; {item.shape}; {numbers}"
+
+
+def times(words: str, repeat: int) -> str:
+    """`words x 22`, or `(conv 3 x 3) x 2` where the sign stands between sides too; as it is where it comes once."""
+    if repeat == 1:
+        return words
+    return f"({words}) {TIMES} {repeat}" if TIMES in words else f"{words} {TIMES} {repeat}"
 
 
 def join(item: Item, width: float) -> Piece:
@@ -137,15 +143,15 @@ def thin(item: Item, name: str, width: float) -> tuple[str, float]:
 def wide(item: Item, name: str, width: float, whole: Whole) -> tuple[str, float]:
     """Two lines on the left, the two numbers with their bars on the right."""
     room = width - COLUMNS[0] - text_width(quantity(item.parameters), 11) - 20
-    times = f" {TIMES} {item.repeat}" if item.repeat > 1 else ""
     title, rest = heading(item)
-    if text_width(title + times, 12, True) > room and "," in title:
+    if text_width(times(title, item.repeat), 12, True) > room and "," in title:
         title, _, tail = title.partition(", ")
         rest.insert(0, tail)
-    size = next((size for size in (12, 11, 10) if text_width(title + times, size, True) <= room), 10)
-    title = cut(title, room - text_width(times, size, True), size, True)
+    size = next((size for size in (12, 11, 10) if text_width(times(title, item.repeat), size, True) <= room), 10)
+    taken = text_width(times(title, item.repeat), size, True) - text_width(title, size, True)
+    title = cut(title, room - taken, size, True)
     second = wrapped(" \u00b7 ".join([*([name] if name else []), *rest]), width - COLUMNS[0] - TRACK - 18, 10)
-    marks = [text(10, 16, title + times, size, font_weight=600)]
+    marks = [text(10, 16, times(title, item.repeat), size, font_weight=600)]
     marks += [text(10, 30 + 13 * place, words, 10, opacity=SOFT) for place, words in enumerate(second)]
     for number, total, right in zip(numbers_of(item), numbers_of(whole), COLUMNS, strict=True):
         marks.append(text(width - right, 16, quantity(number), 11, "end"))
@@ -166,12 +172,12 @@ def numbers_of(thing: Item | Whole) -> tuple[int, int]:
 
 def compact(item: Item, name: str, width: float, whole: Whole) -> tuple[str, float]:
     """Everything in lines one below the other, for boxes that stand side by side."""
-    times, half, large = f" {TIMES} {item.repeat}" if item.repeat > 1 else "", width / 2, 11 if width > 100 else 10
+    half, large = width / 2, 11 if width > 100 else 10
     title, rest = heading(item)
     second = " \u00b7 ".join([*([name] if name else []), *rest])
     marks: list[str] = []
     y = 3.0
-    for words in wrapped(title + times, width - 10, large, True):
+    for words in wrapped(times(title, item.repeat), width - 10, large, True):
         y += large + 3
         marks.append(text(half, y - 1, words, large, "middle", font_weight=600))
     for words in wrapped(second, width - 10, 9.5) if second else []:

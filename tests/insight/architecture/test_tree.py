@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from sightline.build_pretrain import build_siamese
 from sightline.config import Config
-from sightline.insight.architecture import DASH, Architecture, Block, trace
-from sightline.insight.architecture_file import from_json, to_json, write_architecture
+from sightline.insight.architecture.file import from_json, to_json, write_architecture
+from sightline.insight.architecture.tree import DASH, Architecture, Block, trace
 from sightline.models import build_model, parameter_count
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe

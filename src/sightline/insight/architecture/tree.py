@@ -1,6 +1,6 @@
 """The architecture of a model as a tree of blocks: what one image passes through, in order, and what that costs.
 
-`trace` makes the tree; architecture.json of a run holds it (architecture_file.py), so that a report needs no model.
+`trace` makes the tree; architecture.json of a run holds it (file.py), so that a report needs no model.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.build_pretrain import build_siamese
-from sightline.insight.architecture import DASH, ROLES, TIMES, Architecture, Block, trace
-from sightline.insight.architecture_boxes import quantity
-from sightline.insight.architecture_file import from_json, to_json
-from sightline.insight.architecture_flow import (
+from sightline.insight.architecture.boxes import quantity
+from sightline.insight.architecture.file import from_json, to_json
+from sightline.insight.architecture.flow import (
     IN,
     OUT,
     Column,
@@ -27,9 +26,10 @@ from sightline.insight.architecture_flow import (
     places_in,
     with_frames,
 )
-from sightline.insight.architecture_marks import Panel, cut, text_width, wrapped
-from sightline.insight.architecture_svg import WIDTH, file_svg, page_svg, panels_of
-from sightline.insight.architecture_view import Item, Part, View, view_of
+from sightline.insight.architecture.marks import Panel, cut, text_width, wrapped
+from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
+from sightline.insight.architecture.tree import DASH, ROLES, TIMES, Architecture, Block, trace
+from sightline.insight.architecture.view import Item, Part, View, view_of
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe

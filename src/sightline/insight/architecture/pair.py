@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from .architecture import Architecture, Block
-from .architecture_boxes import GRAY, Whole, box, leaf, quantity
-from .architecture_marks import SOFT, Panel, Piece, arrow, arrowhead, corner, cut, line, moved, tag, text
-from .architecture_view import item_of, shape_text
+from .boxes import GRAY, Whole, box, leaf, quantity
+from .marks import SOFT, Panel, Piece, arrow, arrowhead, corner, cut, line, moved, tag, text
+from .tree import Architecture, Block
+from .view import item_of, shape_text
 
 METHODS = {"byol": "BYOL", "simsiam": "SimSiam"}
 NETWORKS = ("backbone", "projector", "predictor")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from .architecture_view import Part, View
+from .view import Part, View
 
 IN, OUT = -1, -2
 

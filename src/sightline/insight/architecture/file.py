@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
-from .architecture import ROLES, Architecture, Block, Source
+from ...files import atomic_write
+from .tree import ROLES, Architecture, Block, Source
 
 FORMAT, MOST, DEEPEST, LARGEST, LONGEST = 1, 5_000, 40, 1 << 62, 300
 """Version of the file; the most blocks, the deepest nesting, the largest number, and the longest text of one that is

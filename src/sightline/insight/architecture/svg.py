@@ -7,16 +7,16 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..errors import printable
-from .architecture import Architecture, Block
-from .architecture_boxes import COLUMNS, THIN, WIDE, Whole, quantity
-from .architecture_flow import Column, Flow, Fork, Frame, Leaf, flow_of, nesting, places_in, with_frames
-from .architecture_layout import Sheet, arrange, begins, framed_paths, least_width, overhang
-from .architecture_marks import SOFT, Panel, Piece, arrow, cut, moved, tag, text
-from .architecture_pair import pair_of, pair_panel
-from .architecture_valley import side_width, valley
-from .architecture_view import View, shape_text, view_of
-from .style import INK
+from ...errors import printable
+from ..style import INK
+from .boxes import COLUMNS, THIN, WIDE, Whole, quantity
+from .flow import Column, Flow, Fork, Frame, Leaf, flow_of, nesting, places_in, with_frames
+from .layout import Sheet, arrange, begins, framed_paths, least_width, overhang
+from .marks import SOFT, Panel, Piece, arrow, cut, moved, tag, text
+from .pair import pair_of, pair_panel
+from .tree import Architecture, Block
+from .valley import side_width, valley
+from .view import View, shape_text, view_of
 
 WIDTH, HEIGHT, PANELS = 348.0, 960.0, 5
 """Pixels that a panel has, a phone's width and a printed page's height, and the most panels."""

@@ -7,7 +7,7 @@ normalization and activation behind it into its own box, as one draws it by hand
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .architecture import DASH, TIMES, Block, Source, span
+from .tree import DASH, TIMES, Block, Source, span
 
 WEIGHTED = ("convolution", "linear", "attention", "product", "block", "sequence")
 FUSED = ("norm", "activation", "dropout", "scale")
