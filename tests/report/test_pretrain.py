@@ -56,10 +56,13 @@ def test_a_collapse_is_said_with_its_cure(pretraining: Callable[..., Path]) -> N
     assert "Collapsed: all images" in text and "--optim.lr" in text
 
 
-def test_without_labels_there_is_no_map_and_the_page_says_why(pretraining: Callable[..., Path]) -> None:
+def test_without_labels_the_map_shows_groups_and_measures_nothing_by_them(pretraining: Callable[..., Path]) -> None:
     run = pretraining(knn=False)
     with np.load(run / "snapshots" / "samples.npz") as samples:
         rest = {name: samples[name] for name in samples.files if name != "labels"}
     np.savez(run / "snapshots" / "samples.npz", **rest)
     text = re.sub(r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
-    assert "no labels to color them by" in text and "k-NN accuracy" not in text and "--pretrain.probe" in text
+    assert "groups that k-means found" in text and "--pretrain.probe" in text and 'data-live="map"' in text
+    assert "k-NN accuracy" not in text and "Silhouette" not in text and "true class" not in text
+    items = json.loads(re.search(r'id="items-data">(.*?)</script>', text, re.S).group(1))  # ty: ignore
+    assert items["classes"][0] == "group 1"

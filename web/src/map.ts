@@ -94,7 +94,7 @@ export class LearnedMap {
     const apart = numbers.silhouette ? `, silhouette ${numbers.silhouette}` : "";
     this.says.replaceChildren(
       h("strong", {}, `Epoch ${numbers.epoch}`),
-      ` k-NN accuracy ${numbers.knn}${apart}${shown}`,
+      [numbers.knn && ` k-NN accuracy ${numbers.knn}`, apart, shown].join(""),
     );
     this.card.hidden = true;
     this.scatter.marked = -1;

@@ -215,9 +215,10 @@ def map_titles(maps: Sequence[EpochMap], kind: str) -> list[str]:
     """A title for each panel: the epoch, and the numbers of the features that a map can belie."""
     titles = []
     for one in maps:
-        apart = "" if one.silhouette is None else f", silhouette {round(one.silhouette, 2) + 0:.2f}"
+        says = [] if one.knn is None else [f"k-NN {100 * one.knn:.1f}%"]
+        says += [] if one.silhouette is None else [f"silhouette {round(one.silhouette, 2) + 0:.2f}"]
         shown = f", {100 * one.explained:.0f}% of the variance" if kind == "pca" else ""
-        titles.append(f"Epoch {one.epoch}{shown}\nk-NN {100 * one.knn:.1f}%{apart}")
+        titles.append("\n".join([f"Epoch {one.epoch}{shown}", ", ".join(says)]).rstrip())
     return titles
 
 

@@ -20,23 +20,23 @@ class EpochMap:
     """The maps of one epoch, and what its features themselves say.
 
     pca, tsne: float64 [N, 2]; tsne None where it was not asked for. explained: share of the variance that `pca` shows.
-    knn: accuracy of the vote of the `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all.
-    silhouette: -1 to 1, or None. Both by cosine in the original feature space.
+    knn: accuracy of the vote of the `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all; None
+    without labels. silhouette: -1 to 1, or None. Both by cosine in the original feature space.
     """
 
     epoch: int
     pca: np.ndarray
     tsne: np.ndarray | None
     explained: float
-    knn: float
+    knn: float | None
     neighbors: int
     silhouette: float | None
 
 
 def epoch_maps(
-    epochs: list[int], features: list[np.ndarray], labels: np.ndarray, neighbors: bool = True
+    epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, neighbors: bool = True
 ) -> list[EpochMap]:
-    """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N].
+    """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N], or None.
 
     neighbors: t-SNE too.
 
@@ -54,8 +54,10 @@ def epoch_maps(
         flat = turned_towards(flat, before) if flat is not None and before is not None else flat
         shown = float(shares[:2].sum())
         voters = min(NEIGHBORS, len(array) - 1)
-        knn = knn_accuracy(array, labels, voters)
-        maps.append(EpochMap(epoch, plane, flat, shown, knn, voters, silhouette(array, labels)))
+        knn, apart = None, None
+        if labels is not None:
+            knn, apart = knn_accuracy(array, labels, voters), silhouette(array, labels)
+        maps.append(EpochMap(epoch, plane, flat, shown, knn, voters, apart))
     return maps
 
 

@@ -85,10 +85,12 @@ def calibration(verdict: Verdict) -> str:
 
 def maps(kind: str, found: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
     """The maps of the epochs, and how well the classes stand apart on them."""
-    epochs = in_words([one.epoch for one in found])
-    apart = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in found)
-    classes = np.unique(labels).size
+    epochs, count = in_words([one.epoch for one in found]), np.unique(labels).size
+    apart = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in found if one.knn is not None)
+    what = f"{kind} maps of {len(labels)} {images} images"
+    if not apart:
+        return f"{what} after {epochs}, one dot an image, in the color of the one of {count} groups that it is in"
     return (
-        f"{kind} maps of {len(labels)} {images} images of {classes} classes after {epochs}, one dot an image, in the "
-        f"color of its true class; in feature space the nearest neighbors tell the class of {apart}"
+        f"{what} of {count} classes after {epochs}, one dot an image, in the color of its true class; in feature space "
+        f"the nearest neighbors tell the class of {apart}"
     )

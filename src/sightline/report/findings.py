@@ -66,7 +66,7 @@ def find(files: RunFiles, neighbors: bool = True) -> Findings:
     labels, why = map_labels(files)
     if why:
         notes.append(why)
-    maps = [] if why else maps_of(files.snapshots, labels, neighbors)
+    maps = [] if why else maps_of(files.snapshots, None if files.grouped else labels, neighbors)
     taught, training_maps = np.zeros(0, dtype=np.int64), []
     if files.train_samples is not None:
         taught, why = labels_of(files.train_samples, files.train_snapshots, len(files.classes))
@@ -81,7 +81,7 @@ def find(files: RunFiles, neighbors: bool = True) -> Findings:
     return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, taught)
 
 
-def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray, neighbors: bool = True) -> list[EpochMap]:
+def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbors: bool = True) -> list[EpochMap]:
     """The maps of the snapshots' epochs."""
     return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels, neighbors)
 
@@ -114,8 +114,6 @@ def map_labels(files: RunFiles) -> tuple[np.ndarray, str]:
     none = np.zeros(0, dtype=np.int64)
     if not files.snapshots:
         return none, "no maps: the run kept no features (report.samples: 0, or no epoch is done yet)"
-    if files.samples is not None and files.samples.labels is None and files.recipe.get("task") == "byol":
-        return none, "no maps: the images have no labels to color them by (--pretrain.probe names labeled ones)"
     if files.samples is None or files.samples.labels is None:
         return none, "no maps: their labels are in snapshots/samples.npz, which is written when training ends"
     return labels_of(files.samples, files.snapshots, len(files.classes))

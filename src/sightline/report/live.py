@@ -109,7 +109,7 @@ def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot]
     epochs = [
         {
             "epoch": one.epoch,
-            "knn": f"{percent(one.knn)}%",
+            "knn": "" if one.knn is None else f"{percent(one.knn)}%",
             "silhouette": "" if one.silhouette is None else f"{one.silhouette:.3f}",
             "explained": f"{percent(one.explained)}%",
         }

@@ -12,7 +12,9 @@ from . import origin, sections
 from .architecture import architecture
 from .drawing import draw_all
 from .findings import Findings, find
+from .groups import with_groups
 from .html import Child, Html, element, slug
+from .maps import maps, pictures
 from .next_looks import next_looks, of_classifier, of_segmenter
 from .pretrain import plan_pretraining, pretraining_content
 from .run import RunFiles, read_run
@@ -44,6 +46,7 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
         content, past = segment_content(files, masks, figures), masks.past
         content[0][1].append(next_looks(of_segmenter(masks)))
     elif files.recipe.get("task") == "byol":
+        files = with_groups(files)
         found = find(files, neighbors=not watched)
         figures = {name: png(draw()) for name, draw in plan_pretraining(found, files.classes).items()}
         content, past = pretraining_content(files, found, figures), found.past
@@ -69,10 +72,10 @@ def classify_content(files: RunFiles, found: Findings, figures: sections.Figures
             [
                 *sections.summary(files, found),
                 next_looks(of_classifier(found, files.classes)),
-                sections.pictures(files),
+                pictures(files),
             ],
         ),
-        ("What it has learned", sections.maps(files, figures, found)),
+        ("What it has learned", maps(files, figures, found)),
         ("Curves", sections.curves(figures, found.past)),
         ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
         ("Wrong images", sections.galleries(found)),

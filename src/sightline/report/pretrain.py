@@ -12,8 +12,9 @@ from . import alt
 from .drawing import plan
 from .findings import Findings
 from .html import Child, element
+from .maps import maps, pictures
 from .run import RunFiles
-from .sections import Figures, curves, facts_of_the_run, figure, maps, pictures
+from .sections import Figures, curves, facts_of_the_run, figure
 from .words import percent, section
 
 LOSS = (

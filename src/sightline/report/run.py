@@ -68,7 +68,8 @@ class RunFiles:
     """What a run folder holds. A part that is missing or unreadable is empty or None, and `missing` says so.
 
     classes: from the predictions, else from provenance.json. snapshots: the kept epochs;
-    train_snapshots, train_samples: the same of training images.
+    train_snapshots, train_samples: the same of training images. grouped: `classes` and the labels of the samples are
+    groups that were found in the features (groups.py).
     """
 
     path: Path
@@ -85,6 +86,7 @@ class RunFiles:
     mistakes: Pictures | None
     preview: bytes | None
     missing: tuple[str, ...]
+    grouped: bool = False
 
 
 def read_run(folder: str | Path) -> RunFiles:

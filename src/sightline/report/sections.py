@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..insight.curves import History, number
-from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png_rgb
 from ..statistics import wilson_interval
 from . import alt
 from .drawing import QUANTITIES
 from .findings import Findings, Tile
 from .html import Child, Html, element, missing_note, png_size, png_uri, table
-from .live import confusion_block, curves_block, items, live, map_block, with_lives
-from .run import RunFiles, Snapshot
+from .live import confusion_block, curves_block, live, with_lives
+from .run import RunFiles
 from .words import bits, count, device, duration, in_words, known, percent, section, status, supervisor_sentence, times
 
 Figures = Mapping[str, bytes]
@@ -36,19 +35,6 @@ CALIBRATION = (
     "Dots on the dashed line would be perfect: of the images of which the model is 80% sure, 80% are right. Below the "
     "line it is too sure of itself, above it not sure enough."
 )
-MAPS = "A pretty map proves nothing: the numbers below are of the features themselves, not of a map."
-TSNE = (
-    "t-SNE of the first 50 principal components. Each epoch starts from the map of the epoch before and is turned to "
-    "lie on it, with shared axes. Who is whose neighbor means something; distances between clusters and their sizes do "
-    "not."
-)
-PCA = (
-    "The two largest principal components of each epoch's own features, in units of that epoch's spread, then turned "
-    "or mirrored (never stretched) towards the last epoch. Distances mean something here, but only for the share of "
-    "the variance that is shown."
-)
-
-
 HINT = "Scroll the picture sideways to see all of it. "
 NARROW = 330  # pixels that a phone shows of a picture
 
@@ -265,69 +251,6 @@ def gallery_tile(one: Tile) -> Html:
         element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
                 element("span", f"{percent(one.confidence)}% sure", class_="sure")),
     )  # fmt: skip
-
-
-def pictures(files: RunFiles) -> Html | None:
-    """The pictures that the page's scripts show; None where the run kept none, or none with labels."""
-    if files.samples is None or (files.samples.labels is None and files.predictions is None):
-        return None
-    return items("items-data", files, files.samples, files.mistakes)
-
-
-def maps(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
-    """PCA and t-SNE over the epochs, with the numbers that they cannot prove."""
-    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
-    if found.maps:
-        parts += maps_of(figures, found.maps, files.snapshots, found.map_labels, files.classes, "")
-    if found.training_maps:
-        assert files.train_samples is not None
-        parts.append(element("h3", "The images that it was trained on"))
-        parts.append(items("items-training", files, files.train_samples, None))
-        taught = found.training_labels
-        parts += maps_of(figures, found.training_maps, files.train_snapshots, taught, files.classes, "-training")
-    return parts
-
-
-def maps_of(
-    figures: Figures,
-    maps: Sequence[EpochMap],
-    snapshots: Sequence[Snapshot],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    ending: str,
-) -> list[Child]:
-    """The maps of one kind of images. ending: of the figures' names, "" for validation or "-training"."""
-    images = "training" if ending else "validation"
-    rows: list[list[Child]] = [
-        [str(one.epoch), percent(one.knn), "none" if one.silhouette is None else f"{one.silhouette:.3f}",
-         percent(one.explained)]
-        for one in maps
-    ]  # fmt: skip
-    only = " Only one epoch was kept." if len(maps) == 1 else ""
-    crowd = (
-        " The twelve classes with the lowest recall are named and in full color; all others are faint."
-        if np.unique(labels).size > 20
-        else ""
-    )
-    head = ["Epoch", f"k-NN accuracy (k = {maps[0].neighbors}), %", "Silhouette, -1 to 1",
-            "Variance on the PCA map, %"]  # fmt: skip
-    plain = " (without augmentation)" if images == "training" else ""
-    shown = still_maps(maps)
-    still = [
-        element("h3", "Who is near whom: t-SNE") if f"tsne{ending}" in figures else None,
-        figure(figures, f"tsne{ending}", alt.maps("t-SNE", shown, labels, images), wide=True),
-        element("h3", "The directions of most variance: PCA"),
-        figure(figures, f"pca{ending}", alt.maps("PCA", shown, labels, images), wide=True),
-    ]
-    name, pictured = f"map-data{ending}", f"items{ending or '-data'}"
-    return [
-        element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
-                     f"{in_words([one.epoch for one in maps])}.{only}{crowd} {MAPS}"),
-        with_lives(still, map_block(name, maps, snapshots, len(classes)), live("map", name, pictured)),
-        table(head, rows, "Features in numbers", numeric=1),
-        element("p", TSNE, class_="small") if f"tsne{ending}" in figures else None,
-        element("p", PCA, class_="small"),
-    ]  # fmt: skip
 
 
 def preview(figures: Figures) -> list[Child]:
