@@ -169,6 +169,16 @@ def test_provenance_tells_of_every_resume(photos: Path, tmp_path: Path, tiny: di
     assert entry["step"] == 14 and entry["changed"] == {"train.epochs": [2, 4]}
 
 
+def test_resuming_draws_the_architecture_that_an_older_version_left_out(
+    photos: Path, tmp_path: Path, tiny: dict
+) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True).path
+    drawn = (run / "architecture.json").read_bytes()
+    (run / "architecture.json").unlink()
+    sightline.resume(run, quiet=True, **{"train.epochs": 3})
+    assert (run / "architecture.json").read_bytes() == drawn
+
+
 def test_a_run_that_stopped_early_says_how_to_go_on(
     photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,8 +128,10 @@ def write_splits(path: Path, parts: "Parts") -> None:
 
 
 def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> None:
-    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on."""
+    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; draw
+    architecture.json where an earlier version left none."""
     from .provenance import command_line, git_commit, installed_versions
+    from .traced import note_architecture
 
     record = provenance(folder)
     entry = {
@@ -142,6 +144,8 @@ def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: in
     }
     record["resumes"] = [*record.get("resumes", []), entry]
     write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
+    if not (folder / "architecture.json").is_file():
+        note_architecture(folder, new, parts)
 
 
 def write_config(folder: Path, config: Config) -> None:
