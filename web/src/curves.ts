@@ -35,7 +35,8 @@ function describe(curve: Curve): string {
 
 function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlot {
   const [ink, soft, line] = [variable("--ink"), variable("--soft"), variable("--line")];
-  const value = (_: uPlot, raw: number | null) => (raw === null ? "" : raw.toFixed(curve.digits));
+  const text = (raw: number) => (curve.digits > 4 ? String(Number(raw.toPrecision(3))) : raw.toFixed(curve.digits));
+  const value = (_: uPlot, raw: number | null) => (raw === null ? "" : text(raw));
   const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const options: uPlot.Options = {
     width: Math.max(220, box.clientWidth),
@@ -56,10 +57,23 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
         points: { show: one.x.length <= 40, size: 5 },
       })),
     ],
-    hooks: { draw: [(plot) => marks(plot, curve, ink, soft)] },
+    hooks: { draw: [(plot) => marks(plot, curve, ink, soft)], setLegend: [rest] },
   };
   box.replaceChildren();
-  return new uPlot(options, joined(curve), box);
+  const plot = new uPlot(options, joined(curve), box);
+  rest(plot);
+  return plot;
+}
+
+/** Without a cursor the legend has the last value of each line. */
+function rest(plot: uPlot): void {
+  if (plot.legend.idxs?.some((index) => index !== null)) return;
+  const last = plot.data.map((values) => {
+    let index = values.length - 1;
+    while (index > 0 && values[index] == null) index--;
+    return index;
+  });
+  plot.setLegend({ idxs: last }, false);
 }
 
 /** uPlot wants one x for all lines. */
@@ -85,6 +99,10 @@ function marks(plot: uPlot, curve: Curve, ink: string, soft: string): void {
     ctx.stroke();
     const before = x > bbox.left + 0.6 * bbox.width;
     ctx.textAlign = before ? "right" : "left";
+    ctx.setLineDash([]);
+    ctx.strokeStyle = variable("--card");
+    ctx.lineWidth = 4 * devicePixelRatio;
+    ctx.strokeText(mark.label, x + (before ? -5 : 5) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
     ctx.fillText(mark.label, x + (before ? -5 : 5) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
   }
   ctx.restore();

@@ -100,7 +100,8 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str,
                 element("dd", note, class_="note") if note else None)
         for name, value, note in tiles
     ]  # fmt: skip
-    return element("dl", cards, class_="cards")
+    columns = len(cards) if len(cards) < 5 else 3 if len(cards) in (5, 6, 9) else 4
+    return element("dl", cards, class_=f"cards cards-{columns}")
 
 
 def curves(figures: Figures, past: History, says: str = CURVES, more: Sequence[Child] = ()) -> list[Child]:

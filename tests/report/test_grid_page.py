@@ -1,0 +1,24 @@
+"""What the page of a transfer grid says of its recipes."""
+
+import re
+
+from sightline.grid import load_grid_file
+from sightline.recipes.transfer import transfer_fast
+from sightline.report.grid_page import STAGES, recipes
+from sightline.report.html import element
+
+
+def test_the_recipes_stand_side_by_side_with_what_they_change_and_nothing_else(tmp_path) -> None:
+    grid = transfer_fast()
+    text = str(element("div", recipes(grid)))
+    table, whole = text.split("<details>")
+    rows = {cells[0]: cells[1:] for row in re.findall(r"<tr>(.*?)</tr>", table)
+            if (cells := re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row))}  # fmt: skip
+    assert rows["Setting"] == [*STAGES.values(), "Default"]
+    lr = [f"{getattr(grid, stage).optim.lr:g}" for stage in STAGES]
+    assert rows["optim.lr"][:4] == lr and len(set(lr)) > 2, "each column is its own stage's"
+    assert rows["pretrain.contrast"] == ["0", "1", "0", "0", "0"]
+    assert "train.clip_norm" not in rows and all(set(cells[:4]) != {cells[4]} for cells in rows.values())
+    written = tmp_path / "grid.yaml"
+    written.write_text(re.search(r"<code>(.*?)</code>", whole, re.S).group(1).replace("&#x27;", "'"))  # ty: ignore
+    assert load_grid_file(written) == grid
