@@ -191,6 +191,18 @@ def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: 
     assert stopped.metrics["epoch"] == 4
 
 
+def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        sightline.train.__globals__, "stop_reason", lambda training: "enough" if training.epoch == 3 else ""
+    )
+    settings = {"train.epochs": 50, "train.evaluate_every": 40}
+    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    records = read_json_lines(run.path / "metrics.jsonl")
+    assert [r["epoch"] for r in records if r["event"] == "eval"] == [1, 3] and run.metrics["epoch"] in (1, 3)
+
+
 def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet18", "model.freeze": True}  # frozen batch norm sees no batch

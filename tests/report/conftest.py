@@ -1,15 +1,23 @@
-"""A run folder with everything in it, written without training."""
+"""A run folder with everything in it, written without training; its page in a real browser."""
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from sightline.config import Config
+from sightline.report.page import write_report
 from sightline.settings import resolve, to_yaml
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 CLASSES = ("<script>alert(1)</script>", "Maine & Coon", "犬", "$5 note")
 
@@ -79,3 +87,56 @@ def records(epochs: int) -> list[dict]:
     end = {"step": 10 * epochs, "epoch": epochs, "seconds": 11.0 * epochs}
     lines.append({"event": "stop", **end, "reason": "no better accuracy for 1 epochs"})
     return [*lines, {"event": "done", **end, "accuracy": 2 / 3, "best_epoch": max(1, epochs - 1)}]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A Chromium without a window; tests that ask for it are skipped where there is none."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev"
+    )
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def report(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run of 24 images at four kept epochs."""
+    run = make_run(tmp_path_factory.mktemp("browser") / "<img src=x onerror=alert(2)>")
+    for place in (run / "snapshots").glob("epoch-*"):  # at epoch 1 all are taken for the first class
+        epoch = int(place.name.removeprefix("epoch-"))
+        arrays = dict(np.load(place / "features.npz"))
+        truth = np.arange(24) % 4
+        said = {"predictions": truth * (epoch > 1), "confidence": np.full(24, 0.125 * epoch)}
+        np.savez(place / "features.npz", **arrays | said)
+    return write_report(run)
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
+    """open_page(path, width=1280, dark=False): the page; in the end it has asked for nothing and nothing has failed."""
+    asked, failed, contexts = [], [], []
+
+    def opened(path: Path, width: int = 1280, dark: bool = False) -> "Page":
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", has_touch=width < 600
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: failed.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("dialog", lambda dialog: failed.append(f"dialog {dialog.message}"))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".lives")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not failed
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]

@@ -4,7 +4,7 @@ import re
 
 from sightline.grid import load_grid_file
 from sightline.recipes.transfer import transfer_fast
-from sightline.report.grid_page import STAGES, recipes
+from sightline.report.grid_page import STAGES, recipes, set_in_type
 from sightline.report.html import element
 
 
@@ -22,3 +22,8 @@ def test_the_recipes_stand_side_by_side_with_what_they_change_and_nothing_else(t
     written = tmp_path / "grid.yaml"
     written.write_text(re.search(r"<code>(.*?)</code>", whole, re.S).group(1).replace("&#x27;", "'"))  # ty: ignore
     assert load_grid_file(written) == grid
+
+
+def test_sentences_have_minus_signs_and_unbroken_intervals() -> None:
+    said = set_in_type("No difference between E-1 and C can be shown: -0.9 points [-3.0, 1.5].")
+    assert said == "No difference between E-1 and C can be shown: \u22120.9 points\u00a0[\u22123.0,\u00a01.5]."

@@ -1,9 +1,14 @@
 """Groups of pictures without labels."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from sightline.report.groups import groups_of
+from sightline.report.groups import MEMBERS, groups_of, with_groups
+from sightline.report.run import read_run
 
 
 def clouds(sizes: tuple[int, ...], width: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +33,18 @@ def test_directions_are_found_whatever_the_length_and_the_largest_is_first() -> 
 def test_the_same_features_give_the_same_groups() -> None:
     features, _ = clouds((30, 30, 30))
     assert (groups_of(features) == groups_of(features.copy())).all()
+    assert groups_of(np.random.default_rng(0).normal(size=(3 * MEMBERS + 1, 9))).max() == 2, "three of twenty each"
+
+
+def test_a_run_without_labels_gets_the_groups_of_its_last_epoch(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    files = read_run(make_run(tmp_path / "run", epochs=(1, 2, 6)))
+    assert files.samples and with_groups(files) is files, "it has labels"
+    bare = replace(files, samples=replace(files.samples, labels=None))
+    found = with_groups(bare)
+    assert found.grouped and found.samples and found.samples.labels is not None and found.classes[0] == "group 1"
+    first, last = (groups_of(files.snapshots[place].features) for place in (0, -1))
+    assert (found.samples.labels == last).all() and (first != last).any() and len(found.classes) == last.max() + 1
+    assert with_groups(replace(bare, snapshots=())).samples == bare.samples
 
 
 @pytest.mark.parametrize("features", [np.ones((40, 3)), np.zeros((12, 2)), np.eye(2)[np.arange(12) % 2]])

@@ -4,6 +4,9 @@ import base64
 import io
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from PIL import Image
 from sightline.insight.curves import history
 from sightline.insight.projection import EpochMap
 from sightline.report import live
-from sightline.report.run import Snapshot
+from sightline.report.findings import find
+from sightline.report.run import Snapshot, read_run
 
 
 def values_of(markup: str) -> dict:
@@ -62,8 +66,66 @@ def test_maps_share_a_square_and_say_what_was_said_at_each_epoch() -> None:
     assert [uint16(text).tolist() for text in values["predicted"]] == [[0, 1, 1], [0, 1, 3]]
     assert values["epochs"][1] == {"epoch": 3, "knn": "25.0%", "silhouette": "", "explained": "50.0%"}
     assert values_of(live.map_block("map-data", maps, snapshots, 3))["predicted"] is None, "a class that is not there"
+    more = [Snapshot(2, points, np.array([3, 3, 3])), *snapshots[::-1]]
+    assert values_of(live.map_block("map-data", maps, more, 4))["predicted"] == values["predicted"], "by their epochs"
     bare = [Snapshot(e, points) for e in (1, 3)]
     assert values_of(live.map_block("map-data", maps, bare, 4))["confidence"] is None
+
+
+def test_mistakes_that_are_no_samples_come_after_them_with_their_own_pictures(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    files = read_run(make_run(tmp_path / "run", epochs=(1,)))
+    assert files.samples and files.mistakes and files.predictions
+    few = replace(files.samples, images=files.samples.images[:7], rows=files.samples.rows[:7], labels=None)
+    cut = replace(files, samples=few)
+    values = values_of(live.items("items-data", cut, few, files.mistakes))
+    rows = [0, 1, 2, 3, 4, 5, 6, 10, 15, 20]  # 0 and 5 are mistakes too
+    assert values["names"] == [f"val/{row}.png" for row in rows]
+    assert uint16(values["truth"]).tolist() == [row % 4 for row in rows]
+    assert uint16(values["predicted"]).tolist() == [(row + (row % 5 == 0)) % 4 for row in rows]
+    sure = uint16(values["confidence"]) / 65535
+    np.testing.assert_allclose(sure, files.predictions.confidence[rows], atol=0.5 / 65535)
+    sheet = np.array(Image.open(io.BytesIO(base64.b64decode(values["sheets"][0].partition(",")[2]))).convert("RGB"))
+    for place, row in enumerate(rows):
+        y, x = place // values["columns"] * 6, place % values["columns"] * 8
+        original = files.samples.images[row].transpose(1, 2, 0).astype(int)
+        assert np.abs(sheet[y : y + 6, x : x + 8] - original).mean() < 55, "random pixels; another picture is at 85"
+    training = values_of(live.items("items-training", files, replace(files.samples), None))
+    assert training["names"][:2] == ["image 1", "image 2"] and training["predicted"] is training["confidence"] is None
+    assert uint16(training["truth"]).tolist() == [row % 4 for row in range(24)]
+
+
+def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    files = read_run(make_run(tmp_path / "run", epochs=(1,)))
+    assert files.samples and files.mistakes
+    other = replace(files.samples, rows=files.samples.rows + 1)
+    values = values_of(live.items("items-data", files, other, files.mistakes))
+    assert values["predicted"] is None and len(values["names"]) == 24
+    cut = replace(files, samples=replace(files.samples, rows=files.samples.rows + 1))
+    assert values_of(live.items("items-data", cut, cut.samples, files.mistakes))["predicted"] is None
+    gone = replace(files.mistakes, rows=files.mistakes.rows + 1000)
+    assert len(values_of(live.items("items-data", files, files.samples, gone))["names"]) == 24
+
+
+def test_the_matrix_can_have_the_worst_class_first(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    files = read_run(make_run(tmp_path / "run", images=70, epochs=(1,)))
+    found = find(files, neighbors=False)
+    values = values_of(live.confusion_block("confusion-data", found, files.classes) or "")
+    recall = [row[place] / sum(row) for place, row in enumerate(values["counts"])]
+    assert [recall[place] for place in values["orders"]["worst"]] == sorted(recall) and len(set(recall)) > 1
+    assert [files.classes[place] for place in values["orders"]["name"]] == sorted(files.classes)
+    assert sorted(values["orders"]["similar"]) == [0, 1, 2, 3] and values["counts"][1][2] == 4
+
+
+def test_shares_are_drawn_in_percent_and_an_early_end_is_marked() -> None:
+    place = {"step": 9, "epoch": 3, "seconds": 1.0}
+    records = [{"event": "eval", **place, "split": "val", "loss": 1.0, "accuracy": 0.25, "accuracy_top5": 0.5}]
+    for reason, kinds in (("no better accuracy for 2 epochs", ["stopped"]), ("all epochs done", [])):
+        past = history([*records, {"event": "stop", **place, "reason": reason}])
+        _, accuracy = values_of(live.curves_block("curves-data", past) or "")
+        assert [line["y"] for line in accuracy["lines"]] == [[25.0], [50.0]]
+        assert [mark["kind"] for mark in accuracy["marks"] if mark["kind"] != "best"] == kinds
 
 
 def test_a_long_curve_keeps_its_ends_and_marks() -> None:

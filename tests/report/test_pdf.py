@@ -35,6 +35,47 @@ def test_without_a_browser_the_cure_is_said(
     assert (run / "report.html").is_file() and not (run / "report.pdf").exists()
 
 
+FAKE = """#!/bin/sh
+printf '%s\\n' "$@" > "$(dirname "$0")/arguments"
+for argument; do case $argument in --print-to-pdf=*) printf '{content}' > "${{argument#*=}}";; esac; done
+{more}
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """fake(content, more=""): a PDF of tmp_path/report.html by a browser that writes this; what it was called with."""
+
+    def printed(content: str, more: str = "") -> list[str]:
+        browser = tmp_path / "chromium"
+        browser.write_text(FAKE.format(content=content, more=more))
+        browser.chmod(0o755)
+        monkeypatch.setattr(pdf, "find_chromium", lambda: str(browser))
+        pdf.write_pdf(tmp_path / "report.html")
+        return (tmp_path / "arguments").read_text().splitlines()
+
+    return printed
+
+
+def test_the_browser_prints_no_header_and_leaves_the_users_profile_alone(fake, tmp_path: Path) -> None:
+    arguments = fake("%%PDF")
+    assert (tmp_path / "report.pdf").read_bytes() == b"%PDF" and "--no-pdf-header-footer" in arguments
+    (profile,) = [Path(each.partition("=")[2]) for each in arguments if each.startswith("--user-data-dir=")]
+    assert profile.parent.name.startswith("sightline-pdf-") and not profile.parent.exists()
+    assert arguments[-1] == (tmp_path / "report.html").as_uri()
+
+
+def test_a_browser_that_gives_an_empty_file_or_hangs_is_said(
+    fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SightlineError, match="gave no PDF"):
+        fake("")
+    monkeypatch.setattr(pdf, "LONGEST_SECONDS", 0.3)
+    with pytest.raises(SightlineError, match="gave no PDF") as caught:
+        fake("", "exec sleep 20")
+    assert "timed out" in caught.value.why and not (tmp_path / "report.pdf").exists()
+
+
 def test_a_browser_that_fails_is_named(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

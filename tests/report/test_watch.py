@@ -2,15 +2,21 @@
 
 import http.client
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import sightline
 from sightline import SightlineError
 from sightline.report.watch import ADDRESS, Server, serve, watching
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -51,6 +57,42 @@ def test_the_page_is_new_when_the_run_has_logged_something(server: Server, run: 
     assert not (run / "report.html").exists(), "the page that is watched is not that of the folder"
 
 
+@pytest.mark.parametrize("name", ["predictions/val.csv", "predictions/val-confusion.npz"])
+def test_predictions_are_something_new(server: Server, run: Path, name: str) -> None:
+    before = server.watched.stamp()
+    (run / name).write_bytes(b"of another epoch")
+    assert server.watched.stamp() not in ("", before)
+
+
+def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_then(
+    server: Server, run: Path, browser: "Browser"
+) -> None:
+    page = browser.new_page()
+    page.clock.install()
+    page.goto(server.url)
+    page.wait_for_selector(".lives")
+    page.evaluate("window.loaded = 'first'")
+    for _ in range(2):
+        with page.expect_response("**/state"):
+            page.clock.fast_forward(2600)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.loaded") == "first", "nothing is new"
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"event": "eval", "step": 99, "epoch": 7, "seconds": 70, "split": "val", "accuracy": 0.9}\n')
+    with page.expect_navigation():
+        page.clock.fast_forward(2600)
+    page.wait_for_selector(".lives")
+    assert page.locator("html").get_attribute("data-watched") == server.watched.stamp()
+    page.evaluate("window.loaded = 'second'")
+    server.shutdown()
+    server.server_close()
+    with page.expect_event("requestfailed"):
+        page.clock.fast_forward(2600)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.loaded") == "second", "the last page stays when the run is over"
+    page.close()
+
+
 def test_nothing_but_the_page_and_its_state_is_answered(server: Server) -> None:
     for path in ("/report.html", "/../recipe.yaml", "//etc/passwd", "/state/", "/?", "/%2e%2e/recipe.yaml"):
         assert ask(server, path)[0] == 404, path
@@ -61,9 +103,20 @@ def test_nothing_but_the_page_and_its_state_is_answered(server: Server) -> None:
 def test_another_sites_name_gets_nothing(server: Server) -> None:
     """A page of another site may let its own name point to this machine."""
     port = server.server_address[1]
-    for host in (f"evil.example:{port}", ADDRESS, f"{ADDRESS}:1"):
+    for host in (f"evil.example:{port}", ADDRESS, f"{ADDRESS}:1", f"{ADDRESS}:{port}.evil.example"):
         assert ask(server, "/", host)[0] == 403
     assert ask(server, "/state", f"localhost:{port}")[0] == 200
+
+
+def test_no_answer_is_kept_or_taken_for_something_else(server: Server) -> None:
+    connection = http.client.HTTPConnection(ADDRESS, server.server_address[1], timeout=60)
+    for path, kind in (("/state", "application/json"), ("/other", "text/plain")):
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            assert answer.headers["Content-Type"] == f"{kind}; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        connection.close()
 
 
 def test_a_taken_port_is_said(server: Server, run: Path) -> None:
@@ -74,13 +127,25 @@ def test_a_taken_port_is_said(server: Server, run: Path) -> None:
         sightline.report(run, run, watch=True)
 
 
-def test_beside_a_training_the_page_is_there_before_the_run_and_gone_after(tmp_path: Path) -> None:
+def test_beside_a_training_the_page_is_there_before_the_run_and_gone_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
+    started: list[subprocess.Popen] = []
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kwargs: started.append(start(*args, **kwargs)) or started[-1]
+    )
     with watching(tmp_path / "later", said.append):
         port = int(said[0].rpartition(":")[2].strip("/"))
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
         connection.request("GET", "/")
-        assert "No run is in" in connection.getresponse().read().decode()
+        text = connection.getresponse().read().decode()
+        assert "No run is in" in text and 'data-watched="waiting"' in text, "it looks again by itself"
         connection.close()
+        (process,) = started
+        assert os.getsid(process.pid) != os.getsid(0), "Ctrl-C is for the training"
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= 10, "the training goes first"
+    assert process.poll() is not None
     with pytest.raises(ConnectionError):
         http.client.HTTPConnection(ADDRESS, port, timeout=5).request("GET", "/")

@@ -1,6 +1,6 @@
 // The confusion matrix: ordered at will, each cell opens its pictures.
 import { type ConfusionData } from "./data";
-import { choice, h, onTheme, variable } from "./dom";
+import { choice, h, inkOn, onTheme, variable } from "./dom";
 import { type Pictures, showList } from "./pictures";
 
 const ORDERS: Record<string, string> = { similar: "Similar together", name: "By name", worst: "Worst first" };
@@ -97,6 +97,7 @@ export class ConfusionMatrix {
     for (let index = 0; index < this.pictures.count; index++) {
       if (truth?.[index] === i && predicted?.[index] === j) found.push(index);
     }
+    if (!this.data.counts[i][j]) return this.listed.replaceChildren();
     const kept = found.length < this.data.counts[i][j] ? `; ${found.length} of the pictures are kept` : "";
     showList(this.listed, this.pictures, this.text() + kept, found);
   }
@@ -115,7 +116,7 @@ export class ConfusionMatrix {
     canvas.style.width = canvas.style.height = `${side}px`;
     context.setTransform(dots, 0, 0, dots, 0, 0);
     this.names(context);
-    const [right, wrong, ink, track] = ["--accent", "--warm", "--ink", "--track"].map(variable);
+    const [right, wrong, ink, track, page] = ["--accent", "--warm", "--ink", "--track", "--page"].map(variable);
     order.forEach((i, row) =>
       order.forEach((j, column) => {
         const count = this.data.counts[i][j];
@@ -126,11 +127,12 @@ export class ConfusionMatrix {
         if (!count) return;
         const share = count / Math.max(1, this.totals[i]);
         context.fillStyle = i === j ? right : wrong;
-        context.globalAlpha = i === j ? 0.1 + 0.75 * share : 0.12 + 0.8 * Math.sqrt(share / this.worst);
+        const full = i === j ? 0.1 + 0.75 * share : 0.12 + 0.8 * Math.sqrt(share / this.worst);
+        context.globalAlpha = full;
         context.fillRect(x, y, this.cell - 1, this.cell - 1);
         context.globalAlpha = 1;
         if (this.cell < 22) return;
-        context.fillStyle = ink;
+        context.fillStyle = inkOn(i === j ? right : wrong, full, page);
         context.fillText(String(count), x + this.cell / 2, y + this.cell / 2);
       }),
     );
@@ -161,7 +163,7 @@ export class ConfusionMatrix {
     });
     context.fillStyle = soft;
     context.textAlign = "right";
-    context.fillText("truth ↓  prediction →", this.labels + this.order.length * this.cell, 8);
+    context.fillText("truth ↓  prediction →", this.labels + this.order.length * this.cell, 10);
     context.textAlign = "center";
   }
 }

@@ -40,6 +40,17 @@ export function variable(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+/** Black or white, whichever reads better (at least 4.5 : 1) on a color laid over another with some opacity; #rrggbb. */
+export function inkOn(color: string, opacity: number, below: string): string {
+  const parts = (hex: string) => [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
+  const [over, under] = [parts(color), parts(below)];
+  const [red, green, blue] = over.map((value, place) => {
+    const share = (opacity * value + (1 - opacity) * under[place]) / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+}
+
 /** Calls back whenever light turns to dark or back. */
 export function onTheme(change: () => void): void {
   new MutationObserver(change).observe(document.documentElement, { attributeFilter: ["data-theme"] });

@@ -1,6 +1,6 @@
 // The map of what was learned: two projections, the kept epochs, three colorings, classes, pictures under the points.
 import { type MapData, type Said } from "./data";
-import { choice, h, onTheme, variable } from "./dom";
+import { calm, choice, h, onTheme, variable } from "./dom";
 import { type Pictures, showList } from "./pictures";
 import { type Look, Scatter } from "./scatter";
 import { Timeline } from "./timeline";
@@ -14,6 +14,7 @@ export class LearnedMap {
   private epoch: number;
   private coloring = "truth";
   private isolated = new Set<number>();
+  private roped: Set<number> | null = null; // what the lasso holds; the rest is faint
   private canvas = h("canvas", { class: "map", tabindex: 0, role: "application" });
   private says = h("p", { class: "numbers", role: "status" });
   private card = h("div", { class: "card" });
@@ -84,7 +85,7 @@ export class LearnedMap {
   private recolor(value: string): void {
     this.coloring = value;
     this.isolated.clear();
-    this.color();
+    this.release();
   }
 
   private show(epoch: number, jump = false): void {
@@ -120,9 +121,12 @@ export class LearnedMap {
       const group = this.coloring === "correct" ? Number(!this.pictures.right(index, said)) : labels?.[index];
       if (group !== undefined) members[group].push(index);
     }
-    const looks: Look[] = groups.map((_, group) => {
+    const looks: Look[] = groups.flatMap((_, group) => {
       const faint = this.isolated.size > 0 && !this.isolated.has(group);
-      return { color: colors[group], points: members[group], faint };
+      const [color, points, roped] = [colors[group], members[group], this.roped];
+      if (!roped || faint) return { color, points, faint };
+      const held = { color, points: points.filter((index) => roped.has(index)), faint };
+      return [held, { color, points: points.filter((index) => !roped.has(index)), faint: true }];
     });
     looks.sort((a, b) => Number(b.faint) - Number(a.faint));
     this.scatter.style(looks);
@@ -137,7 +141,7 @@ export class LearnedMap {
     const pressed = String(this.isolated.has(group));
     const toggle = () => {
       if (!this.isolated.delete(group)) this.isolated.add(group);
-      this.color();
+      this.release();
       this.legend.querySelectorAll("button")[group]?.focus();
     };
     const button = h("button", { type: "button", "aria-pressed": pressed, onclick: toggle }, dot, name);
@@ -150,7 +154,7 @@ export class LearnedMap {
     this.card.hidden = index < 0;
     if (index < 0) return;
     const name = h("span", { class: "name" }, this.pictures.items.names[index]);
-    this.card.replaceChildren(this.pictures.canvas(index), ...this.pictures.caption(index, this.said), name);
+    this.card.replaceChildren(this.pictures.canvas(index), ...this.pictures.facts(index, this.said), name);
     const [x, y] = this.scatter.where(index);
     const [wide, high] = [this.canvas.clientWidth, this.canvas.clientHeight];
     const left = x + 18 + this.card.offsetWidth > wide ? x - 18 - this.card.offsetWidth : x + 18;
@@ -159,10 +163,23 @@ export class LearnedMap {
   }
 
   private list(points: number[]): void {
+    this.release();
     if (!points.length) return;
-    const right = points.filter((index) => this.pictures.right(index, this.said)).length;
-    const share = this.said.predicted ? `, ${right} right` : "";
-    showList(this.listed, this.pictures, `${points.length} images inside the lasso${share}`, points, this.said);
+    this.roped = new Set(points);
+    this.color();
+    const wrong = points.filter((index) => !this.pictures.right(index, this.said));
+    const right = points.filter((index) => this.pictures.right(index, this.said));
+    const share = this.said.predicted ? `, ${right.length} right` : "";
+    const title = `${points.length} images inside the lasso${share}`;
+    showList(this.listed, this.pictures, title, [...wrong, ...right], this.said, () => this.release());
+    this.listed.scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
+  }
+
+  /** Lets go of what the lasso holds. */
+  private release(): void {
+    this.roped = null;
+    this.listed.replaceChildren();
+    this.color();
   }
 
   private key(event: KeyboardEvent): void {

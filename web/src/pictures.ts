@@ -60,6 +60,19 @@ export class Pictures {
     return `${names[index]}: ${this.truth(index)}${guess}`;
   }
 
+  /** Lines for one picture alone: what it is, what it was taken for, how sure, each with its name. */
+  facts(index: number, said: Said = this.items): HTMLElement[] {
+    if (!said.predicted) return [h("span", {}, this.truth(index))];
+    const right = this.right(index, said);
+    const guess = this.items.classes[said.predicted[index]];
+    const lines = [
+      h("span", {}, "Truth: ", h("b", {}, this.truth(index))),
+      h("span", { class: right ? "right" : "wrong" }, "Prediction: ", h("b", {}, guess)),
+    ];
+    if (said.confidence) lines.push(h("span", { class: "sure" }, sure(index, said)));
+    return lines;
+  }
+
   /** Lines below a picture: truth, what it was taken for, how sure. */
   caption(index: number, said: Said = this.items): HTMLElement[] {
     const lines = [h("span", {}, this.truth(index))];
@@ -76,13 +89,14 @@ function sure(index: number, said: Said, before = ""): string {
   return said.confidence ? `${before}${percent(said.confidence[index])} sure` : "";
 }
 
-/** Fills `place` with a titled list of pictures, a page at a time. */
+/** Fills `place` with a titled list of pictures, a page at a time; closed: hears that it was closed. */
 export function showList(
   place: HTMLElement,
   pictures: Pictures,
   title: string,
   found: number[],
   said: Said = pictures.items,
+  closed: () => void = () => {},
 ): void {
   const list = h("ul", { class: "gallery" });
   let shown = 0;
@@ -99,7 +113,11 @@ export function showList(
     more.textContent = `Show ${Math.min(PAGE, found.length - shown)} more of ${found.length}`;
   }
   add();
-  const close = h("button", { type: "button", class: "close", onclick: () => place.replaceChildren() }, "Close");
+  const shut = () => {
+    place.replaceChildren();
+    closed();
+  };
+  const close = h("button", { type: "button", class: "close", onclick: shut }, "Close");
   const head = h("p", { class: "listed", role: "status" }, title, close);
   place.replaceChildren(head, list, more);
 }

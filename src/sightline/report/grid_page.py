@@ -1,5 +1,6 @@
 """The page of a transfer grid: the sentences, the table, the runs, what their recipes change."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,13 +67,19 @@ def summary(grid: Grid, result: "GridResult", figures: dict[str, bytes]) -> list
     if grid.reported:
         note += " What others report is of other images."
     return [
-        element("ul", [element("li", sentence[0].upper() + sentence[1:] + ".") for *_, sentence in result.comparisons],
-                class_="lead"),
+        element("ul", [element("li", set_in_type(f"{sentence[0].upper()}{sentence[1:]}."))
+                       for *_, sentence in result.comparisons], class_="lead"),
         figure(figures, "grid", "Accuracy of each setting with its interval"),
         table(header[:columns], [row[:columns] for row in rows], "The grid", numeric=3),
         element("p", note, class_="small"),
         *[missing_note(note) for note in result.notes],
     ]  # fmt: skip
+
+
+def set_in_type(sentence: str) -> str:
+    """Minus signs for hyphens before digits; intervals that do not break over lines."""
+    signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
+    return re.sub(r" \[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), signed)
 
 
 def the_runs(folder: Path, grid: Grid, result: "GridResult") -> list[Child]:

@@ -82,8 +82,10 @@ def items(name: str, files: RunFiles, samples: Pictures, mistakes: Pictures | No
     """The block of the pictures: the samples, then those of the mistakes that are not among them."""
     predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
+    if predictions is not None and not has_rows(predictions, rows).all():
+        predictions = None  # the files are of different runs
     if predictions is not None and mistakes is not None and mistakes.images.shape[1:] == images.shape[1:]:
-        fresh = ~np.isin(mistakes.rows, rows)
+        fresh = ~np.isin(mistakes.rows, rows) & has_rows(predictions, mistakes.rows)
         images, rows = np.concatenate([images, mistakes.images[fresh]]), np.concatenate([rows, mistakes.rows[fresh]])
     known = facts_of(predictions, rows) if predictions else {"predicted": None, "confidence": None}
     if predictions is None:
@@ -91,6 +93,11 @@ def items(name: str, files: RunFiles, samples: Pictures, mistakes: Pictures | No
         known |= {"truth": numbers(labels), "names": [f"image {row + 1}" for row in rows.tolist()]}
     classes = [printable(each) for each in files.classes]
     return block(name, {"classes": classes, "colors": class_colors(len(classes)), **known, **sheets(images)})
+
+
+def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
+    """Which of rows [M] the predictions have, bool [M]."""
+    return (rows >= 0) & (rows < len(predictions.names))
 
 
 def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from .run import RunFiles, Snapshot
 from .sections import Figures, figure
 from .words import in_words, percent
 
-MAPS = "A pretty map proves nothing: the numbers below are of the features themselves, not of a map."
+MAPS = (
+    "A pretty map proves nothing: the numbers below are of the features themselves, not of a map. Their k-NN accuracy "
+    "is by a vote of each image's nearest others among these same images, not among training images."
+)
 GROUPS = (
     "The images have no labels, so the colors are groups that k-means found among the features of the last epoch: they "
     "say what looks alike to the model, and prove nothing. --pretrain.probe names labeled images, and with these it is "
