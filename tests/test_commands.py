@@ -1,5 +1,6 @@
 """The commands beside the loop and prediction: evaluation repeats the run, and says what it measured."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 import sightline
 from sightline import SightlineError, commands
+from sightline.__main__ import run as main
 from sightline.config import Config
+from sightline.errors import FINDINGS
 from sightline.files import read_json_lines
 from sightline.grid import STAGES
 from sightline.recipes import GRIDS, RECIPES, load_recipe
@@ -132,6 +135,10 @@ def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
         assert all((place / "report.html").is_file() for place in (runs[0].path, runs[1].path, result.report.parent))
         assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
+    monkeypatch.chdir(tmp_path)
+    for command, _ in commands.next_commands(Path("demo")):
+        if "C-0" not in command:  # which this short grid lacks
+            assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
 
 
 def test_a_cache_of_its_own_is_listed_and_removed(photos: Path, tmp_path: Path, tiny: dict) -> None:

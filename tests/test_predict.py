@@ -3,15 +3,23 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError
+from sightline import SightlineError, chunks
 from sightline.config import Config
+from sightline.errors import INTERRUPTED
+from sightline.growing import Growing
 from sightline.settings import resolve
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -130,3 +138,100 @@ def test_classes_named_like_columns_keep_their_own(
 
 def run_classes(run: sightline.Run) -> list[str]:
     return json.loads((run.path / "checkpoints/best/config.json").read_text())["classes"]
+
+
+def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
+    monkeypatch.setattr(chunks, "BATCHES", (4, 4, 4))
+    add, calls = Growing.add, []
+
+    def add_three_times(self: Growing, *rows: Any) -> None:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(add(self, *rows))
+
+    monkeypatch.setattr(Growing, "add", add_three_times)
+    with pytest.raises(SightlineError, match="interrupted") as caught:
+        sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
+    assert caught.value.status == INTERRUPTED and "12 rows" in str(caught.value)
+    assert len(rows_of(tmp_path / "p.csv.part")) == 12
+    monkeypatch.setattr(Growing, "add", add)
+    read: list[str] = []
+    open_image = chunks.open_image
+    monkeypatch.setattr(chunks, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
+    again = sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
+    names = [row["filename"] for row in rows_of(whole)]
+    assert [row["filename"] for row in rows_of(again)] == names and len(set(read)) == len(names) - 12
+    for mine, other in zip(rows_of(again), rows_of(whole), strict=True):
+        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-6)
+    features = [np.load(tmp_path / f"{name}.features.npy") for name in ("p", "whole")]
+    assert features[0] == pytest.approx(features[1], abs=1e-5) and len(features[0]) == len(names)
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_changed_pictures_do_not_go_into_a_begun_table(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    monkeypatch.setattr(Growing, "finish", lambda table: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SightlineError, match="interrupted"):
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
+    first = min((tmp_path / "in" / "class_0").iterdir())
+    first.rename(first.with_name("zz.png"))
+    with pytest.raises(SightlineError, match="changed") as caught:
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
+    assert first.name in str(caught.value) and "--overwrite" in str(caught.value)
+
+
+def test_features_are_what_the_head_reads(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    path = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", features=True, quiet=True)
+    rows, features = rows_of(path), np.load(tmp_path / "p.features.npy")
+    assert features.dtype == np.float32 and len(features) == len(rows)
+    assert np.isnan(features[0]).all() and rows[0]["filename"] == "a.png" and np.isfinite(features[1:]).all()
+    tensors = load_file(run.path / "checkpoints" / "best" / "model.safetensors")
+    weight, bias = (tensors[name].float().numpy() for name in ("head.weight", "head.bias"))
+    logits = features[1:] @ weight.T + bias
+    classes = run_classes(run)
+    assert [row["label"] for row in rows[1:]] == [classes[best] for best in logits.argmax(1)]
+
+
+def test_parquet_has_the_same_rows(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'sightline[parquet]'"
+    )
+    shutil.copytree(photos / "val", tmp_path / "in")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    text = rows_of(sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True))
+    table = parquet.read_table(sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.parquet", quiet=True))
+    assert table.column_names == list(text[0]) and table.num_rows == len(text)
+    for row, other in zip(table.to_pylist(), text, strict=True):
+        assert row["filename"] == other["filename"] and (row["error"] or "") == other["error"]
+        assert row["confidence"] == (float(other["confidence"]) if other["confidence"] else None)
+    assert sorted(path.name for path in tmp_path.glob("p*")) == ["p.csv", "p.parquet"]
+
+
+def test_the_best_batch_is_found_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent, now = {8: 0.4, 32: 0.8, 128: 6.4, 1: 0.1}, [0.0]  # seconds a batch: 0.05, 0.025 and 0.05 an image
+
+    class Slow:
+        def of(self, pixels: torch.Tensor) -> None:
+            now[0] += spent[len(pixels)]
+
+    monkeypatch.setattr(chunks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(chunks, "LONGEST", 100.0)
+    assert chunks.fastest_batch(Slow(), torch.zeros(3, 3, 2, 2, dtype=torch.uint8)) == 32  # ty: ignore
+    monkeypatch.setattr(chunks, "LONGEST", 1.0)
+    assert chunks.fastest_batch(Slow(), torch.zeros(3, 3, 2, 2, dtype=torch.uint8)) == 8  # ty: ignore
+
+
+def test_the_command_reads_a_list_from_standard_input(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    lines = "".join(f"{path}\n" for path in sorted((photos / "val").rglob("*.png"))[:3]) + "nowhere.png\n"
+    command = [sys.executable, "-m", "sightline", "predict", str(run.path), "-", "--out", str(tmp_path / "p.csv")]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "p.csv")
+    assert [row["filename"] for row in rows] == lines.split("\n")[:-1] and rows[-1]["error"] and not rows[0]["error"]

@@ -23,6 +23,7 @@ from sightline.recipes import GRIDS, load_grid, load_recipe
 from sightline.report.grid import read_results
 from sightline.settings import resolve
 from sightline.statistics import seeded_bootstrap
+from sightline.transfer import grid_changes
 
 SIZE = 16
 
@@ -227,6 +228,23 @@ def test_a_pretraining_that_no_run_has_used_yet_may_be_named_later(done: Path, p
     with pytest.raises(SightlineError, match="another grid") as caught:
         sightline.transfer(tiny_grid(), photos, labeled=photos, settings="AD", **once)
     assert "labeled_weights" in str(caught.value)
+
+
+def test_what_makes_another_grid() -> None:
+    """A change that moves a number of a run that is there; not what only later settings use, nor how many threads."""
+    old = tiny_grid(settings=("A", "B"))
+    for key, same in (
+        ("full.train.evaluate_every", False),
+        ("full.train.epochs", False),
+        ("labeled.train.epochs", False),
+        ("labeled_weights", False),
+        ("unlabeled.train.epochs", True),
+        ("unlabeled_weights", True),
+        ("frozen.train.epochs", True),
+        ("full.train.threads", True),
+    ):
+        value = "given.safetensors" if key.endswith("weights") else 5
+        assert grid_changes(old, resolve_grid(old, {key: value})) == ([] if same else [key]), key
 
 
 def test_weights_of_the_wrong_kind_unfinished_or_changed_are_refused(done: Path, photos: Path, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import cache, demo, evaluate, recipes, report
     from .config import Config
+    from .doctor import doctor
     from .errors import SightlineError
+    from .export import export
     from .predict import predict
     from .resume import resume
     from .runs import Run
@@ -30,7 +32,9 @@ __all__ = [
     "SightlineError",
     "cache",
     "demo",
+    "doctor",
     "evaluate",
+    "export",
     "predict",
     "recipes",
     "report",
@@ -46,12 +50,14 @@ _PLACES = {
     "resume": "resume",
     "evaluate": "commands",
     "predict": "predict",
+    "export": "export",
     "transfer": "transfer",
     "score": "score",
     "report": "commands",
     "recipes": "commands",
     "demo": "commands",
     "cache": "commands",
+    "doctor": "doctor",
     "Config": "config",
     "SightlineError": "errors",
     "Run": "runs",

@@ -12,7 +12,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from . import __version__
-from .errors import INTERRUPTED, SightlineError, printable
+from .errors import FINDINGS, INTERRUPTED, SightlineError, printable
 
 app = cyclopts.App(
     name="sightline",
@@ -39,9 +39,14 @@ Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
 def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
     """Train a classifier, a segmenter and a transfer grid, without a download; prints where the reports are."""
     import sightline
+    from sightline.commands import next_commands
 
     for run in sightline.demo(out=out, quiet=quiet):
         print(f"open this in a browser: {run.report.resolve()}")
+    print("\nnext:")
+    commands = next_commands(out)
+    for command, what in commands:
+        print(f"  {command:<{max(len(command) for command, _ in commands)}}  # {what}")
 
 
 @app.command
@@ -128,22 +133,27 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None)
 @app.command
 def predict(
     run: Path,
-    images: Path,
     /,
-    *,
+    *images: str,
     out: Path,
     overwrite: bool = False,
+    features: bool = False,
     overlay: bool = False,
     tile: Whole = 1024,
 ) -> None:
-    """Classify a folder of images (or one image) into a CSV, or segment them into a folder of masks.
+    """Classify images into a table, or segment a folder of them into a folder of masks.
+
+    IMAGES: folders, images, patterns in quotes ('photos/**/*.jpg'), lists (.txt, one path a line), or - for a list on
+    standard input. The same command goes on with a table that was interrupted.
 
     Parameters
     ----------
     out
-        The CSV of a classifier, or the folder for the masks of a segmenter.
+        The table of a classifier, .csv or .parquet, or the folder for the masks of a segmenter.
     overwrite
         Replace what is there.
+    features
+        Also the penultimate features, into NAME.features.npy; of a pre-training these alone.
     overlay
         Segmentation: also the masks laid over the images.
     tile
@@ -151,7 +161,46 @@ def predict(
     """
     import sightline
 
-    print(sightline.predict(run, images, out=out, overwrite=overwrite, overlay=overlay, tile=tile))
+    if not images:
+        cure = "sightline predict RUN IMAGES --out FILE.csv"
+        raise SightlineError("no images were named", why="IMAGES is missing", cure=cure)
+    print(sightline.predict(run, images, out=out, overwrite=overwrite, features=features, overlay=overlay, tile=tile))
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    format: str = "onnx",
+    out: Path | None = None,
+    data: str | None = None,
+    int8: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Write a run's model for other programs, checked on its validation images.
+
+    Parameters
+    ----------
+    format
+        onnx: a graph with resize, normalization, class names and probabilities inside. safetensors: a folder with the
+        weights and a script that loads them without Sightline.
+    out
+        The file or folder; by default RUN/export/model.onnx or RUN/export/safetensors.
+    data
+        Where the run's data lies now, if it has moved.
+    int8
+        Also a graph of 8-bit integers, with the accuracy that it costs.
+    overwrite
+        Replace what is there.
+    quiet
+        Print the path only.
+    """
+    import sightline
+
+    options = {"out": out, "data": data, "int8": int8, "overwrite": overwrite, "quiet": quiet}
+    print(sightline.export(run, format=format, **options))
 
 
 @app.command
@@ -278,6 +327,43 @@ def report(
 
 
 @app.command
+def doctor(
+    data: str,
+    /,
+    *,
+    out: Path = Path("runs/doctor"),
+    write_clean_list: Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: Settings = None,
+) -> int:
+    """What is wrong with DATA, before any training; of a run, which labels are likely wrong. Status 5: findings.
+
+    Settings of the data follow as --data.key VALUE, as of train.
+
+    Parameters
+    ----------
+    data
+        Whatever train takes as --data; or a run, whose validation labels are checked.
+    out
+        The folder for doctor.html and doctor.json.
+    write_clean_list
+        A CSV for train --data, without unreadable files, copies and pictures of several labels.
+    overwrite
+        Replace that CSV.
+    quiet
+        Print the page's path only.
+    """
+    from .doctor import doctor as function
+
+    options = {"out": out, "write_clean_list": write_clean_list, "overwrite": overwrite, "quiet": quiet}
+    found = function(data, **options, **(settings or {}))
+    if quiet:
+        print(found.page)
+    return FINDINGS if found.findings else 0
+
+
+@app.command
 def cache(*, clear: bool = False, folder: Path | None = None) -> None:
     """Show what the cache of decoded images holds; --clear removes it.
 
@@ -316,18 +402,18 @@ def take_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
 def run(tokens: list[str]) -> int:
     """Run one command line; returns its exit status."""
     debug = "--debug" in tokens
-    tokens = [token for token in tokens if token != "--debug"]
+    tokens = ["/dev/stdin" if token == "-" else token for token in tokens if token != "--debug"]
     try:
         left, settings = take_settings(tokens)
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         wrong = [
             key
             for key in settings
-            if not (command in (train, resume, transfer) or (command is score and key[:5] == "data."))
+            if not (command in (train, resume, transfer) or (command in (score, doctor) and key[:5] == "data."))
         ]
         if wrong:
             raise SightlineError(f"--{wrong[0]} belongs to train, resume and transfer", cure=f"leave out --{wrong[0]}")
-        command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
+        status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)
         return 2
@@ -347,7 +433,7 @@ def run(tokens: list[str]) -> int:
         traceback.print_exc()
         print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def stopped_at_once() -> int:

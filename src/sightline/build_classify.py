@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from .data.augment import evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
 from .data.images import Square
 from .data.loader import evaluation_batches
-from .data.pair_places import holds_pairs, named_as_masks
+from .data.pair_places import holds_pairs
+from .data.pairs import labeled_by_folders
 from .data.sources import Source, open_source
 from .device import autocast, pick_device, pick_precision, use_threads
+from .doctor.quick import quick_line
 from .errors import SightlineError
 from .followed import sample_rows
 from .models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
@@ -52,6 +54,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
         say(str(receipt))
     train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
     val = decode(source, "val", config.data.size, config.data, say)
+    say(quick_line(config.data.path, {"train": train, "val": val}))
     mean, std = normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
@@ -110,13 +113,6 @@ def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
         cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
-
-
-def labeled_by_folders(source: Source) -> bool:
-    """Whether classes are folders, by the first image, and none is called as folders of masks are."""
-    names = source.splits["train"].names if "train" in source.splits else ()
-    folder = PurePosixPath(names[0]).parent.name if names else ""
-    return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
 def refuse_pairs(config: Config) -> None:

@@ -27,6 +27,7 @@ from .data.loader import evaluation_batches
 from .data.sources import Source, open_source
 from .data.splits import WHOLE
 from .device import pick_device, pick_precision, use_threads
+from .doctor.quick import quick_line
 from .errors import SightlineError
 from .followed import sample_rows
 from .models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count
@@ -57,6 +58,7 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
         receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(receipt))
     train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+    say(quick_line(config.data.path, {"train": train}))
     if len(train.names) < 2:
         why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
         raise SightlineError("one image is too few to learn from", where=config.data.path, why=why, cure=cure)

@@ -15,6 +15,7 @@ from .data.palettes import Palette, to_dict
 from .data.sources import Source
 from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
 from .device import pick_device, pick_precision, use_threads
+from .doctor.quick import quick_line
 from .errors import SightlineError
 from .followed import named_rows, sample_rows
 from .models import Part, forward_flops, parameter_count
@@ -43,6 +44,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
         receipt = load_encoder(model, config.model.weights, palette.classes)
         say(str(receipt))
     train, val = decode_all(source, palette, config.data, say)
+    say(quick_line(config.data.path, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
     mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}

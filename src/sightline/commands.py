@@ -1,6 +1,7 @@
 """The commands that are neither the loop nor prediction: evaluate, report, recipes, demo, cache."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,19 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "
     )
     say(text_table(grid))
     return [*done, grid]
+
+
+def next_commands(folder: Path) -> list[tuple[str, str]]:
+    """(a command that can be typed as it is, what it does) of what one does next with the demo in `folder`."""
+    place = shlex.quote(str(folder))
+    return [
+        (f"sightline doctor {place}/scenes-data --out {place}-doctor", "what is wrong with data, before any training"),
+        (f"sightline predict {place}/digits {place}/digits-data/target --out guesses.csv", "use a classifier"),
+        (f"sightline predict {place}/scenes {place}/scenes-data/validation --out masks/", "use a segmenter"),
+        (f"sightline export {place}/digits --format onnx", "take it elsewhere"),
+        (f"sightline report {place}/transfer/A-0 {place}/transfer/C-0", "compare runs"),
+        ("sightline recipes", "train on your own pictures: sightline train photos_scratch --data photos/"),
+    ]
 
 
 def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:

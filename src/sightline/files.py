@@ -45,15 +45,24 @@ def atomic_path(path: str | Path) -> Generator[Path]:
     try:
         make_folder(path.parent)
         yield temporary
+        adopt(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
+            temporary.unlink()
+
+
+def adopt(temporary: Path, path: Path) -> Path:
+    """Give a file that is whole its name, the last step of a write; SightlineError as `atomic_write`."""
+    try:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
-            temporary.unlink()
+    return path
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -132,6 +141,24 @@ def append_line(path: str | Path, line: str) -> None:
             file.write(line.encode("utf-8", "backslashreplace") + b"\n")
     except OSError as error:
         raise disk_error(Path(path), error) from error
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add to a file that grows for long and is adopted at its end; its reader cuts off what a crash has torn."""
+    try:
+        make_folder(path.parent)
+        with open(path, "ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; None where it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:

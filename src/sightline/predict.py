@@ -1,186 +1,188 @@
-"""Pictures in, CSV out: bounded memory, and a file that cannot be read becomes a row that says why."""
+"""Pictures in, a table out: rows as they come, bounded memory; a file that cannot be read is a row that says why."""
 
-import copy
-import csv
-import io
+import contextlib
 import os
 import shlex
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-import torch
-from torch import nn
+from typing import Any
 
 from . import runs
-from .build_classify import Inference, build_for_inference
-from .checkpoint import load_model
+from .answers import answers_of
+from .chunks import Chunk, answered
 from .columns import PREDICT_COLUMNS, class_columns
-from .data.images import open_image, planes
-from .data.scan import EXTENSIONS, FORMATS_TEXT, images_below, left_out
-from .device import autocast
-from .errors import SightlineError
-from .files import atomic_write
+from .config import Config
+from .data.scan import EXTENSIONS, left_out
+from .errors import INTERRUPTED, SightlineError, counted
+from .files import sha256
+from .growing import Growing
 from .memory import explained_memory
+from .pictures_in import Picture, all_pictures, pictures_in
 from .settings import load_recipe_file
-from .tasks.classify import mirror_mean
+
+FEW = 64
+"""Fewer images than this are not worth trying batches for."""
+TOLD = 10.0
+"""Seconds between two lines of progress."""
 
 
 def predict(
     run: str | os.PathLike[str],
-    images: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     out: str | os.PathLike[str],
     overwrite: bool = False,
+    features: bool = False,
     overlay: bool = False,
     tile: int = 1024,
     quiet: bool = False,
 ) -> Path:
-    """Classify or segment one image or all images below a folder with a run's shipped weights.
+    """Classify or segment images with a run's shipped weights.
 
-    A classifier writes a CSV; its path is returned. A segmenter writes masks into the folder `out`, see
-    `predict_masks.predict_masks`; overlay and tile are for it alone.
+    images: what `pictures_in.pictures_in` takes: folders, images, patterns, lists, `-` for standard input. A classifier
+    writes a table `out` (.csv or .parquet); its path is returned. A segmenter writes masks of one folder or image into
+    the folder `out`, see `predict_masks.predict_masks`; overlay and tile are for it alone.
 
-    Columns: filename (relative to the folder), label, confidence, one probability a class, error. The file appears
-    when it is complete.
+    Columns: filename (relative to the folder), label, confidence, one probability a class, error. features: also the
+    penultimate features, float32 [rows, D], into `NAME.features.npy` beside the table, NaN for a file that cannot be
+    read; a run of pre-training gives these alone. Rows are added to `out.part` as they come, which becomes `out` when
+    it is complete; the same command goes on with one that was interrupted.
     """
     folder = runs.existing(run)
-    root, names, left = list_images(Path(images))
+    places = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(place) for place in images]
     config = load_recipe_file(folder / "recipe.yaml")
+    say = (lambda text: None) if quiet else print
     if config.task == "segment":
-        from .predict_masks import predict_masks
-
-        say = (lambda text: None) if quiet else print
-        if left:
-            say(f"left out: {left}")
-        with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
-            return predict_masks(folder, config, root, names, Path(out), overwrite, overlay, tile, say)
-    if config.task == "byol":
+        return masks_of(folder, config, places, Path(out), overwrite, features, overlay, tile, say)
+    if config.task == "byol" and not features:
         why = "pre-training without labels knows no classes"
-        cure = f"train a classifier on it first: sightline train ... --model.weights {shlex.quote(str(folder))}"
+        cure = (
+            "--features for its features, or train a classifier on it first: "
+            f"sightline train ... --model.weights {shlex.quote(str(folder))}"
+        )
         raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
     target = usable_target(Path(out), overwrite)
-    precision = runs.provenance(folder).get("precision", "auto")
-    parts = build_for_inference(folder, config, precision)
-    models = [with_weights(parts.model, place) for place in runs.shipped_checkpoints(folder)]
-    bad: list[str] = []
-
-    def write(file: IO[bytes]) -> None:
-        write_row(file, [*PREDICT_COLUMNS, *class_columns(parts.classes), "error"])
-        for chunk in batched(names, config.train.eval_batch_size):
-            groups, errors = read_chunk(root, chunk, parts, config.data.max_pixels)
-            found: dict[str, np.ndarray] = {}
-            for members, pixels in groups:
-                rows = mean_probabilities(models, pixels, parts, config.train.flip_test)
-                found |= dict(zip(members, rows, strict=True))
-            for name in chunk:
-                write_row(file, row_of(name, errors.get(name, ""), parts.classes, found.get(name)))
-            bad.extend(errors)
-
-    with explained_memory(config, f"{folder}/recipe.yaml"):
-        atomic_write(target, write)
-    if not quiet:
-        print(f"{len(names) - len(bad):,} images classified" + (f"; left out: {left}" if left else ""))
-        if bad:
-            print(f"{len(bad):,} could not be read; their rows say why, the first: {bad[0]}")
+    tally: Counter[str] = Counter()
+    stream = pictures_in(places, tally)
+    first = list(islice(stream, FEW))  # what cannot be found is said before a model is built
+    answers = answers_of(folder, config, features)
+    head = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
+    table = Growing(target, head)
+    table.begin(origin_of(folder, places, features), overwrite)
+    progress = Progress(say, table.rows)
+    with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table):
+        rest = remaining(chain(first, stream), table)
+        for chunk in answered(rest, answers, config, len(first) >= FEW):
+            table.add(*chunk.rows(answers.classes))
+            progress.add(chunk)
+        table.finish()
+    progress.end(left_out(tally))
     return target
 
 
+def masks_of(
+    folder: Path,
+    config: Config,
+    places: list[str],
+    out: Path,
+    overwrite: bool,
+    features: bool,
+    overlay: bool,
+    tile: int,
+    say: Callable[[str], None],
+) -> Path:
+    """Masks of one folder or image by a segmenter's run."""
+    from .predict_masks import predict_masks
+
+    if features:
+        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="leave it out")
+    if len(places) != 1 or not os.path.exists(places[0]) or places[0].lower().endswith(".txt"):
+        cure = "name one folder or one image"
+        raise SightlineError("masks are predicted of one folder at a time", where=" ".join(places), cure=cure)
+    tally: Counter[str] = Counter()
+    names = [picture.name for picture in all_pictures(places[0], tally)]
+    if left := left_out(tally):
+        say(f"left out: {left}")
+    root = Path(places[0]) if os.path.isdir(places[0]) else Path(places[0]).parent
+    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
+        return predict_masks(folder, config, root, names, out, overwrite, overlay, tile, say)
+
+
 def usable_target(out: Path, overwrite: bool) -> Path:
-    """The CSV to write: `out`, or predictions.csv in it where it is a folder; never a picture."""
+    """The table to write: `out`, or predictions.csv in it where it is a folder; never a picture."""
     target = out / "predictions.csv" if out.is_dir() else out
     if target.name.lower().endswith(EXTENSIONS):
         why = "its name is that of an image"
         raise SightlineError("predictions are a table", where=str(target), why=why, cure="--out predictions.csv")
+    if target.suffix.lower() == ".parquet":
+        from .parquet import require_parquet
+
+        require_parquet()
     if target.is_dir() or (target.exists() and not overwrite):
         cure = "another --out" if target.is_dir() else "another --out, or --overwrite"
         raise SightlineError("the output exists", where=str(target), cure=cure)
     return target
 
 
-def list_images(place: Path) -> tuple[Path, list[str], str]:
-    """(folder, names below it, what was left out) of one image or a folder of images."""
-    if place.is_file() and place.name.lower().endswith(EXTENSIONS):
-        return place.parent, [place.name], ""
-    if not place.is_dir():
-        why = f"it is not a folder or a file of {FORMATS_TEXT}" if place.exists() else "there is nothing there"
-        raise SightlineError("cannot find images", where=str(place), why=why, cure="check the path")
-    tally: Counter[str] = Counter()
-    names = [file.name for file in images_below(str(place), "", tally)]
-    if not names:
-        why = f"the folder holds {left_out(tally) or 'nothing'}"
-        raise SightlineError(
-            "no images found", where=str(place), why=why, cure=f"give a folder of {FORMATS_TEXT} files"
-        )
-    return place, names, left_out(tally)
+def origin_of(folder: Path, places: list[str], features: bool) -> dict[str, Any]:
+    """What a table is of: an interrupted one is gone on with only where all of this is the same."""
+    weights = [sha256(place / "model.safetensors") for place in runs.shipped_checkpoints(folder)]
+    return {"weights": weights, "pictures": places, "features": features}
 
 
-def batched(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Consecutive pieces of `size` names."""
-    for start in range(0, len(names), size):
-        yield names[start : start + size]
+def remaining(pictures: Iterator[Picture], table: Growing) -> Iterator[Picture]:
+    """The pictures behind those that have rows already, which must be the first ones."""
+    for name in table.names():
+        picture = next(pictures, None)
+        if picture is None or picture.name != name:
+            why = f"its row {name!r} is " + (
+                "of no picture now" if picture is None else f"that of {picture.name!r} now"
+            )
+            cure = "--overwrite to begin anew, or another --out"
+            where = str(table.part)
+            raise SightlineError("the pictures have changed since the interruption", where=where, why=why, cure=cure)
+    yield from pictures
 
 
-def read_chunk(
-    root: Path, names: Sequence[str], parts: Inference, max_pixels: int
-) -> tuple[list[tuple[list[str], torch.Tensor]], dict[str, str]]:
-    """([(names, their images as uint8 [G, 3, h, w])], error by name of the unreadable ones).
-
-    As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size
-    stay as they are (the model's transform resizes them), all others become the model's square.
-    """
-
-    def read(name: str) -> np.ndarray | SightlineError:
-        try:
-            image = open_image(str(root / name), max_pixels, parts.square.side)
-        except SightlineError as error:
-            return error
-        return planes(image) if image.size[::-1] == parts.kept else parts.square.of(image)
-
-    with ThreadPoolExecutor() as pool:
-        results = dict(zip(names, pool.map(read, names), strict=True))
-    errors = {name: r.why or r.what for name, r in results.items() if isinstance(r, SightlineError)}
-    by_shape: dict[tuple[int, ...], list[str]] = {}
-    arrays = {name: array for name, array in results.items() if isinstance(array, np.ndarray)}
-    for name, array in arrays.items():
-        by_shape.setdefault(array.shape, []).append(name)
-    groups = [(same, torch.from_numpy(np.stack([arrays[name] for name in same]))) for same in by_shape.values()]
-    return groups, errors
+@contextlib.contextmanager
+def going_on(target: Path, table: Growing) -> Generator[None]:
+    """Ctrl-C leaves what is done, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        why = f"{counted(table.rows, 'row')} are in {table.part}"
+        cure = "the same command goes on with them"
+        raise SightlineError("interrupted", where=str(target), why=why, cure=cure, status=INTERRUPTED) from None
 
 
-def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """A copy of the model with the weights of a checkpoint folder, ready to evaluate."""
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(load_model(checkpoint)[0])
-    return copied.eval()
+class Progress:
+    """Lines about how far a prediction has come."""
 
+    def __init__(self, say: Callable[[str], None], before: int):
+        self.say, self.before, self.done, self.bad, self.first = say, before, 0, 0, ""
+        self.start = self.told = time.monotonic()
+        if before:
+            say(f"going on after {counted(before, 'row')} that are there")
 
-@torch.inference_mode()
-def mean_probabilities(models: Sequence[nn.Module], pixels: torch.Tensor, parts: Inference, flip: bool) -> np.ndarray:
-    """Mean of the models' probabilities, float32 [N, K], of images uint8 [N, 3, h, w]; flip: and of their mirrors."""
-    images, found = parts.transform(pixels.to(parts.device)), []
-    for model in models:
-        with autocast(parts.device, parts.dtype):
-            logits = model(images)
-            if flip:
-                logits = mirror_mean(logits, model(images.flip(3)))
-        found.append(logits.float().softmax(1).cpu().numpy())
-    return np.stack(found).mean(0, dtype=np.float64).astype(np.float32)
+    def add(self, chunk: Chunk) -> None:
+        """Count a chunk; say something where it is time."""
+        self.done += len(chunk.pictures)
+        self.bad += len(chunk.errors)
+        if chunk.errors and not self.first:
+            self.first = chunk.pictures[next(iter(chunk.errors))].name
+        now = time.monotonic()
+        if now - self.told >= TOLD:
+            self.told = now
+            self.say(f"{counted(self.before + self.done, 'image')}, {self.done / (now - self.start):,.0f} a second")
 
-
-def row_of(name: str, error: str, classes: tuple[str, ...], probabilities: np.ndarray | None) -> list[str]:
-    """One CSV row: the probabilities, or empty fields and the error."""
-    if probabilities is None:
-        return [name, "", "", *[""] * len(classes), " ".join(error.split())]
-    best = int(probabilities.argmax())
-    return [name, classes[best], f"{probabilities[best]:.9g}", *[f"{value:.9g}" for value in probabilities], ""]
-
-
-def write_row(file: IO[bytes], values: Sequence[str]) -> None:
-    """One line of CSV; names that are not UTF-8 keep their bytes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    def end(self, left: str) -> None:
+        """The last lines."""
+        spent = max(time.monotonic() - self.start, 1e-9)
+        speed = f", {self.done / spent:,.0f} a second" if spent > TOLD else ""
+        done = self.before + self.done - self.bad
+        self.say(f"{counted(done, 'image')} done{speed}" + (f"; left out: {left}" if left else ""))
+        if self.bad:
+            self.say(f"{self.bad:,} could not be read; their rows say why, the first: {self.first}")

@@ -30,6 +30,7 @@ WRITTEN = (
     "snapshots",
     "predictions",
     "figures",
+    "export",
 )
 CHANGEABLE = (
     "data.path",

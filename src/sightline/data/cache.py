@@ -22,7 +22,7 @@ import PIL
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import TEMPORARY, disk_error, process_lives, sync_folder, write_json
-from .decoding import write_images
+from .decoding import DIGEST_BYTES, DIGESTS, write_images
 from .images import VERSION, Square
 from .sources import Items, Source
 
@@ -37,7 +37,8 @@ class Decoded:
     """A decoded split.
 
     images: uint8 [N, 3, H, W], memory-mapped copy-on-write (the file never changes). labels: int64 [N] or None.
-    digest: SHA-256 over pixels, names, labels and classes. nbytes: size of `images`.
+    digest: SHA-256 over pixels, names, labels and classes. nbytes: size of `images`. digests: of the pixels of each
+    image, uint8 [N, 16]; None in entries of earlier versions.
     """
 
     images: np.ndarray
@@ -46,6 +47,7 @@ class Decoded:
     classes: tuple[str, ...]
     digest: str
     nbytes: int
+    digests: np.ndarray | None = None
 
 
 class Entry(NamedTuple):
@@ -80,7 +82,17 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     kept = np.setdiff1d(np.arange(len(items.names)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
     items = items.subset(kept) if bad else items
     digest = content_digest(meta["sha256"], items, source.classes)
-    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes)
+    digests = image_digests(folder, len(images))
+    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests)
+
+
+def image_digests(folder: Path, count: int) -> np.ndarray | None:
+    """The digests of the images of an entry, uint8 [count, 16], where it has them."""
+    try:
+        digests = np.load(folder / DIGESTS, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return digests if digests.shape == (count, DIGEST_BYTES) and digests.dtype == np.uint8 else None
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
@@ -90,7 +102,8 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
     labels = None if decoded.labels is None else decoded.labels[rows]
     digest = hashlib.sha256(decoded.digest.encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()
     images, names = decoded.images[rows], tuple(decoded.names[row] for row in rows)
-    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes)
+    digests = None if decoded.digests is None else decoded.digests[rows]
+    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes, digests)
 
 
 def cache_root(data: Data | None = None) -> Path:
@@ -242,7 +255,8 @@ def cache_list(root: Path | None = None) -> list[Entry]:
         folder = meta_path.parent
         try:
             source = json.loads(meta_path.read_text(encoding="utf-8"))["source"]
-            arrays = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in folder.glob("*.npy")}
+            paths = [path for path in folder.glob("*.npy") if path.name != DIGESTS]
+            arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
             count, nbytes = len(arrays["images"]), sum(array.nbytes for array in arrays.values())
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -13,22 +13,27 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ..errors import ENVIRONMENT, SightlineError, printable
+from ..files import atomic_write
 from .images import Square, planes
 from .sources import Items
 
 CHUNK_BYTES = 4 << 20
 """Decoded bytes that one thread hands over at a time; small enough that a few chunks in flight do not matter."""
+DIGESTS, DIGEST_BYTES = "digests.npy", 16
+"""Beside the images lies a digest of each one's pixels, so that copies are found without reading them again."""
 MARGIN_BYTES = 64 << 20
 """Disk space that must remain free beside what is written."""
 PROGRESS_SECONDS = 5.0
 
 
 class Chunk(NamedTuple):
-    """Decoded neighbors. images: uint8 [M, 3, H, W]. bad: place -> why. whole: False where a size did not fit."""
+    """Decoded neighbors. images: uint8 [M, 3, H, W]. bad: place -> why. whole: False where a size did not fit. digests:
+    DIGEST_BYTES of each image."""
 
     images: np.ndarray
     bad: dict[int, str]
     whole: bool
+    digests: bytes = b""
 
 
 class SizesDiffer(Exception):
@@ -65,7 +70,7 @@ def fill(
     need = count * int(np.prod(shape))
     refuse_full_disk(path.parent, need)
     announce(f"decoding {count:,} images into the cache: {size_text(need)} at {path.parents[1]}")
-    checksum, bad, written = hashlib.sha256(), {}, 0
+    checksum, bad, written, digests = hashlib.sha256(), {}, 0, bytearray()
     started = spoken = time.monotonic()
     with open(path, "wb") as file:
         write_header(file, (count, *shape))
@@ -77,12 +82,15 @@ def fill(
             checksum.update(content)
             written += len(chunk.images)
             bad.update(chunk.bad)
+            digests += chunk.digests
             if time.monotonic() - spoken > PROGRESS_SECONDS:
                 spoken = time.monotonic()
                 announce(f"decoded {written + len(bad):,} of {count:,} images in {spoken - started:.0f} s")
         write_header(file, (written, *shape))
         file.flush()
         os.fsync(file.fileno())
+    rows = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+    atomic_write(path.with_name(DIGESTS), lambda file: np.save(file, rows))
     bad_by_text = {str(place): bad[place] for place in sorted(bad)}
     return {"shape": [written, *shape], "sha256": checksum.hexdigest(), "bad": bad_by_text}
 
@@ -122,7 +130,9 @@ def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], squar
         if not fitted and image.size != (shape[2], shape[1]):
             return Chunk(images[:0], bad, False)
         images[place - places.start - len(bad)] = square.of(image) if fitted else planes(image)
-    return Chunk(images[: len(places) - len(bad)], bad, True)
+    images = images[: len(places) - len(bad)]
+    digests = b"".join(hashlib.sha256(image.tobytes()).digest()[:DIGEST_BYTES] for image in images)
+    return Chunk(images, bad, True, digests)
 
 
 def refuse_full_disk(folder: Path, need: int, smaller: str = "a smaller --data.size, ") -> None:

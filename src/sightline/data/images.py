@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from ..errors import SightlineError
 
@@ -41,8 +41,32 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def open_image(path: str, max_pixels: int, side: int = 0) -> Image.Image:
-    """The image in a file as 8-bit RGB.
+@dataclass
+class Header:
+    """What a file says of its image. size: width and height as stored. deep: more than 8 bits a channel. frames: of an
+    animation, or pages. turn: the EXIF orientation."""
+
+    format: str = ""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    deep: bool = False
+    transparent: bool = False
+    frames: int = 1
+    turn: int = 1
+
+    def note(self, image: ImageFile.ImageFile) -> None:
+        """Fill in what an opened image tells before its pixels are read."""
+        layout = image.tile[0][3] if image.tile else ""
+        raw = layout[0] if isinstance(layout, tuple) else layout
+        self.format, self.mode, self.size = image.format or "", image.mode, image.size
+        self.deep = image.mode == "F" or image.mode.startswith("I") or ";16" in str(raw)
+        self.transparent = image.has_transparency_data
+        if image.format in ("GIF", "TIFF", "WEBP", "PNG"):  # an MPO's further frames are previews of the first
+            self.frames = getattr(image, "n_frames", 1)
+
+
+def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None = None) -> Image.Image:
+    """The image in a file as 8-bit RGB; `header` is filled in.
 
     With `side` > 0 a JPEG file may come smaller than stored, but not below DRAFT_FACTOR * side in either direction.
     Raises SightlineError naming the path for everything that is not an intact image of at most `max_pixels` pixels.
@@ -56,9 +80,13 @@ def open_image(path: str, max_pixels: int, side: int = 0) -> Image.Image:
             width, height = image.size
             if width * height > max_pixels:
                 raise SightlineError(f"has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
+            if header is not None:
+                header.note(image)
             if side:
                 image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
             image.load()
+            if header is not None:
+                header.turn = turn_of(image)
             return to_rgb(upright(image))
     except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
         raise refusal(path, error) from error
@@ -107,11 +135,16 @@ def diagnosis(path: str, error: Exception) -> tuple[str, str]:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says; a corrupt EXIF block counts as none. Pillow turns TIFF itself."""
-    try:
-        turn = TRANSPOSED.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # the parser of a damaged block raises many types, and the pixels are fine
-        turn = None
+    turn = TRANSPOSED.get(turn_of(image))
     return image if turn is None else image.transpose(turn)
+
+
+def turn_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where the block is damaged."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # the parser of a damaged block raises many types, and the pixels are fine
+        return 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

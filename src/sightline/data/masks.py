@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError
-from .images import COPY, FORMATS, ORIENTATION, RESAVE, diagnosis, refusal, upright
+from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, turn_of, upright
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -233,18 +233,10 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
             raise SightlineError("is not a regular file")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            turn = 1 if image.format == "TIFF" else header_turn(image)  # Pillow gives TIFF's size as turned
+            turn = 1 if image.format == "TIFF" else turn_of(image)  # Pillow gives TIFF's size as turned
     except Exception as error:  # as in images.open_image
         raise refusal(path, error) from error
     return (width, height) if turn in SWAPPED else (height, width)
-
-
-def header_turn(image: Image.Image) -> int:
-    """The EXIF orientation; 1 where the block is damaged, as `upright` has it."""
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        return 1
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:

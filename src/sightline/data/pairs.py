@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..config import Data
 from ..errors import SightlineError, listing
 from .images import open_image
 from .masks import MaskFacts, read_mask
-from .pair_places import IMAGE_FOLDERS, MASK_FOLDERS, TEMPLATE, Place, mask_path, recognize
+from .pair_places import IMAGE_FOLDERS, MASK_FOLDERS, TEMPLATE, Place, mask_path, named_as_masks, recognize
 from .palettes import Palette, empty_palette, palette_of
 from .scan import File, left_out, shelf
 from .sources import Items, Source, declared_classes, locate
@@ -71,6 +72,13 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     notes.append(f"{' + '.join(counts)} {ending}")
     layout = next((place.layout for place in places.values() if place.masks is not None), "unlabelled")
     return Source(root, layout, palette.classes, splits, tuple(notes)), palette
+
+
+def labeled_by_folders(source: Source) -> bool:
+    """Whether classes are folders, by the first image, and none is called as folders of masks are."""
+    names = next(iter(source.splits.values())).names
+    folder = PurePosixPath(names[0]).parent.name if names else ""
+    return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
 def pair_all(root: str, data: Data, places: dict[str, Place], hold_out: bool) -> dict[str, list[Pair]]:

@@ -1,0 +1,138 @@
+"""Pictures a chunk at a time: decoded while the model computes, in batches of the size that was measured to be best."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+import numpy as np
+import torch
+
+from .answers import Answers
+from .config import Config
+from .data.images import open_image, planes
+from .errors import SightlineError
+from .pictures_in import Picture
+
+BATCHES = (8, 32, 128)
+"""How many images at once are tried; the fastest is taken."""
+LONGEST = 1.5
+"""Seconds that one try may take."""
+
+
+@dataclass
+class Chunk:
+    """Some pictures with what came of them: probabilities [K] and features [D] by name's place, or an error."""
+
+    pictures: list[Picture]
+    groups: list[tuple[list[int], torch.Tensor]]
+    errors: dict[int, str]
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)
+    features: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def rows(self, classes: Sequence[str]) -> tuple[list[list[str]], np.ndarray | None]:
+        """The rows of the table, and their features float32 [N, D] if there are any."""
+        rows = [
+            row_of(picture.name, self.errors.get(place, ""), classes, self.probabilities.get(place))
+            for place, picture in enumerate(self.pictures)
+        ]
+        if not self.features:
+            return rows, None
+        found = np.full((len(rows), len(next(iter(self.features.values())))), np.nan, np.float32)
+        for place, values in self.features.items():
+            found[place] = values
+        return rows, found
+
+
+def answered(pictures: Iterator[Picture], answers: Answers, config: Config, many: bool) -> Iterator[Chunk]:
+    """Chunks with their answers; the next is decoded while the model computes. many: it pays to find the best batch."""
+    size = BATCHES[1]
+    sample = list(islice(pictures, size))
+    if many and sample and (groups := read_chunk(sample, answers, config.data.max_pixels).groups):
+        size = fastest_batch(answers, groups[0][1])
+    chunks = batched(chain(sample, pictures), size)
+    for chunk in ahead(chunks, lambda part: read_chunk(part, answers, config.data.max_pixels)):
+        for places, pixels in chunk.groups:
+            probabilities, features = answers.of(pixels)
+            chunk.probabilities |= dict(zip(places, probabilities, strict=True)) if probabilities is not None else {}
+            chunk.features |= dict(zip(places, features, strict=True)) if features is not None else {}
+        chunk.groups = []
+        yield chunk
+
+
+def fastest_batch(answers: Answers, pixels: torch.Tensor) -> int:
+    """The number of BATCHES at which the model takes the least time an image, by trying. pixels: uint8 [N, 3, h, w]."""
+    best, least = BATCHES[0], seconds_an_image(answers, pixels[:1])
+    for size in BATCHES:
+        if least * size > LONGEST:
+            break
+        seconds = seconds_an_image(answers, pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size])
+        if seconds < 0.97 * least:
+            best, least = size, seconds
+    return best
+
+
+def seconds_an_image(answers: Answers, batch: torch.Tensor) -> float:
+    """How long the second pass of a batch takes, by image; the first one prepares."""
+    answers.of(batch)
+    start = time.perf_counter()
+    answers.of(batch)
+    return (time.perf_counter() - start) / len(batch)
+
+
+def batched(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
+    """Consecutive pieces of `size` pictures."""
+    while piece := list(islice(pictures, size)):
+        yield piece
+
+
+def ahead(pieces: Iterable[list[Picture]], read: Callable[[list[Picture]], Chunk]) -> Iterator[Chunk]:
+    """`read` of each piece, one piece ahead of who asks."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for piece in pieces:
+            coming = pool.submit(read, piece)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def read_chunk(pictures: list[Picture], answers: Answers, max_pixels: int) -> Chunk:
+    """The pictures as uint8 [G, 3, h, w] in groups of one shape, and why some cannot be read.
+
+    As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size
+    stay as they are (the model's transform resizes them), all others become the model's square.
+    """
+
+    def read(picture: Picture) -> np.ndarray | SightlineError:
+        try:
+            image = open_image(picture.path, max_pixels, answers.square.side)
+        except SightlineError as error:
+            return error
+        return planes(image) if image.size[::-1] == answers.kept else answers.square.of(image)
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(read, pictures))
+    errors = {
+        place: found.why or found.what for place, found in enumerate(results) if isinstance(found, SightlineError)
+    }
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    arrays = {place: found for place, found in enumerate(results) if isinstance(found, np.ndarray)}
+    for place, array in arrays.items():
+        by_shape.setdefault(array.shape, []).append(place)
+    groups = [(same, torch.from_numpy(np.stack([arrays[place] for place in same]))) for same in by_shape.values()]
+    return Chunk(pictures, groups, errors)
+
+
+def row_of(name: str, error: str, classes: Sequence[str], probabilities: np.ndarray | None) -> list[str]:
+    """One row: the probabilities, or empty fields and the error."""
+    why = " ".join(error.split())
+    if not classes:
+        return [name, why]
+    if probabilities is None:
+        return [name, "", "", *[""] * len(classes), why]
+    best = int(probabilities.argmax())
+    return [name, classes[best], f"{probabilities[best]:.9g}", *[f"{value:.9g}" for value in probabilities], ""]

@@ -1,0 +1,217 @@
+"""The doctor on data with planted faults: each is found, by name, nothing else is, and no file of the user changes."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightline
+from conftest import picture
+from sightline.__main__ import run
+from sightline.doctor.findings import Diagnosis
+from sightline.errors import SightlineError
+
+
+def look(data: Path | str, tmp_path: Path, **options: object) -> Diagnosis:
+    return sightline.doctor(data, out=tmp_path / "out", quiet=True, **options)
+
+
+def kinds(found: Diagnosis) -> dict[str, set[str]]:
+    """The files of each kind of finding."""
+    return {finding.kind: set(finding.files) for finding in found.findings}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file with its digest and time of change."""
+    return {
+        os.fsencode(path).decode(
+            "latin-1"
+        ): f"{path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict[str, set[str]]]:
+    """Pictures of 48 pixels with one or more of each fault, and what must be found."""
+    root = make_photos(tmp_path / "photos", size=48)
+    train = root / "train"
+
+    def put(place: str, image: Image.Image, **options: object) -> str:
+        image.save(root / place, **options)
+        return place
+
+    def new(number: int) -> Image.Image:
+        return picture(3, 500 + number, 48)
+
+    shutil.copy(train / "class_0/0.png", train / "class_0/copy.png")
+    put("train/class_0/again.png", Image.open(train / "class_0/0.png"), compress_level=1)
+    put("val/class_1/leak.png", Image.open(train / "class_1/1.png"), compress_level=1)
+    shutil.copy(train / "class_2/2.png", train / "class_3/other.png")
+    smooth = Image.fromarray(np.random.default_rng(5).integers(0, 255, (6, 6, 3), np.uint8)).resize((48, 48))
+    put("train/class_0/near.png", smooth)
+    put("train/class_0/near.jpg", smooth, quality=80)
+    put("val/class_0/dim.png", smooth.point(lambda value: int(value * 0.8)))
+    whole = (train / "class_0/1.png").read_bytes()
+    (train / "class_0/cut.png").write_bytes(whole[: len(whole) // 2])
+    (train / "class_0/none.png").write_bytes(b"")
+    buffer = io.BytesIO()
+    new(0).save(buffer, "JPEG")
+    (train / "class_0/cut.jpg").write_bytes(buffer.getvalue()[:-300])
+    put("train/class_0/named.jpg", new(1), format="PNG")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    transparent = new(2)
+    transparent.putalpha(100)
+    (train / ".ipynb_checkpoints").mkdir()
+    new(3).save(train / ".ipynb_checkpoints" / "a.png")
+    new(4).save(train / "class_1/._a.png")
+    shutil.copy(train / "class_0/2.png", train / "class_0/no_ending")
+    planted = {
+        "duplicate": {"train/class_0/0.png", "train/class_0/copy.png", "train/class_0/again.png"},
+        "leak": {"train/class_1/1.png", "val/class_1/leak.png"},
+        "conflicting_labels": {"train/class_2/2.png", "train/class_3/other.png"},
+        "near_leak": {"train/class_0/near.png", "train/class_0/near.jpg", "val/class_0/dim.png"},
+        "unreadable": {"train/class_0/cut.png", "train/class_0/none.png", "train/class_0/cut.jpg"},
+        "wrong_extension": {"train/class_0/named.jpg"},
+        "tiny": {put("train/class_0/tiny.png", new(5).resize((5, 4)))},
+        "huge": {put("train/class_0/huge.png", new(6).resize((300, 400)))},
+        "long": {put("train/class_0/long.png", new(7).resize((16, 120)))},
+        "plain": {put("train/class_0/plain.png", Image.new("RGB", (48, 48), "navy"))},
+        "gray": {put("train/class_0/gray.png", new(8).convert("L"))},
+        "transparent": {put("train/class_0/alpha.png", transparent)},
+        "deep": {put("train/class_0/deep.png", Image.fromarray(np.array(new(9).convert("L")).astype(np.uint16) * 257))},
+        "cmyk": {put("train/class_0/print.jpg", new(10).convert("CMYK"), quality=95)},
+        "rotated": {put("train/class_0/turned.jpg", new(11), quality=95, exif=turned)},
+        "frames": {put("train/class_0/film.gif", new(12), save_all=True, append_images=[new(13)])},
+        "hidden": {"train/.ipynb_checkpoints/", "train/class_1/._a.png"},
+        "not_used": {"train/class_0/no_ending"},
+    }
+    planted["gray"] |= planted["deep"]
+    return root, planted
+
+
+def test_every_planted_fault_is_found_and_nothing_else(
+    faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, planted = faulty
+    before = contents(root)
+    assert run(["doctor", str(root), "--out", str(tmp_path / "out")]) == 5
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    found = {one["kind"]: set(one["files"]) for one in report["findings"]}
+    assert found == planted
+    severities = {one["kind"]: one["severity"] for one in report["findings"]}
+    errors = {kind for kind, severity in severities.items() if severity == "error"}
+    assert errors == {"unreadable", "leak", "conflicting_labels"} and report["errors"] == 3
+    assert all(one["why"] and one["cure"] for one in report["findings"])
+    assert "it is empty (0 bytes)" in said and "PNG named .jpg" in said and "--write-clean-list" in said
+    assert contents(root) == before
+
+
+def test_clean_data_have_a_page_that_says_so(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos")
+    assert run(["doctor", str(root), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    page = (tmp_path / "out" / "doctor.html").read_text()
+    assert "Nothing was found in 80 images." in page and "truncated" in page
+    assert json.loads((tmp_path / "out" / "doctor.json").read_text())["findings"] == []
+    assert not look("sklearn:digits", tmp_path).findings, "8 x 8 pixels are too few to call digits near copies"
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_the_clean_list_can_be_trained_on(
+    faulty: tuple[Path, dict[str, set[str]]],
+    tmp_path: Path,
+    tiny: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, planted = faulty
+    path = tmp_path / "lists" / "clean.csv"
+    found = look(root, tmp_path, write_clean_list=path)
+    assert found.clean_list == path
+    names = {line.split(",")[0].removeprefix("../photos/") for line in path.read_text().splitlines()[1:]}
+    gone = planted["unreadable"] | planted["conflicting_labels"]
+    gone |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}
+    everything = {str(p.relative_to(root)) for p in root.rglob("*.*g*") if p.is_file() and ".i" not in str(p)}
+    assert names == everything - gone - {"train/class_1/._a.png"}
+    again = kinds(look(path, tmp_path))
+    assert not {"unreadable", "leak", "conflicting_labels", "duplicate"} & again.keys()
+    done = sightline.train("photos_scratch", path, out=tmp_path / "run", **tiny | {"train.epochs": 1})
+    assert done.metrics["accuracy"] >= 0
+    assert "doctor:" in capsys.readouterr().out
+    with pytest.raises(SightlineError, match="already"):
+        look(root, tmp_path, write_clean_list=path)
+    look(root, tmp_path, write_clean_list=path, overwrite=True)
+
+
+def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos")
+    strange = [b"<script>alert(1)</script>.png", b"two\nlines.png", b"caf\xe9.png", b" space.png"]
+    for number, name in enumerate(strange):
+        Path(os.fsdecode(os.fsencode(root / "train" / "class_0") + b"/" + name.replace(b"/", b"-"))).write_bytes(b"")
+        picture(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
+    found = look(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+    assert len(kinds(found)["unreadable"]) == 4
+    assert "<script>alert" not in found.page.read_text()
+    assert "train/class_0/caf\udce9.png" in json.loads(found.json.read_text())["findings"][0]["files"]
+    listed = look(tmp_path / "clean.csv", tmp_path)
+    assert listed.counts == {"train": 67, "val": 16}, "the one name that is not UTF-8 is left out"
+
+
+def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos", train=20)
+    shutil.rmtree(root / "val" / "class_3")
+    for path in sorted((root / "train" / "class_2").iterdir())[2:]:
+        path.unlink()
+    found = {finding.kind: finding for finding in look(root, tmp_path).findings}
+    assert [group.note for group in found["missing_class"].groups] == ["class_3"]
+    assert found["missing_class"].severity == "warning"
+    assert found["imbalance"].groups[0].note == "class_2: 2 images"
+    assert "--loss.class_weights balanced" in found["imbalance"].cure
+
+
+def test_what_train_refuses_is_a_finding_beside_the_others(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos")
+    shutil.copytree(root / "val" / "class_0", root / "val" / "class_8")
+    (root / "train" / "class_0" / "none.png").write_bytes(b"")
+    found = kinds(look(root, tmp_path))
+    assert {"layout", "unreadable", "conflicting_labels"} <= found.keys()
+    with pytest.raises(SightlineError, match="no clean list"):
+        look(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+
+
+def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["doctor", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+    assert run(["doctor", str(tmp_path / "nowhere")]) == 2
+    assert "no images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_others_stay(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "doctor.json").write_text("{}")
+    with pytest.raises(SightlineError, match="not the doctor's"):
+        look(photos, tmp_path)
+    with pytest.raises(SightlineError, match="inside the data"):
+        sightline.doctor(photos, out=photos / "out", quiet=True)
+
+
+def test_settings_reach_the_data_only(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", str(photos), "--optim.lr", "1"]) == 2
+    assert run(["doctor", str(photos), "--data.layot", "csv"]) == 2
+    assert "data.layout" in capsys.readouterr().err
+
+
+def test_pictures_of_the_page_are_inside_it(faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> None:
+    page = look(faulty[0], tmp_path).page.read_text()
+    assert page.count("data:image/") >= 20
+    assert 'src="http' not in page and "style=" not in page

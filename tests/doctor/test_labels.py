@@ -1,0 +1,83 @@
+"""Likely wrong labels: those that were planted come first, and a run whose labels are right has none."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sightline
+from sightline.__main__ import run
+from sightline.config import Config
+from sightline.doctor.labels import likely_wrong
+from sightline.errors import SightlineError
+from sightline.runs import write_config
+from sightline.settings import resolve
+
+
+def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
+    """Probabilities of a good model: about 0.8 for the true class."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 0.5, (len(labels), classes))
+    logits[np.arange(len(labels)), labels] += 3
+    odds = np.exp(logits)
+    return odds / odds.sum(1, keepdims=True)
+
+
+def test_planted_wrong_labels_come_first() -> None:
+    truth = np.arange(400) % 4
+    given = truth.copy()
+    wrong = np.array([3, 50, 77, 130, 201, 399])
+    given[wrong] = (given[wrong] + 1) % 4
+    found = likely_wrong(given, opinions(truth, 4))
+    assert set(found.tolist()) <= set(wrong.tolist()) and len(found) >= len(wrong) - 1
+
+
+def test_by_hand_with_thresholds_of_the_classes() -> None:
+    """Class 0 is known with 0.9 on average, class 1 with 0.6: the one of class 0 that reaches 0.7 as 1 is wrong."""
+    probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
+    labels = np.array([0] * 10 + [1] * 10)
+    assert likely_wrong(labels, probabilities).tolist() == [9]
+
+
+@pytest.fixture
+def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
+    """A run folder on `photos` with its predictions; two of the labels it was validated with may be wrong."""
+
+    def make(mistakes: bool) -> Path:
+        folder = tmp_path / "run"
+        write_config(folder, resolve(Config(), {"data.path": str(photos), "data.size": 16}))
+        names = sorted(str(path.relative_to(photos)) for path in (photos / "val").rglob("*.png"))
+        truth = np.array([int(name.split("/")[1][-1]) for name in names])
+        given = truth.copy()
+        given[[2, 9]] = (given[[2, 9]] + 2) % 4 if mistakes else given[[2, 9]]
+        (folder / "predictions").mkdir()
+        with open(folder / "predictions" / "val.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["filename", "label", "truth", "confidence", *(f"class_{k}" for k in range(4))])
+            for name, label, row in zip(names, given, opinions(truth, 4), strict=True):
+                writer.writerow([name, f"class_{row.argmax()}", f"class_{label}", row.max(), *row])
+        return folder
+
+    return make
+
+
+def test_a_run_shows_its_likely_wrong_labels(made: Callable[[bool], Path], tmp_path: Path) -> None:
+    folder = made(True)
+    assert run(["doctor", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 5
+    report = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    (finding,) = report["findings"]
+    assert finding["kind"] == "wrong_label" and len(finding["files"]) == 2
+    assert "labeled class_2" in finding["groups"][0]["note"] or "labeled class_0" in finding["groups"][0]["note"]
+    assert (tmp_path / "out" / "doctor.html").read_text().count("data:image/") == 2
+
+
+def test_right_labels_and_missing_predictions(made: Callable[[bool], Path], tmp_path: Path) -> None:
+    folder = made(False)
+    assert run(["doctor", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    shutil.rmtree(folder / "predictions")
+    with pytest.raises(SightlineError, match="no usable predictions"):
+        sightline.doctor(folder, out=tmp_path / "out", quiet=True)

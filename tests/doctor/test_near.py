@@ -1,0 +1,89 @@
+"""Near copies are found, and pictures that are merely similar are not."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.doctor.near import candidates, confirmed, connected, correlation
+
+
+def photograph(seed: int, side: int = 96) -> Image.Image:
+    """A picture with 1/f structure, as photographs have."""
+    random = np.random.default_rng(seed)
+    planes = [random.integers(0, 255, (size, size, 3), np.uint8) for size in (3, 6, 12, 24)]
+    weights = (1.0, 0.5, 0.25, 0.12)
+    mixed = sum(
+        weight * np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC), np.float32)
+        for plane, weight in zip(planes, weights, strict=True)
+    )
+    return Image.fromarray((mixed / sum(weights)).astype(np.uint8))
+
+
+def saved(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+
+
+def pairs_of(images: list[Image.Image]) -> set[tuple[int, int]]:
+    thumbs = np.stack([np.asarray(image.resize((8, 8), Image.Resampling.BOX)).ravel() for image in images])
+    return {pair[:2] for pair in confirmed(candidates(thumbs), lambda row: images[row])}
+
+
+CHANGES = {
+    "saved with loss": lambda image: saved(image, 40),
+    "half the size": lambda image: image.resize((48, 48)),
+    "twice the size": lambda image: image.resize((192, 192)),
+    "darker": lambda image: image.point(lambda value: int(value * 0.7)),
+    "paler": lambda image: image.point(lambda value: int(60 + value * 0.6)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_among_others(change: str) -> None:
+    images = [photograph(seed) for seed in range(200)]
+    assert pairs_of([*images, CHANGES[change](images[7])]) == {(7, 200)}
+
+
+def test_similar_pictures_and_plain_ones_are_no_copies() -> None:
+    random = np.random.default_rng(0)
+    plain = [Image.fromarray((200 + random.integers(0, 3, (32, 32, 3))).astype(np.uint8)) for _ in range(20)]
+    ball = np.hypot(*np.mgrid[-16:16, -16:16]) < 9
+    shifted = [
+        Image.fromarray((np.roll(ball, 3 * step, 1)[..., None] * [230, 40, 40]).astype(np.uint8)) for step in range(3)
+    ]
+    assert not pairs_of([*plain, *shifted])
+    mirrored = photograph(1)
+    assert not pairs_of([mirrored, mirrored.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+
+
+def test_two_pictures_of_one_gradient_are_no_copies() -> None:
+    """Their 8 x 8 colors and most of their 64 x 64 are the same; what is different is the rest."""
+    random = np.random.default_rng(4)
+    slope = np.linspace(0, 230, 32)[None, :, None]
+    skies = [Image.fromarray((slope + random.integers(0, 25, (32, 32, 3))).astype(np.uint8)) for _ in range(6)]
+    assert not pairs_of(skies)
+    assert pairs_of([*skies, skies[2].point(lambda value: int(value * 0.8))]) == {(2, 6)}
+
+
+def test_correlation_by_hand() -> None:
+    first = np.array([[0, 2], [4, 6]], np.uint8)
+    assert correlation(first, 10 + first // 2) == pytest.approx(1)
+    assert correlation(first, first[::-1, ::-1]) == pytest.approx(-1)
+    assert correlation(first, np.array([[2, 0], [6, 4]], np.uint8)) == pytest.approx(0.6)  # 12 of 20
+    assert correlation(first, np.full((2, 2), 7, np.uint8)) == 0
+
+
+def test_a_set_of_thousands_takes_seconds_and_none_is_missed() -> None:
+    random = np.random.default_rng(3)
+    thumbs = random.integers(0, 255, (8000, 192)).astype(np.uint8)
+    twins = thumbs[:300].astype(int) + random.integers(-6, 7, (300, 192))
+    found = candidates(np.concatenate([thumbs, twins.clip(0, 255).astype(np.uint8)]))
+    assert {tuple(pair) for pair in found.tolist()} == {(row, 8000 + row) for row in range(300)}
+
+
+def test_links_make_groups() -> None:
+    assert connected([(1, 4, 1.0), (4, 9, 0.99), (2, 3, 0.97)]) == [[1, 4, 9], [2, 3]]
+    assert connected([]) == []

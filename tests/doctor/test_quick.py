@@ -1,0 +1,56 @@
+"""The line that `train` shows: from what decoding knows already."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sightline.config import Data
+from sightline.data.cache import DIGESTS, decode
+from sightline.data.sources import open_source
+from sightline.doctor.quick import quick_line
+
+
+def line_of(root: Path, size: int = 16, val_size: int = 16) -> str:
+    data = Data(path=str(root), size=size)
+    source = open_source(data, 0)
+    quiet = lambda text: None  # noqa: E731
+    splits = {"train": decode(source, "train", size, data, quiet), "val": decode(source, "val", val_size, data, quiet)}
+    return quick_line(str(root), splits)
+
+
+def test_copies_conflicts_and_classes_are_counted(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "my photos", train=20)
+    assert line_of(root).startswith("doctor: nothing found")
+    shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
+    shutil.copy(root / "train/class_0/2.png", root / "val/class_0/leak2.png")
+    shutil.copy(root / "train/class_1/1.png", root / "train/class_2/other.png")
+    shutil.copy(root / "train/class_1/5.png", root / "train/class_1/copy.png")
+    shutil.rmtree(root / "val" / "class_3")
+    line = line_of(root)
+    assert line.startswith("doctor: 4 findings (2 images in both splits; 1 image with several labels; 1 image more")
+    assert "val has no image of 1 of 4 classes" in line
+    assert line.endswith(f"sightline doctor '{root}'")
+
+
+def test_splits_decoded_at_two_sizes_are_not_compared(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos", size=48)
+    shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
+    assert "both splits" not in line_of(root, 24, 16)
+
+
+def test_an_entry_without_digests_is_used_as_before(
+    make_photos: Callable[..., Path], tmp_path: Path, own_cache: Path
+) -> None:
+    root = make_photos(tmp_path / "photos")
+    data = Data(path=str(root), size=16)
+    source = open_source(data, 0)
+    first = decode(source, "train", 16, data, lambda text: None)
+    assert first.digests is not None and first.digests.shape == (64, 16)
+    assert len(np.unique(first.digests, axis=0)) == 64
+    for path in own_cache.glob(f"*/{DIGESTS}"):
+        path.unlink()
+    again = decode(source, "train", 16, data, lambda text: None)
+    assert again.digests is None and again.digest == first.digest
+    assert quick_line("x", {"train": again}).startswith("doctor: nothing found")

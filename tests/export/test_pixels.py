@@ -1,0 +1,68 @@
+"""The resize inside the graph against Pillow's and torch's, on pictures of many shapes, through onnxruntime."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import checker, parser
+from PIL import Image
+from torch.nn import functional
+
+from sightline.data.images import Square
+from sightline.export.pixels import with_resize
+
+SIDE = 24
+
+
+def resize(fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE)) -> onnxruntime.InferenceSession:
+    """The resize alone: in front of a model that gives its squares back."""
+    shape = f"float[N, 3, {SIDE}, {SIDE}]"
+    same = parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : 18]>\n'
+        f"same ({shape} squares) => ({shape} out) {{ out = Identity(squares) }}"
+    )
+    model = with_resize(same, SIDE, fit, resample, kept)
+    checker.check_model(model)
+    assert len({entry.domain for entry in model.opset_import}) == len(model.opset_import)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng([height, width]).integers(0, 256, (2, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+def test_pictures_become_the_squares_of_evaluation(fit: str, resample: str) -> None:
+    session = resize(fit, resample)
+    for height, width in ((24, 24), (8, 10), (37, 50), (50, 37), (24, 60), (71, 140), (143, 140), (10, 90)):
+        pictures = noise(height, width)
+        (found,) = session.run(None, {"images": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))})
+        expected = np.stack([Square(SIDE, fit, resample).of(Image.fromarray(picture)) for picture in pictures])
+        apart = np.abs(found - expected)
+        assert apart.max() <= 1 and (apart > 0).mean() < 0.05, (height, width, apart.max(), (apart > 0).mean())
+        assert (found == np.round(found)).all()
+
+
+def test_pictures_that_the_cache_keeps_small_are_resized_without_rounding() -> None:
+    session = resize("squash", "bilinear", kept=(8, 10))
+    for height, width, exact in ((8, 10, True), (10, 8, False)):
+        pictures = noise(height, width)
+        images = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+        (found,) = session.run(None, {"images": images})
+        smooth = functional.interpolate(
+            torch.from_numpy(images).float(), (SIDE, SIDE), mode="bilinear", antialias=True
+        ).numpy()
+        apart = float(np.abs(found - smooth).max())
+        assert apart < 1e-3 if exact else 0.1 < apart < 2
+
+
+def test_large_pictures_that_shrink_more_than_six_times_are_close() -> None:
+    """Pillow is told to average boxes first there; of a picture with structure little is left of the difference."""
+    x = np.linspace(0, 12, 400)
+    picture = (127 + 120 * np.sin(x[:, None, None] + x[None, :, None] * np.array([1, 2, 3]))).astype(np.uint8)
+    (found,) = resize("squash", "bilinear").run(None, {"images": picture.transpose(2, 0, 1)[None].copy()})
+    apart = np.abs(found[0] - Square(SIDE).of(Image.fromarray(picture)))
+    assert 0 < apart.mean() < 2
