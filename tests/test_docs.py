@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sightline.__main__ import app, run
@@ -92,6 +93,7 @@ def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp
         shutil.copy(path, tmp_path / "images" / f"picture{number}.png")
     make_scenes(tmp_path / "land")
     shutil.copytree(tmp_path / "land", tmp_path / "data")
+    np.save(tmp_path / "others.features.npy", np.eye(7, dtype=np.float32))
     (tmp_path / "new").mkdir()
     (tmp_path / "runs" / "mine" / "predictions" / "val").mkdir(parents=True)
     for path in (tmp_path / "land" / "validation").iterdir():

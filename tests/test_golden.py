@@ -26,6 +26,10 @@ VARIANTS = {
     "sam": {"optim.name": "sgd", "optim.lr": 0.01, "optim.sam_radius": 0.05},
 }
 
+EXACT = {"adamw": 3, "byol": 2, "contrast": 2}
+"""Losses that are the same on every processor; the others drift, for rounding decides the signs of Adam's first steps,
+and batch norms of few values amplify it. Between an AMD Zen 4 and an Intel Sapphire Rapids: 1.3 %, 4.3 % and 5.2 %."""
+
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
@@ -83,5 +87,7 @@ def compare(name: str, config: Config, data: Path, folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{loss:.6f}\n" for loss in losses))
         pytest.fail(f"{path.name} was missing; it is written now: check it and commit it")
-    assert losses == pytest.approx([float(line) for line in path.read_text().split()], rel=1e-3)
+    golden, exact = [float(line) for line in path.read_text().split()], EXACT.get(name, 10)
+    assert losses[:exact] == pytest.approx(golden[:exact], rel=1e-3)
+    assert losses[exact:] == pytest.approx(golden[exact:], rel=0.08)
     assert len(losses) == 10

@@ -165,9 +165,9 @@ def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
     names = [row["filename"] for row in rows_of(whole)]
     assert [row["filename"] for row in rows_of(again)] == names and len(set(read)) == len(names) - 12
     for mine, other in zip(rows_of(again), rows_of(whole), strict=True):
-        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-6)
+        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-5)
     features = [np.load(tmp_path / f"{name}.features.npy") for name in ("p", "whole")]
-    assert features[0] == pytest.approx(features[1], abs=1e-5) and len(features[0]) == len(names)
+    assert features[0] == pytest.approx(features[1], rel=1e-3, abs=1e-3) and len(features[0]) == len(names)
     assert not list(tmp_path.glob("*.part*"))
 
 

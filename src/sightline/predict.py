@@ -22,6 +22,7 @@ from .growing import Growing
 from .memory import explained_memory
 from .pictures_in import Picture, all_pictures, pictures_in
 from .settings import load_recipe_file
+from .shares import own_target, put_together, share_of
 
 FEW = 64
 """Fewer images than this are not worth trying batches for."""
@@ -49,7 +50,8 @@ def predict(
     Columns: filename (relative to the folder), label, confidence, one probability a class, error. features: also the
     penultimate features, float32 [rows, D], into `NAME.features.npy` beside the table, NaN for a file that cannot be
     read; a run of pre-training gives these alone. Rows are added to `out.part` as they come, which becomes `out` when
-    it is complete; the same command goes on with one that was interrupted.
+    it is complete; the same command goes on with one that was interrupted. Under torchrun the processes share the
+    pictures.
     """
     folder = runs.existing(run)
     places = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(place) for place in images]
@@ -66,11 +68,12 @@ def predict(
         raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
     target = usable_target(Path(out), overwrite)
     tally: Counter[str] = Counter()
-    stream = pictures_in(places, tally)
+    share = share_of(os.environ)
+    stream = islice(pictures_in(places, tally), share.rank, None, share.world)
     first = list(islice(stream, FEW))  # what cannot be found is said before a model is built
     answers = answers_of(folder, config, features)
     head = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
-    table = Growing(target, head)
+    table = Growing(own_target(target, share), head)
     table.begin(origin_of(folder, places, features), overwrite)
     progress = Progress(say, table.rows)
     with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table):
@@ -80,6 +83,8 @@ def predict(
             progress.add(chunk)
         table.finish()
     progress.end(left_out(tally))
+    if share.world > 1 and put_together(target, head, share):
+        say(f"put together the tables of {share.world} processes")
     return target
 
 

@@ -111,12 +111,15 @@ def of_data(
 
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
     findings = [*opened.findings, *image_checks(facts, data), *exact_checks(facts, opened.classes, can_list)]
-    findings += near_checks(facts, opened.classes, read_fact)
+    near, unseen = near_checks(facts, opened.classes, read_fact)
+    findings += near
+    for note in unseen:
+        say(note)
     if opened.palette:
         findings += mask_checks(opened.masked, opened.palette, facts, opened.root)
     elif opened.regular:
         findings += class_checks(label_counts(facts, opened.classes), opened.classes)
-    notes, looked = list(opened.notes), (*LOOKED, LOOKED_MASKS if segmentation else LOOKED_CLASSES)
+    notes, looked = [*opened.notes, *unseen], (*LOOKED, LOOKED_MASKS if segmentation else LOOKED_CLASSES)
     if clean:
         notes.append(write_clean_list(clean, facts, opened))
     counts = {split: len(items.names) for split, items in opened.splits.items()}

@@ -7,7 +7,7 @@ from PIL import Image
 
 from .facts import Facts
 from .findings import Finding, Group, number
-from .near import candidates, confirmed, connected
+from .near import MOST, candidates, confirmed, connected
 
 CLEAN = "--write-clean-list clean.csv"
 LEAST_SIDE = 16
@@ -62,14 +62,20 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
     return found
 
 
-def near_checks(facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]) -> list[Finding]:
-    """Pictures that are nearly the same: saved again, resized, brighter, the next frame of a film."""
+def near_checks(
+    facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]
+) -> tuple[list[Finding], tuple[str, ...]]:
+    """Pictures that are nearly the same: saved again, resized, brighter, the next frame of a film; and notes on what
+    was not looked at."""
     rows = [row for row, fact in enumerate(facts) if not fact.why and not fact.plain and min(fact.size) >= LEAST_SIDE]
     distinct = list({facts[row].pixels: facts[row] for row in reversed(rows)}.values())[::-1]
     if len(distinct) < 2:
-        return []
+        return [], ()
     thumbs = np.frombuffer(b"".join(fact.thumb for fact in distinct), np.uint8).reshape(len(distinct), -1)
-    pairs = confirmed(candidates(thumbs), lambda row: read(distinct[row]))
+    found_pairs = candidates(thumbs)
+    looked, left = found_pairs[np.lexsort(found_pairs[:MOST].T[::-1])], len(found_pairs) - MOST
+    notes = (f"of pictures that are alike at 8 x 8 colors, {left:,} pairs were not compared any closer",) * (left > 0)
+    pairs = confirmed(looked, lambda row: read(distinct[row]))
     best: dict[int, float] = {}
     for first, second, alike in pairs:
         for row in (first, second):
@@ -92,4 +98,4 @@ def near_checks(facts: Sequence[Facts], classes: Sequence[str], read: Callable[[
         what = number(len(within), "set", "of near copies is in one split", "of near copies are in one split")
         why = "they count several times, and split at random they leak; two labels in a group are likely a mistake"
         found.append(Finding("near_duplicate", "warning", what, why, f"look at them; {BY_HAND}", tuple(within)))
-    return found
+    return found, notes

@@ -26,10 +26,13 @@ NEIGHBORS = 8
 DIMENSIONS = 16
 KEPT = 2048
 """Pictures of SIDE pixels in memory, 12 kB each."""
+MOST = 30_000
+"""Candidates that are looked at, the most alike first: each takes about a millisecond."""
 
 
 def candidates(thumbs: np.ndarray) -> np.ndarray:
-    """Rows int64 [P, 2], first below second, of thumbnails uint8 [N, D] that correlate by ALIKE_SMALL or more.
+    """Rows int64 [P, 2], first below second, of thumbnails uint8 [N, D] that correlate by ALIKE_SMALL or more, the most
+    alike first.
 
     In the first principal components no distance grows, so that none of the nearest is missed there.
     """
@@ -48,8 +51,9 @@ def candidates(thumbs: np.ndarray) -> np.ndarray:
     second = near[first, place]
     pairs = np.unique(np.sort(np.stack([first, second], 1)[first != second], 1), axis=0)
     alike = [unit[part[:, 0]] * unit[part[:, 1]] for part in np.array_split(pairs, len(pairs) // 10_000 + 1)]
-    chosen = np.concatenate([part.sum(1) for part in alike]) >= ALIKE_SMALL
-    return rows[pairs[chosen]]
+    values = np.concatenate([part.sum(1) for part in alike])
+    order = np.argsort(-values, kind="stable")
+    return rows[pairs[order[values[order] >= ALIKE_SMALL]]]
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

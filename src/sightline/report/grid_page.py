@@ -76,10 +76,11 @@ def summary(grid: Grid, result: "GridResult", figures: dict[str, bytes]) -> list
     ]  # fmt: skip
 
 
-def set_in_type(sentence: str) -> str:
+def set_in_type(sentence: str) -> list[Child]:
     """Minus signs for hyphens before digits; intervals that do not break over lines."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
-    return re.sub(r" \[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), signed)
+    parts = re.split(r"(\[[^]]*\])", signed)
+    return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]
 
 
 def the_runs(folder: Path, grid: Grid, result: "GridResult") -> list[Child]:
