@@ -5,10 +5,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, NamedTuple
 
-from .data.scan import EXTENSIONS, FORMATS_TEXT, left_out, shelf
+from .data.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
 from .errors import ENVIRONMENT, SightlineError
 
 LISTS = (".txt", ".lst", ".list")
@@ -47,9 +46,9 @@ def pictures_of(place: str, tally: Counter[str], short: bool, stdin: IO[bytes] |
     if place in STDIN:
         yield from listed(stdin or sys.stdin.buffer)
     elif os.path.isdir(place):
-        for name in walk(place, tally):
-            path = os.path.join(place, name)
-            yield Picture(name if short else path, path)
+        for file in walk(place, "", tally):
+            path = os.path.join(place, file.name)
+            yield Picture(file.name if short else path, path)
     elif place.lower().endswith(LISTS) and os.path.isfile(place):
         with opened(place) as file:
             yield from listed(file)
@@ -61,23 +60,6 @@ def pictures_of(place: str, tally: Counter[str], short: bool, stdin: IO[bytes] |
         here = os.path.exists(place)
         why = f"it is not a folder, a list or a file of {FORMATS_TEXT}" if here else "there is nothing there"
         raise SightlineError("cannot find images", where=place, why=why, cure="check the path")
-
-
-def walk(root: str, tally: Counter[str]) -> Iterator[str]:
-    """Images below a folder, by their names in it. A folder that is reached twice through a link is entered once."""
-    visited: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        status = os.stat(os.path.join(root, folder) if folder else root)
-        if (status.st_dev, status.st_ino) in visited and status.st_ino:
-            tally["repeated link"] += 1
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        here = shelf(root, folder, tally)
-        tally.update(os.path.splitext(table)[1].lower() for table in here.tables)
-        yield from (file.name for file in here.images)
-        waiting.extend(f"{folder}/{name}" if folder else name for name in reversed(here.folders))
 
 
 def matches(pattern: str, tally: Counter[str]) -> Iterator[Picture]:
@@ -104,8 +86,3 @@ def opened(place: str) -> IO[bytes]:
     except OSError as error:
         why, cure = error.strerror or str(error), "check the path and its permissions"
         raise SightlineError("cannot read a list", where=place, why=why, cure=cure, status=ENVIRONMENT) from error
-
-
-def all_pictures(place: str | Path, tally: Counter[str]) -> list[Picture]:
-    """`pictures_in` of one place, at once."""
-    return list(pictures_in([os.fspath(place)], tally))

@@ -20,7 +20,7 @@ from .errors import INTERRUPTED, SightlineError, counted
 from .files import sha256
 from .growing import Growing
 from .memory import explained_memory
-from .pictures_in import Picture, all_pictures, pictures_in
+from .pictures_in import Picture, pictures_in
 from .settings import load_recipe_file
 from .shares import own_target, put_together, share_of
 
@@ -108,7 +108,7 @@ def masks_of(
         cure = "name one folder or one image"
         raise SightlineError("masks are predicted of one folder at a time", where=" ".join(places), cure=cure)
     tally: Counter[str] = Counter()
-    names = [picture.name for picture in all_pictures(places[0], tally)]
+    names = [picture.name for picture in pictures_in(places, tally)]
     if left := left_out(tally):
         say(f"left out: {left}")
     root = Path(places[0]) if os.path.isdir(places[0]) else Path(places[0]).parent

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import shlex
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .errors import INTERRUPTED, SightlineError, listing
-from .files import atomic_write, read_json_lines, remove, write_json
+from .files import atomic_write, read_json, read_json_lines, remove, write_json
 from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
@@ -193,10 +192,7 @@ def is_finished(folder: Path) -> bool:
 
 def provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a run; empty where it is missing or torn."""
-    try:
-        record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    record = read_json(folder / "provenance.json")
     return record if isinstance(record, dict) else {}
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import ENVIRONMENT, SightlineError
@@ -59,13 +60,17 @@ def shelf(root: str, below: str = "", tally: Counter[str] | None = None) -> Shel
 
 
 def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> list[File]:
-    """All images in `root`/`below` and its subfolders, sorted by name.
+    """All images in `root`/`below` and its subfolders, sorted by name; `tally` and `visited` as in `walk`."""
+    return sorted(walk(root, below, tally, visited))
+
+
+def walk(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> Iterator[File]:
+    """The images in `root`/`below`, a folder's own ones sorted, then those of its subfolders; one folder is in memory.
 
     A folder reached a second time through a link is not entered again (`tally["repeated link"]`); `visited` carries
     the folders seen by earlier calls that make up the same split.
     """
     visited = set() if visited is None else visited
-    found: list[File] = []
     waiting = [below]
     while waiting:
         folder = waiting.pop()
@@ -75,10 +80,9 @@ def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[
             continue
         visited.add((status.st_dev, status.st_ino))
         here = shelf(root, folder, tally)
-        found.extend(here.images)
+        yield from here.images
         tally.update(os.path.splitext(table)[1].lower() for table in here.tables)
         waiting.extend(f"{folder}/{name}" if folder else name for name in reversed(here.folders))
-    return sorted(found)
 
 
 def holds_images(root: str, below: str) -> bool:

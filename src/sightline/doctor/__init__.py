@@ -1,6 +1,5 @@
 """`sightline doctor`: what is wrong with data, before any training, all at once, with what mends each."""
 
-import json
 import os
 import shlex
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError, counted, listing, printable
+from ..files import read_json
 from .findings import Diagnosis, Finding, Group, in_order
 
 FORMAT = 1
@@ -132,10 +132,7 @@ def refuse_strangers(folder: Path) -> None:
     """SightlineError where a file of somebody else would be replaced."""
     if not (folder / PAGE).exists() and not (folder / FACTS).exists():
         return
-    try:
-        known = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        known = None
+    known = read_json(folder / FACTS)
     if not (isinstance(known, dict) and known.get("doctor") == FORMAT):
         what = f"{PAGE} or {FACTS} in this folder is not the doctor's"
         raise SightlineError(what, where=str(folder), cure="choose another folder with --out")
