@@ -10,6 +10,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,21 @@ def complete_rows(path: Path, columns: int) -> Iterator[tuple[list[str], int]]:
                 place += len(last)
                 yield last.decode("utf-8", "surrogateescape")
 
-    for row in csv.reader(lines()):
-        if len(row) != columns or not last.endswith(b"\n"):
-            return
-        yield row, place
+    rows = csv.reader(lines(), strict=True)  # strict: an open quote at the end is an error, not a row
+    with suppress(csv.Error):
+        for row in rows:
+            if len(row) != columns or not last.endswith(b"\n"):
+                return
+            yield row, place
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> bytes:
     """Lines of CSV; names that are not UTF-8 keep their bytes."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:  # Python 3.11 leaves a carriage return without quotes, and reads it as the end of a row
+        (quoted if any("\r" in field for field in row) else plain).writerow(row)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
