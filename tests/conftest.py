@@ -1,17 +1,21 @@
 """Small pictures that are quick to learn, a cache of their own, one thread a process."""
 
 import base64
+import contextlib
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from sightline.config import Config
@@ -19,7 +23,15 @@ from sightline.files import read_json_lines
 from sightline.recipes import load_recipe
 from sightline.settings import resolve
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# The same examples each time, so that no commit fails by the chance of another one's fault; "explore" looks for more.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +45,41 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 
 
+@contextlib.contextmanager
+def figures(drawn: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
+    """Within the block the reports of runs draw only such figures as `drawn` says, given (kind of report, name);
+    the others they plan as ever, and show an empty picture for each."""
+
+    def some(plan: Callable[..., dict]) -> Callable[..., dict]:
+        def planned(*arguments: object) -> dict:
+            todo = plan(*arguments)
+            return {name: draw if drawn((plan.__name__, name)) else lambda: None for name, draw in todo.items()}
+
+        return planned
+
+    page, drawing = (importlib.import_module(f"sightline.report.{name}") for name in ("page", "drawing"))
+    real = drawing.png
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((drawing, "plan"), (page, "plan_masks"), (page, "plan_pretraining")):
+            patch.setattr(module, name, some(getattr(module, name)))
+        for module in (drawing, page):
+            patch.setattr(module, "png", lambda figure: BLANK if figure is None else real(figure))
+        yield
+
+
 @pytest.fixture(scope="module")
 def quick_figures() -> Iterator[None]:
-    """For modules that train often: reports draw their figures but do not render them, which is nine
-    tenths of a run of seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("drawing", "page"):  # `sightline.report` is the function
-            patch.setattr(importlib.import_module(f"sightline.report.{name}"), "png", lambda figure: BLANK)
+    """For modules that train often: no report draws a figure, which is nine tenths of a run of seconds. The tests of
+    reports, guides and commands do draw them."""
+    with figures(lambda figure: False):
+        yield
+
+
+@pytest.fixture
+def each_figure_once() -> Iterator[None]:
+    """For tests of several runs: each figure is drawn for the first run that has one of its name, whatever the run."""
+    seen: set[tuple[str, str]] = set()
+    with figures(lambda figure: figure not in seen and not seen.add(figure)):
         yield
 
 
@@ -192,3 +232,18 @@ def train_and_kill() -> Callable[..., None]:
         assert not (run / "report.html").exists(), "the run ended before it could be killed"
 
     return start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A Chromium without a window; tests that ask for it are skipped where there is none."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--use-angle=swiftshader"])
+        yield found
+        found.close()

@@ -136,6 +136,7 @@ def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
         assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     for command, _ in commands.next_commands(Path("demo")):
         if "C-0" not in command:  # which this short grid lacks
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command

@@ -26,6 +26,7 @@ PAGES = [
     "docs/report.md",
     "docs/export.md",
     "docs/predict.md",
+    "docs/serve.md",
 ]
 SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
 TOY = {
@@ -73,6 +74,10 @@ def toy(tokens: list[str]) -> list[str]:
         stages = {f"unlabeled.{key}": value for key, value in TOY_PRETRAINING.items()}
         stages |= {f"{stage}.{key}": TOY_PRETRAINING[key] for stage in ("labeled", "full", "frozen") for key in SHARED}
         return [*tokens, "--seeds", "0", *(item for key, value in stages.items() for item in (f"--{key}", str(value)))]
+    if tokens[0] == "resume":
+        return [
+            "3" if before == "--train.epochs" else token for before, token in zip(["", *tokens], tokens, strict=False)
+        ]
     if tokens[0] != "train" or tokens[1].endswith(".yaml"):
         return tokens
     task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
@@ -102,9 +107,11 @@ def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp
     return tmp_path
 
 
+@pytest.mark.usefixtures("each_figure_once")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     ran = 0
     for line in "\n".join(blocks(page, "sh")).splitlines():
         tokens = shlex.split(line, comments=True)

@@ -1,4 +1,4 @@
-"""The committed script of the report is what its sources give."""
+"""The committed scripts of the report and of the page server are what their sources give."""
 
 import hashlib
 import re
@@ -9,23 +9,28 @@ from pathlib import Path
 import pytest
 
 WEB = Path(__file__).parents[1] / "web"
-ASSETS = Path(__file__).parents[1] / "src" / "sightline" / "report" / "assets"
+PACKAGE = Path(__file__).parents[1] / "src" / "sightline"
+ASSETS = PACKAGE / "report" / "assets"
+SCRIPTS = (ASSETS / "report.js", PACKAGE / "serve" / "assets" / "serve.js")
 NPM = shutil.which("npm")
 
 
-def test_the_script_was_built_from_these_sources() -> None:
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_script_was_built_from_these_sources(script: Path) -> None:
     digest = hashlib.sha256()
-    for path in (WEB / "package.json", *sorted((WEB / "src").iterdir())):
+    sources = sorted((WEB / "src").rglob("*.ts"), key=lambda path: path.relative_to(WEB).as_posix())
+    for path in (WEB / "package.json", *sources):
         digest.update(f"{path.relative_to(WEB).as_posix()}\n".encode())
         digest.update(path.read_bytes())
-    first = (ASSETS / "report.js").read_text(encoding="ascii").splitlines()[0]
+    first = script.read_text(encoding="ascii").splitlines()[0]
     assert digest.hexdigest() in first, "stale: run `make web`"
 
 
-def test_the_script_needs_no_network_and_makes_no_code() -> None:
-    text = (ASSETS / "report.js").read_text(encoding="ascii")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_script_needs_no_network_and_makes_no_code(script: Path) -> None:
+    text = script.read_text(encoding="ascii")
     assert not re.search(r"\beval\(|new Function|XMLHttpRequest|importScripts", text)
-    for path in (WEB / "src").iterdir():
+    for path in (WEB / "src").rglob("*.ts"):
         source = path.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", source), path
     assert "</script" not in text
@@ -42,5 +47,5 @@ def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
         if done.returncode and command == ["ci"] and "network" in done.stderr:
             pytest.skip("the npm registry cannot be reached: the build is not repeated")
         assert done.returncode == 0, done.stderr + done.stdout
-    for name in ("report.js", "uplot.css", "licenses.txt"):
-        assert (tmp_path / "out" / name).read_bytes() == (ASSETS / name).read_bytes(), f"{name}: run `make web`"
+    for path in (*SCRIPTS, ASSETS / "uplot.css", ASSETS / "licenses.txt"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), f"{path.name}: run `make web`"

@@ -1,4 +1,5 @@
-// Bundles src/main.ts into the report's script and gathers the licenses of what is bundled.
+// Bundles the script of the report and that of the page on which a model is tried, and gathers the licenses of what is
+// bundled.
 // `node build.mjs FOLDER` writes there instead, for the test that compares.
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -7,17 +8,19 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = process.argv[2] ?? join(here, "..", "src", "sightline", "report", "assets");
-mkdirSync(out, { recursive: true });
+const package_ = join(here, "..", "src", "sightline");
+const [out, served] = process.argv[2]
+  ? [process.argv[2], process.argv[2]]
+  : [join(package_, "report", "assets"), join(package_, "serve", "assets")];
+for (const folder of [out, served]) mkdirSync(folder, { recursive: true });
 
 // A digest of the sources in the first line lets a test without Node.js tell a stale build.
-const sources = ["package.json", ...readdirSync(join(here, "src")).sort().map((name) => `src/${name}`)];
+const files = readdirSync(join(here, "src"), { recursive: true }).map((name) => `src/${name.replaceAll("\\", "/")}`);
+const sources = ["package.json", ...files.filter((name) => name.endsWith(".ts")).sort()];
 const digest = createHash("sha256");
 for (const name of sources) digest.update(`${name}\n`).update(readFileSync(join(here, name)));
 
-const { metafile } = await build({
-  entryPoints: [join(here, "src", "main.ts")],
-  outfile: join(out, "report.js"),
+const common = {
   bundle: true,
   minify: true,
   format: "iife",
@@ -26,7 +29,13 @@ const { metafile } = await build({
   legalComments: "none",
   banner: { js: `/* built from web/, sources ${digest.digest("hex")}; licenses in licenses.txt */` },
   metafile: true,
+};
+const { metafile } = await build({
+  ...common,
+  entryPoints: [join(here, "src", "main.ts")],
+  outfile: join(out, "report.js"),
 });
+await build({ ...common, entryPoints: [join(here, "src", "serve", "main.ts")], outfile: join(served, "serve.js") });
 
 copyFileSync(join(here, "node_modules/uplot/dist/uPlot.min.css"), join(out, "uplot.css"));
 

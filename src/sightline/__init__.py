@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .resume import resume
     from .runs import Run
     from .score import score
+    from .segment_anything import masks
+    from .serve import serve
     from .train import train
     from .transfer import transfer
 
@@ -35,11 +37,13 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "masks",
     "predict",
     "recipes",
     "report",
     "resume",
     "score",
+    "serve",
     "train",
     "transfer",
 ]
@@ -51,8 +55,10 @@ _PLACES = {
     "evaluate": "commands",
     "predict": "predict",
     "export": "export",
+    "masks": "segment_anything",
     "transfer": "transfer",
     "score": "score",
+    "serve": "serve",
     "report": "commands",
     "recipes": "commands",
     "demo": "commands",

@@ -249,6 +249,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
         (f"sightline doctor {place}/scenes-data --out {place}-doctor", "what is wrong with data, before any training"),
         (f"sightline predict {place}/digits {place}/digits-data/target --out guesses.csv", "use a classifier"),
         (f"sightline predict {place}/scenes {place}/scenes-data/validation --out masks/", "use a segmenter"),
+        (f"sightline serve {place}/digits", "try it in a page, on this machine"),
         (f"sightline export {place}/digits --format onnx", "take it elsewhere"),
         (f"sightline report {place}/transfer/A-0 {place}/transfer/C-0", "compare runs"),
         ("sightline recipes", "train on your own pictures: sightline train photos_scratch --data photos/"),

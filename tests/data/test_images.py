@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from sightline.data.images import Square, open_image, to_rgb
+from sightline.data.images import Square, image_in, open_image, to_rgb
 from sightline.errors import SightlineError
 
 LIMIT = 89_478_485
@@ -274,3 +274,37 @@ def test_bicubic_is_pillows() -> None:
     found = Square(12, filter="bicubic").of(image)
     expected = np.asarray(image.resize((12, 12), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert np.array_equal(found, expected) and not np.array_equal(found, Square(12).of(image))
+
+
+@pytest.mark.parametrize("kind", ["photo.jpg", "turned.jpg", "deep.png"])
+def test_bytes_give_what_the_file_gives(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    pixels = np.random.default_rng(0).integers(0, 255, (120, 90, 3)).astype(np.uint8)
+    if kind == "deep.png":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6 if kind == "turned.jpg" else 1
+        Image.fromarray(pixels).save(path, exif=exif)
+    of_bytes = image_in(path.read_bytes(), 10**6, side=16)
+    assert of_bytes.tobytes() == open_image(str(path), 10**6, side=16).tobytes()
+
+
+def test_bytes_that_are_no_image_are_refused_in_the_same_words(tmp_path: Path) -> None:
+    for content in (b"", b"<html>", b"version https://git-lfs", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"x" * 90):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(SightlineError) as of_file:
+            open_image(str(tmp_path / "x"), 10**6)
+        with pytest.raises(SightlineError) as of_bytes:
+            image_in(content, 10**6)
+        assert of_bytes.value.what == of_file.value.what and of_bytes.value.why[:20] == of_file.value.why[:20]
+        assert of_bytes.value.where == "" and "PNG" in of_bytes.value.cure
+    with pytest.raises(SightlineError, match="cannot be used"):
+        image_in(bmp(), 10)
+
+
+def bmp() -> bytes:
+    """A picture of 8 x 8 pixels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "BMP")
+    return buffer.getvalue()

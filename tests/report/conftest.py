@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ from sightline.settings import resolve, to_yaml
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 CLASSES = ("<script>alert(1)</script>", "Maine & Coon", "犬", "$5 note")
 
@@ -87,20 +84,6 @@ def records(epochs: int) -> list[dict]:
     end = {"step": 10 * epochs, "epoch": epochs, "seconds": 11.0 * epochs}
     lines.append({"event": "stop", **end, "reason": "no better accuracy for 1 epochs"})
     return [*lines, {"event": "done", **end, "accuracy": 2 / 3, "best_epoch": max(1, epochs - 1)}]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """A Chromium without a window; tests that ask for it are skipped where there is none."""
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev"
-    )
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="session")

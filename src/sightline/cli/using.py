@@ -77,3 +77,106 @@ def export(
 
     options = {"out": out, "data": data, "int8": int8, "overwrite": overwrite, "quiet": quiet}
     print(sightline.export(run, format=format, **options))
+
+
+@app.command
+def serve(
+    run: Path,
+    /,
+    *others: Path,
+    host: str = "127.0.0.1",
+    port: Whole | None = None,
+    token: str = "",
+    sam: str = "",
+    no_neighbors: bool = False,
+    max_mb: float = 32,
+    quiet: bool = False,
+) -> None:
+    """Try a run, or several side by side, in a web page on this machine, until Ctrl-C; programs get JSON.
+
+    Parameters
+    ----------
+    host
+        127.0.0.1 is reached from this machine alone; any other address needs the token that is printed.
+    port
+        8000, or a free one where that is taken.
+    token
+        A token of your own; better as the environment variable SIGHTLINE_TOKEN.
+    sam
+        A Segment Anything checkpoint, for masks of what is clicked.
+    no_neighbors
+        Leave out the nearest training pictures.
+    max_mb
+        The largest picture that is taken, in megabytes.
+    quiet
+        Print nothing.
+    """
+    import sightline
+
+    options = {"host": host, "port": port, "token": token, "sam": sam, "max_mb": max_mb, "quiet": quiet}
+    sightline.serve(run, *others, neighbors=not no_neighbors, **options)
+
+
+@app.command
+def masks(
+    *images: str,
+    out: Path,
+    model: str = "vit_b",
+    points_per_side: Whole = 32,
+    points_per_batch: Whole = 64,
+    quality: float = 0.88,
+    stability: float = 0.95,
+    run: Path | None = None,
+    truth: Path | None = None,
+    download: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Find everything in pictures that belongs together, without classes, with Segment Anything.
+
+    IMAGES: as of predict. The same command goes on after an interruption.
+
+    Parameters
+    ----------
+    out
+        The folder for the masks of each picture, segments.html and segments.json.
+    model
+        vit_b, vit_l, vit_h; OWNER/NAME of the Hugging Face hub; or a folder that save_pretrained wrote.
+    points_per_side
+        The grid of points that are asked for masks has so many a side.
+    points_per_batch
+        So many points at once: fewer need less memory.
+    quality
+        Keep masks whose IoU the model predicts to be higher; 0 keeps all.
+    stability
+        Keep masks that change less than this allows when their threshold moves; 0 keeps all.
+    run
+        A segmenter's run: its masks are cleaned up, each segment gets the class of most of its pixels.
+    truth
+        True masks: what the clean-up is worth.
+    download
+        Fetch a checkpoint that is not on this machine.
+    overwrite
+        Replace what is there.
+    quiet
+        Print the path only.
+    """
+    import sightline
+
+    if not images:
+        raise SightlineError("no images were named", why="IMAGES is missing", cure="sightline masks IMAGES --out DIR")
+    done = sightline.masks(
+        images,
+        out=out,
+        model=model,
+        points_per_side=points_per_side,
+        points_per_batch=points_per_batch,
+        quality=quality,
+        stability=stability,
+        run=run,
+        truth=truth,
+        download=download,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    print(done)

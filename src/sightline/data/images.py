@@ -4,6 +4,7 @@ What is done, in this order: the first frame of animations and multi-page files;
 corrupt EXIF block is ignored); transparency composited on white; all to 8-bit RGB. Color profiles are not applied.
 """
 
+import io
 import os
 import stat
 import warnings
@@ -71,53 +72,73 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
     With `side` > 0 a JPEG file may come smaller than stored, but not below DRAFT_FACTOR * side in either direction.
     Raises SightlineError naming the path for everything that is not an intact image of at most `max_pixels` pixels.
     """
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # process-wide and only upwards, so threads cannot disagree
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise SightlineError("is not a regular file")
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise SightlineError(f"has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
-            if header is not None:
-                header.note(image)
-            if side:
-                image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
-            image.load()
-            if header is not None:
-                header.turn = turn_of(image)
-            return to_rgb(upright(image))
+        return opened(path, max_pixels, side, header)
     except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
         raise refusal(path, error) from error
 
 
-def refusal(path: str, error: Exception) -> SightlineError:
-    """Why a file is not used, in words that lead to a cure."""
+def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
+    """`open_image` of the bytes of a file that somebody has sent; errors name no path, and a cure for the sender."""
+    try:
+        return opened(io.BytesIO(content), max_pixels, side, None)
+    except Exception as error:  # as above
+        problem = refusal("", error, content[:HEAD])
+        raise SightlineError(problem.what, why=problem.why, cure="send it smaller, or as PNG or JPEG") from error
+
+
+def opened(source: str | io.BytesIO, max_pixels: int, side: int, header: Header | None) -> Image.Image:
+    """The image in a file or its bytes; raises whatever the decoder raises."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # process-wide and only upwards, so threads cannot disagree
+    with Image.open(source, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise SightlineError(f"has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
+        if header is not None:
+            header.note(image)
+        if side:
+            image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
+        image.load()
+        if header is not None:
+            header.turn = turn_of(image)
+        return to_rgb(upright(image))
+
+
+def refusal(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
+    """Why a file is not used, in words that lead to a cure. head: its first bytes, where it has no path."""
     if isinstance(error, SightlineError):
         return SightlineError(
             "this image cannot be used", where=path, why=error.what, cure=CURES.get(error.what, RESAVE)
         )
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return SightlineError("this image cannot be used", where=path, why=str(error), cure=RESAVE)
-    why, cure = diagnosis(path, error)
+    why, cure = diagnosis(path, error) if head is None else diagnosis_of(head, error)
     return SightlineError("this image cannot be read", where=path, why=why, cure=cure)
 
 
+HEAD = 64
 RESAVE = "save it smaller or as 8-bit PNG or JPEG, raise data.max_pixels if its size is right, or remove it"
 CURES = {"is not a regular file": "remove it from the data"}
 COPY = "copy it again from where it came, or remove it; data.on_bad_image = skip leaves out a few"
 
 
 def diagnosis(path: str, error: Exception) -> tuple[str, str]:
-    """(why, cure) from the first bytes of a file that did not decode."""
+    """(why, cure) of a file that did not decode."""
     try:
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(HEAD)
     except (OSError, ValueError) as problem:
         broken = os.path.islink(path) and not os.path.exists(path)
         why = "the link points to nothing" if broken else getattr(problem, "strerror", None) or str(problem)
         return why, "mend the link or the permissions (chmod u+r FILE), or remove it"
+    return diagnosis_of(head, error)
+
+
+def diagnosis_of(head: bytes, error: Exception) -> tuple[str, str]:
+    """(why, cure) from the first bytes of a file that did not decode."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty (0 bytes)", COPY

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..errors import printable
 
-VOID = ("img", "meta")
+VOID = ("img", "link", "meta")
 Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 

@@ -1,0 +1,262 @@
+"""The page in a real browser: a picture by a click, a drop, a paste and the camera; answers, a divider, mistakes."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.serve.models import Classifier, Segmenter
+
+from .conftest import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev")
+expect = sync_api.expect
+NAME = "<img src=x onerror=alert(1)>"
+
+DROP = """([text, type]) => {
+    const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], 'given.png', { type: 'image/png' }));
+    const event = type === 'paste'
+        ? new ClipboardEvent('paste', { clipboardData: transfer, bubbles: true })
+        : new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true });
+    document.querySelector('main').dispatchEvent(event);
+}"""
+
+
+@pytest.fixture(scope="module")
+def url(classifier: Classifier, segmenter: Segmenter) -> Iterator[str]:
+    """A server of a classifier whose first class is called as markup, and a segmenter."""
+    assert classifier.near is not None
+    classes = (NAME, *classifier.answers.classes[1:])
+    train = replace(classifier.near.train, classes=classes)
+    named = replace(
+        classifier, answers=replace(classifier.answers, classes=classes), near=replace(classifier.near, train=train)
+    )
+    with served([named, segmenter]) as client:
+        yield str(client.base_url)
+
+
+@pytest.fixture
+def opened(browser: "Browser", url: str) -> Iterator[Callable[..., "Page"]]:
+    """opened(width, **options): the page, which must make no error and ask nobody else."""
+    pages: list[Page] = []
+    faults: list[str] = []
+
+    def open_page(width: int = 1280, **options: object) -> "Page":
+        page = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()  # ty: ignore[invalid-argument-type]
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda asked: faults.append(asked.url) if not asked.url.startswith(known(url)) else None)
+        page.goto(url)
+        pages.append(page)
+        page.wait_for_selector(".reel img")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert not [fault for fault in faults if "the server responded with a status of" not in fault]
+
+
+def known(url: str) -> tuple[str, ...]:
+    return (url, "data:", "blob:")
+
+
+def picture(photos: Path, label: int = 0) -> Path:
+    return sorted((photos / "val" / f"class_{label}").glob("*.png"))[0]
+
+
+def test_a_chosen_picture_is_answered_by_both_models(opened: Callable[..., "Page"], photos: Path) -> None:
+    page = opened()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a picture").click()
+    chooser.value.set_files(picture(photos))
+    first = page.get_by_role("region", name="corners")
+    expect(first.locator(".verdict strong")).to_have_count(1)
+    assert first.locator(".bars li:visible").count() == 4
+    shares = [float(text.rstrip("%")) for text in first.locator(".share").all_text_contents()]
+    widths = first.locator(".bar").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
+    rail = first.locator(".rail").first.evaluate("one => one.getBoundingClientRect().width")
+    assert np.allclose(np.array(widths) / rail * 100, shares, atol=1)
+    expect(first.locator(".near img")).to_have_count(8)
+    assert first.locator(".near img").first.evaluate("image => image.complete && image.naturalWidth") == 16
+    expect(page.get_by_role("region", name="fields").locator("canvas")).to_have_count(1)
+    expect(page.locator(".preview img")).to_have_attribute("alt", picture(photos).name)
+    assert page.locator("img[src=x]").count() == 0, "a name became markup"
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photos: Path, way: str) -> None:
+    page = opened()
+    text = base64.b64encode(picture(photos, 1).read_bytes()).decode("ascii")
+    if way == "drop":
+        page.evaluate(DROP, [text, "dragenter"])
+        assert page.locator(".zone.over").count() == 1
+    page.evaluate(DROP, [text, way])
+    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
+    assert page.locator(".zone.over").count() == 0
+    expect(page.locator(".numbers").first).to_contain_text("16 x 16 pixels")
+
+
+def test_a_photograph_by_the_camera(opened: Callable[..., "Page"]) -> None:
+    page = opened(permissions=["camera"])
+    page.evaluate(
+        """() => {
+            const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+            const paint = () => canvas.getContext('2d').fillRect(0, 0, 320, 240);
+            paint(); setInterval(paint, 50);
+            navigator.mediaDevices.getUserMedia = async () => (window.stream = canvas.captureStream());
+        }"""
+    )
+    page.get_by_role("button", name="Take a photo").click()
+    expect(page.locator("video")).to_have_js_property("videoWidth", 320)
+    page.get_by_role("button", name="Take the photo").click()
+    expect(page.locator(".numbers").first).to_contain_text("photo, 320 x 240 pixels")
+    assert page.locator("dialog").count() == 0
+    assert page.evaluate("window.stream.getTracks().every(track => track.readyState === 'ended')")
+    page.get_by_role("button", name="Take a photo").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator("dialog").count() == 0
+
+
+def test_without_a_camera_it_says_so(opened: Callable[..., "Page"]) -> None:
+    page = opened()
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('none') }; }")
+    page.get_by_role("button", name="Take a photo").click()
+    expect(page.locator(".numbers").first).to_contain_text("No camera")
+
+
+def test_an_example_says_its_truth_and_the_keyboard_reaches_it(opened: Callable[..., "Page"]) -> None:
+    page = opened()
+    group = page.get_by_role("group", name="Validation pictures")
+    assert group.get_by_role("button").count() == 8
+    group.get_by_role("button").nth(3).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".numbers").first).to_contain_text("truly")
+    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
+
+
+def colors_of(page: "Page", points: list[tuple[int, int]]) -> np.ndarray:
+    """Colors [N, 3] of the segmenter's canvas."""
+    read = """(canvas, points) => points.map(([x, y]) =>
+        Array.from(canvas.getContext('2d').getImageData(x, y, 1, 1).data.slice(0, 3)))"""
+    return np.array(page.get_by_role("region", name="fields").locator("canvas").evaluate(read, points))
+
+
+def test_divider_opacity_and_views_draw_what_they_say(
+    opened: Callable[..., "Page"], segmenter_run: Path, segmenter: Segmenter
+) -> None:
+    path = sorted((segmenter_run.parent / "land" / "validation").glob("*_sat.jpg"))[0]
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(float)
+    said = segmenter.compute([segmenter.read(path.read_bytes())])[0]
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(said.mask))))
+    colors = np.array([list(bytes.fromhex(one.color[1:])) for one in said.classes])
+    points = [(x, y) for x in (2, 9, 22, 29) for y in (3, 28)]
+    rows, columns = [y for _, y in points], [x for x, _ in points]
+    image, flat = pixels[rows, columns], colors[mask[rows, columns]]
+    page = opened()
+    page.locator("#file").set_input_files(path)
+    expect(page.get_by_role("region", name="fields").locator("canvas")).to_be_visible()
+    laid = 0.4 * image + 0.6 * flat
+    left = np.array(columns)[:, None] < 16
+    assert np.abs(colors_of(page, points) - np.where(left, image, laid)).max() <= 3, "image left, overlay right"
+    page.get_by_role("slider", name="Opacity").fill("100")
+    assert np.abs(colors_of(page, points) - np.where(left, image, flat)).max() <= 3
+    page.get_by_role("slider", name="Divider").fill("0")
+    assert np.abs(colors_of(page, points) - flat).max() <= 3
+    page.get_by_role("group", name="Right of the divider").get_by_role("button", name="Image").click()
+    assert np.abs(colors_of(page, points) - image).max() <= 3
+    page.get_by_role("group", name="Left of the divider").get_by_role("button", name="Mask").click()
+    box = page.get_by_role("region", name="fields").locator("canvas").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 5)
+    page.mouse.up()
+    left = np.array(columns)[:, None] < 24
+    assert np.abs(colors_of(page, points) - np.where(left, flat, image)).max() <= 3, "the divider was drawn along"
+    here = said.classes[mask[int(5 / box["height"] * 32), 24]].name
+    expect(page.get_by_role("region", name="fields").locator(".numbers")).to_have_text(f"Here: {here}")
+    listed = page.get_by_role("list", name="Shares of the picture").locator("li").all_text_contents()
+    assert len(listed) == len({*mask.ravel().tolist()})
+
+
+def test_what_is_no_picture_is_told_and_the_next_is_answered(
+    opened: Callable[..., "Page"], photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.png").write_bytes(b"hello")
+    page = opened()
+    page.locator("#file").set_input_files(tmp_path / "notes.png")
+    expect(page.locator(".numbers").first).to_contain_text("notes.png: this image cannot be read")
+    page.locator("#file").set_input_files(picture(photos))
+    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
+
+
+def test_a_picture_that_the_browser_cannot_show_is_shown_all_the_same(
+    opened: Callable[..., "Page"], photos: Path, tmp_path: Path
+) -> None:
+    Image.open(picture(photos)).save(tmp_path / "scan.tif")
+    page = opened()
+    page.locator("#file").set_input_files(tmp_path / "scan.tif")
+    expect(page.locator(".preview img")).to_have_attribute("alt", "scan.tif")
+    assert page.locator(".preview img").evaluate("image => image.naturalWidth") == 16
+
+
+def test_of_two_pictures_the_later_one_counts(opened: Callable[..., "Page"], photos: Path) -> None:
+    page = opened()
+    held: list = []
+    page.route("**/api/predict*", lambda route: held.append(route) if not held else route.continue_())
+    page.locator("#file").set_input_files(picture(photos, 2))
+    expect(page.locator(".numbers").first).to_contain_text("asking")
+    page.locator("#file").set_input_files(picture(photos, 1))
+    expect(page.locator(".numbers").first).to_contain_text("16 x 16")
+    before = page.locator(".preview img").get_attribute("src")
+    held[0].continue_()
+    page.wait_for_timeout(400)
+    assert page.locator(".preview img").get_attribute("src") == before
+
+
+def test_a_crowded_server_is_asked_again(opened: Callable[..., "Page"], photos: Path) -> None:
+    page = opened()
+    refusals = iter(range(2))
+
+    def crowd(route: "sync_api.Route") -> None:
+        if next(refusals, None) is None:
+            route.continue_()
+        else:
+            error = {"error": {"what": "too many requests wait", "why": "", "cure": ""}}
+            route.fulfill(status=503, headers={"Retry-After": "0.1"}, body=json.dumps(error))
+
+    page.route("**/api/predict*", crowd)
+    page.locator("#file").set_input_files(picture(photos))
+    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible(timeout=8000)
+
+
+@pytest.mark.parametrize("width", [390, 1280, 2200])
+def test_it_fits_the_screen(opened: Callable[..., "Page"], width: int) -> None:
+    page = opened(width)
+    page.get_by_role("group", name="Validation pictures").get_by_role("button").first.click()
+    expect(page.get_by_role("region", name="fields").locator("canvas")).to_be_visible()
+    page.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    if width == 390:
+        page.wait_for_timeout(700)
+        assert page.locator(".verdict").evaluate("one => one.getBoundingClientRect().top < innerHeight"), "out of sight"
+
+
+def test_light_and_dark(opened: Callable[..., "Page"]) -> None:
+    page = opened(color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Light colors").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
