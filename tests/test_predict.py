@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError, chunks
+from sightline import SightlineError, chunks, ways
 from sightline.config import Config
 from sightline.errors import INTERRUPTED
 from sightline.growing import Growing
@@ -144,7 +143,8 @@ def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
-    monkeypatch.setattr(chunks, "BATCHES", (4, 4, 4))
+    monkeypatch.setattr(chunks, "FIRST", 4)
+    monkeypatch.setattr(ways, "BATCHES", (4, 4, 4))
     add, calls = Growing.add, []
 
     def add_three_times(self: Growing, *rows: Any) -> None:
@@ -212,20 +212,6 @@ def test_parquet_has_the_same_rows(run: sightline.Run, photos: Path, tmp_path: P
         assert row["filename"] == other["filename"] and (row["error"] or "") == other["error"]
         assert row["confidence"] == (float(other["confidence"]) if other["confidence"] else None)
     assert sorted(path.name for path in tmp_path.glob("p*")) == ["p.csv", "p.parquet"]
-
-
-def test_the_best_batch_is_found_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
-    spent, now = {8: 0.4, 32: 0.8, 128: 6.4, 1: 0.1}, [0.0]  # seconds a batch: 0.05, 0.025 and 0.05 an image
-
-    class Slow:
-        def of(self, pixels: torch.Tensor) -> None:
-            now[0] += spent[len(pixels)]
-
-    monkeypatch.setattr(chunks.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(chunks, "LONGEST", 100.0)
-    assert chunks.fastest_batch(Slow(), torch.zeros(3, 3, 2, 2, dtype=torch.uint8)) == 32  # ty: ignore
-    monkeypatch.setattr(chunks, "LONGEST", 1.0)
-    assert chunks.fastest_batch(Slow(), torch.zeros(3, 3, 2, 2, dtype=torch.uint8)) == 8  # ty: ignore
 
 
 def test_the_command_reads_a_list_from_standard_input(run: sightline.Run, photos: Path, tmp_path: Path) -> None:

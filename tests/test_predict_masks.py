@@ -13,6 +13,8 @@ import sightline
 from sightline import SightlineError, predict_masks
 from sightline.config import Config
 from sightline.data.scene_files import has_windows, orientation
+from sightline.errors import INTERRUPTED
+from sightline.pictures_in import Picture
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -182,4 +184,73 @@ def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     tell = predict_masks.progress("town.tif", 100, said.append)
     for part in (10, 20, 10, 60):
         tell(part)
-    assert said == ["town.tif: 30%, about 0 min left"]
+    assert said == ["town.tif: 30%, about 28 s left"]
+
+
+def test_folders_lists_and_patterns_give_masks_too(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_scenes(tmp_path / "a", train=2, val=1)
+    make_scenes(tmp_path / "b", train=1, val=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("a/train/0001_sat.jpg\nb/validation/0900_sat.jpg\nnowhere.jpg\n")
+    out = sightline.predict(run.path, ["list.txt", "a/val*/*_sat.jpg"], out="out", quiet=True)
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / out).rglob("*") if path.is_file())
+    assert found == ["a/train/0001_mask.png", "a/validation/0900_mask.png", "b/validation/0900_mask.png", "errors.csv"]
+    one = sightline.predict(run.path, "b/validation/0900_sat.jpg", out="one", quiet=True)
+    assert (one / "0900_mask.png").read_bytes() == (Path("out") / "b/validation/0900_mask.png").read_bytes()
+    with pytest.raises(SightlineError, match="clash"):
+        sightline.predict(run.path, ["list.txt", "a/train/0001_sat.jpg"], out="twice", quiet=True)
+    away = sightline.predict(run.path, ["../" + tmp_path.name + "/list.txt"], out="away", quiet=True)
+    assert (away / "a/train/0001_mask.png").is_file()
+
+
+def test_paths_from_the_root_or_above_stay_below_the_output(tmp_path: Path) -> None:
+    pictures = [Picture("/data/a.png", "/data/a.png"), Picture("../../b.png", "../../b.png")]
+    jobs = predict_masks.plan(pictures, tmp_path / "out", 10**6)
+    assert [job.target for job in jobs] == [tmp_path / "out/data/a_mask.png", tmp_path / "out/up/up/b_mask.png"]
+
+
+def test_an_interrupted_folder_of_masks_is_gone_on_with(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    scenes = make_scenes(tmp_path / "in", train=5, val=1) / "train"
+    whole = sightline.predict(run.path, scenes, out=tmp_path / "whole", quiet=True)
+    predict_one, done = predict_masks.predict_one, []
+
+    def three_times(parts: object, job: predict_masks.Job, *rest: object) -> None:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(job.name)
+        predict_one(parts, job, *rest)  # ty: ignore[invalid-argument-type]
+
+    monkeypatch.setattr(predict_masks, "predict_one", three_times)
+    with pytest.raises(SightlineError, match="interrupted") as caught:
+        sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
+    assert caught.value.status == INTERRUPTED and "3 masks of 5" in str(caught.value)
+    with pytest.raises(SightlineError, match="unfinished") as caught:
+        sightline.predict(run.path, scenes, out=tmp_path / "out", tile=64, quiet=True)
+    assert "other tile" in str(caught.value)
+    done.clear()
+    monkeypatch.setattr(predict_masks, "predict_one", lambda *all: done.append(all[1].name) or predict_one(*all))
+    out = sightline.predict(run.path, scenes, out=tmp_path / "out")
+    assert len(done) == 2 and "going on after 3 masks" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert all((out / path.name).read_bytes() == path.read_bytes() for path in whole.iterdir())
+    with pytest.raises(SightlineError, match="exists"):
+        sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
+
+
+def test_processes_of_torchrun_share_the_masks(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = make_scenes(tmp_path / "in", train=5, val=1) / "train"
+    (scenes / "torn_sat.jpg").write_bytes(b"no picture")
+    counts = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        out = sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
+        counts.append(len(list(out.glob("*_mask.png"))))
+    assert counts == [3, 5]
+    assert [path.name for path in out.glob("*.csv")] == ["errors.rank-1-of-2.csv"] and not list(out.glob("*.part"))

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,12 @@ def backbone_answers(folder: Path, config: Config, precision: str) -> Answers:
     model.to(device).to(memory_format=torch.channels_last)
     dtype = pick_precision(precision, device)
     return Answers([model.eval()], (), transform, square, kept, device, dtype, flip=False, features=True)
+
+
+def in_precision(answers: Answers, name: str) -> Answers:
+    """The answers in float32 or bfloat16 where the name is one of these; else as they are."""
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return replace(answers, dtype=known[name]) if name in known else answers
 
 
 def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:

@@ -1,6 +1,5 @@
 """Pictures a chunk at a time: decoded while the model computes, in batches of the size that was measured to be best."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,11 +13,10 @@ from .config import Config
 from .data.images import open_image, planes
 from .errors import SightlineError
 from .pictures_in import Picture
+from .ways import Way
 
-BATCHES = (8, 32, 128)
-"""How many images at once are tried; the fastest is taken."""
-LONGEST = 1.5
-"""Seconds that one try may take."""
+FIRST = 32
+"""Pictures of the first chunk, on which the fastest way is looked for."""
 
 
 @dataclass
@@ -45,40 +43,28 @@ class Chunk:
         return rows, found
 
 
-def answered(pictures: Iterator[Picture], answers: Answers, config: Config, many: bool) -> Iterator[Chunk]:
-    """Chunks with their answers; the next is decoded while the model computes. many: it pays to find the best batch."""
-    size = BATCHES[1]
-    sample = list(islice(pictures, size))
-    if many and sample and (groups := read_chunk(sample, answers, config.data.max_pixels).groups):
-        size = fastest_batch(answers, groups[0][1])
-    chunks = batched(chain(sample, pictures), size)
-    for chunk in ahead(chunks, lambda part: read_chunk(part, answers, config.data.max_pixels)):
+def answered(
+    pictures: Iterator[Picture],
+    answers: Answers,
+    config: Config,
+    find_way: Callable[[Answers, torch.Tensor], Way] | None,
+) -> Iterator[Chunk]:
+    """Chunks with their answers; the next is decoded while the model computes. find_way: where it pays to look for one;
+    it is given the first pictures."""
+
+    def read(part: list[Picture]) -> Chunk:
+        return read_chunk(part, answers, config.data.max_pixels)
+
+    first, way = read(list(islice(pictures, FIRST))), Way(answers, FIRST)
+    if find_way is not None and first.groups:
+        way = find_way(answers, first.groups[0][1])
+    for chunk in chain([first] * bool(first.pictures), ahead(batched(pictures, way.batch), read)):
         for places, pixels in chunk.groups:
-            probabilities, features = answers.of(pixels)
+            probabilities, features = way.answers.of(pixels)
             chunk.probabilities |= dict(zip(places, probabilities, strict=True)) if probabilities is not None else {}
             chunk.features |= dict(zip(places, features, strict=True)) if features is not None else {}
         chunk.groups = []
         yield chunk
-
-
-def fastest_batch(answers: Answers, pixels: torch.Tensor) -> int:
-    """The number of BATCHES at which the model takes the least time an image, by trying. pixels: uint8 [N, 3, h, w]."""
-    best, least = BATCHES[0], seconds_an_image(answers, pixels[:1])
-    for size in BATCHES:
-        if least * size > LONGEST:
-            break
-        seconds = seconds_an_image(answers, pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size])
-        if seconds < 0.97 * least:
-            best, least = size, seconds
-    return best
-
-
-def seconds_an_image(answers: Answers, batch: torch.Tensor) -> float:
-    """How long the second pass of a batch takes, by image; the first one prepares."""
-    answers.of(batch)
-    start = time.perf_counter()
-    answers.of(batch)
-    return (time.perf_counter() - start) / len(batch)
 
 
 def batched(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:

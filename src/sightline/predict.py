@@ -8,21 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import runs
-from .answers import answers_of
+from .answers import Answers, answers_of, in_precision
 from .chunks import Chunk, answered
 from .columns import PREDICT_COLUMNS, class_columns
 from .config import Config
 from .data.scan import EXTENSIONS, left_out
 from .errors import INTERRUPTED, SightlineError, counted
-from .files import sha256
 from .growing import Growing
 from .memory import explained_memory
 from .pictures_in import Picture, pictures_in
 from .settings import load_recipe_file
 from .shares import own_target, put_together, share_of
+from .ways import PRECISIONS, Way, fastest_way, threads_to_try
+
+if TYPE_CHECKING:
+    import torch
 
 FEW = 64
 """Fewer images than this are not worth trying batches for."""
@@ -39,24 +42,27 @@ def predict(
     features: bool = False,
     overlay: bool = False,
     tile: int = 1024,
+    precision: str = "run",
     quiet: bool = False,
 ) -> Path:
     """Classify or segment images with a run's shipped weights.
 
     images: what `pictures_in.pictures_in` takes: folders, images, patterns, lists, `-` for standard input. A classifier
-    writes a table `out` (.csv or .parquet); its path is returned. A segmenter writes masks of one folder or image into
-    the folder `out`, see `predict_masks.predict_masks`; overlay and tile are for it alone.
+    writes a table `out` (.csv or .parquet); its path is returned. A segmenter writes a mask an image into the folder
+    `out`, see `predict_masks.predict_masks`; overlay and tile are for it alone.
 
     Columns: filename (relative to the folder), label, confidence, one probability a class, error. features: also the
     penultimate features, float32 [rows, D], into `NAME.features.npy` beside the table, NaN for a file that cannot be
     read; a run of pre-training gives these alone. Rows are added to `out.part` as they come, which becomes `out` when
     it is complete; the same command goes on with one that was interrupted. Under torchrun the processes share the
-    pictures.
+    pictures. How many images at once, threads and precision are found by trying, see `ways.fastest_way`.
     """
     folder = runs.existing(run)
     places = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(place) for place in images]
     config = load_recipe_file(folder / "recipe.yaml")
     say = (lambda text: None) if quiet else print
+    if precision not in PRECISIONS:
+        raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
     if config.task == "segment":
         return masks_of(folder, config, places, Path(out), overwrite, features, overlay, tile, say)
     if config.task == "byol" and not features:
@@ -67,18 +73,39 @@ def predict(
         )
         raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
     target = usable_target(Path(out), overwrite)
+    return table_of(folder, config, places, target, overwrite, features, precision, say)
+
+
+def table_of(
+    folder: Path,
+    config: Config,
+    places: list[str],
+    target: Path,
+    overwrite: bool,
+    features: bool,
+    precision: str,
+    say: Callable[[str], None],
+) -> Path:
+    """The table of one prediction, or of this process's share of it."""
     tally: Counter[str] = Counter()
     share = share_of(os.environ)
     stream = islice(pictures_in(places, tally), share.rank, None, share.world)
     first = list(islice(stream, FEW))  # what cannot be found is said before a model is built
-    answers = answers_of(folder, config, features)
+    answers = in_precision(answers_of(folder, config, features), precision)
     head = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
     table = Growing(own_target(target, share), head)
-    table.begin(origin_of(folder, places, features), overwrite)
+    table.begin(origin_of(folder, places, features, precision), overwrite)
     progress = Progress(say, table.rows)
+    threads = threads_to_try(config.train.threads, os.environ.get("OMP_NUM_THREADS", ""))
+
+    def find_way(answers: Answers, pixels: "torch.Tensor") -> Way:
+        way = fastest_way(answers, pixels, precision, threads)
+        say(way.said)
+        return way
+
     with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table):
         rest = remaining(chain(first, stream), table)
-        for chunk in answered(rest, answers, config, len(first) >= FEW):
+        for chunk in answered(rest, answers, config, find_way if len(first) >= FEW else None):
             table.add(*chunk.rows(answers.classes))
             progress.add(chunk)
         table.finish()
@@ -99,21 +126,17 @@ def masks_of(
     tile: int,
     say: Callable[[str], None],
 ) -> Path:
-    """Masks of one folder or image by a segmenter's run."""
+    """A mask for each image by a segmenter's run."""
     from .predict_masks import predict_masks
 
     if features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="leave it out")
-    if len(places) != 1 or not os.path.exists(places[0]) or places[0].lower().endswith(".txt"):
-        cure = "name one folder or one image"
-        raise SightlineError("masks are predicted of one folder at a time", where=" ".join(places), cure=cure)
     tally: Counter[str] = Counter()
-    names = [picture.name for picture in pictures_in(places, tally)]
+    pictures = list(pictures_in(places, tally))
     if left := left_out(tally):
         say(f"left out: {left}")
-    root = Path(places[0]) if os.path.isdir(places[0]) else Path(places[0]).parent
     with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
-        return predict_masks(folder, config, root, names, out, overwrite, overlay, tile, say)
+        return predict_masks(folder, config, pictures, out, overwrite, overlay, tile, say)
 
 
 def usable_target(out: Path, overwrite: bool) -> Path:
@@ -132,10 +155,9 @@ def usable_target(out: Path, overwrite: bool) -> Path:
     return target
 
 
-def origin_of(folder: Path, places: list[str], features: bool) -> dict[str, Any]:
+def origin_of(folder: Path, places: list[str], features: bool, precision: str) -> dict[str, Any]:
     """What a table is of: an interrupted one is gone on with only where all of this is the same."""
-    weights = [sha256(place / "model.safetensors") for place in runs.shipped_checkpoints(folder)]
-    return {"weights": weights, "pictures": places, "features": features}
+    return {"weights": runs.weights_of(folder), "pictures": places, "features": features, "precision": precision}
 
 
 def remaining(pictures: Iterator[Picture], table: Growing) -> Iterator[Picture]:

@@ -2,25 +2,29 @@
 
 import csv
 import io
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from . import runs
 from .config import Config
 from .data.images import open_image, planes
 from .data.masks import coded, write_mask
 from .data.palettes import IGNORE, Palette, display_colors
 from .data.scene_files import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
 from .device import autocast
-from .errors import ENVIRONMENT, SightlineError, counted, listing
-from .files import atomic_write
+from .errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
+from .files import atomic_write, read_json, remove, write_json
 from .mask_results import mask_names
+from .pictures_in import Picture
 from .segment_use import MaskInference, load_segmenter
+from .shares import Share, share_of
 from .tiles import Tiling, predict_scene
 
 SMALLEST_TILE = 32
@@ -47,19 +51,19 @@ class Job:
 def predict_masks(
     folder: Path,
     config: Config,
-    root: Path,
-    names: list[str],
+    pictures: Sequence[Picture],
     out: Path,
     overwrite: bool,
     overlaid: bool,
     tile: int,
     say: Callable[[str], None],
 ) -> Path:
-    """A mask file for each image below `root`, `0013_sat.jpg` -> `0013_mask.png`, in the folder `out`.
+    """A mask file for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, in the folder `out`.
 
     tile: side in pixels of the tiles in which images are predicted that are larger; they overlap by a quarter.
     overlaid: also `0013_overlay.png`, the mask laid over the image. Unreadable images are listed in errors.csv. TIFF
     files that lie on a map, or are very large, are never held whole, and their masks are TIFF files of the same place.
+    The same command goes on with what was interrupted; under torchrun the processes share the images.
     """
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes one mask an image"
@@ -67,38 +71,92 @@ def predict_masks(
     if tile < SMALLEST_TILE:
         what, cure = "the tiles are too small to see anything in", f"--tile {SMALLEST_TILE} or more"
         raise SightlineError(what, where=f"--tile {tile}", cure=cure)
-    whole, names = names, without_outputs(names)
-    if len(names) < len(whole):
-        said = counted(len(whole) - len(names), "file")
+    wanted = set(without_outputs([picture.name for picture in pictures]))
+    taken, share = [picture for picture in pictures if picture.name in wanted], share_of(os.environ)
+    if len(taken) < len(pictures):
+        said = counted(len(pictures) - len(taken), "file")
         say(f"{said} left out: masks (NAME_mask) and overlays (NAME_overlay) of the images here")
     parts = load_segmenter(folder, config)
-    jobs = plan(root, names, out, config.data.max_pixels)
-    refuse_clashes(jobs, [root / name for name in whole], out, overwrite, overlaid)
-    bad: list[tuple[str, str]] = []
-    for job in jobs:
-        try:
-            predict_one(parts, job, config.data.max_pixels, tile, overlaid, say)
-        except SightlineError as error:
-            if error.status == ENVIRONMENT:
-                raise
-            bad.append((job.name, " ".join((error.why or error.what).split())))
-    report_bad(bad, out, say)
-    tell_of_maps(jobs, config.data.max_pixels, say)
-    if len(bad) == len(jobs):
+    jobs = plan(taken, out, config.data.max_pixels)
+    refuse_twice(jobs, out)
+    jobs = jobs[share.rank :: share.world]
+    origin = {"weights": runs.weights_of(folder), "tile": tile, "overlay": overlaid, "flip": config.train.flip_test,
+              "turn": config.train.turn_test}  # fmt: skip
+    begun = out / own_name("predict.json.part", share)
+    if overwrite or not begun.is_file():
+        refuse_clashes(jobs, [Path(picture.path) for picture in pictures], out, overwrite, overlaid)
+        write_json(begun, origin)
+        left = jobs
+    else:
+        left = not_done(jobs, begun, origin, overlaid, say)
+    bad = predict_all(parts, left, config.data.max_pixels, tile, overlaid, say)
+    report_bad(bad, out, say, own_name("errors.csv", share))
+    tell_of_maps(left, config.data.max_pixels, say)
+    remove([begun])
+    if jobs and len(bad) == len(jobs):
         why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"mend the images; {out / 'errors.csv'} has them all"
-        raise SightlineError("no image could be read", where=str(root), why=why, cure=cure)
+        raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     say(f"{counted(len(jobs) - len(bad), 'mask')} written to {out}")
     return out
 
 
-def plan(root: Path, names: list[str], out: Path, max_pixels: int) -> list[Job]:
-    """What to read and where its mask goes, in the order of the names."""
+def own_name(name: str, share: Share) -> str:
+    """The name of a file of this process: `errors.rank-0-of-4.csv` under torchrun."""
+    stem, dot, ending = name.partition(".")
+    return name if share.world == 1 else f"{stem}.rank-{share.rank}-of-{share.world}{dot}{ending}"
+
+
+def not_done(jobs: list[Job], begun: Path, origin: dict, overlaid: bool, say: Callable[[str], None]) -> list[Job]:
+    """What an interrupted prediction has left; SightlineError where that was another one."""
+    if (known := read_json(begun)) != origin:
+        differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
+        why, cure = f"it was begun with other {differs or 'settings'}", "--overwrite to begin anew, or another --out"
+        raise SightlineError("an unfinished prediction lies there", where=str(begun.parent), why=why, cure=cure)
+    left = [job for job in jobs if not (job.target.is_file() and (job.overlay.is_file() or not overlaid))]
+    say(f"going on after {counted(len(jobs) - len(left), 'mask')} that are there")
+    return left
+
+
+def predict_all(
+    parts: MaskInference, jobs: list[Job], max_pixels: int, tile: int, overlaid: bool, say: Callable[[str], None]
+) -> list[tuple[str, str]]:
+    """Predict one image after the other; (name, why) of those that cannot be read. Ctrl-C leaves what is done."""
+    bad: list[tuple[str, str]] = []
+    tell = progress("masks", len(jobs), say)
+    for place, job in enumerate(jobs):
+        try:
+            predict_one(parts, job, max_pixels, tile, overlaid, say)
+        except SightlineError as error:
+            if error.status == ENVIRONMENT:
+                raise
+            bad.append((job.name, " ".join((error.why or error.what).split())))
+        except KeyboardInterrupt:
+            why, cure = f"{counted(place, 'mask')} of {len(jobs):,} were written", "the same command goes on with them"
+            where = str(job.target.parent)
+            raise SightlineError("interrupted", where=where, why=why, cure=cure, status=INTERRUPTED) from None
+        tell(1)
+    return bad
+
+
+def plan(pictures: Sequence[Picture], out: Path, max_pixels: int) -> list[Job]:
+    """What to read and where its mask goes, in the order of the pictures. The drive or root of a path is left out, and
+    `..` in it becomes `up`, so that all lies below `out`."""
     jobs = []
-    for name in names:
-        target = out / Path(name).with_name(mask_names([name])[0])
-        windows = has_windows(root / name, max_pixels)
-        jobs.append(Job(name, root / name, target.with_suffix(".tif") if windows else target, windows))
+    for name, path in pictures:
+        inner = Path(*("up" if part == ".." else part for part in Path(name).parts if part != Path(name).anchor))
+        target = out / inner.with_name(mask_names([inner.name])[0])
+        windows = has_windows(Path(path), max_pixels)
+        jobs.append(Job(name, Path(path), target.with_suffix(".tif") if windows else target, windows))
     return jobs
+
+
+def refuse_twice(jobs: list[Job], out: Path) -> None:
+    """SightlineError where two images would have one mask."""
+    twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
+    if twice:
+        why = "these masks would be of several images:\n" + listing(twice)
+        cure = "rename images that differ in their ending only, and name each image once"
+        raise SightlineError("names clash", where=str(out), why=why, cure=cure)
 
 
 def refuse_clashes(jobs: list[Job], inputs: list[Path], out: Path, overwrite: bool, overlaid: bool) -> None:
@@ -106,11 +164,7 @@ def refuse_clashes(jobs: list[Job], inputs: list[Path], out: Path, overwrite: bo
 
     inputs: the images and what lies beside them; among it may be the true masks, which nothing may overwrite.
     """
-    twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
-    if twice:
-        why = "these masks would be of several images:\n" + listing(twice)
-        cure = "rename images that differ in their ending only"
-        raise SightlineError("names clash", where=str(out), why=why, cure=cure)
+    refuse_twice(jobs, out)
     wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlaid else (job.target,))]
     given = {path.resolve() for path in inputs}
     own = [str(path) for path in wanted if path.resolve() in given]
@@ -124,15 +178,15 @@ def refuse_clashes(jobs: list[Job], inputs: list[Path], out: Path, overwrite: bo
         raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
 
 
-def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None]) -> None:
+def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None], name: str = "errors.csv") -> None:
     """errors.csv with the images that could not be read, gone where all could."""
-    (out / "errors.csv").unlink(missing_ok=True)
+    (out / name).unlink(missing_ok=True)
     if not bad:
         return
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
-    atomic_write(out / "errors.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-    say(f"{counted(len(bad), 'image')} could not be read; errors.csv says why, the first: {bad[0][0]}: {bad[0][1]}")
+    atomic_write(out / name, text.getvalue().encode("utf-8", "surrogateescape"))
+    say(f"{counted(len(bad), 'image')} could not be read; {name} says why, the first: {bad[0][0]}: {bad[0][1]}")
 
 
 def tell_of_maps(jobs: list[Job], max_pixels: int, say: Callable[[str], None]) -> None:
@@ -257,7 +311,8 @@ def progress(name: str, pixels: int, say: Callable[[str], None]) -> Callable[[in
         now = time.monotonic()
         if now - told >= SAY_SECONDS and done < pixels:
             left = (now - start) * (pixels - done) / done
-            say(f"{name}: {done / pixels:.0%}, about {left / 60:.0f} min left")
+            remaining = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+            say(f"{name}: {done / pixels:.0%}, about {remaining} left")
             told = now
 
     return tell

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .errors import INTERRUPTED, SightlineError, listing
-from .files import atomic_write, read_json, read_json_lines, remove, write_json
+from .files import atomic_write, read_json, read_json_lines, remove, sha256, write_json
 from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
@@ -173,6 +173,11 @@ def shipped_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders that make the run's model: the k epochs of an ensemble, else checkpoints/best."""
     members = sorted((folder / "checkpoints").glob("epoch-*"))
     return members or [folder / "checkpoints" / "best"]
+
+
+def weights_of(folder: Path) -> list[str]:
+    """SHA-256 of each file of weights that the run ships."""
+    return [sha256(place / "model.safetensors") for place in shipped_checkpoints(folder)]
 
 
 def require_weights(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The commands that use what was trained."""
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import SightlineError
 from . import Whole, app
@@ -16,6 +17,7 @@ def predict(
     features: bool = False,
     overlay: bool = False,
     tile: Whole = 1024,
+    precision: str = "run",
 ) -> None:
     """Classify images into a table, or segment a folder of them into a folder of masks.
 
@@ -34,13 +36,16 @@ def predict(
         Segmentation: also the masks laid over the images.
     tile
         Segmentation: images larger than this many pixels are predicted in overlapping tiles.
+    precision
+        Classification: run, the one it was trained in; auto, the faster one here; fp32; bf16.
     """
     import sightline
 
     if not images:
         cure = "sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images were named", why="IMAGES is missing", cure=cure)
-    print(sightline.predict(run, images, out=out, overwrite=overwrite, features=features, overlay=overlay, tile=tile))
+    options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
+    print(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
 
 
 @app.command
