@@ -76,6 +76,13 @@ def quick_figures() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_figures() -> Iterator[None]:
+    """The same for one test."""
+    with figures(lambda figure: False):
+        yield
+
+
+@pytest.fixture
 def each_figure_once() -> Iterator[None]:
     """For tests of several runs: each figure is drawn for the first run that has one of its name, whatever the run."""
     seen: set[tuple[str, str]] = set()

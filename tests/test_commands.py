@@ -17,6 +17,12 @@ from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.settings import resolve
 
 
+@pytest.fixture(autouse=True)
+def few_figures(request: pytest.FixtureRequest) -> None:
+    """Only the demo is asked for its pictures."""
+    request.getfixturevalue("each_figure_once" if request.node.name.startswith("test_the_demo") else "no_figures")
+
+
 def base(tiny: dict, **more: object) -> Config:
     return resolve(Config(name="t"), tiny | {"optim.lr": 0.05, "report.samples": 4} | more)
 

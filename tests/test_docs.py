@@ -74,17 +74,16 @@ def toy(tokens: list[str]) -> list[str]:
         stages = {f"unlabeled.{key}": value for key, value in TOY_PRETRAINING.items()}
         stages |= {f"{stage}.{key}": TOY_PRETRAINING[key] for stage in ("labeled", "full", "frozen") for key in SHARED}
         return [*tokens, "--seeds", "0", *(item for key, value in stages.items() for item in (f"--{key}", str(value)))]
+    small = {"--train.epochs": "2", "--data.size": "16", "--model.args": "{widths: [8, 16, 16]}"}
     if tokens[0] == "resume":
-        return [
-            "3" if before == "--train.epochs" else token for before, token in zip(["", *tokens], tokens, strict=False)
-        ]
+        small["--train.epochs"] = "3"
+    given = [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)]
     if tokens[0] != "train" or tokens[1].endswith(".yaml"):
-        return tokens
+        return given
     task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
     settings = {"segment": TOY_MASKS, "byol": TOY_PRETRAINING}.get(task, TOY)
     extra = [item for key, value in settings.items() for item in (f"--{key}", str(value)) if f"--{key}" not in tokens]
-    small = {"--train.epochs": "2", "--data.size": "16", "--model.args": "{widths: [8, 16, 16]}"}
-    return [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)] + extra
+    return given + extra
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[
 @pytest.mark.parametrize("name", PRETRAININGS)
 def test_two_steps_of_pretraining_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
-    data = make_photos(tmp_path / "data", classes=2, train=8, val=2)
-    toy = {"data.path": str(data), "data.size": 32, "augment.resize": 36 if config.augment.resize else 0}
-    toy |= {"train.batch_size": 8, "train.precision": "fp32", "report.samples": 0}
+    data = make_photos(tmp_path / "data", classes=2, train=4, val=2)
+    toy = {"data.path": str(data), "data.size": 16, "augment.resize": 20 if config.augment.resize else 0}
+    toy |= {"train.batch_size": 4, "train.precision": "fp32", "report.samples": 0}
     toy |= {"pretrain.projector": [32] * len(config.pretrain.projector), "pretrain.predictor": 16}
     check_two_steps(resolve(config, toy), tmp_path)
 

@@ -34,6 +34,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def base(tiny: dict, **more: object) -> Config:
     values = {"schedule.name": "one_cycle", "optim.lr": 0.05, "report.samples": 4}
+    values |= {"model.args": {"widths": [8, 16, 16], "hidden": 32}}
     return resolve(Config(name="t"), tiny | values | more)
 
 
@@ -183,6 +184,7 @@ def test_a_run_that_stopped_early_says_how_to_go_on(
     photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"train.epochs": 50, "train.patience": 1, "optim.lr": 1e-9, "schedule.name": "constant"}
+    settings["model.args"] = {}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run")
     assert "stopped after epoch 2: no better accuracy for 1 epoch" in capsys.readouterr().out
     run.report.unlink()

@@ -1,5 +1,6 @@
 """The configuration: every slip is named with its cure, YAML's traps are shut, and what is written reads back equal."""
 
+import functools
 import string
 import time
 from pathlib import Path
@@ -51,7 +52,9 @@ def one_edit(key: str) -> set[str]:
 
 
 @pytest.mark.parametrize("key", all_keys())
-def test_every_key_with_one_slip_names_the_nearest(key: str) -> None:
+def test_every_key_with_one_slip_names_the_nearest(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each typo is looked up twice, dotted and nested; a look-up takes milliseconds, and there are thousands.
+    monkeypatch.setattr("sightline.settings.nearest", functools.cache(nearest))
     for typo in one_edit(key):
         error = refused({typo: 1})
         assert f"there is no setting {typo!r}" == error.what

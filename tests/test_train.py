@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 
 SLOW_START = {"report.samples": 4}
+NARROW = {"widths": [8, 16, 16], "hidden": 32}  # of small_cnn
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -42,7 +43,8 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def base(tiny: dict, **more: object) -> Config:
     values = tiny | {"schedule.name": "one_cycle", "optim.name": "sgd", "optim.lr": 0.05, "optim.ema": 0.9}
-    return resolve(Config(name="t"), values | {"model.args": {}} | SLOW_START | more)
+    own = {"model.args": {} if "model.name" in more else NARROW}
+    return resolve(Config(name="t"), values | own | SLOW_START | more)
 
 
 def test_a_run_leaves_what_the_contract_names(photos: Path, tmp_path: Path, tiny: dict) -> None:
@@ -159,6 +161,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_files(photos: Path, tmp_p
 
 def test_patience_stops_and_time_limit_stops(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"train.epochs": 50, "train.patience": 2, "optim.lr": 1e-9, "schedule.name": "constant", "optim.ema": 0}
+    settings["model.args"] = {}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "a", quiet=True)
     assert run.metrics["epoch"] == run.metrics["best_epoch"] + 2 < 50
     stop = next(r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "stop")
@@ -186,7 +189,7 @@ def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: 
     assert runs[1].metrics["accuracy"] == max(r["accuracy"] for r in records)
     still = {"train.epochs": 50, "train.evaluate_every": 4, "train.patience": 2, "optim.lr": 1e-9, "optim.ema": 0}
     stopped = sightline.train(
-        base(tiny, **still | {"schedule.name": "constant"}), photos, out=tmp_path / "c", quiet=True
+        base(tiny, **still | {"schedule.name": "constant", "model.args": {}}), photos, out=tmp_path / "c", quiet=True
     )
     assert stopped.metrics["epoch"] == 4
 
@@ -331,7 +334,7 @@ def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
-            more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0}
+            more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0, "model.args": {}}
             sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)
     states = list((tmp_path / "1" / "checkpoints").rglob("*.safetensors"))
     assert sum(path.stat().st_size for path in states) < needs[1]

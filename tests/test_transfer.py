@@ -25,6 +25,8 @@ from sightline.settings import resolve
 from sightline.statistics import seeded_bootstrap
 from sightline.transfer import grid_changes
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 SIZE = 16
 
 
@@ -33,13 +35,13 @@ def tiny_grid(**changes: object) -> Grid:
     model = Model(name="fastnet", args={"widths": [8, 16, 16]})
     train = Train(epochs=2, batch_size=16, precision="fp32", threads=1)
     full = Config(name="full", data=Data(size=SIZE), model=model, augment=Augment(horizontal_flip=0.5), train=train)
-    full = resolve(full, {"optim.name": "adamw", "optim.lr": 5e-3, "report.samples": 16})
+    full = resolve(full, {"optim.name": "adamw", "optim.lr": 5e-3, "report.samples": 4})
     frozen = full.model_copy(update={"augment": Augment(), "optim": Optim(name="adamw", lr=1e-2)})
     heads = {"projector": [32, 16], "predictor": 32, "momentum": 0.9, "momentum_batch": 0}
     unlabeled = resolve(
         load_recipe("byol_fast"),
         {"data.size": SIZE, "model": model.model_dump(), "augment.progressive": [], "pretrain": heads}
-        | {"train": train.model_copy(update={"best_metric": "epoch"}).model_dump(), "report.samples": 16},
+        | {"train": train.model_copy(update={"best_metric": "epoch"}).model_dump(), "report.samples": 4},
     )
     values = {"name": "tiny", "seeds": (0, 1), "labeled": full, "unlabeled": unlabeled, "full": full, "frozen": frozen}
     return Grid.model_validate(values | changes)
@@ -55,7 +57,7 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Path:
     """The folder of a whole grid of ten runs and two pre-trainings."""
     folder = tmp_path_factory.mktemp("grid") / "grid"
     sightline.transfer(tiny_grid(), photos, unlabeled=flat, labeled=photos, out=folder, quiet=True)
