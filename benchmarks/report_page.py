@@ -1,18 +1,23 @@
 """How long a report takes to draw, how large it is, and how long the map takes to paint itself in a browser.
 
     python benchmarks/report_page.py --images 2500 --epochs 3
+    python benchmarks/report_page.py --images 50000 --epochs 3 --without-tsne
 
 The run is made up: noisy features of 256 values around 50 class centers that move apart, random pictures of 32x32. The
-frames are those of turning the wheel over the map in headless Chromium, which has no graphics card.
+frames are those of turning the wheel over the map, of moving the pointer over it, and of the points' travel from epoch
+to epoch, in headless Chromium, which has no graphics card. t-SNE of 50,000 points takes minutes and makes no
+difference to the frames.
 """
 
 import argparse
 import csv
+import importlib
 import io
 import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +39,38 @@ WHEEL = """async (turns) => {
     canvas.getContext("2d").getImageData(0, 0, 1, 1); // painting has ended
     times.push(performance.now() - start);
     await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
+  return times;
+}"""
+
+
+HOVER = """async (turns) => {
+  const canvas = document.querySelector("canvas.map"), box = canvas.getBoundingClientRect(), times = [];
+  for (let turn = 0; turn < turns; turn++) {
+    const start = performance.now();
+    const place = { clientX: box.left + box.width * (0.3 + 0.01 * turn), clientY: box.top + box.height / 2 };
+    canvas.dispatchEvent(new PointerEvent("pointermove", { ...place, pointerType: "mouse", bubbles: true }));
+    canvas.getContext("2d").getImageData(0, 0, 1, 1);
+    times.push(performance.now() - start);
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
+  return times;
+}"""
+TRAVEL = """async (turns) => {
+  const slider = document.querySelector(".map .time input"), times = [];
+  const context = document.querySelector("canvas.map").getContext("2d"), stroke = context.clearRect.bind(context);
+  let last = 0;
+  context.clearRect = (...all) => {
+    const now = performance.now();
+    if (last) times.push(now - last);
+    last = now;
+    stroke(...all);
+  };
+  for (let turn = 0; turn < 6; turn++) {
+    slider.value = String(turn % 2 ? slider.max : 0);
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((resolve) => setTimeout(resolve, 1200));
+    last = 0;
   }
   return times;
 }"""
@@ -72,8 +109,8 @@ def made_up_run(folder: Path, images: int, epochs: int) -> None:
     atomic_write(folder / "provenance.json", json.dumps({"data": {"classes": names}}))
 
 
-def frames(page: Path, turns: int = 40) -> list[float]:
-    """Milliseconds that the map takes to paint itself at each turn of the wheel."""
+def frames(page: Path, turns: int = 40) -> dict[str, list[float]]:
+    """Milliseconds of the map at each turn of the wheel and move of the pointer, and between frames of a travel."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -81,9 +118,10 @@ def frames(page: Path, turns: int = 40) -> list[float]:
         window = browser.new_page(viewport={"width": 1280, "height": 900})
         window.goto(page.as_uri())
         window.wait_for_selector(".lives canvas.map")
-        found = window.evaluate(WHEEL, turns)
+        scripts = {"turning the wheel": WHEEL, "moving the pointer": HOVER, "frames of a travel": TRAVEL}
+        found = {name: window.evaluate(script, turns) for name, script in scripts.items()}
         browser.close()
-    return found[5:]
+    return {name: times[5:] for name, times in found.items()}
 
 
 def main() -> None:
@@ -91,7 +129,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2500)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--without-tsne", action="store_true")
     options = parser.parse_args()
+    if options.without_tsne:
+        module = importlib.import_module("sightline.report.page")
+        setattr(module, "find", partial(module.find, neighbors=False))  # noqa: B010 - a module has no such type
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
         made_up_run(folder, options.images, options.epochs)
@@ -103,7 +145,8 @@ def main() -> None:
         took = frames(page)
     print(f"{options.images:,} images, {options.epochs} epochs: drawn in {seconds:.1f} s")
     print(f"{len(text) / 1e6:.2f} MB, of which pictures {pictures / 1e6:.2f} MB")
-    print(f"the map paints itself in {statistics.median(took):.1f} ms (longest {max(took):.1f} ms)")
+    for name, times in took.items():
+        print(f"{name}: {statistics.median(times):.1f} ms (longest {max(times):.1f} ms)" if times else f"{name}: none")
 
 
 if __name__ == "__main__":

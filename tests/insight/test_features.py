@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
@@ -23,3 +25,15 @@ def test_dead_features_stay_finite():
     features = np.zeros((6, 3), dtype=np.float16)
     assert not unit_rows(features).any()
     assert silhouette(features, np.array([0, 0, 0, 1, 1, 1])) == 0
+
+
+def test_many_samples_need_no_table_of_their_distances():
+    random = np.random.default_rng(0)
+    labels = np.arange(20_000) % 5
+    features = random.normal(size=(20_000, 8)) + 2 * np.eye(8)[labels]
+    tracemalloc.start()
+    found = silhouette(features, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6, "the distances alone would have 3.2 GB"
+    assert found == pytest.approx(silhouette_score(features[:2000], labels[:2000], metric="cosine"), abs=0.02)

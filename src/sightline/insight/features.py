@@ -6,8 +6,9 @@ import numpy as np
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean silhouette, -1 to 1, by cosine distance (Rousseeuw 1987); None where fewer than two classes repeat.
 
-    features: float [N, D]. labels: int64 [N]. As in scikit-learn a sample alone in its class counts 0. All
-    distances are held at once: 50 MB at 2,500 samples.
+    features: float [N, D]. labels: int64 [N]. As in scikit-learn a sample alone in its class counts 0. The sum of a
+    sample's distances to a class is its size less the product with the sum of the class's unit vectors, so that no
+    [N, N] distances are needed.
     """
     present, place = np.unique(labels, return_inverse=True)
     if not 2 <= len(present) < len(labels):
@@ -15,9 +16,8 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     members = np.eye(len(present))[place]
     counts = members.sum(0)
     unit = unit_rows(features)
-    distance = 1 - unit @ unit.T
-    np.fill_diagonal(distance, 0)  # also of a row of zeros
-    sums = distance @ members
+    sums = counts - unit @ (unit.T @ members)
+    sums -= members * (1 - (unit * unit).sum(1, keepdims=True))  # of itself; not 0 of a row of zeros
     rows = np.arange(len(labels))
     others = counts[place] - 1
     within = sums[rows, place] / np.maximum(others, 1)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..errors import printable
 
-VOID = ("img", "link", "meta")
+VOID = ("img", "link", "meta", "wbr")
 Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
@@ -62,16 +62,17 @@ def table(
     rows: Sequence[Sequence[Child]],
     name: str,
     *,
-    numeric: int = 99,
+    numeric: int | range = 99,
     sortable: bool = False,
     kind: str = "",
 ) -> Html:
     """A table in a box of its own that scrolls, called `name` for those who hear it.
 
-    Columns from `numeric` on are right-aligned figures; the first cell of a row is its header. A head of empty texts
-    is left out. kind: one more class for the style sheet.
+    Columns from `numeric` on, or within it, are right-aligned figures; the first cell of a row is its header. A head of
+    empty texts is left out. kind: one more class for the style sheet.
     """
-    sides = ["words" if place < numeric else "figures" for place in range(len(head))]
+    figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
+    sides = ["figures" if place in figures else "words" for place in range(len(head))]
     top = [
         element("th", element("button", name, type="button") if sortable else name, scope="col", class_=side)
         for name, side in zip(head, sides, strict=True)

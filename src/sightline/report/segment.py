@@ -309,10 +309,12 @@ def other_numbers(found: MaskFindings) -> list[Child]:
         return [missing_note("There are no predictions yet.")]
     own = percent(segment_numbers(found.per_image)["mean_iou"], 2)
     headline = "mean over the classes of TP / (TP + FP + FN), each summed over the whole set"
-    rows: list[list[Child]] = [["mean_iou, the headline", headline, own]]
+    rows: list[list[Child]] = [["mean_iou, the headline", own, headline]]
     for name, definition in other_definitions(found.per_image, found.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
-        rows.append([name, definition.meaning, value])
+        parts = name.split("_")
+        breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
+        rows.append([[breakable, parts[-1]], value, definition.meaning])
     note = "The same masks give all of these numbers. Compare results only by the same one."
-    head = ["Name", "What it is, and who prints it", "%"]
-    return [element("p", note), table(head, rows, "What is called mIoU", numeric=2)]
+    head = ["Name", "%", "What it is, and who prints it"]
+    return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
