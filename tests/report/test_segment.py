@@ -67,6 +67,6 @@ def test_the_page_tells_every_definition_and_why_training_stopped(run: sightline
     result = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     for name, definition in result.others.items():
         value = f"{100 * definition.value:.2f}" if np.isfinite(definition.value) else "none"
-        row = page[page.index(f">{name}<") :]
+        row = page[page.index(f">{name.replace('_', '_<wbr>')}<") :]
         assert f">{value}<" in row[: row.index("</tr>")], name
     assert "mean_iou_with_ignored" in result.others
