@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -14,6 +15,9 @@ import sightline
 from sightline.config import Config
 from sightline.serve import bound, serving
 from sightline.serve.models import Served, load
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 
 @contextlib.contextmanager
@@ -77,3 +81,26 @@ def client(classifier: Served, segmenter: Served) -> Iterator[httpx.Client]:
     """A client of a server of both models."""
     with served([classifier, segmenter]) as one:
         yield one
+
+
+@contextlib.contextmanager
+def pages_of(browser: "Browser", url: str) -> Generator[Callable[..., "Page"]]:
+    """open_page(width, **options): the page in a browser; in the end it has made no error and has asked nobody else."""
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+
+    def open_page(width: int = 1280, **options: Any) -> "Page":
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        own = (url, "data:", "blob:")
+        page.on("request", lambda asked: faults.append(asked.url) if not asked.url.startswith(own) else None)
+        page.goto(url)
+        page.wait_for_selector(".reel img")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [fault for fault in faults if "the server responded with a status of" not in fault]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sightline.serve.models import Classifier, Segmenter
 
-from .conftest import served
+from .conftest import pages_of, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,27 +50,8 @@ def url(classifier: Classifier, segmenter: Segmenter) -> Iterator[str]:
 @pytest.fixture
 def opened(browser: "Browser", url: str) -> Iterator[Callable[..., "Page"]]:
     """opened(width, **options): the page, which must make no error and ask nobody else."""
-    pages: list[Page] = []
-    faults: list[str] = []
-
-    def open_page(width: int = 1280, **options: object) -> "Page":
-        page = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()  # ty: ignore[invalid-argument-type]
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda asked: faults.append(asked.url) if not asked.url.startswith(known(url)) else None)
-        page.goto(url)
-        pages.append(page)
-        page.wait_for_selector(".reel img")
-        return page
-
-    yield open_page
-    for page in pages:
-        page.context.close()
-    assert not [fault for fault in faults if "the server responded with a status of" not in fault]
-
-
-def known(url: str) -> tuple[str, ...]:
-    return (url, "data:", "blob:")
+    with pages_of(browser, url) as open_page:
+        yield open_page
 
 
 def picture(photos: Path, label: int = 0) -> Path:

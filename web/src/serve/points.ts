@@ -113,9 +113,8 @@ export class Points {
     this.layer = tinted(await loaded(`data:image/png;base64,${mask}`), this.canvas.width, this.canvas.height);
     this.says.textContent = `${percent(share)} of the picture; the model expects an IoU of ${score.toFixed(2)}`;
     const options = this.masks.map((one, place): [string, string] => [String(place), `Mask ${place + 1}, ${one.score.toFixed(2)}`]);
-    if (options.length > 1) {
-      this.which.replaceChildren(choice("Which mask", options, String(this.chosen), (value) => void this.choose(Number(value))));
-    }
+    const several = () => choice("Which mask", options, String(this.chosen), (value) => void this.choose(Number(value)));
+    this.which.replaceChildren(...(options.length > 1 ? [several()] : []));
     this.paint();
   }
 

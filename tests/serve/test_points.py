@@ -1,0 +1,145 @@
+"""Points and boxes on a picture, by Segment Anything with a tiny checkpoint: over the API and on the page."""
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_toys import write_sam
+from sightline.data.images import open_image, planes
+from sightline.segment_anything.model import Sam, load_sam
+from sightline.serve import points
+from sightline.serve.models import Classifier
+from sightline.serve.points import Pictures
+
+from .conftest import pages_of, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Sam:
+    return load_sam(str(write_sam(tmp_path_factory.mktemp("sam") / "tiny")))
+
+
+@pytest.fixture(scope="module")
+def client(classifier: Classifier, sam: Sam) -> Iterator[httpx.Client]:
+    with served([classifier], points=Pictures(sam)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of 60 x 40 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(10, 1)
+    target = tmp_path_factory.mktemp("picture") / "field.png"
+    Image.fromarray(pixels).save(target)
+    return target
+
+
+def test_masks_are_those_of_the_model(client: httpx.Client, sam: Sam, path: Path) -> None:
+    looked = client.post("/api/segment/pictures", content=path.read_bytes()).json()
+    assert (looked["width"], looked["height"]) == (60, 40) and len(looked["picture"]) == 64
+    address = f"/api/segment/pictures/{looked['picture']}/masks"
+    embedded = sam.embedded(planes(open_image(str(path), 10**6)))
+    for prompt in (
+        {"points": [[20, 10]], "labels": [1]},
+        {"points": [[20, 10], [50, 30]], "labels": [1, 0]},
+        {"points": [], "labels": [], "box": [5, 5, 40, 30]},
+    ):
+        found = client.post(address, json=prompt).json()["masks"]
+        masks, scores = sam.masks_at(embedded, prompt["points"], prompt["labels"], prompt.get("box"))  # ty: ignore[invalid-argument-type]
+        assert [one["score"] for one in found] == pytest.approx(scores.tolist(), abs=1e-4) and len(found) == len(masks)
+        for one, mask in zip(found, masks, strict=True):
+            shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["mask"]))))
+            assert ((shown == 255) == mask).all() and one["share"] == pytest.approx(mask.mean())
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {"points": [[1, 1]], "labels": []},
+        {},
+        {"points": [[1, 1]], "labels": [2]},
+        {"points": [["x", 1]], "labels": [1]},
+        {"points": [[1, 1]] * 101, "labels": [1] * 101},
+        {"box": [30, 30, 10, 10]},
+        {"points": [[500, 10]], "labels": [1]},
+        {"else": 1},
+    ],
+)
+def test_prompts_that_mean_nothing_are_refused(client: httpx.Client, path: Path, prompt: dict) -> None:
+    known = client.post("/api/segment/pictures", content=path.read_bytes()).json()["picture"]
+    found = client.post(f"/api/segment/pictures/{known}/masks", json=prompt)
+    assert found.status_code == 400 and found.json()["error"]["what"]
+
+
+def test_a_picture_that_is_not_known_is_asked_for(client: httpx.Client) -> None:
+    for name, status in (("0" * 64, 404), ("../" * 20, 404), ("0" * 63, 400)):
+        found = client.post(f"/api/segment/pictures/{name}/masks", json={"points": [[1, 1]], "labels": [1]})
+        assert found.status_code == status
+
+
+def test_few_pictures_are_kept_those_that_were_asked_about_last(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "KEPT", 2)
+    looked: list[int] = []
+
+    class Counting:
+        name = "counting"
+
+        def embedded(self, image: np.ndarray) -> int:
+            looked.append(int(image[0, 0, 0]))
+            return looked[-1]
+
+    pictures = Pictures(Counting())  # ty: ignore[invalid-argument-type]
+    given = [(bytes([number]), np.full((3, 2, 2), number, np.uint8)) for number in range(3)]
+    names = pictures.look(given[:2])
+    assert pictures.look(given[:1]) == names[:1] and looked == [0, 1], "a known picture is not looked at again"
+    pictures.look(given[2:])
+    assert len(pictures.known) == 2 and names[1] not in pictures.known, "the one that was asked about longest ago"
+
+
+def test_a_click_and_a_box_on_the_page(browser: "Browser", client: httpx.Client, path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with pages_of(browser, str(client.base_url)) as open_page:
+        page = open_page()
+        page.locator("#file").set_input_files(path)
+        card = page.get_by_role("region", name="Segment Anything")
+        canvas = card.locator("canvas")
+        sync_api.expect(canvas).to_be_visible()
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box
+        asked = []
+        page.on(
+            "request",
+            lambda request: asked.append((request.url, request.post_data_json)) if "/masks" in request.url else None,
+        )
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+        sync_api.expect(card.locator("p.numbers")).to_contain_text("of the picture")
+        prompt = asked[-1][1]
+        assert prompt["labels"] == [1] and prompt["points"][0] == pytest.approx([30, 10], abs=0.5)
+        card.get_by_role("button", name="Does not").click()
+        page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        prompt = asked[-1][1]
+        assert prompt["labels"] == [1, 0] and prompt["box"] == pytest.approx([6, 4, 54, 20], abs=0.5)
+        with page.expect_download() as saved:
+            card.get_by_role("button", name="Save the mask").click()
+        with Image.open(saved.value.path()) as mask:
+            assert mask.size == (60, 40)
+        card.get_by_role("button", name="Clear").click()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+        page.wait_for_timeout(300)
+        assert asked[-1][1]["points"][0] == pytest.approx([30, 10], abs=0.5) and len(asked[-1][1]["points"]) == 1
