@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam_toys import write_sam
 from sightline.__main__ import app, run
 from sightline.errors import FINDINGS
 from sightline.recipes import RECIPES
@@ -27,6 +28,7 @@ PAGES = [
     "docs/export.md",
     "docs/predict.md",
     "docs/serve.md",
+    "docs/segment-anything.md",
 ]
 SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
 TOY = {
@@ -78,6 +80,8 @@ def toy(tokens: list[str]) -> list[str]:
     if tokens[0] == "resume":
         small["--train.epochs"] = "3"
     given = [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)]
+    if tokens[0] == "masks" and "--points-per-side" not in tokens:
+        return [*tokens, "--points-per-side", "4"]
     if tokens[0] != "train" or tokens[1].endswith(".yaml"):
         return given
     task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
@@ -106,10 +110,25 @@ def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp
     return tmp_path
 
 
+@pytest.fixture
+def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segment Anything of random weights in the hub's cache, under the names of the real ones."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("base", "huge"):
+        place = tmp_path / "hub" / f"models--facebook--sam-vit-{name}"
+        write_sam(place / "snapshots" / "abc", 64)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("abc")
+
+
 @pytest.mark.usefixtures("each_figure_once")
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.chdir(desk)
+    if any("sightline masks" in code for code in blocks(page, "sh")):
+        request.getfixturevalue("tiny_hub")
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     ran = 0
     for line in "\n".join(blocks(page, "sh")).splitlines():

@@ -1,0 +1,179 @@
+"""All masks of a picture, against transformers' own pipeline; their scores, doubles, run lengths and numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco
+
+from sam_toys import scene, write_sam2
+from sightline import SightlineError
+from sightline.segment_anything import automatic
+from sightline.segment_anything.automatic import Segment, Settings, find_segments, grid, ids_of, segment_of
+from sightline.segment_anything.model import Sam, load_sam
+
+ALL = Settings(points_per_side=6, points_per_batch=10, quality=0.0, stability=0.0)
+
+
+def runs_of(masks: list[np.ndarray]) -> list[str]:
+    """COCO's run lengths of masks that are not empty, in an order of their own."""
+    encoded = (coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"] for mask in masks if mask.any())
+    return sorted(counts.decode() for counts in encoded)
+
+
+@pytest.mark.parametrize("settings", [ALL, Settings(6, 10, 0.3, 0.5), Settings(6, 10, 0.0, 0.9)])
+@pytest.mark.parametrize("same_box", [0.7, 1.0])
+def test_the_masks_are_those_of_transformers_own_pipeline(
+    sam: Sam, tiny_sam: Path, settings: Settings, same_box: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import pipeline
+
+    monkeypatch.setattr(automatic, "SAME_BOX", same_box)
+    generate = pipeline("mask-generation", model=str(tiny_sam), device="cpu")
+    for image in (scene(0), scene(1, 150, 90)):
+        expected = generate(
+            Image.fromarray(image.transpose(1, 2, 0)),
+            points_per_crop=settings.points_per_side,
+            points_per_batch=settings.points_per_batch,
+            pred_iou_thresh=settings.quality,
+            stability_score_thresh=settings.stability,
+            crops_nms_thresh=same_box,
+        )
+        found = find_segments(sam, sam.embedded(image), settings)
+        assert found, "nothing to compare"
+        assert sorted(segment.rle["counts"] for segment in found) == runs_of([m.numpy() for m in expected["masks"]])
+        assert {round(segment.quality, 3) for segment in found} <= {round(v, 3) for v in expected["scores"].tolist()}
+
+
+def test_the_grid_covers_a_picture_that_sam_2_squashes(tmp_path: Path) -> None:
+    """transformers' pipeline (5.23) scales its points as for SAM 1 and asks only about the upper part of a wide one."""
+    sam = load_sam(str(write_sam2(tmp_path / "two")))
+    image, asked = scene(0, 40, 120), []
+    network = sam.network.forward
+
+    def forward(**inputs: torch.Tensor) -> object:
+        asked.append(inputs["input_points"])
+        return network(**inputs)
+
+    sam.network.forward = forward
+    find_segments(sam, sam.embedded(image), Settings(4, 16, 0.0, 0.0))
+    points = torch.cat([part.reshape(-1, 2) for part in asked])
+    np.testing.assert_allclose(points.min(0).values, 16.0, rtol=1e-6)
+    np.testing.assert_allclose(points.max(0).values, 112.0, rtol=1e-6)
+
+
+def test_the_default_settings_are_those_of_the_authors() -> None:
+    assert Settings() == Settings(32, 64, 0.88, 0.95) and automatic.SAME_BOX == 0.7
+
+
+@pytest.mark.parametrize("batch", [1, 7, 36, 100])
+def test_no_more_points_at_once_than_were_asked_for(sam: Sam, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, large, told = [], [], []
+    network, full = sam.network.forward, Sam.full_size
+    monkeypatch.setattr(automatic, "LARGE", 4 * 128 * 128)
+
+    def forward(**inputs: torch.Tensor) -> object:
+        counts.append(inputs["input_points"].shape[1])
+        return network(**inputs)
+
+    def full_size(self: Sam, embedded: object, logits: torch.Tensor) -> torch.Tensor:
+        large.append(len(logits))
+        return full(self, embedded, logits)
+
+    monkeypatch.setattr(sam.network, "forward", forward)
+    monkeypatch.setattr(Sam, "full_size", full_size)
+    settings = Settings(6, batch, 0.0, 0.0)
+    found = find_segments(sam, sam.embedded(scene(0)), settings, lambda done, of: told.append((done, of)))
+    assert sum(counts) == 36 and max(counts) == min(batch, 36)
+    assert sum(large) == 3 * 36 and max(large) <= 4, "masks are brought to full size a few at a time"
+    assert told[-1] == (36, 36) and [done for done, _ in told] == np.cumsum(counts).tolist()
+    assert [s.rle for s in found] == [s.rle for s in find_segments(sam, sam.embedded(scene(0)), ALL)]
+
+
+def test_only_masks_with_a_high_predicted_iou_become_large(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, large = Sam.full_size, []
+
+    def full_size(self: Sam, embedded: object, logits: torch.Tensor) -> torch.Tensor:
+        large.append(len(logits))
+        return full(self, embedded, logits)
+
+    monkeypatch.setattr(Sam, "full_size", full_size)
+    find_segments(sam, sam.embedded(scene(0)), Settings(6, 10, 0.9, 0.0))
+    assert 0 < sum(large) < 108
+
+
+@torch.inference_mode()
+def test_segments_have_true_areas_boxes_scores_and_points(sam: Sam) -> None:
+    embedded = sam.embedded(scene(0))
+    found = find_segments(sam, embedded, ALL)
+    assert len(found) > 3 and [s.area for s in found] == sorted((s.area for s in found), reverse=True)
+    points = {tuple(round(value, 2) for value in point.tolist()): point for point in grid(6, (40, 60))}
+    assert (5.0, 3.33) in points
+    for segment in found:
+        mask = segment.mask()
+        rows, columns = np.nonzero(mask)
+        assert mask.shape == (40, 60) and segment.area == mask.sum() > 0
+        x, y, width, height = segment.box
+        assert (x, y) == (columns.min(), rows.min())
+        assert (x + width - 1, y + height - 1) == (columns.max(), rows.max())
+        assert segment.point in points and 0 <= segment.stability <= 1
+        own = points[segment.point][None, None]
+        _, quality = sam.prompted(embedded, own, torch.ones((1, 1), dtype=torch.int64))
+        assert min(abs(quality - segment.quality)) < 1e-3, "the point is the one that gave it"
+
+
+def test_thresholds_keep_what_is_above_them(sam: Sam) -> None:
+    embedded = sam.embedded(scene(0))
+    everything = find_segments(sam, embedded, ALL)
+    assert any(segment.quality <= 0.5 for segment in everything), "0 keeps all, also predictions below 0"
+    assert all(s.quality > 0.5 for s in find_segments(sam, embedded, Settings(6, 10, 0.5, 0.0)))
+    assert all(s.stability > 0.4 for s in find_segments(sam, embedded, Settings(6, 10, 0.0, 0.4)))
+
+
+@given(
+    st.integers(1, 9).flatmap(
+        lambda height: st.integers(1, 9).flatmap(
+            lambda width: st.lists(
+                st.lists(st.booleans(), min_size=width, max_size=width), min_size=height, max_size=height
+            )
+        )
+    )
+)
+def test_run_lengths_give_the_mask_back(rows: list[list[bool]]) -> None:
+    mask = np.array(rows)
+    segment = segment_of(torch.from_numpy(mask), 0.5, 0.5, torch.tensor([1.0, 2.0]))
+    again = json.loads(json.dumps(segment.rle))
+    np.testing.assert_array_equal(Segment(again, 0, (0, 0, 0, 0), 0, 0, (0, 0)).mask(), mask)
+    assert again == coco.encode(np.asfortranarray(mask.astype(np.uint8))) | {"counts": again["counts"]}
+    assert again["size"] == list(mask.shape) and segment.area == mask.sum()
+
+
+def test_smaller_masks_lie_on_larger_ones() -> None:
+    large, small = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+    large[:3], small[1:, 1:3] = True, True
+    segments = [segment_of(torch.from_numpy(mask), 0.0, 0.0, torch.zeros(2)) for mask in (large, small)]
+    ids = ids_of(segments, (4, 6))
+    assert ids.dtype == np.uint16
+    assert ids.tolist() == [[1, 1, 1, 1, 1, 1], [1, 2, 2, 1, 1, 1], [1, 2, 2, 1, 1, 1], [0, 2, 2, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"points_per_side": 0}, "--points-per-side"),
+        ({"points_per_side": 129}, "--points-per-side"),
+        ({"points_per_batch": 0}, "--points-per-batch"),
+        ({"quality": 1.5}, "--quality"),
+        ({"stability": -0.1}, "--stability"),
+        ({"stability": float("nan")}, "--stability"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(values: dict, named: str) -> None:
+    with pytest.raises(SightlineError) as caught:
+        Settings(**values).check()
+    assert named in caught.value.where and caught.value.cure

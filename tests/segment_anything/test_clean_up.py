@@ -1,0 +1,265 @@
+"""A segmenter's masks cleaned up: majorities counted by hand, and what they are worth in numbers known beforehand."""
+
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sightline
+from conftest import LAND, land_pair
+from sightline import SightlineError
+from sightline.config import Config
+from sightline.recipes import load_recipe
+from sightline.segment_anything import clean_up, work
+from sightline.segment_anything.automatic import Segment, segment_of
+from sightline.segment_anything.clean_up import cleaned, effect, sentence, small, true_masks
+from sightline.segment_metrics import Counts
+from sightline.settings import to_yaml
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+COLORS = LAND[:6]
+"""Of urban, agriculture, rangeland, forest, water, barren, which are the classes 0 to 5."""
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> sightline.Run:
+    scenes = make_scenes(tmp_path_factory.mktemp("scenes"), train=2, val=2)
+    return sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
+
+
+def segment(mask: np.ndarray) -> Segment:
+    """A mask as `find_segments` gives it."""
+    return segment_of(torch.from_numpy(mask), 0.9, 0.9, torch.zeros(2))
+
+
+def within(rows: slice, columns: slice, shape: tuple[int, int] = (4, 6)) -> Segment:
+    """A rectangle as a segment."""
+    mask = np.zeros(shape, bool)
+    mask[rows, columns] = True
+    return segment(mask)
+
+
+def test_each_mask_gets_the_class_of_most_of_its_pixels() -> None:
+    """Left, 2 x 3 pixels: four of class 2, two of class 1. Below them a row of its own, and a column in no mask."""
+    predicted = np.array([[2, 2, 1, 0, 0, 5], [2, 2, 1, 0, 3, 5], [4, 4, 4, 1, 3, 5], [4, 0, 4, 1, 3, 5]], np.uint8)
+    segments = [within(slice(0, 2), slice(0, 3)), within(slice(2, 4), slice(0, 2))]
+    assert cleaned(predicted, segments, 6).tolist() == [
+        [2, 2, 2, 0, 0, 5],
+        [2, 2, 2, 0, 3, 5],
+        [4, 4, 4, 1, 3, 5],
+        [4, 4, 4, 1, 3, 5],
+    ]
+    assert predicted[3, 1] == 0, "the prediction itself stays"
+
+
+def test_smaller_masks_are_painted_over_larger_ones_by_the_prediction_and_not_by_what_was_painted() -> None:
+    predicted = np.array([[1, 1, 1, 1], [1, 2, 2, 1], [1, 2, 1, 1]], np.uint8)
+    large, part = within(slice(0, 3), slice(0, 4), (3, 4)), within(slice(1, 3), slice(1, 3), (3, 4))
+    assert cleaned(predicted, [large, part], 3).tolist() == [[1, 1, 1, 1], [1, 2, 2, 1], [1, 2, 2, 1]]
+
+
+def test_of_equally_frequent_classes_the_first_is_taken() -> None:
+    predicted = np.array([[4, 2, 4, 2]], np.uint8)
+    assert cleaned(predicted, [within(slice(0, 1), slice(0, 4), (1, 4))], 6).tolist() == [[2, 2, 2, 2]]
+    assert cleaned(predicted, [], 6).tolist() == predicted.tolist()
+
+
+def counts(*pictures: tuple[list[int], list[int], list[int]]) -> Counts:
+    """Hits, truth and predicted of each class, of some pictures."""
+    return Counts(*np.array(pictures, np.int64).transpose(1, 0, 2))
+
+
+def test_the_effect_in_numbers_known_beforehand() -> None:
+    """Two classes of 10 pixels a picture. Before: 8 and 8 right; IoU 8 / 12 each. After: all right."""
+    before, after = ([8, 8], [10, 10], [10, 10]), ([10, 10], [10, 10], [10, 10])
+    found = effect(counts(*[before] * 8), counts(*[after] * 8))
+    assert found["mean_iou_before"] == pytest.approx(2 / 3) and found["mean_iou_after"] == 1.0
+    assert found["difference"] == pytest.approx(1 / 3) and found["interval"] == pytest.approx([1 / 3, 1 / 3])
+    assert found["pictures"] == 8 and found["p"] < 0.05
+    assert found["class_iou_before"] == pytest.approx([2 / 3, 2 / 3]) and found["class_iou_after"] == [1.0, 1.0]
+    assert found["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000, +33.3 points [33.3, 33.3] on 8 pictures"
+    worse = effect(counts(*[after] * 8), counts(*[before] * 8))
+    assert worse["sentence"] == "clean-up: mean IoU 1.0000 -> 0.6667, -33.3 points [-33.3, -33.3] on 8 pictures"
+
+
+def test_what_cannot_be_shown_is_said() -> None:
+    before, after = ([8, 8], [10, 10], [10, 10]), ([10, 10], [10, 10], [10, 10])
+    mixed = effect(counts(*[before] * 4, *[after] * 4), counts(*[after] * 4, *[before] * 4))
+    assert mixed["sentence"].startswith("clean-up: no difference can be shown: mean IoU 0.8182 -> 0.8182, +0.0 ")
+    assert "p =" not in mixed["sentence"], "the interval says it already"
+    few = effect(counts(*[before] * 3), counts(*[after] * 3))
+    assert few["interval"][0] > 0 and few["p"] > 0.05, "three pictures are too few, whatever their bootstrap says"
+    assert (
+        few["sentence"].startswith("clean-up: no difference can be shown: ")
+        and "on 3 pictures, p = 0.2" in (few["sentence"])
+    )
+    one = effect(counts(before), counts(after))
+    assert one["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000, +33.3 points on 1 picture, too few for an interval"
+    assert one["interval"] == [None, None] and json.dumps(one, allow_nan=False)
+    nan = float("nan")
+    nothing = {"mean_iou_before": nan, "mean_iou_after": nan, "interval": [nan, nan], "p": None}
+    assert "every pixel of the truth is ignored" in sentence(nothing)
+
+
+@pytest.fixture
+def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six pictures of 4 x 8, forest at the left and water at the right. The run predicts urban at a pixel of each half;
+    Segment Anything finds the left half of each."""
+    truth = np.repeat([[3, 3, 3, 3, 4, 4, 4, 4]], 4, 0)
+    predicted = truth.copy().astype(np.uint8)
+    predicted[1, 1] = predicted[2, 6] = 0
+    for number in range(6):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 4), (number, 100, 50)).save(tmp_path / "in" / f"{number}_sat.png")
+        Image.fromarray(COLORS[truth].astype(np.uint8)).save(tmp_path / "truth" / f"{number}_mask.png")
+    monkeypatch.setattr(clean_up, "scene_mask", lambda *_: predicted.copy())
+    half = within(slice(0, 4), slice(0, 4), (4, 8))
+    monkeypatch.setattr(work, "find_segments", lambda *_: [half])
+    return tmp_path
+
+
+def test_clean_up_from_pictures_to_a_sentence(
+    hand_made: Path, run: sightline.Run, tiny_sam: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before: IoU 15/16 of forest and water, 0 of urban, which is nowhere true: 0.625. After: forest 1, so 0.6458."""
+    options = {"out": hand_made / "out", "model": str(tiny_sam), "run": run.path}
+    out = sightline.masks(hand_made / "in", truth=hand_made / "truth", **options)
+    expected = "clean-up: mean IoU 0.6250 -> 0.6458, +2.1 points [2.1, 2.1] on 6 pictures"
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    with Image.open(out / "0_mask.png") as mask:
+        codes = np.asarray(mask)
+    right = COLORS[4] * np.ones((4, 4, 1))
+    right[2, 2] = COLORS[0]
+    np.testing.assert_array_equal(codes[:, :4], COLORS[3] * np.ones((4, 4, 1)))
+    np.testing.assert_array_equal(codes[:, 4:], right)
+    facts = json.loads((out / "segments.json").read_text())["clean_up"]
+    assert facts["sentence"] == expected and facts["mean_iou_before"] == pytest.approx(0.625)
+    assert facts["class_iou_after"][3] == 1.0 and facts["class_iou_after"][1] is None
+    page = (out / "segments.html").read_text()
+    assert f"{html.escape(expected[1:])}." in page and page.count("<figure") == 36 and "mean IoU 0.646" in page
+    assert ">forest<" in page and "0.9375" in page
+
+
+def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
+    hand_made: Path,
+    run: sightline.Run,
+    tiny_sam: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = {"out": hand_made / "out", "model": str(tiny_sam)}
+    out = sightline.masks(hand_made / "in", **options, quiet=True)
+    assert not list(out.glob("*_mask.png"))
+    monkeypatch.setattr(work, "loaded", None)
+    for _ in range(2):
+        sightline.masks(hand_made / "in", **options, run=run.path, quiet=True)
+        assert len(list(out.glob("*_mask.png"))) == 6
+    assert "Not measured" in (out / "segments.html").read_text()
+    sightline.masks(hand_made / "in", **options, quiet=True)
+    assert len(list(out.glob("*_mask.png"))) == 6
+    sightline.masks(hand_made / "in", **options, run=run.path)
+    assert "another run" not in capsys.readouterr().out
+    monkeypatch.setattr(clean_up, "sha256", lambda path: "other weights")
+    sightline.masks(hand_made / "in", **options, run=run.path)
+    assert "the cleaned masks of another run are replaced" in capsys.readouterr().out
+
+
+def test_masks_of_others_are_not_overwritten(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
+    """The true masks may lie in the folder of the results, or beside the pictures."""
+    options = {"model": str(tiny_sam), "run": run.path, "quiet": True}
+    before = {path.name: path.read_bytes() for path in (hand_made / "truth").iterdir()}
+    for overwrite, told in ((False, "the output exists|the output is the input"), (True, "the output is the input")):
+        with pytest.raises(SightlineError, match=told):
+            sightline.masks(
+                hand_made / "in", out=hand_made / "truth", truth=hand_made / "truth", overwrite=overwrite, **options
+            )
+    assert {p.name: p.read_bytes() for p in (hand_made / "truth").iterdir() if p.name in before} == before
+
+
+def test_a_truth_that_does_not_fit_is_a_row_and_the_others_count(
+    hand_made: Path, run: sightline.Run, tiny_sam: Path
+) -> None:
+    Image.new("RGB", (9, 4)).save(hand_made / "truth" / "2_mask.png")
+    Image.new("RGB", (8, 4), (9, 99, 199)).save(hand_made / "truth" / "3_mask.png")
+    (hand_made / "truth" / "4_mask.png").write_bytes(b"")
+    out = sightline.masks(
+        hand_made / "in",
+        out=hand_made / "out",
+        model=str(tiny_sam),
+        run=run.path,
+        truth=hand_made / "truth",
+        quiet=True,
+    )
+    rows = (out / "errors.csv").read_text().splitlines()[1:]
+    assert [row[0] for row in rows] == ["2", "4"] and "its true mask is 9 x 4 pixels" in rows[0]
+    assert "its true mask" in rows[1] and "0 bytes" in rows[1]
+    record = json.loads((out / "segments.json").read_text())
+    assert record["clean_up"]["pictures"] == 4 and len(record["pictures"]) == 6, "3 is thresholded to colors it has"
+
+
+def test_a_wrong_palette_is_said_before_any_work(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
+    for number in range(6):
+        Image.new("L", (8, 4), 7).save(hand_made / "truth" / f"{number}_mask.png")
+    with pytest.raises(SightlineError, match="this mask cannot be used"):
+        sightline.masks(
+            hand_made / "in", out=hand_made / "out", model=str(tiny_sam), run=run.path, truth=hand_made / "truth"
+        )
+    assert not (hand_made / "out").exists()
+
+
+def test_every_picture_without_a_true_mask_is_named(tmp_path: Path) -> None:
+    for name in ("a/1_mask.png", "2.png", "twice_mask.png", "twice_gt.png", "more.png"):
+        (tmp_path / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "truth" / name).touch()
+    with pytest.raises(SightlineError, match="cannot be measured") as caught:
+        true_masks(tmp_path / "truth", ["a/1_sat.jpg", "a/2.jpg", "b/1.jpg"])
+    assert "2 pictures without" in caught.value.why and "a/2.jpg" in caught.value.why and "b/1.jpg" in caught.value.why
+    (tmp_path / "truth" / "twice_gt.png").unlink()
+    for path in list((tmp_path / "truth").glob("*.png")):
+        path.rename(path.with_name(f"{path.stem.removesuffix('_mask')}_mask.png"))
+    found = true_masks(tmp_path / "truth", ["a/1_sat.jpg", "2.jpg"])
+    assert found["a/1_sat.jpg"].endswith("truth/a/1_mask.png") and found["2.jpg"].endswith("truth/2_mask.png")
+    with pytest.raises(SightlineError, match="no such folder"):
+        true_masks(tmp_path / "nowhere", [])
+
+
+def test_a_classifiers_run_is_refused(hand_made: Path, tiny_sam: Path) -> None:
+    (hand_made / "run").mkdir()
+    (hand_made / "run" / "recipe.yaml").write_text(to_yaml(load_recipe("digits")))
+    with pytest.raises(SightlineError, match="predicts no masks") as caught:
+        sightline.masks(hand_made / "in", out=hand_made / "out", model=str(tiny_sam), run=hand_made / "run")
+    assert "classify" in caught.value.why
+
+
+def test_with_a_real_network_the_masks_are_the_majority_of_what_predict_says(
+    run: sightline.Run, tiny_sam: Path, tmp_path: Path
+) -> None:
+    """Nothing by hand: the mask of `predict`, and the run lengths that were written, give the cleaned mask."""
+    (tmp_path / "in").mkdir()
+    land_pair(950)[0].save(tmp_path / "in" / "950_sat.png")
+    sightline.predict(run.path, tmp_path / "in", out=tmp_path / "predicted", quiet=True)
+    settings = {"points_per_side": 4, "quality": 0, "stability": 0, "quiet": True}
+    out = sightline.masks(tmp_path / "in", out=tmp_path / "out", model=str(tiny_sam), run=run.path, **settings)
+    with Image.open(tmp_path / "predicted" / "950_mask.png") as one, Image.open(out / "950_mask.png") as other:
+        predicted, found = (np.asarray(mask).astype(int) @ [1, 256, 65536] for mask in (one, other))
+    from sightline.segment_anything.outputs import read_segments
+
+    expected, order = predicted.copy(), [int(c @ [1, 256, 65536]) for c in COLORS]
+    for one in read_segments(out / "950_segments.json"):
+        inside = predicted[one.mask()].tolist()
+        expected[one.mask()] = max(order, key=inside.count)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_small_masks_keep_their_values() -> None:
+    mask = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    np.testing.assert_array_equal(small(mask), mask)
+    assert small(np.zeros((1000, 1200), np.uint8)).shape == (333, 400)

@@ -1,0 +1,107 @@
+"""Points and boxes on a picture."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sam_toys import scene, write_sam2
+from sightline import SightlineError
+from sightline.segment_anything.model import Sam, load_sam
+
+
+def test_points_and_boxes_give_masks_of_the_picture_best_first(sam: Sam) -> None:
+    embedded = sam.embedded(scene(0))
+    masks, scores = sam.masks_at(embedded, [(10.0, 20.0)], [1])
+    assert masks.shape == (3, 40, 60) and masks.dtype == bool
+    assert scores.shape == (3,) and scores.dtype == np.float32
+    assert (np.diff(scores) <= 0).all() and len({mask.tobytes() for mask in masks}) == 3
+    prompts = ({"points": [(10, 20), (50, 5)], "labels": [1, 0]}, {"box": (5, 5, 30, 35)})
+    for prompt in (*prompts, {"points": [(10, 20)], "labels": [1], "box": (5, 5, 30, 35)}):
+        masks, scores = sam.masks_at(embedded, **prompt)
+        assert masks.shape == (1, 40, 60) and scores.shape == (1,)
+
+
+def test_what_is_meant_depends_on_every_part_of_the_prompt(sam: Sam) -> None:
+    embedded, other = sam.embedded(scene(0)), sam.embedded(scene(1))
+    found = [
+        sam.masks_at(embedded, [(10, 20)], [1]),
+        sam.masks_at(other, [(10, 20)], [1]),
+        sam.masks_at(embedded, [(20, 10)], [1]),
+        sam.masks_at(embedded, [(10, 20)], [0]),
+        sam.masks_at(embedded, box=(5, 5, 30, 35)),
+        sam.masks_at(embedded, box=(5, 5, 35, 30)),
+        sam.masks_at(embedded, [(10, 20)], box=(5, 5, 30, 35)),
+    ]
+    assert len({scores.tobytes() for _, scores in found}) == len(found)
+
+
+def test_it_says_what_transformers_own_processor_and_model_say(sam: Sam, tiny_sam: Path) -> None:
+    """Scaling of points and boxes, padding and the way back to the picture's size, for a wide and a high picture."""
+    from transformers import SamModel, SamProcessor
+
+    processor, model = SamProcessor.from_pretrained(tiny_sam), SamModel.from_pretrained(tiny_sam).eval()
+    for image in (scene(0, 40, 60), scene(1, 133, 70)):
+        prompt = {"input_points": [[[10.0, 20.0], [30.0, 9.0]]], "input_labels": [[1, 0]]}
+        prompt["input_boxes"] = [[[3.0, 5.0, 40.0, 38.0]]]
+        inputs = processor(torch.tensor(image), **prompt, input_data_format="channels_first", return_tensors="pt")
+        sizes = inputs.pop("original_sizes"), inputs.pop("reshaped_input_sizes")
+        floats = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
+        with torch.inference_mode():
+            expected = model(**floats, multimask_output=False)
+        own, scores = sam.masks_at(sam.embedded(image), [(10, 20), (30, 9)], [1, 0], (3, 5, 40, 38))
+        np.testing.assert_array_equal(own[0], processor.post_process_masks(expected.pred_masks, *sizes)[0][0, 0])
+        np.testing.assert_allclose(scores, expected.iou_scores[0, 0].numpy(), rtol=1e-5)
+
+
+def test_the_same_prompt_gives_the_same_masks_also_from_another_thread(sam: Sam) -> None:
+    embedded = sam.embedded(scene(0))
+    expected, _ = sam.masks_at(embedded, [(10, 20)], [1])
+    found: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: found.append(sam.masks_at(embedded, [(10, 20)], [1])[0]))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(sam.masks_at(sam.embedded(scene(0)), [(10, 20)], [1])[0], expected)
+
+
+def test_a_picture_that_must_not_be_written_to_is_left_alone(sam: Sam) -> None:
+    image = scene(0)
+    image.setflags(write=False)
+    before = image.copy()
+    sam.embedded(image)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {},
+        {"points": [(61.0, 5.0)], "labels": [1]},
+        {"points": [(5.0, -1.0)], "labels": [1]},
+        {"points": [(float("nan"), 5.0)], "labels": [1]},
+        {"points": [(5.0, 5.0)], "labels": [2]},
+        {"points": [(5.0, 5.0), (6.0, 6.0)], "labels": [1]},
+        {"box": (30, 5, 5, 35)},
+        {"box": (5, 5, 30, 41)},
+    ],
+)
+def test_a_prompt_that_means_nothing_is_refused(sam: Sam, prompt: dict) -> None:
+    with pytest.raises(SightlineError, match=r"point|box") as caught:
+        sam.masks_at(sam.embedded(scene(0)), **prompt)
+    assert "60 x 40" in caught.value.where and caught.value.cure
+
+
+@pytest.mark.parametrize("kind", ["sam2", "sam2_video"])
+def test_sam_2_goes_through_the_same_calls(tmp_path: Path, kind: str) -> None:
+    """The checkpoints on the hub have the model type sam2_video."""
+    folder = write_sam2(tmp_path / "two")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "sam2",', f'"model_type": "{kind}",'))
+    sam = load_sam(str(folder))
+    embedded = sam.embedded(scene(0))
+    assert embedded.seen == (128, 128), "SAM 2 squashes a picture into a square"
+    assert sam.masks_at(embedded, [(10, 20)], [1])[0].shape == (3, 40, 60)
+    assert sam.masks_at(embedded, box=(5, 5, 30, 35))[0].shape == (1, 40, 60)
