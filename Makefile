@@ -26,7 +26,7 @@ web:
 # PYTHONDONTWRITEBYTECODE is cleared because start-up without byte code takes three times as long.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pip install --quiet --editable .
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pip install --quiet --editable '.[serve,onnx]'  # what the demo's last lines name
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml

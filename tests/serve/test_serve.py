@@ -22,7 +22,7 @@ from PIL import Image
 import sightline
 from sightline import SightlineError
 from sightline.files import sha256
-from sightline.serve import bound, loaded
+from sightline.serve import bound, loaded, serving
 from sightline.serve.models import Classifier, Segmenter, load
 from sightline.serve.worker import Crowded, Worker
 
@@ -336,10 +336,26 @@ def test_a_port_that_is_taken() -> None:
         assert first.getsockname()[1] != second.getsockname()[1]
 
 
-@pytest.mark.parametrize(("host", "port"), [("nowhere.invalid", 0), ("203.0.113.7", 0), ("127.0.0.1", 99999)])
-def test_addresses_that_are_none(host: str, port: int) -> None:
-    with pytest.raises(SightlineError):
+@pytest.mark.parametrize(
+    ("host", "port", "what"),
+    [
+        ("nowhere.invalid", 0, "there is no such address"),
+        ("203.0.113.7", 0, "this machine has no such address"),
+        ("127.0.0.1", 99999, "there is no such port"),
+    ],
+)
+def test_addresses_that_are_none(host: str, port: int, what: str) -> None:
+    with pytest.raises(SightlineError, match=what) as caught:
         bound(host, port)
+    assert caught.value.cure and caught.value.status == 2
+
+
+def test_for_others_the_address_has_this_machines_name_and_a_token(classifier: Classifier) -> None:
+    with bound("0.0.0.0", 0) as listening, serving([classifier], listening, host="0.0.0.0") as (_, url):
+        name, token = url.split("?token=")
+        assert name == f"http://{socket.gethostname()}:{listening.getsockname()[1]}/" and len(token) >= 32
+    with bound("127.0.0.1", 0) as listening, serving([classifier], listening) as (_, url):
+        assert "token" not in url
 
 
 def test_mistakes_are_told_before_anything_is_served(

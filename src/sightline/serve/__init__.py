@@ -1,6 +1,7 @@
 """`sightline serve`: a page on this machine where a model is tried, and the same for programs."""
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -72,9 +73,11 @@ def require_serve() -> None:
 def bound(host: str, port: int | None) -> socket.socket:
     """A socket that is bound to the address, so that a port that is taken is said before models are loaded."""
     wanted = PORT if port is None else port
+    if not 0 <= wanted < 2**16:
+        raise SightlineError("there is no such port", where=f"--port {wanted}", cure="0 to 65535; 0 takes a free one")
     try:
         family = socket.getaddrinfo(host, wanted, type=socket.SOCK_STREAM)[0][0]
-    except (OSError, UnicodeError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         cure = "--host 127.0.0.1, or an address of this machine"
         raise SightlineError("there is no such address", where=f"--host {host}", why=str(error), cure=cure) from error
     for candidate in (wanted, *([0] if port is None else [])):
@@ -85,11 +88,14 @@ def bound(host: str, port: int | None) -> socket.socket:
             listening.bind((host, candidate))
             listening.listen(MOST_CLIENTS)
             return listening
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             listening.close()
             problem = error
     cure = "leave --port out, and a free one is taken" if port else "--host 127.0.0.1"
-    why = getattr(problem, "strerror", None) or str(problem)
+    why = problem.strerror or str(problem)
+    if problem.errno == errno.EADDRNOTAVAIL:
+        cure = "--host 127.0.0.1, or an address of this machine"
+        raise SightlineError("this machine has no such address", where=f"--host {host}", why=why, cure=cure)
     raise SightlineError(f"port {wanted} cannot be used", where=host, why=why, cure=cure, status=ENVIRONMENT)
 
 
@@ -124,7 +130,8 @@ def serving(
     port = listening.getsockname()[1]
     if not is_loopback(host) and not token:
         token = secrets.token_urlsafe(24)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
     html = page(
         [model.name for model in models], [model.described().task for model in models], url, bool(token), most_bytes
     )
