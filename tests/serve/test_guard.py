@@ -115,8 +115,8 @@ def test_no_path_leads_to_a_file(port: int, path: str) -> None:
 def small(classifier: Served) -> Iterator[httpx.Client]:
     """A server that takes 1,000 bytes and is not patient."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Protocol, "patience", 0.5)
-        patch.setattr(guard.Guard, "slowest", 0.6)
+        patch.setattr(Protocol, "patience", 1.0)
+        patch.setattr(guard.Guard, "slowest", 1.5)
         with served([classifier], most_bytes=1000) as one:
             yield one
 
@@ -147,7 +147,7 @@ def test_a_body_without_end_is_ended(small: httpx.Client) -> None:
 
     with contextlib.suppress(httpx.WriteError):  # it hangs up while more is being sent
         assert small.post("/api/predict", content=pieces()).status_code in (408, 413)
-    assert time.monotonic() - start < 5 and small.get("/api/models").status_code == 200
+    assert time.monotonic() - start < 10 and small.get("/api/models").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -185,12 +185,12 @@ def test_a_crowd_of_slow_clients_holds_nobody_up_and_is_sent_away(small: httpx.C
     for place, one in enumerate(slow):
         one.sendall(begun if place % 2 else b"GET / HT")
     start = time.monotonic()
-    assert small.get("/api/models").status_code == 200 and time.monotonic() - start < 0.5
+    assert small.get("/api/models").status_code == 200 and time.monotonic() - start < 1
     for place, one in enumerate(slow):
         with one:
             answer = one.recv(65536)
             assert answer.startswith(b"HTTP/1.1 408") if place % 2 else answer == b"", answer[:60]
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
 
 
 def test_a_token_where_one_is_needed(classifier: Served) -> None:
