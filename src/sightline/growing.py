@@ -60,11 +60,7 @@ class Growing:
             write_json(self.origin, origin)
             append_bytes(self.part, csv_text([self.columns]))
             return
-        if (known := read_json(self.origin)) != origin:
-            differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
-            why = f"it was begun with other {differs or 'settings'}"
-            cure = "--overwrite to begin anew, or another --out"
-            raise SightlineError("an unfinished prediction lies there", where=str(self.part), why=why, cure=cure)
+        refuse_other(self.origin, origin, str(self.part))
         self.cut()
 
     def cut(self) -> None:
@@ -117,6 +113,14 @@ class Growing:
             adopt(self.part, self.target)
         remove([self.origin])
         return self.target
+
+
+def refuse_other(begun: Path, origin: dict[str, Any], where: str) -> None:
+    """SightlineError where the file `begun` says that what lies there unfinished is of another origin."""
+    if (known := read_json(begun)) != origin:
+        differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
+        why, cure = f"it was begun with other {differs or 'settings'}", "--overwrite to begin anew, or another --out"
+        raise SightlineError("an unfinished prediction lies there", where=where, why=why, cure=cure)
 
 
 def complete_rows(path: Path, columns: int) -> Iterator[tuple[list[str], int]]:

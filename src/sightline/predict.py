@@ -157,7 +157,12 @@ def usable_target(out: Path, overwrite: bool) -> Path:
 
 def origin_of(folder: Path, places: list[str], features: bool, precision: str) -> dict[str, Any]:
     """What a table is of: an interrupted one is gone on with only where all of this is the same."""
-    return {"weights": runs.weights_of(folder), "pictures": places, "features": features, "precision": precision}
+    return {
+        "weights": [*runs.weights_of(folder).values()],
+        "pictures": places,
+        "features": features,
+        "precision": precision,
+    }
 
 
 def remaining(pictures: Iterator[Picture], table: Growing) -> Iterator[Picture]:

@@ -20,7 +20,8 @@ from .data.palettes import IGNORE, Palette, display_colors
 from .data.scene_files import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
 from .device import autocast
 from .errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
-from .files import atomic_write, read_json, remove, write_json
+from .files import atomic_write, remove, write_json
+from .growing import refuse_other
 from .mask_results import mask_names
 from .pictures_in import Picture
 from .segment_use import MaskInference, load_segmenter
@@ -80,8 +81,9 @@ def predict_masks(
     jobs = plan(taken, out, config.data.max_pixels)
     refuse_twice(jobs, out)
     jobs = jobs[share.rank :: share.world]
-    origin = {"weights": runs.weights_of(folder), "tile": tile, "overlay": overlaid, "flip": config.train.flip_test,
-              "turn": config.train.turn_test}  # fmt: skip
+    weights, train = [*runs.weights_of(folder).values()], config.train
+    averaged = {"flip": train.flip_test, "turn": train.turn_test}
+    origin = {"weights": weights, "tile": tile, "overlay": overlaid, **averaged}
     begun = out / own_name("predict.json.part", share)
     if overwrite or not begun.is_file():
         refuse_clashes(jobs, [Path(picture.path) for picture in pictures], out, overwrite, overlaid)
@@ -108,10 +110,7 @@ def own_name(name: str, share: Share) -> str:
 
 def not_done(jobs: list[Job], begun: Path, origin: dict, overlaid: bool, say: Callable[[str], None]) -> list[Job]:
     """What an interrupted prediction has left; SightlineError where that was another one."""
-    if (known := read_json(begun)) != origin:
-        differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
-        why, cure = f"it was begun with other {differs or 'settings'}", "--overwrite to begin anew, or another --out"
-        raise SightlineError("an unfinished prediction lies there", where=str(begun.parent), why=why, cure=cure)
+    refuse_other(begun, origin, str(begun.parent))
     left = [job for job in jobs if not (job.target.is_file() and (job.overlay.is_file() or not overlaid))]
     say(f"going on after {counted(len(jobs) - len(left), 'mask')} that are there")
     return left
@@ -160,11 +159,10 @@ def refuse_twice(jobs: list[Job], out: Path) -> None:
 
 
 def refuse_clashes(jobs: list[Job], inputs: list[Path], out: Path, overwrite: bool, overlaid: bool) -> None:
-    """SightlineError where two images would have one mask, where a file is there already, or is one of the inputs.
+    """SightlineError where a file that would be written is there already, or is one of the inputs.
 
     inputs: the images and what lies beside them; among it may be the true masks, which nothing may overwrite.
     """
-    refuse_twice(jobs, out)
     wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlaid else (job.target,))]
     given = {path.resolve() for path in inputs}
     own = [str(path) for path in wanted if path.resolve() in given]

@@ -175,9 +175,9 @@ def shipped_checkpoints(folder: Path) -> list[Path]:
     return members or [folder / "checkpoints" / "best"]
 
 
-def weights_of(folder: Path) -> list[str]:
-    """SHA-256 of each file of weights that the run ships."""
-    return [sha256(place / "model.safetensors") for place in shipped_checkpoints(folder)]
+def weights_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights that the run ships, by the name of its checkpoint."""
+    return {place.name: sha256(place / "model.safetensors") for place in shipped_checkpoints(folder)}
 
 
 def require_weights(folder: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 import sightline
 from conftest import LAND, land_pair
-from sightline import SightlineError
+from sightline import SightlineError, runs
 from sightline.config import Config
 from sightline.recipes import load_recipe
 from sightline.segment_anything import clean_up, work
@@ -167,7 +167,7 @@ def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
     assert len(list(out.glob("*_mask.png"))) == 6
     sightline.masks(hand_made / "in", **options, run=run.path)
     assert "another run" not in capsys.readouterr().out
-    monkeypatch.setattr(clean_up, "sha256", lambda path: "other weights")
+    monkeypatch.setattr(runs, "sha256", lambda path: "other weights")
     sightline.masks(hand_made / "in", **options, run=run.path)
     assert "the cleaned masks of another run are replaced" in capsys.readouterr().out
 

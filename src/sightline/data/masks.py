@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError
-from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, turn_of, upright
+from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -31,7 +31,6 @@ DEPTH_SCALE = {"L;2": 85, "L;4": 17}
 """Pillow spreads gray of 2 and 4 bits over 0..255 (by raw mode); ids are wanted as they were written."""
 GRAY_MODES = ("1", "L", "LA")
 COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
-SWAPPED = (5, 6, 7, 8)
 """The EXIF orientations that swap width and height."""
 
 
@@ -232,11 +231,9 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise SightlineError("is not a regular file")
         with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            turn = 1 if image.format == "TIFF" else turn_of(image)  # Pillow gives TIFF's size as turned
+            return upright_size(image)
     except Exception as error:  # as in images.open_image
         raise refusal(path, error) from error
-    return (width, height) if turn in SWAPPED else (height, width)
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:

@@ -1,6 +1,5 @@
 """The doctor's page: what was looked at, what was found, the pictures, and what mends each."""
 
-import base64
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import SightlineError, counted
-from ..report.html import Child, Html, element, png_uri, table
+from ..report.html import Child, Html, element, jpeg_uri, png_uri, table
 from ..report.page import layout
 from .findings import Diagnosis, Finding, Group
 
@@ -185,14 +184,11 @@ def tile(name: str, note: str, open_picture: Callable[[str], Image.Image]) -> Ht
 
 def picture_uri(picture: Image.Image, small: bool) -> str:
     """A picture as a data: address: small ones exactly, others as a JPEG of at most TILE pixels, without metadata."""
+    if not small:
+        return jpeg_uri(picture, 2 * TILE)
     buffer = io.BytesIO()
-    if small:
-        picture.save(buffer, "PNG", optimize=True)
-        return png_uri(buffer.getvalue())
-    picture = picture.copy()
-    picture.thumbnail((2 * TILE, 2 * TILE))
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture.save(buffer, "PNG", optimize=True)
+    return png_uri(buffer.getvalue())
 
 
 def looked(found: Diagnosis) -> list[Child]:

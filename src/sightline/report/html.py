@@ -2,9 +2,12 @@
 
 import base64
 import html
+import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
+
+from PIL import Image
 
 from ..errors import printable
 
@@ -50,6 +53,14 @@ def missing_note(text: str) -> Html:
 def png_uri(data: bytes) -> str:
     """A PNG as a data: address."""
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def jpeg_uri(picture: Image.Image, side: int) -> str:
+    """A picture as a data: address: a JPEG of at most `side` pixels a side, without metadata."""
+    picture, buffer = picture.copy(), io.BytesIO()
+    picture.thumbnail((side, side))
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def png_size(data: bytes) -> tuple[int, int]:

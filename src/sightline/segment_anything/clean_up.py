@@ -15,7 +15,7 @@ from .. import runs
 from ..config import Config
 from ..data.masks import read_mask, write_mask
 from ..errors import SightlineError, counted, listing
-from ..files import atomic_write, finite, sha256
+from ..files import atomic_write, finite
 from ..paired import ClassDifferences, paired_interval, paired_ious, swap_test
 from ..predict_masks import scene_mask
 from ..score import Faults, masks_below, pair_name
@@ -99,10 +99,9 @@ def open_clean_up(folder: Path, truth: Path | None, names: list[str]) -> CleanUp
     runs.require_weights(folder)
     true = {} if truth is None else true_masks(truth, names)
     parts = load_segmenter(folder, config)
-    weights = {place.name: sha256(place / "model.safetensors") for place in runs.shipped_checkpoints(folder)}
     for path in list(true.values())[:1]:  # a wrong palette is said now, and not after hours
         read_mask(path, parts.palette, config.data.max_pixels)
-    return CleanUp(folder, config, parts, weights, truth, true)
+    return CleanUp(folder, config, parts, runs.weights_of(folder), truth, true)
 
 
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ..files import atomic_write, read_json, remove, sha256, write_json
 from ..insight.style import png_rgb
 from ..mask_results import mask_names
 from ..pictures_in import Picture
-from ..predict_masks import Job, refuse_clashes, without_outputs
+from ..predict_masks import Job, refuse_clashes, refuse_twice, without_outputs
 from .automatic import Segment, ids_of
 
 FORMAT = 1
@@ -101,6 +101,7 @@ def done_before(
     files = [(task, ending) for task in tasks if task.name not in begun and task.name not in before for ending in OWN]
     files += [(task, "_mask.png") for task in tasks if cleaning and task.name not in cleaned]
     jobs = [Job(task.name, Path(task.path), task.file(ending), False) for task, ending in files]
+    refuse_twice(jobs, out)
     refuse_clashes(jobs, [Path(path) for path in inputs], out, overwrite, False)
     if overwrite:
         remove(task.file("_segments.json") for task in tasks)

@@ -1,7 +1,5 @@
 """The page of `sightline masks`: each picture, its masks over it and alone, and what a clean-up is worth."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from ..data.palettes import display_colors
 from ..errors import SightlineError, counted
 from ..insight.strips import hatched
 from ..insight.style import png_rgb
-from ..report.html import Child, Html, element, missing_note, png_uri, table
+from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
 from ..segment_metrics import as_counts, mean_iou
 from ..statistics import points
@@ -121,10 +119,10 @@ def strip(task: Task, one: Done, clean_up: CleanUp | None, pixels: int) -> list[
     title = element("h3", task.name)
     try:
         with Image.open(task.file("_overlay.png")) as overlay, Image.open(task.file("_segments.png")) as numbers:
-            ids = np.asarray(numbers).astype(np.uint16)
+            ids, image = np.asarray(numbers).astype(np.uint16), open_image(task.path, pixels)
             panels = [
-                panel(jpeg(open_image(task.path, pixels)), "image", f"{one.size[1]:,} x {one.size[0]:,} pixels"),
-                panel(jpeg(overlay.convert("RGB")), "masks over it", f"{one.covered:.0%} of the pixels"),
+                panel(jpeg_uri(image, SIDE), "image", f"{one.size[1]:,} x {one.size[0]:,} pixels"),
+                panel(jpeg_uri(overlay.convert("RGB"), SIDE), "masks over it", f"{one.covered:.0%} of the pixels"),
                 panel(png(colored_ids(small(ids))), "masks", f"{one.masks:,} of them, {one.seconds:,.1f} s"),
             ]
     except (OSError, SightlineError) as error:
@@ -163,15 +161,6 @@ def legend(clean_up: CleanUp) -> Html:
         drawn = element("svg", square, width="13", height="13", viewBox="-0.5 -0.5 13 13", aria_hidden="true")
         entries.append(element("li", drawn, name))
     return element("ul", entries, class_="legend flat")
-
-
-def jpeg(picture: Image.Image) -> str:
-    """A picture as a data: address, at most SIDE pixels a side, without metadata."""
-    picture = picture.copy()
-    picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def png(pixels: np.ndarray) -> str:

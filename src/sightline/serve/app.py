@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
@@ -17,7 +18,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from ..data.images import image_in, planes
+from ..data.images import image_in, planes, size_in
 from ..errors import SightlineError, printable
 from .guard import Refused, refusal
 from .models import MOST_PIXELS, Served, base64_png, png_bytes
@@ -61,9 +62,9 @@ class Desk:
     most_bytes: int
     points: Pictures | None
 
-    async def decoded(self, read: Callable[[bytes], Given], content: bytes) -> Given:
-        """`read(content)` in a thread that decodes."""
-        return await asyncio.get_running_loop().run_in_executor(self.decoders, read, content)
+    async def decoded(self, work: Callable[..., Given], *given: Any) -> Given:
+        """`work(*given)` in a thread that decodes."""
+        return await asyncio.get_running_loop().run_in_executor(self.decoders, work, *given)
 
     async def computed(self, kind: object, compute: Callable[[Any], Any], item: Any) -> Any:
         """What the models' thread makes of an item; Refused where too much waits already."""
@@ -118,11 +119,11 @@ def add_predictions(app: FastAPI, desk: Desk) -> None:
         places = model or range(len(desk.models))
         for place in places:
             desk.model(place)
-        image = await desk.decoded(lambda data: image_in(data, MOST_PIXELS), content)
-        shown = await desk.decoded(lambda _: base64_png(planes(image)), b"") if preview else ""
+        height, width = await desk.decoded(size_in, content)
+        shown = await desk.decoded(preview_of, content) if preview else ""
         answers = list(await asyncio.gather(*(desk.answer(place, content) for place in places)))
         seconds = time.perf_counter() - start
-        return Found(width=image.width, height=image.height, preview=shown, seconds=seconds, answers=answers)
+        return Found(width=width, height=height, preview=shown, seconds=seconds, answers=answers)
 
 
 def add_pictures(app: FastAPI, desk: Desk) -> None:
@@ -133,14 +134,14 @@ def add_pictures(app: FastAPI, desk: Desk) -> None:
         near = getattr(desk.model(model), "near", None)
         if near is None or picture >= len(near.train.names):
             raise Refused(404, "there is no such training picture")
-        return png(await desk.decoded(lambda _: png_bytes(near.train.images[picture]), b""))
+        return png(await desk.decoded(png_bytes, near.train.images[picture]))
 
     @app.get("/api/models/{model}/examples/{picture}.png", response_class=Response, responses=PNG)
     async def example(model: Index, picture: Index, side: Annotated[int, Query(ge=0, le=4096)] = 0) -> Response:
         pixels = desk.model(model).examples.pixels
         if picture >= len(pixels):
             raise Refused(404, "there is no such validation picture")
-        return png(await desk.decoded(lambda _: png_bytes(pixels[picture], side), b""))
+        return png(await desk.decoded(png_bytes, pixels[picture], side))
 
 
 def add_points(app: FastAPI, desk: Desk, points: Pictures) -> None:
@@ -149,7 +150,7 @@ def add_points(app: FastAPI, desk: Desk, points: Pictures) -> None:
     @app.post("/api/segment/pictures", summary="look at a picture", openapi_extra=PICTURE)
     async def look(request: Request) -> Embedded:
         content = await body_of(request)
-        pixels = await desk.decoded(lambda data: planes(image_in(data, MOST_PIXELS)), content)
+        pixels = await desk.decoded(pixels_of, content)
         known = await desk.computed("look", points.look, (content, pixels))
         return Embedded(picture=known, width=pixels.shape[2], height=pixels.shape[1])
 
@@ -186,6 +187,16 @@ def add_errors(app: FastAPI) -> None:
         mark, told = secrets.token_hex(4), "".join(traceback.format_exception(problem))
         print(f"sightline: fault {mark} in {request.url.path}\n{told}", file=sys.stderr)
         return refusal(500, Fault(what="this is a fault in Sightline", why=f"the terminal has it as {mark}"))
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    """A picture at its own size, uint8 [3, H, W]."""
+    return planes(image_in(content, MOST_PIXELS))
+
+
+def preview_of(content: bytes) -> str:
+    """A picture as base64 of a PNG."""
+    return base64_png(pixels_of(content))
 
 
 async def body_of(request: Request) -> bytes:
