@@ -294,6 +294,9 @@ class Train(Section):
     sync_batch_norm: bool = True
     """Under torchrun: batch norm over the batch of all processes, as one process would have it. Without it each takes
     its own part, which is quicker and, with parts of 32 images or more, rarely worse."""
+    shard_model: bool = False
+    """Under torchrun: each process holds a part of weights, gradients and moments (PyTorch's FSDP2), for models whose
+    training does not fit on one device. With sgd, adam and adamw. What is saved is whole, as without it."""
     rank_timeout_seconds: PositiveFloat = 300.0
     """Under torchrun: how long a process that hangs may keep the others waiting before the run ends."""
 

@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 
 from .config import Optim
 from .errors import SightlineError
+from .ranks import part_like, whole
 
 
 def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ def align_moments(optimizer: Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if name != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(value)
+                state[name] = torch.empty_like(parameter).copy_(part_like(value, parameter))
 
 
 class Muon(Optimizer):
@@ -230,7 +231,7 @@ def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
     Where it is greater than `clip_norm` the gradients are scaled down to it, in place; clip_norm 0: never.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
     if clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     return norm
@@ -284,7 +285,10 @@ class Average:
         self.updates += 1
         pairs = [(self.means[name], value) for name, value in model.state_dict().items()]
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([mean for mean, _ in floating], [value for _, value in floating], 1 - decay)
+        for sharded in (False, True):  # weights of which this process has a part, and buffers, which are whole
+            alike = [pair for pair in floating if hasattr(pair[0], "full_tensor") == sharded]
+            if alike:
+                torch._foreach_lerp_([mean for mean, _ in alike], [value for _, value in alike], 1 - decay)
         for mean, value in pairs:
             if not mean.is_floating_point():
                 mean.copy_(value)
@@ -311,4 +315,4 @@ class Average:
             raise SightlineError("the saved average belongs to another model", cure=cure)
         self.updates = updates
         for name, mean in self.means.items():
-            mean.copy_(tensors[name])
+            mean.copy_(part_like(tensors[name], mean))

@@ -57,11 +57,12 @@ class World:
 
 ALONE = World()
 _patient: list[Any] = []  # the group for waiting without a limit, while there is one
+_apart: list[bool] = []  # not empty: each process for itself, see `in_step`
 
 
 def world() -> World:
     """The world as it is now: of one process before `joined`, after it, and without torchrun."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if _apart or not (dist.is_available() and dist.is_initialized()):
         return ALONE
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
@@ -295,6 +296,34 @@ def gathered(rows: Tensor) -> Tensor:
     found = Gather.apply(rows)
     assert isinstance(found, Tensor)
     return found
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process has a part, put together in every one of them; others as they are."""
+    full = getattr(tensor, "full_tensor", None)  # importing DTensor to ask for it would take a second
+    return full() if full else tensor
+
+
+@contextlib.contextmanager
+def in_step(step: Any) -> Generator[None]:
+    """Within the block every process of a sharded model does all of the work: the blocks' weights come together only
+    where all processes call them equally often."""
+    step.unshard()
+    _apart.append(True)
+    try:
+        yield
+    finally:
+        _apart.pop()
+        step.reshard()
+
+
+def part_like(tensor: Tensor, example: Tensor) -> Tensor:
+    """This process's part of a whole tensor, as `example` has its own."""
+    if not hasattr(example, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, example.device_mesh, example.placements)  # ty: ignore[unresolved-attribute]
 
 
 @torch.no_grad()

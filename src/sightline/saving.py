@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
-from . import checkpoint
+from . import checkpoint, ranks
+from .config import Config
 from .errors import SightlineError, listing
 from .evaluate import evaluate
 from .files import atomic_write
@@ -34,12 +36,13 @@ STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
 
 def save_state(training: "Training") -> None:
     """Everything that a bit-identical continuation needs, into checkpoints/last."""
-    if not training.world.leads:
-        return
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
-    tensors = state_tensors(training) | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+    optimizer = {f"optimizer.{name}": ranks.whole(tensor) for name, tensor in optimizer.items()}
+    tensors = {name: ranks.whole(tensor) for name, tensor in state_tensors(training).items()} | optimizer
+    if not training.world.leads:
+        return
     settings = training.config.model_dump(mode="json")
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
     if training.average:
@@ -55,13 +58,13 @@ def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
     return tensors
 
 
-def needed_bytes(training: "Training") -> int:
+def needed_bytes(config: Config, model: nn.Module) -> int:
     """Bytes on disk that the run's checkpoints take at most; see `checkpoint.required_bytes`."""
-    config, model = training.config, training.parts.model
     moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    state = checkpoint.total_bytes(state_tensors(training)) + moments * trained
-    return checkpoint.required_bytes(checkpoint.total_bytes(model.state_dict()), state, 2 + config.train.ensemble)
+    weights = checkpoint.total_bytes(model.state_dict())
+    state = weights * (2 if config.optim.ema else 1) + moments * trained
+    return checkpoint.required_bytes(weights, state, 2 + config.train.ensemble)
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -78,7 +81,8 @@ def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    training.parts.model.load_state_dict(part("model."))
+    here = training.parts.model.state_dict()
+    training.parts.model.load_state_dict({name: ranks.part_like(t, here[name]) for name, t in part("model.").items()})
     state = checkpoint.unflatten_optimizer(part("optimizer."), values["optimizer"])
     training.optimizer.load_state_dict(state)
     if training.average:
@@ -88,15 +92,13 @@ def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict
 @contextlib.contextmanager
 def evaluated_weights(training: "Training") -> Generator[None]:
     """The model holds the weights that are evaluated and shipped: the average where there is one."""
-    if training.average is None:
+    with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
         yield
-    else:
-        with training.average.swapped_into(training.parts.model):
-            yield
 
 
 def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> None:
     """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
+    weights = {name: ranks.whole(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.leads:
         return
     description = training.parts.description | {
@@ -105,7 +107,7 @@ def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> 
         "metrics": numbers,
     }
     folder = training.folder / "checkpoints" / name
-    checkpoint.save_model(folder, training.parts.model.state_dict(), description)
+    checkpoint.save_model(folder, weights, description)
 
 
 def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
@@ -159,7 +161,8 @@ def keep_followed(training: "Training", place: Path) -> None:
     parts, size = training.parts, training.config.train.eval_batch_size
     assert isinstance(parts.task, Classify) and parts.followed is not None
     task, plain = parts.task, parts.task.plain_features
-    arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
+    with ranks.in_step(training.forward) if training.sharded else contextlib.nullcontext():
+        arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
     if training.world.leads:
         save_arrays(place / "train-features.npz", arrays)
 

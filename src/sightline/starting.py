@@ -17,7 +17,7 @@ from .checkpoint import preflight
 from .config import Config
 from .data.loader import Batch
 from .device import pick_precision
-from .finish import save_preview
+from .errors import SightlineError
 from .lock import lock_run
 from .log import RunLog
 from .models.synced import Rows, synchronize_dropout, synchronize_norms
@@ -26,6 +26,8 @@ from .tasks import Task
 
 if TYPE_CHECKING:
     from .train import Training
+
+SHARDABLE = ("sgd", "adam", "adamw")
 
 
 @contextlib.contextmanager
@@ -50,16 +52,13 @@ def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) 
     return parts
 
 
-def begin(training: "Training") -> None:
+def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
     """Make the folder that of a new run: what an earlier one left goes, what is known before the first step comes."""
-    config, folder, log, parts = training.config, training.folder, training.log, training.parts
-    preflight(folder, saving.needed_bytes(training))
+    preflight(folder, saving.needed_bytes(config, parts.model))
     runs.clear(folder)  # an old run goes only when the new one can start
     log.rewind(0, 0.0)
     runs.start(folder, config, parts, log.warnings)
     saving.save_samples(folder, parts)
-    if config.train.preview:
-        save_preview(training)
     log.event("start", step=0, epoch=0)
 
 
@@ -94,12 +93,46 @@ class Step(nn.Module):
         return {"loss": loss * share}
 
 
+def sharded(config: Config, parts: Parts) -> Step:
+    """The task's step with a model of which each process has its part of the weights, block by block, by FSDP2.
+
+    Blocks are what stands in lists and sequences: their weights come together when they are called; what belongs to
+    none comes with the whole step. SightlineError for optimizers that look at whole weights.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if config.optim.name not in SHARDABLE or config.task == "byol":
+        why = "muon and lars measure whole weights, and so does the target of byol"
+        cure = "--train.shard_model false, or --optim.name sgd, adam or adamw for a classifier or segmenter"
+        raise SightlineError("this run cannot be sharded", where="train.shard_model", why=why, cure=cure)
+    parts.model.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
+    lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]
+    blocks = {block: None for members in lists for block in members if any(True for _ in block.parameters())}
+    for block in reversed(list(blocks)):  # inner ones first
+        if not isinstance(block, nn.ModuleList):
+            fully_shard(block)
+    step = Step(parts.task)
+    fully_shard(step)
+    return step
+
+
+def whole_again(training: "Training") -> "Training":
+    """A training whose model is whole: a sharded one is built once more, for its last evaluation by one process."""
+    config, parts = training.config, training.parts
+    if not config.train.shard_model:
+        return training
+    precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[parts.dtype]
+    return replace(training, parts=build(config, lambda text: None, precision, fresh=False))
+
+
 def joined_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
     """The task's step; in the backward pass the gradients of all processes become their mean, in all of them."""
     synced = config.train.sync_batch_norm
     if synced:
         synchronize_norms(parts.model, parts.device)
     synchronize_dropout(parts.model)
+    if config.train.shard_model:
+        return sharded(config, parts)
     devices = [parts.device.index or 0] if parts.device.type == "cuda" else None
     step = Step(parts.task)
     known = inspect.signature(DistributedDataParallel).parameters

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import ranks, runs, saving
+from . import ranks, runs, saving, starting
 from .build import Parts, epoch_cost
 from .config import Config
 from .data.augment import check_augment
@@ -20,7 +20,7 @@ from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
 from .errors import counted
 from .evaluate import evaluate
-from .finish import finish
+from .finish import finish, save_preview
 from .log import RunLog
 from .memory import explained_memory
 from .models import layer_depths
@@ -67,6 +67,10 @@ class Training:
     @property
     def world(self) -> ranks.World:
         return ranks.world()
+
+    @property
+    def sharded(self) -> bool:
+        return self.config.train.shard_model and self.world.size > 1
 
     @property
     def epoch_steps(self) -> int:
@@ -120,9 +124,11 @@ def train(
             runs.refuse_inside(folder, config.data.path)
         with claimed(folder, quiet) as log, explained_memory(config):
             parts = built(config, log)
-            training = assemble(config, folder, log, parts, Progress())
             if world.leads:
-                begin(training)
+                begin(config, folder, log, parts)
+            training = assemble(config, folder, log, parts, Progress())
+            if config.train.preview and world.leads:
+                save_preview(training)
             saving.save_state(training)
             with page_beside(folder, log) if watch and world.leads else contextlib.nullcontext():
                 return run_epochs(training)
@@ -159,7 +165,7 @@ def run_epochs(training: Training) -> Run:
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
     leads = training.world.leads
     ranks.part()
-    return finish(training) if leads else Run(training.folder)
+    return finish(starting.whole_again(training)) if leads else Run(training.folder)
 
 
 def train_epoch(training: Training) -> str:
@@ -289,7 +295,9 @@ def evaluate_epoch(training: Training) -> str:
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
     with saving.evaluated_weights(training):
-        numbers, arrays = evaluate(parts.task, parts.val, config.train.eval_batch_size, parts.device, parts.dtype)
+        size = config.train.eval_batch_size
+        with ranks.in_step(training.forward) if training.sharded else contextlib.nullcontext():
+            numbers, arrays = evaluate(parts.task, parts.val, size, parts.device, parts.dtype)
         if not math.isfinite(numbers["loss"]):
             training.log.warn(
                 f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
