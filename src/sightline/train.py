@@ -18,6 +18,7 @@ from .checkpoint import preflight
 from .config import Config
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
+from .data.resident import one_ahead
 from .device import autocast
 from .errors import counted
 from .evaluate import evaluate
@@ -168,8 +169,11 @@ def train_epoch(training: Training) -> str:
     optimizer, task = training.optimizer, parts.task
     epoch, first = divmod(progress.step, training.epoch_steps)
     batches = training_batches(
-        parts.train, config.train.batch_size, config.train.seed, epoch, first * config.optim.accumulate, parts.device
+        *(parts.resident or parts.train, config.train.batch_size, config.train.seed, epoch),
+        *(first * config.optim.accumulate, parts.device),
     )
+    if parts.device.type == "cuda" and not parts.resident:
+        batches = one_ahead(batches, parts.device)
     task.parameters().train()
     clock = Clock()
     for group in groups_of(batches, config.optim.accumulate, clock):
