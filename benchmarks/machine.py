@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,14 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
     """Median and range, for a table."""
     known = sorted(values)
     return f"{float(np.median(known)):.{digits}f} ({known[0]:.{digits}f} to {known[-1]:.{digits}f})"
+
+
+def warm_speed(records: list[dict[str, Any]], steps: int, batch: int) -> float:
+    """Images per second of the training steps after the first `steps`, an epoch's, from the records of metrics.jsonl.
+
+    From asking for the epoch's first batch to the end of its last step; evaluation and saving lie between epochs.
+    """
+    trained = [record for record in records if record["event"] == "train"]
+    warm = [(after["step"] - before["step"], after) for before, after in pairwise(trained) if after["step"] > steps]
+    seconds = sum(count * batch / record["images_per_second"] for count, record in warm)
+    return batch * sum(count for count, _ in warm) / seconds

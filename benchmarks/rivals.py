@@ -25,11 +25,10 @@ import sys
 import tempfile
 import urllib.request
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from machine import facts, headline, keep, sources, spread, write_split
+from machine import facts, headline, keep, sources, spread, warm_speed, write_split
 
 WORKERS = Path(__file__).with_name("rivals")
 SMALL_CNN = Path(__file__).parents[1] / "src" / "sightline" / "models" / "small.py"
@@ -191,13 +190,10 @@ class Bench:
         path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environ | path)
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        records = [record for record in records if record["event"] == "train"]
-        cold = max(record["seconds"] for record in records if record["step"] <= self.steps)
-        steps = [(after["step"] - before["step"], after["images_per_second"]) for before, after in pairwise(records)]
-        warm = [pair for pair, record in zip(steps, records[1:], strict=True) if record["step"] > self.steps]
-        seconds = sum(count * self.options.batch / speed for count, speed in warm)
+        cold = max(r["seconds"] for r in records if r["event"] == "train" and r["step"] <= self.steps)
+        warm = warm_speed(records, self.steps, self.options.batch)
         precision = json.loads((run / "provenance.json").read_text())["precision"]
-        return {"cold": self.images / cold, "warm": self.images / seconds, "command": command, "precision": precision}
+        return {"cold": self.images / cold, "warm": warm, "command": command, "precision": precision}
 
 
 def tuned(bench: Bench, name: str, python: Path, known: dict[str, Any]) -> dict[str, Any] | None:

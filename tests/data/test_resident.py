@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -35,18 +36,18 @@ SPLITS = {
         ("auto", 10, 30, True),
         ("auto", 11, 30, False),
         ("auto", 1, None, False),
-        (True, 30, 30, True),
-        (True, 30, None, True),
-        (False, 1, 30, False),
+        ("always", 30, 30, True),
+        ("always", 30, None, True),
+        ("never", 1, 30, False),
     ],
 )
-def test_what_fits(wanted: bool, nbytes: int, free: int | None, kept: bool) -> None:
+def test_what_fits(wanted: Literal["auto", "always", "never"], nbytes: int, free: int | None, kept: bool) -> None:
     assert fits(wanted, nbytes, free) is kept
 
 
 def test_what_cannot_fit_is_refused() -> None:
     with pytest.raises(SightlineError, match="do not fit") as caught:
-        fits(True, 31, 30)
+        fits("always", 31, 30)
     assert caught.value.status == ENVIRONMENT
 
 
@@ -61,7 +62,7 @@ def same(ones: Iterator[Batch], others: Iterator[Batch]) -> bool:
 
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 def test_batches_are_the_same_wherever_images_lie(split: Decoded | DecodedPairs) -> None:
-    held = resident(split, True, CPU)
+    held = resident(split, "always", CPU)
     assert held and resident(split, "auto", CPU) is None
     for first in (0, 2):
         assert same(training_batches(held, 5, 3, 1, first), training_batches(split, 5, 3, 1, first))
@@ -70,7 +71,7 @@ def test_batches_are_the_same_wherever_images_lie(split: Decoded | DecodedPairs)
 
 
 def test_what_a_step_does_to_a_batch_stays_in_it() -> None:
-    held = resident(SPLITS["labels"], True, CPU)
+    held = resident(SPLITS["labels"], "always", CPU)
     assert held
     for batch in training_batches(held, 5, 0, 0):
         batch.images.fill_(99)
@@ -101,7 +102,7 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
 
 def test_a_run_says_where_its_images_lie(tmp_path: Path) -> None:
     config = Config(
-        data=Data(path="sklearn:digits", size=8, resident=True),
+        data=Data(path="sklearn:digits", size=8, resident="always"),
         model=Model(name="small_cnn", args={"widths": [4], "hidden": 8}),
         augment=Augment(normalize="half"),
         train=Train(epochs=1, precision="fp32", device="cpu"),

@@ -17,22 +17,23 @@ from .decoding import size_text
 from .loader import Batch, Resident
 from .pair_cache import DecodedPairs
 
+Wanted = Literal["auto", "always", "never"]
 MOST = 1 / 3
 """Share of the device's free memory that the images may take by themselves; the steps need the rest."""
 
 
-def fits(wanted: Literal["auto"] | bool, nbytes: int, free: int | None) -> bool:
+def fits(wanted: Wanted, nbytes: int, free: int | None) -> bool:
     """Whether a split of `nbytes` is to lie on a device with `free` bytes; None: the processor, whose memory the images
     are in anyway. SightlineError where it is asked for and cannot."""
-    if wanted is True and free is not None and nbytes > free:
+    if wanted == "always" and free is not None and nbytes > free:
         why = f"they take {size_text(nbytes)}, and {size_text(free)} are free there"
         what = "the training images do not fit on the device"
         cure = "--data.resident auto, or a smaller --data.size"
         raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)
-    return wanted is True or (wanted == "auto" and free is not None and nbytes <= MOST * free)
+    return wanted == "always" or (wanted == "auto" and free is not None and nbytes <= MOST * free)
 
 
-def resident(decoded: Decoded | DecodedPairs, wanted: Literal["auto"] | bool, device: torch.device) -> Resident | None:
+def resident(decoded: Decoded | DecodedPairs, wanted: Wanted, device: torch.device) -> Resident | None:
     """The split on the device, copied once; None where it stays in the cache."""
     arrays = [decoded.images] if decoded.labels is None else [decoded.images, decoded.labels]
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
