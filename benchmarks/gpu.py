@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,15 @@ def chosen(name: str, options: argparse.Namespace) -> Job:
     if options.tiny:
         model, batch, side, settings = TINY[name]
         job = Job(job.recipe, model, batch, job.steps, side, side, job.settings | settings)
-    return Job(**{**job.__dict__, "steps": options.steps or job.steps})
+    return replace(job, steps=options.steps or job.steps)
 
 
 def settings_of(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """What is changed of the recipe."""
-    sizes = {"augment.window": list(job.window)} if job.recipe == "camvid_fast" else {"data.size": job.window[0]}
+    segments = job.recipe == "camvid_fast"
+    sizes: dict[str, Any] = {"augment.window": list(job.window)} if segments else {"data.size": job.window[0]}
     names = str([f"class{number}" for number in range(CLASSES)])
-    sizes |= {"data.palette": "", "data.classes": names} if job.recipe == "camvid_fast" else {}
+    sizes |= {"data.palette": "", "data.classes": names} if segments else {}
     sizes |= {"pretrain.probe": ""} if job.recipe == "byol_fast" else {}
     return {
         **{"model.name": job.model, "model.args": "{}", "train.epochs": 2, "train.batch_size": job.batch},
@@ -124,7 +125,7 @@ def train_speed(name: str, options: argparse.Namespace, folder: Path, compiled: 
     kept = {"train.compile": str(compiled).lower(), "data.resident": "always" if resident else "never"}
     settings = settings_of(job, options) | kept
     if options.tiny:
-        train(load_recipe(job.recipe), folder / name, out=run, overwrite=True, quiet=True, **settings)
+        train(resolve(load_recipe(job.recipe), settings), folder / name, out=run, overwrite=True, quiet=True)
     else:
         command = [sys.executable, "-m", "sightline", "train", job.recipe, "--data", str(folder / name)]
         command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
