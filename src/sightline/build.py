@@ -1,7 +1,7 @@
 """From a configuration to the parts of a run: data, model, task, precision."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from . import losses
 from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics
 from .data.cache import Decoded
+from .data.decoding import size_text
+from .data.loader import Resident
 from .data.pair_cache import DecodedPairs
+from .data.resident import resident
 from .data.sources import Source
 from .errors import SightlineError
 from .models import initialize_from_data
@@ -42,6 +45,7 @@ class Parts:
     facts: dict[str, Any]
     followed: Decoded | None = None  # training images whose features are kept
     once: float = 0.0  # operations of one image before the first epoch, where frozen features are computed once
+    resident: Resident | None = None  # the training images on the device, where they all lie there
 
 
 def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
@@ -51,16 +55,16 @@ def build(config: Config, say: Callable[[str], None], precision: str = "", fresh
     weights; a resumed run has them in its state.
     """
     if config.task == "segment":
-        from .build_segment import build_segment
-
-        return build_segment(config, say, precision, fresh)
-    if config.task == "byol":
-        from .build_pretrain import build_pretrain
-
-        return build_pretrain(config, say, precision, fresh)
-    from .build_classify import build_classify
-
-    return build_classify(config, say, precision, fresh)
+        from .build_segment import build_segment as build_task
+    elif config.task == "byol":
+        from .build_pretrain import build_pretrain as build_task
+    else:
+        from .build_classify import build_classify as build_task
+    parts = build_task(config, say, precision, fresh)
+    held = None if parts.once else resident(parts.train, config.data.resident, parts.device)  # fixed features need none
+    if held:
+        say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
+    return replace(parts, resident=held, facts=parts.facts | {"resident": held is not None})
 
 
 def refuse_batch_of_one(config: Config, model: nn.Module) -> None:

@@ -60,6 +60,9 @@ class Data(Section):
     """Images with more pixels are refused (decompression bombs). Pillow's own warning limit."""
     cache_dir: str = ""
     """Folder of the decoded images; empty: $SIGHTLINE_CACHE or ~/.cache/sightline."""
+    resident: Literal["auto", "always", "never"] = "auto"
+    """Whether all training images are copied to the device before the first step. `auto`: on a CUDA device, where they
+    take no more than a third of its free memory; others are copied batch by batch, one ahead of the step."""
     download: bool = False
     """Allow `torchvision:` data sets to be downloaded."""
 

@@ -321,9 +321,10 @@ def part_like(tensor: Tensor, example: Tensor) -> Tensor:
     """This process's part of a whole tensor, as `example` has its own."""
     if not hasattr(example, "full_tensor"):
         return tensor
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
-    return distribute_tensor(tensor, example.device_mesh, example.placements)  # ty: ignore[unresolved-attribute]
+    assert isinstance(example, DTensor)
+    return distribute_tensor(tensor, example.device_mesh, example.placements)
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ WRITTEN = (
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",
+    "data.resident",
     "report.snapshots",
     "schedule.total_epochs",
     "train.epochs",

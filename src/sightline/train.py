@@ -17,6 +17,7 @@ from .build import Parts, epoch_cost
 from .config import Config
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
+from .data.resident import one_ahead
 from .device import autocast
 from .errors import counted
 from .evaluate import evaluate
@@ -173,12 +174,7 @@ def train_epoch(training: Training) -> str:
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, task = training.optimizer, parts.task
     epoch, first = divmod(progress.step, training.epoch_steps)
-    begin, share = first * config.optim.accumulate, training.world.share
-    batches = training_batches(
-        *(parts.train, config.train.batch_size, config.train.seed, epoch, begin, parts.device),
-        share=share,
-        lead=mixes(config, epoch),
-    )
+    batches = epoch_batches(training, epoch, first * config.optim.accumulate)
     task.parameters().train()
     clock = Clock()
     for group in groups_of(batches, config.optim.accumulate, clock):
@@ -207,6 +203,16 @@ def train_epoch(training: Training) -> str:
         if reason := stop_reason(training, clock):
             return reason
     return ""
+
+
+def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]:
+    """The batches of an epoch from number `begin` on, of each what is this process's."""
+    config, parts = training.config, training.parts
+    settings = (config.train.batch_size, config.train.seed, epoch, begin, parts.device)
+    share, lead = training.world.share, mixes(config, epoch)
+    batches = training_batches(parts.resident or parts.train, *settings, share=share, lead=lead)
+    copied = parts.device.type == "cuda" and not parts.resident
+    return one_ahead(batches, parts.device) if copied else batches
 
 
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:

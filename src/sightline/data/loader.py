@@ -42,6 +42,15 @@ class Batch:
         return (len(self.samples) - self.lead) / len(self.every)
 
 
+@dataclass(frozen=True)
+class Resident:
+    """A split that lies on a device as a whole. images: uint8 [N, 3, H, W]. labels: int64 [N], masks uint8 [N, H, W],
+    or None."""
+
+    images: torch.Tensor
+    labels: torch.Tensor | None
+
+
 def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
     """A permutation int64 [count] for one epoch.
 
@@ -60,7 +69,7 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def training_batches(
-    decoded: Decoded | DecodedPairs,
+    decoded: Decoded | DecodedPairs | Resident,
     batch_size: int,
     seed: int,
     epoch: int,
@@ -119,9 +128,13 @@ def evaluation_batches(
             yield Batch(images, masks, batch.samples, batch.epoch)
 
 
-def gather(decoded: Decoded | DecodedPairs, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-    """The images at `places` int64 [N] by one indexing operation out of the memory map. For a GPU they land in pinned
-    memory, and the copy to the device goes on while the processor prepares the next batch."""
+def gather(decoded: Decoded | DecodedPairs | Resident, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+    """The images at `places` int64 [N] by one indexing operation, on the device where they lie there, else out of the
+    memory map. For a GPU these land in pinned memory, and the copy to the device goes on by itself."""
+    if isinstance(decoded, Resident):
+        here = places.to(device)
+        labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
+        return Batch(decoded.images.index_select(0, here), labels, here, epoch)
     stored = torch.from_numpy(decoded.images)
     pinned = device.type == "cuda"
     images = torch.empty((len(places), *stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
