@@ -47,6 +47,9 @@ def training_batches(
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """The batches of one epoch in its order, from number `first_batch` on: resuming gives those that were left."""
+    if decoded.stream is not None:
+        yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device)
+        return
     order = epoch_order(seed, epoch, len(decoded.images))
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         yield gather(decoded, order[step * batch_size : (step + 1) * batch_size], epoch, torch.device(device))
@@ -77,11 +80,21 @@ def evaluation_batches(
 def gather(decoded: Decoded | DecodedPairs, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
     """The images at `places` int64 [N] by one indexing operation out of the memory map. For a GPU they land in pinned
     memory, and the copy to the device goes on while the processor prepares the next batch."""
+    if decoded.stream is not None:
+        return decoded.stream.gather(places, epoch, device)
     stored = torch.from_numpy(decoded.images)
     pinned = device.type == "cuda"
     images = torch.empty((len(places), *stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
     torch.index_select(stored, 0, places, out=images)
     labels = None if decoded.labels is None else torch.from_numpy(decoded.labels).index_select(0, places)
+    return to_device(images, labels, places, epoch, device)
+
+
+def to_device(
+    images: torch.Tensor, labels: torch.Tensor | None, places: torch.Tensor, epoch: int, device: torch.device
+) -> Batch:
+    """A batch on its device; for a GPU `images` lie in pinned memory already."""
+    pinned = device.type == "cuda"
     if pinned:
         places, labels = places.pin_memory(), None if labels is None else labels.pin_memory()
     return Batch(

@@ -1,0 +1,370 @@
+"""Training images out of shards, in place of the decoded cache: read in runs, mixed, decoded ahead, batch by batch.
+
+The order of an epoch is a function of (seed, epoch) and of the index: shards are permuted and taken GROUP at a time,
+their samples interleaved; of that sequence, stretches of half of `data.stream_mb` are each permuted whole. So every
+position can be found without reading what lies before it, and a resumed run seeks to where it was.
+
+In memory lie at most `data.stream_mb` of undecoded samples (one stretch that is used and one that is read meanwhile)
+and AHEAD + 1 decoded batches. Of a set on a server the shards of two groups lie on the disk.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from ..config import Data
+from ..errors import SightlineError
+from ..followed import sample_rows
+from .cache import Decoded
+from .images import Square, planes
+from .loader import Batch, steps_per_epoch, to_device
+from .masks import MaskFacts
+from .pair_cache import DecodedPairs
+from .palettes import IGNORE, Palette
+from .shards import Shards, damaged, image_of, mask_of, samples_in
+from .sources import Source
+
+GROUP = 4
+"""Shards that are read side by side: a batch has samples of all of them."""
+AHEAD = 3
+"""Batches that are decoded before they are asked for."""
+ORDER, WITHIN = 1, 2
+"""Tell the random numbers of shards, and of samples within a stretch, from each other and from the cache's order."""
+
+
+class Stretch(NamedTuple):
+    """Neighbors in the order of an epoch. start: their first position. rows: int64 [n], the samples in their order."""
+
+    start: int
+    rows: np.ndarray
+
+
+class Sample(NamedTuple):
+    """One sample, not decoded yet: its row and its members."""
+
+    row: int
+    members: dict[str, Any]
+
+
+def permutation(count: int, seed: int, *numbers: int) -> np.ndarray:
+    """A permutation int64 [count] that the numbers choose; as `loader.epoch_order`."""
+    keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=numbers)).random_raw(count)
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def stretches(
+    firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epoch: int, position: int = 0
+) -> Iterator[Stretch]:
+    """The order of an epoch from the stretch that holds `position` on.
+
+    firsts: int64 [S + 1], the row of each shard's first sample. nbytes: int64 [N], the size of each sample. most: the
+    bytes of a stretch, which only its last sample exceeds.
+    """
+    order, start = permutation(len(firsts) - 1, seed, epoch, ORDER), 0
+    for group in range(0, len(order), GROUP):
+        shards = order[group : group + GROUP]
+        rows = [np.arange(firsts[shard], firsts[shard + 1]) for shard in shards]
+        count = sum(map(len, rows))
+        if start + count <= position:
+            start += count
+            continue
+        shares = np.concatenate([(np.arange(len(some)) + 0.5) / max(len(some), 1) for some in rows])
+        merged = np.concatenate(rows)[np.argsort(shares, kind="stable")]
+        before = np.cumsum(nbytes[merged]) - nbytes[merged]
+        cuts = np.flatnonzero(np.diff(before // most)) + 1
+        for part in np.split(merged, cuts):
+            if start + len(part) > position and len(part):
+                yield Stretch(start, part[permutation(len(part), seed, epoch, WITHIN, start)])
+            start += len(part)
+
+
+def epoch_rows(shards: Shards, most: int, seed: int, epoch: int) -> np.ndarray:
+    """The whole order of an epoch: rows int64 [N]."""
+    parts = stretches(shards.firsts, shards.ends - shards.starts, most, seed, epoch)
+    return np.concatenate([part.rows for part in parts])
+
+
+def own_part(count: int, rank: int, world: int) -> tuple[int, int]:
+    """The places [start, stop) of a batch of `count` samples that are those of process `rank` of `world`."""
+    return rank * count // world, (rank + 1) * count // world
+
+
+def wanted(positions: np.ndarray, total: int, batch_size: int, first_batch: int, rank: int, world: int) -> np.ndarray:
+    """Which positions of an epoch a process trains on from its batch `first_batch` on: bool, as `positions`."""
+    step, place = positions // batch_size, positions % batch_size
+    counts = np.minimum(batch_size, total - step * batch_size)
+    mine = (place >= rank * counts // world) & (place < (rank + 1) * counts // world)
+    return mine & (step >= first_batch) & (step < steps_per_epoch(total, batch_size))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A split that is decoded while it is trained on. shape: (3, H, W) of its images in a batch. square: how they get
+    it; None for pairs, which keep their size. palette: that of the masks of pairs."""
+
+    shards: Shards
+    labels: np.ndarray | None
+    shape: tuple[int, int, int]
+    square: Square | None
+    palette: Palette | None
+    data: Data
+
+    @property
+    def most(self) -> int:
+        """The bytes of a stretch."""
+        return max(1, self.data.stream_mb * 1_000_000 // 2)
+
+    def batches(
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        first_batch: int = 0,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> Iterator[Batch]:
+        """The batches of one epoch from number `first_batch` on, as `loader.training_batches` gives them.
+
+        Of each, process `rank` of `world` has the places `own_part` says. Raises SightlineError for a shard or sample
+        that cannot be read (it is named), and with status ENVIRONMENT for a server that is gone.
+        """
+        total = len(self.shards.rows)
+        keep = {"total": total, "batch_size": batch_size, "first_batch": first_batch, "rank": rank, "world": world}
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        decoders, readers = ThreadPoolExecutor(workers), ThreadPoolExecutor(GROUP + 1)
+        queue: deque[Callable[[], Batch]] = deque()
+        samples = self.samples(seed, epoch, keep, readers)
+        try:
+            for step in range(first_batch, steps_per_epoch(total, batch_size)):
+                start, stop = own_part(min(batch_size, total - step * batch_size), rank, world)
+                chosen = [next(samples) for _ in range(stop - start)]
+                queue.append(self.decoded(chosen, epoch, torch.device(device), decoders, workers))
+                if len(queue) > AHEAD:
+                    yield queue.popleft()()
+            while queue:
+                yield queue.popleft()()
+        finally:
+            decoders.shutdown(wait=True, cancel_futures=True)
+            samples.close()
+            readers.shutdown(wait=True, cancel_futures=True)
+
+    def samples(self, seed: int, epoch: int, keep: dict[str, int], readers: ThreadPoolExecutor) -> Iterator[Sample]:
+        """This process's samples in the order of the epoch, not decoded; the next stretch is read meanwhile."""
+        shards = self.shards
+        nbytes = shards.ends - shards.starts
+        first = keep["first_batch"] * keep["batch_size"]
+        plan = stretches(shards.firsts, nbytes, self.most, seed, epoch, first)
+        loans = Loans(shards, permutation(len(shards.files), seed, epoch, ORDER), readers)
+
+        def read_next() -> Future[list[Sample]] | None:
+            for stretch in plan:
+                positions = np.arange(stretch.start, stretch.start + len(stretch.rows))
+                rows = stretch.rows[wanted(positions, **keep)]
+                if len(rows):
+                    return readers.submit(self.read, rows, loans)
+            return None
+
+        try:
+            coming = read_next()
+            while coming is not None:
+                ready, coming = coming.result(), read_next()
+                ready.reverse()
+                while ready:  # each sample is let go of once it is handed over
+                    yield ready.pop()
+        finally:
+            loans.close()
+
+    def read(self, rows: np.ndarray, loans: "Loans") -> list[Sample]:
+        """The samples of these rows: from each shard one run of bytes, of which others are dropped at once."""
+        shards, found = self.shards, {}
+        owners = np.searchsorted(shards.firsts, rows, side="right") - 1
+        for shard in np.unique(owners).tolist():
+            mine = np.sort(rows[owners == shard])
+            low, high = int(mine[0]), int(mine[-1])
+            chosen, where = set(mine.tolist()), shards.files[shard].location
+            with open(loans.path(shard), "rb") as file:
+                file.seek(shards.starts[low])
+                run = samples_in(cast(Any, Limited(file, int(shards.ends[high] - shards.starts[low]))), where)
+                for row, members in enumerate(run, low):
+                    if row in chosen:
+                        found[row] = members
+            if len(chosen - found.keys()):
+                raise damaged(where, "it has fewer samples than the index says")
+        return [Sample(row, found[row]) for row in rows.tolist()]
+
+    def decoded(
+        self, samples: list[Sample], epoch: int, device: torch.device, pool: ThreadPoolExecutor, workers: int
+    ) -> Callable[[], Batch]:
+        """Begin to decode a batch; what is returned waits for it."""
+        pinned = device.type == "cuda"
+        images = torch.empty((len(samples), *self.shape), dtype=torch.uint8, pin_memory=pinned)
+        masks = torch.full((len(samples), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
+        places = torch.from_numpy(self.shards.places[[sample.row for sample in samples]])
+
+        def decode(first: int) -> None:
+            for place in range(first, len(samples), workers):
+                self.decode(samples[place], images[place], None if masks is None else masks[place])
+
+        tasks = [pool.submit(decode, first) for first in range(min(workers, len(samples)))]
+
+        def finished() -> Batch:
+            for task in tasks:
+                task.result()
+            labels = masks
+            if labels is None and self.labels is not None:
+                labels = torch.from_numpy(self.labels).index_select(0, places)
+            return to_device(images, labels, places, epoch, device)
+
+        return finished
+
+    def decode(self, sample: Sample, image: torch.Tensor, mask: torch.Tensor | None) -> None:
+        """Pixels of a sample into image [3, H, W] and, of pairs, its mask into mask [H, W]."""
+        where, limit = self.shards.called(sample.row, sample.members["__key__"]), self.data.max_pixels
+        side = self.square.side if self.square else 0
+        picture = image_of(sample.members, where, limit, side)
+        fitted = self.square is not None and self.shape == (3, side, side)
+        pixels = self.square.of(picture) if self.square is not None and fitted else planes(picture)
+        height, width = self.shards.sizes[self.shards.places[sample.row]] if not fitted else self.shape[1:]
+        if pixels.shape[1:] != (height, width):
+            raise damaged(where, f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels, not {width} x {height}")
+        image[:, :height, :width] = torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels)
+        if mask is not None:
+            assert self.palette is not None
+            image[:, height:], image[:, :, width:] = 0, 0
+            indices = mask_of(sample.members, where, self.palette, limit, MaskFacts())
+            if indices.shape != (height, width):
+                raise damaged(where, "its mask has another size than its image")
+            mask[:height, :width] = torch.from_numpy(indices)
+
+    def gather(self, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+        """The samples at `places` int64 [N], as `loader.gather`; shard by shard, for a look outside of an epoch."""
+        rows = self.shards.rows[places.numpy()]
+        found = {int(row): Sample(int(row), self.shards.sample(int(row), keep=False)) for row in np.sort(rows)}
+        with ThreadPoolExecutor(1) as pool:
+            return self.decoded([found[row] for row in rows.tolist()], epoch, device, pool, 1)()
+
+
+class Limited:
+    """The next `left` bytes of a file as a stream."""
+
+    def __init__(self, file: Any, left: int):
+        self.file, self.left = file, left
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        content = self.file.read(min(size, self.left))
+        self.left -= len(content)
+        return content
+
+
+class Loans:
+    """The shards of an epoch in the order `order`, borrowed a group ahead and given back a group behind."""
+
+    def __init__(self, shards: Shards, order: np.ndarray, pool: ThreadPoolExecutor):
+        self.shards, self.pool = shards, pool
+        self.groups = {int(shard): number // GROUP for number, shard in enumerate(order)}
+        self.members = [order[start : start + GROUP].tolist() for start in range(0, len(order), GROUP)]
+        self.paths: dict[int, Future[str]] = {}
+
+    def path(self, shard: int) -> str:
+        """A path of the whole, checked shard; the next group is checked, or fetched, meanwhile."""
+        group = self.groups[shard]
+        for near in self.members[group : group + 2]:
+            for other in near:
+                if other not in self.paths:
+                    self.paths[other] = self.pool.submit(self.shards.store.borrow, self.shards.files[other])
+        for old in [other for other in self.paths if self.groups[other] < group]:
+            self.give_back(old)
+        return self.paths[shard].result()
+
+    def give_back(self, shard: int) -> None:
+        """The end of one loan."""
+        future = self.paths.pop(shard)
+        if not future.cancel() and future.exception() is None:
+            self.shards.store.give_back(self.shards.files[shard])
+
+    def close(self) -> None:
+        """The end of all."""
+        for shard in list(self.paths):
+            self.give_back(shard)
+
+
+class Pictures:
+    """The images or masks of a stream by their places, as an array that is decoded where it is indexed."""
+
+    def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
+        self.stream, self.shape, self.masks = stream, shape, masks
+        self.dtype, self.ndim = np.dtype(np.uint8), len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        chosen = np.arange(len(self))[places]
+        if np.ndim(chosen) == 0:
+            return self[[int(chosen)]][0]
+        batch = self.stream.gather(torch.from_numpy(chosen), 0, torch.device("cpu"))
+        found = batch.labels if self.masks else batch.images
+        assert found is not None
+        return found.numpy()
+
+
+def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
+    """The split as `cache.decode` gives it, with images that are decoded while they are trained on."""
+    items = source.splits[split]
+    shards = items.shards
+    assert shards is not None
+    square, sizes = Square(side, data.fit, data.filter), shards.sizes
+    alike = square.plain and (sizes == sizes[0]).all() and sizes[0].max() <= side
+    height, width = sizes[0].tolist() if alike else (side, side)
+    stream = Stream(shards, items.labels, (3, height, width), square, None, data)
+    images = Pictures(stream, (len(items.names), 3, height, width))
+    size = int(np.prod(images.shape))
+    digest = stream_digest(shards, source.classes, items.labels)
+    return Decoded(cast(Any, images), items.labels, items.names, source.classes, digest, size, stream=stream)
+
+
+def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> DecodedPairs:
+    """The split as `pair_cache.decode_pairs` gives it, with pairs that are decoded while they are trained on."""
+    items = source.splits[split]
+    shards = items.shards
+    assert shards is not None
+    height, width = shards.sizes.max(0).tolist()
+    stream = Stream(shards, None, (3, height, width), None, palette, data)
+    count = len(items.names)
+    images, masks = Pictures(stream, (count, 3, height, width)), Pictures(stream, (count, height, width), masks=True)
+    known = (items.names, source.classes, shards.sizes, shards.counts, stream_digest(shards, source.classes, None))
+    size = int(np.prod(images.shape) + np.prod(masks.shape))
+    return DecodedPairs(cast(Any, images), cast(Any, masks), *known, size, stream=stream)
+
+
+def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray | None) -> str:
+    """SHA-256 over those of the shards, the names, the labels and the classes; it tells changed data from the same."""
+    sums = [shard.sha256 for shard in shards.files]
+    content = [sums, shards.names, None if labels is None else labels.tolist(), classes]
+    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
+
+
+def sampled(decoded: Decoded | DecodedPairs, count: int, seed: int) -> np.ndarray:
+    """Sorted places of `count` images of a split, drawn by `seed`; of a stream those that come first in its shards, for
+    others would have to be sought in all of them."""
+    if decoded.stream is None:
+        return sample_rows(len(decoded.names), count, seed)
+    rows = decoded.stream.shards.places[:count]
+    return np.sort(rows)
+
+
+def refuse_stream(decoded: Decoded | DecodedPairs, what: str, where: str, cure: str) -> None:
+    """SightlineError where a setting needs all training images at once."""
+    if decoded.stream is not None:
+        why = "the training images come in shards, and it needs to see all of them before the first step"
+        raise SightlineError(f"{what} cannot be had from a stream", where=where, why=why, cure=cure)
