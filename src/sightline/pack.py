@@ -80,7 +80,7 @@ def pack(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    shard_mb: int = 256,
+    shard_mb: float = 256,
     resize: int = 0,
     seed: int = 0,
     overwrite: bool = False,
@@ -110,7 +110,7 @@ def pack(
         source = open_source(config, config.split_seed)
     for note in source.notes:
         say(note)
-    job = Job(source, palette, config, folder, shard_mb * 1_000_000, resize, seed, say)
+    job = Job(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, say)
     with lock_run(folder) as note:
         if note:
             say(note)
@@ -125,12 +125,12 @@ def pack(
     return folder
 
 
-def check_options(data: Data, shard_mb: int, resize: int) -> None:
+def check_options(data: Data, shard_mb: float, resize: int) -> None:
     """SightlineError for options that cannot be."""
     if is_sharded(data):
         cure = "train on them as they are, or unpack them first: tar xf FILE"
         raise SightlineError("these are shards already", where=data.path, cure=cure)
-    if shard_mb < 1 or resize < 0:
+    if shard_mb <= 0 or resize < 0:
         raise SightlineError(
             "this option cannot be",
             where=f"--shard-mb {shard_mb} --resize {resize}",
@@ -140,7 +140,7 @@ def check_options(data: Data, shard_mb: int, resize: int) -> None:
 
 def options_of(job: Job) -> dict[str, Any]:
     """What makes one packing another than the next, beside the data."""
-    options = {"shard_mb": job.shard_bytes // 1_000_000, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
+    options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
     return options | {"on_bad_image": job.data.on_bad_image, "max_pixels": job.data.max_pixels}
 
 

@@ -11,7 +11,7 @@ def pack(
     out: Path,
     /,
     *,
-    shard_mb: Whole = 256,
+    shard_mb: float = 256,
     resize: Whole = 0,
     seed: Whole = 0,
     overwrite: bool = False,

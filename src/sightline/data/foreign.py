@@ -203,7 +203,7 @@ def grouped(file: tarfile.TarFile) -> list[tuple[str, dict[str, tarfile.TarInfo]
     groups: list[tuple[str, dict[str, tarfile.TarInfo]]] = []
     for member in file:
         key, ending = base_plus_ext(member.name)
-        if not member.isreg() or key is None or member.name.startswith("__"):
+        if not member.isreg() or key is None or ending is None or member.name.startswith("__"):
             continue
         if not groups or groups[-1][0] != key:
             groups.append((key, {}))

@@ -21,7 +21,7 @@ from ..config import Data
 from ..errors import SightlineError, printable
 from .images import HEAD, opened, refusal
 from .masks import MaskFacts, read_mask
-from .palettes import Palette, from_dict, palette_of
+from .palettes import Palette, from_dict, palette_of, to_dict
 from .scan import EXTENSIONS
 from .shard_store import Shard, Store, is_address
 from .sources import Items, Source
@@ -218,7 +218,7 @@ def refuse_other_palette(data: Data, palette: Palette) -> None:
     """SightlineError where settings would read the masks otherwise than they were packed: their pixels are counted."""
     if not (data.palette or data.colors or data.merge or data.ignore or data.tolerance or data.threshold):
         return
-    if palette_of(data, palette.names) != palette:
+    if to_dict(palette_of(data, palette.names)) != to_dict(palette):
         why = f"they were packed with the classes {', '.join(palette.classes)}"
         cure = "leave the palette's settings out, or pack the data again with them"
         raise SightlineError("these masks were packed by other settings", where=data.path, why=why, cure=cure)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -157,7 +157,9 @@ class Stream:
             samples.close()
             readers.shutdown(wait=True, cancel_futures=True)
 
-    def samples(self, seed: int, epoch: int, keep: dict[str, int], readers: ThreadPoolExecutor) -> Iterator[Sample]:
+    def samples(
+        self, seed: int, epoch: int, keep: dict[str, int], readers: ThreadPoolExecutor
+    ) -> Generator[Sample, None, None]:
         """This process's samples in the order of the epoch, not decoded; the next stretch is read meanwhile."""
         shards = self.shards
         nbytes = shards.ends - shards.starts
