@@ -17,6 +17,7 @@ from .data.sources import Source
 from .data.stream import sampled, stream_images
 from .errors import SightlineError
 from .models import initialize_from_data
+from .models.fast import FastNet
 from .models.weights import Receipt
 from .schedules import climbs, training_side
 from .tasks import Task
@@ -75,6 +76,8 @@ def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
 
 def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Let a backbone whose first weights come from data see some training images."""
+    if not isinstance(backbone, FastNet):
+        return
     images = some_images(train)[:WHITENING_IMAGES]
     sample = torch.from_numpy(np.ascontiguousarray(images))
     initialize_from_data(backbone, transform(sample))

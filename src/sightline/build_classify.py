@@ -56,7 +56,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
         say(str(receipt))
     train = training_images(config, source, say)
     if has_fixed_features(config):
-        cure = "train without model.freeze, or unpack the shards and train on the folder"
+        cure = "train without model.freeze, or copy the shards to this machine"
         refuse_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data.path, {"train": train, "val": val}))

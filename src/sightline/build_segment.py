@@ -128,7 +128,7 @@ def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anc
     """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
     if not config.augment.rare_crops:
         return None
-    cure = "--augment.rare_crops 0, or unpack the shards and train on the folder"
+    cure = "--augment.rare_crops 0, or copy the shards to this machine"
     refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     found = find_anchors(train.labels, train.sizes, len(train.classes), config.train.seed)
     return Anchors(found.points.to(device), found.chances.to(device))

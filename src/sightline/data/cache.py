@@ -101,8 +101,8 @@ def image_digests(folder: Path, count: int) -> np.ndarray | None:
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
-    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them."""
-    if len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
+    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them and no stream."""
+    if decoded.stream is None and len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
         return decoded
     labels = None if decoded.labels is None else decoded.labels[rows]
     digest = hashlib.sha256(decoded.digest.encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()

@@ -175,6 +175,7 @@ def fetched(address: str, path: Path | None, shard: Shard | None = None, missing
         try:
             return fetch_once(address, path, shard)
         except urllib.error.HTTPError as problem:
+            problem.close()
             if missing and problem.code == 404:
                 return None
             error = problem
@@ -188,9 +189,8 @@ def fetched(address: str, path: Path | None, shard: Shard | None = None, missing
             time.sleep(pause)
     if isinstance(error, SightlineError):
         raise SightlineError(error.what, where=error.where, why=error.why, cure=error.cure, status=ENVIRONMENT)
-    reason = getattr(error, "reason", None) or error
     cure = "check the server and the network; a run that was begun goes on from its last state: sightline resume RUN"
-    why = printable(f"{type(error).__name__}: {reason}")
+    why = printable(str(error) or type(error).__name__)
     raise SightlineError("the data cannot be fetched", where=address, why=why, cure=cure, status=ENVIRONMENT) from error
 
 

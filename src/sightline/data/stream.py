@@ -146,7 +146,12 @@ class Stream:
         try:
             for step in range(first_batch, steps_per_epoch(total, batch_size)):
                 start, stop = own_part(min(batch_size, total - step * batch_size), rank, world)
-                chosen = [next(samples) for _ in range(stop - start)]
+                try:
+                    chosen = [next(samples) for _ in range(stop - start)]
+                except SightlineError:  # what is on its way already is trained on first
+                    while queue:
+                        yield queue.popleft()()
+                    raise
                 queue.append(self.decoded(chosen, epoch, torch.device(device), decoders, workers))
                 if len(queue) > AHEAD:
                     yield queue.popleft()()
@@ -211,10 +216,12 @@ class Stream:
         images = torch.empty((len(samples), *self.shape), dtype=torch.uint8, pin_memory=pinned)
         masks = torch.full((len(samples), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
         places = torch.from_numpy(self.shards.places[[sample.row for sample in samples]])
+        # Threads write through NumPy: under torch.inference_mode, which is of a thread, they may not change a tensor.
+        pixels, indices = images.numpy(), None if masks is None else masks.numpy()
 
         def decode(first: int) -> None:
             for place in range(first, len(samples), workers):
-                self.decode(samples[place], images[place], None if masks is None else masks[place])
+                self.decode(samples[place], pixels[place], None if indices is None else indices[place])
 
         tasks = [pool.submit(decode, first) for first in range(min(workers, len(samples)))]
 
@@ -228,7 +235,7 @@ class Stream:
 
         return finished
 
-    def decode(self, sample: Sample, image: torch.Tensor, mask: torch.Tensor | None) -> None:
+    def decode(self, sample: Sample, image: np.ndarray, mask: np.ndarray | None) -> None:
         """Pixels of a sample into image [3, H, W] and, of pairs, its mask into mask [H, W]."""
         where, limit = self.shards.called(sample.row, sample.members["__key__"]), self.data.max_pixels
         side = self.square.side if self.square else 0
@@ -238,19 +245,31 @@ class Stream:
         height, width = self.shards.sizes[self.shards.places[sample.row]] if not fitted else self.shape[1:]
         if pixels.shape[1:] != (height, width):
             raise damaged(where, f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels, not {width} x {height}")
-        image[:, :height, :width] = torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels)
+        image[:, :height, :width] = pixels
         if mask is not None:
             assert self.palette is not None
             image[:, height:], image[:, :, width:] = 0, 0
             indices = mask_of(sample.members, where, self.palette, limit, MaskFacts())
             if indices.shape != (height, width):
                 raise damaged(where, "its mask has another size than its image")
-            mask[:height, :width] = torch.from_numpy(indices)
+            mask[:height, :width] = indices
+
+    def mask(self, place: int) -> np.ndarray:
+        """The mask at a place, uint8 [h, w]; its image is not decoded."""
+        assert self.palette is not None
+        row = int(self.shards.rows[place])
+        sample = self.shards.sample(row)
+        return mask_of(sample, self.shards.called(row, sample["__key__"]), self.palette, self.data.max_pixels)
 
     def gather(self, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
         """The samples at `places` int64 [N], as `loader.gather`; shard by shard, for a look outside of an epoch."""
-        rows = self.shards.rows[places.numpy()]
-        found = {int(row): Sample(int(row), self.shards.sample(int(row), keep=False)) for row in np.sort(rows)}
+        shards = self.shards
+        rows = shards.rows[places.numpy()]
+        found: dict[int, Sample] = {}
+        for shard in np.unique(np.searchsorted(shards.firsts, rows, side="right") - 1).tolist():
+            mine = np.unique(rows[(rows >= shards.firsts[shard]) & (rows < shards.firsts[shard + 1])])
+            with shards.store.lent(shards.files[shard]):  # fetched once for all of its samples
+                found |= {row: Sample(row, shards.sample(row, keep=False)) for row in mine.tolist()}
         with ThreadPoolExecutor(1) as pool:
             return self.decoded([found[row] for row in rows.tolist()], epoch, device, pool, 1)()
 
@@ -313,7 +332,7 @@ class Pictures:
     def __getitem__(self, places: Any) -> np.ndarray:
         chosen = np.arange(len(self))[places]
         if np.ndim(chosen) == 0:
-            return self[[int(chosen)]][0]
+            return self.stream.mask(int(chosen)) if self.masks else self[[int(chosen)]][0]
         batch = self.stream.gather(torch.from_numpy(chosen), 0, torch.device("cpu"))
         found = batch.labels if self.masks else batch.images
         assert found is not None
@@ -366,7 +385,7 @@ def sampled(decoded: Decoded | DecodedPairs, count: int, seed: int) -> np.ndarra
 
 
 def refuse_stream(decoded: Decoded | DecodedPairs, what: str, where: str, cure: str) -> None:
-    """SightlineError where a setting needs all training images at once."""
-    if decoded.stream is not None:
-        why = "the training images come in shards, and it needs to see all of them before the first step"
+    """SightlineError where a setting needs all training images at once, and these lie on a server."""
+    if decoded.stream is not None and decoded.stream.shards.store.remote:
+        why = "the shards lie on a server, and it needs to see all of them before the first step"
         raise SightlineError(f"{what} cannot be had from a stream", where=where, why=why, cure=cure)
