@@ -2,6 +2,7 @@
 of seed and epoch; it can be entered anywhere, is bounded in memory, and names what is damaged."""
 
 import contextlib
+import dataclasses
 import functools
 import http.server
 import io
@@ -279,6 +280,16 @@ def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
     (folder / "index.json").write_text(json.dumps(index | {"format": 99}))
     with pytest.raises(SightlineError, match="format 99"):
         streamed(folder)
+
+
+def test_an_index_of_other_shards_is_noticed(packed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(packed, tmp_path / "set")
+    shards = open_source(Data(path=str(folder)), 0).splits["train"].shards
+    assert shards is not None
+    shifted = dataclasses.replace(shards, starts=np.roll(shards.starts, -1), ends=np.roll(shards.ends, -1))
+    with pytest.raises(SightlineError, match="damaged") as caught:
+        shifted.sample(3)
+    assert "000004" in caught.value.why and "index has another one" in caught.value.why
 
 
 def shard_of(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> Path:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import urllib.request
@@ -29,6 +30,8 @@ from .splits import split_of
 Reader = Callable[[dict[str, Any]], Table]
 READ = {*IMAGE_KEYS, "cls", "json", "txt"}
 BLOCK = 512
+SKIPPED = re.compile(r"__[^/]*__($|/)")
+"""Members that webdataset leaves out."""
 
 
 class Listed(NamedTuple):
@@ -203,7 +206,7 @@ def grouped(file: tarfile.TarFile) -> list[tuple[str, dict[str, tarfile.TarInfo]
     groups: list[tuple[str, dict[str, tarfile.TarInfo]]] = []
     for member in file:
         key, ending = base_plus_ext(member.name)
-        if not member.isreg() or key is None or ending is None or member.name.startswith("__"):
+        if not member.isreg() or key is None or ending is None or SKIPPED.match(member.name):
             continue
         if not groups or groups[-1][0] != key:
             groups.append((key, {}))

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Data
-from ..errors import SightlineError, printable
+from ..errors import ENVIRONMENT, SightlineError, printable
 from .images import HEAD, opened, refusal
 from .masks import MaskFacts, read_mask
 from .palettes import Palette, from_dict, palette_of, to_dict
@@ -34,6 +35,8 @@ SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*")
 """What an index may call a shard: it comes from elsewhere, and must not lead out of its folder."""
 PIP = "pip install 'sightline[stream]'"
 SPLITS = ("train", "val", "test")
+FETCHERS = 8
+"""Tables that are read, or fetched, at a time."""
 
 
 class Table(NamedTuple):
@@ -76,14 +79,24 @@ class Shards:
         name = self.names[self.places[row]]
         return f"{self.files[self.shard_of(row)].location}, sample {key} ({name})"
 
+    def check_key(self, row: int, key: str) -> None:
+        """SightlineError where the sample that was read is not the one that the index has at its place."""
+        shard = self.shard_of(row)
+        if key != f"{row - self.firsts[shard]:06d}" and not self.names[self.places[row]].endswith(f"/{key}"):
+            raise damaged(self.files[shard].location, f"it has the sample {key} where the index has another one")
+
     def sample(self, row: int, keep: bool = True) -> dict[str, Any]:
         """The members of one sample, by their endings, and `__key__`; read by its place in the shard."""
         shard = self.shard_of(row)
-        with self.store.lent(self.files[shard], keep) as path, open(path, "rb") as file:
-            file.seek(self.starts[row])
-            content = file.read(int(self.ends[row] - self.starts[row]))
         where = self.files[shard].location
+        try:
+            with self.store.lent(self.files[shard], keep) as path, open(path, "rb") as file:
+                file.seek(self.starts[row])
+                content = file.read(int(self.ends[row] - self.starts[row]))
+        except OSError as error:
+            raise unreadable(where, error) from error
         for sample in samples_in(io.BytesIO(content), where):
+            self.check_key(row, sample["__key__"])
             return sample
         raise damaged(where, "there is no sample where the index says")
 
@@ -118,6 +131,12 @@ def damaged(where: str, why: str) -> SightlineError:
     """The error for a shard whose bytes are not what they were."""
     cure = "copy this shard again from where it came, or pack the data again"
     return SightlineError("this shard is damaged", where=where, why=printable(why), cure=cure)
+
+
+def unreadable(where: str, error: OSError) -> SightlineError:
+    """The error for a shard that the system does not give."""
+    why, cure = error.strerror or str(error), "check the disk; a run that was begun goes on by sightline resume RUN"
+    return SightlineError("a shard cannot be read", where=where, why=why, cure=cure, status=ENVIRONMENT)
 
 
 def image_of(sample: dict[str, Any], where: str, max_pixels: int, side: int = 0) -> Image.Image:
@@ -270,7 +289,8 @@ def items_of(
     store: Store, entries: Sequence[dict[str, Any]], read_table: Reader, palette: Palette | None, data: Data
 ) -> Items:
     """One split as Items: names, labels and stamps in the order that the data had before packing."""
-    tables = [read_table(entry) for entry in entries]
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        tables = list(pool.map(read_table, entries))
     for entry, table in zip(entries, tables, strict=True):
         if len(table.names) != entry["samples"]:
             raise damaged(entry["file"], "its table and index.json count different samples")

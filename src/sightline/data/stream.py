@@ -29,7 +29,7 @@ from .loader import Batch, steps_per_epoch, to_device
 from .masks import MaskFacts
 from .pair_cache import DecodedPairs
 from .palettes import IGNORE, Palette
-from .shards import Shards, damaged, image_of, mask_of, samples_in
+from .shards import Shards, damaged, image_of, mask_of, samples_in, unreadable
 from .sources import Source
 
 GROUP = 4
@@ -198,14 +198,17 @@ class Stream:
             mine = np.sort(rows[owners == shard])
             low, high = int(mine[0]), int(mine[-1])
             chosen, where = set(mine.tolist()), shards.files[shard].location
-            with open(loans.path(shard), "rb") as file:
-                file.seek(shards.starts[low])
-                run = samples_in(cast(Any, Limited(file, int(shards.ends[high] - shards.starts[low]))), where)
-                for row, members in enumerate(run, low):
-                    if row in chosen:
-                        found[row] = members
+            try:
+                with open(loans.path(shard), "rb") as file:
+                    file.seek(shards.starts[low])
+                    run = samples_in(cast(Any, Limited(file, int(shards.ends[high] - shards.starts[low]))), where)
+                    found |= {row: members for row, members in enumerate(run, low) if row in chosen}
+            except OSError as error:
+                raise unreadable(where, error) from error
             if len(chosen - found.keys()):
                 raise damaged(where, "it has fewer samples than the index says")
+            for row in chosen:
+                shards.check_key(row, found[row]["__key__"])
         return [Sample(row, found[row]) for row in rows.tolist()]
 
     def decoded(
