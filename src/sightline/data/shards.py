@@ -31,6 +31,7 @@ FORMAT = 1
 INDEX = "index.json"
 IMAGE_KEYS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
 MASK_KEYS = tuple(f"mask.{ending}" for ending in IMAGE_KEYS)
+PICTURES = {*IMAGE_KEYS, *MASK_KEYS}
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*")
 """What an index may call a shard: it comes from elsewhere, and must not lead out of its folder."""
 PIP = "pip install 'sightline[stream]'"
@@ -111,15 +112,18 @@ def require_webdataset() -> None:
 
 
 def samples_in(stream: IO[bytes], where: str) -> Iterator[dict[str, Any]]:
-    """The samples of (a part of) a tar file: dicts of bytes by the members' endings, in lower case, and `__key__`.
+    """The samples of (a part of) a tar file: images and masks as bytes by their endings, in lower case, and `__key__`.
 
-    webdataset takes the file apart and groups the members. Its decoders, which unpickle what ends in .pyd, .pth or
-    .npy, are not called: this function gives bytes.
+    Other members are passed over, for labels and names stand in the table. webdataset takes the file apart and groups
+    the members. Its decoders, which unpickle what ends in .pyd, .pth or .npy, are not called: this gives bytes.
     """
-    from webdataset.tariterators import group_by_keys, tar_file_iterator
+    from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_iterator
+
+    def is_picture(name: str) -> bool:
+        return (base_plus_ext(name)[1] or "").lower() in PICTURES
 
     try:
-        members = ({**member, "__url__": where} for member in tar_file_iterator(stream))  # ty: ignore
+        members = ({**member, "__url__": where} for member in tar_file_iterator(stream, select_files=is_picture))  # ty: ignore
         yield from group_by_keys(members)
     except SightlineError:
         raise
