@@ -302,12 +302,12 @@ class Loans:
     def path(self, shard: int) -> str:
         """A path of the whole, checked shard; the next group is checked, or fetched, meanwhile."""
         group = self.groups[shard]
+        for old in [other for other in self.paths if self.groups[other] < group]:
+            self.give_back(old)
         for near in self.members[group : group + 2]:
             for other in near:
                 if other not in self.paths:
                     self.paths[other] = self.pool.submit(self.shards.store.borrow, self.shards.files[other])
-        for old in [other for other in self.paths if self.groups[other] < group]:
-            self.give_back(old)
         return self.paths[shard].result()
 
     def give_back(self, shard: int) -> None:
