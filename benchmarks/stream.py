@@ -33,7 +33,7 @@ from sightline.data.loader import epoch_order, training_batches
 from sightline.data.pair_cache import DecodedPairs, decode_pairs
 from sightline.data.pairs import open_pairs
 from sightline.data.sources import Items, open_source
-from sightline.data.stream import stream_images, stream_pairs
+from sightline.data.streamed import stream_images, stream_pairs
 
 BATCH = 64
 

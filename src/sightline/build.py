@@ -14,7 +14,7 @@ from .data.augment import NORMALIZATIONS, channel_statistics
 from .data.cache import Decoded, decode
 from .data.pair_cache import DecodedPairs
 from .data.sources import Source
-from .data.stream import sampled, stream_images
+from .data.streamed import sampled, stream_images
 from .errors import SightlineError
 from .models import initialize_from_data
 from .models.fast import FastNet

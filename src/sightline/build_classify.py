@@ -29,7 +29,7 @@ from .data.loader import evaluation_batches
 from .data.pair_places import holds_pairs
 from .data.pairs import labeled_by_folders
 from .data.sources import Source, open_source
-from .data.stream import refuse_stream, sampled
+from .data.streamed import refuse_stream, sampled
 from .device import autocast, pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line
 from .errors import SightlineError

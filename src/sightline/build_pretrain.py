@@ -27,7 +27,7 @@ from .data.cache import Decoded, decode, subset
 from .data.loader import evaluation_batches
 from .data.sources import Source, open_source
 from .data.splits import WHOLE
-from .data.stream import sampled
+from .data.streamed import sampled
 from .device import pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line
 from .errors import SightlineError

@@ -13,7 +13,7 @@ from .data.pair_cache import DecodedPairs, decode_all, decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
 from .data.sources import Source
-from .data.stream import refuse_stream, sampled, stream_pairs
+from .data.streamed import refuse_stream, sampled, stream_pairs
 from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
 from .device import pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line

@@ -32,7 +32,8 @@ from sightline.data.loader import Batch, training_batches
 from sightline.data.pair_cache import decode_pairs
 from sightline.data.pairs import open_pairs
 from sightline.data.sources import open_source
-from sightline.data.stream import Stream, epoch_rows, own_part, stream_images, stream_pairs
+from sightline.data.stream import Stream, epoch_rows, own_part
+from sightline.data.streamed import stream_images, stream_pairs
 from sightline.data.windows import find_anchors
 from sightline.errors import ENVIRONMENT
 from sightline.files import read_json_lines
