@@ -198,7 +198,7 @@ def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        sightline.train.__globals__, "stop_reason", lambda training: "enough" if training.epoch == 3 else ""
+        sightline.train.__globals__, "stop_reason", lambda training, clock: "enough" if training.epoch == 3 else ""
     )
     settings = {"train.epochs": 50, "train.evaluate_every": 40}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
@@ -330,9 +330,9 @@ def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict
 
 
 def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    needs = []
+    needs, starting = [], importlib.import_module("sightline.starting")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "preflight", lambda folder, needed: needs.append(needed))
+        patch.setattr(starting, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
             more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0, "model.args": {}}
             sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)

@@ -52,7 +52,7 @@ def run(tokens: list[str]) -> int:
         print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)
         return 2
     except SightlineError as error:
-        print(f"sightline: {error}", file=sys.stderr)
+        tell(error)
         if debug:
             traceback.print_exc()
         return error.status
@@ -68,6 +68,14 @@ def run(tokens: list[str]) -> int:
         print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
     return status if isinstance(status, int) else 0
+
+
+def tell(error: SightlineError) -> None:
+    """Print an error; one of torchrun's processes says which it is, and of an interruption the first alone tells."""
+    rank = os.environ.get("RANK", "0")
+    if rank == "0" or error.status != INTERRUPTED:
+        name = "sightline" if rank == "0" else f"sightline (process {rank})"
+        print(f"{name}: {error}", file=sys.stderr)
 
 
 def stopped_at_once() -> int:
@@ -100,7 +108,12 @@ def cure_of(tokens: list[str]) -> str:
 
 def main() -> None:
     """Entry point of the command `sightline`."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # gloo's threads may abort a process that ends in the ordinary way, after all is done
 
 
 if __name__ == "__main__":

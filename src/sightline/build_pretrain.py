@@ -1,6 +1,6 @@
 """From a configuration to the parts of a pre-training run: images without labels, two networks, a probe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from .build_classify import mask_of, rows_of
 from .config import Augment, Config
 from .data.augment import check_augment, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
-from .data.loader import evaluation_batches
+from .data.loader import Batch, evaluation_batches
 from .data.sources import Source, open_source
 from .data.splits import WHOLE
 from .data.streamed import sampled
@@ -37,6 +37,7 @@ from .models.heads import mlp
 from .models.segmenters import SEGMENTERS, build_segmenter
 from .models.siamese import LastMap, Siamese
 from .models.weights import load_weights
+from .ranks import world
 from .tasks import build_task
 from .tasks.byol import Bank
 
@@ -86,6 +87,11 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
     return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
 
 
+def bank_batches(bank: Decoded, config: Config, device: torch.device) -> Iterator[Batch]:
+    """Labeled images in batches, of several processes a share each."""
+    return evaluation_batches(bank, config.train.eval_batch_size, device, world().share)
+
+
 def describe_images(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
     """The data as provenance.json has it; `classes` are those of the evaluated images, whose pixels train nothing and
     are therefore not part of what a resumed run must find unchanged."""
@@ -106,8 +112,7 @@ def build_pretraining_task(
     """The task around a model. rows: of the `count` evaluated images, those whose features are kept."""
     neighbors = None
     if bank is not None:
-        batches = partial(evaluation_batches, bank, config.train.eval_batch_size, device)
-        neighbors = Bank(batches, len(bank.classes))
+        neighbors = Bank(lambda: bank_batches(bank, config, device), len(bank.classes))
     large, small = view_functions(config, mean, std)
     return build_task(
         config,

@@ -296,6 +296,11 @@ class Train(Section):
     """Save for resumption this often within an epoch, beside the end of every epoch; 0: every step."""
     threads: CountOrZero = 0
     """Processor threads; 0: all that this process may use."""
+    sync_batch_norm: bool = True
+    """Under torchrun: batch norm over the batch of all processes, as one process would have it. Without it each takes
+    its own part, which is quicker and, with parts of 32 images or more, rarely worse."""
+    rank_timeout_seconds: PositiveFloat = 300.0
+    """Under torchrun: how long a process that hangs may keep the others waiting before the run ends."""
 
 
 class Report(Section):

@@ -161,6 +161,17 @@ def ohem(
     return (losses[hardest] * pixel).sum() / positive(pixel.sum())
 
 
+POOLED = ("dice", "lovasz", "ohem")
+"""No means over pixels: of a batch in several parts they are not the mean of those of the parts."""
+
+
+def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
+    """What cross_entropy and focal divide their sum by, a scalar, 0 where no pixel counts."""
+    if weights is None:
+        return (targets != IGNORE).sum().float()
+    return by_class(weights.to(targets.device, torch.float32))[targets.long()].sum()
+
+
 DENSE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,

@@ -16,6 +16,7 @@ from .data.loader import Batch, evaluation_batches
 from .data.pair_cache import DecodedPairs
 from .device import autocast
 from .files import atomic_write
+from .ranks import align_buffers, told, world
 from .tasks import Arrays, Task
 from .tasks.classify import classification_numbers
 
@@ -32,14 +33,17 @@ def evaluate(
     """The task's metrics and arrays over a whole split, in evaluation mode; training mode is restored.
 
     metrics: in place of the task's own. Metrics are over the data set, not averaged over batches. The same batch size,
-    precision and thread count give the same numbers to the bit.
+    precision and thread count give the same numbers to the bit, also of several processes, which share the batches:
+    all of them return the numbers, the first one the arrays.
     """
     module = task.parameters()
     training = module.training
     module.eval()
     try:
         with autocast(device, dtype):
-            return (metrics or task.metrics)(evaluation_batches(decoded, batch_size, device))
+            align_buffers(module)
+            numbers, arrays = (metrics or task.metrics)(evaluation_batches(decoded, batch_size, device, world().share))
+            return told(numbers), arrays
     finally:
         module.train(training)
 

@@ -37,12 +37,15 @@ class RunLog:
 
     `event` appends a line to metrics.jsonl, `tick` tells of a step, `say` and `warn` speak to the user. Everything
     may be called without a thought to cost (a tick takes microseconds) and none of it can end the run: where
-    stdout is closed it falls silent, and where the disk is full metrics are lost with one warning.
+    stdout is closed it falls silent, and where the disk is full metrics are lost with one warning. Without `writes` it
+    does nothing but count: so it is in all processes of a run but the first.
     """
 
-    def __init__(self, folder: Path, quiet: bool = False, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, folder: Path, quiet: bool = False, clock: Callable[[], float] = time.monotonic, writes: bool = True
+    ):
         self.path = Path(folder) / "metrics.jsonl"
-        self.quiet, self.clock = quiet, clock
+        self.quiet, self.clock, self.writes = quiet or not writes, clock, writes
         self.warnings: list[str] = []
         self.losing = False  # lines of metrics.jsonl, because the disk is full
         self.begin = clock()
@@ -88,7 +91,7 @@ class RunLog:
 
         seconds: what the run had taken at that step.
         """
-        records = read_json_lines(self.path)
+        records = read_json_lines(self.path) if self.writes else []
         kept = [r for r in records if not (r.get("event") in ("train", "eval") and (r.get("step") or 0) > step)]
         if len(kept) < len(records):
             atomic_write(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
@@ -101,7 +104,8 @@ class RunLog:
         """
         record = finite({"event": name, "step": step, "epoch": epoch, "seconds": round(self.seconds(), 3), **fields})
         try:
-            append_line(self.path, json.dumps(record, ensure_ascii=False, allow_nan=False))
+            if self.writes:
+                append_line(self.path, json.dumps(record, ensure_ascii=False, allow_nan=False))
         except SightlineError as error:
             if not self.losing:
                 self.warn(f"metrics are being lost: {error.what}: {error.why}")
@@ -193,6 +197,8 @@ class RunLog:
     def warn(self, text: str) -> None:
         """A warning to the user, on stderr even when quiet; `warnings` keeps it for the run's provenance."""
         self.warnings.append(text)
+        if not self.writes:
+            return
         with contextlib.suppress(OSError, ValueError):
             print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 

@@ -53,6 +53,13 @@ def focal(
     return (terms * weights).sum() / (weights[targets].sum() if hard else len(logits))
 
 
+def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
+    """What these losses divide their sum by, a scalar: the mean over several parts of a batch needs it of each."""
+    if weights is None or targets.is_floating_point():
+        return torch.tensor(float(len(targets)), device=targets.device)
+    return weights.to(targets.device, torch.float32)[targets].sum()
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal}
 
 

@@ -5,18 +5,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from . import runs, saving
-from .build import build
+from . import ranks, runs, saving
 from .config import Config
 from .errors import SightlineError
 from .files import sweep_temporaries
-from .lock import lock_run
 from .log import RunLog
 from .memory import explained_memory
 from .report.page import write_report
 from .runs import Run
 from .schedules import ends_at_zero, schedule_epochs
 from .settings import load_recipe_file, resolve, validated
+from .starting import built, claimed
 from .train import Progress, assemble, run_epochs
 
 
@@ -30,10 +29,14 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     if extend not in ("stretch", "continue"):
         raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(written):
-        sweep_temporaries(folder)
-        if note:
-            log.warn(note)
+    with (
+        ranks.joined(written.train.rank_timeout_seconds) as world,
+        claimed(folder, quiet) as log,
+        explained_memory(written),
+    ):
+        if world.leads:
+            sweep_temporaries(folder)
+        ranks.told(None)  # no process reads the folder before the first has locked and swept it
         tensors, values = saving.load_state(folder, log)
         # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
         # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
@@ -43,16 +46,19 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         progress = Progress(**values["progress"])
         if runs.is_finished(folder) and config == old:
             return finished(folder, old, progress, log)
-        parts = build(config, log.say, runs.provenance(folder).get("precision", ""), fresh=False)
+        parts = built(config, log, runs.provenance(folder).get("precision", ""), fresh=False)
         runs.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
         saving.restore(training, tensors, values)
+        ranks.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        runs.note_resume(folder, old, config, parts, progress.step)
+        if world.leads:
+            runs.note_resume(folder, old, config, parts, progress.step)
         if config != old:
             progress.stopped = ""
-            runs.write_config(folder, config)
+            if world.leads:
+                runs.write_config(folder, config)
             saving.save_state(training)
         return run_epochs(training)
 

@@ -44,6 +44,7 @@ CHANGEABLE = (
     "train.checkpoint_minutes",
     "train.eval_batch_size",
     "train.threads",
+    "train.rank_timeout_seconds",
 )
 
 
@@ -95,6 +96,12 @@ def refuse_taken(folder: Path, overwrite: bool) -> None:
     if visible and not holds_run:
         why = f"it holds {visible[0].name!r} and no run"
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether the folder holds a run of exactly this configuration."""
+    path = folder / "recipe.yaml"
+    return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(config)
 
 
 def clear(folder: Path) -> None:

@@ -34,6 +34,8 @@ STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
 
 def save_state(training: "Training") -> None:
     """Everything that a bit-identical continuation needs, into checkpoints/last."""
+    if not training.world.leads:
+        return
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -95,6 +97,8 @@ def evaluated_weights(training: "Training") -> Generator[None]:
 
 def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> None:
     """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
+    if not training.world.leads:
+        return
     description = training.parts.description | {
         "epoch": training.epoch,
         "step": training.progress.step,
@@ -115,7 +119,7 @@ def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
     ranked = sorted([*others, entry])
     if entry in ranked[:size]:
         save_weights(training, epoch_name(training.epoch), numbers)
-    for _, epoch in ranked[size:]:
+    for _, epoch in ranked[size:] if training.world.leads else ():
         shutil.rmtree(training.folder / "checkpoints" / epoch_name(int(epoch)), ignore_errors=True)
     training.progress.ensemble = ranked[:size]
 
@@ -129,6 +133,10 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
     """Features or masks of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
     folder = training.folder / "snapshots"
     place = folder / epoch_name(training.epoch)
+    if training.parts.followed is not None and len(training.parts.rows):
+        keep_followed(training, place)
+    if not training.world.leads:
+        return
     if "masks" in arrays:
         save_arrays(place / "masks.npz", {"masks": shrunk(arrays["masks"])})
     elif "features" in arrays:
@@ -139,7 +147,6 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
         save_arrays(place / "features.npz", values)
-        keep_followed(training, place)
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
@@ -150,12 +157,11 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
 def keep_followed(training: "Training", place: Path) -> None:
     """Features of the training images that are followed, beside those of the validation images."""
     parts, size = training.parts, training.config.train.eval_batch_size
-    if parts.followed is not None:
-        assert isinstance(parts.task, Classify)
-        task, plain = parts.task, parts.task.plain_features
-        save_arrays(
-            place / "train-features.npz", evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
-        )
+    assert isinstance(parts.task, Classify) and parts.followed is not None
+    task, plain = parts.task, parts.task.plain_features
+    arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
+    if training.world.leads:
+        save_arrays(place / "train-features.npz", arrays)
 
 
 def thinned(epochs: list[int], limit: int) -> list[int]:
@@ -224,9 +230,10 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: float, rate: float) -> SightlineError:
     """The error for a loss or gradient that is not finite, with the files of the batch; the checkpoint stays."""
     names = training.parts.train.names
-    shown = [names[sample] for batch in group for sample in batch.samples.tolist()]
+    shown = [names[sample] for batch in group for sample in batch.every.tolist()]
     path = training.folder / "not-finite-batch.txt"
-    atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
+    if training.world.leads:
+        atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))
     best = f" [--model.weights {name}]" if training.progress.best is not None else ""
     what = "the loss" if not np.isfinite(loss) else "the gradient"

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,26 +12,25 @@ from typing import Any
 
 import torch
 
-from . import runs, saving
-from .build import Parts, build, epoch_cost
-from .checkpoint import preflight
+from . import ranks, runs, saving
+from .build import Parts, epoch_cost
 from .config import Config
 from .data.augment import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .device import autocast
 from .errors import counted
 from .evaluate import evaluate
-from .finish import finish, save_preview
-from .lock import lock_run
+from .finish import finish
 from .log import RunLog
 from .memory import explained_memory
 from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients, uphill
 from .recipes import load_recipe
 from .runs import Run
-from .schedules import climbs, cycled_momentum, factor, schedule_epochs
+from .schedules import climbs, cycled_momentum, factor, mixes, schedule_epochs
 from .settings import resolve
 from .signals import StopRequest
+from .starting import begin, built, claimed, joined_step, page_beside
 from .tasks.collapse import collapse
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
@@ -63,6 +62,11 @@ class Training:
     average: Average | None
     progress: Progress
     stop: StopRequest
+    forward: Callable[[Batch], dict[str, torch.Tensor]]  # the task's step; of several processes their gradients meet
+
+    @property
+    def world(self) -> ranks.World:
+        return ranks.world()
 
     @property
     def epoch_steps(self) -> int:
@@ -98,46 +102,39 @@ def train(
     settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
     `runs/NAME` by default; a folder that holds a run is refused unless `overwrite`. watch: serve the report on
     127.0.0.1 while it trains. Raises SightlineError for wrong input, for a fault of the machine, and (status 4) when
-    the run was interrupted and can be resumed.
+    the run was interrupted and can be resumed. Under torchrun its processes share each batch; the first returns when
+    all is done, the others when the last step is.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = runs.with_whole_paths(config)
     folder = Path(out) if out is not None else Path("runs") / config.name
     check_augment(config.augment, config.data.size)
-    runs.refuse_taken(folder, overwrite)
-    runs.refuse_inside(folder, config.data.path)
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(config):
-        if note:
-            log.warn(note)
-        parts = build(config, log.say)
-        training = assemble(config, folder, log, parts, Progress())
-        preflight(folder, saving.needed_bytes(training))
-        runs.clear(folder)  # an old run goes only when the new one can start
-        log.rewind(0, 0.0)
-        runs.start(folder, config, parts, log.warnings)
-        saving.save_samples(folder, parts)
-        if config.train.preview:
-            save_preview(training)
-        log.event("start", step=0, epoch=0)
-        saving.save_state(training)
-        with page_beside(folder, log) if watch else contextlib.nullcontext():
-            return run_epochs(training)
+    with ranks.joined(config.train.rank_timeout_seconds) as world:
+        if ranks.restarted() and runs.is_of(folder, config):
+            from .resume import resume
 
-
-def page_beside(folder: Path, log: RunLog) -> contextlib.AbstractContextManager[None]:
-    """The report, served by another process for as long as the block runs."""
-    from .report.watch import watching
-
-    return watching(folder, log.say)
+            return resume(folder, quiet=quiet)
+        if world.leads:
+            runs.refuse_taken(folder, overwrite)
+            runs.refuse_inside(folder, config.data.path)
+        with claimed(folder, quiet) as log, explained_memory(config):
+            parts = built(config, log)
+            training = assemble(config, folder, log, parts, Progress())
+            if world.leads:
+                begin(training)
+            saving.save_state(training)
+            with page_beside(folder, log) if watch and world.leads else contextlib.nullcontext():
+                return run_epochs(training)
 
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
-    """Optimizer and weight average around the parts of a run."""
+    """Optimizer and weight average around the parts of a run; of several processes what joins their gradients."""
+    forward = joined_step(config, parts) if ranks.world().size > 1 else parts.task.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
-    return Training(config, folder, log, parts, optimizer, average, progress, StopRequest())
+    return Training(config, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
 
 
 def run_epochs(training: Training) -> Run:
@@ -153,13 +150,16 @@ def run_epochs(training: Training) -> Run:
                 saving.save_state(training)
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
+            (training.stop.requested,) = ranks.any_of([training.stop.requested])
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     if progress.stopped:
         training.log.say(f"stopped after epoch {training.epoch}: {reason}")
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
-    return finish(training)
+    leads = training.world.leads
+    ranks.part()
+    return finish(training) if leads else Run(training.folder)
 
 
 def train_epoch(training: Training) -> str:
@@ -167,8 +167,11 @@ def train_epoch(training: Training) -> str:
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, task = training.optimizer, parts.task
     epoch, first = divmod(progress.step, training.epoch_steps)
+    begin, share = first * config.optim.accumulate, training.world.share
     batches = training_batches(
-        parts.train, config.train.batch_size, config.train.seed, epoch, first * config.optim.accumulate, parts.device
+        *(parts.train, config.train.batch_size, config.train.seed, epoch, begin, parts.device),
+        share=share,
+        lead=mixes(config, epoch),
     )
     task.parameters().train()
     clock = Clock()
@@ -195,7 +198,7 @@ def train_epoch(training: Training) -> str:
             training.average.update(parts.model)
         training.log.tick(progress.step)
         note_step(training, clock, group, loss_value, norm_value, scale * config.optim.lr)
-        if reason := stop_reason(training):
+        if reason := stop_reason(training, clock):
             return reason
     return ""
 
@@ -205,13 +208,13 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     config, parts = training.config, training.parts
     torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
     loss = torch.zeros((), device=parts.device)
-    images = sum(len(batch.samples) for batch in group)
+    images = sum(len(batch.every) for batch in group)
     for batch in group:
         with autocast(parts.device, parts.dtype):
-            part = parts.task.step(batch)["loss"] * (len(batch.samples) / images)
+            part = training.forward(batch)["loss"] * (len(batch.every) / images)
         part.backward()
         loss += part.detach()
-    return loss
+    return ranks.averaged(loss)
 
 
 @dataclass
@@ -236,9 +239,9 @@ def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[lis
 
 
 def note_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Log about twenty lines an epoch, and save for resumption when it is time."""
+    """Log about twenty lines an epoch."""
     progress, now = training.progress, time.monotonic()
-    clock.images += sum(len(batch.samples) for batch in group)
+    clock.images += sum(len(batch.every) for batch in group)
     progress.loss_sum += loss
     progress.loss_count += 1
     if progress.step % max(1, training.epoch_steps // 20) == 0 or progress.step % training.epoch_steps == 0:
@@ -255,18 +258,21 @@ def note_step(training: Training, clock: Clock, group: list[Batch], loss: float,
         )
         progress.loss_sum, progress.loss_count = 0.0, 0
         clock.start, clock.waited, clock.images = now, 0.0, 0
-    minutes = training.config.train.checkpoint_minutes
-    if now - clock.saved >= 60 * minutes and progress.step % training.epoch_steps:
+
+
+def stop_reason(training: Training, clock: Clock) -> str:
+    """Save where it is time to; why training must stop after this step, or "". All processes come to the same."""
+    config, now = training.config.train, time.monotonic()
+    within = training.progress.step % training.epoch_steps > 0
+    due = within and now - clock.saved >= 60 * config.checkpoint_minutes
+    late = config.max_minutes > 0 and training.log.seconds() > 60 * config.max_minutes
+    asked, due, late = ranks.any_of([training.stop.requested, due, late])
+    if due:
         saving.save_state(training)
-        clock.saved = time.monotonic()
-
-
-def stop_reason(training: Training) -> str:
-    """Why training must stop after this step, or ""."""
-    if training.stop.requested and training.progress.step % training.epoch_steps:
+        clock.saved = now
+    if asked and within:
         return INTERRUPTED_BY_SIGNAL
-    minutes = training.config.train.max_minutes
-    return f"{minutes:g} minutes are over" if minutes and training.log.seconds() > 60 * minutes else ""
+    return f"{config.max_minutes:g} minutes are over" if late else ""
 
 
 def end_epoch(training: Training, reason: str) -> None:

@@ -1,24 +1,46 @@
 """The order of training images and their batches: a function of (seed, epoch), so that any batch can be made again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ..errors import SightlineError
+from ..shares import Share
 from .cache import Decoded
 from .pair_cache import DecodedPairs
+
+WHOLE = Share(0, 1)
 
 
 @dataclass(frozen=True)
 class Batch:
     """images: uint8 [N, C, H, W]. labels: int64 [N] or None; of pairs their masks, uint8 [N, H, W]. samples: int64 [N],
-    places in the split. On one device."""
+    places in the split. On one device.
+
+    Of a run of several processes it is one's part. whole: int64 [M], the samples of the parts of all, in their order;
+    None: this is all. start: where in it this part begins. lead: so many images at the front are another part's, there
+    only for others to be mixed with.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor | None
     samples: torch.Tensor
     epoch: int
+    whole: torch.Tensor | None = None
+    start: int = 0
+    lead: int = 0
+
+    @property
+    def every(self) -> torch.Tensor:
+        """The samples of the batch in all processes."""
+        return self.samples if self.whole is None else self.whole
+
+    @property
+    def share(self) -> float:
+        """How much of the batch this is, 0 to 1."""
+        return (len(self.samples) - self.lead) / len(self.every)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
@@ -45,32 +67,64 @@ def training_batches(
     epoch: int,
     first_batch: int = 0,
     device: torch.device | str = "cpu",
+    share: Share = WHOLE,
+    lead: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch in its order, from number `first_batch` on: resuming gives those that were left."""
+    """The batches of one epoch in its order, from number `first_batch` on: resuming gives those that were left.
+
+    share: of each batch only the part of this process. lead: with the image before it at its front, see `Batch`.
+    """
     if decoded.stream is not None:
+        refuse_shares(share)
         yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device)
         return
     order = epoch_order(seed, epoch, len(decoded.images))
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
-        yield gather(decoded, order[step * batch_size : (step + 1) * batch_size], epoch, torch.device(device))
+        whole = order[step * batch_size : (step + 1) * batch_size]
+        if share == WHOLE or len(whole) < share.world:  # of so few images each process takes all
+            yield gather(decoded, whole, epoch, torch.device(device))
+            continue
+        start, stop = part_of(len(whole), share)
+        own = whole[start:stop]
+        own = torch.cat([whole[start - 1 :][:1], own]) if lead else own  # the first part's is the last image of all
+        part = gather(decoded, own, epoch, torch.device(device))
+        yield replace(part, whole=whole, start=start, lead=int(lead))
+
+
+def part_of(count: int, share: Share) -> tuple[int, int]:
+    """From where to where a process's part of `count` things goes; parts differ by one in length at most."""
+    return share.rank * count // share.world, (share.rank + 1) * count // share.world
+
+
+def refuse_shares(share: Share) -> None:
+    """SightlineError where several processes would train on one stream."""
+    if share != WHOLE:
+        why, cure = "each would need its part of every batch", "train on shards with one process, or on a folder"
+        raise SightlineError("several processes cannot train on shards yet", why=why, cure=cure)
 
 
 def evaluation_batches(
-    decoded: Decoded | DecodedPairs, batch_size: int, device: torch.device | str = "cpu"
+    decoded: Decoded | DecodedPairs, batch_size: int, device: torch.device | str = "cpu", share: Share = WHOLE
 ) -> Iterator[Batch]:
     """All images in the order of the split, each exactly once; the epoch of these batches is 0.
 
     Pairs of different sizes come in batches of one size each, without what lies beyond them in the arrays.
+    share: of these batches those of one process; several take them in turn, so that each batch is what it would be in
+    one process alone.
     """
     places = torch.arange(len(decoded.images))
     if isinstance(decoded, Decoded):
-        for chosen in places.split(batch_size):
+        for chosen in places.split(batch_size)[share.rank :: share.world]:
             yield gather(decoded, chosen, 0, torch.device(device))
         return
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
+    number = -1
     for alike in torch.tensor_split(places, changes.tolist()):
         height, width = decoded.sizes[int(alike[0])]
         for chosen in alike.split(batch_size):
+            number += 1
+            if number % share.world != share.rank:
+                continue
             batch = gather(decoded, chosen, 0, torch.device(device))
             assert batch.labels is not None
             images, masks = batch.images[:, :, :height, :width], batch.labels[:, :height, :width]

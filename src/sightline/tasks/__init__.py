@@ -1,8 +1,10 @@
 """A task turns a batch into a loss. The loop knows a task only through this contract.
 
-    step(batch)               -> {"loss": scalar with a graph, ...}
+    step(batch)               -> {"loss": scalar with a graph, ...}; of one process's part of a batch also "weight",
+                                 what the loss is a mean over, unless that is the images
     after_step(step, total)   -> None, after each optimizer step (a moving-average target, say)
-    metrics(batches)          -> (numbers by name, arrays by name) over a whole split, in its order
+    metrics(batches)          -> (numbers by name, arrays by name) over a whole split, in its order; of a run of several
+                                 processes in the first one, ({}, {}) in the others
     parameters()              -> the module whose parameters are trained
 
 A fifth hook is the sign that something is in the wrong room.

@@ -17,6 +17,7 @@ from ..config import Config, Pretrain
 from ..data.loader import Batch
 from ..metrics import effective_rank, feature_std, knn_votes
 from ..models.siamese import Siamese
+from ..ranks import collected, gathered
 from ..schedules import training_side
 from ..statistics import bootstrap_interval
 from . import Arrays
@@ -108,13 +109,18 @@ class Byol:
         views, so that the learning rate need not know how many views there are.
         """
         (first, second), crops = self.prepare(batch)
-        prediction, projection = self.model(first)
-        other_prediction, other_projection = self.model(second)
+        pooled = (
+            batch.whole is not None and self.config.pretrain.contrast > 0
+        )  # its negatives are those of all processes
+        rows = gathered if pooled else torch.nn.Identity()
+        prediction, projection = map(rows, self.model(first))
+        other_prediction, other_projection = map(rows, self.model(second))
         terms = [self.loss(prediction, other_projection), self.loss(other_prediction, projection)]
         for crop in crops:
-            small = self.model.predict(crop)
+            small = rows(self.model.predict(crop))
             terms += [self.loss(small, projection), self.loss(small, other_projection)]
-        return {"loss": torch.stack(terms).sum() * (2 / len(terms))}
+        found = {"loss": torch.stack(terms).sum() * (2 / len(terms))}
+        return found | {"weight": torch.ones_like(found["loss"]).detach()} if pooled else found
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
@@ -139,43 +145,52 @@ class Byol:
         The loss is of the views of epoch 0 of the first images, in evaluation mode. Arrays: features float16 [M, D] of
         `feature_mask`; where there are labels, labels int64 [N] and predictions int64 [N].
         """
-        features, projections, labels, losses, kept, counted = [], [], [], [], [], 0
-        for batch in batches:
-            found = self.model.features(self.transform(batch.images))
-            projections.append(self.model.projector(found).float())
-            found = found.float()
-            features.append(found)
-            if counted < ENOUGH_FOR_LOSS:
-                losses.append(self.step(batch)["loss"].float() * len(found))
-                counted += len(found)
-            if batch.labels is not None:
-                labels.append(batch.labels)
-            if self.feature_mask is not None:
-                kept.append(found[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
-        whole = torch.cat(features)
+        found = collected([self.looked_at(batch) for batch in batches])
+        bank = collected([self.featured(batch) for batch in self.bank.batches()]) if self.bank is not None else []
+        if not found:
+            return {}, {}
+        losses = [part["loss"] for part in found if "loss" in part]
+        counted = sum(len(part["features"]) for part in found if "loss" in part)
+        whole = torch.cat([part["features"] for part in found])
         numbers = {
             "loss": float(torch.stack(losses).sum() / counted),
-            "feature_std": feature_std(torch.cat(projections)),
+            "feature_std": feature_std(torch.cat([part["projections"] for part in found])),
             "effective_rank": effective_rank(whole),
         }
-        arrays: Arrays = {"features": np.concatenate(kept)} if kept else {}
-        if self.bank is not None and labels:
-            truth = torch.cat(labels)
-            votes = self.votes(whole, self.bank)
+        arrays: Arrays = {}
+        if self.feature_mask is not None:
+            arrays["features"] = np.concatenate([part["kept"].numpy() for part in found])
+        if bank and "labels" in found[0]:
+            truth = torch.cat([part["labels"] for part in found])
+            votes = self.votes(whole, bank)
             numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
         return numbers, arrays
 
-    def votes(self, queries: Tensor, bank: Bank) -> Tensor:
+    def looked_at(self, batch: Batch) -> dict[str, Tensor]:
+        """Of an evaluation batch the features [N, D], their "projections", "labels", of the first batches the sum of
+        the "loss", and the features "kept" of those that `feature_mask` names."""
+        features = self.model.features(self.transform(batch.images))
+        part = {"projections": self.model.projector(features).float(), "features": features.float()}
+        if batch.labels is not None:
+            part["labels"] = batch.labels
+        if int(batch.samples[0]) < ENOUGH_FOR_LOSS:
+            part["loss"] = self.step(batch)["loss"].float() * len(features)
+        if self.feature_mask is not None:
+            part["kept"] = part["features"][self.feature_mask[batch.samples]].to("cpu", torch.float16)
+        return part
+
+    def featured(self, batch: Batch) -> dict[str, Tensor]:
+        """The features [N, D] and labels of a batch of the bank."""
+        assert batch.labels is not None
+        return {"features": self.model.features(self.transform(batch.images)).float(), "labels": batch.labels}
+
+    def votes(self, queries: Tensor, bank: list[dict[str, Tensor]]) -> Tensor:
         """The votes [N, K] of the nearest bank images for the classes of queries [N, D]."""
-        features, labels = [], []
-        for batch in bank.batches():
-            assert batch.labels is not None
-            features.append(self.model.features(self.transform(batch.images)).float())
-            labels.append(batch.labels)
-        count = sum(len(part) for part in labels)
-        k = max(1, min(self.config.pretrain.neighbors, count // bank.classes))
-        return knn_votes(torch.cat(features), torch.cat(labels), queries, bank.classes, k)
+        features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
+        assert self.bank is not None
+        k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
+        return knn_votes(features, labels, queries, self.bank.classes, k)
 
     def parameters(self) -> nn.Module:
         """The module that is trained, the target within it."""

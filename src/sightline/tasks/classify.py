@@ -14,6 +14,7 @@ from ..data.augment import mix
 from ..data.loader import Batch
 from ..metrics import accuracy, calibration_error, top_k
 from ..models import Classifier
+from ..ranks import collected
 from ..schedules import mixes, training_side
 from ..statistics import bootstrap_interval
 from . import Arrays
@@ -53,14 +54,16 @@ class Classify:
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K]} of a training batch."""
+        """{"loss": scalar, "logits": [N, K]} of a training batch; of a part of one also "weight", what the loss is a
+        mean over."""
         if self.fixed is not None and batch.labels is not None:
             targets = batch.labels
             logits = self.model.head(self.fixed[0]()[batch.samples])
         else:
             images, targets = self.prepare(batch)
             logits = self.forward(images)
-        return {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
+        found = {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
+        return found if batch.whole is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +78,7 @@ class Classify:
             if mixes(self.config, batch.epoch):
                 soft = functional.one_hot(targets, self.classes).float()
                 images, targets = mix(images, soft, batch.samples, seed, batch.epoch, self.config.augment)
-        return images, targets
+        return images[batch.lead :], targets[batch.lead :]
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Nothing: a classifier has no moving target."""
@@ -85,31 +88,35 @@ class Classify:
 
         Arrays: probabilities float32 [N, K]; labels int64 [N]; features float16 [M, D] of `feature_mask`.
         """
-        logits, labels, features = [], [], []
-        for batch in batches:
-            assert batch.labels is not None, "classification needs labels"
-            penultimate = self.evaluated_features(batch)
-            outputs = self.model.head(penultimate)
-            if self.feature_mask is not None:
-                features.append(penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16).numpy())
-            if self.config.train.flip_test:
-                outputs = mirror_mean(outputs, self.model(self.transform(batch.images).flip(3)))
-            logits.append(outputs.float().cpu())
-            labels.append(batch.labels.cpu())
-        all_logits, truth = torch.cat(logits), torch.cat(labels)
-        probabilities = all_logits.softmax(1)
+        found = collected([self.looked_at(batch) for batch in batches])
+        if not found:
+            return {}, {}
+        truth = torch.cat([part["labels"] for part in found])
+        probabilities = torch.cat([part["logits"] for part in found]).softmax(1)
         numbers = classification_numbers(probabilities, truth)
         arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy()}
-        if features:
-            arrays["features"] = np.concatenate(features)
+        if self.feature_mask is not None:
+            arrays["features"] = np.concatenate([part["features"].numpy() for part in found])
         return numbers, arrays
+
+    def looked_at(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """{"logits": float32 [N, K], "labels": [N]} of an evaluation batch, and the "features" float16 of those that
+        `feature_mask` names; on the processor."""
+        assert batch.labels is not None, "classification needs labels"
+        penultimate = self.evaluated_features(batch)
+        outputs = self.model.head(penultimate)
+        kept = {}
+        if self.feature_mask is not None:
+            kept = {"features": penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16)}
+        if self.config.train.flip_test:
+            outputs = mirror_mean(outputs, self.model(self.transform(batch.images).flip(3)))
+        return {"logits": outputs.float().cpu(), "labels": batch.labels.cpu(), **kept}
 
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """{"features": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
-        found = [
-            self.model.features(self.transform(batch.images)).to("cpu", torch.float16).numpy() for batch in batches
-        ]
-        return {}, {"features": np.concatenate(found)}  # torch.cat refuses float16 under a processor's autocast
+        parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
+        found = [part["features"].numpy() for part in collected(parts)]
+        return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat refuses float16 under autocast
 
     def evaluated_features(self, batch: Batch) -> torch.Tensor:
         """What the head sees of a batch of the evaluated split, [N, D]."""

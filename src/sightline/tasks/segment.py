@@ -12,7 +12,8 @@ from ..data.loader import Batch
 from ..data.masks import padded
 from ..data.palettes import IGNORE
 from ..data.windows import Anchors
-from ..dense_losses import compound, surprise
+from ..dense_losses import POOLED, compound, mean_over, surprise
+from ..ranks import collected, gathered
 from ..segment_metrics import confusion_per_image, segment_numbers
 from ..tiles import dihedral, likeliest, mirror
 from . import Arrays
@@ -49,16 +50,24 @@ class Segment:
         self.class_weights, self.room = class_weights, room
         self.forward = forward or model.outputs
         self.loss = loss_of(config.loss)
+        self.pooled = any(name in POOLED for name in config.loss.terms or [config.loss.name])
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; an auxiliary output adds its share."""
+        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; an auxiliary output adds its share.
+
+        Of a part of a batch also "weight", what the loss is a mean over; one that is no mean over pixels takes the
+        pixels of all parts.
+        """
         images, masks = self.prepare(batch)
         outputs = self.forward(images)
+        if self.pooled and batch.whole is not None:
+            outputs, masks = {name: gathered(output) for name, output in outputs.items()}, gathered(masks)
         loss = self.loss(outputs["logits"], masks, weights=self.class_weights)
         if "auxiliary" in outputs and self.config.loss.auxiliary:
             extra = self.loss(outputs["auxiliary"], masks, weights=self.class_weights)
             loss = loss + self.config.loss.auxiliary * extra
-        return {"loss": loss, "logits": outputs["logits"]}
+        found = {"loss": loss, "logits": outputs["logits"]}
+        return found if batch.whole is None else found | {"weight": mean_over(masks, self.class_weights)}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,26 +100,35 @@ class Segment:
         Arrays: confusion int64 [N, K, K] per image, rows the truth; with_ignored int64 [K + 1, K + 1] of the split, the
         ignored pixels as one more class; masks uint8 [M, *room] predicted for `kept`.
         """
+        found = collected([self.looked_at(batch, each) for batch in batches])
+        if not found:
+            return {}, {}
         loss, pixels = torch.zeros((), dtype=torch.float64), 0
-        confusions, kept = [], []
-        for batch in batches:
-            assert batch.labels is not None, "segmentation needs masks"
-            logits = self.logits(batch.images).float()
-            summed, counted = plain_cross_entropy(logits, batch.labels)
-            loss, pixels = loss + summed, pixels + counted
-            predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
-            confusions.append(confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True))
-            if each is not None:
-                each(batch, predicted)
-            if self.kept is not None:
-                kept += list(predicted[self.kept[batch.samples.cpu().numpy()]])
-        whole = np.concatenate(confusions)
+        for part in found:
+            loss, pixels = loss + part["loss"], pixels + int(part["pixels"])
+        whole = np.concatenate([part["confusion"].numpy() for part in found])
+        kept = [mask for part in found if "kept" in part for mask in part["kept"].numpy()]
         per_image = np.ascontiguousarray(whole[:, :-1, :-1])
         numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
         arrays: Arrays = {"confusion": per_image, "with_ignored": whole.sum(0)}
         if kept:
             arrays["masks"] = padded(kept, self.room)
         return numbers, arrays
+
+    def looked_at(self, batch: Batch, each: Callable[[Batch, np.ndarray], None] | None) -> dict[str, torch.Tensor]:
+        """{"loss": the sum over "pixels", "confusion": int64 [N, K + 1, K + 1]} of an evaluation batch, and the "kept"
+        masks [M, H, W] if there are some."""
+        assert batch.labels is not None, "segmentation needs masks"
+        logits = self.logits(batch.images).float()
+        summed, counted = plain_cross_entropy(logits, batch.labels)
+        predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
+        confusion = confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True)
+        if each is not None:
+            each(batch, predicted)
+        part = {"loss": summed, "pixels": torch.tensor(counted), "confusion": torch.from_numpy(confusion)}
+        if self.kept is not None:
+            part["kept"] = torch.from_numpy(predicted[self.kept[batch.samples.cpu().numpy()]])
+        return part
 
     def parameters(self) -> nn.Module:
         """The module that is trained."""

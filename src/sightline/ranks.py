@@ -1,0 +1,305 @@
+"""The processes of `torchrun` as one run: who they are, what they tell each other, how they part.
+
+A process alone is a world of one, for which all of this does nothing. The first process, of rank 0, leads: it alone
+writes the run folder and talks. What is said between processes is tensors, never pickled objects.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .errors import ENVIRONMENT, INTERRUPTED, SightlineError
+from .shares import Share, share_of
+
+PATIENCE = timedelta(days=7)  # decoding a large set, while the others wait, may take as long as it takes
+GRACE_SECONDS = 8  # from a signal to the end of a process that can no longer get on
+GONE = (
+    "closed by peer",
+    "reset by peer",
+    "timed out",
+    "timeout",
+    "broken pipe",
+    "connection refused",
+    "nccl",
+    "aborted",
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """The place of this process among those of the run. local_rank: among those of this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """What of the work is this process's."""
+        return Share(self.rank, self.size)
+
+
+ALONE = World()
+_patient: list[Any] = []  # the group for waiting without a limit, while there is one
+
+
+def world() -> World:
+    """The world as it is now: of one process before `joined`, after it, and without torchrun."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes again after one of them failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+
+
+@contextlib.contextmanager
+def joined(timeout_seconds: float) -> Generator[World]:
+    """Join the processes that torchrun started, for as long as the block runs; alone it does nothing.
+
+    timeout_seconds: how long one of them may keep the others waiting. A process that was killed is noticed at once, one
+    that hangs after this time; either ends all, with status 3 (environment). Raises SightlineError where torchrun's
+    variables are wrong or the others cannot be reached.
+    """
+    if share_of(os.environ).world == 1 or dist.is_initialized():
+        yield world()
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    try:
+        limit = timedelta(seconds=timeout_seconds)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=limit)
+    except (ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        cure = "torchrun --nproc-per-node 2 -m sightline train ...; --rdzv-endpoint HOST:PORT names a free port"
+        what = "the processes of this run cannot find each other"
+        raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
+    _patient.append(dist.new_group(backend="gloo", timeout=PATIENCE))
+    with explained_partners(neighbors()), watched_signals():
+        yield world()
+        if dist.is_initialized():
+            part()
+
+
+def part() -> None:
+    """Leave the others, all together; from here on each process is alone."""
+    if dist.is_initialized():
+        dist.barrier(group=_patient.pop())
+        dist.destroy_process_group()
+
+
+def neighbors() -> list[int]:
+    """Process ids of the run's other processes on this machine."""
+    host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
+    own = torch.tensor([host, os.getpid()])
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    return [int(pid) for place, pid in map(Tensor.tolist, every) if place == host and pid != os.getpid()]
+
+
+@contextlib.contextmanager
+def explained_partners(siblings: list[int]) -> Generator[None]:
+    """Turn the failure of a collective operation into one message; siblings on this machine are ended with it.
+
+    A sibling that hangs (that is stopped, say) would keep torchrun waiting for half a minute.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not any(phrase in text.lower() for phrase in GONE):
+            raise
+        late = "time" in text.lower() and "out" in text.lower()
+        if late:
+            for pid in siblings:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        what = "another process of this run hangs" if late else "another process of this run has ended"
+        cure = "its own message, above or below, says why; then go on with `torchrun ... -m sightline resume RUN`"
+        raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
+
+
+class Beat:
+    """Counts what the process gets done; see `watched_signals`."""
+
+    count = 0
+
+
+@contextlib.contextmanager
+def watched_signals() -> Generator[None]:
+    """End the process if within GRACE_SECONDS of a signal it gets nothing done: one that waits for a dead partner
+    in a graphics card's library would not come to see the signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receive, send = os.pipe()
+    os.set_blocking(send, False)
+    before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(receive, 1) not in (b"", b"\0"):
+            seen, deadline = Beat.count, time.monotonic() + GRACE_SECONDS
+            while Beat.count == seen and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if Beat.count == seen:
+                os._exit(INTERRUPTED)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        Beat.count += 1
+        signal.set_wakeup_fd(before)
+        os.write(send, b"\0")
+        thread.join()
+        os.close(send)
+        os.close(receive)
+
+
+@contextlib.contextmanager
+def leader_first() -> Generator[None]:
+    """The block runs in one process of each machine before it runs in the others, which find what it decoded."""
+    place = world()
+    if place.size > 1 and place.local_rank:
+        dist.barrier(group=_patient[-1])
+    yield
+    if place.size > 1 and not place.local_rank:
+        dist.barrier(group=_patient[-1])
+
+
+# ------------------------------------------------------------------------------------------------ what is said
+
+
+def any_of(flags: list[bool]) -> list[bool]:
+    """For each flag, whether any process has it."""
+    Beat.count += 1
+    if world().size == 1:
+        return flags
+    counts = torch.tensor(flags, dtype=torch.float32)
+    dist.all_reduce(counts)
+    return (counts > 0).tolist()
+
+
+def averaged(values: Tensor) -> Tensor:
+    """The mean of these values over all processes; no gradient flows through it."""
+    if world().size > 1:
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        values /= world().size
+    return values
+
+
+def told(value: Any) -> Any:
+    """What the leader has, in every process; anything that JSON can hold, to the bit."""
+    if world().size == 1:
+        return value
+    content = bytearray(json.dumps(value).encode()) if world().leads else bytearray()
+    length = torch.tensor([len(content)])
+    dist.broadcast(length, 0)
+    message = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(int(length), dtype=torch.uint8)
+    dist.broadcast(message, 0)
+    return json.loads(bytes(message.numpy()))
+
+
+def require_same(values: Mapping[str, str]) -> None:
+    """SightlineError where a process was given other settings or data than the leader; values: of each, by name."""
+    known = told(dict(values))
+    other = [name for name, value in values.items() if known.get(name) != value]
+    if other:
+        why, cure = f"it has another {' and another '.join(other)}", "start all with the same command, on the same data"
+        raise SightlineError(f"process {world().rank} is not part of the run of process 0", why=why, cure=cure)
+
+
+def collected(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The parts of all processes in the order of the batches, which they took in turn; [] but in the leader."""
+    from safetensors.torch import load, save
+
+    place = world()
+    if place.size == 1:
+        return parts
+    flat = {
+        f"{number}.{name}": tensor.cpu().contiguous()
+        for number, part in enumerate(parts)
+        for name, tensor in part.items()
+    }
+    content = torch.frombuffer(bytearray(save(flat)), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(place.size)]
+    dist.all_gather(lengths, torch.tensor([len(content)]))
+    if not place.leads:
+        dist.send(content, 0)
+        return []
+    found = [parts]
+    for rank in range(1, place.size):
+        message = torch.empty(int(lengths[rank]), dtype=torch.uint8)
+        dist.recv(message, rank)
+        received: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in load(message.numpy().tobytes()).items():
+            number, _, name = key.partition(".")
+            received.setdefault(int(number), {})[name] = tensor
+        found.append([received[number] for number in sorted(received)])
+    longest = max(map(len, found))
+    return [each[number] for number in range(longest) for each in found if number < len(each)]
+
+
+class Gather(torch.autograd.Function):
+    """All processes' rows; see `gathered`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        size, rank = dist.get_world_size(), dist.get_rank()
+        counts = torch.zeros(size, dtype=torch.int64, device=rows.device)
+        counts[rank] = len(rows)
+        dist.all_reduce(counts)
+        ctx.counts = counts.tolist()
+        room = rows.new_zeros((max(ctx.counts), *rows.shape[1:]))
+        room[: len(rows)] = rows
+        every = [torch.empty_like(room) for _ in ctx.counts]
+        dist.all_gather(every, room)
+        return torch.cat([part[:count] for part, count in zip(every, ctx.counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        start = sum(ctx.counts[: dist.get_rank()])
+        whole = gradients[0].contiguous()
+        dist.all_reduce(whole)
+        return whole[start : start + ctx.counts[dist.get_rank()]]
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows [N, ...] of all processes in their order, for a loss over the whole batch; gradients flow back.
+
+    Every process then computes the same loss: its share in the mean of all of them is 1 / size.
+    """
+    if world().size == 1:
+        return rows
+    found = Gather.apply(rows)
+    assert isinstance(found, Tensor)
+    return found
+
+
+@torch.no_grad()
+def align_buffers(module: torch.nn.Module) -> None:
+    """The leader's buffers (running statistics) in every process; they differ where norms were not synchronized."""
+    if world().size > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)

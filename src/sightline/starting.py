@@ -1,0 +1,108 @@
+"""What comes before the first step: the folder claimed, the parts built, of several processes one run made."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from . import ranks, runs, saving
+from .build import Parts, build
+from .checkpoint import preflight
+from .config import Config
+from .data.loader import Batch
+from .device import pick_precision
+from .finish import save_preview
+from .lock import lock_run
+from .log import RunLog
+from .models.synced import Rows, synchronize_dropout, synchronize_norms
+from .settings import to_yaml
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from .train import Training
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
+    """The log of a run in a folder that is locked; in all processes of a run but the first it is silent."""
+    leads = ranks.world().leads
+    with lock_run(folder) if leads else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=leads) as log:
+        if note:
+            log.warn(note)
+        yield log
+
+
+def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
+    """`build`, with one precision, settings and data in all processes; what one decodes the others find."""
+    with ranks.leader_first():
+        parts = build(config, log.say, precision, fresh)
+    if ranks.world().size > 1:
+        chosen = ranks.told({torch.float32: "fp32", torch.bfloat16: "bf16"}[parts.dtype])
+        parts = replace(parts, dtype=pick_precision(chosen, parts.device))
+        data = parts.facts["data"]
+        ranks.require_same({"recipe": to_yaml(config), **{f"data of {k}": v for k, v in data["digest"].items()}})
+    return parts
+
+
+def begin(training: "Training") -> None:
+    """Make the folder that of a new run: what an earlier one left goes, what is known before the first step comes."""
+    config, folder, log, parts = training.config, training.folder, training.log, training.parts
+    preflight(folder, saving.needed_bytes(training))
+    runs.clear(folder)  # an old run goes only when the new one can start
+    log.rewind(0, 0.0)
+    runs.start(folder, config, parts, log.warnings)
+    saving.save_samples(folder, parts)
+    if config.train.preview:
+        save_preview(training)
+    log.event("start", step=0, epoch=0)
+
+
+def page_beside(folder: Path, log: RunLog) -> contextlib.AbstractContextManager[None]:
+    """The report, served by another process for as long as the block runs."""
+    from .report.watch import watching
+
+    return watching(folder, log.say)
+
+
+class Step(nn.Module):
+    """A task's step as a module, for what joins the gradients of several processes to hold on to.
+
+    Its loss is weighted so that the mean over the processes is the loss of the whole batch.
+    """
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task, self.model = task, task.parameters()
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.lead
+        Rows.of = len(batch.every)
+        found = self.task.step(batch)
+        loss, size = found["loss"], ranks.world().size
+        if batch.whole is None:  # every process has all of it
+            share = 1.0
+        elif "weight" in found:
+            share = found["weight"] / ranks.averaged(found["weight"]).clamp(min=1e-12)
+        else:
+            share = batch.share * size
+        return {"loss": loss * share}
+
+
+def joined_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
+    """The task's step; in the backward pass the gradients of all processes become their mean, in all of them."""
+    synced = config.train.sync_batch_norm
+    if synced:
+        synchronize_norms(parts.model, parts.device)
+    synchronize_dropout(parts.model)
+    devices = [parts.device.index or 0] if parts.device.type == "cuda" else None
+    step = Step(parts.task)
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch 2.14 renamed it
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: not synced}
+    return DistributedDataParallel(step, devices, **options)

@@ -1,0 +1,174 @@
+"""Run by `test_ranks.py` in several processes: what each finds goes as JSON to the file that argv names.
+
+RANK=0 WORLD_SIZE=2 ... python ranks_toys.py PHOTOS SCENES FOUND.json
+"""
+
+import copy
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline import ranks
+from sightline.build import build
+from sightline.config import Config
+from sightline.data.loader import part_of, training_batches
+from sightline.evaluate import evaluate
+from sightline.log import RunLog
+from sightline.models.synced import Rows, synchronize_dropout, synchronize_norms
+from sightline.schedules import mixes
+from sightline.settings import resolve
+from sightline.train import Progress, Training, add_gradients, assemble
+
+TINY = {
+    "data.size": 16,
+    "model.name": "small_cnn",
+    "train.batch_size": 32,
+    "train.precision": "fp32",
+    "train.threads": 1,
+}
+UNET = {"model.name": "unet", "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]}}
+LAND = UNET | {"task": "segment", "data.palette": "landcover", "augment.window": [32, 32], "train.batch_size": 8}
+LAND |= {"train.best_metric": "mean_iou", "train.precision": "fp32", "train.threads": 1, "loss.class_weights": "log"}
+VIEWS = TINY | {"task": "byol", "train.best_metric": "epoch", "augment.crop": "resized", "model.name": "fastnet"}
+VIEWS |= {"pretrain.projector": [32, 16], "pretrain.predictor": 32, "model.args": {"widths": [8, 16, 16]}}
+PLAIN: dict[str, dict[str, Any]] = {
+    "classify": TINY | {"augment.horizontal_flip": 0.5, "augment.crop": "random", "augment.padding": 2},
+    "uneven": TINY | {"train.batch_size": 7, "loss.class_weights": "balanced"},
+    "few": TINY | {"train.batch_size": 2},
+    "mixed": TINY | {"augment.mixup": 0.5, "augment.cutmix": 1.0},
+    "accumulated": TINY | {"train.batch_size": 9, "optim.accumulate": 3, "loss.name": "focal"},
+    "byol": VIEWS,
+    "contrast": VIEWS | {"pretrain.contrast": 0.5, "pretrain.small_crops": 1},
+    "pixels": LAND,
+    "regions": LAND | {"loss.terms": {"dice": 1.0, "lovasz": 1.0, "ohem": 1.0}},
+}
+
+
+def in_double(model: nn.Module) -> None:
+    """Compute in double precision, whatever comes in: in float32 a rounding may decide which pixel is a maximum."""
+    model.double()
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda module, inputs: tuple(value.double() for value in inputs))
+
+
+def gradients(training: Training) -> tuple[float, dict[str, Tensor]]:
+    """The loss and the gradients of the first step of a run."""
+    config, parts = training.config, training.parts
+    settings = (parts.train, config.train.batch_size, config.train.seed, 0, 0, parts.device)
+    batches = training_batches(*settings, share=training.world.share, lead=mixes(config, 0))
+    group = list(itertools.islice(batches, config.optim.accumulate))
+    parts.task.parameters().train()
+    loss = float(add_gradients(training, group))
+    named = parts.model.named_parameters()
+    found = {name: p.grad.clone() for name, p in named if p.grad is not None}
+    parts.model.zero_grad(set_to_none=True)
+    return loss, found
+
+
+def farthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    """The largest difference of two sets of tensors, as a share of the largest element."""
+    assert list(first) == list(second)
+    scale = max(float(tensor.abs().max()) for tensor in first.values())
+    return max(float((first[name] - second[name]).abs().max()) for name in first) / scale
+
+
+def norms() -> float:
+    """How far outputs, gradients and running statistics of a synced batch norm are from those of the whole batch."""
+    generator, worst = torch.Generator().manual_seed(0), 0.0
+    for shape, kind in (((7, 3, 4, 5), nn.BatchNorm2d), ((7, 3), nn.BatchNorm1d)):
+        whole = torch.randn(shape, generator=generator, dtype=torch.float64) * 3 + 2
+        toward = torch.randn(shape, generator=generator, dtype=torch.float64)
+        alone = kind(3, momentum=0.3).double()
+        synced = copy.deepcopy(alone)
+        synchronize_norms(synced, torch.device("cpu"))
+        start, stop = part_of(7, ranks.world().share)
+        Rows.start, Rows.count, Rows.of = start, stop - start, 7
+        inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
+        (alone(inputs) * toward).sum().backward()
+        (synced(part) * toward[start:stop]).sum().backward()
+        assert inputs.grad is not None and part.grad is not None
+        worst = max(worst, float((inputs.grad[start:stop] - part.grad).abs().max()))
+        size = ranks.world().size
+        for mine, theirs in zip(synced.parameters(), alone.parameters(), strict=True):
+            assert mine.grad is not None and theirs.grad is not None
+            worst = max(worst, float((ranks.averaged(mine.grad) * size - theirs.grad).abs().max()))
+        for mine, theirs in zip(synced.buffers(), alone.buffers(), strict=True):
+            worst = max(worst, float((mine - theirs).abs().max()))
+    return worst
+
+
+def dropped() -> bool:
+    """Whether dropout of parts is that of the whole batch."""
+    net = nn.Sequential(nn.Dropout(0.4), nn.Dropout2d(0.3))
+    whole = torch.arange(7 * 3 * 4.0).view(7, 3, 2, 2) + 1
+    torch.manual_seed(3)
+    alone = net(whole)
+    synchronize_dropout(net)
+    start, stop = part_of(7, ranks.world().share)
+    Rows.start, Rows.count, Rows.of = start, stop - start, 7
+    torch.manual_seed(3)
+    return torch.equal(net(whole[start:stop]), alone[start:stop])
+
+
+def numbers(training: Training) -> dict[str, float]:
+    """What the evaluation of a run that has learned nothing gives, in batches of seven."""
+    parts = training.parts
+    return evaluate(parts.task, parts.val, 7, parts.device, parts.dtype)[0]
+
+
+def said() -> dict[str, Any]:
+    """What the processes tell each other."""
+    place = ranks.world()
+    parts = [{"n": torch.tensor([number])} for number in range(place.rank, 5, place.size)]
+    collected = [int(part["n"]) for part in ranks.collected(parts)]
+    rows = torch.full((place.rank + 1, 2), float(place.rank), requires_grad=True)
+    every = ranks.gathered(rows)
+    (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
+    try:
+        ranks.require_same({"data": str(place.rank), "recipe": "same"})
+        refused = ""
+    except ranks.SightlineError as error:
+        refused = f"{error.what}: {error.why}"
+    return {
+        "collected": collected,
+        "told": ranks.told([0.1 + 0.2, place.rank]),
+        "any": ranks.any_of([place.rank == 1, False]),
+        "gathered": every[:, 0].tolist(),
+        "back": rows.grad[:, 0].tolist() if rows.grad is not None else None,
+        "refused": refused,
+    }
+
+
+def main(photos: str, scenes: str, out: str) -> None:
+    """Everything in turn: alone first, then together."""
+    torch.set_num_threads(1)
+    alone, runs = {}, {}
+    for name, settings in PLAIN.items():
+        path = scenes if settings.get("task") == "segment" else photos
+        config = resolve(Config(name=name), settings | {"data.path": path})
+        log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
+        parts = build(config, lambda text: None)
+        in_double(parts.model)
+        runs[name] = assemble(config, Path(out).parent, log, parts, progress)
+        first = {key: value.clone() for key, value in runs[name].parts.model.state_dict().items()}
+        evaluated = numbers(runs[name])
+        alone[name] = (*gradients(runs[name]), evaluated)
+        runs[name].parts.model.load_state_dict(first)
+    found: dict[str, Any] = {}
+    with ranks.joined(60):
+        found["norms"], found["dropped"], found["said"] = norms(), dropped(), said()
+        for name, training in runs.items():
+            joined = assemble(training.config, training.folder, training.log, training.parts, Progress())
+            shared = numbers(joined)
+            loss, grads = gradients(joined)
+            found[name] = [alone[name][0], loss, farthest(alone[name][1], grads), alone[name][2], shared]
+    Path(f"{out}.{sys.argv[4]}").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
