@@ -29,6 +29,7 @@ PAGES = [
     "docs/predict.md",
     "docs/serve.md",
     "docs/segment-anything.md",
+    "docs/streaming.md",
 ]
 SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
 TOY = {

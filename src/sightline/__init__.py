@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .doctor import doctor
     from .errors import SightlineError
     from .export import export
+    from .pack import pack
     from .predict import predict
     from .resume import resume
     from .runs import Run
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "export",
     "masks",
+    "pack",
     "predict",
     "recipes",
     "report",
@@ -55,6 +57,7 @@ _PLACES = {
     "evaluate": "commands",
     "predict": "predict",
     "export": "export",
+    "pack": "pack",
     "masks": "segment_anything",
     "transfer": "transfer",
     "score": "score",

@@ -7,11 +7,11 @@ from typing import Any
 
 import cyclopts
 
-from .cli import app, looking, training, using  # noqa: F401 - each adds its commands to `app`
+from .cli import app, looking, packing, training, using  # noqa: F401 - each adds its commands to `app`
 from .errors import INTERRUPTED, SightlineError, printable
 
 TAKE_ALL = (training.train, training.resume, training.transfer)
-TAKE_DATA = (looking.score, looking.doctor)
+TAKE_DATA = (looking.score, looking.doctor, packing.pack)
 """The commands that take settings of a recipe as options; the second ones those of its data alone."""
 
 

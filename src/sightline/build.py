@@ -11,14 +11,16 @@ from torch import nn
 from . import losses
 from .config import Config
 from .data.augment import NORMALIZATIONS, channel_statistics
-from .data.cache import Decoded
+from .data.cache import Decoded, decode
 from .data.decoding import size_text
 from .data.loader import Resident
 from .data.pair_cache import DecodedPairs
 from .data.resident import resident
 from .data.sources import Source
+from .data.streamed import sampled, stream_images
 from .errors import SightlineError
 from .models import initialize_from_data
+from .models.fast import FastNet
 from .models.weights import Receipt
 from .schedules import climbs, training_side
 from .tasks import Task
@@ -78,7 +80,10 @@ def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
 
 def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Let a backbone whose first weights come from data see some training images."""
-    sample = torch.from_numpy(np.ascontiguousarray(train.images[:WHITENING_IMAGES]))
+    if not isinstance(backbone, FastNet):
+        return
+    images = some_images(train)[:WHITENING_IMAGES]
+    sample = torch.from_numpy(np.ascontiguousarray(images))
     initialize_from_data(backbone, transform(sample))
 
 
@@ -156,5 +161,30 @@ def class_weights(config: Config, counts: np.ndarray, device: torch.device) -> t
 def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of values in 0..1."""
     if config.augment.normalize == "dataset":
-        return channel_statistics(train.images)
+        return channel_statistics(some_images(train))
     return NORMALIZATIONS[config.augment.normalize]
+
+
+def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
+    """The training split: decoded into the cache, or streamed where the data come in shards."""
+    side = config.augment.resize or config.data.size
+    if source.splits["train"].shards is None:
+        return decode(source, "train", side, config.data, say)
+    train = stream_images(source, "train", side, config.data)
+    say(stream_line(train))
+    return train
+
+
+def stream_line(train: Decoded | DecodedPairs) -> str:
+    """What a stream is, in one line."""
+    assert train.stream is not None
+    shards, megabytes = train.stream.shards.files, train.stream.data.stream_mb
+    return f"streaming {len(train.names):,} training images out of {len(shards):,} shards, {megabytes:,} MB at a time"
+
+
+def some_images(train: Decoded | DecodedPairs) -> np.ndarray:
+    """Training images uint8 [N, 3, H, W] that stand for all: all of them, but of a stream no more than
+    WHITENING_IMAGES, those that come first in its shards."""
+    if train.stream is None:
+        return train.images
+    return train.images[sampled(train, WHITENING_IMAGES, 0)]

@@ -18,6 +18,7 @@ from .build import (
     refuse_batch_of_one,
     show_images,
     training_flops,
+    training_images,
 )
 from .checkpoint import description_of
 from .config import Augment, Config
@@ -28,6 +29,7 @@ from .data.loader import evaluation_batches
 from .data.pair_places import holds_pairs
 from .data.pairs import labeled_by_folders
 from .data.sources import Source, open_source
+from .data.streamed import refuse_stream, sampled
 from .device import autocast, pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line
 from .errors import SightlineError
@@ -52,7 +54,10 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     if fresh and config.model.weights != "none":
         receipt = load_weights(model, built.weights, built.name, config.data.size, source.classes, built.fresh_head)
         say(str(receipt))
-    train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+    train = training_images(config, source, say)
+    if has_fixed_features(config):
+        cure = "train without model.freeze, or copy the shards to this machine"
+        refuse_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data.path, {"train": train, "val": val}))
     mean, std = normalization(config, train)
@@ -85,7 +90,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     )
     description = describe_model(config, train, val, mean, std)
     count = config.report.train_samples
-    followed = subset(train, sample_rows(len(train.names), count, config.train.seed)) if count else None
+    followed = subset(train, sampled(train, count, config.train.seed)) if count else None
     normal = (mean, std)
     return Parts(
         *(device, dtype, source, train, val, model, task, receipt, description, rows, normal, flops, facts),

@@ -18,6 +18,7 @@ from .build import (
     refuse_batch_of_one,
     show_images,
     training_flops,
+    training_images,
 )
 from .build_classify import mask_of, rows_of
 from .config import Augment, Config
@@ -26,6 +27,7 @@ from .data.cache import Decoded, decode, subset
 from .data.loader import Batch, evaluation_batches
 from .data.sources import Source, open_source
 from .data.splits import WHOLE
+from .data.streamed import sampled
 from .device import pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line
 from .errors import SightlineError
@@ -58,7 +60,7 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
     if fresh and config.model.weights != "none":
         receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(receipt))
-    train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+    train = training_images(config, source, say)
     say(quick_line(config.data.path, {"train": train}))
     if len(train.names) < 2:
         why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
@@ -223,10 +225,10 @@ def watched(
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
         say("no labels: no k-NN accuracy (--pretrain.probe LABELED would measure it)")
-        return subset(train, sample_rows(len(train.names), WATCHED, seed)), None
+        return subset(train, sampled(train, WATCHED, seed)), None
     say("the labels are not trained on; k-NN accuracy on the validation images looks at them")
     val = decode(source, "val", config.data.size, config.data, say)
-    return val, subset(train, sample_rows(len(train.names), BANKED, seed))
+    return val, subset(train, sampled(train, BANKED, seed))
 
 
 def probe_images(config: Config, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:

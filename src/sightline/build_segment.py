@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .build import Parts, class_weights, describe_data, normalization, training_flops
+from .build import Parts, class_weights, describe_data, normalization, stream_line, training_flops
 from .config import Config, Data
 from .data.augment import channel_statistics, normalize
-from .data.pair_cache import DecodedPairs, decode_all
+from .data.pair_cache import DecodedPairs, decode_all, decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
 from .data.sources import Source
+from .data.streamed import refuse_stream, sampled, stream_pairs
 from .data.windows import Anchors, check_window, find_anchors, pair_augmentation
 from .device import pick_device, pick_precision, use_threads
 from .doctor.quick import quick_line
@@ -24,6 +25,9 @@ from .tasks import build_task
 
 STRIPS = 24
 """Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
+
+SEEN = 256
+"""Streamed training images that give the channel statistics."""
 
 
 def build_segment(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
@@ -43,7 +47,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
 
         receipt = load_encoder(model, config.model.weights, palette.classes)
         say(str(receipt))
-    train, val = decode_all(source, palette, config.data, say)
+    train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data.path, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
     mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
@@ -88,6 +92,17 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     return source, palette
 
 
+def training_pairs(
+    config: Config, source: Source, palette: Palette, say: Callable[[str], None]
+) -> tuple[DecodedPairs, DecodedPairs]:
+    """The training and the validation split, decoded into the cache; training pairs in shards are streamed."""
+    if source.splits["train"].shards is None:
+        return decode_all(source, palette, config.data, say)
+    train = stream_pairs(source, "train", palette, config.data)
+    say(stream_line(train))
+    return train, decode_pairs(source, "val", palette, config.data, say)
+
+
 def followed(config: Config, source: Source) -> np.ndarray:
     """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
     wanted, names = config.report.samples, source.splits["val"].names
@@ -113,15 +128,21 @@ def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anc
     """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
     if not config.augment.rare_crops:
         return None
+    cure = "--augment.rare_crops 0, or copy the shards to this machine"
+    refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     found = find_anchors(train.labels, train.sizes, len(train.classes), config.train.seed)
     return Anchors(found.points.to(device), found.chances.to(device))
 
 
 def channel_statistics_of(train: DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the training images without what lies beyond them in the arrays."""
-    if (train.sizes == train.images.shape[2:]).all():
-        return channel_statistics(train.images)
-    pixels = [image[:, :h, :w].reshape(3, -1) for image, (h, w) in zip(train.images, train.sizes, strict=True)]
+    images, sizes = train.images, train.sizes
+    if train.stream is not None:
+        rows = sampled(train, SEEN, 0)
+        images, sizes = images[rows], sizes[rows]
+    if (sizes == images.shape[2:]).all():
+        return channel_statistics(images)
+    pixels = [image[:, :h, :w].reshape(3, -1) for image, (h, w) in zip(images, sizes, strict=True)]
     return channel_statistics(np.concatenate(pixels, 1)[None, :, None])
 
 

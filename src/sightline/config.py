@@ -23,8 +23,10 @@ from .section import (
 
 class Data(Section):
     path: str = ""
-    """Folder, CSV file, or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
-    layout: Literal["auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn"] = "auto"
+    """Folder, CSV file, shards (docs/streaming.md), or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
+    layout: Literal[
+        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards"
+    ] = "auto"
     size: Count = 224
     """Height and width in pixels of the square that a classifier sees; segmentation has `augment.window` instead."""
     fit: Literal["squash", "crop"] = "squash"
@@ -63,6 +65,9 @@ class Data(Section):
     resident: Literal["auto", "always", "never"] = "auto"
     """Whether all training images are copied to the device before the first step. `auto`: on a CUDA device, where they
     take no more than a third of its free memory; others are copied batch by batch, one ahead of the step."""
+    stream_mb: Count = 256
+    """Megabytes of undecoded samples that lie in memory where data come in shards. Samples are mixed within half of
+    it while the other half is read, so it shapes the order of an epoch."""
     download: bool = False
     """Allow `torchvision:` data sets to be downloaded."""
 

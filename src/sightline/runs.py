@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Config
+from .data.shard_store import is_address
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json, read_json_lines, remove, sha256, write_json
 from .settings import resolve, to_yaml
@@ -69,6 +70,9 @@ def with_whole_paths(config: Config) -> Config:
     paths = {"data.path": config.data.path, "model.weights": config.model.weights}
     paths |= {"pretrain.probe": config.pretrain.probe}
     names = ("", "none", "imagenet", "coco")
+    if config.data.path.endswith(".tar") and not is_address(config.data.path):  # may be a pattern, and then no file
+        config = resolve(config, {"data.path": os.path.abspath(os.path.expanduser(config.data.path))})
+        paths["data.path"] = ""
     found = {key: os.path.abspath(path) for key, path in paths.items() if path not in names and os.path.exists(path)}
     return resolve(config, found)
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -25,6 +25,9 @@ from ..files import TEMPORARY, disk_error, process_lives, sync_folder, write_jso
 from .decoding import DIGEST_BYTES, DIGESTS, write_images
 from .images import VERSION, Square
 from .sources import Items, Source
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 Entered = TypeVar("Entered")
 FORMAT = 1
@@ -38,7 +41,8 @@ class Decoded:
 
     images: uint8 [N, 3, H, W], memory-mapped copy-on-write (the file never changes). labels: int64 [N] or None.
     digest: SHA-256 over pixels, names, labels and classes. nbytes: size of `images`. digests: of the pixels of each
-    image, uint8 [N, 16]; None in entries of earlier versions.
+    image, uint8 [N, 16]; None in entries of earlier versions. stream: where the training batches come from if not from
+    `images`, which then are decoded wherever they are indexed.
     """
 
     images: np.ndarray
@@ -48,6 +52,7 @@ class Decoded:
     digest: str
     nbytes: int
     digests: np.ndarray | None = None
+    stream: "Stream | None" = None
 
 
 class Entry(NamedTuple):
@@ -96,8 +101,8 @@ def image_digests(folder: Path, count: int) -> np.ndarray | None:
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
-    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them."""
-    if len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
+    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them and no stream."""
+    if decoded.stream is None and len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
         return decoded
     labels = None if decoded.labels is None else decoded.labels[rows]
     digest = hashlib.sha256(decoded.digest.encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()

@@ -82,6 +82,9 @@ def training_batches(
 
     share: of each batch only the part of this process. lead: with the image before it at its front, see `Batch`.
     """
+    if not isinstance(decoded, Resident) and decoded.stream is not None:
+        yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, lead)
+        return
     order = epoch_order(seed, epoch, len(decoded.images))
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         whole = order[step * batch_size : (step + 1) * batch_size]
@@ -135,11 +138,21 @@ def gather(decoded: Decoded | DecodedPairs | Resident, places: torch.Tensor, epo
         here = places.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
         return Batch(decoded.images.index_select(0, here), labels, here, epoch)
+    if decoded.stream is not None:
+        return decoded.stream.gather(places, epoch, device)
     stored = torch.from_numpy(decoded.images)
     pinned = device.type == "cuda"
     images = torch.empty((len(places), *stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
     torch.index_select(stored, 0, places, out=images)
     labels = None if decoded.labels is None else torch.from_numpy(decoded.labels).index_select(0, places)
+    return to_device(images, labels, places, epoch, device)
+
+
+def to_device(
+    images: torch.Tensor, labels: torch.Tensor | None, places: torch.Tensor, epoch: int, device: torch.device
+) -> Batch:
+    """A batch on its device; for a GPU `images` lie in pinned memory already."""
+    pinned = device.type == "cuda"
     if pinned:
         places, labels = places.pin_memory(), None if labels is None else labels.pin_memory()
     return Batch(

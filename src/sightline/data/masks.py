@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError
-from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, upright, upright_size
+from .images import COPY, FORMATS, HEAD, RESAVE, diagnosis, diagnosis_of, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -41,14 +41,22 @@ class MaskFacts:
     inexact: int = 0
 
 
-def read_mask(path: str, palette: Palette, max_pixels: int = MAX_PIXELS, facts: MaskFacts | None = None) -> np.ndarray:
+def read_mask(
+    path: str,
+    palette: Palette,
+    max_pixels: int = MAX_PIXELS,
+    facts: MaskFacts | None = None,
+    content: bytes | None = None,
+) -> np.ndarray:
     """The mask in a file as class indices uint8 [H, W], IGNORE where the palette ignores; turned as EXIF says.
+
+    content: the bytes of the mask, where it is no file of its own; `path` is then only what errors call it.
 
     `facts` is added to. Raises SightlineError naming the path: JPEG and other lossy files, transparency, channels that
     do not fit the palette, ids or colors outside it (with count, first place and cure), and unreadable files.
     """
     try:
-        image, scale = load(path, max_pixels)
+        image, scale = load(path, max_pixels, content)
         indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE
@@ -56,7 +64,7 @@ def read_mask(path: str, palette: Palette, max_pixels: int = MAX_PIXELS, facts: 
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refusal(path, error) from error
     except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
-        why, cure = diagnosis(path, error)
+        why, cure = diagnosis(path, error) if content is None else diagnosis_of(content[:HEAD], error)
         cure = "copy it again from where it came" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
     if facts is not None:
@@ -64,18 +72,21 @@ def read_mask(path: str, palette: Palette, max_pixels: int = MAX_PIXELS, facts: 
     return indices
 
 
-def load(path: str, max_pixels: int) -> tuple[Image.Image, int]:
+def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
     """(the decoded image, by what Pillow multiplied its grays); SightlineError where it cannot be a mask."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("it is not a regular file", cure="remove it from the data")
     # Given a path, Pillow maps uncompressed TIFF into memory and scrambles it where the orientation is 5 to 8 (13.0).
-    with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+    with (
+        open(path, "rb") if content is None else io.BytesIO(content) as file,
+        Image.open(file, formats=FORMATS) as image,
+    ):
         width, height = image.size
         if width * height > max_pixels:
             raise SightlineError(f"it has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
-        if lossy(image, path):
+        if lossy(image, path, content):
             raise SightlineError(
                 f"it is a lossy {image.format} file: compression has changed its values, most of all at borders",
                 cure="export the masks again as PNG; a JPEG cannot be turned back into a mask",
@@ -86,10 +97,10 @@ def load(path: str, max_pixels: int) -> tuple[Image.Image, int]:
         return upright(image), next((scale for mode, scale in DEPTH_SCALE.items() if name.startswith(mode)), 1)
 
 
-def lossy(image: Image.Image, path: str) -> bool:
+def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
     """Whether an opened file was written with loss: JPEG by content, JPEG inside TIFF, or WebP that is not lossless."""
     if image.format == "WEBP":
-        with open(path, "rb") as file:
+        with open(path, "rb") if content is None else io.BytesIO(content) as file:
             head = file.read(1 << 12)  # the pixels' chunk follows the header and perhaps a color profile
         return b"VP8L" not in head
     return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
@@ -30,6 +30,9 @@ from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, 
 from .palettes import IGNORE, Palette, to_dict
 from .sources import Items, Source
 
+if TYPE_CHECKING:
+    from .stream import Stream
+
 FORMAT = 2
 ARRAYS = ("images.npy", "masks.npy")
 
@@ -40,7 +43,7 @@ class DecodedPairs:
 
     images: uint8 [N, 3, H, W]. labels: the masks, uint8 [N, H, W], class indices and IGNORE. sizes: int64 [N, 2], the
     height and width that each pair fills. counts: int64 [N, K], pixels of each class. digest: SHA-256 over pixels,
-    masks, names and classes. nbytes: size of both arrays.
+    masks, names and classes. nbytes: size of both arrays. stream: as of `cache.Decoded`.
     """
 
     images: np.ndarray
@@ -51,6 +54,7 @@ class DecodedPairs:
     counts: np.ndarray
     digest: str
     nbytes: int
+    stream: "Stream | None" = None
 
 
 def decode_all(
@@ -207,6 +211,9 @@ def decode_into(
 
 def room_of(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
     """The largest height and the largest width of all images, by their headers; (1, 1) where none can be read."""
+    if items.shards is not None:
+        height, width = items.shards.sizes.max(0).tolist()
+        return height, width
     height, width = 1, 1
     for name in items.names:
         with contextlib.suppress(SightlineError):  # reading its pixels will fail too, and is told with all other faults

@@ -41,6 +41,10 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     known: the palette of a run, by which the masks are read, in place of that of the settings.
     Raises SightlineError that lists all images without a mask, masks without an image, and ambiguous ones.
     """
+    from .shards import is_sharded, open_shard_pairs
+
+    if is_sharded(data):
+        return open_shard_pairs(data, seed, hold_out, known)
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"{table} is a table" if table else f"the layout {data.layout!r} is one of labeled images"

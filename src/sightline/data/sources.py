@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,9 @@ from .masks import MaskFacts
 from .placing import from_tables
 from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
 from .splits import WHOLE, held_out
+
+if TYPE_CHECKING:
+    from .shards import Shards
 
 FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
 
@@ -40,6 +43,7 @@ class Items:
     """One split. names: unique in the source, relative to its path. labels: int64 [N], or None where there are none.
 
     stamps change when a file changes, the image's or the mask's. Without masks, read_mask and mask_names are None.
+    shards: where the split lies in shards, from which it can be streamed.
     """
 
     names: tuple[str, ...]
@@ -48,6 +52,7 @@ class Items:
     stamps: tuple[str, ...]
     read_mask: ReadMask | None = None
     mask_names: tuple[str, ...] | None = None
+    shards: "Shards | None" = None
 
     def subset(self, places: np.ndarray) -> "Items":
         """The items at `places` int64 [M], in that order."""
@@ -83,6 +88,8 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     validation split, `seed` chooses one. Without it (to evaluate) nothing is divided, and any split will do.
     Raises SightlineError for everything that would make labels or splits wrong.
     """
+    from .shards import is_sharded, open_shards  # it builds on this file
+
     prefix = data.path.partition(":")[0]
     if data.layout == "sklearn" or (data.layout == "auto" and prefix == "sklearn"):
         from .demo import open_digits  # scikit-learn takes a second to import
@@ -92,6 +99,8 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         from .library import open_library  # torchvision takes seconds to import
 
         return open_library(data, seed, hold_out)
+    if is_sharded(data):
+        return open_shards(data, seed, hold_out)
     root, table = locate(data)
     if table:
         here = shelf(root)

@@ -41,7 +41,7 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
     counts = np.zeros((len(masks), classes), np.int64)
     points = np.zeros((len(masks), classes, ANCHORS, 2), np.int32)
     for number, (height, width) in enumerate(sizes):
-        flat = np.ascontiguousarray(masks[number, :height, :width]).ravel()
+        flat = np.ascontiguousarray(masks[number][:height, :width]).ravel()
         counts[number] = np.bincount(flat, minlength=256)[:classes]
         draws = np.random.default_rng([seed, number]).random((classes, ANCHORS))
         for index in np.flatnonzero(counts[number]):

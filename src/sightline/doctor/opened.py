@@ -14,6 +14,7 @@ from ..data.pair_places import holds_pairs
 from ..data.pairs import labeled_by_folders
 from ..data.palettes import Palette
 from ..data.scan import EXTENSIONS, File, images_below, is_hidden, shelf
+from ..data.shards import is_sharded
 from ..data.sources import FOLDER_HINT, Items, Source, locate, open_source
 from ..data.splits import WHOLE, split_folders
 from ..errors import ENVIRONMENT, SightlineError, counted
@@ -42,6 +43,9 @@ class Opened:
 
 def is_segmentation(data: Data) -> bool:
     """Whether the data are images with masks, by the settings or by how they lie."""
+    if is_sharded(data):
+        cure = "look at the data before they are packed: sightline doctor DATA; or unpack them"
+        raise SightlineError("doctor looks at files, and these are shards", where=data.path, cure=cure)
     if data.mask or data.palette or data.colors:
         return True
     if data.layout != "auto" or data.path.partition(":")[0] in ("sklearn", "torchvision"):

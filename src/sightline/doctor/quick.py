@@ -25,6 +25,8 @@ def quick_line(path: str, splits: dict[str, Decoded | DecodedPairs]) -> str:
         found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
         says = [*copies({n: s for n, s in splits.items() if isinstance(s, Decoded)}), *(one.what for one in found)]
     command = f"sightline doctor {shlex.quote(path)}"
+    if any(split.stream is not None for split in splits.values()):
+        command = "sightline doctor, of the data before they are packed"
     if not says:
         return f"doctor: nothing found in counts and copies; it looks closer by: {command}"
     return f"doctor: {counted(len(says), 'finding')} ({'; '.join(says)}): {command}"

@@ -1,0 +1,47 @@
+"""The command that makes shards."""
+
+from pathlib import Path
+
+from . import Settings, Whole, app
+
+
+@app.command
+def pack(
+    data: str,
+    out: Path,
+    /,
+    *,
+    shard_mb: float = 256,
+    resize: Whole = 0,
+    seed: Whole = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: Settings = None,
+) -> None:
+    """Write DATA as WebDataset shards into the folder OUT, for train --data OUT, or for a server that holds them.
+
+    The same command goes on after an interruption. Settings of the data follow as --data.key VALUE, as of train.
+
+    Parameters
+    ----------
+    data
+        Whatever train takes as --data: classes, image-mask pairs (with --data.palette), or images without labels.
+    out
+        The folder for the shards and index.json.
+    shard_mb
+        Megabytes of one shard.
+    resize
+        Scale pictures down, once, to this many pixels of their shorter side, as JPEG of quality 95 (masks as PNG).
+    seed
+        Of the order in which the samples lie in the shards.
+    overwrite
+        Replace another set that is packed there.
+    quiet
+        Print the folder only.
+    """
+    import sightline
+
+    options = {"shard_mb": shard_mb, "resize": resize, "seed": seed, "overwrite": overwrite, "quiet": quiet}
+    folder = sightline.pack(data, out, **options, **(settings or {}))
+    if quiet:
+        print(folder)
