@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .score import score
     from .segment_anything import masks
     from .serve import serve
+    from .sweep import sweep
     from .train import train
     from .transfer import transfer
 
@@ -44,6 +45,7 @@ __all__ = [
     "resume",
     "score",
     "serve",
+    "sweep",
     "train",
     "transfer",
 ]
@@ -59,6 +61,7 @@ _PLACES = {
     "transfer": "transfer",
     "score": "score",
     "serve": "serve",
+    "sweep": "sweep",
     "report": "commands",
     "recipes": "commands",
     "demo": "commands",
