@@ -1,16 +1,14 @@
 """Sweeps in seconds: pictures of 8x8, and trials that are forked from the test, which has torch loaded already."""
 
-import contextlib
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from sightline.config import Config
 from sightline.settings import resolve
+from sweep_toys import Forked
 
 SMALL = {
     "name": "small",
@@ -27,42 +25,6 @@ SMALL = {
 
 BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
 """For the comparison's drawings, which have tests of their own."""
-
-
-class Forked:
-    """A nursery's process, as subprocess.Popen would give it."""
-
-    held: ClassVar[set[int]] = set()
-
-    def __init__(self) -> None:
-        import sightline.resume
-        import sightline.train  # noqa: F401
-        from sightline.sweep.nursery import serve
-
-        down, up = os.pipe(), os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.setsid()
-            for handle in (down[1], up[0], *Forked.held):  # a fork holds the pipes of the nurseries before it
-                with contextlib.suppress(OSError):
-                    os.close(handle)
-            serve(down[0], up[1])
-            os._exit(0)
-        os.close(down[0])
-        os.close(up[1])
-        self.stdin, self.stdout = os.fdopen(down[1], "wb", buffering=0), os.fdopen(up[0], "rb", buffering=0)
-        self.gone = False
-        Forked.held.add(down[1])
-
-    def poll(self) -> int | None:
-        self.gone = self.gone or os.waitpid(self.pid, os.WNOHANG)[0] != 0
-        return 0 if self.gone else None
-
-    def wait(self, timeout: float = 0) -> None:
-        Forked.held.clear()
-        if not self.gone:
-            os.waitpid(self.pid, 0)
-            self.gone = True
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def sweep(
     storage
         A database instead of a file in the folder: sqlite:///FILE, postgresql://...
     cluster
-        slurm, local or debug: trials as jobs, with --cluster.partition, --cluster.minutes, --cluster.gpus and so on.
+        slurm or local: trials as jobs, with --cluster.partition, --cluster.minutes, --cluster.gpus and so on.
     overwrite
         Remove the sweep that the folder holds.
     quiet

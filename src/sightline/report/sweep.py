@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from ..errors import SightlineError
 from ..files import atomic_write, read_json, read_json_lines
 from ..insight.curves import number, without_repeats
-from ..insight.style import BLUE, INK, MUTED, ORANGE, legend_above, new_figure, png, short, styled
+from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled
 from .compare.files import write_comparison
 
 COMPARED = 4
@@ -122,26 +122,26 @@ def plan_sweep(found: Found) -> dict[str, Callable[[], Figure]]:
 
 def marks(axes: Axes, found: Found, places: Mapping[int, float], size: float = 5.0) -> None:
     """A mark a trial at (its place, its value): whole ones filled, pruned ones hollow, the best with a ring."""
-    best = found.order[0] if found.order else None
-    for state, style, label in (
-        ("complete", {"marker": "o", "color": BLUE}, "whole"),
-        ("pruned", {"marker": "o", "color": MUTED, "markerfacecolor": "none"}, "pruned: best until then"),
+    for state, color, inside, name in (
+        ("complete", BLUE, BLUE, "whole"),
+        ("pruned", MUTED, "none", "pruned (best until then)"),
     ):
         rows = [r for r in found.rows if r["state"] == state and r["value"] is not None and r["trial"] in places]
         if rows:
             x, y = [places[row["trial"]] for row in rows], [found.factor * row["value"] for row in rows]
-            axes.plot(x, y, linestyle="none", markersize=size, label=label, **style)
-    if best in places:
-        axes.plot([places[best]], [found.factor * found.row(best)["value"]], "o", markersize=size + 5.5, color=INK,
+            axes.plot(x, y, "o", color=color, markerfacecolor=inside, markersize=size, label=name)
+    if found.order and found.order[0] in places:
+        best = found.row(found.order[0])
+        axes.plot([places[best["trial"]]], [found.factor * best["value"]], "o", markersize=size + 5.5, color=INK,
                   markerfacecolor="none", markeredgewidth=1.3, label="best")  # fmt: skip
 
 
 @styled
 def draw_progress(found: Found) -> Figure:
     """The value of each trial in order, and the best so far as steps; failed trials as crosses at the bottom."""
-    figure = new_figure(6.6, 3.3)
+    figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
-    axes.set_title(found.title)
+    axes.set_title(f"{found.title}: trial by trial")
     axes.set_xlabel("trial")
     marks(axes, found, {row["trial"]: row["trial"] for row in found.rows})
     steps: list[tuple[int, float]] = []
@@ -160,7 +160,7 @@ def draw_progress(found: Found) -> Figure:
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set_xlim(-0.6, max(len(found.rows) - 0.4, 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -216,9 +216,9 @@ def in_order(text: str) -> tuple[int, float, str]:
 @styled
 def draw_trials(found: Found) -> Figure:
     """The metric over the epochs, a line a trial; the best in color, pruned ones as far as they went."""
-    figure = new_figure(6.6, 3.3)
+    figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
-    axes.set_title(found.title)
+    axes.set_title(f"{found.title}: over the epochs")
     axes.set_xlabel("epoch")
     sign = 1 if found.lowest else -1
     rows = [row for row in found.rows if row["value"] is not None and row["same_as"] is None]
@@ -238,8 +238,7 @@ def draw_trials(found: Found) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    axes.legend(named.values(), named.keys())
-    legend_above(axes) if len(named) == len(labels) else None
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 

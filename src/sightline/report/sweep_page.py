@@ -82,14 +82,13 @@ def summary(found: Found) -> list[Child]:
         return [lead]
     finished = sum(row["state"] != "running" for row in found.rows)
     best = found.place(found.order[0])
-    parts: list[Child] = [lead]
-    parts.append(missing_note(found.note) if found.note else element("p", PAIRED, class_="small"))
-    parts.append(element("aside", element("p", OPTIMISTIC.format(trials=finished)), class_="notice"))
+    parts: list[Child] = [lead, element("aside", element("p", OPTIMISTIC.format(trials=finished)), class_="notice")]
+    parts.append(missing_note(found.note) if found.note else element("p", PAIRED, class_="small row"))
     links: list[Child] = [element("a", "the report of the best trial", href=quote(f"{best.name}/report.html"))]
     if found.compared:
         many = len(found.compared.get("runs", ()))
         links += [", ", element("a", f"the {many} best side by side", href="compare/report.html")]
-    parts.append(element("p", "Further: ", links, "."))
+    parts.append(element("p", "Further: ", links, ".", class_="row"))
     parts.append(element("p", "The best trial's settings as a recipe, and the one look at a test split:", class_="row"))
     commands = [["train", str(found.folder / "best.yaml")], ["evaluate", str(best), "--split", "test"]]
     parts += [command_box(shlex.join(["sightline", *words])) for words in commands]
@@ -110,9 +109,9 @@ def search(found: Found, figures: Figures) -> list[Child]:
         if linked:
             name = element("a", name, href=quote(f"{found.place(row['trial']).name}/report.html"))
         value: Child = value_of(found, row["value"])
-        state = row["state"] if not row["message"] or row["state"] == "running" else row["message"]
-        if row["state"] == "failed":
-            state = f"failed: {row['message']}"
+        state = f"failed: {row['message']}" if row["state"] == "failed" else row["state"]
+        if row["same_as"] is not None:
+            state = f"as trial {row['same_as']}"
         cells = [shown(row["values"][key]) if key in row["values"] else "" for key in keys]
         cost = [f"{row['epochs']:g}", duration(row["seconds"]), bits(row["flops"]) if row["flops"] else ""]
         chosen = str(row["best_epoch"]) if row["best_epoch"] else ""
@@ -127,8 +126,12 @@ def search(found: Found, figures: Figures) -> list[Child]:
     says = f"{found.title} of each trial, and the best so far"
     return [
         element("p", f"{counted(len(found.rows), 'trial')}: {counts}."),
-        figure(figures, "progress", says),
-        figure(figures, "curves", f"{found.title} of each trial over the epochs, the best in color"),
+        element(
+            "div",
+            figure(figures, "progress", says),
+            figure(figures, "curves", f"{found.title} of each trial over the epochs, the best in color"),
+            class_="pair",
+        ),
         table(head, rows, "All trials", numeric=range(1, last + 1), sortable=True),
         element("p", note, class_="small") if "pruned" in states else None,
     ]

@@ -47,7 +47,7 @@ def sweep(
 
     settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: how many in
     all (20; of a grid all), those of earlier calls counted. minutes: of this call; what runs then is saved. jobs: at
-    a time, on this machine or as jobs of `cluster` (slurm, local or debug; its own settings are `cluster.minutes`
+    a time, on this machine or as jobs of `cluster` (slurm or local; its own settings are `cluster.minutes`
     and the like). metric: the recipe's `train.best_metric`. storage: a database's address in place of a file in the
     folder. The same call goes on with a sweep that was interrupted; several at a time share its trials. Raises
     SightlineError for all that is wrong with the space before anything starts, and (status 4) when interrupted.

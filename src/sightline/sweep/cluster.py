@@ -19,7 +19,7 @@ from .plan import budget, load_plan
 if TYPE_CHECKING:
     import submitit
 
-CLUSTERS = ("slurm", "local", "debug")
+CLUSTERS = ("slurm", "local")
 OPTIONS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "minutes": ("timeout_min", int, "time limit of a job; it is queued again where work is left"),
     "partition": ("slurm_partition", str, "partition"),
@@ -81,8 +81,9 @@ class Worker:
     out of time, `checkpoint` saves the running trial and has the job queued again.
     """
 
-    def __init__(self, folder: str, trials: int, storage: str, minutes: float, argv: list[str]):
-        self.folder, self.trials, self.storage, self.minutes, self.argv = folder, trials, storage, minutes, argv
+    def __init__(self, folder: str, trials: int, storage: str, minutes: float, threads: int, argv: list[str]):
+        self.folder, self.trials, self.storage, self.argv = folder, trials, storage, argv
+        self.minutes, self.threads = minutes, threads
 
     def __call__(self) -> str:
         import sys
@@ -97,18 +98,18 @@ class Worker:
         count, walk, _ = budget(plan, self.trials)
         board = Board(folder, plan, count, walk, self.storage)
         deadline = time.monotonic() + 60 * self.minutes if self.minutes else 0.0
-        self.session = Session(board, 1, 0, Teller(board, print), deadline)
-        self.session.teller.hush()
+        session = Session(board, 1, self.threads, Teller(board, print), deadline)
+        self.session = session  # for `checkpoint`, which a signal calls in the midst of this
+        session.teller.hush()
         with StopRequest() as stop:
             try:
-                self.session.start()
-                self.session.join(lambda: stop.requested)
+                session.start()
+                session.join(lambda: stop.requested)
             finally:
-                self.session.close()
-        error = self.session.error
-        if error is not None:
-            write_json(folder / "jobs" / f"error-{os.getpid()}.json", as_message(error))
-        return "interrupted" if self.session.interrupted else "failed" if error else "done"
+                session.close()
+        if session.error is not None:
+            write_json(folder / "jobs" / f"error-{os.getpid()}.json", as_message(session.error))
+        return "interrupted" if session.interrupted else "failed" if session.error else "done"
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
         """Called by submitit before the job ends: save what is running, and go on with the rest in the next job."""
@@ -172,8 +173,12 @@ def submit(
     import sys
 
     import submitit
+    from submitit.core.utils import FailedJobError
 
-    worker = Worker(str(board.folder.resolve()), board.trials, storage, minutes, sys.argv)
+    from . import threads_each
+
+    threads = threads_each(jobs) if cluster == "local" else 0  # a job of SLURM has processors of its own
+    worker = Worker(str(board.folder.resolve()), board.trials, storage, minutes, threads, sys.argv)
     parameters = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in options.items()}
     parameters.setdefault("timeout_min", MINUTES)
     if cluster != "slurm":
@@ -186,7 +191,7 @@ def submit(
             executor.update_parameters(slurm_array_parallelism=jobs)
         with executor.batch():
             return [executor.submit(worker) for _ in range(jobs)]
-    except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
+    except (RuntimeError, OSError, FailedJobError) as error:
         why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         cure = "run this where `sbatch` works, with the --cluster.* options that it wants, or --cluster local"
         raise SightlineError(f"{cluster} takes no jobs", why=why, cure=cure, status=ENVIRONMENT) from error

@@ -144,12 +144,11 @@ def identified(source: Source) -> dict[str, Any]:
     import hashlib
     import json
 
+    splits = {split: items for split, items in source.splits.items() if split in ("train", "val")}
     listed = {
-        split: [items.names, None if items.labels is None else items.labels.tolist()]
-        for split, items in source.splits.items()
-        if split in ("train", "val")
+        split: [items.names, None if items.labels is None else items.labels.tolist()] for split, items in splits.items()
     }
-    counts = {split: len(names) for split, (names, _) in listed.items()}
+    counts = {split: len(items.names) for split, items in splits.items()}
     digest = hashlib.sha256(json.dumps(listed).encode("ascii")).hexdigest()
     return {"path": source.path, "classes": list(source.classes), "images": counts, "listing": digest}
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +108,9 @@ def run_trial(
     except SightlineError as error:
         return Outcome("failed", message=in_a_line(error))
     if (twin := board.twin(trial)) is not None:
-        known = Outcome(**twin.user_attrs["outcome"])
+        found = Outcome(**twin.user_attrs["outcome"])
         said = f"the same settings as trial {twin.number}, whose result it has"
-        return Outcome(**vars(known) | {"seconds": 0.0, "flops": 0.0, "message": said, "same_as": twin.number})
+        return replace(found, seconds=0.0, flops=0.0, message=said, same_as=twin.number)
     known = board.study(trial.number).get_trials(deepcopy=False)[trial.number]
     follower = Follower(board, trial, folder, config, set(known.intermediate_values))
     last = max(follower.told, default=0)
@@ -143,12 +143,10 @@ def concluded(board: Board, follower: Follower, end: dict[str, Any], asked: bool
         return None
     if status == ENVIRONMENT:
         check_disk(board.folder)
-    past = vars(follower.outcome()) | {"state": "failed"}
-    if status < 0:
-        past["message"] = f"its process was killed (signal {-status}), as a system does that runs out of memory"
-    else:
-        past["message"] = in_a_line(SightlineError(wrong.get("what", "?"), why=wrong.get("why", "")))
-    return Outcome(**past)
+    message = f"its process was killed (signal {-status}), as a system does that runs out of memory"
+    if status > 0:
+        message = in_a_line(SightlineError(wrong.get("what", "?"), why=wrong.get("why", "")))
+    return replace(follower.outcome(), state="failed", message=message)
 
 
 def check_disk(folder: Path) -> None:
