@@ -1,7 +1,11 @@
 """The sweep as jobs: submitit's local executor for real, and what SLURM is asked for."""
 
 import os
+import pickle
+import signal
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,10 @@ import sightline
 from sightline.config import Config
 from sightline.errors import SightlineError
 from sightline.files import read_json_lines
-from sightline.sweep import Sweep
+from sightline.settings import resolve
+from sightline.sweep import Sweep, claim_folder
+from sightline.sweep.cluster import Worker
+from sightline.sweep.plan import checked, make_plan
 
 SPACE = {"optim.lr": "1e-2..1e-1"}
 
@@ -26,6 +33,43 @@ def test_two_trials_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, 
     assert next(r["event"] for r in read_json_lines(result.path / "trial-0000" / "metrics.jsonl")) == "start"
     said = capfd.readouterr().out
     assert "submitted 1 to local" in said and "2/2  trial 1" in said
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_job_that_is_preempted_saves_its_trial_and_goes_on_in_the_next(
+    recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    """As submitit does it: a signal in the midst of the work, `checkpoint`, and the end of the process."""
+    long = resolve(recipe, {"train.epochs": 60})
+    plan = checked(make_plan(long, {"data.path": str(tiles), **SPACE}, None, "tpe", "none", 0))
+    out = tmp_path / "s"
+    claim_folder(out, plan, False)
+    worker, place = Worker(str(out), 1, "", 0.0, 0, ["sightline"]), out / "trial-0000"
+    again: list[Any] = []
+
+    def preempted(number: int, frame: object) -> None:
+        again.append(worker.checkpoint())
+        raise SystemExit
+
+    def evaluated() -> int:
+        return sum(record.get("event") == "eval" for record in read_json_lines(place / "metrics.jsonl"))
+
+    def preempt() -> None:
+        while evaluated() < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, preempted)
+    try:
+        threading.Thread(target=preempt, daemon=True).start()
+        with pytest.raises(SystemExit):
+            worker()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert 2 <= evaluated() < 60 and again[0].function.folder == str(out)
+    assert pickle.loads(pickle.dumps(again[0].function))() == "done"
+    assert evaluated() == 60
+    assert any(record["event"] == "resume" for record in read_json_lines(place / "metrics.jsonl"))
 
 
 def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Path:

@@ -150,7 +150,7 @@ def settings(found: Found, figures: Figures) -> list[Child]:
         "A dot a trial; hollow ones were pruned, a ring marks the best. The settings change together: a pattern in one "
         "drawing may come from another setting."
     )
-    return [element("div", drawn, class_="triple"), element("p", note, class_="small")]
+    return [element("div", drawn, class_="triple"), element("p", note, class_="small row")]
 
 
 def origin(found: Found) -> list[Child]:
