@@ -44,7 +44,8 @@ class Board:
 
     def __init__(self, folder: Path, plan: Plan, trials: int, walk: bool, storage: str = ""):
         self.folder, self.plan, self.trials, self.walk = folder, plan, trials, walk
-        self.storage = open_storage(folder, storage)
+        with claims.turn(folder):  # two processes that make a database's tables at once disturb each other
+            self.storage = open_storage(folder, storage)
         self.grid = grid_of(plan.space, whole=plan.sampler != "grid") if walk else []
         self.epochs = first_config(plan).train.epochs
         self.open_study()
