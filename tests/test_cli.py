@@ -38,7 +38,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such folder": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "nowhere")], "nowhere"),
     "no images": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "empty")], "1 .txt file"),
     "csv names a missing file": (lambda p: ["train", "vgg13_scratch", "--data", str(p / "labels.csv")], "gone.png"),
-    "setting for the wrong command": (lambda p: ["evaluate", "x", "--optim.lr", "1"], "train, resume and transfer"),
+    "setting for the wrong command": (lambda p: ["evaluate", "x", "--optim.lr", "1"], "transfer and sweep"),
     "not a run": (lambda p: ["resume", str(p / "empty")], "not a run"),
     "a setting without its section": (lambda p: ["train", "digits", "--lr", "1"], "--optim.lr"),
     "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),

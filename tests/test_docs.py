@@ -1,5 +1,6 @@
 """Every command and Python example of README and the guides runs, at toy size, in the order in which it stands."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from sam_toys import write_sam
 from sightline.__main__ import app, run
 from sightline.errors import FINDINGS
 from sightline.recipes import RECIPES
+from sweep_toys import Forked
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -28,6 +30,7 @@ PAGES = [
     "docs/export.md",
     "docs/predict.md",
     "docs/serve.md",
+    "docs/sweep.md",
     "docs/segment-anything.md",
     "docs/streaming.md",
 ]
@@ -83,7 +86,7 @@ def toy(tokens: list[str]) -> list[str]:
     given = [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)]
     if tokens[0] == "masks" and "--points-per-side" not in tokens:
         return [*tokens, "--points-per-side", "4"]
-    if tokens[0] != "train" or tokens[1].endswith(".yaml"):
+    if tokens[0] not in ("train", "sweep") or tokens[1].endswith(".yaml"):
         return given
     task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
     settings = {"segment": TOY_MASKS, "byol": TOY_PRETRAINING}.get(task, TOY)
@@ -124,12 +127,20 @@ def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (place / "refs" / "main").write_text("abc")
 
 
+@pytest.fixture
+def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
+    """Trials of a sweep are forked from the test, and draw nothing."""
+    monkeypatch.setattr(importlib.import_module("sightline.sweep.nursery"), "spawn", lambda environment: Forked())
+
+
 @pytest.mark.usefixtures("each_figure_once")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.chdir(desk)
     if any("sightline masks" in code for code in blocks(page, "sh")):
         request.getfixturevalue("tiny_hub")
+    if page == "docs/sweep.md":
+        request.getfixturevalue("quick_trials")
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     ran = 0
     for line in "\n".join(blocks(page, "sh")).splitlines():
@@ -144,8 +155,12 @@ def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, re
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_examples_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_run(
+    page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(desk)
+    if page == "docs/sweep.md":
+        request.getfixturevalue("quick_trials")
     settings = {key: value for key, value in TOY.items() if key != "train.epochs"} | {"train.epochs": 1}
     for code in blocks(page, "python"):
         toy_code = re.sub(r'\*\*\{"train.epochs": \d+\}', f"**{settings!r}", code)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .score import score
     from .segment_anything import masks
     from .serve import serve
+    from .sweep import sweep
     from .train import train
     from .transfer import transfer
 
@@ -46,6 +47,7 @@ __all__ = [
     "resume",
     "score",
     "serve",
+    "sweep",
     "train",
     "transfer",
 ]
@@ -62,6 +64,7 @@ _PLACES = {
     "transfer": "transfer",
     "score": "score",
     "serve": "serve",
+    "sweep": "sweep",
     "report": "commands",
     "recipes": "commands",
     "demo": "commands",

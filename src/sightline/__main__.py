@@ -10,7 +10,7 @@ import cyclopts
 from .cli import app, looking, packing, training, using  # noqa: F401 - each adds its commands to `app`
 from .errors import INTERRUPTED, SightlineError, printable
 
-TAKE_ALL = (training.train, training.resume, training.transfer)
+TAKE_ALL = (training.train, training.resume, training.transfer, training.sweep)
 TAKE_DATA = (looking.score, looking.doctor, packing.pack)
 """The commands that take settings of a recipe as options; the second ones those of its data alone."""
 
@@ -46,7 +46,9 @@ def run(tokens: list[str]) -> int:
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         wrong = [key for key in settings if not (command in TAKE_ALL or (command in TAKE_DATA and key[:5] == "data."))]
         if wrong:
-            raise SightlineError(f"--{wrong[0]} belongs to train, resume and transfer", cure=f"leave out --{wrong[0]}")
+            raise SightlineError(
+                f"--{wrong[0]} belongs to train, resume, transfer and sweep", cure=f"leave out --{wrong[0]}"
+            )
         status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)

@@ -139,7 +139,7 @@ def report(
     watch: bool = False,
     port: int = 0,
 ) -> Path:
-    """Draw a run's figures and its report.html again, from what lies in its folder; of a transfer grid those of all.
+    """Draw a run's figures and its report.html again, from what lies in its folder; of a grid or a sweep those of all.
 
     Of several runs, compare them: on the same validation images with paired intervals, in recipes, curves and cost.
     What is not comparable is said, and left out. out: the folder, runs/compare by default; overwrite: replace the
@@ -185,6 +185,11 @@ def drawn_report(
         from .report.grid import write_grid_report
 
         return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml")).report
+    if (Path(run) / "sweep.yaml").is_file():
+        from .report.sweep import write_sweep_report
+
+        write_sweep_report(Path(run))
+        return Path(run) / "report.html"
     return write_report(runs.existing(run))
 
 

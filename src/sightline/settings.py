@@ -64,6 +64,11 @@ def from_text(key: str, value: Any, where: str) -> Any:
 
 def combined(base: Config, settings: Mapping[str, Any], where: str) -> Config:
     """`base` with dotted settings put in their places and checked."""
+    return validated(placed(base, settings, where), where)
+
+
+def placed(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The plain values of `base` with dotted settings in their places, not checked yet."""
     values = base.model_dump()
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -74,7 +79,7 @@ def combined(base: Config, settings: Mapping[str, Any], where: str) -> Config:
                 cure = f"did you mean {nearest(key)}?"
                 raise SightlineError(f"{parent!r} in {key!r} is a single value, {place!r}", where=where, cure=cure)
         place[last] = value
-    return validated(values, where)
+    return values
 
 
 def validated(values: dict[str, Any], where: str) -> Config:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from . import Settings, app
+from . import Settings, Whole, app
 
 
 @app.command
@@ -132,6 +132,83 @@ def transfer(
         settings=settings_,
         seeds=seeds,
         classifier=classifier,
+        overwrite=overwrite,
+        quiet=quiet,
+        **(settings or {}),
+    )
+    if quiet:
+        print(result.report)
+
+
+@app.command
+def sweep(
+    recipe: str,
+    /,
+    *,
+    data: str | None = None,
+    out: Path | None = None,
+    trials: Whole | None = None,
+    minutes: float = 0.0,
+    jobs: Whole = 1,
+    metric: str | None = None,
+    sampler: str = "tpe",
+    pruner: str = "median",
+    seed: Whole = 0,
+    storage: str = "",
+    cluster: str = "",
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: Settings = None,
+) -> None:
+    """Search settings of RECIPE: --optim.lr 1e-3..1e-1 --train.batch_size 32,64. Each trial is an ordinary run.
+
+    Ranges are 1e-3..1e-1 and 16..128, on a logarithmic scale from a factor of ten on (or as log: and lin: before them
+    say); choices are a,b,c; a single value is the same for all. The same command goes on with what was interrupted.
+
+    Parameters
+    ----------
+    data
+        Folder of images, CSV, or a name like sklearn:digits or torchvision:CIFAR100.
+    out
+        The sweep's folder; runs/sweep-NAME by default.
+    trials
+        How many in all; 20, or every combination of a grid or where there are no more.
+    minutes
+        Stop after so long; what is running is saved, and the same command goes on.
+    jobs
+        Trials at a time, on this machine or on the cluster.
+    metric
+        What to search by; the recipe's train.best_metric by default.
+    sampler
+        tpe learns from the trials before; random; grid goes through all combinations.
+    pruner
+        median stops trials that are worse than the median at the same epoch; halving keeps the best third; none.
+    seed
+        Of the sampler; with one job the same seed gives the same trials.
+    storage
+        A database instead of a file in the folder: sqlite:///FILE, postgresql://...
+    cluster
+        slurm or local: trials as jobs, with --cluster.partition, --cluster.minutes, --cluster.gpus and so on.
+    overwrite
+        Remove the sweep that the folder holds.
+    quiet
+        Print the end only.
+    """
+    import sightline
+
+    result = sightline.sweep(
+        recipe,
+        data,
+        out=out,
+        trials=trials,
+        minutes=minutes,
+        jobs=jobs,
+        metric=metric,
+        sampler=sampler,
+        pruner=pruner,
+        seed=seed,
+        storage=storage,
+        cluster=cluster,
         overwrite=overwrite,
         quiet=quiet,
         **(settings or {}),

@@ -1,0 +1,141 @@
+"""What may stand for a setting on the command line: ranges, choices, single values; refused before anything starts."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline.config import Config
+from sightline.errors import SightlineError
+from sightline.recipes import load_recipe
+from sightline.settings import resolve
+from sightline.sweep.plan import spec_of
+from sightline.sweep.space import (
+    GRID_POINTS,
+    Choices,
+    Range,
+    combinations,
+    grid_of,
+    range_of,
+    read_space,
+    read_spec,
+    split_choices,
+)
+
+BASE = load_recipe("digits")
+NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False).map(lambda value: float(f"{value:.6g}"))
+
+
+def faults(settings: dict) -> str:
+    with pytest.raises(SightlineError) as caught:
+        read_space(BASE, settings)
+    assert caught.value.status == 2 and caught.value.cure
+    return caught.value.why
+
+
+def test_ranges_choices_and_single_values_are_told_apart() -> None:
+    fixed, space = read_space(
+        BASE,
+        {"optim.lr": "1e-3..1e-1", "train.batch_size": "16..128", "optim.name": "sgd,adamw", "train.epochs": "3",
+         "optim.nesterov": "true,false", "optim.weight_decay": "lin:0..1", "loss.smoothing": "0, 0.1",
+         "schedule.milestone_epochs": "[1, 2],[3]", "optim.betas": "[0.9, 0.99]", "model.args.dropout": "0..0.5"},
+    )  # fmt: skip
+    assert fixed == {"train.epochs": 3, "optim.betas": [0.9, 0.99]}
+    assert space["optim.lr"] == Range(1e-3, 1e-1, False, True), "a factor of ten or more is searched by logarithms"
+    assert space["train.batch_size"] == Range(16, 128, True, False)
+    assert space["optim.name"] == Choices(("sgd", "adamw")) and space["optim.nesterov"] == Choices((True, False))
+    assert space["loss.smoothing"] == Choices((0, 0.1))
+    assert space["schedule.milestone_epochs"] == Choices(([1, 2], [3]))
+    assert space["model.args.dropout"] == Range(0.0, 0.5, False, False)
+    given_lists = read_space(BASE, {"optim.name": ["sgd", "adamw"], "optim": {"betas": [0.9, 0.99]}})
+    assert given_lists == ({"optim.betas": [0.9, 0.99]}, {"optim.name": Choices(("sgd", "adamw"))})
+
+
+@given(NUMBERS, NUMBERS, st.sampled_from([None, "log", "lin"]))
+def test_a_range_holds_what_it_says_or_is_refused(low: float, high: float, scale: str | None) -> None:
+    text = f"{f'{scale}:' if scale else ''}{low!r}..{high!r}"
+    if low >= high or (scale == "log" and low <= 0):
+        with pytest.raises(ValueError):
+            read_spec("optim.lr", text)
+        return
+    found = read_spec("optim.lr", text)
+    assert (found.low, found.high) == (low, high) and not found.whole
+    assert found.log == (scale == "log" or (scale is None and low > 0 and high >= 10 * low))
+    assert spec_of(str(found)) == found, "sweep.yaml gives it back"
+    points = found.points()
+    assert len(points) == GRID_POINTS and points[0] == low and points[-1] == high
+    assert all(low <= one <= high for one in points) and sorted(points) == list(points)
+    steps = [math.log(one) for one in points] if found.log else points
+    widths = [b - a for a, b in itertools.pairwise(steps)]
+    assert max(widths) - min(widths) <= 1e-6 * max(1.0, abs(steps[-1]), abs(steps[0]))
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_whole_numbers_stay_whole(low: int, high: int) -> None:
+    if low >= high:
+        return
+    found = range_of(int, None, str(low), str(high))
+    assert found.whole and found.count == high - low + 1
+    assert all(isinstance(one, int) and low <= one <= high for one in found.points())
+    assert len(set(found.points())) == len(found.points()) == min(GRID_POINTS, found.count)
+
+
+@given(st.lists(st.text("abc[]{}'\" 1.", max_size=6), min_size=1, max_size=5))
+def test_choices_are_split_only_outside_of_brackets_and_quotes(parts: list[str]) -> None:
+    text = ",".join(parts)
+    found = split_choices(text)
+    assert "".join(",".join(found).split()) == "".join(text.split()), "nothing is lost"
+    whole = all(part.count("[") == part.count("]") == part.count("{") == part.count("'") == part.count('"') == 0
+                and "}" not in part for part in parts)  # fmt: skip
+    if whole:
+        assert found == [part.strip() for part in parts]
+    assert split_choices(f"[{','.join('ab')}],{{x: 1, y: 2}},'p,q'") == ["[a,b]", "{x: 1, y: 2}", "'p,q'"]
+
+
+def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
+    why = faults(
+        {"optim.lrr": "1..2", "optim.lr": "-1..0.1", "train.batch_size": "1.5..3", "optim.name": "sgd,adamww",
+         "train.epochs": "9..3", "optim.momentum": "0.5..1", "augment.mixup": "0,0", "optim.clip_norm": "log:0.5",
+         "loss.smoothing": "log:0..0.2", "optim.nesterov": "yes,no"},
+    )  # fmt: skip
+    lines = why.strip().splitlines()
+    assert len([line for line in lines if line.strip()]) >= 10
+    for said in ("did you mean optim.lr?", "found -1.0", "whole numbers at its ends", "found 'adamww'", "9..3 has",
+                 "found 1.0", "stands twice", "no range", "above 0", "nesterov"):  # fmt: skip
+        assert said in why, said
+
+
+def test_what_makes_trials_incomparable_cannot_vary() -> None:
+    why = faults({"data.val_fraction": "0.1,0.2", "train.best_metric": "accuracy,loss", "data.split_seed": "0..3"})
+    assert why.count("cannot be compared") == 2 and "--metric" in why
+    assert read_space(BASE, {"data.size": "8,16", "data.path": "a,b"})[0] == {"data.path": "a,b"}, "a path has commas"
+
+
+def test_a_value_that_goes_with_no_other_is_refused_and_one_that_does_is_not() -> None:
+    assert "does nothing without optim.sam_radius" in faults({"optim.sam_from": "0.5,0.7"})
+    space = read_space(BASE, {"optim.sam_from": "0,0.7", "optim.sam_radius": "0,0.1"})[1]
+    assert set(space) == {"optim.sam_from", "optim.sam_radius"}
+    why = faults({"loss.name": "cross_entropy,dice", "optim.lr": "0.1,0.2"})
+    assert "loss.name = dice" in why and "optim.lr" not in why and "cross_entropy:" not in why
+
+
+def test_many_choices_are_each_checked_without_all_their_combinations() -> None:
+    space = {f"k{n}": Choices(tuple(range(9))) for n in range(9)}
+    seen = [set(pairs.items()) for pairs in combinations(space)]
+    assert len(seen) < 1000 and len(set.union(*seen)) == 81
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    space = {"a": Choices((1, 2)), "b": Range(1, 3, True, False), "c": Range(0.0, 1.0, False, False)}
+    rows = grid_of(space)
+    assert len(rows) == 2 * 3 * GRID_POINTS == len({tuple(row.items()) for row in rows})
+    assert len(grid_of({"b": Range(1, 100, True, False)}, whole=True)) == 100
+
+
+def test_the_ends_are_those_of_the_setting() -> None:
+    base = resolve(Config(), {})
+    for text in ("0..1", "0.5..2"):
+        with pytest.raises(SightlineError):
+            read_space(base, {"optim.ema": text})

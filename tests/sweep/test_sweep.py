@@ -1,0 +1,288 @@
+"""A sweep from its command to its report: the same trials for a seed, bad ones stopped early, gone on with."""
+
+import csv
+import importlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sightline
+from sightline.__main__ import run
+from sightline.config import Config
+from sightline.errors import SightlineError
+from sightline.files import read_json, read_json_lines
+from sightline.recipes import load_recipe
+from sightline.settings import load_recipe_file, resolve
+from sightline.sweep import Sweep
+from sweep_toys import shown
+
+pytestmark = pytest.mark.usefixtures("forked")
+SPACE = {"optim.lr": "1e-4..1", "train.batch_size": "8,16"}
+
+
+@pytest.fixture(scope="module")
+def done(recipe: Config, tiles: Path, tmp_path_factory: pytest.TempPathFactory, forked: None) -> Sweep:
+    """A whole sweep of four trials."""
+    out = tmp_path_factory.mktemp("done") / "sweep"
+    return sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE)
+
+
+def test_every_trial_is_an_ordinary_run_with_the_values_that_were_drawn(done: Sweep, tiles: Path) -> None:
+    assert [row["state"] for row in done.trials] == ["complete"] * 4
+    for row in done.trials:
+        config = load_recipe(str(done.path / f"trial-{row['trial']:04d}"))
+        assert config.optim.lr == row["values"]["optim.lr"] and 1e-4 <= config.optim.lr <= 1
+        assert config.train.batch_size == row["values"]["train.batch_size"] in (8, 16)
+        end = sightline.Run(done.path / config.name).metrics
+        assert (row["value"], row["best_epoch"], row["flops"]) == (
+            end["accuracy"], end["best_epoch"], end["train_flops"])  # fmt: skip
+    assert len({row["values"]["optim.lr"] for row in done.trials}) == 4
+    with open(done.path / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["accuracy"]) for row in rows] == pytest.approx([row["value"] for row in done.trials])
+    assert [float(r["optim.lr"]) for r in rows] == pytest.approx([r["values"]["optim.lr"] for r in done.trials])
+
+
+def test_the_best_is_a_recipe_that_repeats_it(done: Sweep, tmp_path: Path) -> None:
+    best = max(done.trials, key=lambda row: (row["value"], -row["trial"]))
+    assert done.best is not None and done.best.path.name == f"trial-{best['trial']:04d}"
+    assert run(["train", str(done.path / "best.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    assert sightline.Run(tmp_path / "again").metrics["loss"] == done.best.metrics["loss"]
+
+
+def test_the_page_says_that_picking_is_optimistic_and_what_the_best_two_differ_by(done: Sweep) -> None:
+    page = done.report.read_text(encoding="utf-8")
+    compared = json.loads((done.path / "compare" / "compare.json").read_text())
+    sentence = compared["comparisons"][0]["sentence"]
+    assert re.split(r"[\[:]", sentence)[0] in page and "The best of 4 trials was picked" in page
+    assert compared["reference"] == done.best.path.name  # ty: ignore[unresolved-attribute]
+    assert {path.stem for path in (done.path / "figures").iterdir()} == {"progress", "curves", "setting-1", "setting-2"}
+    for row in done.trials:
+        assert f'href="trial-{row["trial"]:04d}/report.html"' in page
+    before = done.report.read_bytes()
+    done.report.unlink()
+    assert sightline.report(done.path).read_bytes() == before, "a function of what lies in the folder"
+
+
+def test_the_same_seed_draws_the_same_trials_and_another_does_not(
+    done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    again = sightline.sweep(recipe, tiles, out=tmp_path / "a", trials=2, sampler="tpe", quiet=True, **SPACE)
+    assert shown(again.trials) == shown(done.trials)[:2]
+    other = sightline.sweep(recipe, tiles, out=tmp_path / "b", trials=1, seed=7, quiet=True, **SPACE)
+    assert other.trials[0]["values"] != done.trials[0]["values"]
+    longer = sightline.sweep(recipe, tiles, out=tmp_path / "a", trials=4, quiet=True, **SPACE)
+    assert shown(longer.trials) == shown(done.trials), "lengthened by the same command"
+
+
+def sweep_in_a_fork(recipe: Config, tiles: Path, out: Path, **more: Any) -> int:
+    """The sweep in a process of its own, which ends with its exit status."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        try:
+            sightline.sweep(recipe, tiles, out=out, quiet=True, **SPACE, **more)
+            os._exit(0)
+        except SightlineError as error:
+            os._exit(error.status)
+        finally:
+            os._exit(99)
+    return child
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert condition()
+
+
+def epochs_of(run_folder: Path) -> int:
+    return sum(record.get("event") == "eval" for record in read_json_lines(run_folder / "metrics.jsonl"))
+
+
+def test_killed_at_any_time_it_goes_on_to_the_same_trials(
+    done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    out, place = tmp_path / "sweep", tmp_path / "sweep" / "trial-0002"
+    child = sweep_in_a_fork(recipe, tiles, out, trials=4)
+    wait_for(lambda: epochs_of(place) >= 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    held = (out / "trials.journal").read_bytes()
+    (out / "trials.journal").write_bytes(held + b'{"op_code":5,"trial_')  # torn, as a crash of the machine leaves it
+    assert sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE).trials[-1]["state"] == "complete"
+    assert shown(Sweep(out).trials) == shown(done.trials)
+    assert (out / "best.yaml").read_text() == (done.path / "best.yaml").read_text()
+
+
+def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on_with_it(
+    recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    long = resolve(recipe, {"train.epochs": 60})
+    out, place = tmp_path / "sweep", tmp_path / "sweep" / "trial-0000"
+    child = sweep_in_a_fork(long, tiles, out, trials=1, pruner="none")
+    wait_for(lambda: epochs_of(place) >= 2)
+    os.kill(child, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+    reached = epochs_of(place)
+    assert 2 <= reached < 60 and list((place / "checkpoints" / "last").glob("state-*"))
+    result = sightline.sweep(long, tiles, out=out, trials=1, pruner="none", quiet=True, **SPACE)
+    assert result.trials[0]["epochs"] == 60 and result.trials[0]["state"] == "complete"
+    assert any(record["event"] == "resume" for record in read_json_lines(place / "metrics.jsonl"))
+
+
+def test_a_bad_trial_is_stopped_early_and_stays_stopped(
+    recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setattr(importlib.import_module("sightline.sweep.board"), "STARTUP_TRIALS", 1)
+    arguments: dict[str, Any] = {"sampler": "grid", "out": tmp_path / "s", "optim.lr": [0.05, 1e-9]}
+    long = resolve(recipe, {"train.epochs": 80, "optim.momentum": 0.9})
+    result = sightline.sweep(long, tiles, **arguments)
+    good, bad = result.trials
+    assert (good["state"], bad["state"]) == ("complete", "pruned") and bad["epochs"] < 60 <= good["epochs"]
+    assert epochs_of(tmp_path / "s" / "trial-0001") < 80 and not sightline.Run(tmp_path / "s" / "trial-0001").metrics
+    said = lines()
+    assert any("trial 1" in line and f"pruned after epoch {bad['epochs']:g}" in line for line in said)
+    before = shown(result.trials)
+    assert shown(sightline.sweep(long, tiles, **arguments).trials) == before
+
+
+def test_a_failing_trial_is_recorded_and_the_rest_go_on(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    """An infinite rate, and a combination that is none: neither ends the sweep."""
+    result = sightline.sweep(
+        recipe, tiles, out=tmp_path / "s", sampler="grid", quiet=True,
+        **{"optim.lr": [0.05, 1e30], "optim.momentum": [0.0, 0.9], "optim.nesterov": [False, True]},
+    )  # fmt: skip
+    states = {tuple(row["values"].values()): (row["state"], row["message"]) for row in result.trials}
+    assert states[0.05, 0.9, True][0] == states[0.05, 0.0, False][0] == "complete"
+    assert states[0.05, 0.0, True] == ("failed", states[0.05, 0.0, True][1])
+    assert "nesterov needs momentum" in states[0.05, 0.0, True][1]
+    assert states[1e30, 0.9, True][0] == "failed" and "not finite" in states[1e30, 0.9, True][1]
+    page = result.report.read_text(encoding="utf-8")
+    assert "is not finite" in page and f"{[state for state, _ in states.values()].count('failed')} failed" in page
+
+
+def test_when_the_first_trials_all_fail_the_sweep_ends_and_says_so(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="the first 3 trials have all failed") as caught:
+        sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=9, quiet=True, **{"optim.lr": "1e30..1e32"})
+    assert "not finite" in caught.value.why and len(Sweep(tmp_path / "s").trials) == 3
+
+
+def test_what_is_not_the_same_sweep_is_refused_with_the_differences(
+    done: Sweep, recipe: Config, tiles: Path, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    before = (done.path / "sweep.json").read_bytes()
+    changed = {"optim.lr": "1e-3..1", "train.batch_size": "8,16", "optim.momentum": "0.5"}
+    with pytest.raises(SightlineError, match="another sweep") as caught:
+        sightline.sweep(recipe, tiles, out=done.path, trials=4, seed=3, **changed)
+    why = caught.value.why
+    assert "optim.lr: log:0.0001..1.0 -> log:0.001..1.0" in why and "seed: 0 -> 3" in why
+    assert "optim.momentum: the recipe -> 0.5" in why and "train.batch_size" not in why
+    other = make_photos(tmp_path / "other", classes=2, train=15, val=8, size=8)
+    with pytest.raises(SightlineError, match="another sweep") as caught:
+        sightline.sweep(recipe, other, out=done.path, trials=4, **SPACE)
+    assert "train: 32} -> " not in caught.value.why and "data, images" in caught.value.why
+    with pytest.raises(SightlineError, match="not empty"):
+        sightline.sweep(recipe, tiles, out=done.path / "figures", **SPACE)
+    assert (done.path / "sweep.json").read_bytes() == before
+
+
+def test_pictures_that_changed_under_their_names_end_the_sweep(
+    recipe: Config, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "data", classes=2, train=8, val=4, size=8)
+    arguments: dict[str, Any] = {"out": tmp_path / "s", "quiet": True, "optim.lr": "1e-3..1e-1"}
+    sightline.sweep(recipe, data, trials=1, **arguments)
+    first, second = data / "val" / "class_0" / "10000.png", data / "val" / "class_1" / "10001.png"
+    first.write_bytes(second.read_bytes())
+    os.utime(first, (1, 1))
+    with pytest.raises(SightlineError, match="the data of this sweep have changed"):
+        sightline.sweep(recipe, data, trials=2, **arguments)
+
+
+def test_two_at_a_time_and_two_commands_share_the_trials(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    child = sweep_in_a_fork(recipe, tiles, out, trials=5, storage=f"sqlite:///{tmp_path}/s.db")
+    wait_for(lambda: (out / "sweep.yaml").is_file())
+    sightline.sweep(recipe, tiles, out=out, trials=5, jobs=2, storage=f"sqlite:///{tmp_path}/s.db", quiet=True, **SPACE)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    result = sightline.sweep(
+        recipe, tiles, out=out, trials=5, storage=f"sqlite:///{tmp_path}/s.db", quiet=True, **SPACE
+    )
+    assert [row["trial"] for row in result.trials] == list(range(5))
+    assert all(row["state"] == "complete" for row in result.trials)
+    starts = [r["event"] for n in range(5) for r in read_json_lines(out / f"trial-{n:04d}" / "metrics.jsonl")]
+    assert starts.count("start") == 5 and "resume" not in starts, "nobody trained what another did"
+
+
+def test_few_combinations_are_each_tried_once_whatever_the_sampler(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    result = sightline.sweep(recipe, tiles, out=tmp_path / "s", quiet=True, **{"train.batch_size": "15..17"})
+    assert sorted(row["values"]["train.batch_size"] for row in result.trials) == [15, 16, 17]
+
+
+def test_a_readonly_disk_is_status_3_and_no_trial_is_lost(
+    recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while the second trial trains: said by the system, as tests may run as root."""
+    module = importlib.import_module("sightline.sweep.trial")
+
+    def full(folder: Path) -> None:
+        raise SightlineError("cannot write .probe", why="No space left on device", status=3)
+
+    real = module.concluded
+
+    def second(board: Any, follower: Any, end: dict, asked: bool) -> Any:
+        if follower.trial.number == 1:
+            end = {"exit": 3, "error": {"what": "cannot write best"}}
+        return real(board, follower, end, asked)
+
+    monkeypatch.setattr(module, "concluded", second)
+    monkeypatch.setattr(module, "check_disk", full)
+    with pytest.raises(SightlineError) as caught:
+        sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
+    assert caught.value.status == 3
+    monkeypatch.undo()
+    assert [row["state"] for row in Sweep(tmp_path / "s").trials] == ["complete"]
+    again = sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
+    assert [row["state"] for row in again.trials] == ["complete", "complete"]
+
+
+def test_mistakes_are_said_before_anything_starts(tmp_path: Path, tiles: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vary = ["--optim.lr", "1e-3..1e-1"]
+    for tokens, said in (
+        (["digits"], "nothing to search"),
+        (["digits", *vary, "--metric", "mean_iou"], "--metric accuracy"),
+        (["digits", *vary, "--pruner", "hyperband"], "--pruner median"),
+        (["digits", *vary, "--trials", "0", "--jobs", "0"], "--jobs 0"),
+        (["digits", *vary, "--cluster", "slurmm", "--cluster.partitoin", "gpu"], "did you mean partition?"),
+        (["digits", *vary, "--cluster.partition", "gpu"], "needs --cluster slurm"),
+        (["digits", "--model.name", "resnet18,resnet19"], "resnet19"),
+        (["photos_scratch", *vary, "--data", str(tmp_path / "nowhere")], "nowhere"),
+        (["photos_scratch", *vary], "--data"),
+        (["digits", *vary, "--storage", "nosuch://x"], "--storage sqlite"),
+    ):
+        assert run(["sweep", *tokens]) in (2, 3), tokens
+        error = capsys.readouterr().err
+        assert said in error and "cure:" in error and "Traceback" not in error, error
+    assert not list(tmp_path.glob("runs/*/trial-*"))
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    with pytest.raises(SightlineError) as caught:
+        sightline.sweep("digits", out=tmp_path / "s", **{"optim.lr": "1..2"})
+    assert "sightline[sweep]" in caught.value.cure and not (tmp_path / "s").exists()
+
+
+def test_best_yaml_resolves(done: Sweep) -> None:
+    config = load_recipe_file(done.path / "best.yaml")
+    assert config.name == "small-best" and read_json(done.path / "sweep.json")["best"] is not None
