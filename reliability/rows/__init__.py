@@ -1,5 +1,6 @@
 """Every row of the harness, put together in sight."""
 
 from reliability.contract import Row
+from reliability.rows import images
 
-ROWS: tuple[Row, ...] = ()
+ROWS: tuple[Row, ...] = (*images.ROWS,)
