@@ -1,6 +1,6 @@
 """Every row of the harness, put together in sight."""
 
 from reliability.contract import Row
-from reliability.rows import images
+from reliability.rows import checkpoints, images, settings, tables
 
-ROWS: tuple[Row, ...] = (*images.ROWS,)
+ROWS: tuple[Row, ...] = (*images.ROWS, *tables.ROWS, *settings.ROWS, *checkpoints.ROWS)

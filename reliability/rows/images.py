@@ -22,11 +22,11 @@ MOST_BYTES = 150 << 20
 
 
 def refused(number: int, path: str, error: SightlineError) -> tuple[str, str]:
-    """What a refusal counts as: a failure where it does not name the file, or gives no reason or cure."""
+    """What a refusal counts as: a failure where it does not name the file, or gives no cure."""
     if path not in str(error):
         return "refused", f"trial {number}: the message does not name the file: {error}"
-    if not (error.why and error.cure):
-        return "refused", f"trial {number}: the message has no reason or no cure: {error}"
+    if not error.cure:
+        return "refused", f"trial {number}: the message has no cure: {error}"
     return "refused", ""
 
 
