@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError
+from .crumbs import reading
 from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
@@ -48,7 +49,8 @@ def read_mask(path: str, palette: Palette, max_pixels: int = MAX_PIXELS, facts: 
     do not fit the palette, ids or colors outside it (with count, first place and cure), and unreadable files.
     """
     try:
-        image, scale = load(path, max_pixels)
+        with reading(path):
+            image, scale = load(path, max_pixels)
         indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE
