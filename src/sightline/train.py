@@ -103,7 +103,7 @@ def train(
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = runs.with_whole_paths(config)
-    folder = Path(out) if out is not None else Path("runs") / config.name
+    folder = Path(out) if out is not None else runs.default_folder(config.name)
     check_augment(config.augment, config.data.size)
     runs.refuse_taken(folder, overwrite)
     runs.refuse_inside(folder, config.data.path)
