@@ -8,7 +8,9 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
+from reliability.catalog import CATALOG, STANDS
 from reliability.contract import Outcome, Row, Settings
+from reliability.rows import ROWS
 
 HERE = Path(__file__).resolve().parent.parent
 RUN_TOYS = """
@@ -92,3 +94,23 @@ def test_the_short_run_holds(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "reliability.json").read_text())["rows"]
     assert all(row["trials"] and not row["failures"] and all(row["broken"].values()) for row in rows)
     assert "classes of fault" in (tmp_path / "docs" / "reliability.md").read_text()
+
+
+def test_the_catalog_is_whole_and_every_proof_exists() -> None:
+    numbers = {"I": 25, "L": 17, "S": 12, "D": 6, "T": 26, "C": 16, "R": 8, "W": 19, "K": 13}
+    wanted = [f"{letter}{number}" for letter, count in numbers.items() for number in range(1, count + 1)]
+    assert [fault.id for fault in CATALOG] == wanted and len(wanted) == 142
+    rows = {row.name for row in ROWS}
+    for fault in CATALOG:
+        assert fault.stands in STANDS and fault.gives, fault.id
+        assert fault.proofs or fault.stands == "open", f"{fault.id} has no proof"
+        for proof in fault.proofs:
+            file, _, test = proof.partition("::")
+            if proof not in rows:
+                assert (HERE / file).is_file(), f"{fault.id}: {proof}"
+                assert not test or f"def {test}(" in (HERE / file).read_text(encoding="utf-8"), f"{fault.id}: {proof}"
+
+
+def test_every_row_has_code_that_it_must_see_and_a_name_of_its_own() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert all(row.broken and row.promise and row.section for row in ROWS)
