@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import IO
 
 from reliability.contract import Outcome
 
@@ -71,7 +72,7 @@ def _batch(
     return done, growth, 0 if done == len(numbers) else status or -1
 
 
-def _child(numbers: Sequence[int], trial: Trial, seconds: float, pipe: object) -> None:
+def _child(numbers: Sequence[int], trial: Trial, seconds: float, pipe: IO[str]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     before = peak_bytes()
     for number in numbers:
@@ -80,4 +81,4 @@ def _child(numbers: Sequence[int], trial: Trial, seconds: float, pipe: object) -
             word, why = trial(number)
         except Exception as error:  # the trial's own code saw to what it expects
             word, why = "escaped", f"trial {number}: {type(error).__name__}: {error}"
-        print(json.dumps([word, why, peak_bytes() - before]), file=pipe, flush=True)  # ty: ignore[invalid-argument-type]
+        print(json.dumps([word, why, peak_bytes() - before]), file=pipe, flush=True)

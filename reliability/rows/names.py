@@ -105,7 +105,7 @@ def the_comparison(folder: Path, mark: str) -> str:
     from sightline.commands import drawn_report
 
     runs = [write_run(folder / f"{number} {mark.replace('/', chr(0x2215))}", mark) for number in range(2)]
-    return Path(drawn_report(runs[0], runs[1:], folder / "compared", False, True)).read_text(encoding="utf-8")  # ty: ignore
+    return Path(drawn_report(runs[0], runs[1:], folder / "compared", False, True)).read_text(encoding="utf-8")
 
 
 def the_diagnosis(folder: Path, mark: str) -> str:
