@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -33,6 +34,7 @@ PAYLOADS = (
     "<details open ontoggle=alert(1)>", "<math><mi xlink:href=data:x>", "url(javascript:alert(1))", "\\u003cscript>",
     "<textarea><script>", "<template><img src=x>", "%3Cscript%3E",
 )  # fmt: skip
+TOGETHER = "\"'><img src=x onerror=alert(1)></script></title></style><script>alert(1)</script>"
 HARMLESS = "a plain name"
 
 
@@ -160,7 +162,7 @@ def without_figures() -> Generator[None]:
 def check_pages(settings: Settings) -> Outcome:
     """Every page with every payload in every name, against the same page with harmless names."""
     tried, failures = 0, []
-    payloads = PAYLOADS[:3] if settings.short else PAYLOADS
+    payloads = (TOGETHER,) if settings.short else (*PAYLOADS, TOGETHER)
     with without_figures():
         for kind, render in PAGES.items():
             plain = Parsed(render(_made(settings.folder / kind / "plain"), HARMLESS))
@@ -278,7 +280,7 @@ def _recipe(place: Path, name: str) -> None:
     path = place / "recipe of a stranger.yaml"
     path.write_text(to_yaml(resolve(Config(), {"name": name})), encoding="utf-8")
     with contextlib.chdir(place), without_figures():
-        settings = {
+        settings: dict[str, Any] = {
             "data.size": 16,
             "model.name": "small_cnn",
             "train.epochs": 1,
