@@ -16,7 +16,7 @@ from PIL import ImageFile
 real = ImageFile.ImageFile.load
 def load(self):
     if "evil" in str(getattr(self, "filename", "")):
-        os.kill(os.getpid(), getattr(signal, HOW)) if HOW.startswith("SIG") else os._exit(7)
+        signal.raise_signal(getattr(signal, HOW)) if HOW.startswith("SIG") else os._exit(7)
     return real(self)
 HOW = os.environ.get("RELIABILITY_HOW", "")
 if HOW:

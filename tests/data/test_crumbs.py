@@ -13,12 +13,12 @@ from sightline.data.images import open_image
 from sightline.errors import SightlineError
 
 CRASHES = """
-import os, sys
+import os, signal, sys
 from PIL import ImageFile
 real = ImageFile.ImageFile.load
 def load(self):
     if "evil" in str(getattr(self, "filename", "")):
-        os.kill(os.getpid(), 11) if HOW == "signal" else os._exit(7)
+        signal.raise_signal(11) if HOW == "signal" else os._exit(7)
     return real(self)
 HOW = os.environ.get("HOW", "")
 if HOW:
