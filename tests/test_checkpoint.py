@@ -330,3 +330,13 @@ def test_preflight_names_need_and_room(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced: counts as free
     preflight(tmp_path / "run", needed)
+
+
+@pytest.mark.parametrize("moment", ["{oops", "[1, 2]", "3"])
+@pytest.mark.filterwarnings("ignore:.*no .sha256")
+def test_a_damaged_header_inside_the_weights_is_named(tmp_path: Path, moment: str) -> None:
+    save_model(tmp_path, {"a": torch.ones(1)}, {"format": 1, "epoch": 1})
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"sightline": moment})
+    (tmp_path / "model.safetensors.sha256").unlink()
+    with pytest.raises(SightlineError, match="own header is damaged"):
+        load_model(tmp_path)

@@ -44,3 +44,8 @@ def test_listing_counts_what_it_leaves_out() -> None:
     assert listing(["a", "b"]) == "    a\n    b"
     assert listing([str(i) for i in range(1025)], 2) == "    0\n    1\n    ... and 1,023 more"
     assert listing(("a\n    forged",)) == "    a\\n    forged"
+
+
+def test_a_line_of_a_message_has_an_end() -> None:
+    text = str(SightlineError(f"1 class found ({'x' * 10**6!r})", where="/data", why="a\n" + "b" * 3000))
+    assert len(text) < 5000 and "more characters" in text and "/data" in text and "\na\n" not in text[:9]

@@ -1,5 +1,6 @@
 """The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
 
+import contextlib
 import csv
 import importlib
 import json
@@ -385,3 +386,10 @@ def test_a_part_of_an_epoch_costs_a_part_of_it(tiny: dict) -> None:
     cost = {config.data.size: 7.0}
     assert training_flops(config, cost, 10, 1) == 70
     assert training_flops(config, cost, 10, 1.25) == pytest.approx(70 + 0.25 * 140)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "..", "a\\b", "a\0b", "", "x" * 300, "\ud800/"])
+def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(name: str, photos: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path), pytest.raises(SightlineError, match="cannot be called"):
+        sightline.train(Config(name=name), photos, quiet=True)
+    assert not list(tmp_path.iterdir())

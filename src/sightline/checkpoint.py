@@ -62,8 +62,11 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not sidecar(folder / MODEL).is_file():
         warnings.warn(f"{folder / MODEL} has no .sha256 beside it; read unchecked", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
-    moment = json.loads(metadata.get("sightline", "{}"))
-    return tensors, description | moment
+    try:
+        return tensors, description | dict(json.loads(metadata.get("sightline", "{}")))
+    except (ValueError, TypeError, RecursionError) as error:  # one bit is enough, where no checksum lies beside it
+        where = str(folder / MODEL)
+        raise SightlineError("the weights' own header is damaged", where=where, why=str(error), cure=cure) from error
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The one error a user meets: what happened, where, why, and the cure."""
 
 USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a fault in Sightline itself
+LONGEST = 2000
+"""Characters of one line of a message."""
 
 
 class SightlineError(Exception):
@@ -16,12 +18,21 @@ class SightlineError(Exception):
         self.what, self.where, self.why, self.cure, self.status = what, where, why, cure, status
 
     def __str__(self) -> str:
-        lines = [printable(self.what)]
+        lines = [shortened(printable(self.what))]
         for name in ("where", "why", "cure"):
             text = getattr(self, name)
             if text:
-                lines.append(f"  {name + ':':<7}{printable(text)}")
+                lines.append(f"  {name + ':':<7}{shortened(printable(text))}")
         return "\n".join(lines)
+
+
+def shortened(text: str) -> str:
+    """The text without the ends of lines that nobody reads: a class name of a damaged table may have a megabyte."""
+    lines = text.split("\n")
+    return "\n".join(
+        line if len(line) <= LONGEST else f"{line[:LONGEST]}... and {len(line) - LONGEST:,} more characters"
+        for line in lines
+    )
 
 
 def printable(text: object) -> str:

@@ -15,6 +15,8 @@ from .answers import Answers, answers_of, in_precision
 from .chunks import Chunk, answered
 from .columns import PREDICT_COLUMNS, class_columns
 from .config import Config
+from .data.cache import cache_root
+from .data.crumbs import laid
 from .data.scan import EXTENSIONS, left_out
 from .errors import INTERRUPTED, SightlineError, counted
 from .growing import Growing
@@ -103,7 +105,7 @@ def table_of(
         say(way.said)
         return way
 
-    with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table):
+    with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table), laid(cache_root()):
         rest = remaining(chain(first, stream), table)
         for chunk in answered(rest, answers, config, find_way if len(first) >= FEW else None):
             table.add(*chunk.rows(answers.classes))

@@ -14,6 +14,8 @@ import torch
 
 from . import runs
 from .config import Config
+from .data.cache import cache_root
+from .data.crumbs import laid
 from .data.images import open_image, planes
 from .data.masks import coded, write_mask
 from .data.palettes import IGNORE, Palette, display_colors
@@ -91,7 +93,8 @@ def predict_masks(
         left = jobs
     else:
         left = not_done(jobs, begun, origin, overlaid, say)
-    bad = predict_all(parts, left, config.data.max_pixels, tile, overlaid, say)
+    with laid(cache_root()):
+        bad = predict_all(parts, left, config.data.max_pixels, tile, overlaid, say)
     report_bad(bad, out, say, own_name("errors.csv", share))
     tell_of_maps(left, config.data.max_pixels, say)
     remove([begun])

@@ -47,6 +47,8 @@ CHANGEABLE = (
     "train.threads",
     "train.rank_timeout_seconds",
 )
+LONGEST_NAME = 200
+"""Bytes of the name of a run folder; file systems take 255, and temporary files beside it need some."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ def with_whole_paths(config: Config) -> Config:
         paths["data.path"] = ""
     found = {key: os.path.abspath(path) for key, path in paths.items() if path not in names and os.path.exists(path)}
     return resolve(config, found)
+
+
+def default_folder(name: str) -> Path:
+    """runs/NAME; SightlineError where the name, which a stranger may have chosen, would lead elsewhere or is none."""
+    marks = [mark for mark in ("/", "\\", "\0") if mark in name]
+    if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        why = f"it holds {marks[0]!r}" if marks else "it is no name" if len(name) < 3 else "it is too long"
+        cure = "name the folder with --out, or mend `name` in the recipe"
+        raise SightlineError(f"a run folder cannot be called {name[:80]!r}", where="name", why=why, cure=cure)
+    return Path("runs") / name
 
 
 def refuse_inside(folder: Path, data: str) -> None:

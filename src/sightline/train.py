@@ -113,7 +113,7 @@ def train(
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = runs.with_whole_paths(config)
-    folder = Path(out) if out is not None else Path("runs") / config.name
+    folder = Path(out) if out is not None else runs.default_folder(config.name)
     check_augment(config.augment, config.data.size)
     with ranks.joined(config.train.rank_timeout_seconds) as world:
         if ranks.restarted() and runs.is_of(folder, config):

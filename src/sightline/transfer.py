@@ -81,7 +81,7 @@ def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Gr
     if out is not None:
         return Path(out)
     own = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
-    return Path(str(recipe)) if own else Path("runs") / grid.name
+    return Path(str(recipe)) if own else runs.default_folder(grid.name)
 
 
 def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:

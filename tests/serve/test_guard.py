@@ -29,6 +29,8 @@ def test_loopback_answers_to_its_three_names_and_its_port_alone() -> None:
         assert not names.allows(f"{host}:8124") and not names.allows(host)
     for host in FOREIGN:
         assert not names.allows(f"{host}:8123"), host
+    for ending in ("#", "?", "/", "#evil.com"):
+        assert not names.allows(f"localhost:8123{ending}"), ending
 
 
 def test_a_server_for_others_answers_to_addresses_and_its_own_names_never_to_strangers() -> None:

@@ -22,6 +22,7 @@ import PIL
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import TEMPORARY, disk_error, process_lives, sync_folder, write_json
+from .crumbs import laid
 from .decoding import DIGEST_BYTES, DIGESTS, write_images
 from .images import VERSION, Square
 from .sources import Items, Source
@@ -201,7 +202,8 @@ def make_entry(folder: Path, opened: Callable[[Path], object | None], fill: Call
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
         temporary.mkdir()
-        write_json(temporary / "meta.json", fill(temporary))
+        with laid(root):
+            write_json(temporary / "meta.json", fill(temporary))
         publish(temporary, folder, opened)
     except OSError as error:
         wrong = disk_error(folder, error)

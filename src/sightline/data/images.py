@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
 from ..errors import SightlineError
+from .crumbs import reading
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The only decoders that Pillow may try: others start programs (EPS) or have no place in a data set."""
@@ -77,7 +78,8 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise SightlineError("is not a regular file")
-        return opened(path, max_pixels, side, header)
+        with reading(path):
+            return opened(path, max_pixels, side, header)
     except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
         raise refusal(path, error) from error
 
@@ -126,9 +128,7 @@ def opened(source: str | io.BytesIO, max_pixels: int, side: int, header: Header 
 def refusal(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
     """Why a file is not used, in words that lead to a cure. head: its first bytes, where it has no path."""
     if isinstance(error, SightlineError):
-        return SightlineError(
-            "this image cannot be used", where=path, why=error.what, cure=CURES.get(error.what, RESAVE)
-        )
+        return SightlineError("this image cannot be used", where=path, why=error.what, cure=cure_of(error.what))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return SightlineError("this image cannot be used", where=path, why=str(error), cure=RESAVE)
     why, cure = diagnosis(path, error) if head is None else diagnosis_of(head, error)
@@ -138,6 +138,14 @@ def refusal(path: str, error: Exception, head: bytes | None = None) -> Sightline
 HEAD = 64
 RESAVE = "save it smaller or as 8-bit PNG or JPEG, raise data.max_pixels if its size is right, or remove it"
 CURES = {"is not a regular file": "remove it from the data"}
+CRASHES = "save it anew with another program, or remove it; data.on_bad_image = skip leaves out a few"
+
+
+def cure_of(why: str) -> str:
+    """The cure for an image that is refused for a reason of ours."""
+    return CRASHES if why.startswith(("its decoder crashes", "reading it does not")) else CURES.get(why, RESAVE)
+
+
 COPY = "copy it again from where it came, or remove it; data.on_bad_image = skip leaves out a few"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SightlineError
+from .crumbs import reading
 from .images import COPY, FORMATS, HEAD, RESAVE, diagnosis, diagnosis_of, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
@@ -56,7 +57,8 @@ def read_mask(
     do not fit the palette, ids or colors outside it (with count, first place and cure), and unreadable files.
     """
     try:
-        image, scale = load(path, max_pixels, content)
+        with reading(path):
+            image, scale = load(path, max_pixels, content)
         indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ..data.cache import cache_root
+from ..data.crumbs import laid
 from ..data.decoding import PROGRESS_SECONDS
 from ..data.images import Header, open_image
 from ..data.sources import Items
@@ -62,11 +64,12 @@ def gather(jobs: Sequence[Job], max_pixels: int, announce: Callable[[str], None]
     """The facts of all images, in the order of `jobs`. Threads decode, for Pillow lets go of the interpreter lock."""
     found: list[Facts] = []
     started = spoken = time.monotonic()
-    for part in chunks(jobs, max_pixels):
-        found += part
-        if time.monotonic() - spoken > PROGRESS_SECONDS:
-            spoken = time.monotonic()
-            announce(f"looked at {len(found):,} of {len(jobs):,} images in {spoken - started:.0f} s")
+    with laid(cache_root()):
+        for part in chunks(jobs, max_pixels):
+            found += part
+            if time.monotonic() - spoken > PROGRESS_SECONDS:
+                spoken = time.monotonic()
+                announce(f"looked at {len(found):,} of {len(jobs):,} images in {spoken - started:.0f} s")
     return found
 
 

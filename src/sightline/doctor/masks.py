@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..config import Data
+from ..data.cache import cache_root
+from ..data.crumbs import laid
 from ..data.masks import MaskFacts
 from ..data.pair_facts import ItemFacts, item_facts, placed
 from ..data.pair_places import TEMPLATE, Place, recognize
@@ -140,5 +142,5 @@ def read_all(items: Items, sizes: dict[str, tuple[int, int]], classes: int) -> l
         except SightlineError as error:
             return placed(error, items, index)
 
-    with ThreadPoolExecutor() as pool:
+    with laid(cache_root()), ThreadPoolExecutor() as pool:
         return list(pool.map(one, range(len(items.names))))

@@ -63,6 +63,8 @@ class Names:
 
     def allows(self, host: str) -> bool:
         """Whether a Host header names this server: one of its names, or its address; never any other name."""
+        if "#" in host or "?" in host:  # urlsplit takes what follows off the name
+            return False
         try:
             parts = urlsplit(f"//{host}")
             name, port = (parts.hostname or "").rstrip("."), parts.port

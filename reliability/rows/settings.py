@@ -1,0 +1,210 @@
+"""Mistakes in settings: slips of one letter in every key, wrong values, and YAML's traps; in files and on the command
+line."""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Generator
+from unittest import mock
+
+import numpy as np
+
+from reliability.contract import Outcome, Row, Settings
+from sightline import __main__ as command
+from sightline import settings as recipes
+from sightline.config import Config
+from sightline.errors import SightlineError
+
+SECTION = "Bad input"
+
+
+def slips(key: str, random: np.random.Generator) -> list[str]:
+    """The key with one letter left out, doubled, replaced, and two neighbors exchanged, in its last name."""
+    section, _, name = key.rpartition(".")
+    place = int(random.integers(0, len(name)))
+    letter = chr(ord("a") + int(random.integers(26)))
+    before, after = name[:place], name[place + 1 :]
+    made = [before + after, name[: place + 1] + name[place:], before + letter + after]
+    made.append(before + name[place : place + 2][::-1] + name[place + 2 :])
+    known = {each.rpartition(".")[2] for each in recipes.all_keys()}
+    return [f"{section}.{each}".strip(".") for each in made if each and each not in known]
+
+
+def said(recipe: str, words: list[str]) -> tuple[int, str]:
+    """(exit status, all that was printed) of `sightline train RECIPE ...` with data that are nowhere."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = command.run(["train", recipe, "--data", "nowhere", *words])
+    return status, printed.getvalue()
+
+
+def check_slips(settings: Settings) -> Outcome:
+    """Every key with slips: in a file by sections, and as an option of a command."""
+    random = np.random.default_rng(settings.seed)
+    path, tried, failures = settings.folder / "mine.yaml", 0, []
+    keys = recipes.all_keys()
+    for key in keys[:: 30 if settings.short else 1]:
+        for slip in slips(key, random):
+            section, _, name = slip.rpartition(".")
+            path.write_text(f"{section}:\n  {name}: 1\n" if section else f"{name}: 1\n")
+            tried += 1
+            try:
+                recipes.load_recipe_file(path)
+                failures.append(f"{slip} was taken from a file")
+            except SightlineError as error:
+                text = str(error)
+                if key not in text or str(path) not in text or error.status != 2:
+                    failures.append(f"{slip} in a file: {text}")
+        if "." in key:  # the rest are no options
+            slip = slips(key, random)[-1:]
+            for each in slip:
+                tried += 1
+                status, text = said("digits", [f"--{each}", "1"])
+                if status != 2 or "did you mean" not in text or key not in text or "Traceback" in text:
+                    failures.append(f"--{each}: status {status}, {text}")
+    return Outcome(tried, tuple(failures), {"keys": len(keys)})
+
+
+@contextlib.contextmanager
+def no_hint() -> Generator[None]:
+    """Unknown keys refused without the nearest right one."""
+    with mock.patch.object(recipes, "nearest", lambda key: "another"):
+        yield
+
+
+@contextlib.contextmanager
+def unknown_keys_pass() -> Generator[None]:
+    """A validation that drops what it does not know."""
+    real = recipes.validated
+
+    def validated(values: dict, where: str) -> Config:
+        known = set(recipes.all_keys())
+        for section, inner in list(values.items()):
+            if isinstance(inner, dict):
+                values[section] = {name: value for name, value in inner.items() if f"{section}.{name}" in known}
+            elif section not in known:
+                del values[section]
+        return real(values, where)
+
+    with mock.patch.object(recipes, "validated", validated):
+        yield
+
+
+# ------------------------------------------------------------------------------------------------------ the traps
+
+NUMBERS = {"1e-3": 1e-3, "1E-3": 1e-3, "1.e-3": 1e-3, "5e-1": 0.5, ".5": 0.5, "0.1": 0.1, "+0.1": 0.1, "1e+0": 1.0}
+REFUSED = {
+    "a value twice": "optim: {lr: 0.1, lr: 0.2}",
+    "a section twice": "optim: {lr: 0.1}\noptim: {lr: 0.2}",
+    "two keys of one name, dotted": "optim: {lr: 0.1}\noptim.lr: 0.2",
+    "octal": "train: {epochs: 012}",
+    "sexagesimal": "train: {epochs: '1:30'}",
+    "hexadecimal": "train: {epochs: 0x10}",
+    "yes for true": "model: {freeze: yes}",
+    "no for false": "model: {freeze: no}",
+    "on for true": "model: {freeze: on}",
+    "a number among names": "data: {classes: [cat, 12]}",
+    "false among names": "data: {classes: [cat, false]}",
+    "a python object": "optim: {name: !!python/name:os.system }",
+    "a python call": "name: !!python/object/apply:os.system ['true']",
+    "a tag": "optim: {lr: !!float 0.1}",
+    "an alias": "data: {classes: &a [x, y]}\nname: *a",
+    "an anchor alone": "name: &a mine",
+    "merged keys": "optim: {<<: {lr: 0.1}}",
+    "deep nesting": "a: " + "[" * 5000 + "]" * 5000,
+    "deep mappings": "{a: " * 5000 + "1" + "}" * 5000,
+    "a tab": "optim:\n\tlr: 0.1",
+    "bad indent": "optim:\n  lr: 0.1\n name: sgd",
+    "no mapping": "- 1\n- 2",
+    "a word": "hello",
+    "empty": "",
+    "two documents": "name: a\n---\nname: b",
+    "a megabyte": "name: " + "x" * 1_000_001,
+    "binary": "\x00\x01\x02",
+    "nan": "optim: {lr: .nan}",
+    "infinity": "optim: {lr: .inf}",
+    "too large": "optim: {lr: 1e400}",
+    "negative": "optim: {lr: -1}",
+    "batch of none": "train: {batch_size: 0}",
+    "huge": "train: {batch_size: 1" + "0" * 30 + "}",
+    "text for a number": "optim: {lr: fast}",
+    "a list for a number": "optim: {lr: [0.1]}",
+    "a number for a list": "optim: {betas: 0.9}",
+    "a section as a value": "optim: 3",
+    "a key that is a list": "? [a, b]\n: 1",
+    "an unknown section": "optimm: {lr: 0.1}",
+    "a removed name": "optim: {learning_rate: 0.1}",
+}
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(8)
+)
+
+
+def check_traps(settings: Settings) -> Outcome:
+    """What YAML readers take for something else, or for ever."""
+    path, failures, tried = settings.folder / "mine.yaml", [], 0
+    spellings = itertools.product(NUMBERS.items(), ("", "\ufeff"), ("\n", "\r\n"))
+    for (text, value), mark, end in spellings:
+        path.write_bytes(f"{mark}name: mine{end}optim:{end}  lr: {text}{end}".encode())
+        tried += 1
+        try:
+            found = recipes.load_recipe_file(path).optim.lr
+            if found != value:
+                failures.append(f"{text} became {found!r}")
+        except SightlineError as error:
+            failures.append(f"{text} was refused: {error}")
+    for name, text in {**REFUSED, "an alias bomb": BOMB}.items():
+        path.write_text(text, encoding="utf-8")
+        tried += 1
+        try:
+            values = recipes.load_recipe_file(path)
+            if text:
+                failures.append(f"{name} was taken: {values.name}")
+        except SightlineError as error:
+            if error.status != 2 or str(path) not in str(error) or not error.cure or len(str(error)) > 3000:
+                failures.append(f"{name}: {error}")
+        except Exception as error:
+            failures.append(f"{name}: {type(error).__name__}: {error}")
+    for words in (["--optim.lr", "fast"], ["--optim.lr", "-1"], ["--train.epochs", "012"], ["--optim.lr", "&a 1"],
+                  ["--optim", "3"], ["--lr", "1"], ["--optim.lr", "1", "--optim.lr", "2"], ["--optim.lr"]):  # fmt: skip
+        tried += 1
+        status, text = said("digits", words)
+        if status != 2 or "Traceback" in text or "cure" not in text:
+            failures.append(f"{' '.join(words)}: status {status}, {text}")
+    status, text = said("digits", ["--optim.lr", "1e-3"])
+    if "nowhere" not in text or "optim.lr" in text:
+        failures.append(f"--optim.lr 1e-3: {text}")
+    return Outcome(tried + 1, tuple(failures))
+
+
+@contextlib.contextmanager
+def plain_yaml() -> Generator[None]:
+    """PyYAML's safe_load with its errors told, and the last of two keys kept."""
+    import yaml
+
+    def parse(text: str, where: str) -> object:
+        try:
+            return yaml.safe_load(text)
+        except Exception as error:
+            raise SightlineError("this is not valid YAML", where=where, why=str(error), cure="mend it") from error
+
+    with mock.patch.object(recipes, "parse_yaml", parse):
+        yield
+
+
+ROWS = (
+    Row(
+        "slips in settings",
+        SECTION,
+        "every key with a slip of one letter is refused with status 2 and the right key, in files and as an option",
+        check_slips,
+        {"no nearest key": no_hint, "unknown keys are dropped": unknown_keys_pass},
+    ),
+    Row(
+        "traps of YAML",
+        SECTION,
+        "1e-3 is a number; keys twice, aliases, tags, depth, tabs, octal and the like are refused with the place",
+        check_traps,
+        {"yaml.safe_load": plain_yaml},
+    ),
+)
