@@ -291,6 +291,9 @@ class Train(Section):
     """Save for resumption this often within an epoch, beside the end of every epoch; 0: every step."""
     threads: CountOrZero = 0
     """Processor threads; 0: all that this process may use."""
+    on_out_of_memory: Literal["stop", "halve"] = "stop"
+    """What a step does whose batch does not fit into memory. `halve`: it takes the mean gradient of the same batch in
+    smaller parts, from then on, and says so; batch normalization then sees the images of a part at a time."""
 
 
 class Report(Section):

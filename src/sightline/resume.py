@@ -17,6 +17,7 @@ from .report.page import write_report
 from .runs import Run
 from .schedules import ends_at_zero, schedule_epochs
 from .settings import load_recipe_file, resolve, validated
+from .signals import stoppable
 from .train import Progress, assemble, run_epochs
 
 
@@ -30,7 +31,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     if extend not in ("stretch", "continue"):
         raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(written):
+    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(written), stoppable(folder):
         sweep_temporaries(folder)
         if note:
             log.warn(note)
@@ -51,6 +52,11 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
         runs.note_resume(folder, old, config, parts, progress.step)
         if config != old:
+            changes = (
+                f"{key} {runs.value_of(old, key)} -> {runs.value_of(config, key)}"
+                for key in runs.differences(old, config)
+            )
+            log.say(f"changed since the run was saved: {', '.join(changes)}")
             progress.stopped = ""
             runs.write_config(folder, config)
             saving.save_state(training)

@@ -43,6 +43,7 @@ CHANGEABLE = (
     "train.checkpoint_minutes",
     "train.eval_batch_size",
     "train.threads",
+    "train.on_out_of_memory",
 )
 
 
@@ -94,8 +95,11 @@ def refuse_taken(folder: Path, overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote into the folder, and nothing else."""
-    remove(folder / name for name in WRITTEN)
+    """Remove what an earlier run wrote into the folder, and nothing else.
+
+    recipe.yaml goes last: while it is there the folder can be taken again by whoever comes after a crash.
+    """
+    remove(folder / name for name in reversed(WRITTEN))
 
 
 def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:

@@ -24,14 +24,14 @@ from .evaluate import evaluate
 from .finish import finish, save_preview
 from .lock import lock_run
 from .log import RunLog
-from .memory import explained_memory
+from .memory import explained_memory, in_parts
 from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients, uphill
 from .recipes import load_recipe
 from .runs import Run
 from .schedules import climbs, cycled_momentum, factor, schedule_epochs
 from .settings import resolve
-from .signals import StopRequest
+from .signals import StopRequest, stoppable
 from .tasks.collapse import collapse
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
@@ -49,6 +49,7 @@ class Progress:
     ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
     loss_sum: float = 0.0
     loss_count: int = 0
+    parts: int = 1  # in which the gradient of a batch is taken, so that it fits into memory
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def train(
     check_augment(config.augment, config.data.size)
     runs.refuse_taken(folder, overwrite)
     runs.refuse_inside(folder, config.data.path)
-    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(config):
+    with lock_run(folder) as note, RunLog(folder, quiet=quiet) as log, explained_memory(config), stoppable(folder):
         if note:
             log.warn(note)
         parts = build(config, log.say)
@@ -200,6 +201,7 @@ def train_epoch(training: Training) -> str:
     return ""
 
 
+@in_parts
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     """The loss of a step, a scalar, and its gradient in the parameters; two calls in one step give the same numbers."""
     config, parts = training.config, training.parts
