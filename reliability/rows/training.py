@@ -364,7 +364,7 @@ ROWS = (
     Row(
         "resumed at every step",
         "training",
-        "a run cut at each of its steps, and at every two of them, ends with the same weights and predictions, bit by bit",
+        "a run cut at each of its steps, and at every two of them, ends with the same weights and predictions",
         check_every_step,
         breakage.some("an order that ignores the seed", "a resume that forgets the optimizer"),
         toys.ready,
