@@ -26,7 +26,7 @@ def main() -> None:
     failures: list[str] = []
     notes: dict[str, int] = {}
     with breakage.install_named():
-        for task in toys.TASKS:
+        for task in toys.TASKS[: 1 if os.environ.get("RELIABILITY_BROKEN") else 3]:
             toy = toys.make_toy(place, task, **{"train.checkpoint_minutes": 5.0})
             counts = Calls(toy, place / task, nth.Shim()).all(scale, random.Random(f"{seed} {task}"), failures)
             notes |= {f"{task}: {name}": count for name, count in counts.items()}

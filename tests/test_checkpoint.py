@@ -330,3 +330,11 @@ def test_preflight_names_need_and_room(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced: counts as free
     preflight(tmp_path / "run", needed)
+
+
+def test_a_description_that_is_not_of_the_weights_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "best", tensors(1), describe(1))
+    config = tmp_path / "best" / "config.json"
+    config.write_text(config.read_text().replace('"cat"', '"cau"'))
+    with pytest.raises(SightlineError, match="not that of these weights"):
+        load_model(tmp_path / "best")

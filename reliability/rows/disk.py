@@ -198,7 +198,7 @@ def raw_errors(_: Any) -> Any:
     """A writer that lets the system's own error through."""
 
     def unexplained(path: Path, error: OSError, need: int = 0) -> OSError:
-        return error
+        return OSError(error.errno, error.strerror, str(path))
 
     return unexplained
 
@@ -211,8 +211,7 @@ ROWS = (
         "names the volume, the need and what is free; the last checkpoint stands; with space the run goes on to the "
         "same end",
         check,
-        {"errors that are not explained": breakage.replaced("files", "disk_error", raw_errors)}
-        | breakage.some("a saver without the rename"),
+        {"errors that are not explained": breakage.replaced("files", "disk_error", raw_errors)},
         needs,
     ),
 )

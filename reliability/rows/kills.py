@@ -38,7 +38,7 @@ def kill_often(
     """The kills of one task; how many there were, and how many runs came to their end."""
     dice = random.Random(f"{settings.seed} {toy.task}")
     wanted, kills, runs = max(FEW, round(FULL_KILLS * settings.scale)), 0, 0
-    while kills < wanted and len(failures) < 20:
+    while kills < wanted and len(failures) < (3 if settings.short else 20):
         work, acknowledged, lives = place / f"{toy.task}-{runs}", -1, 0
         while True:
             begun = (work / "run" / "recipe.yaml").is_file()
