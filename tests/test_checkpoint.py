@@ -340,3 +340,11 @@ def test_a_damaged_header_inside_the_weights_is_named(tmp_path: Path, moment: st
     (tmp_path / "model.safetensors.sha256").unlink()
     with pytest.raises(SightlineError, match="own header is damaged"):
         load_model(tmp_path)
+
+
+def test_a_description_that_is_not_of_the_weights_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "best", tensors(1), describe(1))
+    config = tmp_path / "best" / "config.json"
+    config.write_text(config.read_text().replace('"cat"', '"cau"'))
+    with pytest.raises(SightlineError, match="not that of these weights"):
+        load_model(tmp_path / "best")

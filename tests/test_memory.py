@@ -1,12 +1,15 @@
 """An allocation that fails becomes one message with the settings to lower; other errors stay what they are."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sightline import SightlineError
 from sightline.config import Config
+from sightline.data.loader import Batch
 from sightline.errors import ENVIRONMENT
-from sightline.memory import explained_memory
+from sightline.memory import explained_memory, in_parts, split
 from sightline.settings import resolve
 
 
@@ -31,3 +34,36 @@ def test_a_command_without_settings_is_told_of_the_file() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"), explained_memory(Config()):
         raise RuntimeError("shapes do not fit")
+
+
+def batch_of(count: int) -> Batch:
+    return Batch(torch.arange(count).reshape(count, 1, 1, 1), None, torch.arange(count), 3)
+
+
+@pytest.mark.parametrize(("count", "size", "parts"), [(6, 3, [3, 3]), (7, 3, [3, 2, 2]), (5, 2, [3, 2]), (1, 2, [1])])
+def test_a_batch_in_parts_keeps_its_order_and_leaves_no_single_image(count: int, size: int, parts: list[int]) -> None:
+    pieces = split(batch_of(count), size)
+    assert [len(piece.samples) for piece in pieces] == parts
+    assert torch.equal(torch.cat([piece.images for piece in pieces]), batch_of(count).images)
+
+
+@pytest.mark.parametrize(("allowed", "fits", "ends"), [("stop", 4, False), ("halve", 4, True), ("halve", 1, False)])
+def test_smaller_parts_are_taken_where_that_is_allowed(
+    allowed: str, fits: int, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.memory.halve", lambda training: setattr(progress, "parts", 2 * progress.parts))
+    progress = SimpleNamespace(parts=1)
+    config = resolve(Config(), {"train.batch_size": 8, "train.on_out_of_memory": allowed})
+
+    @in_parts
+    def add_gradients(training, group: list[Batch]) -> torch.Tensor:
+        if max(len(batch.samples) for batch in group) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.tensor([len(batch.samples) for batch in group])
+
+    training = SimpleNamespace(config=config, progress=progress)
+    if ends:
+        assert add_gradients(training, [batch_of(8)]).tolist() == [4, 4] and progress.parts == 2
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            add_gradients(training, [batch_of(8)])

@@ -1,9 +1,29 @@
 """Every row of the harness, put together in sight."""
 
 from reliability.contract import Row
-from reliability.rows import checkpoints, decoders, images, names, server, settings, tables
+from reliability.rows import (
+    checkpoints,
+    decoders,
+    disk,
+    images,
+    kills,
+    names,
+    power,
+    rot,
+    server,
+    settings,
+    signals,
+    tables,
+    training,
+)
 
 ROWS: tuple[Row, ...] = (
+    *kills.ROWS,
+    *power.ROWS,
+    *disk.ROWS,
+    *signals.ROWS,
+    *training.ROWS,
+    *rot.ROWS,
     *images.ROWS,
     *decoders.ROWS,
     *tables.ROWS,

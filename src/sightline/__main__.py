@@ -58,14 +58,14 @@ def run(tokens: list[str]) -> int:
         if debug:
             traceback.print_exc()
         return error.status
-    except KeyboardInterrupt:
-        return stopped_at_once()
+    except KeyboardInterrupt as stop:
+        return stopped_at_once(stop)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stdout is gone; nothing more can be said to it
         return 0
     except Exception as error:
-        if comes_from_interrupt(error):
-            return stopped_at_once()
+        if stop := interrupt_behind(error):
+            return stopped_at_once(stop)
         traceback.print_exc()
         print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
@@ -80,19 +80,19 @@ def tell(error: SightlineError) -> None:
         print(f"{name}: {error}", file=sys.stderr)
 
 
-def stopped_at_once() -> int:
-    """The end after a second Ctrl-C, or one before the first step."""
+def stopped_at_once(stop: KeyboardInterrupt) -> int:
+    """The end after a second Ctrl-C, or after a signal outside the loop; its note is the command that goes on."""
     print("sightline: stopped at once; what was saved before stands", file=sys.stderr)
+    for note in getattr(stop, "__notes__", [])[:1]:
+        print(f"  cure:  {printable(note)}", file=sys.stderr)
     return INTERRUPTED
 
 
-def comes_from_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: libraries that are just being loaded turn it into errors of their own."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C behind an error, if any: libraries that are just being loaded turn it into errors of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return False
+    return error
 
 
 def cure_of(tokens: list[str]) -> str:

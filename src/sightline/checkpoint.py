@@ -8,6 +8,7 @@ tensors has its SHA-256 beside it (tensor_file.py).
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 import warnings
@@ -42,7 +43,8 @@ def save_model(folder: Path, tensors: Mapping[str, Tensor], description: Mapping
     """
     require_finite(tensors)
     moment = {key: description[key] for key in MOMENT if key in description}
-    write_tensors(folder / MODEL, tensors, {"sightline": json.dumps(finite(moment))})
+    metadata = {"sightline": json.dumps(finite(moment)), "description": description_digest(finite(dict(description)))}
+    write_tensors(folder / MODEL, tensors, metadata)
     write_json(folder / CONFIG, finite(dict(description)))
 
 
@@ -62,11 +64,22 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not sidecar(folder / MODEL).is_file():
         warnings.warn(f"{folder / MODEL} has no .sha256 beside it; read unchecked", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
+    if metadata.get("description", digest := description_digest(description)) != digest:
+        why = "its checksum in the weights is another: it was edited, copied from elsewhere, or a bit has flipped"
+        raise SightlineError(
+            "the description is not that of these weights", where=str(folder / CONFIG), why=why, cure=cure
+        )
     try:
         return tensors, description | dict(json.loads(metadata.get("sightline", "{}")))
     except (ValueError, TypeError, RecursionError) as error:  # one bit is enough, where no checksum lies beside it
         where = str(folder / MODEL)
         raise SightlineError("the weights' own header is damaged", where=where, why=str(error), cure=cure) from error
+
+
+def description_digest(description: Mapping[str, Any]) -> str:
+    """SHA-256 of what config.json says beside the moment: epoch, step and metrics are in the weights' file anyway."""
+    lasting = {key: value for key, value in description.items() if key not in MOMENT}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:

@@ -307,6 +307,9 @@ class Train(Section):
     training does not fit on one device. With sgd, adam and adamw. What is saved is whole, as without it."""
     rank_timeout_seconds: PositiveFloat = 300.0
     """Under torchrun: how long a process that hangs may keep the others waiting before the run ends."""
+    on_out_of_memory: Literal["stop", "halve"] = "stop"
+    """What a step does whose batch does not fit into memory. `halve`: it takes the mean gradient of the same batch in
+    smaller parts, from then on, and says so; batch normalization then sees the images of a part at a time."""
 
 
 class Report(Section):

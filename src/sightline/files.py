@@ -22,23 +22,26 @@ TEMPORARY = ".sightline-tmp-"
 PROCESS = secrets.token_hex(4)  # tells this process from a dead one with the same id: in a container all are number 1
 
 
-def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], object]) -> Path:
+def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], object], need: int = 0) -> Path:
     """Write `content` (bytes, text, or a function given a binary file) to `path` as one atomic, durable step.
 
     In text, what UTF-8 cannot encode (a file name that is not UTF-8) becomes a backslash escape. Raises SightlineError
     (status ENVIRONMENT) where the folder cannot be written or the disk is full; the old file is then untouched and
     no temporary file stays. Only a failing fsync of the folder, the last step, leaves the new file whole in place.
+    need: bytes that a function will write, for the message where they do not fit.
     """
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    with atomic_path(path, need if callable(content) else len(content)) as temporary, open(temporary, "wb") as file:
         if callable(content):
             content(file)
         else:
-            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+            file.write(content)
     return Path(path)
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Generator[Path]:
+def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
     """`atomic_write` for libraries that want a path: the file that they write there becomes `path` at the end."""
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
@@ -47,7 +50,7 @@ def atomic_path(path: str | Path) -> Generator[Path]:
         yield temporary
         adopt(temporary, path)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, need) from error
     finally:
         with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
             temporary.unlink()
@@ -83,14 +86,16 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
-def disk_error(path: Path, error: OSError) -> SightlineError:
-    """The user's view of an OSError while writing `path`."""
+def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
+    """The user's view of an OSError while writing `path`, which takes `need` bytes where that is known."""
     cure = "check the folder and the disk, or choose another place with --out"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = "free some space, or choose another place with --out"
-        with contextlib.suppress(OSError):
-            why += f"; {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on this disk"
+        with contextlib.suppress(OSError, StopIteration):
+            volume = next(place for place in path.absolute().parents if place.is_mount())
+            free = f"{shutil.disk_usage(volume).free / 1e6:,.1f} MB are free on the disk at {volume}"
+            why += f"; it needs {need / 1e6:,.1f} MB, {free}" if need else f"; {free}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = "choose a folder you may write to: --out"
     elif error.errno == errno.ENOTDIR:
@@ -149,6 +154,8 @@ def append_bytes(path: Path, content: bytes) -> None:
         make_folder(path.parent)
         with open(path, "ab") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could lose rows in the middle
     except OSError as error:
         raise disk_error(path, error) from error
 

@@ -15,6 +15,7 @@ from .report.page import write_report
 from .runs import Run
 from .schedules import ends_at_zero, schedule_epochs
 from .settings import load_recipe_file, resolve, validated
+from .signals import stoppable
 from .starting import built, claimed
 from .train import Progress, assemble, run_epochs
 
@@ -33,6 +34,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         ranks.joined(written.train.rank_timeout_seconds) as world,
         claimed(folder, quiet) as log,
         explained_memory(written),
+        stoppable(folder),
     ):
         if world.leads:
             sweep_temporaries(folder)
@@ -56,6 +58,11 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         if world.leads:
             runs.note_resume(folder, old, config, parts, progress.step)
         if config != old:
+            changes = (
+                f"{key} {runs.value_of(old, key)} -> {runs.value_of(config, key)}"
+                for key in runs.differences(old, config)
+            )
+            log.say(f"changed since the run was saved: {', '.join(changes)}")
             progress.stopped = ""
             if world.leads:
                 runs.write_config(folder, config)

@@ -46,6 +46,7 @@ CHANGEABLE = (
     "train.eval_batch_size",
     "train.threads",
     "train.rank_timeout_seconds",
+    "train.on_out_of_memory",
 )
 LONGEST_NAME = 200
 """Bytes of the name of a run folder; file systems take 255, and temporary files beside it need some."""
@@ -118,8 +119,11 @@ def is_of(folder: Path, config: Config) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote into the folder, and nothing else."""
-    remove(folder / name for name in WRITTEN)
+    """Remove what an earlier run wrote into the folder, and nothing else.
+
+    recipe.yaml goes last: while it is there the folder can be taken again by whoever comes after a crash.
+    """
+    remove(folder / name for name in reversed(WRITTEN))
 
 
 def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:

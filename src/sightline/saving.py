@@ -69,7 +69,13 @@ def needed_bytes(config: Config, model: nn.Module) -> int:
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The newest state that verifies; says so where an older one had to do."""
-    tensors, values, note = checkpoint.load_state(folder / "checkpoints" / "last")
+    place = folder / "checkpoints" / "last"
+    if not any((place / name).exists() for name in checkpoint.SLOTS):
+        name = shlex.quote(str(folder))
+        cure = f"begin it again: sightline train {name}/recipe.yaml --out {name} --overwrite"
+        why = "no step of it was saved yet"
+        raise SightlineError("there is no state to resume from", where=str(place), why=why, cure=cure)
+    tensors, values, note = checkpoint.load_state(place)
     if note:
         log.warn(note)
     return tensors, values

@@ -45,6 +45,11 @@ def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) 
     with ranks.leader_first():
         parts = build(config, log.say, precision, fresh)
     if ranks.world().size > 1:
+        if config.train.on_out_of_memory != "stop":
+            cure = "--train.on_out_of_memory stop, and a smaller --train.batch_size with --optim.accumulate"
+            raise SightlineError(
+                "several processes cannot halve their batches", where="train.on_out_of_memory", cure=cure
+            )
         chosen = ranks.told({torch.float32: "fp32", torch.bfloat16: "bf16"}[parts.dtype])
         parts = replace(parts, dtype=pick_precision(chosen, parts.device))
         data = parts.facts["data"]

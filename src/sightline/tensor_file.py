@@ -67,7 +67,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         old = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
         atomic_write(sidecar(path), old + new[0].encode())  # before `path` is replaced, which is when this returns
 
-    atomic_write(path, content)
+    size = len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    atomic_write(path, content, size)
     atomic_write(sidecar(path), new[0])
 
 

@@ -23,14 +23,14 @@ from .errors import counted
 from .evaluate import evaluate
 from .finish import finish, save_preview
 from .log import RunLog
-from .memory import explained_memory
+from .memory import explained_memory, in_parts
 from .models import layer_depths
 from .optim import Average, build_optimizer, clip_gradients, uphill
 from .recipes import load_recipe
 from .runs import Run
 from .schedules import climbs, cycled_momentum, factor, mixes, schedule_epochs
 from .settings import resolve
-from .signals import StopRequest
+from .signals import StopRequest, stoppable
 from .starting import begin, built, claimed, joined_step, page_beside
 from .tasks.collapse import collapse
 
@@ -49,6 +49,7 @@ class Progress:
     ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
     loss_sum: float = 0.0
     loss_count: int = 0
+    parts: int = 1  # in which the gradient of a batch is taken, so that it fits into memory
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(
         if world.leads:
             runs.refuse_taken(folder, overwrite)
             runs.refuse_inside(folder, config.data.path)
-        with claimed(folder, quiet) as log, explained_memory(config):
+        with claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
             parts = built(config, log)
             if world.leads:
                 begin(config, folder, log, parts)
@@ -215,6 +216,7 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
     return one_ahead(batches, parts.device) if copied else batches
 
 
+@in_parts
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     """The loss of a step, a scalar, and its gradient in the parameters; two calls in one step give the same numbers."""
     config, parts = training.config, training.parts

@@ -144,6 +144,13 @@ def test_damage_is_found(settings: Callable[..., Data]) -> None:
     file.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     with pytest.raises(SightlineError, match="damaged"):
         verify(entry.folder)
+    said: list[str] = []
+    assert np.array_equal(decode(source, "train", 16, data, said.append).images, expected)
+    assert said[0].startswith("decoding again")
+    meta = entry.folder / "meta.json"
+    meta.write_text(meta.read_text().replace(str(source.path), "elsewhere"))
+    with pytest.raises(SightlineError, match="damaged"):
+        verify(entry.folder)
     file.write_bytes(whole[:-1])  # cut short: built anew without being asked
     assert np.array_equal(decode(source, "train", 16, data, silent).images, expected)
     verify(entry.folder)

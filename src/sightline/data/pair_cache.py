@@ -22,7 +22,7 @@ import PIL
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import sync_folder
-from .cache import cache_root, entry_of
+from .cache import cache_root, entry_of, read_meta
 from .decoding import PROGRESS_SECONDS, refuse_full_disk, size_text
 from .images import VERSION, planes
 from .masks import MaskFacts, image_size
@@ -93,7 +93,7 @@ def decode_pairs(
         meta = write_pairs(place, source, split, len(palette.classes), data.max_pixels, announce)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split}, with masks)"), **meta}
 
-    images, masks, meta = entry_of(folder, opened, fill)
+    images, masks, meta = entry_of(folder, opened, fill, announce)
     kept, every = meta["kept"], source.splits[split].names
     names = tuple(every[place] for place in kept)
     if len(names) < len(every):
@@ -120,7 +120,7 @@ def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
 def opened(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]] | None:
     """(images, masks, meta) of a whole entry, else None."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = read_meta(folder)
         images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
         masks = np.load(folder / "masks.npy", mmap_mode="c", allow_pickle=False)
         shape = [len(images), *images.shape[2:]]

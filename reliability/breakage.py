@@ -1,0 +1,116 @@
+"""Implementations that are wrong on purpose: each row must see that something is, or it proves nothing."""
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from reliability.toys import swapped
+
+Broken = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def replaced(module: str, name: str, value: Callable[[Any], Any]) -> Broken:
+    """`sightline.MODULE.NAME` becomes `value(what it was)`."""
+
+    @contextlib.contextmanager
+    def install() -> Generator[None]:
+        import importlib
+
+        found = importlib.import_module(f"sightline.{module}")
+        with swapped(found, name, value(getattr(found, name))):
+            yield
+
+    return install
+
+
+@contextlib.contextmanager
+def in_place(path: str | Path, need: int = 0) -> Generator[Path]:
+    """What atomic_path would be without the temporary file and the rename."""
+    from sightline import files
+
+    try:
+        files.make_folder(Path(path).parent)
+        yield Path(path)
+    except OSError as error:
+        raise files.disk_error(Path(path), error) from error
+
+
+def adopt_unsynced(temporary: Path, path: Path) -> Path:
+    from sightline import files
+
+    os.replace(temporary, path)
+    files.sync_folder(path.parent)
+    return path
+
+
+def any_order(_: Any) -> Any:
+    import torch
+
+    def order(seed: int, epoch: int, count: int) -> Any:
+        generator = torch.Generator().manual_seed(int.from_bytes(os.urandom(6), "little"))
+        return torch.randperm(count, generator=generator)
+
+    return order
+
+
+def without_optimizer(restore: Any) -> Any:
+    def forgetful(training: Any, tensors: Any, values: Any) -> None:
+        fresh = training.optimizer.state_dict()
+        restore(training, tensors, values)
+        training.optimizer.load_state_dict(fresh)
+
+    return forgetful
+
+
+def recorded_digest(_: Any) -> Any:
+    """A checksum that is compared with itself."""
+    return lambda path: Path(f"{path}.sha256").read_text(errors="replace").split()[0]
+
+
+def always_first_slot(_: Any) -> Any:
+    return lambda path: -1 if path.name.startswith("state-0") else 0
+
+
+def nothing(_: Any) -> Any:
+    return lambda *arguments, **options: None
+
+
+BROKEN: dict[str, Broken] = {
+    "a saver without the rename": replaced("files", "atomic_path", lambda _: in_place),
+    "a saver without fsync": replaced("files", "adopt", lambda _: adopt_unsynced),
+    "a saver without the folder's fsync": replaced("files", "sync_folder", nothing),
+    "an order that ignores the seed": replaced("data.loader", "epoch_order", any_order),
+    "a resume that forgets the optimizer": replaced("saving", "restore", without_optimizer),
+    "a checksum that is not checked": replaced("tensor_file", "sha256", recorded_digest),
+    "a save over the newest state": replaced("checkpoint", "serial", always_first_slot),
+}
+
+
+def some(*names: str) -> dict[str, Broken]:
+    """These broken implementations by their names."""
+    return {name: BROKEN[name] for name in names}
+
+
+def by_environment(*names: str) -> dict[str, Broken]:
+    """The same for rows whose work is done by a program of its own, which calls `install_named`."""
+
+    def naming(name: str) -> Broken:
+        @contextlib.contextmanager
+        def named() -> Generator[None]:
+            os.environ["RELIABILITY_BROKEN"] = name
+            try:
+                yield
+            finally:
+                del os.environ["RELIABILITY_BROKEN"]
+
+        return named
+
+    return {name: naming(name) for name in names}
+
+
+def install_named() -> contextlib.AbstractContextManager[None]:
+    """The broken implementation that the environment names, if it names one."""
+    name = os.environ.get("RELIABILITY_BROKEN", "")
+    return BROKEN[name]() if name else contextlib.nullcontext()

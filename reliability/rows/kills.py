@@ -1,0 +1,106 @@
+"""SIGKILL: at random moments, and at every call in turn that changes what is on disk."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from reliability import breakage, nth, toys
+from reliability.contract import Outcome, Row, Settings
+
+FULL_KILLS = 300  # of each task
+FEW = 4
+
+
+def check_random(settings: Settings) -> Outcome:
+    """Kill runs after uniformly random times until enough were killed; each goes on until it is done."""
+    toys.prepare()
+    failures: list[str] = []
+    notes: dict[str, int | float | str] = {}
+    with toys.workplace(settings.folder) as place:
+        for task in toys.TASKS:
+            toy = toys.make_toy(place, task)
+            whole, seconds, _ = toys.reference(toy, place / "whole")
+            shutil.rmtree(place / "whole")
+            counts = kill_often(toy, place, whole, seconds, settings, failures)
+            notes |= {f"{task}: {name}": count for name, count in counts.items()}
+    kills = sum(value for name, value in notes.items() if name.endswith("kills") and isinstance(value, int))
+    return Outcome(kills, tuple(failures), notes)
+
+
+def kill_often(
+    toy: toys.Toy, place: Path, whole: dict[str, str], seconds: float, settings: Settings, failures: list[str]
+) -> dict[str, int]:
+    """The kills of one task; how many there were, and how many runs came to their end."""
+    dice = random.Random(f"{settings.seed} {toy.task}")
+    wanted, kills, runs = max(FEW, round(FULL_KILLS * settings.scale)), 0, 0
+    while kills < wanted and len(failures) < (3 if settings.short else 20):
+        work, acknowledged, lives = place / f"{toy.task}-{runs}", -1, 0
+        while True:
+            begun = (work / "run" / "recipe.yaml").is_file()
+            tokens = toy.resume(work) if begun else toy.train(work)
+            child = toys.Child(tokens, work)
+            if lives < 6 and not child.wait(dice.uniform(0, 1.1 * seconds)):
+                child.kill(signal.SIGKILL)
+            ended = child.end()
+            lives += 1
+            if begun and 0 <= ended.began < acknowledged:
+                failures.append(f"{toy.task}: step {acknowledged} was acknowledged, it went on from {ended.began}")
+            acknowledged = max(acknowledged, ended.saved)
+            if ended.status != -signal.SIGKILL:
+                break
+            kills += 1
+        if ended.status == 2 and "no state to resume from" in ended.text and acknowledged < 0:
+            ended = toys.run_child(toy.train(work, "--overwrite"), work)
+        differs = toys.differing(whole, toys.fingerprint(work / "run"))
+        if ended.status:
+            failures.append(f"{toy.task}: unreadable after {lives} lives, status {ended.status}: {ended.text[-300:]}")
+        elif differs:
+            failures.append(f"{toy.task}: after {lives} lives not the same as the run never killed: {differs}")
+        runs += 1
+        shutil.rmtree(work, ignore_errors=True)
+    return {"kills": kills, "runs to their end": runs}
+
+
+def check_calls(settings: Settings) -> Outcome:
+    """Each call in turn that changes files of the run or its cache: killed there, torn there, or failing there."""
+    with toys.workplace(settings.folder) as place:
+        command = [sys.executable, "-m", "reliability.calls", str(place), str(settings.scale), str(settings.seed)]
+        root = Path(__file__).resolve().parents[2]
+        paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+        env = os.environ | {"LD_PRELOAD": str(nth.built(settings.folder)), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the program of the calls ended with {done.returncode}: {done.stderr[-2000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(found["trials"], tuple(found["failures"]), found["notes"])
+
+
+ROWS = (
+    Row(
+        "kills at random",
+        "kills and power",
+        "SIGKILL at random moments of training, evaluating and finishing, in each task: the run goes on from the last "
+        "acknowledged step, and its weights and predictions are those of a run never killed, to the bit",
+        check_random,
+        breakage.some(
+            "a saver without the rename", "an order that ignores the seed", "a resume that forgets the optimizer"
+        ),
+        toys.ready,
+    ),
+    Row(
+        "every call that changes files",
+        "kills and power",
+        "each call that changes files of the run or of its cache, in turn: SIGKILL there, SIGKILL in the middle of a "
+        "write, or a full disk, a quota or a broken disk from there on; one clear message, and the run goes on to the "
+        "same end",
+        check_calls,
+        breakage.by_environment("a saver without the rename", "a resume that forgets the optimizer"),
+        nth.needs,
+        limit_seconds=1500,
+    ),
+)
