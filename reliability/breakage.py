@@ -77,6 +77,22 @@ def nothing(_: Any) -> Any:
     return lambda *arguments, **options: None
 
 
+def without_limit(joined: Any) -> Any:
+    return lambda seconds: joined(3600)
+
+
+def padded(batches: Any) -> Any:
+    """Each process takes as many batches as the one with the most; who has fewer takes its last once more."""
+
+    def every(decoded: Any, batch_size: int, device: Any = "cpu", share: Any = (0, 1)) -> Any:
+        own = list(batches(decoded, batch_size, device, share))
+        most = (len(decoded.names) - 1) // batch_size // share[1] + 1
+        spare = next(batches(decoded, batch_size, device))
+        return iter(own + [own[-1] if own else spare] * (most - len(own)))
+
+    return every
+
+
 BROKEN: dict[str, Broken] = {
     "a saver without the rename": replaced("files", "atomic_path", lambda _: in_place),
     "a saver without fsync": replaced("files", "adopt", lambda _: adopt_unsynced),
@@ -84,6 +100,8 @@ BROKEN: dict[str, Broken] = {
     "an order that ignores the seed": replaced("data.loader", "epoch_order", any_order),
     "a resume that forgets the optimizer": replaced("saving", "restore", without_optimizer),
     "a checksum that is not checked": replaced("tensor_file", "sha256", recorded_digest),
+    "a wait without a limit": replaced("ranks", "joined", without_limit),
+    "an evaluator that pads": replaced("evaluate", "evaluation_batches", padded),
     "a save over the newest state": replaced("checkpoint", "serial", always_first_slot),
 }
 

@@ -1,6 +1,6 @@
 """The program of the row `every call that changes files`: started with the shim, it forks a child for each call.
 
-LD_PRELOAD=nth.so python -m reliability.calls FOLDER SCALE SEED
+LD_PRELOAD=nth.so python -m reliability.calls FOLDER SCALE SEED TASK
 """
 
 import errno
@@ -21,16 +21,13 @@ LEAST = 3  # trials of a task and mode in a short run
 
 def main() -> None:
     """Print one line of JSON: trials, failures, notes."""
-    place, scale, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    place, scale, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     toys.prepare()
     failures: list[str] = []
-    notes: dict[str, int] = {}
     with breakage.install_named():
-        for task in toys.TASKS[: 1 if os.environ.get("RELIABILITY_BROKEN") else 3]:
-            toy = toys.make_toy(place, task, **{"train.checkpoint_minutes": 5.0})
-            counts = Calls(toy, place / task, nth.Shim()).all(scale, random.Random(f"{seed} {task}"), failures)
-            notes |= {f"{task}: {name}": count for name, count in counts.items()}
-    trials = sum(count for name, count in notes.items() if not name.endswith("calls of one run"))
+        toy = toys.make_toy(place, task, **{"train.checkpoint_minutes": 5.0})
+        notes = Calls(toy, place / task, nth.Shim()).all(scale, random.Random(f"{seed} {task}"), failures)
+    trials = sum(count for name, count in notes.items() if name != "calls of one run")
     print(json.dumps({"trials": trials, "failures": failures, "notes": notes}))
 
 

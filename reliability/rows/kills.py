@@ -1,5 +1,6 @@
 """SIGKILL: at random moments, and at every call in turn that changes what is on disk."""
 
+import functools
 import json
 import os
 import random
@@ -66,10 +67,11 @@ def kill_often(
     return {"kills": kills, "runs to their end": runs}
 
 
-def check_calls(settings: Settings) -> Outcome:
+def check_calls(task: str, settings: Settings) -> Outcome:
     """Each call in turn that changes files of the run or its cache: killed there, torn there, or failing there."""
     with toys.workplace(settings.folder) as place:
         command = [sys.executable, "-m", "reliability.calls", str(place), str(settings.scale), str(settings.seed)]
+        command.append(task)
         root = Path(__file__).resolve().parents[2]
         paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
         env = os.environ | {"LD_PRELOAD": str(nth.built(settings.folder)), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
@@ -92,15 +94,22 @@ ROWS = (
         ),
         toys.ready,
     ),
-    Row(
-        "every call that changes files",
-        "kills and power",
-        "each call that changes files of the run or of its cache, in turn: SIGKILL there, SIGKILL in the middle of a "
-        "write, or a full disk, a quota or a broken disk from there on; one clear message, and the run goes on to the "
-        "same end",
-        check_calls,
-        breakage.by_environment("a saver without the rename", "a resume that forgets the optimizer"),
-        nth.needs,
-        limit_seconds=1500,
+    *(
+        Row(
+            f"every call that changes files, {task}",
+            "kills and power",
+            "each call that changes files of the run or of its cache, in turn: SIGKILL there, SIGKILL in the middle of "
+            "a write, or a full disk, a quota or a broken disk from there on; one clear message, and the run goes on "
+            "to the same end",
+            functools.partial(check_calls, task),
+            breakage.by_environment(*broken),
+            nth.needs,
+            limit_seconds=1500,
+        )
+        for task, broken in (
+            ("segment", ()),
+            ("byol", ()),
+            ("classify", ("a saver without the rename", "a resume that forgets the optimizer")),
+        )
     ),
 )

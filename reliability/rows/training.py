@@ -1,5 +1,6 @@
 """Training that goes wrong: numbers that are not finite, too little memory, two runs, changed settings, odd clocks."""
 
+import dataclasses
 import importlib
 import os
 import random
@@ -33,8 +34,7 @@ def in_step(number: int, change: Callable[[Any], Any]) -> Callable[[], None]:
                 result = real(batch)
                 return change(result) if training.progress.step + 1 == number else result
 
-            training.parts.task.step = step
-            return training
+            return dataclasses.replace(training, forward=step)
 
         train.assemble = assembled
 
@@ -147,8 +147,7 @@ def fits_three(gpu: bool) -> None:
                 raise memory_error(gpu)
             return real(batch)
 
-        training.parts.task.step = step
-        return training
+        return dataclasses.replace(training, forward=step)
 
     train.assemble = assembled
 

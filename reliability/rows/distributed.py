@@ -1,0 +1,168 @@
+"""Several processes as one run: one of them is killed, stopped, raises, or has another data set."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from reliability import toys
+from reliability.breakage import by_environment
+from reliability.contract import Outcome, Row, Settings
+from sightline import SightlineError, checkpoint
+
+CHILD = Path(__file__).parent.parent / "ranks_child.py"
+LIMIT_SECONDS = 6.0
+"""After which a process that hangs ends the others; what they may take to notice a dead one is GRACE."""
+GRACE_SECONDS, SLOWEST = 5.0, 90.0
+START_SECONDS = 60.0
+
+
+def environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    names = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    return os.environ | names | {name: str(value) for name, value in place.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def started(size: int, arguments: Callable[[int], list[str]]) -> list[subprocess.Popen[str]]:
+    """The processes of one run."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, str(CHILD), *arguments(rank)],
+            env=environment(rank, size, port),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def until(ready: Callable[[], bool], seconds: float) -> bool:
+    """Whether that came to be within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def put_down(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def killed(victim: subprocess.Popen[str]) -> None:
+    victim.kill()
+
+
+def stopped(victim: subprocess.Popen[str]) -> None:
+    victim.send_signal(signal.SIGSTOP)
+
+
+CASES: dict[str, tuple[Callable[[subprocess.Popen[str]], None] | None, float, str]] = {
+    "killed": (killed, GRACE_SECONDS, "has ended"),
+    "stopped": (stopped, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
+    "raises": (None, GRACE_SECONDS, "has ended"),
+    "starves": (None, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
+}
+
+
+def one_case(name: str, rank: int, task: str, folder: Path) -> str:
+    """A run of two processes of which `rank` comes to harm; what went wrong, or ""."""
+    act, allowed, said = CASES[name]
+    folder.mkdir(parents=True)
+    toy = toys.make_toy(folder, task)
+    run = folder / "run"
+    order = [str(toy.data), str(run), str(toy.recipe), str(LIMIT_SECONDS)]
+    harm = name if act is None else ""
+    processes = started(2, lambda place: ["train", *order, harm if place == rank else ""])
+    try:
+        metrics = run / "metrics.jsonl"
+        if not until(lambda: metrics.is_file() and metrics.read_text().count('"train"') > 2, START_SECONDS):
+            return f"{name}: the run did not begin"
+        before = time.monotonic()
+        if act is not None:
+            act(processes[rank])
+        else:
+            (folder / "run.harm").touch()
+        survivor = processes[1 - rank]
+        if not until(lambda: survivor.poll() is not None, SLOWEST if act is None else allowed):
+            return f"{name}: the other process still waits after {time.monotonic() - before:.0f} s"
+        errors = survivor.communicate()[1]
+        if survivor.returncode != 3 or said not in errors or "Traceback" in errors:
+            return f"{name}: the other ends with status {survivor.returncode}: {errors[-200:]!r}"
+    finally:
+        put_down(processes)
+    try:
+        checkpoint.load_state(run / "checkpoints" / "last")
+    except SightlineError as error:
+        return f"{name}: the run cannot be gone on with: {error}"
+    return ""
+
+
+def check_harm(settings: Settings) -> Outcome:
+    """Each harm to each of two processes."""
+    every = [(name, rank, task) for task in ("classify", "segment", "byol") for name in CASES for rank in (1, 0)]
+    chosen = every if not settings.short else [("killed", 1, "classify"), ("stopped", 1, "classify")]
+    failures = []
+    for number, (name, rank, task) in enumerate(chosen):
+        fault = one_case(name, rank, task, settings.folder / str(number))
+        failures += [f"{task}, process {rank} {fault}"] if fault else []
+    return Outcome(len(chosen), tuple(failures))
+
+
+def check_evaluation(settings: Settings) -> Outcome:
+    """Numbers of N images by W processes against those of one, all N from 1 to 9."""
+    sizes = (2,) if settings.short else (2, 3)
+    failures, trials = [], 0
+    for size in sizes:
+        folder = settings.folder / str(size)
+        folder.mkdir(parents=True)
+        data = toys.make_data(folder / "data", "classify")
+        out = folder / "found.json"
+        processes = started(size, lambda rank, data=data, out=out: ["evaluate", str(data), str(out)])
+        errors = [process.communicate(timeout=180)[1] for process in processes]
+        if not out.is_file():
+            return Outcome(1, (f"{size} processes: {errors[0][-300:]}",))
+        for count, same in json.loads(out.read_text()).items():
+            trials += 1
+            failures += [] if same else [f"{count} images by {size} processes: other numbers than by one"]
+    return Outcome(trials, tuple(failures))
+
+
+ROWS = (
+    Row(
+        "several processes, one comes to harm",
+        "Distributed",
+        "Of two processes one is killed, stopped, raises or starves: the other ends with status 3 and says so, at once "
+        f"or within {GRACE_SECONDS:.0f} s of train.rank_timeout_seconds; what was saved verifies.",
+        check_harm,
+        by_environment("a wait without a limit"),
+        needs=toys.ready,
+        limit_seconds=600,
+    ),
+    Row(
+        "several processes, evaluation",
+        "Distributed",
+        "Numbers of 1 to 9 images, shared by two and three processes, are those of one process to the bit.",
+        check_evaluation,
+        by_environment("an evaluator that pads"),
+        needs=toys.ready,
+    ),
+)
