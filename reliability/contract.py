@@ -47,4 +47,5 @@ class Row:
     check: Callable[[Settings], Outcome]
     broken: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]]
     needs: Callable[[], str] = lambda: ""
+    quick: bool = True  # whether a short run of the harness tries the broken implementations, too
     limit_seconds: float = 900  # of one run of the check in the full harness; a longer one is ended, and a failure

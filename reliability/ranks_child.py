@@ -47,7 +47,7 @@ def evaluate(data: str, out: str) -> int:
     from sightline import ranks
     from sightline.build import build
     from sightline.config import Config
-    from sightline.data.cache import subset
+    from sightline.data.cache import Decoded, subset
     from sightline.evaluate import evaluate as measure
     from sightline.settings import resolve
 
@@ -55,6 +55,7 @@ def evaluate(data: str, out: str) -> int:
         Config(name="toy"), toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}
     )
     parts = build(config, lambda text: None)
+    assert isinstance(parts.train, Decoded)
     splits = [subset(parts.train, np.arange(count)) for count in range(1, 10)]
 
     def numbers() -> list[dict[str, float]]:

@@ -10,7 +10,9 @@ from sightline.signals import StopRequest, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_says_how_to_go_on(tmp_path: Path, number: int) -> None:
+def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
         os.kill(os.getpid(), number)

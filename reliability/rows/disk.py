@@ -213,5 +213,6 @@ ROWS = (
         check,
         {"errors that are not explained": breakage.replaced("files", "disk_error", raw_errors)},
         needs,
+        quick=False,
     ),
 )

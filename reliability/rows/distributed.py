@@ -35,16 +35,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def started(size: int, arguments: Callable[[int], list[str]]) -> list[subprocess.Popen[str]]:
-    """The processes of one run."""
+def started(folder: Path, size: int, arguments: Callable[[int], list[str]]) -> list[subprocess.Popen[bytes]]:
+    """The processes of one run; what they print as errors goes to `folder`."""
     port = free_port()
     return [
         subprocess.Popen(
             [sys.executable, str(CHILD), *arguments(rank)],
             env=environment(rank, size, port),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=(folder / f"errors-{rank}.txt").open("w"),
         )
         for rank in range(size)
     ]
@@ -60,22 +59,22 @@ def until(ready: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def put_down(processes: list[subprocess.Popen[str]]) -> None:
+def put_down(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
 
 
-def killed(victim: subprocess.Popen[str]) -> None:
+def killed(victim: subprocess.Popen[bytes]) -> None:
     victim.kill()
 
 
-def stopped(victim: subprocess.Popen[str]) -> None:
+def stopped(victim: subprocess.Popen[bytes]) -> None:
     victim.send_signal(signal.SIGSTOP)
 
 
-CASES: dict[str, tuple[Callable[[subprocess.Popen[str]], None] | None, float, str]] = {
+CASES: dict[str, tuple[Callable[[subprocess.Popen[bytes]], None] | None, float, str]] = {
     "killed": (killed, GRACE_SECONDS, "has ended"),
     "stopped": (stopped, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
     "raises": (None, GRACE_SECONDS, "has ended"),
@@ -91,7 +90,7 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
     run = folder / "run"
     order = [str(toy.data), str(run), str(toy.recipe), str(LIMIT_SECONDS)]
     harm = name if act is None else ""
-    processes = started(2, lambda place: ["train", *order, harm if place == rank else ""])
+    processes = started(folder, 2, lambda place: ["train", *order, harm if place == rank else ""])
     try:
         metrics = run / "metrics.jsonl"
         if not until(lambda: metrics.is_file() and metrics.read_text().count('"train"') > 2, START_SECONDS):
@@ -104,7 +103,7 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
         survivor = processes[1 - rank]
         if not until(lambda: survivor.poll() is not None, SLOWEST if act is None else allowed):
             return f"{name}: the other process still waits after {time.monotonic() - before:.0f} s"
-        errors = survivor.communicate()[1]
+        errors = (folder / f"errors-{1 - rank}.txt").read_text()
         if survivor.returncode != 3 or said not in errors or "Traceback" in errors:
             return f"{name}: the other ends with status {survivor.returncode}: {errors[-200:]!r}"
     finally:
@@ -136,10 +135,11 @@ def check_evaluation(settings: Settings) -> Outcome:
         folder.mkdir(parents=True)
         data = toys.make_data(folder / "data", "classify")
         out = folder / "found.json"
-        processes = started(size, lambda rank, data=data, out=out: ["evaluate", str(data), str(out)])
-        errors = [process.communicate(timeout=180)[1] for process in processes]
+        processes = started(folder, size, lambda rank, data=data, out=out: ["evaluate", str(data), str(out)])
+        for process in processes:
+            process.wait(timeout=180)
         if not out.is_file():
-            return Outcome(1, (f"{size} processes: {errors[0][-300:]}",))
+            return Outcome(1, (f"{size} processes: {(folder / 'errors-0.txt').read_text()[-300:]}",))
         for count, same in json.loads(out.read_text()).items():
             trials += 1
             failures += [] if same else [f"{count} images by {size} processes: other numbers than by one"]
@@ -156,6 +156,7 @@ ROWS = (
         by_environment("a wait without a limit"),
         needs=toys.ready,
         limit_seconds=600,
+        quick=False,
     ),
     Row(
         "several processes, evaluation",

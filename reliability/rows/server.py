@@ -394,6 +394,7 @@ ROWS = (
         "path tricks, foreign hosts and origins, lies, slow and many clients: it stays up and lets nothing out",
         check_served,
         {"any host is answered": any_host, "any page may ask": any_page_may_ask},
+        quick=False,
     ),
     Row(
         "watched report under attack",
@@ -401,5 +402,6 @@ ROWS = (
         "the same for the page of `sightline report --watch`",
         check_watched,
         {"files can be asked for": serves_files},
+        quick=False,
     ),
 )

@@ -15,7 +15,7 @@ from reliability.contract import Outcome, Row, Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PHASES = {  # name: (module, function) during which the signal comes
-    "start-up": ("train", "build"),
+    "start-up": ("starting", "build"),
     "decoding": ("data.cache", "make_entry"),
     "first files": ("runs", "start"),
     "a step": ("train", "note_step"),
@@ -151,5 +151,6 @@ ROWS = (
         }
         | breakage.some("an order that ignores the seed"),
         toys.ready,
+        quick=False,
     ),
 )

@@ -359,6 +359,7 @@ ROWS = (
             "a resume that forgets the smaller parts": breakage.replaced("saving", "load_state", forgets_parts),
         },
         needs,
+        quick=False,
     ),
     Row(
         "resumed at every step",

@@ -63,7 +63,8 @@ def build(config: Config, say: Callable[[str], None], precision: str = "", fresh
     else:
         from .build_classify import build_classify as build_task
     parts = build_task(config, say, precision, fresh)
-    held = None if parts.once else resident(parts.train, config.data.resident, parts.device)  # fixed features need none
+    lies = not parts.once and parts.train.stream is None  # fixed features need none, and a stream is nowhere whole
+    held = resident(parts.train, config.data.resident, parts.device) if lies else None
     if held:
         say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
     return replace(parts, resident=held, facts=parts.facts | {"resident": held is not None})

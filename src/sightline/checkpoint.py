@@ -65,7 +65,7 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         warnings.warn(f"{folder / MODEL} has no .sha256 beside it; read unchecked", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
     if metadata.get("description", digest := description_digest(description)) != digest:
-        why = "its checksum in the weights is another: it was edited, copied from elsewhere, or a bit has flipped"
+        why = f"its checksum in {folder / MODEL} is another: one was edited or copied from elsewhere, or a bit flipped"
         raise SightlineError(
             "the description is not that of these weights", where=str(folder / CONFIG), why=why, cure=cure
         )
