@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from machine import facts, headline, keep
+from machine import facts, headline, keep, write_split
 from sightline.device import autocast
+from sightline.files import write_json
 from sightline.optim import build_optimizer
 from sightline.schedules import training_side
 from sightline.train import Training
@@ -65,6 +66,13 @@ CASES = {
     "byol 32": Case("byol_fast", "objects", {"augment.progressive": [], "train.batch_size": 256}, 0.90),
     "camvid": Case("camvid_fast", "camvid", {"train.batch_size": 8, "optim.ema": 0}, 0.95),
 }
+
+LITTLE = {"data.size": 32, "train.batch_size": 64, "train.precision": "fp32", "train.threads": 1}
+SMALL = {
+    "classify": Case("photos_scratch", "", CROPS | LITTLE | {"model.name": "small_cnn", "loss.smoothing": 0}, 0.0),
+    "byol": Case("byol_fast", "", LITTLE | {"augment.progressive": [], "model.args": {"widths": [16, 32, 64]}}, 0.0),
+}
+"""For tests/test_speed.py, which holds their ratios to those in ratios.json; `--record` writes these."""
 
 
 class Enough(Exception):
@@ -175,6 +183,19 @@ def row(name: str, case: Case, watch: Watch) -> dict[str, Any]:
     }
 
 
+def record(repeats: int = 5) -> None:
+    """Write the medians of the small cases' ratios for tests/test_speed.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        for split, count in (("train", 256), ("val", 8)):
+            write_split(Path(folder) / split, count, 4, 32, 32, "png", [])
+        found = {
+            name: statistics.median(ratio(watched(case, folder, 24)) for _ in range(repeats))
+            for name, case in SMALL.items()
+        }
+    write_json(Path(__file__).with_name("ratios.json"), facts() | {"ratios": found})
+    print(found)
+
+
 def main() -> None:
     """Print one table, a row as each case ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,7 +204,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="steps that are timed")
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--record", action="store_true", help="write ratios.json beside this file, and nothing else")
     options = parser.parse_args()
+    if options.record:
+        record()
+        return
     known, rows = facts(), []
     print(headline(known))
     print(f"{'case':14} {'precision':9} {'sightline':>10} {'bare':>8} {'ratio':>6}  {'range':15} {'aim':>5}   images/s")

@@ -2,14 +2,19 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
+
+from sightline.files import read_json_lines
 
 HERE = Path(__file__).parent
 
@@ -72,3 +77,62 @@ def test_a_step_of_several_is_that_of_one(found: list[dict[str, Any]], name: str
         assert together == pytest.approx(alone, rel=1e-4)
         assert far < 1e-6, f"gradients differ by {far:.1e} of the largest"
         assert shared == evaluated  # to the bit, though the batches were shared
+
+
+TINY = "--data.size 16 --model.name small_cnn --augment.crop random --augment.padding 2 --train.batch_size 10"
+QUICK = "--train.precision fp32 --train.threads 1 --report.samples 0 --train.evaluate_every 9 --optim.lr 1e-3"
+SIGHTLINE = [sys.executable, str(HERE / "without_report.py")]
+
+
+def command(photos: Path, out: Path, *more: str) -> list[str]:
+    """A training on `photos`, as a command after python's name."""
+    recipe = [SIGHTLINE[1], "train", "photos_scratch", "--data", str(photos), "--out", str(out), "--quiet"]
+    return [*recipe, *TINY.split(), *QUICK.split(), *more]
+
+
+def train_records(run: Path) -> list[dict[str, Any]]:
+    return [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "train"]
+
+
+def weights_apart(first: Path, second: Path) -> float:
+    """The largest difference of two runs' last weights."""
+    one, other = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (first, second))
+    assert list(one) == list(other)
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
+
+
+def test_sigterm_saves_and_another_number_of_processes_goes_on(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos(tmp_path / "photos", train=9, val=5)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", str(free_port()), *command(photos, run, "--train.epochs", "8")]
+    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1].decode()
+    assert errors.count("interrupted at step") == 1, errors
+    subprocess.run([*SIGHTLINE, "resume", str(run), "--quiet"], check=True)
+    subprocess.run([sys.executable, *command(photos, whole, "--train.epochs", "8")], check=True)
+    steps = [record["step"] for record in train_records(run)]
+    assert steps == list(range(1, 33))
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # another order of images would be off by a tenth and more
+    assert weights_apart(run, whole) < 0.02
+
+
+def test_a_sharded_model_learns_what_a_whole_one_does(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    photos, port = make_photos(tmp_path / "photos", train=9, val=5), free_port()
+    runs = [tmp_path / name for name in ("whole", "sharded")]
+    more = ["--optim.name", "adamw", "--optim.ema", "0.9", "--train.epochs", "2"]
+    subprocess.run([sys.executable, *command(photos, runs[0], *more)], check=True)
+    order = [sys.executable, *command(photos, runs[1], *more, "--train.shard_model", "true")]
+    processes = [subprocess.Popen(order, env=environment(rank, 2, port)) for rank in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    losses = [[record["loss"] for record in train_records(run)] for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert weights_apart(*runs) < 5e-3

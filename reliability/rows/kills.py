@@ -13,7 +13,7 @@ from pathlib import Path
 from reliability import breakage, nth, toys
 from reliability.contract import Outcome, Row, Settings
 
-FULL_KILLS = 300  # of each task
+FULL_KILLS = 200  # of each task
 FEW = 4
 
 

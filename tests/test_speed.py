@@ -1,0 +1,36 @@
+"""What the toolkit adds to a step has not grown: paired ratios, which a busy machine leaves as they are."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ALLOWED = 0.9  # of the recorded ratio: a loss of more than a tenth fails
+ATTEMPTS = 3
+
+
+@pytest.fixture(scope="module")
+def warm_epoch() -> Any:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield importlib.import_module("warm_epoch")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.parametrize("name", ["classify", "byol"])
+def test_a_step_costs_what_it_did(warm_epoch: Any, name: str, tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    photos = make_photos(tmp_path / "photos", train=64, val=2, size=32)
+    recorded = json.loads((BENCHMARKS / "ratios.json").read_text())["ratios"][name]
+    best = 0.0
+    for _ in range(ATTEMPTS):  # a regression fails them all, a neighbor rarely does
+        best = max(best, warm_epoch.ratio(warm_epoch.watched(warm_epoch.SMALL[name], str(photos), 24)))
+        if best >= ALLOWED * recorded:
+            return
+    pytest.fail(f"{name}: {best:.3f} of a bare step's images/s, {recorded:.3f} when it was recorded")
