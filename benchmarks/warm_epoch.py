@@ -7,7 +7,7 @@ taken and timed (the same model, batch, precision, memory format and optimizer, 
 already), and the run goes on. The ratio is that of the two medians; neighbors on the machine slow down both alike.
 The first steps are not timed, and neither are evaluation and saving, which lie between epochs.
 
-    resnet18 64    ResNet-18 at 64x64, batch 128, random crops and flips        aim 0.97
+    resnet18 64    ResNet-18 (7x7 stem) at 64x64, batch 128, random crops and flips   aim 0.97
     resnet50 128   ResNet-50 at 128x128, batch 32, random crops and flips       aim 0.97
     byol 32        `byol_fast` at 32x32, batch 256: two views, two networks     aim 0.90
     camvid         our U-Net on whole pictures of 360x480, batch 8              aim 0.95
@@ -54,7 +54,9 @@ CASES = {
     "resnet18 64": Case(
         "photos_scratch",
         "objects",
-        CROPS | {"model.name": "resnet18", "data.size": 64, "train.batch_size": 128, "loss.smoothing": 0},
+        CROPS
+        | {"model.name": "resnet18", "model.args": {"small_images": False}, "data.size": 64}
+        | {"train.batch_size": 128, "loss.smoothing": 0},
         0.97,
     ),
     "resnet50 128": Case(

@@ -13,6 +13,14 @@ HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "pillow", "numpy", "safetensors", "pyyaml", "pydantic")
 
 
+LONGEST = 420  # letters of a cell
+SHORT_NOTE = (
+    "**This is the short run**: counts are a fiftieth of the full ones, and code broken on purpose is tried for the "
+    "quick checks alone. `make reliability` writes the page anew with all.",
+    "",
+)
+
+
 def facts_of_run(short: bool, seed: int, seconds: float, jobs: int) -> dict[str, object]:
     """What the numbers depend on: the commit, the versions, the machine, the seed."""
     git = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
@@ -39,7 +47,7 @@ def write_results(out: Path, facts: Mapping[str, object], results: Sequence[Mapp
 def _cell(text: object) -> str:
     """Text for a cell of a Markdown table: no bar, no line break, no markup, never more than a glance."""
     plain = ascii(str(text))[1:-1].replace("\\'", "'").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-    return plain if len(plain) <= 160 else plain[:157] + "..."
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 3] + "..."
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -60,15 +68,17 @@ def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -
     trials = sum(int(str(result["trials"])) for result in results)
     failed = sum(bool(result["failures"]) for result in results)
     broken = [seen for result in results for seen in _mapping(result["broken"]).values()]
+    command = "python -m reliability --short" if facts["short"] else "make reliability"
     lines = [
         "# Reliability: what was broken on purpose, and what came of it",
         "",
         "<!-- Written by `make reliability`; do not edit. -->",
         "",
         f"{len(results)} classes of fault, **{trials:,} faults put in, {failed} classes failed**. "
-        f"Each check was itself tried on code broken on purpose: **{sum(broken)} of {len(broken)} were seen**.",
+        f"Checks were themselves tried on code broken on purpose: **{sum(broken)} of {len(broken)} were seen**.",
         "",
-        f"Run of commit `{facts['commit']}` with `make reliability` ({facts['machine']}, "
+        *(SHORT_NOTE if facts["short"] else ()),
+        f"Run of commit `{facts['commit']}` with `{command}` ({facts['machine']}, "
         f"{facts['jobs']} checks at once, {float(str(facts['seconds'])) / 60:.1f} minutes, seed {facts['seed']}); "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
