@@ -8,6 +8,8 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
+import pytest
+
 from reliability.catalog import CATALOG, STANDS
 from reliability.contract import Outcome, Row, Settings
 from reliability.rows import ROWS
@@ -90,10 +92,15 @@ def test_the_short_run_holds(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     rows = json.loads((tmp_path / "reliability.json").read_text())["rows"]
-    assert all(row["trials"] and not row["failures"] and all(row["broken"].values()) for row in rows)
+    skipped = [row["failures"][0] for row in rows if row["failures"] and row["failures"][0].startswith("skipped: ")]
+    failed = [row for row in rows if row["failures"] and not row["failures"][0].startswith("skipped: ")]
+    assert not failed, ran.stdout[-6000:] + ran.stderr[-2000:]
+    assert (ran.returncode == 0) == (not skipped)
+    assert all(row["trials"] and all(row["broken"].values()) for row in rows if not row["failures"])
     assert "classes of fault" in (tmp_path / "docs" / "reliability.md").read_text()
+    if skipped:  # of the harness itself a failure; here a machine without a compiler, or without namespaces
+        pytest.skip("; ".join(skipped))
 
 
 def test_the_catalog_is_whole_and_every_proof_exists() -> None:
