@@ -337,6 +337,17 @@ def reference(toy: Toy, place: Path) -> tuple[dict[str, str], float, int]:
     return fingerprint(place / "run"), ended.seconds, ended.saved
 
 
+def each_task(short: bool, place: Path) -> Generator[tuple[Toy, dict[str, str], int]]:
+    """Of each task, in a short run of the first alone: (its toy, the fingerprint of its untroubled run, its steps).
+
+    That run stays in place/whole-TASK.
+    """
+    for task in TASKS[: 1 if short else 3]:
+        toy = make_toy(place, task)
+        whole, _, steps = reference(toy, place / f"whole-{task}")
+        yield toy, whole, steps
+
+
 def go_on(toy: Toy, place: Path, acknowledged: int, inside: Callable[[], object] = lambda: None) -> tuple[Ended, str]:
     """Go on as a user would after a run that was cut off: (how that ended, what was lost or "").
 

@@ -1,9 +1,7 @@
 """Several processes as one run: the same gradients and numbers as one, and an end whatever happens to one of them."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,21 +12,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from reliability.rows.distributed import environment, free_port
 from sightline.files import read_json_lines
 
 HERE = Path(__file__).parent
-
-
-def environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """What torchrun tells each process."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    return os.environ | {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in place.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module", params=[2, 3])

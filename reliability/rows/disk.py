@@ -23,9 +23,8 @@ def check(settings: Settings) -> Outcome:
     failures: list[str] = []
     notes: dict[str, int | float | str] = {}
     with toys.workplace(settings.folder) as place:
-        for task in toys.TASKS[: 1 if settings.short else 3]:
-            toy = toys.make_toy(place, task)
-            whole, _, steps = toys.reference(toy, place / f"whole-{task}")
+        for toy, whole, steps in toys.each_task(settings.short, place):
+            task = toy.task
             size = sum(path.stat().st_size for path in (place / f"whole-{task}").rglob("*") if path.is_file())
             number = max(3, round(OFFSETS * settings.scale))
             cases: list[tuple[str, Callable[[], str]]] = []

@@ -265,9 +265,8 @@ def check(settings: Settings) -> Outcome:
     failures: list[str] = []
     notes: dict[str, int | float | str] = {}
     with toys.workplace(settings.folder) as place:
-        for task in toys.TASKS[: 1 if settings.short else 3]:
-            toy = toys.make_toy(place, task)
-            whole, _, steps = toys.reference(toy, place / f"whole-{task}")
+        for toy, whole, steps in toys.each_task(settings.short, place):
+            task = toy.task
             chosen = [2] if settings.short else range(1, steps + 1)
             cases: list[tuple[str, Callable[..., str]]] = []
             for n in chosen:
@@ -300,9 +299,8 @@ def check_every_step(settings: Settings) -> Outcome:
     failures: list[str] = []
     notes: dict[str, int | float | str] = {}
     with toys.workplace(settings.folder) as place:
-        for task in toys.TASKS[: 1 if settings.short else 3]:
-            toy = toys.make_toy(place, task)
-            whole, _, steps = toys.reference(toy, place / f"whole-{task}")
+        for toy, whole, steps in toys.each_task(settings.short, place):
+            task = toy.task
             once = [(n,) for n in range(steps + 1)]
             twice = [(n, m) for n in range(steps) for m in range(n + 1, steps + 1)]
             chosen = [*once[1:4:2], twice[1]] if settings.short else [*once, *twice]

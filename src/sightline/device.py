@@ -97,6 +97,11 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if gain > 1.2 else torch.float32
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """What recipes and provenance call it: `fp32` or `bf16`."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
+
+
 def convolution_seconds(dtype: torch.dtype, repeats: int = 3) -> float:
     """Seconds of one forward and backward pass of a 64 to 64 channel convolution at [64, 64, 16, 16]; the best."""
     generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .device import device_name
+from .device import device_name, precision_name
 
 PACKAGES = ("sightline", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "openTSNE", "safetensors")
 
@@ -57,7 +57,7 @@ def describe_run(device: torch.device, dtype: torch.dtype, **fields: Any) -> dic
         "versions": installed_versions(),
         "platform": platform.platform(),
         "device": device_name(device),
-        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "precision": precision_name(dtype),
         "threads": torch.get_num_threads(),
         **fields,
     }

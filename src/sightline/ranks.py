@@ -111,9 +111,7 @@ def part() -> None:
 def neighbors() -> list[int]:
     """Process ids of the run's other processes on this machine."""
     host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
-    own = torch.tensor([host, os.getpid()])
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, own)
+    every = all_gathered(torch.tensor([host, os.getpid()]))
     return [int(pid) for place, pid in map(Tensor.tolist, every) if place == host and pid != os.getpid()]
 
 
@@ -244,8 +242,7 @@ def collected(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         for name, tensor in part.items()
     }
     content = torch.frombuffer(bytearray(save(flat)), dtype=torch.uint8)
-    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(place.size)]
-    dist.all_gather(lengths, torch.tensor([len(content)]))
+    lengths = all_gathered(torch.tensor([len(content)]))
     if not place.leads:
         dist.send(content, 0)
         return []
@@ -262,21 +259,22 @@ def collected(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     return [each[number] for number in range(longest) for each in found if number < len(each)]
 
 
+def all_gathered(values: Tensor) -> list[Tensor]:
+    """The values of each process, of one shape in all of them, in their order."""
+    every = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, values)
+    return every
+
+
 class Gather(torch.autograd.Function):
     """All processes' rows; see `gathered`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        size, rank = dist.get_world_size(), dist.get_rank()
-        counts = torch.zeros(size, dtype=torch.int64, device=rows.device)
-        counts[rank] = len(rows)
-        dist.all_reduce(counts)
-        ctx.counts = counts.tolist()
+        ctx.counts = [int(count) for count in all_gathered(torch.tensor([len(rows)], device=rows.device))]
         room = rows.new_zeros((max(ctx.counts), *rows.shape[1:]))
         room[: len(rows)] = rows
-        every = [torch.empty_like(room) for _ in ctx.counts]
-        dist.all_gather(every, room)
-        return torch.cat([part[:count] for part, count in zip(every, ctx.counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(all_gathered(room), ctx.counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -307,7 +305,10 @@ def whole(tensor: Tensor) -> Tensor:
 @contextlib.contextmanager
 def in_step(step: Any) -> Generator[None]:
     """Within the block every process of a sharded model does all of the work: the blocks' weights come together only
-    where all processes call them equally often."""
+    where all processes call them equally often. Where `step` is of no sharded model it does nothing."""
+    if not hasattr(step, "unshard"):
+        yield
+        return
     step.unshard()
     _apart.append(True)
     try:

@@ -167,7 +167,7 @@ def keep_followed(training: "Training", place: Path) -> None:
     parts, size = training.parts, training.config.train.eval_batch_size
     assert isinstance(parts.task, Classify) and parts.followed is not None
     task, plain = parts.task, parts.task.plain_features
-    with ranks.in_step(training.forward) if training.sharded else contextlib.nullcontext():
+    with ranks.in_step(training.forward):
         arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
     if training.world.leads:
         save_arrays(place / "train-features.npz", arrays)

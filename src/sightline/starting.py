@@ -16,7 +16,7 @@ from .build import Parts, build
 from .checkpoint import preflight
 from .config import Config
 from .data.loader import Batch
-from .device import pick_precision
+from .device import pick_precision, precision_name
 from .errors import SightlineError
 from .lock import lock_run
 from .log import RunLog
@@ -50,7 +50,7 @@ def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) 
             raise SightlineError(
                 "several processes cannot halve their batches", where="train.on_out_of_memory", cure=cure
             )
-        chosen = ranks.told({torch.float32: "fp32", torch.bfloat16: "bf16"}[parts.dtype])
+        chosen = ranks.told(precision_name(parts.dtype))
         parts = replace(parts, dtype=pick_precision(chosen, parts.device))
         data = parts.facts["data"]
         ranks.require_same({"recipe": to_yaml(config), **{f"data of {k}": v for k, v in data["digest"].items()}})
@@ -123,11 +123,10 @@ def sharded(config: Config, parts: Parts) -> Step:
 
 def whole_again(training: "Training") -> "Training":
     """A training whose model is whole: a sharded one is built once more, for its last evaluation by one process."""
-    config, parts = training.config, training.parts
-    if not config.train.shard_model:
+    if not isinstance(training.forward, Step):
         return training
-    precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[parts.dtype]
-    return replace(training, parts=build(config, lambda text: None, precision, fresh=False))
+    precision = precision_name(training.parts.dtype)
+    return replace(training, parts=build(training.config, lambda text: None, precision, fresh=False))
 
 
 def joined_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:

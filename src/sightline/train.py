@@ -71,10 +71,6 @@ class Training:
         return ranks.world()
 
     @property
-    def sharded(self) -> bool:
-        return self.config.train.shard_model and self.world.size > 1
-
-    @property
     def epoch_steps(self) -> int:
         batches = steps_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
         return -(-batches // self.config.optim.accumulate)
@@ -283,7 +279,7 @@ def stop_reason(training: Training, clock: Clock) -> str:
     asked, due, late = ranks.any_of([training.stop.requested, due, late])
     if due:
         saving.save_state(training)
-        clock.saved = now
+        clock.saved = time.monotonic()
     if asked and within:
         return INTERRUPTED_BY_SIGNAL
     return f"{config.max_minutes:g} minutes are over" if late else ""
@@ -304,7 +300,7 @@ def evaluate_epoch(training: Training) -> str:
     training.log.tick(progress.step, doing="validating")
     with saving.evaluated_weights(training):
         size = config.train.eval_batch_size
-        with ranks.in_step(training.forward) if training.sharded else contextlib.nullcontext():
+        with ranks.in_step(training.forward):
             numbers, arrays = evaluate(parts.task, parts.val, size, parts.device, parts.dtype)
         if not math.isfinite(numbers["loss"]):
             training.log.warn(

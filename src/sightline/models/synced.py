@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..ranks import all_gathered
+
 
 def synchronize_norms(model: nn.Module, device: torch.device) -> None:
     """Let every batch norm of `model`, in place, take its statistics over all processes; names stay what they are."""
@@ -128,10 +130,3 @@ class SyncedNorm(torch.autograd.Function):
         back = factor.view(shape) * (gradient - of_mean.view(shape) - centered * of_scale.view(shape))
         own = (own_weight, own_bias) if weight is not None else (None, None)
         return back.to(images.dtype), *own, None
-
-
-def all_gathered(values: Tensor) -> list[Tensor]:
-    """The values of each process, in their order."""
-    every = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, values)
-    return every

@@ -84,10 +84,7 @@ def run_here(board: Any, jobs: int, minutes: float, say: Callable[[str], None]) 
     from .work import Session, Teller, interrupted
 
     teller = Teller(board, say, jobs)
-    done = teller.hush()
-    if done:
-        say(f"goes on: {done} of {board.trials} trials are done")
-    if done >= board.trials:
+    if not teller.begin():
         return
     session = Session(board, jobs, threads_each(jobs), teller, time.monotonic() + 60 * minutes if minutes else 0.0)
     with StopRequest() as stop:

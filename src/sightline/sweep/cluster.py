@@ -141,10 +141,8 @@ def run_on_cluster(
     from .work import Teller
 
     teller = Teller(board, say, jobs)
-    done = teller.hush()
-    if done:
-        say(f"goes on: {done} of {board.trials} trials are done")
-    if done >= board.trials:
+    remaining = teller.begin()
+    if not remaining:
         return
     folder = board.folder / "jobs"
     make_folder(folder)
@@ -152,7 +150,7 @@ def run_on_cluster(
     known = alive(folder, cluster)
     if known:
         say(f"jobs {', '.join(job.job_id for job in known)} are at work already: they are watched")
-    submitted = known or submit(board, cluster, options, min(jobs, board.trials - done), minutes, storage)
+    submitted = known or submit(board, cluster, options, min(jobs, remaining), minutes, storage)
     write_json(folder / "jobs.json", {"cluster": cluster, "ids": [job.job_id for job in submitted]})
     if not known:
         say(f"submitted {len(submitted)} to {cluster}: {', '.join(job.job_id for job in submitted)}; logs in {folder}")

@@ -33,6 +33,13 @@ class Teller:
         self.told |= {trial.number for trial in self.board.finished()}
         return len(self.told)
 
+    def begin(self) -> int:
+        """Say how many trials are done already; returns how many are left."""
+        done = self.hush()
+        if done:
+            self.say(f"goes on: {done} of {self.board.trials} trials are done")
+        return max(0, self.board.trials - done)
+
     def update(self) -> None:
         """Say what is new."""
         with self.turn:
