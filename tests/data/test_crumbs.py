@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +89,31 @@ def test_without_a_place_for_crumbs_images_are_read_all_the_same(tmp_path: Path,
     (tmp_path / "file").write_text("")
     with crumbs.laid(tmp_path / "file" / "below"):
         assert open_image(str(photos / "train" / "class_0" / "0.png"), 10**6).size == (16, 16)
+
+
+def test_a_thread_that_ends_first_leaves_the_page_to_the_others(tmp_path: Path) -> None:
+    with crumbs.laid(tmp_path):
+        with crumbs.laid(tmp_path), crumbs.reading("image.png"):
+            assert len(list(tmp_path.iterdir())) == 1
+        with crumbs.reading("later.png"):
+            assert b"later.png" in next(tmp_path.iterdir()).read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_that_come_and_go_read_without_a_fault(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+
+    def reads() -> None:
+        try:
+            for each in range(300):
+                with crumbs.laid(tmp_path), crumbs.reading(f"{each}.png"):
+                    pass
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=reads) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults and not list(tmp_path.iterdir())

@@ -28,6 +28,7 @@ SLOWEST = 60.0
 """Seconds after which an image that is read alone counts as one that never ends."""
 
 _page: mmap.mmap | None = None
+_page_path, _page_users, _page_lock = Path(), 0, threading.Lock()
 _thread = threading.local()
 _slots = itertools.count()
 _crashed: dict[str, tuple[list[int], str]] = {}
@@ -35,27 +36,40 @@ _crashed: dict[str, tuple[list[int], str]] = {}
 
 @contextlib.contextmanager
 def laid(root: Path) -> Generator[None]:
-    """While the block runs, `reading` leaves its crumbs in `root`; before, what a dead process left there is tried."""
-    global _page
-    if _page is not None:
+    """While the block runs, `reading` leaves its crumbs in `root`; before, what a dead process left there is tried.
+
+    Blocks that overlap, within one another or in several threads, share the page of the first.
+    """
+    global _page, _page_users
+    with _page_lock:
+        if _page is None:
+            _page = new_page(root)
+        _page_users += 1
+    try:
         yield
-        return
+    finally:
+        with _page_lock:
+            _page_users -= 1
+            if _page is not None and not _page_users:
+                _page = None  # and not closed: a thread that still reads writes to it, into a file without a name
+                _page_path.unlink(missing_ok=True)
+
+
+def new_page(root: Path) -> mmap.mmap | None:
+    """A page for this process in `root`; None where there is no place to write, or a full disk."""
+    global _page_path
     path = root / f"{READING}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
     try:
         make_folder(root)
         learn(root)
         with open(path, "wb+") as file:
             file.truncate(SLOTS * SLOT_BYTES)
-            _page = mmap.mmap(file.fileno(), SLOTS * SLOT_BYTES)
-    except OSError:  # no place to write, or a full disk: what needs the place says so; crumbs are no reason to stop
+            page = mmap.mmap(file.fileno(), SLOTS * SLOT_BYTES)
+    except OSError:  # what needs the place says so; crumbs are no reason to stop
         path.unlink(missing_ok=True) if root.is_dir() and os.access(root, os.W_OK) else None
-    try:
-        yield
-    finally:
-        if _page is not None:
-            _page.close()
-            _page = None
-            path.unlink(missing_ok=True)
+        return None
+    _page_path = path
+    return page
 
 
 @contextlib.contextmanager
