@@ -18,7 +18,7 @@ def test_bf16_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_measurement_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert device.convolution_seconds(torch.float32, repeats=1) > 0
+    assert device.convolution_seconds(torch.float32) > 0
     assert torch.equal(before, torch.get_rng_state())
 
 

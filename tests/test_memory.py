@@ -1,5 +1,9 @@
 """An allocation that fails becomes one message with the settings to lower; other errors stay what they are."""
 
+import ctypes
+import os
+import resource
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +13,7 @@ from sightline import SightlineError
 from sightline.config import Config
 from sightline.data.loader import Batch
 from sightline.errors import ENVIRONMENT
-from sightline.memory import explained_memory, in_parts, split
+from sightline.memory import explained_memory, in_parts, keep_freed, split
 from sightline.settings import resolve
 
 
@@ -67,3 +71,27 @@ def test_smaller_parts_are_taken_where_that_is_allowed(
     else:
         with pytest.raises(torch.OutOfMemoryError):
             add_gradients(training, [batch_of(8)])
+
+
+def page_faults() -> int:
+    """Of taking, filling and freeing 16 MiB ten times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(b"x") * 2**24
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets glibc's allocator")
+def test_freed_memory_stays_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"):
+        monkeypatch.delenv(name, raising=False)
+    child = os.fork()
+    if not child:  # the settings are the process's, so they are tried in one of its own
+        library = ctypes.CDLL(None)
+        given_back = library.mallopt(-3, 2**17) + library.mallopt(-1, 2**17) + library.mallopt(-2, 0) == 3
+        before = page_faults()
+        kept, _, after = keep_freed(), page_faults(), page_faults()
+        os._exit(0 if given_back and kept and before > 2_000 and after < before / 10 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    assert not keep_freed(), "the user has chosen"

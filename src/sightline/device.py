@@ -11,6 +11,7 @@ from torch.nn import functional
 from .errors import ENVIRONMENT, USER, SightlineError
 from .small_maps import SmallMaps
 
+PROBES = 8  # about 0.2 s in all
 MOST_THREADS = 1024  # beyond it libraries fail or crash; no machine that we know gains from more
 
 
@@ -86,8 +87,9 @@ def processors() -> int:
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """torch.float32 or torch.bfloat16.
 
-    "auto" on a processor times a 3x3 convolution, forward and backward, in both and takes bfloat16 where it is
-    1.2 times as fast: flags promise instructions, not speed. On CUDA it asks the library; elsewhere float32.
+    "auto" on a processor times a 3x3 convolution, forward and backward, in both by turns and takes bfloat16 where its
+    best time is 1.2 times as fast: flags promise instructions, not speed, and a neighbor that ends slows down one or
+    two. On CUDA it asks the library; elsewhere float32.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
@@ -95,8 +97,9 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type != "cpu":
         return torch.float32
-    gain = convolution_seconds(torch.float32) / convolution_seconds(torch.bfloat16)
-    return torch.bfloat16 if gain > 1.2 else torch.float32
+    seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(PROBES)]
+    whole, half = (min(each) for each in zip(*seconds, strict=True))
+    return torch.bfloat16 if whole / half > 1.2 else torch.float32
 
 
 def precision_name(dtype: torch.dtype) -> str:
@@ -104,18 +107,15 @@ def precision_name(dtype: torch.dtype) -> str:
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
-def convolution_seconds(dtype: torch.dtype, repeats: int = 3) -> float:
-    """Seconds of one forward and backward pass of a 64 to 64 channel convolution at [64, 64, 16, 16]; the best."""
+def convolution_seconds(dtype: torch.dtype) -> float:
+    """Seconds of one forward and backward pass of a 64 to 64 channel convolution at [64, 64, 16, 16]."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(64, 64, 16, 16, generator=generator).to(memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
-    best = float("inf")
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            functional.conv2d(images, weight, padding=1).float().sum().backward()
-        best = min(best, time.perf_counter() - start)
-    return best
+    start = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        functional.conv2d(images, weight, padding=1).float().sum().backward()
+    return time.perf_counter() - start
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """Running out of memory, in words that lead to a cure."""
 
 import contextlib
+import ctypes
 import functools
+import os
+import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,9 @@ from .files import write_json
 
 if TYPE_CHECKING:
     from .train import Training
+
+MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
+"""Of glibc's mallopt: blocks of up to 1 GiB come from the heap, which is trimmed above 2 GiB and grows by 256 MiB."""
 
 LEAST_PART = 2  # images: batch normalization cannot train on one
 
@@ -43,6 +49,24 @@ def explained_memory(config: Config, recipe: str = "", cure: str = "") -> Genera
         if recipe:
             cure = f"lower train.eval_batch_size, now {config.train.eval_batch_size}, in {recipe}"
         raise SightlineError("the memory is too small for this", why=why, cure=cure, status=ENVIRONMENT) from error
+
+
+def keep_freed() -> bool:
+    """Let this process keep the memory of one step for the next; whether it will.
+
+    glibc gives large blocks back to the system when they are freed and gets them anew, page by page and each page
+    cleared, in every step: thousands of page faults. Left alone where the user has set an allocator or its settings,
+    and where there is no glibc. Figures: docs/performance.md.
+    """
+    chosen = ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+    if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in chosen):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  a C library without it has a mallopt that does nothing, or none
+        return all([library.mallopt(name, value) == 1 for name, value in MALLOC_SETTINGS.items()])
+    except (OSError, AttributeError):
+        return False
 
 
 def is_shortage(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from .device import pick_precision, precision_name
 from .errors import SightlineError
 from .lock import lock_run
 from .log import RunLog
+from .memory import keep_freed
 from .models.synced import Rows, synchronize_dropout, synchronize_norms
 from .settings import to_yaml
 from .tasks import Task
@@ -42,6 +43,7 @@ def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
 
 def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
     """`build`, with one precision, settings and data in all processes; what one decodes the others find."""
+    keep_freed()
     with ranks.leader_first():
         parts = build(config, log.say, precision, fresh)
     if ranks.world().size > 1:

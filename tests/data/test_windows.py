@@ -59,6 +59,14 @@ def test_a_sample_is_the_same_in_any_batch_and_differs_between_samples_and_epoch
     assert not torch.equal(run(augment, epoch=1)[1], masks)
 
 
+def test_a_mirrored_window_is_the_window_mirrored() -> None:
+    images, masks = pairs(3)
+    boxes = tuple(torch.tensor(values) for values in ([3, 0, 1], [5, 8, 2], [30, 16, 20], [40, 24, 21]))
+    plain, mirrored = cut(images, masks, boxes, (20, 18)), cut(images, masks, boxes, (20, 18), torch.tensor([1, 0, 1]))
+    for before, after in zip(plain, mirrored, strict=True):
+        assert torch.equal(after[::2], before[::2].flip(-1)) and torch.equal(after[1], before[1])
+
+
 def test_color_leaves_the_mask_alone() -> None:
     plain = run(Augment(window=(16, 24)))
     colored = run(Augment(window=(16, 24), brightness=0.5, hue=0.2, grayscale=0.5, blur=0.5))

@@ -60,6 +60,8 @@ def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: in
 def pick(variants: list[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
     """Image i of variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
     count = len(choice)
+    if len(variants) == 2:  # half the traffic
+        return torch.where(choice.bool().view(-1, *[1] * (variants[0].dim() - 1)), variants[1], variants[0])
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
 

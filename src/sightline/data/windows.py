@@ -20,6 +20,9 @@ WINDOW, ANCHOR = 20, 21  # streams of their own beside those of augment.py
 ANCHORS = 16
 """Pixels of each class that are kept of each image for windows around rare classes."""
 
+Boxes = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+"""Tops, lefts, heights and widths, int64 [N], in pixels."""
+
 
 @dataclass(frozen=True)
 class Anchors:
@@ -57,7 +60,7 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
 
 def window_boxes(
     augment: Augment, sizes: torch.Tensor, anchors: Anchors | None, draw: Draw, samples: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> Boxes:
     """(tops, lefts, heights, widths) int64 [N]: the part of each image that its window shows.
 
     sizes: int64 [N, 2], height and width. A part is the window divided by the drawn scale, and at most the image.
@@ -92,19 +95,26 @@ def rare_centers(
 def cut(
     images: torch.Tensor,
     masks: torch.Tensor,
-    boxes: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    boxes: Boxes,
     window: Sequence[int],
+    mirrored: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The boxes of images and masks at the size of the window: bilinear with antialiasing, and nearest."""
+    """The boxes of images and masks at the size of the window: bilinear with antialiasing, and nearest.
+
+    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1. Read the other way round, a window
+    costs no pass over its pixels of its own.
+    """
     tops, lefts, heights, widths = boxes
     height, width = window
     rows = geometry.resampling_taps(tops, heights, images.shape[2], height)
-    columns = geometry.resampling_taps(lefts, widths, images.shape[3], width)
-    return geometry.separable(images, rows, columns), nearest(masks, boxes, window)
+    places, weights = geometry.resampling_taps(lefts, widths, images.shape[3], width)
+    if mirrored is not None:
+        places, weights = (geometry.pick([part, part.flip(1)], mirrored) for part in (places, weights))
+    return geometry.separable(images, rows, (places, weights)), nearest(masks, boxes, window, mirrored)
 
 
 def nearest(
-    masks: torch.Tensor, boxes: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], window: Sequence[int]
+    masks: torch.Tensor, boxes: Boxes, window: Sequence[int], mirrored: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The boxes of masks uint8 [N, H, W] at the size of the window, each pixel that of the nearest center."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
@@ -112,6 +122,8 @@ def nearest(
     # Whole numbers, floor((i + 1/2) * extent / window): a product of floats could fall into the pixel beside.
     rows = tops + (2 * torch.arange(window[0], device=device) + 1) * heights // (2 * window[0])
     columns = lefts + (2 * torch.arange(window[1], device=device) + 1) * widths // (2 * window[1])
+    if mirrored is not None:
+        columns = geometry.pick([columns, columns.flip(1)], mirrored)
     count, height, width = masks.shape
     starts = (torch.arange(count, device=device)[:, None] * height + rows) * width
     return masks.reshape(-1)[starts[:, :, None] + columns[:, None, :]]
@@ -138,13 +150,13 @@ def pair_augmentation(
         epoch: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         draw = partial(uniform, seed, epoch, samples)
+        mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
             boxes = window_boxes(augment, sizes, anchors, draw, samples)
-            images, masks = cut(images, masks, boxes, augment.window)
+            images, masks = cut(images, masks, boxes, augment.window, mirrored)
         masks = masks[:, None]
-        if augment.horizontal_flip:
-            choice = flips(augment, samples, seed, epoch)
-            images, masks = (geometry.pick([part, part.flip(3)], choice) for part in (images, masks))
+        if mirrored is not None and not augment.window:
+            images, masks = (geometry.pick([part, part.flip(3)], mirrored) for part in (images, masks))
         if augment.vertical_flip:
             choice = (draw(FLOP)[:, 0] < augment.vertical_flip).long()
             images, masks = (geometry.pick([part, part.flip(2)], choice) for part in (images, masks))
