@@ -1,6 +1,8 @@
 """Several processes as one run: the same gradients and numbers as one, and an end whatever happens to one of them."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+import sightline
 from reliability.rows.distributed import environment, free_port
 from sightline.files import read_json_lines
 
@@ -109,6 +112,46 @@ def test_sigterm_saves_and_another_number_of_processes_goes_on(
     assert steps == list(range(1, 33))
     losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # another order of images would be off by a tenth and more
+    assert weights_apart(run, whole) < 0.02
+
+
+def of_rank(launcher: int, rank: int) -> int | None:
+    """The process of this rank that torchrun has started."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes in /proc")
+def test_torchrun_starts_all_again_and_they_go_on_with_the_stream(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos(tmp_path / "photos", train=9, val=5)
+    packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    torchrun += ["--master-port", str(free_port()), *command(packed, run, *more)]
+    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        victim = of_rank(process.pid, 1)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        try:
+            errors = process.communicate(timeout=90)[1].decode()
+        finally:
+            process.terminate()  # and torchrun ends its processes, should they wait for each other
+    assert process.returncode == 0, errors
+    subprocess.run([sys.executable, *command(packed, whole, *more)], check=True)
+    assert [record["step"] for record in train_records(run)] == list(range(1, 33))
+    assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
     assert weights_apart(run, whole) < 0.02
 
 

@@ -69,7 +69,12 @@ def world() -> World:
 
 def restarted() -> bool:
     """Whether torchrun has started the processes again after one of them failed."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+    return attempt() not in ("", "0")
+
+
+def attempt() -> str:
+    """How often torchrun has started the processes again."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 @contextlib.contextmanager
@@ -88,7 +93,11 @@ def joined(timeout_seconds: float) -> Generator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         limit = timedelta(seconds=timeout_seconds)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=limit)
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        # torchrun may keep its store when it starts all again: what the dead ones wrote must not be read as new.
+        store = dist.PrefixStore(f"attempt {attempt()}", store)
+        backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+        dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0]
         cure = "torchrun --nproc-per-node 2 -m sightline train ...; --rdzv-endpoint HOST:PORT names a free port"
