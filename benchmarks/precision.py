@@ -25,8 +25,8 @@ def accuracy(data: str, precision: str, seed: int, epochs: int) -> tuple[float, 
     """Validation accuracy and seconds of one run."""
     more = SETTINGS | {"train.precision": precision, "train.seed": seed, "train.epochs": epochs}
     with tempfile.TemporaryDirectory() as folder:
-        run = sightline.train("objects_fast", data, out=Path(folder) / "run", quiet=True, **more)
-        records = read_json_lines(run.folder / "metrics.jsonl")
+        sightline.train("objects_fast", data, out=Path(folder) / "run", quiet=True, **more)
+        records = read_json_lines(Path(folder) / "run" / "metrics.jsonl")
     return next(r["accuracy"] for r in reversed(records) if r["event"] == "eval"), records[-1]["seconds"]
 
 
