@@ -37,7 +37,7 @@ def in_place(path: str | Path, need: int = 0) -> Generator[Path]:
         raise files.disk_error(Path(path), error) from error
 
 
-def adopt_unsynced(temporary: Path, path: Path) -> Path:
+def adopt_unsynced(temporary: Path, path: Path, need: int = 0) -> Path:
     from sightline import files
 
     os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """One of the processes of a distributed trial: `python ranks_child.py train|evaluate DATA ... HARM`."""
 
+import errno
 import importlib
 import json
 import os
@@ -13,8 +14,9 @@ sys.path[:0] = [str(ROOT)]
 
 
 def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
-    """Train until something happens; with `harm` this process raises or starves the others once a file lies there."""
-    from sightline import SightlineError
+    """Train until something happens; with `harm` this process raises, starves the others, or has a full disk, once a
+    file lies there."""
+    from sightline import SightlineError, files
     from sightline.__main__ import tell
 
     loop: Any = importlib.import_module("sightline.train")
@@ -25,6 +27,9 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
         if harm and sign.exists():
             if harm == "raises":
                 raise ValueError("on purpose")
+            if harm == "cannot save":
+                setattr(files, "adopt", refused)  # noqa: B010
+                return
             time.sleep(600)
 
     loop.note_step = harmful
@@ -37,6 +42,13 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     except ValueError:
         return 1
     return 0
+
+
+def refused(temporary: Path, path: Path, need: int = 0) -> None:
+    """The last step of a write on a full disk."""
+    from sightline.files import disk_error
+
+    raise disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), need)
 
 
 def evaluate(data: str, out: str) -> int:

@@ -130,7 +130,8 @@ def said() -> dict[str, Any]:
     every = ranks.gathered(rows)
     (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
     try:
-        ranks.require_same({"data": str(place.rank), "recipe": "same"})
+        lists = {"data": lambda: ["a.png, cat", f"b{place.rank}.png, dog"]}
+        ranks.require_same({"data": str(place.rank), "recipe": "same"}, lists)
         refused = ""
     except ranks.SightlineError as error:
         refused = f"{error.what}: {error.why}"

@@ -8,15 +8,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 import sightline
-from reliability.rows.distributed import environment, free_port
+from reliability.rows.distributed import environment, free_port, one_case
+from sightline import ranks
+from sightline.config import Config
+from sightline.data.cache import Decoded, subset
+from sightline.data.pair_cache import DecodedPairs
 from sightline.files import read_json_lines
+from sightline.settings import all_keys, resolve
+from sightline.starting import lines_of, settings_of
 
 HERE = Path(__file__).parent
 
@@ -54,7 +62,37 @@ def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
     assert all(each["gathered"] == rows for each in said)
     places = [list(range(sum(range(rank + 1)) + 1, sum(range(rank + 2)) + 1)) for rank in range(size)]
     assert [each["back"] for each in said] == [[float(size * place) for place in own] for own in places]
-    assert said[0]["refused"] == "" and all("another data" in each["refused"] for each in said[1:])
+    assert said[0]["refused"] == ""
+    for rank, each in enumerate(said[1:], 1):
+        told = f"process {rank} is not part of the run of process 0: it has another data: 'b0.png, dog' in process 0, "
+        assert each["refused"] == f"{told}'b{rank}.png, dog' here"
+
+
+def test_the_first_difference_of_settings_and_data_is_named() -> None:
+    recipes = [settings_of(resolve(Config(), {"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
+    assert ranks.first_difference(*recipes) == "'optim.lr: 0.1' in process 0, 'optim.lr: 0.2' here"
+    assert len(recipes[0]) == len(all_keys())
+    images, names = np.arange(3 * 3 * 2 * 2, dtype=np.uint8).reshape(3, 3, 2, 2), ("a.png", "b.png", "c.png")
+    whole = Decoded(images, np.array([0, 1, 0]), names, ("cat", "dog"), "", images.nbytes)
+    lines = lines_of(whole)
+    assert lines[0] == "classes cat, dog" and lines[2].startswith("b.png, dog, pixels ")
+    others = {
+        f"{lines[3]!r} in process 0": replace(whole, images=images ^ (images == 35)),
+        "'b.png, dog, pixels": replace(whole, labels=np.array([0, 0, 0])),
+        "'classes cat, dog' in process 0, 'classes cat, owl' here": replace(whole, classes=("cat", "owl")),
+        f"4 in process 0, 3 here; only process 0 has {lines[3]!r}": subset(whole, np.arange(2)),
+    }
+    for said, other in others.items():
+        assert ranks.first_difference(lines, lines_of(other)).startswith(said)
+    assert ranks.first_difference(lines[:3], lines).startswith("3 in process 0, 4 here; only this process has 'c.png")
+    assert ranks.first_difference(lines, lines) == "its names are the same, what is in it is not"
+    masks = np.zeros((3, 2, 2), np.uint8)
+    pairs = DecodedPairs(images, masks, names, ("sea",), np.full((3, 2), 2), np.zeros((3, 1), np.int64), "", 0)
+    assert lines_of(pairs)[1] != lines_of(replace(pairs, labels=masks + 1))[1], "masks count among the pixels"
+
+
+def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stands(tmp_path: Path) -> None:
+    assert one_case("cannot save", 0, "classify", tmp_path / "case") == ""
 
 
 @pytest.mark.parametrize(
@@ -166,3 +204,23 @@ def test_a_sharded_model_learns_what_a_whole_one_does(tmp_path: Path, make_photo
     losses = [[record["loss"] for record in train_records(run)] for run in runs]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     assert weights_apart(*runs) < 5e-3
+
+
+def test_a_process_with_another_recipe_is_named_with_the_setting(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos, port = make_photos(tmp_path / "photos", train=2, val=1), free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command(photos, tmp_path / "run", "--train.seed", str(rank))],
+            env=environment(rank, 2, port),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [3, 2], errors
+    assert "process 1 is not part of the run" in errors[1] and "another process of this run has ended" in errors[0]
+    assert "another recipe: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
+    assert not (tmp_path / "run" / "recipe.yaml").exists()

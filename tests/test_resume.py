@@ -14,6 +14,7 @@ import sightline
 from sightline import SightlineError, saving
 from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.provenance import not_identical
 from sightline.schedules import training_side
 from sightline.settings import load_recipe_file, resolve
 
@@ -216,3 +217,30 @@ def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny:
     shutil.copytree(data / "val", data / "test")
     sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
     assert run.metrics["epoch"] == 3
+
+
+def test_other_threads_are_said_not_to_give_the_same_bits(
+    photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "run", quiet=True).path
+    sightline.resume(run, **{"train.epochs": 2})
+    assert "bit-identical" not in capsys.readouterr().out
+    for threads, note in ((2, "step 14 on: threads 1 -> 2"), (2, ""), (1, "step 28 on: threads 2 -> 1")):
+        epochs = load_recipe_file(run / "recipe.yaml").train.epochs + 1
+        sightline.resume(run, **{"train.epochs": epochs, "train.threads": threads})
+        said = capsys.readouterr().out
+        assert f"not bit-identical to a run never stopped, from {note}" in said if note else "bit-iden" not in said
+    notes = [note for note in json.loads((run / "provenance.json").read_text())["notes"] if "bit-identical" in note]
+    assert len(notes) == 2 and "bit-identical" in (run / "report.html").read_text()
+
+
+def test_what_rounds_sums_otherwise_is_named() -> None:
+    processor, card = torch.device("cpu"), torch.device("cuda")
+    first = {"device": "A", "threads": 2, "processes": 1, "versions": {"torch": "2.11"}}
+    assert not_identical(first, {"step": 5} | first, processor) == ""
+    other = {"step": 1005, "device": "B", "threads": 4, "processes": 3, "versions": {"torch": "2.12"}}
+    said = not_identical(first, other, processor)
+    assert said.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
+    assert not_identical(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
+    assert not_identical(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
+    assert not_identical({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"

@@ -32,6 +32,7 @@ def check(settings: Settings) -> Outcome:
                 free, step = round(size * (n + 0.5) / number / 2), 1 + n % (steps - 1)
                 cases.append(("full disk", partial(full, toy, place / "work", whole, free, step)))
             cases += [
+                *(("full for a while", partial(full_for_a_while, toy, place / "work", whole, step)) for step in (1, 2)),
                 ("disk too small at the start", partial(too_small, toy, place / "work", whole)),
                 ("full cache disk", partial(full_cache, toy, place / "work", whole)),
                 ("read-only at the start", partial(read_only, toy, place / "work", whole, 0)),
@@ -106,6 +107,37 @@ def full(toy: toys.Toy, work: Path, whole: dict[str, str], free: int, step: int)
     fault = message_fault(ended, str(work)) or (names_space(ended, work) if ended.status == 3 else "")
     (work / "filler").unlink()
     return fault or toys.judged(toy, work, ended.saved, whole)
+
+
+def full_for_a_while(toy: toys.Toy, work: Path, whole: dict[str, str], step: int) -> str:
+    """The disk fills up after a step, refuses two saves in a row, and has space again: the run comes to its end."""
+    namespaces.small_disk(work, "160m")
+    (work / "run").mkdir()
+
+    def inside() -> None:
+        from sightline import saving
+
+        save, refused = saving.save_state, []
+
+        def saved(training: Any) -> None:
+            try:
+                save(training)
+            except Exception:
+                refused.append(training.progress.step)
+                if len(refused) == 2:
+                    (work / "filler").unlink()
+                raise
+            if training.progress.step == step:
+                fill(work, 0)
+
+        saving.save_state = saved
+
+    ended = toys.run_child(toy.train(work), work, inside)
+    warnings = ended.text.count("is not saved; training goes on")
+    if ended.status or warnings != 2:
+        return f"status {ended.status}, {warnings} warnings: {ended.text[-300:]}"
+    litter = [path.name for path in (work / "run").rglob(".sightline-tmp-*")]
+    return f"left behind: {litter}" if litter else toys.judged(toy, work, ended.saved, whole)
 
 
 def too_small(toy: toys.Toy, work: Path, whole: dict[str, str]) -> str:
@@ -207,7 +239,8 @@ ROWS = (
         "full and read-only disks",
         "kills and power",
         "a disk that is full (at many amounts of free space), too small, read-only or under a quota: one message that "
-        "names the volume, the need and what is free; the last checkpoint stands; with space the run goes on to the "
+        "names the volume, the need and what is free; the last checkpoint stands; a save that fails is tried again "
+        "with the next, the third in a row ends the run, as does the last; with space the run goes on to the "
         "same end",
         check,
         {"errors that are not explained": breakage.replaced("files", "disk_error", raw_errors)},

@@ -1,4 +1,4 @@
-"""Several processes as one run: one of them is killed, stopped, raises, or has another data set."""
+"""Several processes as one run: one of them is killed, stopped, raises, starves, or cannot save."""
 
 import json
 import os
@@ -37,16 +37,13 @@ def free_port() -> int:
 
 def started(folder: Path, size: int, arguments: Callable[[int], list[str]]) -> list[subprocess.Popen[bytes]]:
     """The processes of one run; what they print as errors goes to `folder`."""
-    port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, str(CHILD), *arguments(rank)],
-            env=environment(rank, size, port),
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"errors-{rank}.txt").open("w"),
-        )
-        for rank in range(size)
-    ]
+    port, processes = free_port(), []
+    for rank in range(size):
+        with open(folder / f"errors-{rank}.txt", "w") as errors:
+            command = [sys.executable, str(CHILD), *arguments(rank)]
+            env = environment(rank, size, port)
+            processes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=errors))
+    return processes
 
 
 def until(ready: Callable[[], bool], seconds: float) -> bool:
@@ -79,6 +76,7 @@ CASES: dict[str, tuple[Callable[[subprocess.Popen[bytes]], None] | None, float, 
     "stopped": (stopped, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
     "raises": (None, GRACE_SECONDS, "has ended"),
     "starves": (None, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
+    "cannot save": (None, GRACE_SECONDS, "has ended"),  # the first alone saves
 }
 
 
@@ -100,12 +98,15 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
             act(processes[rank])
         else:
             (folder / "run.harm").touch()
-        survivor = processes[1 - rank]
+        survivor, victim = processes[1 - rank], processes[rank]
         if not until(lambda: survivor.poll() is not None, SLOWEST if act is None else allowed):
             return f"{name}: the other process still waits after {time.monotonic() - before:.0f} s"
         errors = (folder / f"errors-{1 - rank}.txt").read_text()
         if survivor.returncode != 3 or said not in errors or "Traceback" in errors:
             return f"{name}: the other ends with status {survivor.returncode}: {errors[-200:]!r}"
+        own = (folder / f"errors-{rank}.txt").read_text()
+        if name == "cannot save" and (victim.wait(GRACE_SECONDS) != 3 or "3 times in a row" not in own):
+            return f"{name}: it ends with status {victim.returncode}: {own[-200:]!r}"
     finally:
         put_down(processes)
     try:
@@ -117,7 +118,8 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
 
 def check_harm(settings: Settings) -> Outcome:
     """Each harm to each of two processes."""
-    every = [(name, rank, task) for task in ("classify", "segment", "byol") for name in CASES for rank in (1, 0)]
+    tasks = ("classify", "segment", "byol")
+    every = [(name, rank, task) for task in tasks for name in CASES for rank in (1, 0)[name == "cannot save" :]]
     chosen = every if not settings.short else [("killed", 1, "classify"), ("stopped", 1, "classify")]
     failures = []
     for number, (name, rank, task) in enumerate(chosen):
@@ -150,8 +152,8 @@ ROWS = (
     Row(
         "several processes, one comes to harm",
         "Distributed",
-        "Of two processes one is killed, stopped, raises or starves: the other ends with status 3 and says so, at once "
-        f"or within {GRACE_SECONDS:.0f} s of train.rank_timeout_seconds; what was saved verifies.",
+        "Of two processes one is killed, stopped, raises, starves or cannot save: the other ends with status 3 and "
+        f"says so, at once or within {GRACE_SECONDS:.0f} s of train.rank_timeout_seconds; what was saved verifies.",
         check_harm,
         by_environment("a wait without a limit"),
         needs=toys.ready,

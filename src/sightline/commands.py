@@ -12,6 +12,7 @@ from .errors import SightlineError, printable
 from .files import read_json_lines
 from .grid import grid_yaml, load_grid_file
 from .log import RunLog
+from .paths import absolute
 from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 from .runs import Run
 from .settings import load_recipe_file, resolve, to_yaml
@@ -48,7 +49,7 @@ def evaluate(
     runs.require_weights(folder)
     say = (lambda text: None) if quiet else print
     config = load_recipe_file(folder / "recipe.yaml")
-    own = data is None or os.path.abspath(data) == os.path.abspath(config.data.path)
+    own = data is None or absolute(os.fspath(data)) == absolute(config.data.path)
     if not runs.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")
     if own and split == "train":

@@ -28,11 +28,13 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
     In text, what UTF-8 cannot encode (a file name that is not UTF-8) becomes a backslash escape. Raises SightlineError
     (status ENVIRONMENT) where the folder cannot be written or the disk is full; the old file is then untouched and
     no temporary file stays. Only a failing fsync of the folder, the last step, leaves the new file whole in place.
-    need: bytes that a function will write, for the message where they do not fit.
+    need: bytes that a function will write, or that are written together with these, for the message where they do not
+    fit.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
-    with atomic_path(path, need if callable(content) else len(content)) as temporary, open(temporary, "wb") as file:
+    need = need or (0 if callable(content) else len(content))
+    with atomic_path(path, need) as temporary, open(temporary, "wb") as file:
         if callable(content):
             content(file)
         else:
@@ -48,7 +50,7 @@ def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
     try:
         make_folder(path.parent)
         yield temporary
-        adopt(temporary, path)
+        adopt(temporary, path, need)
     except OSError as error:
         raise disk_error(path, error, need) from error
     finally:
@@ -56,7 +58,7 @@ def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
             temporary.unlink()
 
 
-def adopt(temporary: Path, path: Path) -> Path:
+def adopt(temporary: Path, path: Path, need: int = 0) -> Path:
     """Give a file that is whole its name, the last step of a write; SightlineError as `atomic_write`."""
     try:
         with open(temporary, "rb+") as file:
@@ -64,7 +66,7 @@ def adopt(temporary: Path, path: Path) -> Path:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, need) from error
     return path
 
 

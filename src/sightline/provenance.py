@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .device import device_name, precision_name
+from .ranks import world
 
 PACKAGES = ("sightline", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "openTSNE", "safetensors")
 
@@ -48,6 +49,25 @@ def command_line() -> list[str]:
     return ["sightline", *sys.argv[1:]] if sys.argv[0].endswith(("sightline", "__main__.py")) else list(sys.argv)
 
 
+def rounding(device: torch.device) -> dict[str, Any]:
+    """What the order depends on in which sums are rounded, and with it the last bits of every weight."""
+    return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}
+
+
+def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
+    """A sentence where a run that is resumed rounds its sums otherwise than before; "" where it does as before.
+
+    record: provenance.json until then. entry: what is added to its `resumes`.
+    """
+    before = {**record, **next(iter(record.get("resumes", [])[-1:]), {})}
+    was, now = ({**part, "torch": part.get("versions", {}).get("torch")} for part in (before, entry))
+    keys = ["device", "processes", "torch", *(["threads"] if device.type == "cpu" else [])]
+    changed = [f"{key} {was[key]} -> {now[key]}" for key in keys if was.get(key) not in (None, now[key])]
+    if not changed:
+        return ""
+    return f"not bit-identical to a run never stopped, from step {entry['step']:,} on: {', '.join(changed)}"
+
+
 def describe_run(device: torch.device, dtype: torch.dtype, **fields: Any) -> dict[str, Any]:
     """provenance.json: command, versions, device, precision, threads, plus the fields that the caller knows."""
     return {
@@ -56,8 +76,7 @@ def describe_run(device: torch.device, dtype: torch.dtype, **fields: Any) -> dic
         "git_commit": git_commit(),
         "versions": installed_versions(),
         "platform": platform.platform(),
-        "device": device_name(device),
+        **rounding(device),
         "precision": precision_name(dtype),
-        "threads": torch.get_num_threads(),
         **fields,
     }

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -229,13 +229,35 @@ def told(value: Any) -> Any:
     return json.loads(bytes(message.numpy()))
 
 
-def require_same(values: Mapping[str, str]) -> None:
-    """SightlineError where a process was given other settings or data than the leader; values: of each, by name."""
+def require_same(values: Mapping[str, str], lines: Mapping[str, Callable[[], list[str]]] | None = None) -> None:
+    """SightlineError with the first difference where a process was given other settings or data than the leader.
+
+    values: of each process, by name, the same names in all. lines: by name, what a value that is only a digest stands
+    for; the leader's are told where a digest differs, and only then.
+    """
     known = told(dict(values))
-    other = [name for name, value in values.items() if known.get(name) != value]
-    if other:
-        why, cure = f"it has another {' and another '.join(other)}", "start all with the same command, on the same data"
-        raise SightlineError(f"process {world().rank} is not part of the run of process 0", why=why, cure=cure)
+    others = [known.get(name) != value for name, value in values.items()]
+    faults = []
+    for name, differs, anywhere in zip(values, others, any_of(others), strict=True):
+        if anywhere:
+            here = lines[name]() if lines and name in lines else values[name].splitlines()
+            there = told(here)
+            faults += [f"it has another {name}: {first_difference(there, here)}"] if differs else []
+    if faults:
+        cure = "start all with the same command, on the same data"
+        what = f"process {world().rank} is not part of the run of process 0"
+        raise SightlineError(what, why="; ".join(faults), cure=cure)
+
+
+def first_difference(there: list[str], here: list[str]) -> str:
+    """Where the leader's lines and this process's part, in words."""
+    place = next((n for n, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
+    if place is not None:
+        return f"{there[place]!r} in process 0, {here[place]!r} here"
+    if len(there) == len(here):
+        return "its names are the same, what is in it is not"
+    longer, who = (there, "process 0") if len(there) > len(here) else (here, "this process")
+    return f"{len(there):,} in process 0, {len(here):,} here; only {who} has {longer[min(len(there), len(here))]!r}"
 
 
 def collected(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

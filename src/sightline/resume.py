@@ -55,8 +55,9 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         ranks.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        if world.leads:
-            runs.note_resume(folder, old, config, parts, progress.step)
+        note = runs.note_resume(folder, old, config, parts, progress.step) if world.leads else ""
+        if note:
+            log.say(note)
         if config != old:
             changes = (
                 f"{key} {runs.value_of(old, key)} -> {runs.value_of(config, key)}"

@@ -13,6 +13,7 @@ from .config import Config
 from .data.shard_store import is_address
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json, read_json_lines, remove, sha256, write_json
+from .paths import absolute
 from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ def with_whole_paths(config: Config) -> Config:
     paths = {"data.path": config.data.path, "model.weights": config.model.weights}
     paths |= {"pretrain.probe": config.pretrain.probe}
     names = ("", "none", "imagenet", "coco")
-    if config.data.path.endswith(".tar") and not is_address(config.data.path):  # may be a pattern, and then no file
-        config = resolve(config, {"data.path": os.path.abspath(os.path.expanduser(config.data.path))})
-        paths["data.path"] = ""
-    found = {key: os.path.abspath(path) for key, path in paths.items() if path not in names and os.path.exists(path)}
-    return resolve(config, found)
+    named = {key: absolute(path) for key, path in paths.items() if path not in names and not is_address(path)}
+    return resolve(config, {key: path for key, path in named.items() if leads(path)})
+
+
+def leads(path: str) -> bool:
+    """Whether something lies at an absolute path; that may be a pattern of shards, and then is no file."""
+    return os.path.exists(path) or path.endswith(".tar")
 
 
 def default_folder(name: str) -> Path:
@@ -92,7 +95,7 @@ def default_folder(name: str) -> Path:
 
 def refuse_inside(folder: Path, data: str) -> None:
     """SightlineError where the run would lie within its own data: its figures would be taken for images next time."""
-    place = Path(data).resolve()
+    place = Path(absolute(data)).resolve()
     if data and place.is_dir() and folder.resolve().is_relative_to(place):
         cure = f"choose a place beside it: --out {shlex.quote(str(place.parent / 'runs' / folder.name))}"
         raise SightlineError("the run folder lies inside the data", where=str(folder), cure=cure)
@@ -155,10 +158,12 @@ def write_splits(path: Path, parts: "Parts") -> None:
     atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> None:
-    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; draw
-    architecture.json where an earlier version left none."""
-    from .provenance import command_line, git_commit, installed_versions
+def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> str:
+    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; returns
+    why it is not bit-identical to one that was never stopped, or "", which goes to the notes too. Draw
+    architecture.json where an earlier version left none.
+    """
+    from .provenance import command_line, git_commit, installed_versions, not_identical, rounding
     from .traced import note_architecture
 
     record = provenance(folder)
@@ -169,11 +174,15 @@ def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: in
         "changed": {key: [value_of(old, key), value_of(new, key)] for key in differences(old, new)},
         "git_commit": git_commit(),
         "versions": installed_versions(),
+        **rounding(parts.device),
     }
+    note = not_identical(record, entry, parts.device)
+    record |= {"notes": [*record.get("notes", []), note]} if note else {}
     record["resumes"] = [*record.get("resumes", []), entry]
     write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
     if not (folder / "architecture.json").is_file():
         note_architecture(folder, new, parts)
+    return note
 
 
 def write_config(folder: Path, config: Config) -> None:

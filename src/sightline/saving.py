@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from . import checkpoint, ranks
 from .config import Config
-from .errors import SightlineError, listing
+from .errors import ENVIRONMENT, SightlineError, listing
 from .evaluate import evaluate
 from .files import atomic_write
 from .log import RunLog
 from .tasks import Arrays
 from .tasks.classify import Classify
+from .waiting import MOST_REFUSED
 
 if TYPE_CHECKING:
     from .build import Parts
@@ -35,7 +36,7 @@ STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
 
 
 def save_state(training: "Training") -> None:
-    """Everything that a bit-identical continuation needs, into checkpoints/last."""
+    """Everything that a bit-identical continuation needs, into checkpoints/last, after what has waited for the disk."""
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -47,7 +48,42 @@ def save_state(training: "Training") -> None:
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
     if training.average:
         values["average_updates"] = training.average.updates
+    training.waiting.flush()
     checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
+
+
+def save_or_wait(training: "Training", last: bool) -> None:
+    """`save_state`; where the disk refuses, one warning, and training goes on to the next save, which tries anew.
+
+    SightlineError (status ENVIRONMENT) after MOST_REFUSED in a row, and at once for the last save of a run. Of several
+    processes the first alone writes, and ends the others by ending.
+    """
+    waiting, step, owed = training.waiting, training.progress.step, bool(training.waiting.writes)
+    try:
+        save_state(training)
+    except SightlineError as error:
+        if error.status != ENVIRONMENT:
+            raise
+        waiting.refused += 1
+        if last or waiting.refused >= MOST_REFUSED:
+            raise given_up(training, error, last) from error
+        training.log.warn(
+            f"{error.what}: {error.why}. Step {step:,} is not saved; training goes on, and the next save tries again "
+            f"({waiting.refused} of {MOST_REFUSED} in a row, which would end the run)"
+        )
+        return
+    if waiting.refused or owed:
+        tell = training.log.say if waiting.refused else training.log.warn  # of a second try nobody has heard yet
+        tell(f"the disk had refused files of this run; step {step:,} is saved, with all of them")
+    waiting.refused = 0
+
+
+def given_up(training: "Training", error: SightlineError, last: bool) -> SightlineError:
+    """The end of a run that cannot be saved."""
+    often = "" if last else f", {MOST_REFUSED} times in a row"
+    lost = "; it was the run's last save, and could not be put off" if last else ""
+    cure = f"make room or mend the disk, then: sightline resume {shlex.quote(str(training.folder))}"
+    return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
 
 
 def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
@@ -113,7 +149,7 @@ def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> 
         "metrics": numbers,
     }
     folder = training.folder / "checkpoints" / name
-    checkpoint.save_model(folder, weights, description)
+    training.waiting.write(folder, lambda tensors: checkpoint.save_model(folder, tensors, description), weights)
 
 
 def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
@@ -128,7 +164,7 @@ def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
     if entry in ranked[:size]:
         save_weights(training, epoch_name(training.epoch), numbers)
     for _, epoch in ranked[size:] if training.world.leads else ():
-        shutil.rmtree(training.folder / "checkpoints" / epoch_name(int(epoch)), ignore_errors=True)
+        training.waiting.remove(training.folder / "checkpoints" / epoch_name(int(epoch)))
     training.progress.ensemble = ranked[:size]
 
 
@@ -146,7 +182,7 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
     if not training.world.leads:
         return
     if "masks" in arrays:
-        save_arrays(place / "masks.npz", {"masks": shrunk(arrays["masks"])})
+        keep_arrays(training, place / "masks.npz", {"masks": shrunk(arrays["masks"])})
     elif "features" in arrays:
         values, rows = {"features": arrays["features"]}, training.parts.rows
         if "probabilities" in arrays:
@@ -154,7 +190,7 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
             values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
-        save_arrays(place / "features.npz", values)
+        keep_arrays(training, place / "features.npz", values)
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
@@ -170,7 +206,7 @@ def keep_followed(training: "Training", place: Path) -> None:
     with ranks.in_step(training.forward):
         arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
     if training.world.leads:
-        save_arrays(place / "train-features.npz", arrays)
+        keep_arrays(training, place / "train-features.npz", arrays)
 
 
 def thinned(epochs: list[int], limit: int) -> list[int]:
@@ -234,6 +270,11 @@ def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def save_arrays(path: Path, arrays: Arrays) -> None:
     """Arrays as a compressed .npz, written atomically."""
     atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
+
+
+def keep_arrays(training: "Training", path: Path, arrays: Arrays) -> None:
+    """`save_arrays` while a run goes on: what the disk refuses waits."""
+    training.waiting.write(path, lambda content: save_arrays(path, content), arrays)
 
 
 def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: float, rate: float) -> SightlineError:

@@ -1,9 +1,12 @@
 """What comes before the first step: the folder claimed, the parts built, of several processes one run made."""
 
 import contextlib
+import hashlib
 import inspect
+import json
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +18,16 @@ from . import ranks, runs, saving
 from .build import Parts, build
 from .checkpoint import preflight
 from .config import Config
+from .data.cache import Decoded
 from .data.loader import Batch
+from .data.pair_cache import DecodedPairs
 from .device import pick_precision, precision_name
 from .errors import SightlineError
 from .lock import lock_run
 from .log import RunLog
 from .memory import keep_freed
 from .models.synced import Rows, synchronize_dropout, synchronize_norms
-from .settings import to_yaml
+from .settings import flat
 from .tasks import Task
 
 if TYPE_CHECKING:
@@ -44,6 +49,8 @@ def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
 def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
     """`build`, with one precision, settings and data in all processes; what one decodes the others find."""
     keep_freed()
+    if ranks.world().size > 1:  # before anything is decoded: all that follows depends on it
+        ranks.require_same({"recipe": settings_of(config)})
     with ranks.leader_first():
         parts = build(config, log.say, precision, fresh)
     if ranks.world().size > 1:
@@ -54,9 +61,33 @@ def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) 
             )
         chosen = ranks.told(precision_name(parts.dtype))
         parts = replace(parts, dtype=pick_precision(chosen, parts.device))
-        data = parts.facts["data"]
-        ranks.require_same({"recipe": to_yaml(config), **{f"data of {k}": v for k, v in data["digest"].items()}})
+        splits = {"train": parts.train, "val": parts.val}
+        digests = {f"data of {split}": digest for split, digest in parts.facts["data"]["digest"].items()}
+        made = {f"data of {split}": partial(lines_of, decoded) for split, decoded in splits.items()}
+        ranks.require_same(digests, made)
     return parts
+
+
+def settings_of(config: Config) -> str:
+    """Every setting with its whole key, a line each, so that two can be told apart."""
+    values = flat(config.model_dump(mode="json"), "the recipe")
+    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items())
+
+
+def lines_of(split: Decoded | DecodedPairs) -> list[str]:
+    """What the digest of a split stands for: its classes, then of each image name, class and the beginning of the
+    pixels' SHA-256, its mask's among them; of shards without the pixels."""
+    lines = [f"classes {', '.join(split.classes)}"]
+    for row, name in enumerate(split.names):
+        line = name
+        if split.labels is not None and split.labels.ndim == 1:
+            line += f", {split.classes[int(split.labels[row])]}"
+        if split.stream is None:
+            seen = hashlib.sha256(split.images[row].tobytes())
+            seen.update(split.labels[row].tobytes() if split.labels is not None and split.labels.ndim > 1 else b"")
+            line += f", pixels {seen.hexdigest()[:8]}"
+        lines.append(line)
+    return lines
 
 
 def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:

@@ -57,6 +57,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """
     header, order = layout(tensors, metadata)
     new: list[str] = []
+    size = len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     def content(file: IO[bytes]) -> None:
         hashing = Hashing(file)
@@ -65,9 +66,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             hashing.write(raw(tensors[name]))
         new.append(f"{hashing.sha256.hexdigest()}  {path.name}\n")
         old = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
-        atomic_write(sidecar(path), old + new[0].encode())  # before `path` is replaced, which is when this returns
+        # Before `path` is replaced, which is when this returns.
+        atomic_write(sidecar(path), old + new[0].encode(), size)
 
-    size = len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     atomic_write(path, content, size)
     atomic_write(sidecar(path), new[0])
 

@@ -33,6 +33,7 @@ from .settings import resolve
 from .signals import StopRequest, stoppable
 from .starting import begin, built, claimed, joined_step, page_beside
 from .tasks.collapse import collapse
+from .waiting import Waiting
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
 
@@ -65,6 +66,7 @@ class Training:
     progress: Progress
     stop: StopRequest
     forward: Callable[[Batch], dict[str, torch.Tensor]]  # the task's step; of several processes their gradients meet
+    waiting: Waiting = field(default_factory=Waiting)
 
     @property
     def world(self) -> ranks.World:
@@ -151,11 +153,13 @@ def run_epochs(training: Training) -> Run:
         while not progress.stopped and progress.step < training.total_steps:
             reason = train_epoch(training)
             if reason == INTERRUPTED_BY_SIGNAL:
-                saving.save_state(training)
+                saving.save_or_wait(training, last=True)
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
-            (training.stop.requested,) = ranks.any_of([training.stop.requested])
+            training.stop.requested, owed = ranks.any_of([training.stop.requested, training.waiting.refused > 0])
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
+                if owed:
+                    saving.save_or_wait(training, last=True)
                 raise runs.interrupted(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     if progress.stopped:
@@ -278,7 +282,7 @@ def stop_reason(training: Training, clock: Clock) -> str:
     late = config.max_minutes > 0 and training.log.seconds() > 60 * config.max_minutes
     asked, due, late = ranks.any_of([training.stop.requested, due, late])
     if due:
-        saving.save_state(training)
+        saving.save_or_wait(training, last=False)
         clock.saved = time.monotonic()
     if asked and within:
         return INTERRUPTED_BY_SIGNAL
@@ -291,7 +295,7 @@ def end_epoch(training: Training, reason: str) -> None:
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
     training.progress.stopped = reason
-    saving.save_state(training)
+    saving.save_or_wait(training, last=bool(last or reason))
 
 
 def evaluate_epoch(training: Training) -> str:

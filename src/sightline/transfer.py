@@ -15,6 +15,7 @@ from .errors import INTERRUPTED, SightlineError
 from .files import atomic_write
 from .grid import PRETRAININGS, STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
 from .lock import lock_run
+from .paths import absolute
 from .recipes import load_grid
 from .report.grid import GridResult, pretraining_of, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
@@ -53,8 +54,9 @@ def transfer(
         wanted |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}
     for stage, place in (("unlabeled", unlabeled), ("labeled", labeled)):
         if place is not None:
-            key = f"{stage}_weights" if holds_weights(Path(place)) else f"{stage}.data.path"
-            wanted[key] = os.path.abspath(place) if os.path.exists(place) else os.fspath(place)
+            path = absolute(os.fspath(place))
+            key = f"{stage}_weights" if holds_weights(Path(path)) else f"{stage}.data.path"
+            wanted[key] = path if os.path.exists(path) else os.fspath(place)
     if settings is not None:
         wanted["settings"] = tuple(settings.replace(",", ""))
     if seeds is not None:

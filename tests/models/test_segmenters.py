@@ -378,6 +378,9 @@ def test_a_segmenters_run_loads_whole_and_its_scores_where_classes_agree(tmp_pat
     assert load_encoder(build_segmenter("unet", 2, SLIM), str(run), ["road", "sky"]).new == ()
     receipt = load_encoder(build_segmenter("unet", 2, SLIM), str(run), ["sky", "road"])
     assert receipt.new == ("network.head.weight", "network.head.bias")
+    torch.save(state(source), tmp_path / "w.pt")
+    receipt = load_encoder(build_segmenter("unet", 2, SLIM), str(tmp_path / "w.pt"), ["sky", "road"])
+    assert receipt.new == () and "does not name its classes" in str(receipt)
 
 
 def test_weights_of_another_network_are_refused(resnet18_run: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:

@@ -328,6 +328,45 @@ def test_other_order_of_classes_makes_a_new_head(tmp_path: Path) -> None:
     assert any("another order" in note for note in receipt.notes)
 
 
+def test_the_file_of_a_checkpoint_knows_its_classes(tmp_path: Path) -> None:
+    """Equal counts and other names: the head is new, however the weights are named."""
+    place = run_folder(tmp_path, ["cat", "cow", "dog"]) / "checkpoints" / "best"
+    for path in (place, place / "model.safetensors"):
+        model = small(seed=2)
+        head = model.head.weight.clone()
+        receipt = load(model, path, classes=["car", "bus", "van"])
+        assert receipt.new == ("head.weight", "head.bias") and torch.equal(model.head.weight, head)
+        assert any("other classes" in note for note in receipt.notes)
+        assert load(small(seed=2), path, classes=["cat", "cow", "dog"]).new == ()
+
+
+def test_a_head_without_names_is_taken_and_said(tmp_path: Path) -> None:
+    torch.save(state(small(seed=1)), tmp_path / "w.pt")
+    receipt = load(small(seed=2), tmp_path / "w.pt", classes=["car", "bus", "van"])
+    said = str(receipt)
+    assert receipt.new == () and "does not name its classes" in said and "--model.fresh_head true" in said
+    torch.save(state(small(classes=7, seed=1)), tmp_path / "seven.pt")
+    receipt = load(small(seed=2), tmp_path / "seven.pt", classes=["car", "bus", "van"])
+    assert receipt.new == ("head.weight", "head.bias") and "does not name" not in str(receipt)
+    classes = ["car", "bus", "van"]
+    asked = load_weights(small(seed=2), str(tmp_path / "w.pt"), "small_cnn", 16, classes, fresh_head=True)
+    assert asked.new == ("head.weight", "head.bias") and "does not name" not in str(asked)
+
+
+def test_the_head_of_imagenet_is_for_its_own_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's transformers call their last layer `head`, and a thousand classes of one's own would fit it."""
+    weights = importlib.import_module("sightline.models.weights")
+    source = small(classes=1000, seed=1)
+    save_file(state(source), tmp_path / "w.safetensors")
+    monkeypatch.setattr(weights, "imagenet_file", lambda name: (tmp_path / "w.safetensors", "timm x"))
+    ids = [f"n{number:08d}" for number in range(1000)]
+    for classes, kept in ((ids, True), (ids[::-1], False), ([f"bird {n:04d}" for n in range(1000)], False)):
+        model = small(classes=1000, seed=2)
+        receipt = load_weights(model, "imagenet", "small_cnn", 16, classes)
+        assert torch.equal(model.head.weight, source.head.weight) == kept == (receipt.new == ())
+        assert ("other classes" in str(receipt)) == (not kept) and "does not name" not in str(receipt)
+
+
 def test_unreadable_config_is_said(tmp_path: Path) -> None:
     run = run_folder(tmp_path, ["a", "b", "c"])
     (run / "checkpoints" / "best" / "config.json").write_text("{")

@@ -22,6 +22,7 @@ import PIL
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
+from ..paths import absolute
 from .crumbs import laid
 from .decoding import DIGEST_BYTES, DIGESTS, write_images
 from .images import VERSION, Square
@@ -116,7 +117,7 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
 def cache_root(data: Data | None = None) -> Path:
     """The folder of the cache: `data.cache_dir`, else $SIGHTLINE_CACHE, else ~/.cache/sightline."""
     chosen = (data.cache_dir if data else "") or os.environ.get("SIGHTLINE_CACHE", "") or "~/.cache/sightline"
-    return Path(os.path.abspath(os.path.expanduser(chosen)))
+    return Path(absolute(chosen))
 
 
 def entry_key(source: Source, split: str, side: int, data: Data) -> str:

@@ -20,6 +20,7 @@ from PIL import Image
 from ..config import Data
 from ..errors import SightlineError, counted, listing, printable
 from ..files import atomic_write, read_json, sha256, write_json
+from ..paths import absolute
 from .cache import cache_root
 from .images import FORMATS, refusal, upright_size
 from .labels import check_distinct, sorted_classes
@@ -74,7 +75,7 @@ def expanded(path: str) -> list[str]:
         from braceexpand import braceexpand  # comes with webdataset
 
         try:
-            found = list(braceexpand(path if is_address(path) else os.path.abspath(os.path.expanduser(path))))
+            found = list(braceexpand(path if is_address(path) else absolute(path)))
         except ValueError as error:
             cure = "write it as train-{000000..000009}.tar"
             raise SightlineError("this pattern cannot be read", where=path, why=str(error), cure=cure) from error
@@ -86,7 +87,7 @@ def expanded(path: str) -> list[str]:
     if is_address(path):
         cure = f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack with sightline pack"
         raise SightlineError(f"there is no {INDEX} at this address", where=path, cure=cure)
-    root = Path(os.path.abspath(os.path.expanduser(path)))
+    root = Path(absolute(path))
     folders = [root, *(root / split for split in SPLITS)]
     found = [str(file) for folder in folders for file in folder.glob("*.tar") if is_sharded_name(file.name)]
     if not found:

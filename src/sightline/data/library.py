@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError
+from ..paths import absolute
 from .cache import cache_root
 from .images import refusal, to_rgb
 from .sources import Items, Source, finished
@@ -69,7 +70,7 @@ def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
             where="data.path",
             cure=f"{hint}There are {', '.join(sorted(known))}",
         )
-    root = os.path.abspath(os.path.expanduser(root)) if root else str(cache_root(data) / "torchvision")
+    root = absolute(root) if root else str(cache_root(data) / "torchvision")
     sets = {
         split: build(known[name], arguments, name, root, data.download)
         for split, arguments in known[name].splits.items()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..config import Data
 from ..errors import SightlineError, listing
+from ..paths import absolute
 from .layouts import no_images
 from .scan import EXTENSIONS, File, holds_images, images_below, shelf
 from .splits import WHOLE, split_folders, split_of
@@ -32,7 +33,7 @@ def named_as_masks(folder: str) -> bool:
 def holds_pairs(path: str) -> bool:
     """Whether images with their masks lie there, in any layout that needs no template."""
     try:
-        places = recognize(os.path.abspath(os.path.expanduser(path)), Data(), Counter())
+        places = recognize(absolute(path), Data(), Counter())
     except (SightlineError, OSError):
         return False
     return any(place.masks and place.images for place in places.values())

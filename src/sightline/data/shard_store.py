@@ -23,6 +23,7 @@ from typing import NamedTuple
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, printable
 from ..files import disk_error, sha256
+from ..paths import absolute
 
 TIMEOUT_SECONDS = 30.0
 """A server that sends nothing for so long is given up for this attempt."""
@@ -51,7 +52,7 @@ class Store:
     """The place of a set of shards. Safe in threads: each shard is checked, and fetched, once."""
 
     def __init__(self, data: Data):
-        path = data.path if is_address(data.path) else os.path.abspath(os.path.expanduser(data.path))
+        path = data.path if is_address(data.path) else absolute(data.path)
         alone = path.endswith(".tar")
         self.remote = is_address(path)
         self.base = path.rpartition("/")[0] if alone else path.rstrip("/")

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, printable
+from ..paths import absolute, expanded
 from .images import HEAD, opened, refusal
 from .masks import MaskFacts, read_mask
 from .palettes import Palette, from_dict, palette_of, to_dict
@@ -174,7 +175,7 @@ def is_sharded(data: Data) -> bool:
         return False
     if is_address(data.path) or data.path.endswith(".tar"):
         return True
-    path = os.path.expanduser(data.path)
+    path = expanded(data.path)
     if not os.path.isdir(path):
         return False
     if any(is_sharded_name(name) for name in os.listdir(path)):
@@ -233,7 +234,7 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     counts = [f"{len(one.names):,} {split} in {len(one.shards.files):,}" for split, one in items.items() if one.shards]
     ending = f" of {len(classes):,} classes" if classes else ""
     notes = (*index.get("notes", ()), f"{origin}: {' + '.join(counts)} shards{ending}")
-    path = data.path if is_address(data.path) else os.path.abspath(os.path.expanduser(data.path))
+    path = data.path if is_address(data.path) else absolute(data.path)
     return Source(path, "shards", classes if palette is None else palette.classes, items, notes), palette
 
 

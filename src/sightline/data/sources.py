@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..config import Data
 from ..errors import SightlineError, listing
+from ..paths import absolute
 from .found import Found, Part
 from .images import open_image
 from .labels import by_declared, check_distinct, fits, read_class_list, sorted_classes, to_indices
@@ -120,7 +121,7 @@ def locate(data: Data) -> tuple[str, str]:
         raise SightlineError(
             "no data was given", where="data.path", cure="--data PATH: a folder of images or a CSV file"
         )
-    path = os.path.abspath(os.path.expanduser(data.path))
+    path = absolute(data.path)
     if os.path.isdir(path):
         return path, ""
     parent, name = os.path.split(path)

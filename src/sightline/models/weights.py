@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SightlineError
+from ..paths import expanded
 from . import MODELS, Classifier
 from .downloads import hugging_face_file, imagenet_file, torchvision_file
 from .formats import Match, match_names, plain, read_tensors
@@ -19,6 +21,9 @@ from .siamese import Online
 
 ENOUGH = 0.9
 """Share of the backbone's numbers that must be found; a file with less is the wrong file."""
+UNNAMED = (
+    "the file does not name its classes: its {what} fit by number, and are taken for these classes in this order{cure}"
+)
 
 
 @dataclass(frozen=True)
@@ -89,16 +94,30 @@ def load_weights(
         notes.append("timm's converter for other image sizes and older names was used")
         used = {key for key in found.tensors if plain(key) in converted.used}
         match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
-    others = bool(found.classes and classes) and tuple(classes) != found.classes
-    if fresh_head or (others and any(key.startswith("head.") for key in match.tensors)):
+    others = bool(classes) and other_classes(found, weights, tuple(classes))
+    headed = any(key.startswith("head.") for key in match.tensors)
+    if fresh_head or (others and headed):
         own = {key: tensor for key, tensor in match.tensors.items() if key.startswith("backbone.")}
         match = dataclasses.replace(match, tensors=own)
         notes += ["the weights were trained on other classes or another order of them, so the head is new"] * others
+    elif headed and classes and not found.classes and weights != "imagenet":
+        notes.append(UNNAMED.format(what="head weights", cure="; --model.fresh_head true begins with a new one"))
     if coverage(match, state, "backbone.") < ENOUGH:
         other = found.model if found.model and found.model != name else looks_like(found.tensors, name, size)
         hint = f"they look like {other}: set model.name to it" if other else "choose the model that they were made for"
         raise wrong_weights(match, state, found, name, "backbone.", hint)
     return put(match, model, found, notes)
+
+
+def other_classes(found: Found, weights: str, classes: tuple[str, ...]) -> bool:
+    """Whether the weights are known to be of other classes than these, or of another order of them.
+
+    A library's ImageNet weights come without names: theirs are the 1,000 WordNet ids, sorted, as its folders are.
+    """
+    if found.classes:
+        return found.classes != classes
+    ids = len(classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in classes)
+    return weights == "imagenet" and not (ids and list(classes) == sorted(classes))
 
 
 def put(match: Match, model: nn.Module, found: Found, notes: list[str]) -> Receipt:
@@ -147,10 +166,12 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
         match.used.update(origin[name] for name in more.used)
     notes = list(found.notes)
     scores = tuple(f"network.{path}." for path in model.scores)
-    others = bool(found.classes and classes) and tuple(classes) != found.classes
+    others = bool(classes) and other_classes(found, weights, tuple(classes))
     if others and any(key.startswith(scores) for key in match.tensors):
         match = dataclasses.replace(match, tensors={k: t for k, t in match.tensors.items() if not k.startswith(scores)})
         notes.append("the weights were trained on other classes or another order of them, so their scores are new")
+    elif classes and not found.classes and any(key.startswith(scores) for key in match.tensors):
+        notes.append(UNNAMED.format(what="scores", cure=""))
     if coverage(match, state, inside) < ENOUGH:
         hint = f"choose a segmenter whose encoder is {found.model or 'the network that they were made for'}"
         raise wrong_weights(match, state, found, model.name, inside, hint)
@@ -201,9 +222,11 @@ def find_weights(weights: str, name: str) -> Found:
     if weights == "imagenet":
         path, source = imagenet_file(name)
         return Found(read_tensors(path)[0], source)
-    path = Path(weights).expanduser()
+    path = Path(expanded(weights))
     if path.is_dir():
         return from_folder(path)
+    if path.name == "model.safetensors" and (path.parent / "config.json").is_file():
+        return from_folder(path.parent)  # which knows the names of the classes
     if not path.is_file():
         raise SightlineError(
             "there are no such weights",

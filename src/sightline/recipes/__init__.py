@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from ..config import Config
 from ..errors import SightlineError
 from ..grid import Grid, load_grid_file
-from ..settings import load_recipe_file
+from ..settings import load_recipe_file, resolve
 from . import classify, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)
@@ -84,7 +85,7 @@ def load_recipe(recipe: str) -> Config:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
     if path.suffix in (".yaml", ".yml"):
-        return load_recipe_file(path)
+        return beside(load_recipe_file(path), path)
     if path.suffix == ".py" and path.is_file():
         return from_program(path, Config)
     if recipe in GRIDS:
@@ -96,6 +97,18 @@ def load_recipe(recipe: str) -> Config:
         f"did you mean {', '.join(near)}? " if near else ""
     ) + "`sightline recipes` lists all; a .yaml or .py file works too"
     raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
+
+
+def beside(config: Config, file: Path) -> Config:
+    """The recipe of a file with the paths of what lies beside that file; others are relative to where one stands."""
+    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
+    paths |= {"pretrain.probe": config.pretrain.probe}
+    found = {
+        key: os.path.abspath(file.parent / path)
+        for key, path in paths.items()
+        if path not in ("", "none", "imagenet", "coco") and os.path.exists(file.parent / path)
+    }
+    return resolve(config, found)
 
 
 def from_program(path: Path, kind: type[T]) -> T:

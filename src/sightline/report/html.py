@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -12,6 +13,10 @@ from PIL import Image
 from ..errors import printable
 
 VOID = ("img", "link", "meta", "wbr")
+AFTER_HOME = r"(?![\w-]|\.\w)"  # /home/me, but not /home/me-too
+HOMES = re.compile(
+    r"(?<![\w.~-])(?:/(?:home|Users)/[^/\s\"'<>:;,]+|/root|[A-Za-z]:\\Users\\[^\\\s\"'<>:;,]+)" + AFTER_HOME
+)
 Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
@@ -27,7 +32,9 @@ def element(tag: str, /, *children: Child, **attributes: object) -> Html:
     for key, value in attributes.items():
         if value is not None and value is not False:
             key = key.rstrip("_").replace("_", "-")
-            parts.append(key if value is True else f'{key}="{html.escape(printable(value))}"')
+            text = printable(value)
+            text = text if key in ("href", "src") else without_home(text)  # addresses lead where they lead
+            parts.append(key if value is True else f'{key}="{html.escape(text)}"')
     opening = f"<{' '.join(parts)}>"
     return Html(opening if tag in VOID else f"{opening}{inner(*children)}</{tag}>")
 
@@ -39,10 +46,21 @@ def inner(*children: Child) -> Html:
         if isinstance(child, Html):
             pieces.append(child)
         elif isinstance(child, str | int | float):
-            pieces.append(html.escape(printable(child)))
+            pieces.append(html.escape(without_home(printable(child))))
         elif child is not None:
             pieces.append(inner(*child))
     return Html("".join(pieces))
+
+
+def without_home(text: str) -> str:
+    """The text with home folders as `~`: a page is sent around, and has not to say whose machine it was made on.
+
+    That is this user's home and, since a run may come from elsewhere, where systems usually have them.
+    """
+    home = os.path.expanduser("~")
+    if len(home) > 1 and home in text:
+        text = re.sub(rf"(?<![\w.~-]){re.escape(home)}{AFTER_HOME}", "~", text)
+    return HOMES.sub("~", text) if "/" in text or "\\" in text else text
 
 
 def missing_note(text: str) -> Html:

@@ -11,6 +11,7 @@ from ..insight.style import png
 from . import origin, sections
 from .architecture import architecture
 from .drawing import draw_all
+from .extent import pictured, pictured_masks
 from .findings import Findings, find
 from .groups import with_groups
 from .html import Child, Html, element, slug
@@ -21,6 +22,7 @@ from .run import RunFiles, read_run
 from .segment import find_masks, plan_masks, segment_content
 
 ASSETS = Path(__file__).parent / "assets"
+SIZE = Html('<span id="size"></span>')  # stands for the size until that is known; no other text is markup
 
 
 def write_report(run: str | Path) -> Path:
@@ -43,17 +45,17 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
         masks = find_masks(files)
         files = replace(files, missing=(*files.missing, *masks.missing))
         figures = {name: png(draw()) for name, draw in plan_masks(masks).items()}
-        content, past = segment_content(files, masks, figures), masks.past
+        content, past, shown = segment_content(files, masks, figures), masks.past, pictured_masks(files, masks)
         content[0][1].append(next_looks(of_segmenter(masks)))
     elif files.recipe.get("task") == "byol":
         files = with_groups(files)
         found = find(files, neighbors=not watched)
         figures = {name: png(draw()) for name, draw in plan_pretraining(found, files.classes).items()}
-        content, past = pretraining_content(files, found, figures), found.past
+        content, past, shown = pretraining_content(files, found, figures), found.past, pictured(files, found)
     else:
         found = find(files, neighbors=not watched)
         figures = draw_all(found, files.classes)
-        content, past = classify_content(files, found, figures), found.past
+        content, past, shown = classify_content(files, found, figures), found.past, pictured(files, found)
     if files.preview:
         content.append(("What the model sees", sections.preview({"preview": files.preview})))
     blocks, drawing = architecture(files)
@@ -61,7 +63,7 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     pictures = {f"{name}.png": data for name, data in figures.items()}
     if drawing:
         pictures["architecture.svg"] = drawing.encode()
-    return page(files, past, content, watched), pictures
+    return page(files, past, content, watched, shown), pictures
 
 
 def classify_content(files: RunFiles, found: Findings, figures: sections.Figures) -> list[tuple[str, list[Child]]]:
@@ -82,11 +84,14 @@ def classify_content(files: RunFiles, found: Findings, figures: sections.Figures
     ]
 
 
-def page(files: RunFiles, past: History, content: list[tuple[str, list[Child]]], watched: str = "") -> str:
-    """The whole page of a run."""
+def page(
+    files: RunFiles, past: History, content: list[tuple[str, list[Child]]], watched: str = "", shown: str = ""
+) -> str:
+    """The whole page of a run. shown: see `layout`."""
     name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
     content = [*content, ("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
-    return layout("Sightline report", name, folder if folder != name else "", content, notice(files, past), watched)
+    small = folder if folder != name else ""
+    return layout("Sightline report", name, small, content, notice(files, past), watched, shown)
 
 
 def layout(
@@ -96,8 +101,12 @@ def layout(
     content: list[tuple[str, list[Child]]],
     notice: Html | None = None,
     watched: str = "",
+    shown: str = "",
 ) -> str:
-    """A page of titled sections with their contents beside them. watched: see `render`."""
+    """A page of titled sections with their contents beside them, and its own size at the end.
+
+    watched: see `render`. shown: how many pictures of how many it shows.
+    """
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
         "body",
@@ -107,11 +116,13 @@ def layout(
         element("div",
                 element("nav", element("ul", links), aria_label="Contents"),
                 element("main", notice,
-                        [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content]),
+                        [element("section", element("h2", title), parts, id=slug(title)) for title, parts in content],
+                        element("p", "This page has ", SIZE, f". {shown}".rstrip(), class_="small")),
                 class_="columns"),
         element("script", asset("report.js")),
     )  # fmt: skip
-    return f"<!doctype html>\n{element('html', head(name, watched), body, lang='en', data_watched=watched or None)}\n"
+    text = f"<!doctype html>\n{element('html', head(name, watched), body, lang='en', data_watched=watched or None)}\n"
+    return text.replace(SIZE, f"{len(text.encode()) / 1e6:.1f} MB")
 
 
 def notice(files: RunFiles, past: History) -> Html | None:
