@@ -36,6 +36,7 @@ CHANGEABLE = (
     "data.path",
     "data.cache_dir",
     "data.resident",
+    "data.on_copies",
     "report.snapshots",
     "schedule.total_epochs",
     "train.epochs",
