@@ -308,8 +308,7 @@ def test_classes_must_agree_over_the_splits(tmp_path: Path) -> None:
 
 
 def test_forced_layout(tmp_path: Path) -> None:
-    class_folders(tmp_path / "train", {"a": 2, "b": 2})
-    class_folders(tmp_path / "val", {"a": 2, "b": 2})
+    class_folders(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 2, "val/b": 2})
     assert opened(tmp_path, layout="classes").classes == ("train", "val")
     assert opened(tmp_path, layout="unlabelled").splits["train"].labels is None
     assert "no table" in refused(tmp_path, layout="csv").what

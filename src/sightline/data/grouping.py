@@ -116,7 +116,7 @@ def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[lis
     content = [os.path.realpath(path), names, [stamps[name] for name in names]]
     memo = cache_root(data) / f"{COPIES}{hashlib.sha256(json.dumps(content).encode('ascii')).hexdigest()}.json"
     known = read_json(memo) if len(alike) >= MEMO_FROM else None
-    if is_memo(known, len(names)):
+    if known is not None and is_memo(known, len(names)):
         return [[names[place] for place in group] for group in known]
     with ThreadPoolExecutor() as pool:
         digests = list(pool.map(lambda place: digest_of(os.path.join(path, names[place])), alike))
