@@ -110,11 +110,12 @@ def picture(label: int, number: int, size: int = 16) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def make_photos() -> Callable[..., Path]:
-    """make_photos(folder, classes=4, train=16, val=4, size=16): train/ and val/ class folders of PNG files."""
+    """make_photos(folder, classes=4, train=16, val=4, size=16, test=0): class folders of PNG files in train/ and val/,
+    and in test/ where there are some."""
 
-    def make(folder: Path, classes: int = 4, train: int = 16, val: int = 4, size: int = 16) -> Path:
-        for split, first, count in (("train", 0, train), ("val", 10_000, val)):
-            for label in range(classes):
+    def make(folder: Path, classes: int = 4, train: int = 16, val: int = 4, size: int = 16, test: int = 0) -> Path:
+        for split, first, count in (("train", 0, train), ("val", 10_000, val), ("test", 20_000, test)):
+            for label in range(classes if count else 0):
                 place = folder / split / f"class_{label}"
                 place.mkdir(parents=True, exist_ok=True)
                 for number in range(first, first + count):

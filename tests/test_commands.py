@@ -28,8 +28,7 @@ def base(tiny: dict, **more: object) -> Config:
 
 
 def test_evaluate_repeats_the_numbers_exactly_and_counts_test_looks(make_photos, tmp_path: Path, tiny: dict) -> None:
-    data = make_photos(tmp_path / "data")
-    shutil.copytree(data / "val", data / "test")
+    data = make_photos(tmp_path / "data", test=4)
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
     before = (run.path / "predictions/val.csv").read_bytes()
     numbers = sightline.evaluate(run.path, quiet=True)

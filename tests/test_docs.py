@@ -97,8 +97,7 @@ def toy(tokens: list[str]) -> list[str]:
 @pytest.fixture
 def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path) -> Path:
     """A folder with the data that the guides name."""
-    make_photos(tmp_path / "photos", train=6)
-    shutil.copytree(tmp_path / "photos" / "val", tmp_path / "photos" / "test")
+    make_photos(tmp_path / "photos", train=6, test=4)
     shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
     (tmp_path / "images").mkdir()
     for number, path in enumerate(sorted((tmp_path / "photos" / "train").rglob("*.png"))):

@@ -214,7 +214,7 @@ def test_data_that_has_moved_can_be_named_again(
 def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
-    shutil.copytree(data / "val", data / "test")
+    make_photos(data, train=0, val=0, test=4)
     sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
     assert run.metrics["epoch"] == 3
 

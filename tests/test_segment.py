@@ -299,3 +299,16 @@ def test_score_equals_evaluate_whatever_the_runs_seed(scenes: Path, tmp_path: Pa
     run = sightline.train(toy(**{"train.seed": 3, "train.epochs": 1}), scenes, out=tmp_path / "run", quiet=True)
     scored = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     assert scored.numbers["mean_iou_interval"] == pytest.approx(run.metrics["mean_iou_interval"], abs=1e-9)
+
+
+def test_images_smaller_than_the_window_are_named(
+    make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
+) -> None:
+    data = make_scenes(tmp_path / "data", train=2, val=1)
+    small = make_scenes(tmp_path / "small", train=1, val=0, size=16) / "train"
+    for ending in ("sat.jpg", "mask.png"):
+        shutil.copy(small / f"0000_{ending}", data / "train" / f"small_{ending}")
+    said: list[str] = []
+    build(toy(**{"data.path": str(data)}), said.append)
+    note = "1 of 3 training images are smaller than augment.window, 32 x 32, and are enlarged to it"
+    assert f"{note}: train/small_sat.jpg (16 x 16)" in said

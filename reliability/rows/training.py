@@ -212,11 +212,9 @@ def changed(toy: toys.Toy, work: Path, whole: dict[str, str], number: int) -> st
     if ended.status != 2 or "train.seed: 0 -> 1" not in ended.text:
         return f"an edited recipe is not refused: {ended.text[-300:]}"
     recipe.write_text(text)
-    picture = next(path for path in sorted(toy.data.rglob("*.png")) if "mask" not in path.name)
+    picture, other = [path for path in sorted(toy.data.rglob("*.png")) if "mask" not in path.name][:2]
     before = picture.read_bytes()
-    shutil.copy(
-        next(path for path in sorted(toy.data.rglob("*.png"), reverse=True) if "mask" not in path.name), picture
-    )
+    shutil.copy(other, picture)
     ended = toys.run_child(toy.resume(work), work)
     picture.write_bytes(before)
     if ended.status != 2 or "not what this run began with" not in ended.text:

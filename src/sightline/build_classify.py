@@ -24,6 +24,7 @@ from .checkpoint import description_of
 from .config import Augment, Config
 from .data.augment import evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
+from .data.grouping import without_leaks
 from .data.images import Square
 from .data.loader import evaluation_batches
 from .data.pair_places import holds_pairs
@@ -112,6 +113,7 @@ def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
         refuse_pairs(config)
     for note in source.notes:
         say(note)
+    source = without_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the layout {source.layout!r} has no labels"
         cure = "sort the images into one folder per class, name a CSV with --data, or say where the label stands in "

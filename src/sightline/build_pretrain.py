@@ -24,6 +24,7 @@ from .build_classify import mask_of, rows_of
 from .config import Augment, Config
 from .data.augment import check_augment, evaluation_transform, training_augmentation
 from .data.cache import Decoded, decode, subset
+from .data.grouping import without_leaks
 from .data.loader import Batch, evaluation_batches
 from .data.sources import Source, open_source
 from .data.splits import WHOLE
@@ -51,7 +52,7 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
     """All parts of a training run; arguments and errors as `build.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    source = open_images(config, say)
+    source = without_leaks(open_images(config, say), config.data, say)
     torch.manual_seed(config.train.seed)
     model = build_siamese(config)
     refuse_batch_of_one(config, model)
@@ -235,7 +236,7 @@ def probe_images(config: Config, say: Callable[[str], None]) -> tuple[Decoded, D
     """(the evaluated images, those among which their neighbors are looked for) of `pretrain.probe`."""
     path = config.pretrain.probe
     say(f"k-NN accuracy is measured on {path}:")
-    data = config.data.model_copy(update={"path": path, "layout": "auto", "classes": ()})
+    data = config.data.model_copy(update={"path": path, "layout": "auto", "classes": (), "group": ""})
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")

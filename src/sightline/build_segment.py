@@ -9,6 +9,8 @@ import torch
 from .build import Parts, class_weights, describe_data, normalization, stream_line, training_flops
 from .config import Config, Data
 from .data.augment import channel_statistics, normalize
+from .data.decoding import FEW
+from .data.grouping import without_leaks
 from .data.pair_cache import DecodedPairs, decode_all, decode_pairs
 from .data.pairs import open_pairs
 from .data.palettes import Palette, to_dict
@@ -50,6 +52,8 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data.path, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
+    for note in smaller_note(train, (window[0], window[1])):
+        say(note)
     mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
     facts = {
@@ -89,6 +93,7 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
+    source = without_leaks(source, config.data, say)
     return source, palette
 
 
@@ -122,6 +127,18 @@ def one_size(train: DecodedPairs) -> tuple[int, int]:
         cure = "train on windows of one size: --augment.window [256,256]"
         raise SightlineError("whole images of different sizes make no batch", why=why, cure=cure)
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
+
+
+def smaller_note(train: DecodedPairs, window: tuple[int, int]) -> list[str]:
+    """A sentence on training images that are smaller than the window; none where there are none."""
+    rows = np.flatnonzero((train.sizes < window).any(1))
+    if not len(rows):
+        return []
+    few = rows[np.argsort(train.sizes[rows].min(1), kind="stable")][:FEW]
+    some = ", ".join(f"{train.names[row]} ({train.sizes[row][1]} x {train.sizes[row][0]})" for row in few)
+    what = f"{len(rows):,} of {len(train.names):,} training images are smaller than augment.window"
+    some += ", ..." * (len(rows) > len(few))
+    return [f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"]
 
 
 def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anchors | None:

@@ -1,5 +1,6 @@
 """The configuration of a run: frozen, strict, resolved once (settings.py)."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -42,7 +43,12 @@ class Data(Section):
     """Share of each class held out where the data has no validation split."""
     split_seed: CountOrZero = 0
     """Chooses which images those are; apart from `train.seed`, so that runs of several seeds share one split."""
+    group: str = ""
+    """A regular expression with a part `(?P<group>...)`, looked for in an image's path: images of one group, such as
+    frames of a film, are held out together or not at all. Empty: the column `group` of a table, where it has one."""
     on_bad_image: Literal["stop", "skip"] = "stop"
+    on_copies: Literal["stop", "warn"] = "stop"
+    """What training does where files of two splits have the same bytes."""
     mask: str = ""
     """Where an image's mask lies, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: recognized."""
@@ -70,6 +76,17 @@ class Data(Section):
     it while the other half is read, so it shapes the order of an epoch."""
     download: bool = False
     """Allow `torchvision:` data sets to be downloaded."""
+
+    @pydantic.field_validator("group")
+    @classmethod
+    def _group_is_named(cls, value: str) -> str:
+        try:
+            named = not value or "group" in re.compile(value).groupindex
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"this is no regular expression: {error}") from error
+        if not named:
+            raise ValueError("it needs a part (?P<group>...), such as '(?P<group>[^/]+)_[0-9]+'")
+        return value
 
 
 class Model(Section):

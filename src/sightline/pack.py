@@ -18,6 +18,7 @@ import numpy as np
 
 from .config import Config, Data
 from .data.cache import check_skipped, refuse_bad
+from .data.grouping import without_leaks
 from .data.loader import epoch_order
 from .data.pair_facts import placed, refuse_faults, some_of
 from .data.pairs import open_pairs
@@ -80,6 +81,7 @@ def pack(
         source = open_source(config, config.split_seed)
     for note in source.notes:
         say(note)
+    source = without_leaks(source, config, say)
     job = Job(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, say)
     with lock_run(folder) as note:
         if note:

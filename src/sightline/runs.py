@@ -37,6 +37,7 @@ CHANGEABLE = (
     "data.path",
     "data.cache_dir",
     "data.resident",
+    "data.on_copies",
     "report.snapshots",
     "schedule.total_epochs",
     "train.epochs",

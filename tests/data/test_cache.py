@@ -308,3 +308,35 @@ def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> Non
     for thread in threads:
         thread.join()
     assert len(digests) == 4 and len(set(digests)) == 1
+
+
+def test_images_smaller_than_the_square_are_counted_named_and_enlarged(settings: Callable[..., Data]) -> None:
+    data = settings()
+    root = Path(data.path)
+    Image.new("RGB", (1, 1), "red").save(root / "a" / "dot.png")
+    Image.new("RGB", (40, 9), "red").save(root / "b" / "strip.png")
+    said: list[str] = []
+    source = open_source(data, 0, hold_out=False)
+    for _ in range(2):  # as it is decoded, and out of the cache
+        found = decode(source, "all", 10, data, said.append)
+        assert (found.images[found.names.index("a/dot.png")] == np.array([255, 0, 0])[:, None, None]).all()
+        assert said[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
+        assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in said[-1] and said[-1].endswith(", ...")
+    assert sum("enlarged" in line for line in said) == 2
+    decode(source, "all", 9, data, said.append)
+    assert said[-1] == "1 of 14 images of all are smaller than 9 x 9 pixels and are enlarged: a/dot.png (1 x 1)"
+
+
+@pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
+def test_damaged_exif_blocks_are_counted_once_a_command(settings: Callable[..., Data]) -> None:
+    data = settings()
+    torn = b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff"
+    for number in range(10):
+        Image.new("RGB", (12, 9)).save(Path(data.path) / "a" / f"t{number}.jpg", exif=torn)
+    said: list[str] = []
+    source = open_source(data, 0, hold_out=False)
+    for times in (1, 2):
+        decode(source, "all", 16, data, said.append)
+        notes = [line for line in said if "EXIF" in line]
+        assert len(notes) == times and notes[-1].startswith("10 of 22 images of all have a damaged EXIF block")
+        assert notes[-1].endswith("a/t6.jpg, a/t7.jpg, ...")

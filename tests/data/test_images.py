@@ -1,16 +1,19 @@
 """Every kind of image file becomes the right RGB, or an error with its path."""
 
 import io
+import re
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
-from sightline.data.images import Square, image_in, open_image, to_rgb
+from sightline.data.exif import TORN, is_torn
+from sightline.data.images import Header, Square, image_in, open_image, to_rgb
 from sightline.errors import SightlineError
 
 LIMIT = 89_478_485
@@ -308,3 +311,114 @@ def bmp() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "BMP")
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.8])
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".bmp"])
+def test_a_file_that_ends_early_says_how_many_bytes_are_missing(tmp_path: Path, ending: str, keep: float) -> None:
+    pixels = np.random.default_rng(1).integers(1, 256, (480, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"x{ending}"
+    Image.fromarray(pixels).save(path, quality=90)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(SightlineError) as caught:
+        open_image(str(path), LIMIT)
+    missing = len(whole) - int(keep * len(whole))
+    said = re.fullmatch(
+        r"it ends early: ([\d,]+) bytes are there, and (about |at least |)([\d,]+) are missing", caught.value.why
+    )
+    assert said, caught.value.why
+    have, word, count = int(said[1].replace(",", "")), said[2], int(said[3].replace(",", ""))
+    assert have == len(whole) - missing and caught.value.cure.startswith("copy it again")
+    slack = {"about ": 0.12 * len(whole), "at least ": missing - 1, "": 0}[word]
+    assert abs(count - missing) <= slack, (count, missing)
+
+
+def test_a_file_that_ends_early_where_its_length_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    pixels = np.random.default_rng(1).integers(1, 256, (64, 64, 3), dtype=np.uint8)
+    for options, keep in (({"progressive": True}, 0.5), ({}, 0.02)):
+        Image.fromarray(pixels).save(path, **options)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(keep * len(whole))])
+        with pytest.raises(SightlineError) as caught:
+            open_image(str(path), LIMIT)
+        assert caught.value.why.endswith("bytes are there, and how many are missing cannot be told")
+
+
+def test_a_damaged_file_with_its_end_is_not_said_to_end_early(tmp_path: Path) -> None:
+    png = saved(Image.new("RGB", (64, 64), "red"), tmp_path / "x.png")
+    content = bytearray(Path(png).read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 0xFF
+    Path(png).write_bytes(content)
+    with pytest.raises(SightlineError) as caught:
+        open_image(png, LIMIT)
+    assert "early" not in caught.value.why
+
+
+# ------------------------------------------------------------------------------------------------------- EXIF blocks
+
+
+def exif_block(orientation: int, place: int = 0) -> bytes:
+    """An orientation and a text of 20 bytes, at `place` or behind the directory."""
+    entries = struct.pack("<HHIIHHII", 0x010E, 2, 20, place or 8 + 2 + 24 + 4, 0x0112, 3, 1, orientation)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"x" * 20
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
+def test_a_torn_exif_block_is_noted_and_a_whole_one_is_not(tmp_path: Path, ending: str) -> None:
+    image = Image.new("RGB", (6, 4), "red")
+    whole = image.getexif()
+    whole[0x010E], whole[0x0112] = "a picture of something", 6
+    for block, torn in ((whole.tobytes(), False), (exif_block(6), False), (exif_block(6, 5000), True)):
+        header = Header()
+        found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT, header=header)
+        size = (6, 4) if torn else (4, 6)  # Pillow reads no further than the entry that is torn
+        assert (found.size, bool(found.info.get(TORN)), header.torn) == (size, torn, torn)
+    for block in (b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", exif_block(6)[:24], b"Exif\0\0nonsense"):
+        assert is_torn(block)
+        found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT)
+        assert found.size == (6, 4) and found.info.get(TORN)
+    assert not open_image(saved(image, tmp_path / f"y{ending}"), LIMIT).info.get(TORN)
+
+
+# ------------------------------------------------------------------------------------------------- bombs in metadata
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+UNFOLDED, TEXT = zlib.compress(bytes(8 << 20)), zlib.compress(bytes(1_000_000))  # a few kB become 8 MB, and 1 MB
+METADATA = {
+    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + UNFOLDED)],
+    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + UNFOLDED)],
+    "iCCP": [chunk(b"iCCP", b"profile\0\0" + UNFOLDED)],
+    "many": [chunk(b"zTXt", b"Comment%d\0\0" % number + TEXT) for number in range(70)],
+}
+
+
+UNREAD = (("iCCP", "behind"), ("many", "before"))
+"""A profile stands before the pixels; and once is enough for the slow one."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [(kind, place) for kind in METADATA for place in ("before", "behind") if (kind, place) not in UNREAD],
+)
+def test_texts_and_profiles_that_unfold_without_end_are_refused(tmp_path: Path, kind: str, place: str) -> None:
+    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == (1 << 20, 64 << 20), "nobody raised them"
+    whole = Path(saved(Image.new("L", (8, 8), 9), tmp_path / "x.png")).read_bytes()
+    cut = whole.index(b"IDAT") - 4 if place == "before" else whole.index(b"IEND") - 4
+    path = tmp_path / "bomb.png"
+    path.write_bytes(whole[:cut] + b"".join(METADATA[kind]) + whole[cut:])
+    tracemalloc.start()
+    try:
+        with pytest.raises(SightlineError, match="cannot be read") as caught:
+            open_image(str(path), LIMIT)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.where == str(path) and "unfold to more" in caught.value.why and "-strip" in caught.value.cure
+    assert most < (100 << 20 if kind == "many" else 4 << 20), most

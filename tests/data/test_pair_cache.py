@@ -127,3 +127,14 @@ def test_images_beyond_the_usual_limit_have_room(
     data = Data(path=str(folder), palette="landcover", cache_dir=str(tmp_path / "cache"), max_pixels=3000)
     train, _ = decode_all(*open_pairs(data, 0), data)
     assert train.images.shape == (2, 3, 48, 48)
+
+
+@pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
+def test_damaged_exif_blocks_of_pairs_are_noted(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", train=3, val=1)
+    path = folder / "train" / "0001_sat.jpg"
+    Image.open(path).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff")
+    for said in ([], []):  # decoded, and from the cache
+        decoded(folder, "train", said)
+        (note,) = (line for line in said if "EXIF" in line)
+        assert note.startswith("1 of 3 images of train have a damaged EXIF block") and "0001_sat.jpg" in note

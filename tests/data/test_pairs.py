@@ -26,7 +26,7 @@ def put(root: Path, *names: str, size: tuple[int, int] = (4, 6)) -> None:
         if any(word in name for word in ("mask", "label", "annot")):
             Image.fromarray(np.full(size, place % 3, np.uint8)).save(path)
         else:
-            Image.fromarray(np.zeros((*size, 3), np.uint8)).save(path)
+            Image.fromarray(np.full((*size, 3), 20 * place % 256, np.uint8)).save(path)
 
 
 def opened(path: Path, hold_out: bool = True, seed: int = 0, **settings: object) -> tuple[Source, Palette]:

@@ -308,8 +308,7 @@ def test_classes_must_agree_over_the_splits(tmp_path: Path) -> None:
 
 
 def test_forced_layout(tmp_path: Path) -> None:
-    class_folders(tmp_path / "train", {"a": 2, "b": 2})
-    class_folders(tmp_path / "val", {"a": 2, "b": 2})
+    class_folders(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 2, "val/b": 2})
     assert opened(tmp_path, layout="classes").classes == ("train", "val")
     assert opened(tmp_path, layout="unlabelled").splits["train"].labels is None
     assert "no table" in refused(tmp_path, layout="csv").what
@@ -367,3 +366,15 @@ def test_the_real_torchvision_table_opens_nothing_by_itself(tmp_path: Path) -> N
     assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(entries())
     assert "not there" in refused(f"torchvision:CIFAR10:{tmp_path}").what
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["", "train/", "val/"])
+def test_class_folders_without_images_stop_and_are_named(tmp_path: Path, split: str) -> None:
+    for place in ("train/", "val/") if split else ("",):
+        class_folders(tmp_path / place, {"a": 3, "b": 3})
+    (tmp_path / split / "bare").mkdir()
+    (tmp_path / split / "other").mkdir()
+    (tmp_path / split / "other" / "notes.txt").write_text("x")
+    error = refused(tmp_path)
+    assert error.what == "2 class folders hold no images" and "fill or remove them" in error.cure
+    assert f"'{split}bare': empty" in error.why and f"'{split}other': 1 .txt file" in error.why

@@ -1,6 +1,7 @@
 """Which names are splits, what is held out for validation, and what is not divided at all."""
 
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ def class_folders(root: Path, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            Image.new("L", (4, 4)).save(root / name / f"{number}.png")
+            color = tuple(sha256(f"{root}/{name}/{number}".encode()).digest()[:3])  # each another picture
+            Image.new("RGB", (4, 4), color).save(root / name / f"{number}.png")
 
 
 def opened(path: Path, **settings: object) -> Source:

@@ -1,5 +1,6 @@
 """Labels in CSV files: read strictly, every fault with its line, nothing coerced."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def put(root: Path, *names: str) -> None:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4)).save(path)
+        Image.new("RGB", (4, 4), tuple(sha256(repr(path).encode()).digest()[:3])).save(path)  # each another picture
 
 
 def opened(path: Path, **values: object) -> Source:
@@ -67,7 +68,8 @@ def test_ways_to_write_the_same(tmp_path: Path, text: str) -> None:
     source = opened(written(tmp_path, text))
     assert source.layout == "csv" and labels_of(source) == MEANING and source.classes == ("cat", "dog")
     assert labels_of(opened(tmp_path / "labels.csv")) == MEANING
-    assert any("1 repeated rows" in note for note in source.notes) == (" , " in text)
+    said = "1 repeated row of labels.csv is left out: an image counts once"
+    assert (said in source.notes) == (" , " in text)
 
 
 def test_images_in_folders(tmp_path: Path) -> None:
@@ -239,3 +241,10 @@ def test_any_bytes_give_a_table_or_our_error(tmp_path: Path, content: bytes) -> 
         opened(tmp_path)
     except SightlineError as error:
         assert str(error)
+
+
+def test_repeated_rows_count_once_and_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    source = opened(written(tmp_path, "filename,label\n" + ROWS + "./0.png,cat\n3.png,dog\n3.png,dog\n"))
+    assert sorted(labels_of(source)) == list(FOUR) and labels_of(source) == MEANING
+    assert "3 repeated rows of labels.csv are left out: an image counts once" in source.notes

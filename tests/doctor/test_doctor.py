@@ -15,6 +15,9 @@ from PIL import Image
 import sightline
 from conftest import picture
 from sightline.__main__ import run
+from sightline.config import Data
+from sightline.data.sources import open_source
+from sightline.doctor.copies import FRAMES
 from sightline.doctor.findings import Diagnosis
 from sightline.errors import SightlineError
 
@@ -215,3 +218,31 @@ def test_pictures_of_the_page_are_inside_it(faulty: tuple[Path, dict[str, set[st
     page = look(faulty[0], tmp_path).page.read_text()
     assert page.count("data:image/") >= 20
     assert 'src="http' not in page and "style=" not in page
+
+
+@pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
+def test_damaged_exif_blocks_are_listed(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos")
+    place = root / "train" / "class_0" / "torn.jpg"
+    picture(0, 700).save(place, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
+    assert kinds(look(root, tmp_path)) == {"exif": {"train/class_0/torn.jpg"}}
+
+
+@pytest.mark.parametrize("films", [True, False])
+def test_names_of_frames_bring_the_setting_that_keeps_them_together(tmp_path: Path, films: bool) -> None:
+    random = np.random.default_rng(5)
+    for label in ("cat", "dog"):
+        for film in range(3):
+            first = Image.fromarray(random.integers(0, 255, (6, 6, 3), np.uint8)).resize((48, 48))
+            for frame in range(3):
+                name = f"film{film}_{frame:04}.png" if films else f"{label}_{film}{frame}.png"
+                path = tmp_path / "data" / label / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                first.point(lambda value, frame=frame: int(value * (1 - 0.1 * frame))).save(path)
+    (finding,) = look(tmp_path / "data", tmp_path).findings
+    assert finding.kind == "near_duplicate" and len(finding.groups) == 6
+    assert (f"--data.group '{FRAMES}'" in finding.cure) == films, "a class of one source cannot be divided by sources"
+    if films:
+        splits = open_source(Data(path=str(tmp_path / "data"), group=FRAMES), 0).splits
+        sides = [{name[:9] for name in items.names} for items in splits.values()]
+        assert len(sides[1]) == 2 and not sides[0] & sides[1]

@@ -24,7 +24,7 @@ from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
 from ..paths import absolute
 from .crumbs import laid
-from .decoding import DIGEST_BYTES, DIGESTS, write_images
+from .decoding import DIGEST_BYTES, DIGESTS, notes_of, write_images
 from .images import VERSION, Square
 from .sources import Items, Source
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Entered = TypeVar("Entered")
 FORMAT = 1
+COPIES = "copies-"
+"""Beside the entries lie small files that say which files of a set have the same bytes (grouping.py)."""
 _intact: set[Path] = set()  # entries whose checksum this process has compared
 MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
 """What data.on_bad_image = skip may leave out of a split: this share, or so many images where that is more."""
@@ -87,6 +89,8 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     bad = {int(place): why for place, why in meta["bad"].items()}
     if bad:
         check_skipped(bad, items, source, announce)
+    for note in notes_of(meta, split, items.names, side):
+        announce(note)
     kept = np.setdiff1d(np.arange(len(items.names)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
     items = items.subset(kept) if bad else items
     digest = content_digest(meta["sha256"], items, source.classes)
@@ -295,6 +299,8 @@ def cache_clear(root: Path | None = None) -> tuple[int, int]:
     found = cache_list(root)
     for entry in found:
         shutil.rmtree(entry.folder, ignore_errors=True)
+    for path in root.glob(f"{COPIES}*.json"):
+        path.unlink(missing_ok=True)
     return len(found), sum(entry.nbytes for entry in found)
 
 

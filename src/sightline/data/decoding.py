@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import ENVIRONMENT, SightlineError, printable
 from ..files import atomic_write
+from .exif import TORN
 from .images import Square, planes
 from .sources import Items
 
@@ -24,16 +25,21 @@ DIGESTS, DIGEST_BYTES = "digests.npy", 16
 MARGIN_BYTES = 64 << 20
 """Disk space that must remain free beside what is written."""
 PROGRESS_SECONDS = 5.0
+FEW = 8
+"""Images that a note names."""
 
 
 class Chunk(NamedTuple):
     """Decoded neighbors. images: uint8 [M, 3, H, W]. bad: place -> why. whole: False where a size did not fit. digests:
-    DIGEST_BYTES of each image."""
+    DIGEST_BYTES of each image. torn: places with a damaged EXIF block. small: (shorter side, width, height, place) of
+    images that were enlarged."""
 
     images: np.ndarray
     bad: dict[int, str]
     whole: bool
     digests: bytes = b""
+    torn: tuple[int, ...] = ()
+    small: tuple[tuple[int, int, int, int], ...] = ()
 
 
 class SizesDiffer(Exception):
@@ -53,7 +59,8 @@ def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
 
 
 def write_images(path: Path, items: Items, square: Square, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Decode all items into the .npy file `path`; returns shape [N, 3, H, W], sha256 of pixels, bad: place -> why."""
+    """Decode all items into the .npy file `path`; returns shape [N, 3, H, W], sha256 of pixels, bad: place -> why, and
+    what `notes_of` says."""
     shape = stored_shape(items, square)
     try:
         return fill(path, items, shape, square, announce)
@@ -71,6 +78,7 @@ def fill(
     refuse_full_disk(path.parent, need)
     announce(f"decoding {count:,} images into the cache: {size_text(need)} at {path.parents[1]}")
     checksum, bad, written, digests = hashlib.sha256(), {}, 0, bytearray()
+    torn, small, smallest = [], 0, []
     started = spoken = time.monotonic()
     with open(path, "wb") as file:
         write_header(file, (count, *shape))
@@ -83,6 +91,9 @@ def fill(
             written += len(chunk.images)
             bad.update(chunk.bad)
             digests += chunk.digests
+            torn += chunk.torn
+            small += len(chunk.small)
+            smallest = sorted([*smallest, *chunk.small])[:FEW]
             if time.monotonic() - spoken > PROGRESS_SECONDS:
                 spoken = time.monotonic()
                 announce(f"decoded {written + len(bad):,} of {count:,} images in {spoken - started:.0f} s")
@@ -92,7 +103,8 @@ def fill(
     rows = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
     atomic_write(path.with_name(DIGESTS), lambda file: np.save(file, rows))
     bad_by_text = {str(place): bad[place] for place in sorted(bad)}
-    return {"shape": [written, *shape], "sha256": checksum.hexdigest(), "bad": bad_by_text}
+    known = {"torn_exif": torn, "small": [small, smallest]}
+    return {"shape": [written, *shape], "sha256": checksum.hexdigest(), "bad": bad_by_text, **known}
 
 
 def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
@@ -120,6 +132,7 @@ def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], squar
     """The images at `places`; bad ones are left out and named, one of the wrong size ends it."""
     images = np.empty((len(places), *shape), np.uint8)
     bad: dict[int, str] = {}
+    torn, small = [], []
     fitted = shape == (3, square.side, square.side)
     for place in places:
         try:
@@ -129,10 +142,29 @@ def decode_chunk(items: Items, places: range, shape: tuple[int, int, int], squar
             continue
         if not fitted and image.size != (shape[2], shape[1]):
             return Chunk(images[:0], bad, False)
+        if image.info.get(TORN):
+            torn.append(place)
+        if fitted and min(image.size) < square.side:
+            small.append((min(image.size), *image.size, place))
         images[place - places.start - len(bad)] = square.of(image) if fitted else planes(image)
     images = images[: len(places) - len(bad)]
     digests = b"".join(hashlib.sha256(image.tobytes()).digest()[:DIGEST_BYTES] for image in images)
-    return Chunk(images, bad, True, digests)
+    return Chunk(images, bad, True, digests, tuple(torn), tuple(small))
+
+
+def notes_of(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
+    """Sentences on images that are used and are not what they might be: those of the `names` of a split."""
+    notes, count = [], len(names)
+    if torn := meta.get("torn_exif", []):  # entries of earlier versions have none
+        some = ", ".join(names[place] for place in torn[:FEW]) + (", ..." if len(torn) > FEW else "")
+        what = f"{len(torn):,} of {count:,} images of {split} have a damaged EXIF block"
+        notes.append(f"{what}, of which only what is whole counts: {some}")
+    small, smallest = meta.get("small", [0, []])
+    if small:
+        some = ", ".join(f"{names[place]} ({width} x {height})" for _, width, height, place in smallest)
+        what = f"{small:,} of {count:,} images of {split} are smaller than {side} x {side} pixels and are enlarged"
+        notes.append(f"{what}: {some}{', ...' if small > len(smallest) else ''}")
+    return notes
 
 
 def refuse_full_disk(folder: Path, need: int, smaller: str = "a smaller --data.size, ") -> None:

@@ -233,7 +233,7 @@ def listed(file: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo],
         with Image.open(io.BytesIO(pixels), formats=FORMATS) as image:
             size = upright_size(image)
     except Exception as error:  # as in images.open_image
-        raise refusal(key, error, pixels[:64]) from error
+        raise refusal(key, error, pixels) from error
     label, word = label_in(content("cls") if "cls" in members else None, content("json") if "json" in members else None)
     order = sorted(members.values(), key=lambda member: member.offset)
     last = order[-1]

@@ -1,7 +1,8 @@
 """Any image file to RGB, by stated rules, or a SightlineError with the path. Pillow is the only decoder.
 
-What is done, in this order: the first frame of animations and multi-page files; rotation by the EXIF orientation (a
-corrupt EXIF block is ignored); transparency composited on white; all to 8-bit RGB. Color profiles are not applied.
+What is done, in this order: the first frame of animations and multi-page files; rotation by the EXIF orientation (what
+is corrupt of an EXIF block is ignored, and noted in the image's `info`); transparency composited on white; all to 8-bit
+RGB. Color profiles are not applied.
 """
 
 import io
@@ -15,6 +16,8 @@ from PIL import Image, ImageCms, ImageFile
 
 from ..errors import SightlineError
 from .crumbs import reading
+from .exif import TORN, is_torn
+from .truncation import ends_early
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The only decoders that Pillow may try: others start programs (EPS) or have no place in a data set."""
@@ -48,7 +51,7 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 @dataclass
 class Header:
     """What a file says of its image. size: width and height as stored. deep: more than 8 bits a channel. frames: of an
-    animation, or pages. turn: the EXIF orientation."""
+    animation, or pages. turn: the EXIF orientation. torn: its block is damaged."""
 
     format: str = ""
     mode: str = ""
@@ -57,6 +60,7 @@ class Header:
     transparent: bool = False
     frames: int = 1
     turn: int = 1
+    torn: bool = False
 
     def note(self, image: ImageFile.ImageFile) -> None:
         """Fill in what an opened image tells before its pixels are read."""
@@ -103,7 +107,7 @@ def size_in(content: bytes) -> tuple[int, int]:
 
 def refusal_of_sent(content: bytes, error: Exception) -> SightlineError:
     """`refusal` for bytes that somebody has sent: no path, and a cure for the sender."""
-    problem = refusal("", error, content[:HEAD])
+    problem = refusal("", error, content)
     return SightlineError(problem.what, why=problem.why, cure="send it smaller, or as PNG or JPEG")
 
 
@@ -120,18 +124,22 @@ def opened(source: str | io.BytesIO, max_pixels: int, side: int, header: Header 
         if side:
             image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
         image.load()
+        block = image.info.get("exif")
+        torn = isinstance(block, bytes) and bool(block) and is_torn(block)
         if header is not None:
-            header.turn = turn_of(image)
-        return to_rgb(upright(image))
+            header.turn, header.torn = turn_of(image), torn
+        rgb = to_rgb(upright(image))
+        rgb.info[TORN] = torn
+        return rgb
 
 
-def refusal(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
-    """Why a file is not used, in words that lead to a cure. head: its first bytes, where it has no path."""
+def refusal(path: str, error: Exception, content: bytes | None = None) -> SightlineError:
+    """Why a file is not used, in words that lead to a cure. content: its bytes, where it has no path."""
     if isinstance(error, SightlineError):
         return SightlineError("this image cannot be used", where=path, why=error.what, cure=cure_of(error.what))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return SightlineError("this image cannot be used", where=path, why=str(error), cure=RESAVE)
-    why, cure = diagnosis(path, error) if head is None else diagnosis_of(head, error)
+    why, cure = diagnosis(path, error) if content is None else diagnosis_of(content, error)
     return SightlineError("this image cannot be read", where=path, why=why, cure=cure)
 
 
@@ -146,6 +154,7 @@ def cure_of(why: str) -> str:
     return CRASHES if why.startswith(("its decoder crashes", "reading it does not")) else CURES.get(why, RESAVE)
 
 
+UNTOLD = "save it anew without texts and profile: convert IN -strip OUT, or remove it"
 COPY = "copy it again from where it came, or remove it; data.on_bad_image = skip leaves out a few"
 
 
@@ -153,16 +162,17 @@ def diagnosis(path: str, error: Exception) -> tuple[str, str]:
     """(why, cure) of a file that did not decode."""
     try:
         with open(path, "rb") as file:
-            head = file.read(HEAD)
+            content = file.read()
     except (OSError, ValueError) as problem:
         broken = os.path.islink(path) and not os.path.exists(path)
         why = "the link points to nothing" if broken else getattr(problem, "strerror", None) or str(problem)
         return why, "mend the link or the permissions (chmod u+r FILE), or remove it"
-    return diagnosis_of(head, error)
+    return diagnosis_of(content, error)
 
 
-def diagnosis_of(head: bytes, error: Exception) -> tuple[str, str]:
-    """(why, cure) from the first bytes of a file that did not decode."""
+def diagnosis_of(content: bytes, error: Exception) -> tuple[str, str]:
+    """(why, cure) from the bytes of a file that did not decode."""
+    head = content[:HEAD]
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty (0 bytes)", COPY
@@ -170,6 +180,10 @@ def diagnosis_of(head: bytes, error: Exception) -> tuple[str, str]:
         return "it is a Git LFS pointer, not the image", "fetch the images: git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
         return f"it starts with {text[:12].decode('ascii', 'replace')!r}, not an image; a failed download?", COPY
+    if early := ends_early(content):
+        return early, COPY
+    if "MAX_TEXT" in str(error):
+        return "its texts or its color profile unfold to more than any picture needs (a bomb?)", UNTOLD
     if isinstance(error, Image.UnidentifiedImageError) and head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         why = "it is a TIFF file of bits, bands or a compression that cannot be read here"
         return why, "convert it to 8-bit RGB: gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 IN OUT"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import SightlineError
 from .crumbs import reading
-from .images import COPY, FORMATS, HEAD, RESAVE, diagnosis, diagnosis_of, refusal, upright, upright_size
+from .images import COPY, FORMATS, RESAVE, diagnosis, diagnosis_of, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -66,7 +66,7 @@ def read_mask(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refusal(path, error) from error
     except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
-        why, cure = diagnosis(path, error) if content is None else diagnosis_of(content[:HEAD], error)
+        why, cure = diagnosis(path, error) if content is None else diagnosis_of(content, error)
         cure = "copy it again from where it came" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
     if facts is not None:

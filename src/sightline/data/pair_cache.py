@@ -23,7 +23,8 @@ from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..files import sync_folder
 from .cache import cache_root, entry_of, read_meta
-from .decoding import PROGRESS_SECONDS, refuse_full_disk, size_text
+from .decoding import PROGRESS_SECONDS, notes_of, refuse_full_disk, size_text
+from .exif import TORN
 from .images import VERSION, planes
 from .masks import MaskFacts, image_size
 from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, some_of, split_facts
@@ -101,7 +102,7 @@ def decode_pairs(
         announce(f"{len(lost):,} masks of {split} hold ignored pixels only and are left out: {some_of(lost)}")
     digest = hashlib.sha256(json.dumps([meta["sha256"], names, palette.classes]).encode("ascii")).hexdigest()
     facts = SplitFacts(*(np.array(meta[name], np.int64) for name in SplitFacts._fields))
-    for note in facts_notes(split, names, facts, palette):
+    for note in [*facts_notes(split, names, facts, palette), *notes_of(meta, split, every, 0)]:
         announce(note)
     size = images.nbytes + masks.nbytes
     return DecodedPairs(images, masks, names, palette.classes, facts.shapes, facts.counts, digest, size)
@@ -159,6 +160,7 @@ def write_pairs(
     sync_folder(folder)
     found = split_facts([facts[place] for place in kept], classes)
     listed = {name: array.tolist() for name, array in found._asdict().items()}
+    listed["torn_exif"] = [place for place, fact in enumerate(facts) if fact.torn]
     return {"shape": list(arrays[0].shape), "sha256": checksum.hexdigest(), "kept": kept, **listed}
 
 
@@ -227,8 +229,10 @@ def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.nd
     assert items.read_mask is not None
     told = MaskFacts()
     mask = items.read_mask(index, told)
-    pixels = planes(items.read(index))
-    return pixels, mask, item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, told.inexact)
+    image = items.read(index)
+    pixels = planes(image)
+    facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, told.inexact)
+    return pixels, mask, facts._replace(torn=bool(image.info.get(TORN)))
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:

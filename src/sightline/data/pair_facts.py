@@ -14,12 +14,14 @@ from .sources import Items
 
 
 class ItemFacts(NamedTuple):
-    """One pair. shape: height and width. counts: int64 [K], pixels of each class; ignored, inexact: pixels."""
+    """One pair. shape: height and width. counts: int64 [K], pixels of each class; ignored, inexact: pixels. torn: the
+    image has a damaged EXIF block."""
 
     shape: tuple[int, int]
     counts: np.ndarray
     ignored: int
     inexact: int
+    torn: bool = False
 
 
 class SplitFacts(NamedTuple):

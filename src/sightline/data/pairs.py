@@ -10,13 +10,15 @@ import numpy as np
 
 from ..config import Data
 from ..errors import SightlineError, listing
+from .found import links_note
+from .grouping import held_together, torn_groups
 from .images import open_image
 from .masks import MaskFacts, read_mask
 from .pair_places import IMAGE_FOLDERS, MASK_FOLDERS, TEMPLATE, Place, mask_path, named_as_masks, recognize
 from .palettes import Palette, empty_palette, palette_of
 from .scan import File, left_out, shelf
 from .sources import Items, Source, declared_classes, locate
-from .splits import WHOLE, held_out, split_of
+from .splits import WHOLE, split_of
 
 VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
 LAYOUTS = ("auto", "splits", "unlabelled")
@@ -59,17 +61,18 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         why = f"the folders here are {', '.join(map(repr, shelf(root).folders[:8])) or 'none'}"
         cure = "name one of the folders 'train'" + (", or leave out --data.layout" if data.layout != "auto" else "")
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
-    pairs = pair_all(root, data, places, hold_out)
+    pairs, again = without_links(pair_all(root, data, places, hold_out))
     if known:
         refuse_other_classes(root, data, known)
     palette = known or settle_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
     splits = {split: items_of(root, members, palette, data.max_pixels) for split, members in pairs.items()}
-    notes = [*layout_notes(root, pairs), *palette_notes(root, data, palette)]
+    notes = [*layout_notes(root, pairs), *links_note(again), *palette_notes(root, data, palette)]
     if tally:
         notes.append(f"left out: {left_out(tally)}")
     if hold_out:
         splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
         splits = splits if "val" in splits else with_val(root, splits, data, seed, notes)
+        notes += torn_groups(root, splits, data)
     counts = [f"all {len(i.names):,}" if split == WHOLE else f"{len(i.names):,} {split}" for split, i in splits.items()]
     masked = any(items.read_mask for items in splits.values())
     ending = f"image-mask pairs of {len(palette.classes):,} classes" if masked else "images without masks"
@@ -96,6 +99,24 @@ def pair_all(root: str, data: Data, places: dict[str, Place], hold_out: bool) ->
     if unpaired.images or unpaired.masks or unpaired.ambiguous:
         refuse_unpaired(root, data, places, unpaired)
     return pairs
+
+
+def without_links(pairs: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], list[tuple[str, str]]]:
+    """The pairs of each split with each once, and (image that is left out, image that stays) of those whose image and
+    mask links reach again."""
+    kept: dict[str, list[Pair]] = {}
+    again: list[tuple[str, str]] = []
+    for split, members in pairs.items():
+        first: dict[tuple[object, ...], str] = {}
+        kept[split] = []
+        for image, mask in members:
+            inodes = (image.inode, mask.inode if mask else (0,))
+            stays = first.setdefault(inodes, image.name) if all(inodes) else image.name
+            if stays == image.name:
+                kept[split].append((image, mask))
+            else:
+                again.append((image.name, stays))
+    return kept, again
 
 
 def pair_names(place: Place, unpaired: Unpaired) -> list[Pair]:
@@ -244,13 +265,15 @@ def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
 def with_val(root: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
     """The splits, with a share of `train` held out as `val`: at least one pair, at most all but one."""
     train, others = splits["train"], {split: items for split, items in splits.items() if split != "train"}
-    chosen = held_out(np.zeros(len(train.names), np.int64), data.val_fraction, seed)
+    chosen, said = held_together(root, train, np.zeros(len(train.names), np.int64), data, seed)
     if not chosen.any():
         cure = "add pairs, or a folder val/"
-        raise SightlineError("no pair can be held out for validation", where=root, why="there is only one", cure=cure)
+        why = "there is only one, or all are one group or copies of one"
+        raise SightlineError("no pair can be held out for validation", where=root, why=why, cure=cure)
     val = train.subset(np.flatnonzero(chosen))
     shown = ", ".join(val.names[:8]) + (f" and {len(val.names) - 8:,} more" if len(val.names) > 8 else "")
     aside = "; test is kept aside" if others else ""
     share = f"{data.val_fraction:.0%} of the pairs are held out of train (seed {seed})"
     notes.append(f"no validation split: {share}: {shown}{aside}")
+    notes += said
     return {"train": train.subset(np.flatnonzero(~chosen)), "val": val, **others}

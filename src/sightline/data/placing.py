@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 
-from ..errors import SightlineError, listing
+from ..errors import SightlineError, counted, listing
 from .found import Found, Part
 from .scan import EXTENSIONS, File, holds_images, images_below, shelf
 from .splits import WHOLE, names_train, split_folders, split_names, split_of
@@ -110,15 +110,19 @@ def from_tables(root: str, tables: dict[str, str], folders: tuple[str, ...], hol
         chosen = place_rows(table, root, owns, others, lists)
         repeated = len(table.rows) - len(chosen)
         if repeated:
-            notes.append(f"{repeated:,} repeated rows in {name} are counted once")
+            verb = "is" if repeated == 1 else "are"
+            notes.append(f"{counted(repeated, 'repeated row')} of {name} {verb} left out: an image counts once")
         named[name] = [file for file, _ in chosen]
         for part in sorted({row.split or split or WHOLE for row in table.rows}):
             if part in parts:
                 raise SightlineError(
                     f"two tables give the {part} split", where=os.path.join(root, name), cure="remove one"
                 )
-            members = sorted((file, row.label) for file, row in chosen if (row.split or split or WHOLE) == part)
-            parts[part] = Part([file for file, _ in members], [label for _, label in members])
+            members = sorted(
+                (file, row.label, row.group) for file, row in chosen if (row.split or split or WHOLE) == part
+            )
+            groups = [group for _, _, group in members] if table.grouped else None
+            parts[part] = Part([file for file, _, _ in members], [label for _, label, _ in members], groups)
     if hold_out and "train" not in parts and WHOLE not in parts:
         raise SightlineError("no row is of the training split", where=root, cure="write 'train' in the column 'split'")
     return Found("csv", parts, (*notes, *unnamed(root, named, lists)), classes)
@@ -169,6 +173,9 @@ def place_rows(
             chosen.append((hits[0], row))
         elif earlier.label != row.label:
             faults.append(f"lines {earlier.line} and {row.line}: {row.file!r} is {earlier.label!r} and {row.label!r}")
+        elif earlier.group != row.group:
+            groups = f"{earlier.group!r} and {row.group!r}"
+            faults.append(f"lines {earlier.line} and {row.line}: {row.file!r} is of the groups {groups}")
     if faults:
         looked = ", ".join(sorted({repr(place or ".") for place in [*owns.values(), *others]})[:8])
         raise SightlineError(

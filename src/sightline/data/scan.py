@@ -15,10 +15,12 @@ HIDDEN = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "$rec
 
 
 class File(NamedTuple):
-    """One image file. name: path relative to the root, with forward slashes. stamp: size and time of change."""
+    """One image file. name: path relative to the root, with forward slashes. stamp: size and time of change. inode:
+    device and number of the file itself, which links share; empty where that is not known."""
 
     name: str
     stamp: str
+    inode: tuple[int, ...] = ()
 
 
 class Shelf(NamedTuple):
@@ -50,8 +52,8 @@ def shelf(root: str, below: str = "", tally: Counter[str] | None = None) -> Shel
             continue
         elif is_folder(entry):
             folders.append(entry.name)
-        elif entry.name.lower().endswith(EXTENSIONS) and (stamp := "not asked" if looking else stamp_of(entry)):
-            images.append(File(name, stamp))
+        elif file := image_file(name, entry, looking):
+            images.append(file)
         elif entry.name.lower().endswith((".csv", ".tsv")):
             tables.append(entry.name)
         else:
@@ -125,18 +127,25 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def stamp_of(entry: os.DirEntry[str]) -> str:
-    """Size and time of change of a regular file; empty for pipes, sockets and devices, which are never opened.
+def image_file(name: str, entry: os.DirEntry[str], looking: bool) -> File | None:
+    """A file that is called like an image, with stamp and inode unless `looking`; None for pipes, sockets and devices,
+    which are never opened.
 
     A broken link counts as a file, so that decoding names it instead of the image going missing silently.
     """
+    if not entry.name.lower().endswith(EXTENSIONS):
+        return None
+    if looking:
+        return File(name, "not asked")
     try:
         if not entry.is_file():
-            return "broken link" if entry.is_symlink() and not os.path.exists(entry.path) else ""
+            broken = entry.is_symlink() and not os.path.exists(entry.path)
+            return File(name, "broken link") if broken else None
         status = entry.stat()
     except OSError as error:
-        return f"unreadable: {error.strerror}"
-    return f"{status.st_size}:{status.st_mtime_ns}"
+        return File(name, f"unreadable: {error.strerror}")
+    inode = (status.st_dev, status.st_ino) if status.st_ino else ()
+    return File(name, f"{status.st_size}:{status.st_mtime_ns}", inode)
 
 
 def left_out(tally: Counter[str]) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from ..config import Data
 from ..errors import ENVIRONMENT, SightlineError, printable
 from ..paths import absolute, expanded
-from .images import HEAD, opened, refusal
+from .images import opened, refusal
 from .masks import MaskFacts, read_mask
 from .palettes import Palette, from_dict, palette_of, to_dict
 from .scan import EXTENSIONS
@@ -153,7 +153,7 @@ def image_of(sample: dict[str, Any], where: str, max_pixels: int, side: int = 0)
     try:
         return opened(io.BytesIO(content), max_pixels, side, None)
     except Exception as error:  # decoders raise nearly every type there is, and only the bytes can be at fault
-        raise refusal(where, error, content[:HEAD]) from error
+        raise refusal(where, error, content) from error
 
 
 def mask_of(

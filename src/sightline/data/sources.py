@@ -12,14 +12,14 @@ from PIL import Image
 from ..config import Data
 from ..errors import SightlineError, listing
 from ..paths import absolute
-from .found import Found, Part
+from .found import Found, Part, links_note, without_links
 from .images import open_image
 from .labels import by_declared, check_distinct, fits, read_class_list, sorted_classes, to_indices
 from .layouts import recognize
 from .masks import MaskFacts
 from .placing import from_tables
 from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
-from .splits import WHOLE, held_out
+from .splits import WHOLE
 
 if TYPE_CHECKING:
     from .shards import Shards
@@ -43,8 +43,9 @@ class ReadMask(Protocol):
 class Items:
     """One split. names: unique in the source, relative to its path. labels: int64 [N], or None where there are none.
 
-    stamps change when a file changes, the image's or the mask's. Without masks, read_mask and mask_names are None.
-    shards: where the split lies in shards, from which it can be streamed.
+    stamps change when a file changes, the image's or the mask's; those of files begin with its size and a colon.
+    Without masks, read_mask and mask_names are None. shards: where the split lies in shards, to be streamed.
+    groups: what each image belongs to, where a table says so; empty for none.
     """
 
     names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Items:
     read_mask: ReadMask | None = None
     mask_names: tuple[str, ...] | None = None
     shards: "Shards | None" = None
+    groups: tuple[str, ...] | None = None
 
     def subset(self, places: np.ndarray) -> "Items":
         """The items at `places` int64 [M], in that order."""
@@ -65,6 +67,7 @@ class Items:
             stamps=tuple(self.stamps[i] for i in places),
             read_mask=None if masks is None else lambda index, facts=None: masks(int(places[index]), facts),
             mask_names=None if mask_names is None else tuple(mask_names[i] for i in places),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in places),
         )
 
 
@@ -83,7 +86,8 @@ class Source:
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Recognize what `data.path` is and list it; nothing is decoded and no file is touched.
+    """Recognize what `data.path` is and list it; nothing is decoded. Files are only read where a share is held out, to
+    keep copies on one side (grouping.py).
 
     hold_out: the data are to train on: there must be a training split and two classes, and where there is no
     validation split, `seed` chooses one. Without it (to evaluate) nothing is divided, and any split will do.
@@ -155,7 +159,12 @@ def nearest(parent: str, name: str) -> str:
 def assemble(root: str, found: Found, data: Data, seed: int, hold_out: bool = True) -> Source:
     """Labels to indices in one class list, checks across the splits, and a validation split where there is none."""
     notes = list(found.notes)
-    parts = {split: found.parts[split] for split in (WHOLE, "train", "val", "test") if split in found.parts}
+    parts, again = {}, []
+    for split in (WHOLE, "train", "val", "test"):
+        if split in found.parts:
+            parts[split], links = without_links(found.parts[split])
+            again += links
+    notes += links_note(again)
     classes: tuple[str, ...] = ()
     if any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, found, parts, data, notes, hold_out)
@@ -173,9 +182,12 @@ def finished(source: Source, data: Data, seed: int, hold_out: bool = True) -> So
     """
     splits, notes = dict(source.splits), list(source.notes)
     if hold_out:
+        from .grouping import torn_groups  # it builds on this file
+
         splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
         if splits["train"].labels is not None and "val" not in splits:
             splits = with_val(source.path, splits, data, seed, notes)
+        notes += torn_groups(source.path, splits, data)
     counts = [f"all {len(i.names):,}" if s == WHOLE else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) > 1)}" if source.classes else ""
     notes.append(f"{' + '.join(counts)} images{classes}")
@@ -192,21 +204,24 @@ def finished(source: Source, data: Data, seed: int, hold_out: bool = True) -> So
 
 def with_val(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
     """The splits, with a share of `train`, which is labeled, held out as `val`."""
+    from .grouping import held_together  # it builds on this file
+
     train = splits["train"]
     assert train.labels is not None
-    mask = held_out(train.labels, data.val_fraction, seed)
+    mask, said = held_together(path, train, train.labels, data, seed)
     if not mask.any():
         raise SightlineError(
             "no image can be held out for validation",
             where=path,
-            why="every class has a single image",
-            cure="add images: each class needs at least two",
+            why="every class has a single image, copies of one, or a single group",
+            cure="add images: each class needs at least two that may be divided",
         )
     kept, out = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     aside = "; test is kept aside" if "test" in splits else ""
     notes.append(
         f"no validation split: {data.val_fraction:.0%} of each class are held out of train (seed {seed}){aside}"
     )
+    notes += said
     return {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}
 
 
@@ -286,4 +301,5 @@ def items_of(root: str, part: Part, classes: Sequence[str], max_pixels: int) -> 
         labels=None if part.labels is None else to_indices(part.labels, classes),
         read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
         stamps=tuple(file.stamp for file in part.files),
+        groups=None if part.groups is None else tuple(part.groups),
     )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -96,3 +96,47 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
         keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(int(index),))).random_raw(len(members))
         mask[members[np.argsort(keys, kind="stable")[:count]]] = True
     return mask
+
+
+def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
+    """Which images to hold out so that each group lies on one side: bool [N], stratified over `labels` int64 [N] as far
+    as whole groups allow.
+
+    Groups come in an order that is a function of (seed, names of the groups). One is taken where that brings the counts
+    of its classes nearer to `fraction` of each, at least 1; classes that got nothing then take their smallest group. A
+    group that has the last training images of a class is never taken.
+    """
+    names = {name: index for index, name in enumerate(sorted(set(groups)))}
+    kinds = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    whose = np.array([names[group] for group in groups], np.int64)
+    (owners, classes), counts = np.unique(np.stack([whose, kinds]), axis=1, return_counts=True)
+    firsts = np.searchsorted(owners, np.arange(len(names) + 1))
+    total = np.bincount(kinds)
+    target, held = np.maximum(total * fraction, 1.0), np.zeros(len(total), np.int64)
+    taken = np.zeros(len(names), bool)
+
+    def members(group: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(firsts[group], firsts[group + 1])
+        return classes[part], counts[part]
+
+    def take(group: int) -> None:
+        kind, count = members(group)
+        held[kind] += count
+        taken[group] = True
+
+    def may(group: int) -> bool:
+        kind, count = members(group)
+        return not taken[group] and bool((held[kind] + count < total[kind]).all())
+
+    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(names)), kind="stable")
+    for group in order.tolist():
+        kind, count = members(group)
+        nearer = ((2 * (held[kind] - target[kind]) + count) * count / target[kind]).sum() < 0
+        if nearer and may(group):
+            take(group)
+    rank = np.argsort(order)
+    for missing in np.flatnonzero(held == 0).tolist():
+        free = [group for group in owners[classes == missing].tolist() if may(group)]
+        if free and not held[missing]:
+            take(min(free, key=lambda group: (members(group)[1].sum(), rank[group])))
+    return taken[whose]

@@ -30,28 +30,31 @@ FILE_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "target", "category", "class", "class_name", "label_name", "class_id", "label_id")
 NAME_COLUMNS = ("class_name", "label_name", "class", "category")
 SPLIT_COLUMNS = ("split", "subset")
+GROUP_COLUMN = "group"
 
 
 class Row(NamedTuple):
-    """One line of a table. label: the class name where the table gives one, else as written. split: or empty."""
+    """One line of a table. label: the class name where the table gives one, else as written. split, group: or empty."""
 
     line: int
     file: str
     label: str
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """rows in the file's order; classes in the order of their ids where the table gives ids and names, else empty.
 
-    notes: sentences for the user.
+    notes: sentences for the user. grouped: whether it has a column of groups.
     """
 
     path: str
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    grouped: bool = False
 
 
 class Columns(NamedTuple):
@@ -61,6 +64,7 @@ class Columns(NamedTuple):
     label: int
     name: int
     split: int
+    group: int
 
 
 def read_table(path: str) -> Table:
@@ -105,11 +109,18 @@ def read_table(path: str) -> Table:
     names = names_of_ids(body, columns, path)
     splits = splits_of_rows(body, columns, path)
     rows = [
-        Row(line, cells[columns.file], names.get(cells[columns.label], cells[columns.label]), split)
+        Row(
+            line,
+            cells[columns.file],
+            names.get(cells[columns.label], cells[columns.label]),
+            split,
+            cells[columns.group] if columns.group >= 0 else "",
+        )
         for (line, cells), split in zip(body, splits, strict=True)
     ]
     classes = tuple(names[label] for label in sorted_classes(set(names)))
-    return Table(path, tuple(rows), classes, unknown_splits(header, body, columns, splits, path))
+    notes = unknown_splits(header, body, columns, splits, path)
+    return Table(path, tuple(rows), classes, notes, columns.group >= 0)
 
 
 def first_line(path: str) -> list[str]:
@@ -223,7 +234,8 @@ def find_columns(header: list[str], path: str, mark: str = ",") -> Columns:
                 else f"the first line must be a header that names a column {what!r}",
             )
     name = next((places[name] for name in NAME_COLUMNS if name in places and places[name] != label), -1)
-    return Columns(file, label, name, next((places[name] for name in SPLIT_COLUMNS if name in places), -1))
+    split = next((places[name] for name in SPLIT_COLUMNS if name in places), -1)
+    return Columns(file, label, name, split, places.get(GROUP_COLUMN, -1))
 
 
 def refuse_data(header: list[str], path: str, mark: str) -> None:

@@ -174,6 +174,12 @@ def unlike(facts: Sequence[Facts]) -> list[Finding]:
         cure = "save the frame that counts as a picture of its own"
         groups = singles([fact.name for fact in moving], notes)
         found.append(Finding("frames", "warning", what, "only the first one is used", cure, groups))
+    torn = [fact.name for fact in facts if fact.header.torn]
+    if torn:
+        what = number(len(torn), "image", "has", "have") + " a damaged EXIF block"
+        why = "the mark that says how to turn them may be lost, and other tools may refuse them"
+        cure = "see that they stand upright, then save them without it: mogrify -strip FILE"
+        found.append(Finding("exif", "warning", what, why, cure, singles(torn)))
     return found
 
 

@@ -1,5 +1,6 @@
 """Copies: the same picture twice, across splits, under two labels; and pictures that are nearly the same."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ CLEAN = "--write-clean-list clean.csv"
 LEAST_SIDE = 16
 """Smaller pictures have too few pixels to tell near copies from pictures of the same thing."""
 BY_HAND = "remove all but one of each"
+FRAMES = r"(?P<group>.+)[_. -][0-9]+[.][A-Za-z]+$"
+"""The source of a frame, as names like `clip01_0001.jpg` have it."""
 
 
 def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
@@ -97,5 +100,20 @@ def near_checks(
     if within:
         what = number(len(within), "set", "of near copies is in one split", "of near copies are in one split")
         why = "they count several times, and split at random they leak; two labels in a group are likely a mistake"
-        found.append(Finding("near_duplicate", "warning", what, why, f"look at them; {BY_HAND}", tuple(within)))
+        cure = f"look at them; {BY_HAND}{frames_option(facts, within)}"
+        found.append(Finding("near_duplicate", "warning", what, why, cure, tuple(within)))
     return found, notes
+
+
+def frames_option(facts: Sequence[Facts], groups: Sequence[Group]) -> str:
+    """The setting that holds the frames of one film together, where near copies are called like frames of several
+    films and no validation split is given; else empty. A class of one source, `cat/cat_001.jpg`, cannot be divided."""
+    sources = {fact.name: match["group"] if (match := re.search(FRAMES, fact.name)) else "" for fact in facts}
+    by_label: dict[int, set[str]] = {}
+    for fact in facts:
+        by_label.setdefault(fact.label, set()).add(sources[fact.name])
+    several = min(len(names) for names in by_label.values()) > 1 and 2 * len(set(sources.values())) <= len(sources)
+    of_one = sum(len({sources[name] for name in group.files}) == 1 for group in groups)
+    if "val" in splits_of(facts) or not all(sources.values()) or not several or 2 * of_one <= len(groups):
+        return ""
+    return f"; or keep what is called alike on one side of the split: --data.group '{FRAMES}'"

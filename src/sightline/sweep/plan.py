@@ -129,8 +129,9 @@ def opened(config: Config) -> Source:
         return open_masked(config, lambda text: None)[0]
     if config.task == "byol":
         from ..build_pretrain import open_images
+        from ..data.grouping import without_leaks
 
-        return open_images(config, lambda text: None)
+        return without_leaks(open_images(config, lambda text: None), config.data, lambda text: None)
     from ..build_classify import open_labeled
 
     return open_labeled(config, lambda text: None)
