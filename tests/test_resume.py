@@ -14,6 +14,7 @@ import sightline
 from sightline import SightlineError, saving
 from sightline.config import Config
 from sightline.files import read_json_lines
+from sightline.runs import precision_of
 from sightline.schedules import training_side
 from sightline.settings import load_recipe_file, resolve
 
@@ -216,3 +217,13 @@ def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny:
     shutil.copytree(data / "val", data / "test")
     sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
     assert run.metrics["epoch"] == 3
+
+
+@pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])
+def test_a_precision_that_is_none_is_named_with_its_cure(tmp_path: Path, text: str) -> None:
+    (tmp_path / "provenance.json").write_text(text)  # one flipped bit makes fp30 of fp32
+    with pytest.raises(SightlineError, match="there is no precision") as caught:
+        precision_of(tmp_path)
+    assert "provenance.json" in str(caught.value) and "fp32" in caught.value.cure
+    (tmp_path / "provenance.json").write_text("{")
+    assert precision_of(tmp_path, "") == ""
