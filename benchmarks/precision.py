@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from scipy import stats
 
@@ -23,7 +24,7 @@ SETTINGS = {"model.args": {"widths": [32, 64, 128]}, "report.samples": 0, "train
 
 def accuracy(data: str, precision: str, seed: int, epochs: int) -> tuple[float, float]:
     """Validation accuracy and seconds of one run."""
-    more = SETTINGS | {"train.precision": precision, "train.seed": seed, "train.epochs": epochs}
+    more: dict[str, Any] = SETTINGS | {"train.precision": precision, "train.seed": seed, "train.epochs": epochs}
     with tempfile.TemporaryDirectory() as folder:
         sightline.train("objects_fast", data, out=Path(folder) / "run", quiet=True, **more)
         records = read_json_lines(Path(folder) / "run" / "metrics.jsonl")

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from reliability import nth
+
 HERE = Path(__file__).resolve().parent.parent
 
 
@@ -25,6 +27,8 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """The command; gives the exit status: 1 if a row failed, was skipped, or did not see a broken implementation."""
     arguments = _arguments(words)
+    if words is None:
+        nth.start_with_shim()
     import torch
 
     torch.set_num_threads(1)  # before any operation: forks are safe only from one thread

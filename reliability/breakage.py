@@ -109,26 +109,3 @@ BROKEN: dict[str, Broken] = {
 def some(*names: str) -> dict[str, Broken]:
     """These broken implementations by their names."""
     return {name: BROKEN[name] for name in names}
-
-
-def by_environment(*names: str) -> dict[str, Broken]:
-    """The same for rows whose work is done by a program of its own, which calls `install_named`."""
-
-    def naming(name: str) -> Broken:
-        @contextlib.contextmanager
-        def named() -> Generator[None]:
-            os.environ["RELIABILITY_BROKEN"] = name
-            try:
-                yield
-            finally:
-                del os.environ["RELIABILITY_BROKEN"]
-
-        return named
-
-    return {name: naming(name) for name in names}
-
-
-def install_named() -> contextlib.AbstractContextManager[None]:
-    """The broken implementation that the environment names, if it names one."""
-    name = os.environ.get("RELIABILITY_BROKEN", "")
-    return BROKEN[name]() if name else contextlib.nullcontext()

@@ -1,34 +1,28 @@
-"""The program of the row `every call that changes files`: started with the shim, it forks a child for each call.
-
-LD_PRELOAD=nth.so python -m reliability.calls FOLDER SCALE SEED TASK
-"""
+"""What the rows `every call that changes files` do: a child for each call, by the shim that `__main__` starts with."""
 
 import errno
-import json
-import os
 import random
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability import breakage, nth, toys
+from reliability import nth, toys
+from reliability.contract import Outcome, Settings
 
 ERRORS = (("full disk", errno.ENOSPC, True), ("broken disk", errno.EIO, False), ("quota", errno.EDQUOT, True))
 LEAST = 3  # trials of a task and mode in a short run
 
 
-def main() -> None:
-    """Print one line of JSON: trials, failures, notes."""
-    place, scale, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+def check(task: str, settings: Settings) -> Outcome:
+    """Each call in turn that changes files of the run or its cache: killed there, torn there, or failing there."""
     toys.prepare()
     failures: list[str] = []
-    with breakage.install_named():
+    with toys.workplace(settings.folder) as place:
         toy = toys.make_toy(place, task, **{"train.checkpoint_minutes": 5.0})
-        notes = Calls(toy, place / task, nth.Shim()).all(scale, random.Random(f"{seed} {task}"), failures)
+        notes = Calls(toy, place / task, nth.Shim()).all(settings, failures)
     trials = sum(count for name, count in notes.items() if name != "calls of one run")
-    print(json.dumps({"trials": trials, "failures": failures, "notes": notes}))
+    return Outcome(trials, tuple(failures), dict(notes))
 
 
 class Calls:
@@ -68,24 +62,24 @@ class Calls:
 
         return toys.run_child(self.toy.train(work), work, inside)
 
-    def all(self, scale: float, dice: random.Random, failures: list[str]) -> dict[str, int]:
+    def all(self, settings: Settings, failures: list[str]) -> dict[str, int]:
         """Every call in every mode, or a share of them; how many were at fault."""
-        counts = {"calls of one run": self.total}
+        counts, dice = {"calls of one run": self.total}, random.Random(f"{settings.seed} {self.toy.task}")
         every = range(1, self.total + 1)
         writes = [n for n in every if self.kinds[n - 1] in "pw"]
         others = [n for n in every if n not in writes]
         ends = [n for n in writes if n - 1 not in writes or n + 1 not in writes]  # of a row of writes to one file
         for mode, calls in (("killed", others), ("torn", writes), ("failing", sorted(others + ends))):
             least = LEAST if self.toy.task == "classify" else 1
-            least = 4 * LEAST if os.environ.get("RELIABILITY_BROKEN") else least  # one of them has to see it
-            number = max(least, round(len(calls) * min(scale, 1.0)))
+            least = 4 * LEAST if settings.blind else least  # one of them has to see it
+            number = max(least, round(len(calls) * min(settings.scale, 1.0)))
             chosen = sorted(dice.sample(calls, min(number, len(calls))))
             fired = 0
             for n in chosen:
                 fault, happened = self.killed(n, mode == "torn") if mode != "failing" else self.failing(n)
                 fired += happened
                 failures += [f"{self.toy.task}, {mode} at call {n} of {self.total}: {fault}"] if fault else []
-                if len(failures) > 40:
+                if len(failures) > 40 or settings.seen(failures):
                     return counts | {mode: fired}
             counts[mode] = fired
         return counts
@@ -125,9 +119,3 @@ def message_fault(ended: toys.Ended, folder: str) -> str:
     if folder not in message or "cure:" not in message:
         return f"the message names no path or no cure: {message[:300]}"
     return ""
-
-
-if __name__ == "__main__":
-    main()
-    sys.stdout.flush()
-    os._exit(0)

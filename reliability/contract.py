@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 SHORT_SCALE = 0.02  # of the full counts; the broken implementations are tried at this scale, too
@@ -10,16 +10,23 @@ SHORT_SCALE = 0.02  # of the full counts; the broken implementations are tried a
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a check is to run: `folder` is an empty scratch folder of its own, full counts are multiplied by `scale`."""
+    """How a check is to run: `folder` is an empty scratch folder of its own, full counts are multiplied by `scale`.
+
+    `blind`: a broken implementation is installed, and one failure is enough: a check may stop there (`seen`)."""
 
     short: bool
     seed: int
     folder: Path
     scale: float = 1.0
+    blind: bool = False
 
     def count(self, full: int, least: int = 1) -> int:
         """The number of trials at this scale, never under `least`."""
         return max(least, round(full * self.scale))
+
+    def seen(self, failures: Sequence[str]) -> bool:
+        """Whether a broken implementation has been seen, so that nothing more has to be tried."""
+        return self.blind and bool(failures)
 
 
 @dataclasses.dataclass(frozen=True)

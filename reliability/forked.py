@@ -1,5 +1,6 @@
 """Trials in forked children, so that one that kills its process is a failure with a number and the rest go on."""
 
+import contextlib
 import json
 import os
 import resource
@@ -11,7 +12,7 @@ from typing import IO
 
 from reliability.contract import Outcome
 
-BATCH = 2000
+BATCH, FEW = 2000, 500  # trials of one child; the fewer where the first failure is enough
 Trial = Callable[[int], tuple[str, str]]
 """Trial number -> (what came of it, in a word or two, for the counts; a line that says why it failed, or "")."""
 
@@ -22,16 +23,23 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def run_trials(count: int, trial: Trial, most_bytes: int = 0, seconds_each: float = 20) -> Outcome:
+def forget_peak() -> None:
+    """Let `peak_bytes` begin anew with what is held now, where the system can (Linux)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def run_trials(count: int, trial: Trial, most_bytes: int = 0, seconds_each: float = 20, blind: bool = False) -> Outcome:
     """Runs trials 0..count - 1. most_bytes: by how much the memory of a child may grow over its trials (0: not asked).
+    blind: as of `contract.Settings`: the children after one with a failure are left out.
 
     A trial that takes longer than `seconds_each` is ended (SIGALRM), and a failure.
     """
     gave: Counter[str] = Counter()
     failures: list[str] = []
-    start, growth = 0, 0
-    while start < count:
-        done, grown, code = _batch(range(start, min(start + BATCH, count)), trial, seconds_each, gave, failures)
+    start, growth, size = 0, 0, FEW if blind else BATCH
+    while start < count and not (blind and failures):
+        done, grown, code = _batch(range(start, min(start + size, count)), trial, seconds_each, gave, failures)
         growth = max(growth, grown)
         start += done
         if code:
@@ -42,7 +50,7 @@ def run_trials(count: int, trial: Trial, most_bytes: int = 0, seconds_each: floa
     notes: dict[str, int | float | str] = {name: number for name, number in sorted(gave.items())}
     if most_bytes:
         notes["MB of memory at most"] = round(growth / 1e6)
-    return Outcome(count, tuple(failures), notes)
+    return Outcome(min(start, count), tuple(failures), notes)
 
 
 def _batch(

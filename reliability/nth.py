@@ -1,17 +1,49 @@
-"""The shim that lets the n-th call on some files fail: built with gcc, used from Python by ctypes."""
+"""The shim that lets the n-th call on some files fail: built with gcc, loaded by LD_PRELOAD, used by ctypes.
+
+It has to be there when a process starts, so `start_with_shim` starts the harness once more; all its children have it.
+"""
 
 import ctypes
+import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "shim" / "nth.c"
 COUNT, KILL, TORN, FAIL = 0, 1, 2, 3
+PLACE = "RELIABILITY_SHIM"
+
+
+def loaded() -> bool:
+    """Whether this process was started with the shim."""
+    return hasattr(ctypes.CDLL(None), "nth_arm")
 
 
 def needs() -> str:
     """Why the shim cannot be used here."""
-    return "" if shutil.which("gcc") else "there is no gcc, which builds the shim for system calls"
+    return "" if loaded() else "there is no shim for system calls: it needs gcc and LD_PRELOAD"
+
+
+def start_with_shim() -> None:
+    """Start this program again with the shim, unless it was or cannot be; programs that it starts are without."""
+    if place := os.environ.pop(PLACE, ""):
+        before = os.environ.pop("LD_PRELOAD", "").partition(":")[2]
+        os.environ.update({"LD_PRELOAD": before} if before else {})
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    if not sys.platform.startswith("linux") or not shutil.which("gcc"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="reliability-shim-"))
+    try:
+        library = built(folder)
+    except subprocess.CalledProcessError:  # `needs` says so
+        return
+    more = {PLACE: str(folder), "LD_PRELOAD": f"{library}:{os.environ.get('LD_PRELOAD', '')}"}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | more)
 
 
 def built(folder: Path) -> Path:

@@ -45,7 +45,7 @@ class Ended:
 def jobs_of(rows: Sequence[Row], short: bool, seed: int, folder: Path) -> list[Job]:
     """Every check there is to run, the real ones first: they take the longest."""
     real = Settings(short, seed, folder, SHORT_SCALE if short else 1.0)
-    small = Settings(True, seed, folder, SHORT_SCALE)
+    small = Settings(True, seed, folder, SHORT_SCALE, blind=True)
     blind = [(row, name, small) for row in rows if row.quick or not short for name in row.broken]
     names = [(row, "", real) for row in rows] + blind
     return [

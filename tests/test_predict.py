@@ -1,6 +1,7 @@
 """Prediction: what the run measured, on any folder; bad files become rows."""
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -54,6 +55,21 @@ def test_a_bad_file_is_a_row_and_names_survive(run: sightline.Run, photos: Path,
     rows = rows_of(sightline.predict(run.path, folder, out=tmp_path / "p.csv", quiet=True))
     assert [row["filename"] for row in rows] == ['a, "quoted" name.png', "broken.png"]
     assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["label"] == ""
+
+
+def test_a_name_that_no_terminal_should_see_is_told_in_escapes(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, name = tmp_path / "in", "\x1b[2J\udcff\r.png"
+    folder.mkdir()
+    (folder / name).write_bytes(b"no picture")
+    (folder / "good.png").write_bytes(next((photos / "val" / "class_1").iterdir()).read_bytes())
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))  # strict: no half characters
+    path = sightline.predict(run.path, folder, out=tmp_path / "p.csv")
+    assert "the first: \\x1b[2J\\udcff\\r.png" in raw.getvalue().decode() and b"\x1b" not in raw.getvalue()
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert {row["filename"] for row in csv.DictReader(file)} == {name, "good.png"}
 
 
 def test_refusals(run: sightline.Run, photos: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sightline import SightlineError, saving
 from sightline.config import Config
 from sightline.files import read_json_lines
 from sightline.provenance import not_identical
+from sightline.runs import precision_of
 from sightline.schedules import training_side
 from sightline.settings import load_recipe_file, resolve
 
@@ -244,3 +245,13 @@ def test_what_rounds_sums_otherwise_is_named() -> None:
     assert not_identical(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
     assert not_identical(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
     assert not_identical({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"
+
+
+@pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])
+def test_a_precision_that_is_none_is_named_with_its_cure(tmp_path: Path, text: str) -> None:
+    (tmp_path / "provenance.json").write_text(text)  # one flipped bit makes fp30 of fp32
+    with pytest.raises(SightlineError, match="there is no precision") as caught:
+        precision_of(tmp_path)
+    assert "provenance.json" in str(caught.value) and "fp32" in caught.value.cure
+    (tmp_path / "provenance.json").write_text("{")
+    assert precision_of(tmp_path, "") == ""

@@ -15,6 +15,7 @@ from reliability.rows import (
     settings,
     signals,
     tables,
+    told,
     training,
 )
 
@@ -32,5 +33,6 @@ ROWS: tuple[Row, ...] = (
     *settings.ROWS,
     *checkpoints.ROWS,
     *names.ROWS,
+    *told.ROWS,
     *server.ROWS,
 )

@@ -1,21 +1,18 @@
 """Several processes as one run: one of them is killed, stopped, raises, starves, or cannot save."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from reliability import toys
-from reliability.breakage import by_environment
+from reliability import breakage, processes, toys
 from reliability.contract import Outcome, Row, Settings
+from reliability.processes import Forked
 from sightline import SightlineError, checkpoint
 
-CHILD = Path(__file__).parent.parent / "ranks_child.py"
 LIMIT_SECONDS = 6.0
 """After which a process that hangs ends the others; what they may take to notice a dead one is GRACE."""
 GRACE_SECONDS, SLOWEST = 5.0, 90.0
@@ -26,7 +23,7 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     """What torchrun tells a process."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     names = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    return os.environ | names | {name: str(value) for name, value in place.items()}
+    return names | {name: str(value) for name, value in place.items()}
 
 
 def free_port() -> int:
@@ -35,15 +32,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def started(folder: Path, size: int, arguments: Callable[[int], list[str]]) -> list[subprocess.Popen[bytes]]:
-    """The processes of one run; what they print as errors goes to `folder`."""
-    port, processes = free_port(), []
-    for rank in range(size):
-        with open(folder / f"errors-{rank}.txt", "w") as errors:
-            command = [sys.executable, str(CHILD), *arguments(rank)]
-            env = environment(rank, size, port)
-            processes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=errors))
-    return processes
+def started(folder: Path, size: int, work: Callable[[int], int]) -> list[Forked]:
+    """The processes of one run, forked; what they print as errors goes to `folder`."""
+    port = free_port()
+    cache = {"SIGHTLINE_CACHE": str(folder / "cache")}
+    return [
+        Forked(partial(work, rank), environment(rank, size, port) | cache, folder / f"errors-{rank}.txt")
+        for rank in range(size)
+    ]
 
 
 def until(ready: Callable[[], bool], seconds: float) -> bool:
@@ -56,22 +52,22 @@ def until(ready: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def put_down(processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
+def put_down(several: list[Forked]) -> None:
+    for process in several:
         if process.poll() is None:
             process.kill()
         process.wait()
 
 
-def killed(victim: subprocess.Popen[bytes]) -> None:
+def killed(victim: Forked) -> None:
     victim.kill()
 
 
-def stopped(victim: subprocess.Popen[bytes]) -> None:
+def stopped(victim: Forked) -> None:
     victim.send_signal(signal.SIGSTOP)
 
 
-CASES: dict[str, tuple[Callable[[subprocess.Popen[bytes]], None] | None, float, str]] = {
+CASES: dict[str, tuple[Callable[[Forked], None] | None, float, str]] = {
     "killed": (killed, GRACE_SECONDS, "has ended"),
     "stopped": (stopped, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
     "raises": (None, GRACE_SECONDS, "has ended"),
@@ -88,17 +84,17 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
     run = folder / "run"
     order = [str(toy.data), str(run), str(toy.recipe), str(LIMIT_SECONDS)]
     harm = name if act is None else ""
-    processes = started(folder, 2, lambda place: ["train", *order, harm if place == rank else ""])
+    pair = started(folder, 2, lambda place: processes.train(*order, harm if place == rank else ""))
     try:
         metrics = run / "metrics.jsonl"
         if not until(lambda: metrics.is_file() and metrics.read_text().count('"train"') > 2, START_SECONDS):
             return f"{name}: the run did not begin"
         before = time.monotonic()
         if act is not None:
-            act(processes[rank])
+            act(pair[rank])
         else:
             (folder / "run.harm").touch()
-        survivor, victim = processes[1 - rank], processes[rank]
+        survivor, victim = pair[1 - rank], pair[rank]
         if not until(lambda: survivor.poll() is not None, SLOWEST if act is None else allowed):
             return f"{name}: the other process still waits after {time.monotonic() - before:.0f} s"
         errors = (folder / f"errors-{1 - rank}.txt").read_text()
@@ -108,7 +104,7 @@ def one_case(name: str, rank: int, task: str, folder: Path) -> str:
         if name == "cannot save" and (victim.wait(GRACE_SECONDS) != 3 or "3 times in a row" not in own):
             return f"{name}: it ends with status {victim.returncode}: {own[-200:]!r}"
     finally:
-        put_down(processes)
+        put_down(pair)
     try:
         checkpoint.load_state(run / "checkpoints" / "last")
     except SightlineError as error:
@@ -123,6 +119,8 @@ def check_harm(settings: Settings) -> Outcome:
     chosen = every if not settings.short else [("killed", 1, "classify"), ("stopped", 1, "classify")]
     failures = []
     for number, (name, rank, task) in enumerate(chosen):
+        if settings.seen(failures):
+            break
         fault = one_case(name, rank, task, settings.folder / str(number))
         failures += [f"{task}, process {rank} {fault}"] if fault else []
     return Outcome(len(chosen), tuple(failures))
@@ -137,9 +135,9 @@ def check_evaluation(settings: Settings) -> Outcome:
         folder.mkdir(parents=True)
         data = toys.make_data(folder / "data", "classify")
         out = folder / "found.json"
-        processes = started(folder, size, lambda rank, data=data, out=out: ["evaluate", str(data), str(out)])
-        for process in processes:
-            process.wait(timeout=180)
+        several = started(folder, size, lambda _, data=data, out=out: processes.evaluate(str(data), str(out)))
+        for process in several:
+            process.wait(180)
         if not out.is_file():
             return Outcome(1, (f"{size} processes: {(folder / 'errors-0.txt').read_text()[-300:]}",))
         for count, same in json.loads(out.read_text()).items():
@@ -155,7 +153,7 @@ ROWS = (
         "Of two processes one is killed, stopped, raises, starves or cannot save: the other ends with status 3 and "
         f"says so, at once or within {GRACE_SECONDS:.0f} s of train.rank_timeout_seconds; what was saved verifies.",
         check_harm,
-        by_environment("a wait without a limit"),
+        breakage.some("a wait without a limit"),
         needs=toys.ready,
         limit_seconds=600,
         quick=False,
@@ -165,7 +163,7 @@ ROWS = (
         "Distributed",
         "Numbers of 1 to 9 images, shared by two and three processes, are those of one process to the bit.",
         check_evaluation,
-        by_environment("an evaluator that pads"),
+        breakage.some("an evaluator that pads"),
         needs=toys.ready,
     ),
 )

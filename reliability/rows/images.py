@@ -49,7 +49,7 @@ def check_mutants(settings: Settings) -> Outcome:
             return "wrong", f"trial {number} ({name}, {way}): came as {image.mode} {image.size}"
         return "decoded", ""
 
-    return run_trials(settings.count(100_000), trial, MOST_BYTES)
+    return run_trials(settings.count(100_000), trial, MOST_BYTES, blind=settings.blind)
 
 
 def check_sent(settings: Settings) -> Outcome:
@@ -67,7 +67,7 @@ def check_sent(settings: Settings) -> Outcome:
             return "escaped", f"trial {number} ({name}, {way}): {type(error).__name__}: {error}"
         return "decoded", ""
 
-    return run_trials(settings.count(20_000), trial, MOST_BYTES)
+    return run_trials(settings.count(20_000), trial, MOST_BYTES, blind=settings.blind)
 
 
 @contextlib.contextmanager
@@ -113,12 +113,12 @@ def only_oserror_sent() -> Generator[None]:
 
 @contextlib.contextmanager
 def dies() -> Generator[None]:
-    """A decoder that ends the process at one file in five hundred."""
+    """A decoder that ends the process at one file in a hundred."""
     real, seen = images.opened, [0]
 
     def opened(*arguments: object) -> Image.Image:
         seen[0] += 1
-        if seen[0] % 500 == 0:
+        if seen[0] % 100 == 0:
             os._exit(11)
         return real(*arguments)  # ty: ignore[invalid-argument-type]
 

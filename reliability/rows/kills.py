@@ -1,16 +1,12 @@
 """SIGKILL: at random moments, and at every call in turn that changes what is on disk."""
 
 import functools
-import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
-from reliability import breakage, nth, toys
+from reliability import breakage, calls, nth, toys
 from reliability.contract import Outcome, Row, Settings
 
 FULL_KILLS = 200  # of each task
@@ -39,7 +35,7 @@ def kill_often(
     """The kills of one task; how many there were, and how many runs came to their end."""
     dice = random.Random(f"{settings.seed} {toy.task}")
     wanted, kills, runs = max(FEW, round(FULL_KILLS * settings.scale)), 0, 0
-    while kills < wanted and len(failures) < (3 if settings.short else 20):
+    while kills < wanted and len(failures) < (3 if settings.short else 20) and not settings.seen(failures):
         work, acknowledged, lives = place / f"{toy.task}-{runs}", -1, 0
         while True:
             begun = (work / "run" / "recipe.yaml").is_file()
@@ -67,21 +63,6 @@ def kill_often(
     return {"kills": kills, "runs to their end": runs}
 
 
-def check_calls(task: str, settings: Settings) -> Outcome:
-    """Each call in turn that changes files of the run or its cache: killed there, torn there, or failing there."""
-    with toys.workplace(settings.folder) as place:
-        command = [sys.executable, "-m", "reliability.calls", str(place), str(settings.scale), str(settings.seed)]
-        command.append(task)
-        root = Path(__file__).resolve().parents[2]
-        paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
-        env = os.environ | {"LD_PRELOAD": str(nth.built(settings.folder)), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the program of the calls ended with {done.returncode}: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Outcome(found["trials"], tuple(found["failures"]), found["notes"])
-
-
 ROWS = (
     Row(
         "kills at random",
@@ -100,9 +81,9 @@ ROWS = (
             "each call that changes files of the run or of its cache, in turn: SIGKILL there, SIGKILL in the middle of "
             "a write, or a full disk, a quota or a broken disk from there on; one clear message, and the run goes on "
             "to the same end",
-            functools.partial(check_calls, task),
-            breakage.by_environment(*broken),
-            nth.needs,
+            functools.partial(calls.check, task),
+            breakage.some(*broken),
+            lambda: nth.needs() or toys.ready(),
             limit_seconds=1500,
             quick=False,
         )

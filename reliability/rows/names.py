@@ -4,9 +4,8 @@ A page is rendered twice, with hostile and with harmless names; its elements and
 """
 
 import contextlib
-import csv
 import html
-import json
+import importlib
 from collections import Counter
 from collections.abc import Callable, Generator
 from html.parser import HTMLParser
@@ -17,8 +16,10 @@ from unittest import mock
 
 import numpy as np
 
+from reliability import named
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutants import scene
+from reliability.named import PAGES, palette_of, without_figures
 from sightline.config import Config, Data
 from sightline.errors import SightlineError
 from sightline.report import html as building
@@ -32,7 +33,7 @@ PAYLOADS = (
     "<base href=//evil.com>", "<meta http-equiv=refresh content=0;url=//evil.com>", "<link rel=stylesheet href=//evil>",
     "{{7*7}}", "${alert(1)}", "`alert(1)`", "\u2028alert(1)\u2029", "&lt;script&gt;", "&#60;script&#62;", "a\nb<b>",
     "<details open ontoggle=alert(1)>", "<math><mi xlink:href=data:x>", "url(javascript:alert(1))", "\\u003cscript>",
-    "<textarea><script>", "<template><img src=x>", "%3Cscript%3E",
+    "<textarea><script>", "<template><img src=x>", "%3Cscript%3E", "[<b>](javascript:x)", "\x1b[2J<b>", "\u202e<b>",
 )  # fmt: skip
 TOGETHER = "\"'><img src=x onerror=alert(1)></script></title></style><script>alert(1)</script>"
 HARMLESS = "a plain name"
@@ -49,115 +50,22 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = sorted(name for name, _ in attrs if name not in ("title", "class"))  # long texts have a class
-        self.found[f"{tag} {' '.join(names)}"] += 1
+        if tag != "text":  # a drawing has more or fewer lines of it by how long they are
+            self.found[f"{tag} {' '.join(names)}"] += 1
         for name, value in attrs:
             leads = name in ("src", "href", "action", "formaction", "srcset", "data", "xlink:href", "poster")
             if name.startswith("on") or (leads and not (value or "").startswith(("data:image/", "#"))):
                 self.addresses.append(f"{tag} {name}={value}")
 
-
-def write_run(folder: Path, mark: str) -> Path:
-    """A finished run, as training leaves it, with `mark` in every name that somebody else may have chosen."""
-    classes = [f"{place} {mark}" for place in range(3)]
-    names = [f"val/{place} {mark.replace('/', chr(0x2215))}.png" for place in range(9)]
-    truth, predicted = np.arange(9) % 3, (np.arange(9) + (np.arange(9) % 4 == 0)) % 3
-    for place in ("predictions", "snapshots/epoch-00001"):
-        (folder / place).mkdir(parents=True)
-    with open(folder / "predictions" / "val.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "label", "truth", "confidence", *classes])
-        for name, row, column in zip(names, truth, predicted, strict=True):
-            shares = [0.8 if place == column else 0.1 for place in range(3)]
-            writer.writerow([name, classes[column], classes[row], 0.8, *shares])
-    pictures = np.random.default_rng(0).integers(0, 256, (9, 3, 6, 8)).astype(np.uint8)
-    wrong, place = np.flatnonzero(truth != predicted), folder / "snapshots"
-    features = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float16)
-    confidence = np.full(9, 0.8)
-    np.savez(place / "epoch-00001" / "features.npz", features=features, predictions=predicted, confidence=confidence)
-    np.savez(place / "samples.npz", images=pictures, labels=truth, names=np.array(names), index=np.arange(9))
-    np.savez(place / "mistakes.npz", images=pictures[wrong], index=wrong)
-    config = resolve(Config(name=mark), {"data.path": f"/data/{mark}", "data.classes": classes})
-    (folder / "recipe.yaml").write_text(to_yaml(config), encoding="utf-8")
-    counts = {"train": 9, "val": 9}
-    provenance = {
-        "command": ["sightline", "train", mark], "device": mark, "threads": 1, "precision": "fp32", "parameters": 1,
-        "notes": [f"found {mark}"], "git": mark, "warnings": [mark], "versions": {"torch": mark},
-        "data": {"path": mark, "classes": classes, "counts": counts, "digest": {"val": "ab"}},
-    }  # fmt: skip
-    (folder / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
-    common = {"step": 1, "epoch": 1, "seconds": 1.0}
-    lines = [
-        {"event": "start", "step": 0, "epoch": 0, "seconds": 0.0},
-        {"event": "warning", **common, "text": mark},
-        {"event": "train", **common, "loss": 1.0, "lr": 0.1, "images_per_second": 1.0, "grad_norm": 1.0},
-        {"event": "eval", **common, "split": "val", "loss": 1.0, "accuracy": 0.5, "accuracy_top5": 1.0, "best": True},
-        {"event": "stop", **common, "reason": mark},
-        {"event": "done", **common, "accuracy": 0.5, "best_epoch": 1},
-    ]
-    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-    return folder
+    @property
+    def leading(self) -> Counter[str]:
+        """How many addresses there are, by element and attribute."""
+        return Counter(address.partition("=")[0] for address in self.addresses)
 
 
-def the_report(folder: Path, mark: str) -> str:
-    from sightline.report.page import write_report
-
-    return write_report(write_run(folder / ("run " + mark.replace("/", "\u2215")), mark)).read_text(encoding="utf-8")
-
-
-def the_comparison(folder: Path, mark: str) -> str:
-    from sightline.commands import drawn_report
-
-    runs = [write_run(folder / f"{number} {mark.replace('/', chr(0x2215))}", mark) for number in range(2)]
-    return Path(drawn_report(runs[0], runs[1:], folder / "compared", False, True)).read_text(encoding="utf-8")
-
-
-def the_diagnosis(folder: Path, mark: str) -> str:
-    """The doctor's page of data with findings: files that can't be read, copies, and classes by their names."""
-    from sightline.doctor import doctor
-
-    name = mark.replace("/", "\u2215")
-    for label in range(2):
-        place = folder / f"photos {name}" / f"{label} {name}"
-        place.mkdir(parents=True)
-        for number in range(4):
-            scene((12, 12), seed=number + 4 * label).save(place / f"{number} {name}.png")
-        scene((12, 12), seed=4 * label).save(place / f"copy {name}.png")
-        (place / f"bad {name}.png").write_text(f"<html>{mark}")
-    return doctor(folder / f"photos {name}", out=folder / "page.html", quiet=True).page.read_text(encoding="utf-8")
-
-
-def the_server(folder: Path, mark: str) -> str:
-    from sightline.serve.page import page
-
-    return page([mark, f"{mark} 2"], ["classify", "segment"], "http://127.0.0.1:8000/", True, 1000)
-
-
-PAGES: dict[str, Callable[[Path, str], str]] = {
-    "report": the_report,
-    "comparison": the_comparison,
-    "doctor's page": the_diagnosis,
-    "served page": the_server,
-}
-
-
-@contextlib.contextmanager
-def without_figures() -> Generator[None]:
-    """Figures are pictures, and nearly all of the time; one blank picture stands for each."""
-    import base64
-    import importlib
-
-    blank = base64.b64decode(
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
-    )
-    page, drawing = (importlib.import_module(f"sightline.report.{name}") for name in ("page", "drawing"))
-    plan = drawing.plan
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(drawing, "plan", lambda *a: dict.fromkeys(plan(*a), lambda: None)))
-        for module in (page, drawing):
-            real = module.png
-            drawn = lambda figure, real=real: blank if figure is None else real(figure)  # noqa: E731
-            stack.enter_context(mock.patch.object(module, "png", drawn))
-        yield
+def steering(text: str) -> str:
+    """The characters of a text that a terminal or a reader would obey and not show; newlines may be."""
+    return "".join(sorted({letter for letter in text if not letter.isprintable() and letter != "\n"}))
 
 
 def check_pages(settings: Settings) -> Outcome:
@@ -166,24 +74,30 @@ def check_pages(settings: Settings) -> Outcome:
     payloads = (TOGETHER,) if settings.short else (*PAYLOADS, TOGETHER)
     with without_figures():
         for kind, render in PAGES.items():
-            plain = Parsed(render(_made(settings.folder / kind / "plain"), HARMLESS))
+            if settings.seen(failures):
+                break
+            plain = render(_made(settings.folder / kind / "plain"), HARMLESS)
+            wanted, marks = Parsed(plain), set(steering(plain))
             for number, payload in enumerate(payloads):
                 tried += 1
                 try:
-                    found = Parsed(render(_made(settings.folder / kind / str(number)), payload))
+                    page = render(_made(settings.folder / kind / str(number)), payload)
                 except Exception as error:
                     failures.append(f"{kind}, {payload!r}: {type(error).__name__}: {error}")
                     continue
-                new = found.found - plain.found
-                gone = plain.found - found.found
-                if new or gone:
-                    failures.append(f"{kind}, {payload!r}: new {dict(new)}, gone {dict(gone)}")
-                more = Counter(a.partition("=")[0] for a in found.addresses) - Counter(
-                    a.partition("=")[0] for a in plain.addresses
-                )
-                if more or any("evil" in address for address in found.addresses):
-                    failures.append(f"{kind}, {payload!r}: leads to {found.addresses[:3]}")
+                failures += [f"{kind}, {payload!r}: {fault}" for fault in differences(wanted, Parsed(page))]
+                if more := set(steering(page)) - marks:
+                    failures.append(f"{kind}, {payload!r}: holds {sorted(more)!r} as they are")
     return Outcome(tried, tuple(failures), {"pages": len(PAGES), "payloads": len(payloads)})
+
+
+def differences(plain: Parsed, found: Parsed) -> list[str]:
+    """What a page with hostile names has that the one with harmless names has not."""
+    new, gone = found.found - plain.found, plain.found - found.found
+    faults = [f"new {dict(new)}, gone {dict(gone)}"] if new or gone else []
+    if found.leading - plain.leading or any("evil" in address for address in found.addresses):
+        faults.append(f"leads to {found.addresses[:3]}")
+    return faults
 
 
 def _made(folder: Path) -> Path:
@@ -205,23 +119,12 @@ def unescaped_attributes() -> Generator[None]:
         yield
 
 
-@contextlib.contextmanager
-def plain_json() -> Generator[None]:
-    """JSON in a script element as `json.dumps` gives it."""
-    from sightline.report import live
-
-    def block(name: str, value: object) -> building.Html:
-        return building.Html(f'<script type="application/json" id="{name}">{json.dumps(value)}</script>')
-
-    with mock.patch.object(live, "block", block), mock.patch("sightline.report.page.block", block, create=True):
-        yield
-
-
 # ------------------------------------------------------------------------------------------------ names as paths
 
 PATHS = (
     "../evil", "../../evil", "/evil", "..", ".", "a/../../evil", "..\\evil", "C:\\evil", "\\\\host\\evil", "....//evil",
     "%2e%2e/evil", "~/evil", "$HOME/evil", "-rf", "--out=evil", "a\0b", "evil\n", "con", " ", "a" * 300,
+    "x/../../../../evil", "//evil", "evil/..",
 )  # fmt: skip
 
 
@@ -237,7 +140,7 @@ def check_paths(settings: Settings) -> Outcome:
             _made(place / "photos" / str(image % 2)) if image < 2 else None
             scene((12, 12), seed=image).save(place / "photos" / str(image % 2) / f"{image}.png")
         before = _all(settings.folder)
-        for kind, work in (("class", _classes), ("file of a table", _table), ("recipe", _recipe)):
+        for kind, work in WORK.items():
             tried += 1
             try:
                 work(place, name)
@@ -247,7 +150,7 @@ def check_paths(settings: Settings) -> Outcome:
                 failures.append(f"{kind} {name[:20]!r}: {type(error).__name__}: {error}")
         outside = [path for path in _all(settings.folder) - before if place not in path.parents]
         failures += [f"{name[:20]!r} wrote {path}" for path in outside]
-    return Outcome(tried, tuple(failures))
+    return Outcome(tried, tuple(failures), {"ways": len(WORK)})
 
 
 def _all(folder: Path) -> set[Path]:
@@ -259,7 +162,7 @@ def _classes(place: Path, name: str) -> None:
     with contextlib.suppress(ValueError), without_figures():
         from sightline.report.page import write_report
 
-        write_report(write_run(place / f"run {abs(hash(name))}", name))
+        write_report(named.write_run(place / "run of names", name))
 
 
 def _table(place: Path, name: str) -> None:
@@ -290,18 +193,85 @@ def _recipe(place: Path, name: str) -> None:
         sightline.train(str(path), str(place / "photos"), quiet=True, **settings)
 
 
+def _sweep(place: Path, name: str) -> None:
+    """The same of a sweep, whose claim on its folder is the first that it writes."""
+    import sightline
+
+    module = importlib.import_module("sightline.sweep")
+    recipe = resolve(Config(), {"name": name, "data.path": str(place / "photos"), "model.name": "small_cnn"})
+    unrun = mock.patch.multiple(module, run_here=lambda *_: None, ended=lambda *_: None)
+    settings: dict[str, Any] = {"optim.lr": "0.1,0.2", "data.size": 16, "data.cache_dir": str(place / "cache")}
+    with contextlib.chdir(place), unrun:
+        sightline.sweep(recipe, quiet=True, trials=1, **settings)
+
+
+def _shards(place: Path, name: str) -> None:
+    """The names of pictures in a stranger's shards: a segmenter's masks are called by them."""
+    import torch
+
+    from sightline.data.shards import Table, table_bytes, table_in
+    from sightline.mask_results import mask_writer
+
+    names = (f"{name}/1_sat.jpg", "b/1_sat.jpg", name, f"{name}.png")
+    spans, none = np.arange(4), np.zeros((4, 2), np.int64)
+    written = table_bytes(Table(spans, spans + 1, spans, spans, none, none, names))
+    found = table_in(written, str(place)).names
+    for some in (found, found[:2], found[2:]):
+        write = mask_writer(place / "masks", some, palette_of("plain"))
+        write(SimpleNamespace(samples=torch.arange(len(some))), np.zeros((len(some), 2, 2), np.uint8))  # ty: ignore[invalid-argument-type]
+
+
+def _listed(place: Path, name: str) -> None:
+    """The names of a list of pictures: masks, of a segmenter and of Segment Anything, are called by them."""
+    from sightline.files import atomic_write
+    from sightline.pictures_in import Picture
+    from sightline.predict_masks import plan
+    from sightline.segment_anything.outputs import tasks_of
+
+    real = str(place / "data" / "0.png")
+    if "\0" in name:  # in no list: a path that is opened cannot hold it
+        return
+    for job in plan([Picture(f"{name}/0.png", real), Picture(name, real)], place / "masks", 1000):
+        atomic_write(job.target, b"")
+    with contextlib.chdir(place):
+        paths = [Picture(f"{name}/0.png", f"{name}/0.png"), Picture("data/0.png", "data/0.png")]
+        for task in tasks_of(paths, ["list.txt"], place / "segments"):
+            atomic_write(task.file("_segments.png"), b"")
+
+
+WORK: dict[str, Callable[[Path, str], None]] = {
+    "class": _classes,
+    "file of a table": _table,
+    "recipe": _recipe,
+    "sweep's recipe": _sweep,
+    "picture in a shard": _shards,
+    "picture of a list": _listed,
+}
+
+
 @contextlib.contextmanager
 def writes_where_the_name_says() -> Generator[None]:
     """A report that keeps one file a class, called by its name."""
-    real = write_run
+    real = named.write_run
 
-    def careless(folder: Path, mark: str) -> Path:
-        found = real(folder, mark)
+    def careless(folder: Path, mark: str, task: str = "classify") -> Path:
+        found = real(folder, mark, task)
         with contextlib.suppress(OSError, ValueError):
             (folder / ".." / mark).resolve().with_suffix(".txt").write_text("")
         return found
 
-    with mock.patch(f"{__name__}.write_run", careless):
+    with mock.patch.object(named, "write_run", careless):
+        yield
+
+
+@contextlib.contextmanager
+def masks_by_any_path() -> Generator[None]:
+    """Masks that are called by the whole path of their picture."""
+    from pathlib import PurePosixPath
+
+    from sightline import mask_results
+
+    with mock.patch.object(mask_results, "within", PurePosixPath):
         yield
 
 
@@ -309,7 +279,8 @@ ROWS = (
     Row(
         "markup in names",
         SECTION,
-        "names of classes, files, runs, recipes and settings are text on every page: no new element, no address",
+        "names of classes, files, runs, recipes, layers and settings are text on every page: no new element, no address"
+        ", no character that turns or hides others",
         check_pages,
         {
             "text that is not escaped": unescaped_text,
@@ -321,6 +292,6 @@ ROWS = (
         SECTION,
         "no name leads out of the folder that was given for output",
         check_paths,
-        {"a file called by the class": writes_where_the_name_says},
+        {"a file called by the class": writes_where_the_name_says, "masks called by any path": masks_by_any_path},
     ),
 )

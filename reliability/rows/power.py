@@ -137,6 +137,8 @@ def check(settings: Settings) -> Outcome:
             most = 8 if settings.short else round(96 * min(settings.scale, 4)) or 8
             count = 0
             for calls, acknowledged in simfs.states(recorder.calls, dice, most):
+                if settings.seen(failures):
+                    break
                 target = place / "state"
                 shutil.rmtree(target, ignore_errors=True)
                 target.mkdir()

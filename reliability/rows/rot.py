@@ -58,6 +58,8 @@ def check(settings: Settings) -> Outcome:
             assert cut.status == -signal.SIGKILL, cut.text
             number = max(15, round(FLIPS * settings.scale * 5 / 3))
             for n in range(number):
+                if settings.seen(failures):
+                    break
                 name, damage = DAMAGES[n % len(DAMAGES)]
                 used = ("resumed", "weights", "cache")[n // len(DAMAGES) % 3] if not settings.short else USES[n % 3]
                 source = place / "whole" if used == "weights" else begun
@@ -74,9 +76,14 @@ def check(settings: Settings) -> Outcome:
                 if fault and not (path.name == "recipe.yaml" and "changed since the run was saved" in fault):
                     failures.append(f"{task}, {used}, {name} in {path.relative_to(work)}: {fault}")
                 notes["seen"] = int(notes.get("seen", 0)) + seen
+            if settings.seen(failures):
+                break
             fault = swapped_files(toy, place, begun, whole)
             notes["swapped files"] = int(notes.get("swapped files", 0)) + 1
             failures += [f"{task}, swapped files: {fault}"] if fault else []
+            fault = wrong_precision(toy, place, begun)
+            notes["resumed: a precision that is none"] = int(notes.get("resumed: a precision that is none", 0)) + 1
+            failures += [f"{task}, a precision that is none: {fault}"] if fault else []
             shutil.rmtree(place / "whole")
             shutil.rmtree(begun)
     trials = sum(int(n) for name, n in notes.items() if name != "seen")
@@ -160,6 +167,18 @@ def swapped_files(toy: toys.Toy, place: Path, begun: Path, whole: dict[str, str]
     if ended.status == 0:
         return toys.differing(whole, toys.fingerprint(work / "run"))
     return "" if "checksum" in ended.text and "cure:" in ended.text and not ended.traceback else ended.text[-300:]
+
+
+def wrong_precision(toy: toys.Toy, place: Path, begun: Path) -> str:
+    """One flipped bit makes fp30 of the precision that a resumed run takes from provenance.json: it is named."""
+    work = place / "begun-copy"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(begun, work)
+    path = work / "run" / "provenance.json"
+    path.write_bytes(path.read_bytes().replace(b'"fp32"', b'"fp30"'))
+    ended = toys.run_child(toy.resume(work), work)
+    said = ended.status == 2 and "'fp30'" in ended.text and "cure:" in ended.text
+    return "" if said and not ended.traceback else ended.text[-300:]
 
 
 def never_checked(_: Any) -> Any:

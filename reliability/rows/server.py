@@ -13,7 +13,7 @@ from unittest import mock
 
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutants import encoded, image_seeds, mutant, scene
-from reliability.rows.names import without_figures, write_run
+from reliability.named import without_figures, write_run
 
 if TYPE_CHECKING:
     from sightline.serve.models import Served

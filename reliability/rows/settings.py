@@ -4,6 +4,7 @@ line."""
 import contextlib
 import io
 import itertools
+import string
 from collections.abc import Generator
 from unittest import mock
 
@@ -16,18 +17,47 @@ from sightline.config import Config
 from sightline.errors import SightlineError
 
 SECTION = "Bad input"
+LETTERS = string.ascii_lowercase + "_"
+OPTIONS = 6  # slips of each key that are tried on the command line too
 
 
 def slips(key: str, random: np.random.Generator) -> list[str]:
-    """The key with one letter left out, doubled, replaced, and two neighbors exchanged, in its last name."""
-    section, _, name = key.rpartition(".")
-    place = int(random.integers(0, len(name)))
-    letter = chr(ord("a") + int(random.integers(26)))
-    before, after = name[:place], name[place + 1 :]
-    made = [before + after, name[: place + 1] + name[place:], before + letter + after]
-    made.append(before + name[place : place + 2][::-1] + name[place + 2 :])
-    known = {each.rpartition(".")[2] for each in recipes.all_keys()}
-    return [f"{section}.{each}".strip(".") for each in made if each and each not in known]
+    """The key with each letter left out, doubled, replaced by another, or exchanged with the next, dots as they are."""
+    made: list[str] = []
+    for place, letter in enumerate(key):
+        if letter == ".":
+            continue
+        before, after, other = key[:place], key[place + 1 :], LETTERS[int(random.integers(len(LETTERS)))]
+        made += [before + after, before + letter + letter + after, before + other + after]
+        if after and after[0] != ".":
+            made.append(before + after[0] + letter + after[1:])
+    known = recipes.all_keys()
+    whole = [slip for slip in made if slip not in known and all(slip.split("."))]
+    return list(dict.fromkeys(whole))
+
+
+def shared(first: str, second: str) -> int:
+    """How many letters two texts begin with together."""
+    return next(
+        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
+        min(len(first), len(second)),
+    )
+
+
+def one_slip_apart(first: str, second: str) -> bool:
+    """Whether two texts differ by one letter left out, put in or replaced, or by two neighbors exchanged."""
+    start = shared(first, second)
+    first, second = first[start:], second[start:]
+    end = shared(first[::-1], second[::-1])
+    first, second = first[: len(first) - end], second[: len(second) - end]
+    return max(len(first), len(second)) <= 1 or (len(first) == len(second) == 2 and first == second[::-1])
+
+
+def misled(key: str, slip: str, text: str) -> bool:
+    """Whether a message on a slip of a key does not name it, or another key that is as near."""
+    said = text.partition("did you mean ")[2].partition("?")[0].split(" or ")
+    near = [other for other in recipes.all_keys() if one_slip_apart(slip, other)]
+    return key not in said and not (len(near) > 1 and set(near) & set(said))
 
 
 def said(recipe: str, words: list[str]) -> tuple[int, str]:
@@ -39,12 +69,13 @@ def said(recipe: str, words: list[str]) -> tuple[int, str]:
 
 
 def check_slips(settings: Settings) -> Outcome:
-    """Every key with slips: in a file by sections, and as an option of a command."""
+    """Every key with slips: in a file by sections, and some of them as an option of a command."""
     random = np.random.default_rng(settings.seed)
     path, tried, failures = settings.folder / "mine.yaml", 0, []
     keys = recipes.all_keys()
     for key in keys[:: 30 if settings.short else 1]:
-        for slip in slips(key, random):
+        every = slips(key, random)
+        for slip in every[:: 5 if settings.short else 1]:
             section, _, name = slip.rpartition(".")
             path.write_text(f"{section}:\n  {name}: 1\n" if section else f"{name}: 1\n")
             tried += 1
@@ -53,15 +84,14 @@ def check_slips(settings: Settings) -> Outcome:
                 failures.append(f"{slip} was taken from a file")
             except SightlineError as error:
                 text = str(error)
-                if key not in text or str(path) not in text or error.status != 2:
-                    failures.append(f"{slip} in a file: {text}")
+                if misled(key, slip, text) or str(path) not in text or error.status != 2:
+                    failures.append(f"{slip} in a file, of {key}: {text}")
         if "." in key:  # the rest are no options
-            slip = slips(key, random)[-1:]
-            for each in slip:
+            for slip in random.choice(every, 1 if settings.short else OPTIONS, replace=False).tolist():
                 tried += 1
-                status, text = said("digits", [f"--{each}", "1"])
-                if status != 2 or "did you mean" not in text or key not in text or "Traceback" in text:
-                    failures.append(f"--{each}: status {status}, {text}")
+                status, text = said("digits", [f"--{slip}", "1"])
+                if status != 2 or misled(key, slip, text) or "Traceback" in text:
+                    failures.append(f"--{slip}, of {key}: status {status}, {text}")
     return Outcome(tried, tuple(failures), {"keys": len(keys)})
 
 
@@ -196,7 +226,8 @@ ROWS = (
     Row(
         "slips in settings",
         SECTION,
-        "every key with a slip of one letter is refused with status 2 and the right key, in files and as an option",
+        "every key with one slip (each letter left out, doubled, replaced, exchanged) is refused with status 2 and the "
+        "right key, in files and as an option",
         check_slips,
         {"no nearest key": no_hint, "unknown keys are dropped": unknown_keys_pass},
     ),

@@ -303,6 +303,8 @@ def check_every_step(settings: Settings) -> Outcome:
             twice = [(n, m) for n in range(steps) for m in range(n + 1, steps + 1)]
             chosen = [*once[1:4:2], twice[1]] if settings.short else [*once, *twice]
             for points in chosen:
+                if settings.seen(failures):
+                    break
                 work = place / "work"
                 shutil.rmtree(work, ignore_errors=True)
                 saved = -1

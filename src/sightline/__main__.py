@@ -56,7 +56,7 @@ def run(tokens: list[str]) -> int:
     except SightlineError as error:
         tell(error)
         if debug:
-            traceback.print_exc()
+            print(printable(traceback.format_exc()), end="", file=sys.stderr)
         return error.status
     except KeyboardInterrupt as stop:
         return stopped_at_once(stop)
@@ -66,7 +66,7 @@ def run(tokens: list[str]) -> int:
     except Exception as error:
         if stop := interrupt_behind(error):
             return stopped_at_once(stop)
-        traceback.print_exc()
+        print(printable(traceback.format_exc()), end="", file=sys.stderr)
         print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
     return status if isinstance(status, int) else 0

@@ -62,7 +62,7 @@ def answers_of(folder: Path, config: Config, features: bool) -> Answers:
 
     SightlineError where features are wanted of several epochs at once, each of which has its own.
     """
-    precision = runs.provenance(folder).get("precision", "auto")
+    precision = runs.precision_of(folder)
     if config.task == "byol":
         return backbone_answers(folder, config, precision)
     parts = build_for_inference(folder, config, precision)

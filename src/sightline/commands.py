@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import runs
-from .errors import SightlineError, printable
+from .errors import SightlineError
 from .files import read_json_lines
 from .grid import grid_yaml, load_grid_file
 from .log import RunLog
@@ -16,6 +16,7 @@ from .paths import absolute
 from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 from .runs import Run
 from .settings import load_recipe_file, resolve, to_yaml
+from .terminal import print_plain
 
 if TYPE_CHECKING:
     from .data.cache import Decoded
@@ -47,7 +48,7 @@ def evaluate(
 
     folder = runs.existing(run)
     runs.require_weights(folder)
-    say = (lambda text: None) if quiet else print
+    say = (lambda text: None) if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
     own = data is None or absolute(os.fspath(data)) == absolute(config.data.path)
     if not runs.is_finished(folder):
@@ -75,7 +76,7 @@ def evaluate(
     if own and changed(known, split, decoded.digest):
         say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
     with explained_memory(config, f"{folder}/recipe.yaml"):
-        parts = build_for_inference(folder, config, known.get("precision", "auto"))
+        parts = build_for_inference(folder, config, runs.precision_of(folder))
         decoded = with_classes(decoded, parts.classes, source.path)
         folders, size = runs.shipped_checkpoints(folder), config.train.eval_batch_size
         numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
@@ -175,7 +176,7 @@ def drawn_report(
 
         path, lines = write_comparison([Path(one) for one in (run, *others)], Path(out or "runs/compare"), overwrite)
         if not quiet:
-            print("\n".join(map(printable, lines)))
+            print_plain("\n".join(lines))
         return path
     if out is not None or overwrite:
         why, cure = "the report of one run lies in its folder, and is drawn again as often as asked", "leave them out"
@@ -222,7 +223,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "
     strangers = folder.is_dir() and set(os.listdir(folder)) - own
     if strangers or (folder.exists() and not folder.is_dir()):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
-    say = (lambda text: None) if quiet else print
+    say = (lambda text: None) if quiet else print_plain
     done: list[Run | GridResult] = []
     for name in ("digits", "scenes"):
         data = None

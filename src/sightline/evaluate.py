@@ -1,8 +1,6 @@
 """Running a task's metrics over a split: the same function for the loop and for the command."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 import torch
 
 from .checkpoint import load_model
-from .columns import RUN_COLUMNS, class_columns
+from .columns import RUN_COLUMNS, class_columns, csv_text
 from .data.cache import Decoded
 from .data.loader import Batch, evaluation_batches
 from .data.pair_cache import DecodedPairs
@@ -82,10 +80,11 @@ def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -
     predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)
     truth = [""] * len(predicted) if decoded.labels is None else [decoded.classes[i] for i in decoded.labels]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*RUN_COLUMNS, *class_columns(decoded.classes)])
-    for row, name in enumerate(decoded.names):
-        values = [f"{value:.9g}" for value in probabilities[row]]
-        writer.writerow([name, decoded.classes[predicted[row]], truth[row], f"{confidence[row]:.9g}", *values])
-    return atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def rows() -> Iterator[list[str]]:
+        yield [*RUN_COLUMNS, *class_columns(decoded.classes)]
+        for row, name in enumerate(decoded.names):
+            values = [f"{value:.9g}" for value in probabilities[row]]
+            yield [name, decoded.classes[predicted[row]], truth[row], f"{confidence[row]:.9g}", *values]
+
+    return atomic_write(path, csv_text(rows()))

@@ -6,7 +6,6 @@ are added a chunk at a time; one that a crash has torn is cut off. Features, whe
 """
 
 import csv
-import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .columns import csv_text
 from .errors import SightlineError
 from .files import adopt, append_bytes, read_json, remove, write_json
 
@@ -140,16 +140,6 @@ def complete_rows(path: Path, columns: int) -> Iterator[tuple[list[str], int]]:
             if len(row) != columns or not last.endswith(b"\n"):
                 return
             yield row, place
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> bytes:
-    """Lines of CSV; names that are not UTF-8 keep their bytes."""
-    text = io.StringIO()
-    plain = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:  # Python 3.11 leaves a carriage return without quotes, and reads it as the end of a row
-        (quoted if any("\r" in field for field in row) else plain).writerow(row)
-    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def npy_head(rows: int, wide: int) -> bytes:

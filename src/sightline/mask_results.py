@@ -1,7 +1,5 @@
 """What a segmentation run finds on a split: its numbers with their interval, a mask and the scores of each image."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .columns import csv_text
 from .config import Config
 from .data.loader import Batch
 from .data.masks import write_mask
@@ -57,22 +56,29 @@ def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callabl
 
 
 def mask_names(names: Sequence[str]) -> list[str]:
-    """Where the masks of images go: `val/0013_sat.jpg` -> `0013_mask.png`; with their folders where these clash."""
-    paths = [PurePosixPath(name) for name in names]
+    """Where the masks of images go: `val/0013_sat.jpg` -> `0013_mask.png`; with their folders where these clash.
+
+    All lies below the folder that they are for, whatever the names are: those of shards are a stranger's.
+    """
+    paths = [within(name) for name in names]
     files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
     if len(set(files)) == len(files):
         return files
-    whole = [str(path.with_name(file)) for path, file in zip(paths, files, strict=True)]
+    whole = [str(path.parent / file) for path, file in zip(paths, files, strict=True)]
     if len(set(whole)) == len(whole):
         return whole
-    return [str(path.with_name(f"{path.stem}_mask.png")) for path in paths]
+    return [str(path.parent / f"{path.stem}_mask.png") for path in paths]
+
+
+def within(name: str) -> PurePosixPath:
+    """The path without its root, and with `up` for `..` in it."""
+    path = PurePosixPath(name)
+    return PurePosixPath(*("up" if part == ".." else part for part in path.parts if part != path.anchor))
 
 
 def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:
     """CSV filename, mean_iou, pixel_accuracy of each image; both are empty where no pixel counts."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", "mean_iou", "pixel_accuracy"])
+    rows: list[list[str]] = [["filename", "mean_iou", "pixel_accuracy"]]
     for name, iou, share in zip(names, per_image_iou(confusion), pixel_accuracy(confusion), strict=True):
-        writer.writerow([name, *("" if np.isnan(value) else f"{value:.6f}" for value in (iou, share))])
-    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        rows.append([name, *("" if np.isnan(value) else f"{value:.6f}" for value in (iou, share))])
+    atomic_write(path, csv_text(rows))

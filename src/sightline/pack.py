@@ -29,6 +29,7 @@ from .errors import SightlineError, counted, printable
 from .files import atomic_path, atomic_write, read_json, remove, write_json
 from .lock import lock_run
 from .pack_samples import QUALITY, Job, Packed, described, sample_of, table_of
+from .terminal import print_plain
 
 PLAN = "pack.json"
 """What an unfinished pack was begun with; by it the same command goes on, and another one is refused."""
@@ -69,7 +70,7 @@ def pack(
     from .runs import refuse_inside
     from .settings import resolve
 
-    say = (lambda text: None) if quiet else lambda text: print(printable(text))
+    say = (lambda text: None) if quiet else print_plain
     config = resolve(Config(), settings | {"data.path": os.fspath(data)}).data
     folder = Path(os.path.abspath(os.path.expanduser(out)))
     check_options(config, shard_mb, resize)

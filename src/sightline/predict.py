@@ -24,6 +24,7 @@ from .memory import explained_memory
 from .pictures_in import Picture, pictures_in
 from .settings import load_recipe_file
 from .shares import own_target, put_together, share_of
+from .terminal import print_plain
 from .ways import PRECISIONS, Way, fastest_way, threads_to_try
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def predict(
     folder = runs.existing(run)
     places = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(place) for place in images]
     config = load_recipe_file(folder / "recipe.yaml")
-    say = (lambda text: None) if quiet else print
+    say = (lambda text: None) if quiet else print_plain
     if precision not in PRECISIONS:
         raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
     if config.task == "segment":

@@ -1,7 +1,5 @@
 """Masks of images of any size by a segmentation run: files in, files out."""
 
-import csv
-import io
 import os
 import time
 from collections import Counter
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 
 from . import runs
+from .columns import csv_text
 from .config import Config
 from .data.cache import cache_root
 from .data.crumbs import laid
@@ -146,7 +145,7 @@ def plan(pictures: Sequence[Picture], out: Path, max_pixels: int) -> list[Job]:
     jobs = []
     for name, path in pictures:
         inner = Path(*("up" if part == ".." else part for part in Path(name).parts if part != Path(name).anchor))
-        target = out / inner.with_name(mask_names([inner.name])[0])
+        target = out / inner.parent / mask_names([inner.name])[0]
         windows = has_windows(Path(path), max_pixels)
         jobs.append(Job(name, Path(path), target.with_suffix(".tif") if windows else target, windows))
     return jobs
@@ -184,9 +183,7 @@ def report_bad(bad: list[tuple[str, str]], out: Path, say: Callable[[str], None]
     (out / name).unlink(missing_ok=True)
     if not bad:
         return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("filename", "error"), *bad])
-    atomic_write(out / name, text.getvalue().encode("utf-8", "surrogateescape"))
+    atomic_write(out / name, csv_text([("filename", "error"), *bad]))
     say(f"{counted(len(bad), 'image')} could not be read; {name} says why, the first: {bad[0][0]}: {bad[0][1]}")
 
 

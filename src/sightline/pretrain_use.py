@@ -51,7 +51,7 @@ def evaluate_backbone(
     model.to(device).to(memory_format=torch.channels_last)
     none = np.zeros(0, dtype=np.int64)
     task = build_pretraining_task(config, model, mean, std, bank, none, len(val.names), device)
-    dtype = pick_precision(runs.provenance(folder).get("precision", "auto"), device)
+    dtype = pick_precision(runs.precision_of(folder), device)
     numbers, arrays = evaluate(task, val, config.train.eval_batch_size, device, dtype)
     found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
     if data:

@@ -48,7 +48,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         progress = Progress(**values["progress"])
         if runs.is_finished(folder) and config == old:
             return finished(folder, old, progress, log)
-        parts = built(config, log, runs.provenance(folder).get("precision", ""), fresh=False)
+        parts = built(config, log, runs.precision_of(folder, ""), fresh=False)
         runs.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
         saving.restore(training, tensors, values)

@@ -1,7 +1,5 @@
 """The run folder: claiming a new one, finding an existing one, and what a resumed run may change."""
 
-import csv
-import io
 import os
 import shlex
 import time
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .columns import csv_text
 from .config import Config
 from .data.shard_store import is_address
 from .errors import INTERRUPTED, SightlineError, listing
@@ -148,15 +147,13 @@ def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> 
 
 def write_splits(path: Path, parts: "Parts") -> None:
     """CSV filename, label (of a class, if any), split of every image that the run trains on or is validated with."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", "label", "split"])
+    rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
     for split, decoded in (("train", parts.train), ("val", parts.val)):
         labels = [""] * len(decoded.names)
         if decoded.labels is not None and decoded.labels.ndim == 1:
             labels = [decoded.classes[label] for label in decoded.labels]
-        writer.writerows((name, label, split) for name, label in zip(decoded.names, labels, strict=True))
-    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        rows += [(name, label, split) for name, label in zip(decoded.names, labels, strict=True)]
+    atomic_write(path, csv_text(rows))
 
 
 def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> str:
@@ -177,9 +174,10 @@ def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: in
         "versions": installed_versions(),
         **rounding(parts.device),
     }
+    record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # a damaged one
     note = not_identical(record, entry, parts.device)
-    record |= {"notes": [*record.get("notes", []), note]} if note else {}
-    record["resumes"] = [*record.get("resumes", []), entry]
+    record["notes"] += [note] if note else []
+    record["resumes"] += [entry]
     write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
     if not (folder / "architecture.json").is_file():
         note_architecture(folder, new, parts)
@@ -239,6 +237,17 @@ def provenance(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def precision_of(folder: Path, otherwise: str = "auto") -> str:
+    """fp32 or bf16, whichever a run was made in; `otherwise` where provenance.json does not tell. SightlineError where
+    it says anything else, as a damaged one or a stranger's may."""
+    name = provenance(folder).get("precision", otherwise)
+    if name not in (otherwise, "fp32", "bf16"):
+        why, cure = "it is no record of a run, or has been damaged", 'put "fp32" or "bf16" there, as the run was made'
+        where = str(folder / "provenance.json")
+        raise SightlineError(f"there is no precision {str(name)[:80]!r}", where=where, why=why, cure=cure)
+    return name
+
+
 def check_changes(old: Config, new: Config) -> None:
     """Refuse changes that would make the steps already done those of another run."""
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
@@ -280,9 +289,8 @@ def check_data(folder: Path, parts: "Parts") -> None:
         return
     changed = [key for key in ("classes", "digest") if before.get(key) != now[key]]
     if changed:
-        counts = [
-            f"{before.get('counts', {}).get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")
-        ]
+        counted = before.get("counts") if isinstance(before.get("counts"), dict) else {}
+        counts = [f"{counted.get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")]
         why = f"changed since the run began: {' and '.join(changed)} (images: {', '.join(counts)})"
         cure = "put the data back as it was, or begin a new run with --model.weights RUN"
         raise SightlineError("the data is not what this run began with", where=now["path"], why=why, cure=cure)

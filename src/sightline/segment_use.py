@@ -48,7 +48,7 @@ def load_segmenter(folder: Path, config: Config) -> MaskInference:
     network.load_state_dict(tensors)
     network.to(device).to(memory_format=torch.channels_last).eval()
     task = Segment(config, model=network, classes=len(palette.classes), normalize=normalizer(tuple(mean), tuple(std)))
-    dtype = pick_precision(runs.provenance(folder).get("precision", "auto"), device)
+    dtype = pick_precision(runs.precision_of(folder), device)
     return MaskInference(task, palette, device, dtype, moment.get("step", 0), moment.get("epoch", 0))
 
 

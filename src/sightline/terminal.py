@@ -4,9 +4,11 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.text import Text
+
+from .errors import printable
 
 EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # what fits is shown; the most wanted first
 BEST = " (best)"
@@ -21,10 +23,23 @@ def is_rich_terminal() -> bool:
     return "utf" in (sys.stdout.encoding or "").lower()
 
 
-def print_plain(text: str) -> None:
-    """Print a line whatever the encoding of stdout can hold."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+def print_plain(text: str, file: TextIO | None = None) -> None:
+    """Print lines, to stdout unless told, whatever its encoding can hold; no text in them can steer a terminal."""
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def print_path(path: str | os.PathLike[str]) -> None:
+    """The path that a command was asked for: into a pipe byte by byte, for whoever opens it; else by `print_plain`."""
+    stream = sys.stdout
+    raw = getattr(stream, "buffer", None)
+    if raw is None or stream.isatty():
+        print_plain(os.fspath(path))
+        return
+    stream.flush()
+    raw.write(os.fsencode(path) + os.linesep.encode())
+    raw.flush()
 
 
 def train_parts(record: dict[str, Any]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from .recipes import load_grid
 from .report.grid import GridResult, pretraining_of, text_table, write_grid_report
 from .settings import load_recipe_file, resolve
 from .signals import StopRequest
+from .terminal import print_plain
 from .transfer_checks import check_sources, refuse_changed_weights, stages_of
 
 GO_ON = "the same command goes on with the grid in {}"
@@ -48,7 +49,7 @@ def transfer(
     `full.train.epochs` and the like, for a stage. Each run is an ordinary run folder; an interrupted grid goes on when
     it is asked for again.
     """
-    say: Callable[[str], None] = (lambda text: None) if quiet else print
+    say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = dict(overrides)
     if data is not None:
         wanted |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}

@@ -319,6 +319,23 @@ def test_a_pre_training_says_which_of_its_pictures_are_near(
         load(tmp_path / "p", "p", False, print)
 
 
+def test_names_of_any_bytes_are_told_in_words_that_json_can_hold(classifier: Classifier) -> None:
+    hostile, shown = "\udcff\x1b[2J\u202e<b>", "\\udcff\\x1b[2J\\u202e<b>"
+    assert classifier.near is not None
+    train = replace(classifier.near.train, names=(hostile,) * len(classifier.near.train.names), classes=(hostile,) * 4)
+    near = replace(classifier.near, train=train)
+    examples = replace(classifier.examples, names=(hostile,) * len(classifier.examples.names))
+    model = replace(
+        classifier, answers=replace(classifier.answers, classes=(hostile,) * 4), near=near, examples=examples
+    )
+    said = model.answer(np.full(4, 0.25), None)
+    assert {one.name for one in said.probabilities} == {said.label} == {shown}
+    neighbor = model.neighbor(0, 1.0)
+    assert (neighbor.name, neighbor.label) == (shown, shown)
+    assert {example.name for example in model.described().examples} == {shown}
+    assert "\x1b" not in said.model_dump_json() and "\u202e" not in said.model_dump_json()
+
+
 def test_runs_of_one_name_are_told_apart(classifier_run: Path) -> None:
     names = [model.name for model in loaded([classifier_run, classifier_run], False, print)]
     assert names == ["corners 1", "corners 2"]

@@ -276,6 +276,16 @@ def test_mistakes_are_said_before_anything_starts(tmp_path: Path, tiles: Path, c
     assert not list(tmp_path.glob("runs/*/trial-*"))
 
 
+def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = resolve(load_recipe("photos_scratch"), {"name": "x/../../../evil", "data.path": str(tiles)})
+    with pytest.raises(SightlineError, match="cannot be called"):
+        sightline.sweep(recipe, quiet=True, **SPACE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(SightlineError) as caught:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ..errors import FINDINGS
+from ..terminal import print_path, print_plain
 from . import Settings, Whole, app
 
 
@@ -41,7 +42,7 @@ def doctor(
     options = {"out": out, "write_clean_list": write_clean_list, "overwrite": overwrite, "quiet": quiet}
     found = function(data, **options, **(settings or {}))
     if quiet:
-        print(found.page)
+        print_path(found.page)
     return FINDINGS if found.findings else 0
 
 
@@ -65,7 +66,7 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None)
         low, high = numbers.get(f"{name}_interval", (None, None))
         known = low is not None and math.isfinite(low)  # one image has no interval
         interval = f"  [{low:.4f}, {high:.4f}]" if known else ""
-        print(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
+        print_plain(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
 
 
 @app.command
@@ -87,7 +88,7 @@ def score(*, truth: Path, pred: Path, palette: str = "", settings: Settings = No
     from ..settings import resolve
 
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
-    print(text(function(truth, pred, data, say=lambda line: print(line, file=sys.stderr))))
+    print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))
 
 
 @app.command
@@ -128,7 +129,7 @@ def report(
     options = {"out": out, "overwrite": overwrite, "quiet": quiet, "pdf": pdf, "watch": watch, "port": port}
     page = sightline.report(run, *others, **options)
     if not watch:
-        print(page)
+        print_path(page)
 
 
 @app.command
@@ -142,4 +143,4 @@ def cache(*, clear: bool = False, folder: Path | None = None) -> None:
     """
     import sightline
 
-    print(sightline.cache(clear=clear, folder=folder))
+    print_plain(sightline.cache(clear=clear, folder=folder))

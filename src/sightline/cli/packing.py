@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..terminal import print_path
 from . import Settings, Whole, app
 
 
@@ -44,4 +45,4 @@ def pack(
     options = {"shard_mb": shard_mb, "resize": resize, "seed": seed, "overwrite": overwrite, "quiet": quiet}
     folder = sightline.pack(data, out, **options, **(settings or {}))
     if quiet:
-        print(folder)
+        print_path(folder)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..terminal import print_path, print_plain
 from . import Settings, Whole, app
 
 
@@ -15,11 +16,11 @@ def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
     from sightline.commands import next_commands
 
     for run in sightline.demo(out=out, quiet=quiet):
-        print(f"open this in a browser: {run.report.resolve()}")
-    print("\nnext:")
+        print_plain(f"open this in a browser: {run.report.resolve()}")
+    print_plain("\nnext:")
     commands = next_commands(out)
     for command, what in commands:
-        print(f"  {command:<{max(len(command) for command, _ in commands)}}  # {what}")
+        print_plain(f"  {command:<{max(len(command) for command, _ in commands)}}  # {what}")
 
 
 @app.command
@@ -27,7 +28,7 @@ def recipes(name: str | None = None, /) -> None:
     """List the shipped recipes; with NAME show one, resolved, as YAML."""
     import sightline
 
-    print(sightline.recipes(name))
+    print_plain(sightline.recipes(name))
 
 
 @app.command
@@ -61,7 +62,7 @@ def train(
 
     run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, **(settings or {}))
     if quiet:
-        print(run.report)
+        print_path(run.report)
 
 
 @app.command
@@ -77,7 +78,7 @@ def resume(run: Path, /, *, extend: str = "stretch", quiet: bool = False, settin
 
     done = function(run, extend=extend, quiet=quiet, **(settings or {}))
     if quiet:
-        print(done.report)
+        print_path(done.report)
 
 
 @app.command
@@ -137,7 +138,7 @@ def transfer(
         **(settings or {}),
     )
     if quiet:
-        print(result.report)
+        print_path(result.report)
 
 
 @app.command
@@ -214,4 +215,4 @@ def sweep(
         **(settings or {}),
     )
     if quiet:
-        print(result.report)
+        print_path(result.report)

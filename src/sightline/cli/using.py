@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError
+from ..terminal import print_path
 from . import Whole, app
 
 
@@ -45,7 +46,7 @@ def predict(
         cure = "sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images were named", why="IMAGES is missing", cure=cure)
     options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
-    print(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
+    print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
 
 
 @app.command
@@ -81,7 +82,7 @@ def export(
     import sightline
 
     options = {"out": out, "data": data, "int8": int8, "overwrite": overwrite, "quiet": quiet}
-    print(sightline.export(run, format=format, **options))
+    print_path(sightline.export(run, format=format, **options))
 
 
 @app.command
@@ -184,4 +185,4 @@ def masks(
         overwrite=overwrite,
         quiet=quiet,
     )
-    print(done)
+    print_path(done)

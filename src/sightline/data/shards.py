@@ -356,7 +356,8 @@ def table_in(content: bytes, where: str) -> Table:
         count = len(names)
         shapes = [array.shape[:1] == (count,) for array in table[:-1]]
         whole = all(shapes) and table.sizes.shape == (count, 2) and table.counts.ndim == 2
-        if not (whole and all(isinstance(name, str) for name in names) and (table.starts < table.ends).all()):
+        named = all(isinstance(name, str) and "\0" not in name for name in names)
+        if not (whole and named and (table.starts < table.ends).all()):
             raise ValueError("its arrays do not fit together")
         return table
     except Exception as error:  # zipfile, zlib and NumPy raise many types for a damaged file

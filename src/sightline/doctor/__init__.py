@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import SightlineError, counted, listing, printable
+from ..errors import SightlineError, counted, listing
 from ..files import read_json
+from ..terminal import print_plain
 from .findings import Diagnosis, Finding, Group, in_order
 
 FORMAT = 1
@@ -44,7 +45,7 @@ def doctor(
     """
     from ..runs import refuse_inside
 
-    say = (lambda text: None) if quiet else lambda text: print(printable(text))
+    say = (lambda text: None) if quiet else print_plain
     folder, clean = Path(out), None if write_clean_list is None else Path(write_clean_list)
     refuse_strangers(folder)
     refuse_inside(folder, os.fspath(data))

@@ -1,11 +1,10 @@
 """The clean list: a table that `--data` accepts, without what is unreadable, repeated or of two labels."""
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..columns import csv_text
 from ..data.labels import sorted_classes
 from ..data.splits import WHOLE
 from ..errors import SightlineError, counted
@@ -53,14 +52,12 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: Opened) -> str:
         raise SightlineError("nothing is left for a clean list", where=opened.root, cure="mend the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
     split = any(fact.split != WHOLE for fact in kept)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", *(["label"] if ordered else ["label", "class_name"]), *["split"] * split])
+    rows: list[list[object]] = [["filename", *(["label"] if ordered else ["label", "class_name"]), *["split"] * split]]
     for fact in kept:
         name = opened.classes[fact.label]
         file = os.path.relpath(fact.path, folder).replace(os.sep, "/")
-        writer.writerow([file, *([name] if ordered else [fact.label, name]), *[fact.split] * split])
-    atomic_write(path, text.getvalue())
+        rows.append([file, *([name] if ordered else [fact.label, name]), *[fact.split] * split])
+    atomic_write(path, csv_text(rows))
     reasons = [f"{sum(why == reason for why in out.values()):,} {reason}" for reason in dict.fromkeys(out.values())]
     return f"{counted(len(kept), 'image')} listed in {path}" + (f"; left out: {', '.join(reasons)}" if out else "")
 

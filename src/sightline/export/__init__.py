@@ -10,6 +10,7 @@ from ..config import Config
 from ..errors import SightlineError
 from ..memory import explained_memory
 from ..settings import load_recipe_file, resolve
+from ..terminal import print_plain
 
 FORMATS = ("onnx", "safetensors")
 
@@ -45,7 +46,7 @@ def export(
         why = "pre-training without labels knows no classes"
         cure = f"train a classifier on it first: sightline train ... --model.weights {shlex.quote(str(folder))}"
         raise SightlineError("this run has nothing to predict with", where=str(folder), why=why, cure=cure)
-    say: Callable[[str], None] = (lambda text: None) if quiet else print
+    say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     if not runs.is_finished(folder):
         say("this run is not finished: these are its best weights so far")
     # Both programs compute on the processor, in float32: what differs then is the program, not the arithmetic.

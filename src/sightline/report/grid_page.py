@@ -79,7 +79,7 @@ def summary(grid: Grid, result: "GridResult", figures: dict[str, bytes]) -> list
 def set_in_type(sentence: str) -> list[Child]:
     """Minus signs for hyphens before digits; intervals that do not break over lines."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
-    parts = re.split(r"(\[[^]]*\])", signed)
+    parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
     return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]
 
 

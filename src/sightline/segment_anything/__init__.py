@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SightlineError
+from ..terminal import print_plain
 
 
 def masks(
@@ -37,9 +38,7 @@ def masks(
     from .checkpoint import find_checkpoint
     from .work import Work, do_all, explained, kept, planned
 
-    def say(text: str) -> None:
-        if not quiet:
-            print(text, flush=True)
+    say = (lambda text: None) if quiet else print_plain
 
     settings, target = Settings(points_per_side, points_per_batch, quality, stability), Path(out)
     settings.check()

@@ -62,7 +62,7 @@ def tasks_of(pictures: Sequence[Picture], places: Sequence[str], out: Path) -> l
         names = [os.path.relpath(path, root) for path in paths]
     wanted = set(inputs_among(names))
     pairs = [(name, picture.path) for name, picture in zip(names, pictures, strict=True) if name in wanted]
-    return [Task(name, path, out / Path(name).with_name(stem_of(name))) for name, path in pairs]
+    return [Task(name, path, out / Path(name).parent / stem_of(name)) for name, path in pairs]
 
 
 def inputs_among(names: list[str]) -> list[str]:

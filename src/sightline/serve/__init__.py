@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import runs
-from ..errors import ENVIRONMENT, SightlineError
+from ..errors import ENVIRONMENT, SightlineError, printable
+from ..terminal import print_plain
 
 if TYPE_CHECKING:
     import uvicorn
@@ -45,7 +46,7 @@ def serve(
     pictures are shown. max_mb: the largest picture that is taken. Raises SightlineError before anything is served.
     """
     require_serve()
-    say: Say = (lambda text: None) if quiet else print
+    say: Say = (lambda text: None) if quiet else print_plain
     folders = [runs.existing(one) for one in (run, *others)]
     for folder in folders:
         runs.require_weights(folder)
@@ -103,7 +104,7 @@ def loaded(folders: list[Path], neighbors: bool, say: Say) -> "list[Served]":
     """The models, each called by its folder; by its place too where several share that."""
     from .models import load
 
-    names = [folder.resolve().name for folder in folders]
+    names = [printable(folder.resolve().name) for folder in folders]
     told = [name if names.count(name) == 1 else f"{name} {place + 1}" for place, name in enumerate(names)]
     return [load(folder, name, neighbors, say) for folder, name in zip(folders, told, strict=True)]
 

@@ -105,7 +105,7 @@ def add_predictions(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/api/models", summary="the models, in the order of their places")
     async def models() -> Setup:
-        named = desk.points.name if desk.points else ""
+        named = printable(desk.points.name) if desk.points else ""
         described = [model.described() for model in desk.models]
         return Setup(models=described, segment_anything=named, most_bytes=desk.most_bytes)
 
@@ -174,18 +174,19 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SightlineError)
     async def mistaken(request: Request, problem: SightlineError) -> Response:
-        return refusal(400, Fault(what=problem.what, why=printable(problem.why), cure=printable(problem.cure)))
+        what, why, cure = (printable(text) for text in (problem.what, problem.why, problem.cure))
+        return refusal(400, Fault(what=what, why=why, cure=cure))
 
     @app.exception_handler(RequestValidationError)
     async def misspelled(request: Request, problem: RequestValidationError) -> Response:
         first = problem.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        why = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         return refusal(400, Fault(what="the request is not understood", why=why, cure="see /openapi.json"))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, problem: Exception) -> Response:
-        mark, told = secrets.token_hex(4), "".join(traceback.format_exception(problem))
-        print(f"sightline: fault {mark} in {request.url.path}\n{told}", file=sys.stderr)
+        mark, told = secrets.token_hex(4), printable("".join(traceback.format_exception(problem)))
+        print(f"sightline: fault {mark} in {printable(request.url.path)}\n{told}", file=sys.stderr)
         return refusal(500, Fault(what="this is a fault in Sightline", why=f"the terminal has it as {mark}"))
 
 

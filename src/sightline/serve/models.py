@@ -1,4 +1,7 @@
-"""The models that answer: a picture's bytes in, what a classifier or a segmenter says of it out."""
+"""The models that answer: a picture's bytes in, what a classifier or a segmenter says of it out.
+
+Names come from files that anybody may have named: in answers they are printable, which JSON and pages can hold.
+"""
 
 import base64
 import io
@@ -21,7 +24,7 @@ from ..data.pair_cache import decode_pairs
 from ..data.pairs import open_pairs
 from ..data.palettes import display_colors
 from ..data.sources import open_source
-from ..errors import SightlineError
+from ..errors import SightlineError, printable
 from ..predict_masks import scene_mask
 from ..segment_use import MaskInference, load_segmenter
 from ..settings import load_recipe_file
@@ -85,7 +88,9 @@ class Classifier:
         classes, near, likely = self.answers.classes, [], []
         if probabilities is not None:
             order = np.argsort(-probabilities, kind="stable")
-            likely = [ClassProbability(name=classes[place], probability=probabilities[place]) for place in order]
+            likely = [
+                ClassProbability(name=printable(classes[place]), probability=probabilities[place]) for place in order
+            ]
         if self.near is not None and feature is not None:
             near = [self.neighbor(row, similar) for row, similar in self.near.nearest(feature, NEIGHBORS)]
         label, confidence = (likely[0].name, likely[0].probability) if likely else ("", 0.0)
@@ -100,7 +105,9 @@ class Classifier:
         assert self.near is not None
         train = self.near.train
         label = "" if train.labels is None else train.classes[train.labels[row]]
-        return NearPicture(picture=row, name=train.names[row], label=label, similarity=round(similar, 4))
+        return NearPicture(
+            picture=row, name=printable(train.names[row]), label=printable(label), similarity=round(similar, 4)
+        )
 
     def prepared(self) -> Iterator[None]:
         """What can be done while nobody asks, in steps: the features of the training pictures."""
@@ -144,7 +151,7 @@ class Segmenter:
         counts = np.bincount(mask.ravel(), minlength=len(palette.classes))
         colors = ["#" + bytes(color.tolist()).hex() for color in display_colors(palette)]
         shares = [
-            ClassShare(name=name, color=color, share=count / mask.size)
+            ClassShare(name=printable(name), color=color, share=count / mask.size)
             for name, color, count in zip(palette.classes, colors, counts, strict=True)
         ]
         height, width = mask.shape
@@ -191,7 +198,7 @@ def or_none(find: Callable[[], Any], name: str, say: Say) -> tuple[Any, str]:
     except SightlineError as error:
         why = ": ".join(filter(None, (error.what, error.where, error.why)))
         say(f"{name}: its data cannot be read ({why}); the model answers without it")
-        return None, f"No training pictures: {error.what}."
+        return None, f"No training pictures: {printable(error.what)}."
 
 
 def near_of(config: Config, say: Say) -> Near:
@@ -239,7 +246,8 @@ def spread(count: int) -> list[int]:
 
 def listed(examples: Examples) -> list[Example]:
     """The examples in words."""
-    return [Example(name=name, label=label) for name, label in zip(examples.names, examples.labels, strict=True)]
+    pairs = zip(examples.names, examples.labels, strict=True)
+    return [Example(name=printable(name), label=printable(label)) for name, label in pairs]
 
 
 def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:

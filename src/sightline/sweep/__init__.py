@@ -62,7 +62,7 @@ def sweep(
     if data is not None:
         typed["data.path"] = os.fspath(data)
     plan = checked(make_plan(recipe, typed, metric, sampler, pruner, seed))
-    folder = Path(out) if out is not None else Path("runs") / f"sweep-{plan.name}"
+    folder = Path(out) if out is not None else runs.default_folder(f"sweep-{plan.name}")
     runs.refuse_inside(folder, plan.data["path"])
     say: Callable[[str], None] = (lambda text: None) if quiet else speak
     count, walk, said = budget(plan, trials)

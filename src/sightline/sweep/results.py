@@ -1,13 +1,12 @@
 """What a sweep leaves besides its runs: sweep.json, sweep.csv, best.yaml; and the line of a trial in a terminal."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..columns import csv_text
 from ..errors import counted
 from ..files import atomic_write, finite, read_json, write_json
 from ..runs import Run
@@ -82,18 +81,16 @@ def write_results(board: Board) -> Sweep:
     return Sweep(folder)
 
 
-def as_csv(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A row a trial: number, state, the settings, then what became of it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     head = [plan.metric if column == "metric" else column for column in COLUMNS]
-    writer.writerow(["trial", "state", *plan.space, *head])
+    lines: list[list[object]] = [["trial", "state", *plan.space, *head]]
     for row in rows:
         settings = [json.dumps(v) if isinstance(v := row["values"].get(key, ""), list | dict) else written(v)
                     for key in plan.space]  # fmt: skip
         own = [row["value"], row["best_epoch"], row["epochs"], row["seconds"], row["flops"]]
-        writer.writerow([row["trial"], row["state"], *settings, *map(written, own), row["message"]])
-    return text.getvalue()
+        lines.append([row["trial"], row["state"], *settings, *map(written, own), row["message"]])
+    return csv_text(lines)
 
 
 def written(value: Any) -> str:

@@ -1,7 +1,5 @@
 """Where a comparison goes: report.html, figures, compare.json with every number, compare.csv with a row a run."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ...columns import csv_text
 from ...errors import SightlineError
 from ...files import atomic_write, finite, remove, write_json
 from ...insight.style import png
@@ -93,7 +92,8 @@ def relative(path: Path, folder: Path) -> str:
 
 def own_report(run: Path, folder: Path) -> str:
     """The address of a run's own page; "" where it has none."""
-    return quote(f"{relative(run, folder)}/report.html") if (run / "report.html").is_file() else ""
+    there = (run / "report.html").is_file()
+    return quote(os.fsencode(f"{relative(run, folder)}/report.html")) if there else ""
 
 
 def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
@@ -150,17 +150,15 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
 
 def as_csv(found: Comparison) -> bytes:
     """A row a run: its quality with its interval, the difference to the reference with its own, p, and the cost."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ["run", found.measure.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
-    writer.writerow([*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"])
+    rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in found.entries:
         pair = found.pair_of(entry.name)
         own = [entry.quality, *(entry.interval or ("", ""))]
         apart = [pair.difference, *pair.interval, pair.p, pair.holm] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]
-        writer.writerow([entry.name, *map(plain, numbers), str(entry.past.finished).lower()])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+        rows.append([entry.name, *map(plain, numbers), str(entry.past.finished).lower()])
+    return csv_text(rows)
 
 
 def plain(value: float | str) -> str:

@@ -1,16 +1,67 @@
-"""One of the processes of a distributed trial: `python ranks_child.py train|evaluate DATA ... HARM`."""
+"""The processes of a distributed trial, forked: what torchrun would tell them, and what each of them does."""
 
 import errno
 import importlib
 import json
 import os
+import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]
+
+class Forked:
+    """A process of a run, as subprocess.Popen would give it; `work` gives its exit status."""
+
+    returncode: int | None = None
+
+    def __init__(self, work: Callable[[], int], more: dict[str, str], errors: Path):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            live(work, more, errors)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if found else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, seconds: float = 60.0) -> int | None:
+        """The exit status; None where it still lives after so many seconds."""
+        until = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return self.returncode
+
+
+def live(work: Callable[[], int], more: dict[str, str], errors: Path) -> None:
+    """The life of a child: never returns."""
+    status = 1
+    try:
+        os.environ.update(more)
+        null = os.open(os.devnull, os.O_RDWR)
+        file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number, target in ((null, 0), (null, 1), (file, 2)):
+            os.dup2(number, target)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        status = work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
@@ -80,19 +131,3 @@ def evaluate(data: str, out: str) -> int:
         same = {count: first == second for count, (first, second) in enumerate(zip(alone, together, strict=True), 1)}
         Path(out).write_text(json.dumps(same))
     return 0
-
-
-def main() -> int:
-    """Install what the environment says is broken, then do as told."""
-    from reliability.breakage import install_named
-
-    os.environ.setdefault("SIGHTLINE_CACHE", str(Path(sys.argv[2]).parent / "cache"))
-    with install_named():
-        kind, *arguments = sys.argv[1:]
-        return train(*arguments) if kind == "train" else evaluate(*arguments)
-
-
-if __name__ == "__main__":
-    status = main()
-    sys.stderr.flush()
-    os._exit(status)
