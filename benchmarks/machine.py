@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import zlib
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +73,8 @@ def write_split(
 ) -> None:
     """`count` pictures of width x height in class folders 00, 01, ... below `folder`, out of `pictures` or of noise.
 
-    Where there are too few, they come again, turned; labels go round and mean nothing: only the speed is measured.
+    Where there are too few, they come again, turned; labels go round and mean nothing: only the speed is measured. A
+    spot in a corner makes each a picture of its own, for training stops where a split has the pictures of another.
     """
     for number in range(count):
         if pictures:
@@ -82,6 +84,8 @@ def write_split(
                 picture = picture.transpose(Image.Transpose(turns - 1))
         else:
             picture = noise(width, height, number)
+        mark = zlib.crc32(f"{folder.name} {number}".encode())
+        picture.paste((mark & 255, mark >> 8 & 255, mark >> 16 & 255), (0, 0, 4, 4))
         place = folder / f"{number % classes:02}" / f"{number:05}.{suffix}"
         place.parent.mkdir(parents=True, exist_ok=True)
         picture.save(place, quality=90)  # PNG has no use for it
