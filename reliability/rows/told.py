@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +29,7 @@ from sightline import columns, errors, growing, runs, terminal
 from sightline.config import Config
 from sightline.settings import resolve, to_yaml
 
+commands: Any = importlib.import_module("sightline.commands")
 evaluate: Any = importlib.import_module("sightline.evaluate")  # the package has a function of that name
 SECTION = "Hostile input"
 STEERING = (
@@ -137,7 +137,7 @@ def check_terminal(settings: Settings) -> Outcome:
 
 def a_fault(name: str) -> str:
     """What is shown of a fault in Sightline whose words hold the name."""
-    with mock.patch.object(sys.modules["sightline.commands"], "recipes", mock.Mock(side_effect=ValueError(name))):
+    with mock.patch.object(commands, "recipes", mock.Mock(side_effect=ValueError(name))):
         status, text = shown(["recipes"])
     return text if status == 1 else f"status {status}"
 
