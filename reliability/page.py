@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import re
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -13,6 +15,7 @@ HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "pillow", "numpy", "safetensors", "pyyaml", "pydantic")
 
 
+TRIALS = re.compile(r"/(?:dev/shm|tmp)/reliability-[a-z0-9_]{8}")  # as tempfile calls them
 LONGEST = 420  # letters of a cell
 SHORT_NOTE = (
     "**This is the short run**: counts are a fiftieth of the full ones, and code broken on purpose is tried for the "
@@ -39,9 +42,17 @@ def facts_of_run(short: bool, seed: int, seconds: float, jobs: int) -> dict[str,
 def write_results(out: Path, facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -> None:
     """Writes both files under `out`."""
     (out / "docs").mkdir(parents=True, exist_ok=True)
+    results = json.loads(without_places(json.dumps(list(results))))
     text = json.dumps({**facts, "rows": list(results)}, indent=1, ensure_ascii=True)
     (out / "reliability.json").write_text(text + "\n", encoding="utf-8")
     (out / "docs" / "reliability.md").write_text(page(facts, results), encoding="utf-8")
+
+
+def without_places(text: str) -> str:
+    """The text with what lies where on this machine left out: this checkout, Python, and folders of trials."""
+    for place, told in ((sys.prefix, "venv"), (sys.base_prefix, "python"), (HERE, ".")):
+        text = text.replace(str(place), told)
+    return TRIALS.sub("trials", text)
 
 
 def _cell(text: object) -> str:

@@ -121,3 +121,10 @@ def test_the_catalog_is_whole_and_every_proof_exists() -> None:
 def test_every_row_has_code_that_it_must_see_and_a_name_of_its_own() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
     assert all(row.broken and row.promise and row.section for row in ROWS)
+
+
+def test_the_page_tells_nothing_of_where_it_was_made() -> None:
+    from reliability.page import without_places
+
+    said = f"{HERE}/src/x.py, {sys.prefix}/lib, {sys.base_prefix}/lib, /dev/shm/reliability-ab_12xyz/run, /etc/x"
+    assert without_places(said) == "./src/x.py, venv/lib, python/lib, trials/run, /etc/x"
