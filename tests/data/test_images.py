@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
+from sightline.data import images
 from sightline.data.exif import TORN, is_torn
 from sightline.data.images import Header, Square, image_in, open_image, to_rgb
 from sightline.errors import SightlineError
@@ -422,3 +423,12 @@ def test_texts_and_profiles_that_unfold_without_end_are_refused(tmp_path: Path, 
         tracemalloc.stop()
     assert caught.value.where == str(path) and "unfold to more" in caught.value.why and "-strip" in caught.value.cure
     assert most < (100 << 20 if kind == "many" else 4 << 20), most
+
+
+def test_a_huge_file_that_is_no_picture_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    assert "ends early" in images.diagnosis(str(path), OSError("broken"))[0]
+    monkeypatch.setattr(images, "MOST_READ", 899)
+    assert images.diagnosis(str(path), OSError("broken"))[0] == "OSError: broken", "of its beginning nothing is told"

@@ -154,6 +154,8 @@ def cure_of(why: str) -> str:
     return CRASHES if why.startswith(("its decoder crashes", "reading it does not")) else CURES.get(why, RESAVE)
 
 
+MOST_READ = 1 << 28
+"""Bytes up to which a file that did not decode is read once more, to tell what it lacks: any 8-bit picture has less."""
 UNTOLD = "save it anew without texts and profile: convert IN -strip OUT, or remove it"
 COPY = "copy it again from where it came, or remove it; data.on_bad_image = skip leaves out a few"
 
@@ -162,16 +164,17 @@ def diagnosis(path: str, error: Exception) -> tuple[str, str]:
     """(why, cure) of a file that did not decode."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            whole = os.fstat(file.fileno()).st_size <= MOST_READ
+            content = file.read() if whole else file.read(HEAD)
     except (OSError, ValueError) as problem:
         broken = os.path.islink(path) and not os.path.exists(path)
         why = "the link points to nothing" if broken else getattr(problem, "strerror", None) or str(problem)
         return why, "mend the link or the permissions (chmod u+r FILE), or remove it"
-    return diagnosis_of(content, error)
+    return diagnosis_of(content, error, whole)
 
 
-def diagnosis_of(content: bytes, error: Exception) -> tuple[str, str]:
-    """(why, cure) from the bytes of a file that did not decode."""
+def diagnosis_of(content: bytes, error: Exception, whole: bool = True) -> tuple[str, str]:
+    """(why, cure) from the bytes of a file that did not decode; not `whole`: from its first ones."""
     head = content[:HEAD]
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
@@ -180,7 +183,7 @@ def diagnosis_of(content: bytes, error: Exception) -> tuple[str, str]:
         return "it is a Git LFS pointer, not the image", "fetch the images: git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
         return f"it starts with {text[:12].decode('ascii', 'replace')!r}, not an image; a failed download?", COPY
-    if early := ends_early(content):
+    if whole and (early := ends_early(content)):
         return early, COPY
     if "MAX_TEXT" in str(error):
         return "its texts or its color profile unfold to more than any picture needs (a bomb?)", UNTOLD
