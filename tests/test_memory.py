@@ -13,7 +13,7 @@ from sightline import SightlineError
 from sightline.config import Config
 from sightline.data.loader import Batch
 from sightline.errors import ENVIRONMENT
-from sightline.memory import explained_memory, in_parts, keep_freed, split
+from sightline.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
 from sightline.settings import resolve
 
 
@@ -83,7 +83,7 @@ def page_faults() -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets glibc's allocator")
 def test_freed_memory_stays_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"):
+    for name in ALLOCATOR_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     child = os.fork()
     if not child:  # the settings are the process's, so they are tried in one of its own

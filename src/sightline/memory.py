@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
 """Of glibc's mallopt: blocks of up to 1 GiB come from the heap, which is trimmed above 2 GiB and grows by 256 MiB."""
 
+ALLOCATOR_VARIABLES = (
+    *("GLIBC_TUNABLES", "LD_PRELOAD"),
+    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
+)
+"""By which a user chooses an allocator or sets glibc's."""
+
 LEAST_PART = 2  # images: batch normalization cannot train on one
 
 # What torch's processor allocator and the accelerators' libraries say; they have no exception type of their own.
@@ -58,8 +64,7 @@ def keep_freed() -> bool:
     cleared, in every step: thousands of page faults. Left alone where the user has set an allocator or its settings,
     and where there is no glibc. Figures: docs/performance.md.
     """
-    chosen = ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
-    if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in chosen):
+    if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ALLOCATOR_VARIABLES):
         return False
     try:
         library = ctypes.CDLL(None)

@@ -1,10 +1,16 @@
-"""Paths as people write them: with ~ and with $VARIABLES."""
+"""Paths as people write them: with ~ and with $VARIABLES; and which settings are paths."""
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from .errors import SightlineError
 
+if TYPE_CHECKING:
+    from .config import Config
+
+NO_PATH = ("", "none", "imagenet", "coco")
+"""What may stand where a path could."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
@@ -27,3 +33,10 @@ def expanded(path: str) -> str:
 def absolute(path: str) -> str:
     """The same, absolute."""
     return os.path.abspath(expanded(path))
+
+
+def paths_in(config: "Config") -> dict[str, str]:
+    """The settings of a recipe that name a path, by their keys."""
+    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
+    paths |= {"pretrain.probe": config.pretrain.probe}
+    return {key: path for key, path in paths.items() if path not in NO_PATH}

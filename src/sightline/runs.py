@@ -12,7 +12,7 @@ from .config import Config
 from .data.shard_store import is_address
 from .errors import INTERRUPTED, SightlineError, listing
 from .files import atomic_write, read_json, read_json_lines, remove, sha256, write_json
-from .paths import absolute
+from .paths import absolute, paths_in
 from .settings import resolve, to_yaml
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ class Run:
 
 def with_whole_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that recipe.yaml holds wherever one stands when it is used again."""
-    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
-    paths |= {"pretrain.probe": config.pretrain.probe}
-    names = ("", "none", "imagenet", "coco")
-    named = {key: absolute(path) for key, path in paths.items() if path not in names and not is_address(path)}
+    named = {key: absolute(path) for key, path in paths_in(config).items() if not is_address(path)}
     return resolve(config, {key: path for key, path in named.items() if leads(path)})
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ..config import Config
 from ..errors import SightlineError
 from ..grid import Grid, load_grid_file
+from ..paths import paths_in
 from ..settings import load_recipe_file, resolve
 from . import classify, pretrain, segment, transfer
 
@@ -101,14 +102,8 @@ def load_recipe(recipe: str) -> Config:
 
 def beside(config: Config, file: Path) -> Config:
     """The recipe of a file with the paths of what lies beside that file; others are relative to where one stands."""
-    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
-    paths |= {"pretrain.probe": config.pretrain.probe}
-    found = {
-        key: os.path.abspath(file.parent / path)
-        for key, path in paths.items()
-        if path not in ("", "none", "imagenet", "coco") and os.path.exists(file.parent / path)
-    }
-    return resolve(config, found)
+    places = {key: os.path.abspath(file.parent / path) for key, path in paths_in(config).items()}
+    return resolve(config, {key: place for key, place in places.items() if os.path.exists(place)})
 
 
 def from_program(path: Path, kind: type[T]) -> T:
