@@ -1,5 +1,6 @@
 """The random numbers, the whole pipeline, and mixing."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,18 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as reference
 
 from sightline.config import Augment
-from sightline.data import augment
-from sightline.data.augment import NORMALIZATIONS, evaluation_transform, mix, training_augmentation, uniform
+from sightline.data import augment, geometry
+from sightline.data.augment import (
+    CROP,
+    NORMALIZATIONS,
+    evaluation_transform,
+    flips,
+    frame,
+    mix,
+    random_resized,
+    training_augmentation,
+    uniform,
+)
 from sightline.errors import SightlineError
 
 IMAGENET = NORMALIZATIONS["imagenet"]
@@ -198,6 +209,36 @@ def test_random_crops_are_windows_of_the_padded_image_and_all_occur(mode):
     for crop in (result * 255).round().byte():
         counts[windows[crop.contiguous().numpy().tobytes()]] += 1
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("height_width", [(50, 37), (40, 40), (24, 24)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop": "random", "padding": 4, "padding_mode": "zeros"},
+        {"crop": "random", "padding": 4, "padding_mode": "reflect", "resize": 40},
+        {"crop": "random", "resize": 40},
+        {"crop": "resized"},
+        {},
+    ],
+)
+def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after_the_other(changes, height_width):
+    count, size, side = 16, 32, changes.get("resize", 32)
+    images, samples = pictures(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
+    config = Augment(horizontal_flip=0.5, **changes)
+    draw, mirrored = partial(uniform, 1, 2, samples), flips(config, samples, 1, 2)
+    expected = images if height_width == (side, side) else geometry.resize(images, side)
+    if config.crop == "random":
+        corners = (draw(CROP, 2) * (side + 2 * config.padding - size + 1)).long()
+        padded = geometry.pad(expected, config.padding, config.padding_mode)
+        expected = geometry.crop(padded, corners[:, 0], corners[:, 1], size)
+    elif config.crop == "resized":
+        expected = geometry.resized_crop(expected, *random_resized(config, side, draw), size)
+    expected = torch.stack(
+        [image.flip(2) if turned else image for image, turned in zip(expected, mirrored, strict=True)]
+    )
+    assert 0 < int(mirrored.sum()) < count
+    assert torch.equal(frame(images, config, size, draw, mirrored), expected)
 
 
 def test_flips_and_turns_are_exact_and_as_frequent_as_asked():

@@ -73,9 +73,8 @@ def training_augmentation(
     def transform(images: torch.Tensor, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         samples = samples.to(images.device)
         draw = partial(uniform, seed, epoch, samples)
-        images = frame(images, augment, size, draw)
-        if augment.horizontal_flip:
-            images = geometry.pick([images, images.flip(3)], flips(augment, samples, seed, epoch))
+        mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
+        images = frame(images, augment, size, draw, mirrored)
         if augment.vertical_flip:
             images = geometry.pick([images, images.flip(2)], (draw(FLOP)[:, 0] < augment.vertical_flip).long())
         if augment.rotate90:
@@ -91,27 +90,38 @@ def training_augmentation(
     return transform
 
 
-def frame(images: torch.Tensor, augment: Augment, size: int, draw: Draw) -> torch.Tensor:
-    """Resize and crop: [N, 3, H, W] to [N, 3, size, size], still uint8 where pixels are only copied."""
+def frame(images: torch.Tensor, augment: Augment, size: int, draw: Draw, mirrored: torch.Tensor | None) -> torch.Tensor:
+    """Resize, crop and mirror: [N, 3, H, W] to [N, 3, size, size], still uint8 where pixels are only copied.
+
+    What is resized is cropped and mirrored in the same pass, to the same bits as one after the other.
+    """
     side = size if augment.crop == "none" else augment.resize or size
-    if images.shape[2:] != (side, side):
-        images = geometry.resize(images, side)
-    if augment.crop == "random":
+    fits, cropped = images.shape[2:] == (side, side), augment.crop == "random"
+    if augment.crop == "resized":
+        images = images if fits else geometry.resize(images, side)
+        return geometry.resized_crop(images, *random_resized(augment, side, draw), size, mirrored)
+    corners = (draw(CROP, 2) * (side + 2 * augment.padding - size + 1)).long()  # all 0 where nothing is cropped
+    if not fits:
+        padding = (side, augment.padding, augment.padding_mode)
+        rows, columns = (geometry.padded_places(corners[:, axis], size, *padding) for axis in (0, 1))
+        return geometry.resize(images, side, (rows, geometry.mirrored_where(columns, mirrored)))
+    if cropped:
         images = geometry.pad(images, augment.padding, augment.padding_mode)
-        corners = (draw(CROP, 2) * (side + 2 * augment.padding - size + 1)).long()
         images = geometry.crop(images, corners[:, 0], corners[:, 1], size)
-    elif augment.crop == "resized":
-        attempts = 2 * geometry.ATTEMPTS
-        draws = draw(CROP, attempts + 2)
-        scale, ratio = augment.crop_scale, augment.crop_ratio
-        heights, widths, found = geometry.random_boxes(draws[:, :attempts], scale, ratio, side, side)
-        central = geometry.central_box(ratio, side)
-        tops, lefts = place(draws[:, attempts:], heights, widths, side)
-        boxes = [(tops, (side - central[0]) // 2), (lefts, (side - central[1]) // 2)]
-        boxes += [(heights, central[0]), (widths, central[1])]
-        tops, lefts, heights, widths = (torch.where(found, drawn, fallback) for drawn, fallback in boxes)
-        images = geometry.resized_crop(images, tops, lefts, heights, widths, size)
-    return images
+    return images if mirrored is None else geometry.pick([images, images.flip(3)], mirrored)
+
+
+def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[torch.Tensor, ...]:
+    """Boxes of random area and shape within side x side: tops, lefts, heights and widths int64 [N]."""
+    attempts = 2 * geometry.ATTEMPTS
+    draws = draw(CROP, attempts + 2)
+    scale, ratio = augment.crop_scale, augment.crop_ratio
+    heights, widths, found = geometry.random_boxes(draws[:, :attempts], scale, ratio, side, side)
+    central = geometry.central_box(ratio, side)
+    tops, lefts = place(draws[:, attempts:], heights, widths, side)
+    boxes = [(tops, (side - central[0]) // 2), (lefts, (side - central[1]) // 2)]
+    boxes += [(heights, central[0]), (widths, central[1])]
+    return tuple(torch.where(found, drawn, fallback) for drawn, fallback in boxes)
 
 
 def place(
@@ -177,7 +187,7 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     top = 1.0 if images.is_floating_point() else 255.0
     scale = torch.tensor([1 / (top * s) for s in std], device=images.device)[:, None, None]
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)[:, None, None]
-    return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+    return (images.to(torch.float32) * scale).sub_(shift)
 
 
 def erase(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:

@@ -33,7 +33,7 @@ def apply_to(
 
 def blend(images: torch.Tensor, others: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """others + factors * (images - others), cut to 0..1: factor 1 is the image, 0 the other, above 1 away from it."""
-    return (images - others).mul_(per_image(factors)).add_(others).clamp_(0, 1)
+    return (images * per_image(factors)).add_(others * per_image(1 - factors)).clamp_(0, 1)
 
 
 def per_image(values: torch.Tensor) -> torch.Tensor:

@@ -27,16 +27,51 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
-def resize(images: torch.Tensor, side: int) -> torch.Tensor:
-    """[N, C, H, W] to float32 [N, C, side, side] in 0..1: bilinear with antialiasing, as in torchvision."""
-    return functional.interpolate(to_unit(images), size=(side, side), mode="bilinear", antialias=True)
+def resize(
+    images: torch.Tensor, side: int, kept: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+) -> torch.Tensor:
+    """[N, C, H, W] to float32 [N, C, side, side] in 0..1: bilinear with antialiasing, as in torchvision.
+
+    kept: the rows and the columns of the result to give, int64 [N, S] and [N, T], each image's own; -1 is black; None:
+    all. A window costs no more than its own pixels then. By `separable`, which was 1.1 to 2.7 times as fast as torch's
+    interpolation for 28 to 500 pixels to 32 to 256 (two cores with AVX512, measured).
+    """
+    start = torch.zeros(1, dtype=torch.long, device=images.device)
+    taps = [resampling_taps(start, start + extent, extent, side) for extent in images.shape[2:]]
+    rows, columns = (taps_at(*both, len(images)) for both in zip(taps, kept, strict=True))
+    return separable(images, rows, columns)
+
+
+def taps_at(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
+    """Taps [1, T, K] of all outputs as those [N, S, K] of the outputs `kept` int64 [N, S] of `count` images."""
+    places, weights = taps
+    if kept is None:
+        return places.expand(count, -1, -1), weights.expand(count, -1, -1)
+    shown = kept.clamp_min(0)
+    return places[0][shown], weights[0][shown] * (kept >= 0)[:, :, None]
+
+
+def padded_places(starts: torch.Tensor, size: int, side: int, padding: int, mode: str) -> torch.Tensor:
+    """int64 [N, size]: which of `side` pixels the windows from `starts` int64 [N] on show once these are padded as by
+    `pad`; -1 where it would be black."""
+    places = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
+    if mode == "zeros":
+        return torch.where((places < 0) | (places >= side), -1, places)
+    return side - 1 - (side - 1 - places.abs()).abs()
+
+
+def mirrored_where(values: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
+    """Values [N, T, ...] for the columns of each image, the other way round where `mirrored` int64 [N] is 1."""
+    return values if mirrored is None else pick([values, values.flip(1)], mirrored)
 
 
 def pad(images: torch.Tensor, padding: int, mode: str) -> torch.Tensor:
     """`padding` pixels on each side: "zeros" (black) or "reflect" (mirrored without repeating the edge)."""
     if padding == 0 or mode == "zeros":
         return functional.pad(images, [padding] * 4)
-    for dim in (-1, -2):
+    if images.device.type == "cpu":
+        return functional.pad(images, [padding] * 4, mode="reflect")
+    for dim in (-1, -2):  # CUDA's own does not take uint8
         length = images.shape[dim]
         before = images.narrow(dim, 1, padding).flip(dim)
         after = images.narrow(dim, length - padding - 1, padding).flip(dim)
@@ -60,8 +95,6 @@ def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: in
 def pick(variants: list[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
     """Image i of variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
     count = len(choice)
-    if len(variants) == 2:  # half the traffic
-        return torch.where(choice.bool().view(-1, *[1] * (variants[0].dim() - 1)), variants[1], variants[0])
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
 
@@ -107,15 +140,18 @@ def resized_crop(
     heights: torch.Tensor,
     widths: torch.Tensor,
     side: int,
+    mirrored: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One box of each image, resized with antialiasing to float32 side x side; the four box tensors are int64 [N].
 
+    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1. Read the other way round, that costs
+    no pass over the pixels.
     Equal to torchvision's resized_crop(antialias=True) of float images up to rounding. Sampling a grid instead would
     alias wherever a box is larger than `side`.
     """
     rows = resampling_taps(tops, heights, images.shape[2], side)
-    columns = resampling_taps(lefts, widths, images.shape[3], side)
-    return separable(images, rows, columns)
+    places, weights = resampling_taps(lefts, widths, images.shape[3], side)
+    return separable(images, rows, (mirrored_where(places, mirrored), mirrored_where(weights, mirrored)))
 
 
 def resampling_taps(starts: torch.Tensor, lengths: torch.Tensor, extent: int, side: int) -> Taps:

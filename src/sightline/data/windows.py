@@ -101,16 +101,14 @@ def cut(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The boxes of images and masks at the size of the window: bilinear with antialiasing, and nearest.
 
-    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1. Read the other way round, a window
-    costs no pass over its pixels of its own.
+    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1, at no cost.
     """
     tops, lefts, heights, widths = boxes
     height, width = window
     rows = geometry.resampling_taps(tops, heights, images.shape[2], height)
     places, weights = geometry.resampling_taps(lefts, widths, images.shape[3], width)
-    if mirrored is not None:
-        places, weights = (geometry.pick([part, part.flip(1)], mirrored) for part in (places, weights))
-    return geometry.separable(images, rows, (places, weights)), nearest(masks, boxes, window, mirrored)
+    columns = geometry.mirrored_where(places, mirrored), geometry.mirrored_where(weights, mirrored)
+    return geometry.separable(images, rows, columns), nearest(masks, boxes, window, mirrored)
 
 
 def nearest(
@@ -122,11 +120,11 @@ def nearest(
     # Whole numbers, floor((i + 1/2) * extent / window): a product of floats could fall into the pixel beside.
     rows = tops + (2 * torch.arange(window[0], device=device) + 1) * heights // (2 * window[0])
     columns = lefts + (2 * torch.arange(window[1], device=device) + 1) * widths // (2 * window[1])
-    if mirrored is not None:
-        columns = geometry.pick([columns, columns.flip(1)], mirrored)
+    columns = geometry.mirrored_where(columns, mirrored)
     count, height, width = masks.shape
-    starts = (torch.arange(count, device=device)[:, None] * height + rows) * width
-    return masks.reshape(-1)[starts[:, :, None] + columns[:, None, :]]
+    starts = torch.arange(count, device=device)[:, None] * height + rows
+    whole = masks.reshape(-1, width).index_select(0, starts.flatten()).view(count, -1, width)
+    return whole.gather(2, columns[:, None].expand(-1, window[0], -1))  # rows first: they are copied as they lie
 
 
 def pair_augmentation(
