@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,32 @@ def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, re
     assert ran or page in SILENT
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_commands_for_several_machines_are_torchruns_and_train(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun is told it knows, and what it starts runs here in one process, on photographs beside it."""
+    from torch.distributed.run import get_args_parser
+
+    monkeypatch.chdir(desk)
+    scripts = [block.replace("\\\n", " ") for block in blocks("docs/scale.md", "text")]
+    lines = [line for script in scripts for line in script.splitlines() if "torchrun " in line]
+    assert len(lines) == 3
+    for line in lines:
+        quoted = re.sub(r"\$\(.*?\)", "answer", line)  # what another command would answer
+        given = get_args_parser().parse_args(shlex.split(quoted.partition("torchrun ")[2]))
+        assert given.module and given.training_script == "sightline", line
+        tokens = given.training_script_args
+        tokens[tokens.index("--data") + 1] = str(desk / "photos")
+        tokens[tokens.index("--out") + 1] = str(desk / f"run{lines.index(line)}")
+        assert run(toy([*tokens, "--model.weights", "none"])) == 0, line
+
+
+def test_the_slurm_script_is_one_and_asks_for_a_signal_that_saves() -> None:
+    script = next(block for block in blocks("docs/scale.md", "text") if block.startswith("#!"))
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    asked = shlex.split(re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)[0])
+    assert asked[asked.index("--signal") + 1].partition("@")[0] == "TERM"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_python_examples_run(
     page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -177,7 +204,7 @@ def test_the_readme_lists_every_command() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md"]:
+    for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md", "docs/scale.md", "docs/performance.md"]:
         path = ROOT / page
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             if "://" not in link:

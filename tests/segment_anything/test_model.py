@@ -53,7 +53,7 @@ def test_it_says_what_transformers_own_processor_and_model_say(sam: Sam, tiny_sa
             expected = model(**floats, multimask_output=False)
         own, scores = sam.masks_at(sam.embedded(image), [(10, 20), (30, 9)], [1, 0], (3, 5, 40, 38))
         np.testing.assert_array_equal(own[0], processor.post_process_masks(expected.pred_masks, *sizes)[0][0, 0])
-        np.testing.assert_allclose(scores, expected.iou_scores[0, 0].numpy(), rtol=1e-5)
+        np.testing.assert_allclose(scores, expected.iou_scores[0, 0].numpy(), rtol=1e-4)
 
 
 def test_the_same_prompt_gives_the_same_masks_also_from_another_thread(sam: Sam) -> None:
