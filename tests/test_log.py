@@ -173,6 +173,23 @@ def test_the_estimate_after_a_resume_is_of_what_is_left(
     assert sentence.startswith(said) and rest == left
 
 
+def test_where_epochs_are_short_the_estimate_is_of_what_is_left_when_it_comes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    log = RunLog(tmp_path, clock=clock)
+    log.plan(8, 3, 4)
+    for step in range(5, 25):
+        clock.now += 1
+        log.tick(step)
+    assert capsys.readouterr().out == "", "all is done when the twentieth step is"
+    log.plan(12, 3, 4)
+    for step in range(5, 25):
+        clock.now += 1
+        log.tick(step)
+    assert capsys.readouterr().out.startswith("about 12 s for the 4 epochs left on")
+
+
 def test_growing_images_make_the_later_epochs_dearer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert estimate(tmp_path, capsys, 3, 0, (1.0, 4.0, 10.0)) == (
         "about 8 min for 3 epochs on this machine, without evaluation",  # 30 + 120 + 300 s

@@ -80,6 +80,9 @@ def test_refusals(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="exists"):
         sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text() == "mine"
+    with pytest.raises(SightlineError, match="CSV or Parquet"):
+        sightline.predict(run.path, photos / "val", out=tmp_path / "p.xlsx")
+    assert not (tmp_path / "p.xlsx").exists()
 
 
 def test_an_image_is_never_overwritten_and_a_folder_gets_a_table(

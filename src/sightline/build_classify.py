@@ -60,7 +60,7 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
         cure = "train without model.freeze, or copy the shards to this machine"
         refuse_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
-    say(quick_line(config.data.path, {"train": train, "val": val}))
+    say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:

@@ -62,7 +62,7 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
         receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(receipt))
     train = training_images(config, source, say)
-    say(quick_line(config.data.path, {"train": train}))
+    say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
         why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
         raise SightlineError("one image is too few to learn from", where=config.data.path, why=why, cure=cure)

@@ -50,7 +50,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
         receipt = load_encoder(model, config.model.weights, palette.classes)
         say(str(receipt))
     train, val = training_pairs(config, source, palette, say)
-    say(quick_line(config.data.path, {"train": train, "val": val}))
+    say(quick_line(config.data, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
     for note in smaller_note(train, (window[0], window[1])):
         say(note)

@@ -22,7 +22,7 @@ class SightlineError(Exception):
         for name in ("where", "why", "cure"):
             text = getattr(self, name)
             if text:
-                lines.append(f"  {name + ':':<7}{shortened(printable(text))}")
+                lines.append(f"  {name + ':':<7}{shortened(printable(text))}".replace(f"{name}:   \n", f"{name}:\n"))
         return "\n".join(lines)
 
 

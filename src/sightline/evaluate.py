@@ -67,6 +67,7 @@ def evaluate_checkpoints(
         probabilities.append(arrays["probabilities"])
         singles.append(numbers["accuracy"])
     arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
+    del arrays["losses"]  # those of one of them alone
     labels = torch.from_numpy(arrays["labels"])
     numbers = classification_numbers(torch.from_numpy(arrays["probabilities"]), labels)
     return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays

@@ -129,7 +129,7 @@ class RunLog:
         now = self.clock()
         if self.ticks == WARM_UP_STEPS:
             self.timed_from = (step, now)
-        elif self.ticks == ESTIMATE_STEPS and self.timed_from and self.epochs * self.epoch_steps:
+        elif self.ticks == ESTIMATE_STEPS and self.timed_from and self.step < self.epochs * self.epoch_steps:
             self.say(self.estimate(now))
         if self.live and now >= self.next_refresh:
             self.refresh()
@@ -145,12 +145,16 @@ class RunLog:
         self.speak(self.live.update, line, refresh=True)
 
     def estimate(self, now: float) -> str:
-        """How long this piece of the run will take, from the steps that were timed: a sentence for the user."""
-        seconds = duration(self.projected(self.begun, now))
-        left = max(self.epochs - self.begun / self.epoch_steps, 0.1)  # of "0 epochs left" nothing would be to do
+        """How long this piece of the run will take, from the steps that were timed: a sentence for the user.
+
+        Where epochs are so short that one has passed since it began: how long what is left of it will take.
+        """
+        start = self.begun if self.step - self.begun <= self.epoch_steps else self.step
+        seconds = duration(self.projected(start, now))
+        left = max(self.epochs - start / self.epoch_steps, 0.1)  # of "0 epochs left" nothing would be to do
         number = f"{left:.1f}".removesuffix(".0")
         what = f"{number} epoch{'' if number == '1' else 's'}"
-        what = f"the {what} left" if self.begun else what
+        what = f"the {what} left" if start else what
         return f"about {seconds} for {what} on this machine, without evaluation"
 
     def time_left(self) -> str:

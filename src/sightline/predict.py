@@ -30,6 +30,9 @@ from .ways import PRECISIONS, Way, fastest_way, threads_to_try
 if TYPE_CHECKING:
     import torch
 
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".tsv", ".json", ".jsonl", ".feather", ".html")
+"""Endings of tables that are not written: a CSV file under such a name opens nowhere."""
+
 FEW = 64
 """Fewer images than this are not worth trying batches for."""
 TOLD = 10.0
@@ -148,6 +151,12 @@ def usable_target(out: Path, overwrite: bool) -> Path:
     if target.name.lower().endswith(EXTENSIONS):
         why = "its name is that of an image"
         raise SightlineError("predictions are a table", where=str(target), why=why, cure="--out predictions.csv")
+    if target.suffix.lower() in OTHER_TABLES:
+        why, cure = (
+            f"{target.suffix} is another format than what would be written",
+            "--out predictions.csv, or .parquet",
+        )
+        raise SightlineError("predictions are written as CSV or Parquet", where=str(target), why=why, cure=cure)
     if target.suffix.lower() == ".parquet":
         from .parquet import require_parquet
 

@@ -84,7 +84,11 @@ def lengthened(old: Config, new: Config, extend: str) -> Config:
 
 def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:
     """Say that there is nothing to do and how to go on all the same; draw the report if it is missing."""
-    name, why = shlex.quote(str(folder)), progress.stopped or f"{config.train.epochs} epochs are done"
+    name, why = (
+        shlex.quote(str(folder)),
+        progress.stopped
+        or ("1 epoch is" if config.train.epochs == 1 else f"{config.train.epochs} epochs are") + " done",
+    )
     if "minutes" in progress.stopped:
         more = f"--train.max_minutes {2 * config.train.max_minutes:g}"
     elif progress.stopped:

@@ -109,6 +109,19 @@ def test_only_files_of_one_size_are_read_and_of_many_it_is_kept(
     assert not list((tmp_path / "cache").glob(f"{COPIES}*"))
 
 
+def test_groups_that_leave_nothing_to_hold_out_are_named_with_what_made_them(tmp_path: Path) -> None:
+    numbered(tmp_path, {"apple": 6, "pear": 6})
+    with pytest.raises(SightlineError) as caught:
+        open_source(Data(path=str(tmp_path), group="(?P<group>[^/]+)/"), 0)
+    text = str(caught.value)
+    assert "'apple', 'pear'" in text and "data.group is '(?P<group>[^/]+)/'" in text and "add images" not in text
+    for name in ("apple", "pear"):
+        for path in sorted((tmp_path / name).iterdir())[1:]:
+            path.unlink()
+    with pytest.raises(SightlineError, match="add images"):
+        open_source(Data(path=str(tmp_path)), 0)
+
+
 def test_a_share_that_is_held_out_has_no_copy_in_train(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 20, "b": 20})
     data = Data(path=str(tmp_path), val_fraction=0.5)
@@ -182,7 +195,7 @@ def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
     source = opened(tmp_path, **settings)
     assert not films_of(source, "train") & films_of(source, "val")
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
-    assert "groups are kept whole: 4 of 20 are held out, 20% of the images" in source.notes
+    assert "groups are kept whole: 4 of 20 groups are held out, 20% of the images" in source.notes
     assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
     assert open_source(Data(path=str(tmp_path), **settings), 1).splits["val"].names != source.splits["val"].names
     shutil.copy(tmp_path / "a/a00_0.png", tmp_path / "a/a01_7.png")
@@ -234,7 +247,7 @@ def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path)
     assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
     whole = open_pairs(data.model_copy(update={"group": "(?P<group>00[01])"}), 0)[0]
     assert {name[:3] for name in whole.splits["val"].names}.isdisjoint(name[:3] for name in whole.splits["train"].names)
-    assert "groups are kept whole: 1 of 2 are held out, 17% of the images" in whole.notes
+    assert "groups are kept whole: 1 of 2 groups are held out, 17% of the images" in whole.notes
 
 
 # ----------------------------------------------------------------------------------------------------------- links

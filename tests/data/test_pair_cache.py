@@ -68,6 +68,13 @@ def test_all_faults_of_a_split_are_named_together(make_scenes: Callable[..., Pat
     assert not cache_list() or all(str(folder) not in entry.source for entry in cache_list())
 
 
+def test_of_one_cause_for_all_pairs_a_few_are_shown(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data")
+    with pytest.raises(SightlineError, match="8 of 8 pairs of train cannot be used") as caught:
+        decoded(folder, palette="camvid")
+    assert caught.value.why.count("_mask.png") == 5 and "and 3 more" in caught.value.why
+
+
 def test_pairs_of_different_sizes_keep_their_own(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", train=3, val=1)
     for name in ("0001_sat.jpg", "0001_mask.png"):

@@ -73,6 +73,13 @@ def test_split_folders_with_indices_in_file_names(tmp_path: Path) -> None:
     assert "'10'" in refused(tmp_path).why
 
 
+def test_empty_class_folders_are_told_from_a_folder_with_nothing_in_it(tmp_path: Path) -> None:
+    assert "found instead: nothing" in refused(tmp_path).why
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    assert "found instead: 2 empty folders: cat, dog" in refused(tmp_path).why
+
+
 def test_declared_order_of_classes(tmp_path: Path) -> None:
     class_folders(tmp_path, {"cat": 3, "dog": 3})
     assert opened(tmp_path, classes=("dog", "cat")).classes == ("dog", "cat")

@@ -1,5 +1,6 @@
 """The line that `train` shows: from what decoding knows already."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 from sightline.config import Data
 from sightline.data.cache import DIGESTS, decode, seal_of
 from sightline.data.sources import open_source
-from sightline.doctor.quick import quick_line
+from sightline.doctor.quick import doctor_command, quick_line
 from sightline.files import read_json, write_json
+from sightline.recipes import RECIPES
+from sightline.settings import resolve
 
 
 def line_of(root: Path, size: int = 16, val_size: int = 16) -> str:
@@ -18,7 +21,7 @@ def line_of(root: Path, size: int = 16, val_size: int = 16) -> str:
     source = open_source(data, 0)
     quiet = lambda text: None  # noqa: E731
     splits = {"train": decode(source, "train", size, data, quiet), "val": decode(source, "val", val_size, data, quiet)}
-    return quick_line(str(root), splits)
+    return quick_line(Data(path=str(root)), splits)
 
 
 def test_copies_conflicts_and_classes_are_counted(make_photos: Callable[..., Path], tmp_path: Path) -> None:
@@ -33,6 +36,15 @@ def test_copies_conflicts_and_classes_are_counted(make_photos: Callable[..., Pat
     assert line.startswith("doctor: 4 findings (2 images in both splits; 1 image with several labels; 1 image more")
     assert "val has no image of 1 of 4 classes" in line
     assert line.endswith(f"sightline doctor '{root}'")
+
+
+def test_the_command_it_names_reads_the_data_as_the_run_did() -> None:
+    data = Data(path="my masks", size=32, colors={"a": (0, 0, 0), "b": (255, 255, 0)}, ignore=("a",))
+    words = shlex.split(doctor_command(data))
+    assert words[:3] == ["sightline", "doctor", "my masks"] and "--data.size" not in words
+    given = dict(zip((word.removeprefix("--data.") for word in words[3::2]), words[4::2], strict=True))
+    read = resolve(RECIPES["photos_scratch"](), {f"data.{key}": value for key, value in given.items()}).data
+    assert (read.colors, read.ignore) == (data.colors, data.ignore)
 
 
 def test_splits_decoded_at_two_sizes_are_not_compared(make_photos: Callable[..., Path], tmp_path: Path) -> None:
@@ -58,4 +70,4 @@ def test_an_entry_without_digests_is_used_as_before(
         write_json(path.with_name("meta.json"), old | {"seal": seal_of(old)})
     again = decode(source, "train", 16, data, lambda text: None)
     assert again.digests is None and again.digest == first.digest
-    assert quick_line("x", {"train": again}).startswith("doctor: nothing found")
+    assert quick_line(Data(path="x"), {"train": again}).startswith("doctor: nothing found")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,20 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def test_nothing_is_written_down_for_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "model.onnx")
+    (tmp_path / "home").mkdir()
+    code = "import sys; from sightline.export.check import Graph; Graph(open(sys.argv[1], 'rb').read())"
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    environ["HOME"] = str(tmp_path / "home")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.onnx")], env=environ, check=True)
+    assert not list((tmp_path / "home").rglob("*onnxruntime*"))
 
 
 def as_input(*paths: Path) -> np.ndarray:

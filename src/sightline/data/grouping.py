@@ -38,7 +38,7 @@ def held_together(path: str, items: Items, labels: np.ndarray, data: Data, seed:
     if groups is not None:
         mask = held_out_groups(labels, joined(groups, copies), data.val_fraction, seed)
         taken = len({groups[index] for index in np.flatnonzero(mask)})
-        share = f"{taken:,} of {len(set(groups)):,} are held out, {mask.mean():.0%} of the images"
+        share = f"{taken:,} of {counted(len(set(groups)), 'group')} are held out, {mask.mean():.0%} of the images"
         return mask, [f"groups are kept whole: {share}"]
     mask = held_out(labels, data.val_fraction, seed)
     torn = [places for places in copies if not mask[places].all()]

@@ -71,10 +71,11 @@ def refuse_faults(path: str, split: str, faults: list[SightlineError], count: in
     places = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{place}: {fault.why or fault.what}") for place, fault in zip(places, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
+    causes = [(fault.what, fault.cure) for fault in faults]  # one for all, such as another palette: a few will do
     raise SightlineError(
         f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
         where=path,
-        why="\n" + listing(lines, 100),
+        why="\n" + listing(lines, 100 if len(set(causes)) > 1 else 5),
         cure="\n" + listing(cures, 8) if len(cures) > 1 else cures[0],
     )
 

@@ -20,6 +20,7 @@ from .masks import MaskFacts
 from .placing import from_tables
 from .scan import CLASS_LIST, EXTENSIONS, left_out, shelf
 from .splits import WHOLE
+from .tables import holds_predictions
 
 if TYPE_CHECKING:
     from .shards import Shards
@@ -110,9 +111,11 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     if table:
         here = shelf(root)
         found = from_tables(root, {"": table}, here.folders, hold_out)
-        beside = [name for name in here.tables if name != table]
+        others = [name for name in here.tables if name != table]
+        beside = [name for name in others if not holds_predictions(os.path.join(root, name))]
         if beside:
-            note = f"{', '.join(beside[:4])} beside {table} is not used; give the folder to use all tables"
+            are = "is" if len(beside) == 1 else "are"
+            note = f"{', '.join(beside[:4])} beside {table} {are} not used; give the folder to use all tables"
             found = replace(found, notes=(*found.notes, note))
     else:
         found = recognize(root, data, hold_out)
@@ -202,25 +205,37 @@ def finished(source: Source, data: Data, seed: int, hold_out: bool = True) -> So
     return replace(source, splits=splits, notes=tuple(notes))
 
 
+def not_divisible(path: str, train: Items, data: Data) -> SightlineError:
+    """The error where no image can be held out: of groups it names them, for they are what stands in the way then."""
+    from .grouping import groups_of
+
+    what, groups = "no image can be held out for validation", groups_of(path, train, data)
+    if groups is None:
+        why = "every class has a single image, or copies of one"
+        cure = "add images: each class needs at least two that may be divided"
+        return SightlineError(what, where=path, why=why, cure=cure)
+    known = sorted(set(groups))
+    names = ", ".join(repr(name.removeprefix("\0")) for name in known[:8]) + (", ..." if len(known) > 8 else "")
+    why = f"groups are kept whole, and each of the {len(known):,} ({names}) holds all of a class that may be divided"
+    setting = f"data.group is {data.group!r}" if data.group else "they come from the column `group`"
+    cure = f"{setting}: let it name smaller groups, several in each class, or leave it out"
+    return SightlineError(what, where="data.group" if data.group else path, why=why, cure=cure)
+
+
 def with_val(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
     """The splits, with a share of `train`, which is labeled, held out as `val`."""
-    from .grouping import held_together  # it builds on this file
+    from .grouping import groups_of, held_together  # it builds on this file
 
     train = splits["train"]
     assert train.labels is not None
     mask, said = held_together(path, train, train.labels, data, seed)
     if not mask.any():
-        raise SightlineError(
-            "no image can be held out for validation",
-            where=path,
-            why="every class has a single image, copies of one, or a single group",
-            cure="add images: each class needs at least two that may be divided",
-        )
+        raise not_divisible(path, train, data)
     kept, out = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     aside = "; test is kept aside" if "test" in splits else ""
-    notes.append(
-        f"no validation split: {data.val_fraction:.0%} of each class are held out of train (seed {seed}){aside}"
-    )
+    share = f"{data.val_fraction:.0%} of each class are"
+    share = f"whole groups, about {data.val_fraction:.0%}, are" if groups_of(path, train, data) else share
+    notes.append(f"no validation split: {share} held out of train (seed {seed}){aside}")
     notes += said
     return {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}
 

@@ -1,17 +1,35 @@
 """The part that `train` runs: what is known once the images are decoded, in one line."""
 
+import json
 import shlex
 
 import numpy as np
 
+from ..config import Data
 from ..data.cache import Decoded
 from ..data.pair_cache import DecodedPairs
 from ..errors import counted
 from .checks import imbalance, missing_classes
 from .masks import LEAST_PIXELS
 
+READING = (
+    *("layout", "pattern", "classes", "mask", "palette", "colors", "tolerance", "threshold", "merge", "ignore"),
+    *("group", "val_fraction", "split_seed", "on_bad_image", "max_pixels"),
+)
+"""Settings of `data` without which its files would be read otherwise."""
 
-def quick_line(path: str, splits: dict[str, Decoded | DecodedPairs]) -> str:
+
+def doctor_command(data: Data) -> str:
+    """`sightline doctor DATA` with what the run says about its data, to be copied as it is."""
+    usual, words = Data(), ["sightline", "doctor", data.path]
+    for name in READING:
+        value = getattr(data, name)
+        if value != getattr(usual, name):
+            words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+    return shlex.join(words)
+
+
+def quick_line(data: Data, splits: dict[str, Decoded | DecodedPairs]) -> str:
     """`doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`; it reads no image again."""
     pairs = [split for split in splits.values() if isinstance(split, DecodedPairs)]
     classes = next(iter(splits.values())).classes
@@ -24,7 +42,7 @@ def quick_line(path: str, splits: dict[str, Decoded | DecodedPairs]) -> str:
         counts = {name: np.bincount(s.labels, minlength=len(classes)) for name, s in labeled.items()}  # ty: ignore
         found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
         says = [*copies({n: s for n, s in splits.items() if isinstance(s, Decoded)}), *(one.what for one in found)]
-    command = f"sightline doctor {shlex.quote(path)}"
+    command = doctor_command(data)
     if any(split.stream is not None for split in splits.values()):
         command = "sightline doctor, of the data before they are packed"
     if not says:

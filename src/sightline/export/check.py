@@ -19,6 +19,7 @@ from ..errors import ENVIRONMENT, SightlineError, listing
 from ..segment_metrics import confusion_per_image, mean_iou, summed
 from ..tasks.segment import Segment
 from ..tiles import likeliest
+from .runtime import load_onnxruntime
 
 TIE = 1e-4
 """Where the two likeliest classes lie closer together in PyTorch, rounding alone may turn them around."""
@@ -74,8 +75,7 @@ class Graph:
     """An ONNX model in onnxruntime on the processor, with as many threads as torch uses."""
 
     def __init__(self, model: bytes):
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3

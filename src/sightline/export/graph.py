@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ENVIRONMENT, SightlineError
 from ..models import parameter_count
+from .runtime import load_onnxruntime
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -23,8 +24,8 @@ LARGEST_BYTES = 2**31 - 2**24
 def require_onnx() -> None:
     """SightlineError where onnx, onnxscript or onnxruntime is not installed."""
     try:
+        load_onnxruntime()
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         why, cure = str(error), "pip install 'sightline[onnx]'"

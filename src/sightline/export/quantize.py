@@ -23,6 +23,7 @@ from ..paired import paired_interval
 from ..segment_metrics import confusion_per_image, mean_iou, summed
 from ..statistics import paired_bootstrap, points
 from .check import Graph, graph_probabilities, images_per_second
+from .runtime import load_onnxruntime
 
 if TYPE_CHECKING:
     from .onnx_file import Checked, Say
@@ -78,6 +79,7 @@ def quantized(checked: "Checked", config: Config, target: Path, say: "Say") -> d
 
 def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
     """The model with integers in its convolutions and matrix products: weights by output channel, QDQ nodes."""
+    load_onnxruntime()
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -1,5 +1,6 @@
 """Image classification: augment on the device, one forward pass, a loss on the logits."""
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -86,15 +87,18 @@ class Classify:
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """Loss (plain cross-entropy), accuracy, top-5 accuracy and calibration error of a split.
 
-        Arrays: probabilities float32 [N, K]; labels int64 [N]; features float16 [M, D] of `feature_mask`.
+        Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
+        `feature_mask`.
         """
         found = collected([self.looked_at(batch) for batch in batches])
         if not found:
             return {}, {}
         truth = torch.cat([part["labels"] for part in found])
-        probabilities = torch.cat([part["logits"] for part in found]).softmax(1)
-        numbers = classification_numbers(probabilities, truth)
-        arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy()}
+        logits = torch.cat([part["logits"] for part in found])
+        losses = functional.cross_entropy(logits.double(), truth, reduction="none")  # of probabilities: ends at 87
+        probabilities = logits.softmax(1)
+        numbers = classification_numbers(probabilities, truth) | {"loss": float(losses.mean())}
+        arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy(), "losses": losses.numpy()}
         if self.feature_mask is not None:
             arrays["features"] = np.concatenate([part["features"].numpy() for part in found])
         return numbers, arrays
@@ -131,15 +135,15 @@ class Classify:
 
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
-    return ((logits.float().softmax(1) + mirrored.float().softmax(1)) / 2).log()
+    both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
+    return both - math.log(2)  # not the logarithm of the mean, which ends where float32 does: a loss would be infinite
 
 
 def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
     """Loss, accuracy, top-5 accuracy and calibration error of probabilities [N, K] against truth int64 [N]."""
     confidence, predicted = probabilities.max(1)
-    likelihood = probabilities.gather(1, truth[:, None]).double().clamp_min(1e-38)
     return {
-        "loss": float(-likelihood.log().mean()),
+        "loss": float(surprise(probabilities, truth).mean()),
         "accuracy": accuracy(probabilities, truth),
         "accuracy_top5": top_k(probabilities, truth, min(5, probabilities.shape[1])),
         "calibration_error": calibration_error(confidence.numpy(), (predicted == truth).numpy()),
@@ -150,10 +154,13 @@ def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]
     """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, of what `metrics` returns."""
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
+    losses = arrays["losses"] if "losses" in arrays else surprise(probabilities, labels).numpy()
     top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
-    items = {
-        "accuracy": probabilities.argmax(1) == labels,
-        "accuracy_top5": (top == truth).any(1),
-        "loss": -probabilities.gather(1, truth).squeeze(1).double().clamp_min(1e-38).log(),
-    }
-    return {f"{name}_interval": list(bootstrap_interval(values.numpy(), seed=seed)) for name, values in items.items()}
+    right, among = probabilities.argmax(1) == labels, (top == truth).any(1)
+    items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": losses}
+    return {f"{name}_interval": list(bootstrap_interval(values, seed=seed)) for name, values in items.items()}
+
+
+def surprise(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """-log of the probability float32 [N, K] of each truth int64 [N], float64 [N]; at most 87.5."""
+    return -probabilities.gather(1, truth[:, None]).squeeze(1).double().clamp_min(1e-38).log()
