@@ -95,7 +95,7 @@ class Classify:
             return {}, {}
         truth = torch.cat([part["labels"] for part in found])
         logits = torch.cat([part["logits"] for part in found])
-        losses = functional.cross_entropy(logits.double(), truth, reduction="none")  # of probabilities: ends at 87
+        losses = functional.cross_entropy(logits, truth, reduction="none").double()  # of probabilities: ends at 87
         probabilities = logits.softmax(1)
         numbers = classification_numbers(probabilities, truth) | {"loss": float(losses.mean())}
         arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy(), "losses": losses.numpy()}
