@@ -22,7 +22,8 @@ class SightlineError(Exception):
         for name in ("where", "why", "cure"):
             text = getattr(self, name)
             if text:
-                lines.append(f"  {name + ':':<7}{shortened(printable(text))}".replace(f"{name}:   \n", f"{name}:\n"))
+                body = shortened(printable(text))
+                lines.append(f"  {name}:{body}" if body.startswith("\n") else f"  {name + ':':<7}{body}")
         return "\n".join(lines)
 
 
@@ -44,6 +45,11 @@ def printable(text: object) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 mask`, `2,000 masks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def some_of(names: list[str] | tuple[str, ...]) -> str:
+    """The first eight names on one line, and that there are more."""
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def listing(items: list[str] | tuple[str, ...], limit: int = 20) -> str:

@@ -16,7 +16,7 @@ from .device import autocast
 from .files import atomic_write
 from .ranks import align_buffers, told, world
 from .tasks import Arrays, Task
-from .tasks.classify import classification_numbers
+from .tasks.classify import classification_numbers, surprise
 
 
 @torch.inference_mode()
@@ -67,9 +67,10 @@ def evaluate_checkpoints(
         probabilities.append(arrays["probabilities"])
         singles.append(numbers["accuracy"])
     arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
-    del arrays["losses"]  # those of one of them alone
-    labels = torch.from_numpy(arrays["labels"])
-    numbers = classification_numbers(torch.from_numpy(arrays["probabilities"]), labels)
+    mean, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
+    losses = surprise(mean, labels)
+    arrays["losses"] = losses.numpy()
+    numbers = classification_numbers(mean, labels, losses)
     return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays
 
 

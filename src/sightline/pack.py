@@ -20,12 +20,12 @@ from .config import Config, Data
 from .data.cache import check_skipped, refuse_bad
 from .data.grouping import without_leaks
 from .data.loader import epoch_order
-from .data.pair_facts import placed, refuse_faults, some_of
+from .data.pair_facts import placed, refuse_faults
 from .data.pairs import open_pairs
 from .data.palettes import to_dict
 from .data.shards import FORMAT, INDEX, is_sharded, table_bytes, table_in
 from .data.sources import Items, open_source
-from .errors import SightlineError, counted, printable
+from .errors import SightlineError, counted, printable, some_of
 from .files import atomic_path, atomic_write, read_json, remove, write_json
 from .lock import lock_run
 from .pack_samples import QUALITY, Job, Packed, described, sample_of, table_of

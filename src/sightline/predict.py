@@ -152,10 +152,8 @@ def usable_target(out: Path, overwrite: bool) -> Path:
         why = "its name is that of an image"
         raise SightlineError("predictions are a table", where=str(target), why=why, cure="--out predictions.csv")
     if target.suffix.lower() in OTHER_TABLES:
-        why, cure = (
-            f"{target.suffix} is another format than what would be written",
-            "--out predictions.csv, or .parquet",
-        )
+        why = f"{target.suffix} is another format than what would be written"
+        cure = "--out predictions.csv, or .parquet"
         raise SightlineError("predictions are written as CSV or Parquet", where=str(target), why=why, cure=cure)
     if target.suffix.lower() == ".parquet":
         from .parquet import require_parquet

@@ -84,17 +84,15 @@ def lengthened(old: Config, new: Config, extend: str) -> Config:
 
 def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:
     """Say that there is nothing to do and how to go on all the same; draw the report if it is missing."""
-    name, why = (
-        shlex.quote(str(folder)),
-        progress.stopped
-        or ("1 epoch is" if config.train.epochs == 1 else f"{config.train.epochs} epochs are") + " done",
-    )
+    epochs = config.train.epochs
+    done = "1 epoch is done" if epochs == 1 else f"{epochs} epochs are done"
+    name, why = shlex.quote(str(folder)), progress.stopped or done
     if "minutes" in progress.stopped:
         more = f"--train.max_minutes {2 * config.train.max_minutes:g}"
     elif progress.stopped:
         more = f"--train.patience {2 * config.train.patience}"
     else:
-        more = f"--train.epochs {2 * config.train.epochs}"
+        more = f"--train.epochs {2 * epochs}"
     log.say(f"{folder} is finished ({why}); to go on: sightline resume {name} {more}")
     run = Run(folder)
     if not run.report.is_file():

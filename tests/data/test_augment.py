@@ -233,7 +233,7 @@ def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after
         padded = geometry.pad(expected, config.padding, config.padding_mode)
         expected = geometry.crop(padded, corners[:, 0], corners[:, 1], size)
     elif config.crop == "resized":
-        expected = geometry.resized_crop(expected, *random_resized(config, side, draw), size)
+        expected = geometry.resized_crop(expected, *random_resized(config, side, draw), (size, size))
     expected = torch.stack(
         [image.flip(2) if turned else image for image, turned in zip(expected, mirrored, strict=True)]
     )

@@ -58,7 +58,7 @@ def test_resized_crop_is_antialiased_and_own_to_each_image(side, as_bytes, monke
     heights[0], widths[0] = 40, 31
     tops = (torch.rand(10, generator=generator) * (41 - heights)).long()
     lefts = (torch.rand(10, generator=generator) * (32 - widths)).long()
-    result = geometry.resized_crop(images if as_bytes else images / 255, tops, lefts, heights, widths, side)
+    result = geometry.resized_crop(images if as_bytes else images / 255, tops, lefts, heights, widths, (side, side))
     assert result.shape == (10, 3, side, side) and result.is_contiguous()
     for i in range(10):
         box = int(tops[i]), int(lefts[i]), int(heights[i]), int(widths[i])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.tasks.classify import Classify, classification_intervals, classification_numbers, mirror_mean
+from sightline.tasks.classify import Classify, classification_intervals, mirror_mean, surprise
 
 
 def test_the_loss_is_that_of_the_logits_however_sure_and_wrong_they_are() -> None:
@@ -32,4 +32,4 @@ def test_mirrored_logits_are_those_of_the_mean_and_stay_finite() -> None:
 def test_of_probabilities_alone_a_loss_ends_where_float32_does() -> None:
     """An ensemble has means of probabilities and no logits."""
     probabilities = torch.tensor([[1.0, 0.0]])
-    assert classification_numbers(probabilities, torch.tensor([1]))["loss"] == pytest.approx(87.5, abs=0.01)
+    assert float(surprise(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)

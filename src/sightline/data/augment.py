@@ -99,7 +99,7 @@ def frame(images: torch.Tensor, augment: Augment, size: int, draw: Draw, mirrore
     fits, cropped = images.shape[2:] == (side, side), augment.crop == "random"
     if augment.crop == "resized":
         images = images if fits else geometry.resize(images, side)
-        return geometry.resized_crop(images, *random_resized(augment, side, draw), size, mirrored)
+        return geometry.resized_crop(images, *random_resized(augment, side, draw), (size, size), mirrored)
     corners = (draw(CROP, 2) * (side + 2 * augment.padding - size + 1)).long()  # all 0 where nothing is cropped
     if not fits:
         padding = (side, augment.padding, augment.padding_mode)

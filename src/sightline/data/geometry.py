@@ -7,6 +7,7 @@ vector register, and with it at another place of the batch.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -139,18 +140,19 @@ def resized_crop(
     lefts: torch.Tensor,
     heights: torch.Tensor,
     widths: torch.Tensor,
-    side: int,
+    size: Sequence[int],
     mirrored: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One box of each image, resized with antialiasing to float32 side x side; the four box tensors are int64 [N].
+    """One box of each image, resized with antialiasing to float32 of `size` (height, width); the four box tensors are
+    int64 [N].
 
     mirrored: int64 [N] of 0 and 1; left and right change places where it is 1. Read the other way round, that costs
     no pass over the pixels.
     Equal to torchvision's resized_crop(antialias=True) of float images up to rounding. Sampling a grid instead would
-    alias wherever a box is larger than `side`.
+    alias wherever a box is larger than `size`.
     """
-    rows = resampling_taps(tops, heights, images.shape[2], side)
-    places, weights = resampling_taps(lefts, widths, images.shape[3], side)
+    rows = resampling_taps(tops, heights, images.shape[2], size[0])
+    places, weights = resampling_taps(lefts, widths, images.shape[3], size[1])
     return separable(images, rows, (mirrored_where(places, mirrored), mirrored_where(weights, mirrored)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import Data
-from ..errors import SightlineError, counted, listing
+from ..errors import SightlineError, counted, listing, some_of
 from .found import Found, Part
 from .labels import count_matches, labels_in_names, names_carry_labels, suggest_pattern
 from .placing import from_tables, pick_tables, refuse_contested
@@ -157,8 +157,7 @@ def no_images(where: str, tally: Counter[str]) -> SightlineError:
 def empty_folders(where: str) -> str:
     """`2 empty folders: a, b`, for a folder without any file below it; "" where it holds no folders."""
     names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir()) if os.path.isdir(where) else []
-    some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"{counted(len(names), 'empty folder')}: {some}" if names else ""
+    return f"{counted(len(names), 'empty folder')}: {some_of(names)}" if names else ""
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> Part:

@@ -20,14 +20,14 @@ import numpy as np
 import PIL
 
 from ..config import Data
-from ..errors import ENVIRONMENT, SightlineError, listing, printable
+from ..errors import ENVIRONMENT, SightlineError, listing, printable, some_of
 from ..files import sync_folder
 from .cache import cache_root, entry_of, read_meta
 from .decoding import PROGRESS_SECONDS, notes_of, refuse_full_disk, size_text
 from .exif import TORN
 from .images import VERSION, planes
 from .masks import MaskFacts, image_size
-from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, some_of, split_facts
+from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
 from .palettes import IGNORE, Palette, to_dict
 from .sources import Items, Source
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..errors import SightlineError, listing, printable
+from ..errors import SightlineError, listing, printable, some_of
 from .images import COPY
 from .palettes import IGNORE, Palette
 from .sources import Items
@@ -71,11 +71,11 @@ def refuse_faults(path: str, split: str, faults: list[SightlineError], count: in
     places = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{place}: {fault.why or fault.what}") for place, fault in zip(places, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
-    causes = [(fault.what, fault.cure) for fault in faults]  # one for all, such as another palette: a few will do
+    alike = len({(fault.what, fault.cure) for fault in faults}) == 1  # such as another palette: a few will do
     raise SightlineError(
         f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
         where=path,
-        why="\n" + listing(lines, 100 if len(set(causes)) > 1 else 5),
+        why="\n" + listing(lines, 5 if alike else 100),
         cure="\n" + listing(cures, 8) if len(cures) > 1 else cures[0],
     )
 
@@ -97,8 +97,3 @@ def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Pa
     if empty:
         notes.append(f"{len(empty):,} masks of {split} hold ignored pixels only: {some_of(empty)}")
     return notes
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first names of a list, and that there are more."""
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Data
-from ..errors import SightlineError, listing
+from ..errors import SightlineError, listing, some_of
 from ..paths import absolute
 from .found import Found, Part, links_note, without_links
 from .images import open_image
@@ -197,7 +197,7 @@ def finished(source: Source, data: Data, seed: int, hold_out: bool = True) -> So
     for split, items in splits.items():
         absent = sorted(set(range(len(source.classes))) - set(() if items.labels is None else items.labels.tolist()))
         if absent and items.labels is not None:
-            names = ", ".join(source.classes[i] for i in absent[:8]) + (", ..." if len(absent) > 8 else "")
+            names = some_of([source.classes[i] for i in absent])
             place = "the set" if split == WHOLE else split
             notes.append(
                 f"{place} has no image of {len(absent):,} of the classes ({names}); the others keep their indices"
@@ -215,7 +215,7 @@ def not_divisible(path: str, train: Items, data: Data) -> SightlineError:
         cure = "add images: each class needs at least two that may be divided"
         return SightlineError(what, where=path, why=why, cure=cure)
     known = sorted(set(groups))
-    names = ", ".join(repr(name.removeprefix("\0")) for name in known[:8]) + (", ..." if len(known) > 8 else "")
+    names = some_of([repr(name.removeprefix("\0")) for name in known])
     why = f"groups are kept whole, and each of the {len(known):,} ({names}) holds all of a class that may be divided"
     setting = f"data.group is {data.group!r}" if data.group else "they come from the column `group`"
     cure = f"{setting}: let it name smaller groups, several in each class, or leave it out"
@@ -224,7 +224,7 @@ def not_divisible(path: str, train: Items, data: Data) -> SightlineError:
 
 def with_val(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
     """The splits, with a share of `train`, which is labeled, held out as `val`."""
-    from .grouping import groups_of, held_together  # it builds on this file
+    from .grouping import held_together  # it builds on this file
 
     train = splits["train"]
     assert train.labels is not None
@@ -234,7 +234,8 @@ def with_val(path: str, splits: dict[str, Items], data: Data, seed: int, notes: 
     kept, out = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     aside = "; test is kept aside" if "test" in splits else ""
     share = f"{data.val_fraction:.0%} of each class are"
-    share = f"whole groups, about {data.val_fraction:.0%}, are" if groups_of(path, train, data) else share
+    grouped = data.group or train.groups is not None
+    share = f"whole groups, about {data.val_fraction:.0%}, are" if grouped else share
     notes.append(f"no validation split: {share} held out of train (seed {seed}){aside}")
     notes += said
     return {"train": kept, "val": out, **{split: items for split, items in splits.items() if split == "test"}}

@@ -103,12 +103,7 @@ def cut(
 
     mirrored: int64 [N] of 0 and 1; left and right change places where it is 1, at no cost.
     """
-    tops, lefts, heights, widths = boxes
-    height, width = window
-    rows = geometry.resampling_taps(tops, heights, images.shape[2], height)
-    places, weights = geometry.resampling_taps(lefts, widths, images.shape[3], width)
-    columns = geometry.mirrored_where(places, mirrored), geometry.mirrored_where(weights, mirrored)
-    return geometry.separable(images, rows, columns), nearest(masks, boxes, window, mirrored)
+    return geometry.resized_crop(images, *boxes, window, mirrored), nearest(masks, boxes, window, mirrored)
 
 
 def nearest(

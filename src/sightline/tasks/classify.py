@@ -97,7 +97,7 @@ class Classify:
         logits = torch.cat([part["logits"] for part in found])
         losses = functional.cross_entropy(logits, truth, reduction="none").double()  # of probabilities: ends at 87
         probabilities = logits.softmax(1)
-        numbers = classification_numbers(probabilities, truth) | {"loss": float(losses.mean())}
+        numbers = classification_numbers(probabilities, truth, losses)
         arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy(), "losses": losses.numpy()}
         if self.feature_mask is not None:
             arrays["features"] = np.concatenate([part["features"].numpy() for part in found])
@@ -139,11 +139,12 @@ def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     return both - math.log(2)  # not the logarithm of the mean, which ends where float32 does: a loss would be infinite
 
 
-def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
-    """Loss, accuracy, top-5 accuracy and calibration error of probabilities [N, K] against truth int64 [N]."""
+def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, losses: torch.Tensor) -> dict[str, float]:
+    """Loss, accuracy, top-5 accuracy and calibration error of probabilities [N, K] and losses [N] against truth int64
+    [N]."""
     confidence, predicted = probabilities.max(1)
     return {
-        "loss": float(surprise(probabilities, truth).mean()),
+        "loss": float(losses.mean()),
         "accuracy": accuracy(probabilities, truth),
         "accuracy_top5": top_k(probabilities, truth, min(5, probabilities.shape[1])),
         "calibration_error": calibration_error(confidence.numpy(), (predicted == truth).numpy()),
@@ -154,13 +155,13 @@ def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]
     """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, of what `metrics` returns."""
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
-    losses = arrays["losses"] if "losses" in arrays else surprise(probabilities, labels).numpy()
     top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
     right, among = probabilities.argmax(1) == labels, (top == truth).any(1)
-    items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": losses}
+    items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": arrays["losses"]}
     return {f"{name}_interval": list(bootstrap_interval(values, seed=seed)) for name, values in items.items()}
 
 
 def surprise(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """-log of the probability float32 [N, K] of each truth int64 [N], float64 [N]; at most 87.5."""
+    """-log of the probability float32 [N, K] of each truth int64 [N], float64 [N]; at most 87.5. For an ensemble, whose
+    mean of probabilities has no logits."""
     return -probabilities.gather(1, truth[:, None]).squeeze(1).double().clamp_min(1e-38).log()
