@@ -209,3 +209,23 @@ def test_links_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (path.parent / link).exists(), f"{page}: {link}"
+
+
+def test_no_text_installs_the_stranger_s_package():
+    """`sightline` on the package index belongs to somebody else: ours is sightline-vision."""
+    install = re.compile(
+        r"(?:pip install|uv add|uv pip install|pipx install)[^\n]*?\bsightline(?!-vision|/)|\bsightline\["
+    )
+    assert install.search("pip install sightline") and install.search("pip install 'sightline[onnx]'")
+    assert not install.search("pip install 'sightline-vision[onnx]'")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    texts = [
+        ROOT / name for name in listed.split("\0") if name.endswith((".py", ".md", ".toml", ".ts", ".sh", ".yaml"))
+    ]
+    found = [
+        f"{path}: {match[0]}"
+        for path in texts
+        if path.is_file() and path != Path(__file__)
+        for match in install.finditer(path.read_text())
+    ]
+    assert texts and not found

@@ -220,7 +220,7 @@ def test_features_are_what_the_head_reads(run: sightline.Run, photos: Path, tmp_
 
 def test_parquet_has_the_same_rows(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip(
-        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'sightline[parquet]'"
+        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'sightline-vision[parquet]'"
     )
     shutil.copytree(photos / "val", tmp_path / "in")
     (tmp_path / "in" / "a.png").write_bytes(b"no picture")

@@ -95,12 +95,12 @@ def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
     Image.fromarray(pixels).save(tmp_path / "in" / "large.png")
     out = sightline.predict(copy, tmp_path / "in", out=tmp_path / "out", tile=64)
     assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "town_mask.tif"]
-    assert "large.png" in (out / "errors.csv").read_text() and "sightline[geo]" not in capsys.readouterr().out
+    assert "large.png" in (out / "errors.csv").read_text() and "sightline-vision[geo]" not in capsys.readouterr().out
     monkeypatch.setattr(predict_masks, "has_windows", lambda path, most: False)
     monkeypatch.setattr(predict_masks, "rasterio_is_here", lambda: False)
     with pytest.raises(SightlineError, match="no image could be read"):
         sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)
-    assert "pip install 'sightline[geo]'" in capsys.readouterr().out
+    assert "pip install 'sightline-vision[geo]'" in capsys.readouterr().out
 
 
 def test_a_damaged_scene_is_a_row_and_leaves_no_half_mask(

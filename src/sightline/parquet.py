@@ -18,7 +18,7 @@ def require_parquet() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        cure = "pip install 'sightline[parquet]', or --out with the ending .csv"
+        cure = "pip install 'sightline-vision[parquet]', or --out with the ending .csv"
         raise SightlineError("Parquet needs pyarrow", why="it is not installed", cure=cure) from error
     return pyarrow
 

@@ -194,7 +194,7 @@ def tell_of_maps(jobs: list[Job], max_pixels: int, say: Callable[[str], None]) -
         kind = "it is not 8-bit gray, RGB or RGBA" if len(flat) == 1 else "they are not 8-bit gray, RGB or RGBA"
         say(f"{counted(len(flat), 'mask')} without a place on the map, the first of {flat[0]}: {kind}")
     if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("pip install 'sightline[geo]' reads TIFF files of any size, and keeps their place on the map")
+        say("pip install 'sightline-vision[geo]' reads TIFF files of any size, and keeps their place on the map")
 
 
 def without_outputs(names: list[str]) -> list[str]:

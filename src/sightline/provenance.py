@@ -13,7 +13,17 @@ import torch
 from .device import device_name, precision_name
 from .ranks import world
 
-PACKAGES = ("sightline", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "openTSNE", "safetensors")
+PACKAGES = (
+    "sightline-vision",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "openTSNE",
+    "safetensors",
+)
 
 
 def installed_versions() -> dict[str, str]:

@@ -393,7 +393,7 @@ def test_without_the_library_the_command_is_named(packed: Path, monkeypatch: pyt
     monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
     with pytest.raises(SightlineError, match="in shards") as caught:
         streamed(packed)
-    assert caught.value.cure == "pip install 'sightline[stream]'"
+    assert caught.value.cure == "pip install 'sightline-vision[stream]'"
 
 
 def test_a_stream_of_pairs_gives_the_masks_of_the_cache(

@@ -117,7 +117,7 @@ def test_a_missing_extra_is_named_with_its_command(package: str, monkeypatch: py
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SightlineError, match="needs transformers and pycocotools") as caught:
         load_sam("vit_b")
-    assert caught.value.status == ENVIRONMENT and caught.value.cure == "pip install 'sightline[sam]'"
+    assert caught.value.status == ENVIRONMENT and caught.value.cure == "pip install 'sightline-vision[sam]'"
     assert caught.value.why == f"{package.split('.')[0]} is not installed"
 
 

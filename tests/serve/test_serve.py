@@ -387,7 +387,7 @@ def test_mistakes_are_told_before_anything_is_served(
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(SightlineError, match="cannot be served") as caught:
         sightline.serve(classifier_run)
-    assert "sightline[serve]" in caught.value.cure and caught.value.status == 3
+    assert "sightline-vision[serve]" in caught.value.cure and caught.value.status == 3
 
 
 def test_the_guides_program_runs(

@@ -290,7 +290,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(SightlineError) as caught:
         sightline.sweep("digits", out=tmp_path / "s", **{"optim.lr": "1..2"})
-    assert "sightline[sweep]" in caught.value.cure and not (tmp_path / "s").exists()
+    assert "sightline-vision[sweep]" in caught.value.cure and not (tmp_path / "s").exists()
 
 
 def test_best_yaml_resolves(done: Sweep) -> None:

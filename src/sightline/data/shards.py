@@ -35,7 +35,7 @@ MASK_KEYS = tuple(f"mask.{ending}" for ending in IMAGE_KEYS)
 PICTURES = {*IMAGE_KEYS, *MASK_KEYS}
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*")
 """What an index may call a shard: it comes from elsewhere, and must not lead out of its folder."""
-PIP = "pip install 'sightline[stream]'"
+PIP = "pip install 'sightline-vision[stream]'"
 SPLITS = ("train", "val", "test")
 FETCHERS = 8
 """Tables that are read, or fetched, at a time."""

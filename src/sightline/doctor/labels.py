@@ -47,7 +47,7 @@ def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Rows whose label is likely wrong, the worst first. labels: int64 [N]. probabilities: float64 [N, K], of images
     that were not trained on."""
     if importlib.util.find_spec("cleanlab") is None:
-        cure = "pip install 'sightline[doctor]'"
+        cure = "pip install 'sightline-vision[doctor]'"
         raise SightlineError("checking labels needs cleanlab", cure=cure, status=ENVIRONMENT)
     from cleanlab.filter import find_label_issues
 

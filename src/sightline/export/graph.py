@@ -28,7 +28,7 @@ def require_onnx() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        why, cure = str(error), "pip install 'sightline[onnx]'"
+        why, cure = str(error), "pip install 'sightline-vision[onnx]'"
         raise SightlineError("ONNX needs packages that are not here", why=why, cure=cure, status=ENVIRONMENT) from error
 
 

@@ -51,7 +51,7 @@ def require_sam() -> None:
         try:
             __import__(package)
         except ImportError as error:
-            cure, why = "pip install 'sightline[sam]'", f"{package.partition('.')[0]} is not installed"
+            cure, why = "pip install 'sightline-vision[sam]'", f"{package.partition('.')[0]} is not installed"
             what = "Segment Anything needs transformers and pycocotools"
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
 

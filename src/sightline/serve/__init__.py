@@ -67,7 +67,7 @@ def require_serve() -> None:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        why, cure = f"{error.name} is not installed", "pip install 'sightline[serve]'"
+        why, cure = f"{error.name} is not installed", "pip install 'sightline-vision[serve]'"
         raise SightlineError("the page cannot be served", why=why, cure=cure, status=ENVIRONMENT) from error
 
 

@@ -70,7 +70,7 @@ def refuse_cluster(cluster: str, options: dict[str, Any]) -> None:
         try:
             import submitit  # noqa: F401
         except ImportError as error:
-            why, cure = f"{error.name} is not installed", "pip install 'sightline[sweep]'"
+            why, cure = f"{error.name} is not installed", "pip install 'sightline-vision[sweep]'"
             raise SightlineError("jobs need submitit", why=why, cure=cure, status=ENVIRONMENT) from error
 
 

@@ -19,7 +19,7 @@ def need_optuna() -> None:
     try:
         import optuna
     except ImportError as error:
-        why, cure = f"{error.name} is not installed", "pip install 'sightline[sweep]'"
+        why, cure = f"{error.name} is not installed", "pip install 'sightline-vision[sweep]'"
         raise SightlineError("a sweep needs Optuna", why=why, cure=cure, status=ENVIRONMENT) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
