@@ -245,7 +245,9 @@ def require_format(number: int, path: Path) -> None:
     """SightlineError where a newer Sightline wrote `path`."""
     if number > FORMAT:
         why = f"it has format {number}, this version knows {FORMAT}"
-        raise SightlineError("a newer Sightline wrote this", where=str(path), why=why, cure="pip install -U sightline")
+        raise SightlineError(
+            "a newer Sightline wrote this", where=str(path), why=why, cure="pip install -U sightline-vision"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- room on disk
