@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sightline.build import epoch_cost
-from sightline.config import Config
-from sightline.files import atomic_write, read_json_lines
+from sightline.config.resolve import load_recipe_file
+from sightline.config.schema import Config
+from sightline.engine.parts import epoch_cost
+from sightline.engine.schedules import training_side
 from sightline.insight.style import png
 from sightline.models import build_model, forward_flops
-from sightline.runs import provenance
-from sightline.schedules import training_side
-from sightline.settings import load_recipe_file
+from sightline.runs.atomic import atomic_write, read_json_lines
+from sightline.runs.run_folder import provenance
 
 METRICS = {
     "classify": ("accuracy", "validation accuracy, plain evaluation"),

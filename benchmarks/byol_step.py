@@ -27,15 +27,15 @@ from pathlib import Path
 
 import torch
 
-from sightline.build_pretrain import probe_images
-from sightline.checkpoint import load_model
-from sightline.data.augment import NORMALIZATIONS, evaluation_transform
+from sightline.config.resolve import resolve
+from sightline.data.augment.batch import NORMALIZATIONS, evaluation_transform
 from sightline.data.loader import evaluation_batches
-from sightline.files import read_json_lines
-from sightline.metrics import knn_votes
 from sightline.models import build_backbone
 from sightline.recipes import load_recipe
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json_lines
+from sightline.runs.checkpoint import load_model
+from sightline.stats.metrics import knn_votes
+from sightline.tasks.pretrain.build import probe_images
 from sightline.train import train
 
 HEADS = {"lightly": 1024, "byol-pytorch": 4096}

@@ -29,10 +29,10 @@ from PIL import Image
 from torch.nn import functional
 
 from machine import facts, headline, keep, warm_speed, write_split
-from sightline.device import autocast, pick_precision
+from sightline.config.resolve import resolve
+from sightline.engine.device import autocast, pick_precision
 from sightline.errors import ENVIRONMENT
 from sightline.recipes import load_recipe
-from sightline.settings import resolve
 from sightline.train import train
 
 SECONDS, WARM_STEPS, DISTINCT = 450, 10, 256
@@ -183,8 +183,8 @@ def bare_classify(name: str, job: Job, options: argparse.Namespace, device: torc
 
 def bare_segment(name: str, job: Job, options: argparse.Namespace, device: torch.device, compiled: bool) -> Bare:
     """Weighted cross entropy and AdamW of a segmenter."""
-    from sightline.dense_losses import cross_entropy
     from sightline.models.segmenters import build_segmenter
+    from sightline.tasks.segment.losses import cross_entropy
 
     config = resolve(load_recipe(job.recipe), settings_of(job, options))
     network = build_segmenter(job.model, CLASSES, dict(config.model.args)).to(device)
@@ -199,9 +199,9 @@ def bare_segment(name: str, job: Job, options: argparse.Namespace, device: torch
 
 def bare_byol(name: str, job: Job, options: argparse.Namespace, device: torch.device, compiled: bool) -> Bare:
     """The task's own step and optimizer on two views made before."""
-    from sightline.build import build
     from sightline.data.loader import training_batches
-    from sightline.optim import build_optimizer
+    from sightline.engine.optim import build_optimizer
+    from sightline.engine.parts import build
 
     settings = settings_of(job, options) | {"train.compile": compiled, "data.path": options.bare_data}
     config = resolve(load_recipe(job.recipe), settings)

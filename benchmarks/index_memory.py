@@ -24,17 +24,17 @@ SHARD = 10_000
 
 def opened(images: int) -> tuple[float, float]:
     """(seconds to open the split, seconds to order an epoch) in this process."""
-    from sightline.config import Data
-    from sightline.data import shards, stream
-    from sightline.data.shard_store import Store
+    from sightline.config.schema import Data
+    from sightline.data.shards import index, stream
+    from sightline.data.shards.fetch import Store
 
-    def table(entry: dict[str, Any]) -> shards.Table:
+    def table(entry: dict[str, Any]) -> index.Table:
         first, count = entry["first"], entry["samples"]
         starts = np.arange(count, dtype=np.int64) * 51_200
         whole = np.stack([np.full(count, 224), np.full(count, 224)], 1)
         names = tuple(f"train/n{i % 1000:08d}/n{i % 1000:08d}_{i}.jpg" for i in range(first, first + count))
         numbers, labels = np.arange(first, first + count), np.arange(first, first + count) % 1000
-        return shards.Table(starts, starts + 51_200, numbers, labels, whole, np.zeros((count, 0), np.int64), names)
+        return index.Table(starts, starts + 51_200, numbers, labels, whole, np.zeros((count, 0), np.int64), names)
 
     entries = [
         {
@@ -48,7 +48,7 @@ def opened(images: int) -> tuple[float, float]:
     ]
     begin = time.perf_counter()
     data = Data(path="nowhere")
-    items = shards.items_of(Store(data), entries, table, None, data)
+    items = index.items_of(Store(data), entries, table, None, data)
     assert items.shards is not None and len(items.names) == images
     middle = time.perf_counter()
     order = stream.epoch_rows(items.shards, 2**28, 0, 0)

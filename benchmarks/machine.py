@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sightline.device import device_name, processors
-from sightline.files import write_json
-from sightline.provenance import git_commit, installed_versions
+from sightline.engine.device import device_name, processors
+from sightline.runs.atomic import write_json
+from sightline.runs.provenance import git_commit, installed_versions
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 

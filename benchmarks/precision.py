@@ -17,7 +17,7 @@ from scipy import stats
 
 import sightline
 from machine import facts, headline, keep
-from sightline.files import read_json_lines
+from sightline.runs.atomic import read_json_lines
 
 SETTINGS = {"model.args": {"widths": [32, 64, 128]}, "report.samples": 0, "train.evaluate_every": 100}
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.config import Config
-from sightline.files import atomic_write
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
+from sightline.engine.training_state import save_arrays
 from sightline.report.page import write_report
 from sightline.report.pdf import find_chromium
-from sightline.saving import save_arrays
-from sightline.settings import resolve, to_yaml
+from sightline.runs.atomic import atomic_write
 
 CLASSES, WIDTH, SIDE = 50, 256, 32
 WHEEL = """async (turns) => {

@@ -17,8 +17,8 @@ def bare(model: str, window: tuple[int, int], batch: int, steps: int, precision:
     """Images per second of forward, backward and AdamW step on one synthetic batch."""
     import torch
 
-    from sightline.dense_losses import cross_entropy
     from sightline.models.segmenters import build_segmenter
+    from sightline.tasks.segment.losses import cross_entropy
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -1,4 +1,4 @@
-"""Convolutions of small maps: `sightline.small_maps` against torch's own, forward and backward, in bfloat16, in turn.
+"""Convolutions of small maps: `sightline.engine.small_maps` against torch's own, forward and backward, in bfloat16.
 
     python benchmarks/small_maps.py --json small_maps.json
 
@@ -16,9 +16,9 @@ from unittest import mock
 import torch
 
 from machine import facts, headline, keep
-from sightline import small_maps
-from sightline.memory import keep_freed
-from sightline.small_maps import Plan, SmallMaps, planned
+from sightline.engine import small_maps
+from sightline.engine.memory import keep_freed
+from sightline.engine.small_maps import Plan, SmallMaps, planned
 
 SHAPES = [
     (128, 512, 512, 2, 3, 1, "ResNet-18 at 64, last stage"),

@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 
 import sightline
-from sightline.config import Data
+from sightline.config.schema import Data
 from sightline.data.cache import Decoded, decode
-from sightline.data.images import Square, planes
+from sightline.data.decode.images import Square, planes
 from sightline.data.loader import epoch_order, training_batches
 from sightline.data.pair_cache import DecodedPairs, decode_pairs
-from sightline.data.pairs import open_pairs
-from sightline.data.sources import Items, open_source
-from sightline.data.streamed import stream_images, stream_pairs
+from sightline.data.shards.streamed import stream_images, stream_pairs
+from sightline.data.sources.open import Items, open_source
+from sightline.data.sources.pairs import open_pairs
 
 BATCH = 64
 

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sightline.device import autocast
+from sightline.engine.device import autocast
+from sightline.inference.tiles import Tiling, predict_scene, tiles_along
 from sightline.models.segmenters import build_segmenter
-from sightline.tiles import Tiling, predict_scene, tiles_along
 
 
 def tiny(classes: int) -> nn.Module:

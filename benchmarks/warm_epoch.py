@@ -29,10 +29,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from machine import facts, headline, keep, write_split
-from sightline.device import autocast
-from sightline.files import write_json
-from sightline.optim import build_optimizer
-from sightline.schedules import training_side
+from sightline.engine.device import autocast
+from sightline.engine.optim import build_optimizer
+from sightline.engine.schedules import training_side
+from sightline.runs.atomic import write_json
 from sightline.train import Training
 
 WARM_STEPS = 8

@@ -28,20 +28,20 @@ def replaced(module: str, name: str, value: Callable[[Any], Any]) -> Broken:
 @contextlib.contextmanager
 def in_place(path: str | Path, need: int = 0) -> Generator[Path]:
     """What atomic_path would be without the temporary file and the rename."""
-    from sightline import files
+    from sightline.runs import atomic
 
     try:
-        files.make_folder(Path(path).parent)
+        atomic.make_folder(Path(path).parent)
         yield Path(path)
     except OSError as error:
-        raise files.disk_error(Path(path), error) from error
+        raise atomic.disk_error(Path(path), error) from error
 
 
 def adopt_unsynced(temporary: Path, path: Path, need: int = 0) -> Path:
-    from sightline import files
+    from sightline.runs import atomic
 
     os.replace(temporary, path)
-    files.sync_folder(path.parent)
+    atomic.sync_folder(path.parent)
     return path
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from reliability.mutants import scene
 from reliability.toys import PNG, swapped
-from sightline.config import Config
-from sightline.settings import resolve, to_yaml
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
 
 COMMON = {"step": 1, "epoch": 1, "seconds": 1.0}
 NUMBERS = {
@@ -113,7 +113,7 @@ def with_pictures(folder: Path, mark: str, labeled: bool) -> Path:
 
 
 def palette_of(mark: str) -> Any:
-    from sightline.data.palettes import Palette
+    from sightline.data.decode.palettes import Palette
 
     classes = tuple(classes_of(mark))
     shown = ((240, 220, 0), (0, 120, 0), (0, 0, 240))
@@ -123,10 +123,10 @@ def palette_of(mark: str) -> Any:
 
 def with_masks(folder: Path, mark: str) -> Path:
     """What a segmenter leaves."""
-    from sightline.data.masks import write_mask
-    from sightline.data.palettes import to_dict
-    from sightline.mask_results import mask_names
-    from sightline.segment_metrics import confusion_per_image
+    from sightline.data.decode.masks import write_mask
+    from sightline.data.decode.palettes import to_dict
+    from sightline.tasks.segment.metrics import confusion_per_image
+    from sightline.tasks.segment.results import mask_names
 
     palette, names = palette_of(mark), np.array(names_of(mark))
     truth = np.random.default_rng(2).integers(0, 3, (9, 6, 8)).astype(np.uint8)
@@ -202,9 +202,9 @@ def the_diagnosis(folder: Path, mark: str) -> str:
 
 def the_grid(folder: Path, mark: str) -> str:
     """A transfer grid of which two runs are finished and the predictions of a third cannot be read."""
-    from sightline.grid import resolve_grid
     from sightline.recipes.transfer import transfer_fast
     from sightline.report.grid import write_grid_report
+    from sightline.transfer.grid import resolve_grid
 
     place = folder / f"grid {as_file(mark)}"
     for setting in "ABC":

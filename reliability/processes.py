@@ -67,8 +67,9 @@ def live(work: Callable[[], int], more: dict[str, str], errors: Path) -> None:
 def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     """Train until something happens; with `harm` this process raises, starves the others, or has a full disk, once a
     file lies there."""
-    from sightline import SightlineError, files
+    from sightline import SightlineError
     from sightline.__main__ import tell
+    from sightline.runs import atomic
 
     loop: Any = importlib.import_module("sightline.train")
     sign, real = Path(f"{out}.harm"), loop.note_step
@@ -79,7 +80,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
             if harm == "raises":
                 raise ValueError("on purpose")
             if harm == "cannot save":
-                setattr(files, "adopt", refused)  # noqa: B010
+                setattr(atomic, "adopt", refused)  # noqa: B010
                 return
             time.sleep(600)
 
@@ -97,7 +98,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
 
 def refused(temporary: Path, path: Path, need: int = 0) -> None:
     """The last step of a write on a full disk."""
-    from sightline.files import disk_error
+    from sightline.runs.atomic import disk_error
 
     raise disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), need)
 
@@ -107,12 +108,12 @@ def evaluate(data: str, out: str) -> int:
     import numpy as np
 
     from reliability import toys
-    from sightline import ranks
-    from sightline.build import build
-    from sightline.config import Config
+    from sightline.config.resolve import resolve
+    from sightline.config.schema import Config
     from sightline.data.cache import Decoded, subset
-    from sightline.evaluate import evaluate as measure
-    from sightline.settings import resolve
+    from sightline.engine import distributed
+    from sightline.engine.evaluate import evaluate as measure
+    from sightline.engine.parts import build
 
     config = resolve(
         Config(name="toy"), toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}
@@ -125,7 +126,7 @@ def evaluate(data: str, out: str) -> int:
         return [measure(parts.task, split, 2, parts.device, parts.dtype)[0] for split in splits]
 
     alone = numbers()
-    with ranks.joined(60) as world:
+    with distributed.joined(60) as world:
         together = numbers()
     if world.leads:
         same = {count: first == second for count, (first, second) in enumerate(zip(alone, together, strict=True), 1)}

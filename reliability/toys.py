@@ -183,8 +183,8 @@ class Toy:
 
 def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
     """Write data and recipe of a task below `folder`."""
-    from sightline.config import Config
-    from sightline.settings import resolve, to_yaml
+    from sightline.config.resolve import resolve, to_yaml
+    from sightline.config.schema import Config
 
     config = resolve(Config(), {"name": "toy"} | COMMON | SETTINGS[task] | settings)
     data = make_data(folder / f"{task}-data", task)
@@ -290,9 +290,9 @@ def work(tokens: list[str], place: Path, output: Path, writer: int, inside: Call
 
 def tell_of_states(writer: int) -> None:
     """Write into the pipe which states are saved, and from which one a resumption goes on."""
-    from sightline import saving
+    from sightline.engine import training_state
 
-    save, load = saving.save_state, saving.load_state
+    save, load = training_state.save_state, training_state.load_state
 
     def saved(training: Any) -> None:
         save(training)
@@ -303,7 +303,7 @@ def tell_of_states(writer: int) -> None:
         os.write(writer, f"R {values['progress']['step']}\n".encode())
         return tensors, values
 
-    saving.save_state, saving.load_state = saved, loaded
+    training_state.save_state, training_state.load_state = saved, loaded
 
 
 def run_child(tokens: list[str], place: Path, inside: Callable[[], object] = lambda: None) -> Ended:

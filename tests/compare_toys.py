@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sightline.config import Config
-from sightline.data.masks import write_mask
-from sightline.data.palettes import Palette, to_dict
-from sightline.segment_metrics import confusion_per_image
-from sightline.settings import resolve, to_yaml
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
+from sightline.data.decode.masks import write_mask
+from sightline.data.decode.palettes import Palette, to_dict
+from sightline.tasks.segment.metrics import confusion_per_image
 
 CLASSES = ("cat", "dog", "<b>cow</b>")
 MODELS = {"classify": "small_cnn", "segment": "unet", "byol": "small_cnn"}

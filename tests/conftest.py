@@ -18,10 +18,10 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from sightline.config import Config
-from sightline.files import read_json_lines
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.recipes import load_recipe
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json_lines
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline import ranks
-from sightline.build import build
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.data.loader import part_of, training_batches
-from sightline.evaluate import evaluate
-from sightline.log import RunLog
-from sightline.models.synced import Rows, synchronize_dropout, synchronize_norms
-from sightline.schedules import mixes
-from sightline.settings import resolve
+from sightline.engine import distributed
+from sightline.engine.evaluate import evaluate
+from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
+from sightline.engine.parts import build
+from sightline.engine.schedules import mixes
+from sightline.runs.log import RunLog
 from sightline.train import Progress, Training, add_gradients, assemble
 
 TINY = {
@@ -86,17 +86,17 @@ def norms() -> float:
         alone = kind(3, momentum=0.3).double()
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
-        start, stop = part_of(7, ranks.world().share)
+        start, stop = part_of(7, distributed.world().share)
         Rows.start, Rows.count, Rows.of = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
         (alone(inputs) * toward).sum().backward()
         (synced(part) * toward[start:stop]).sum().backward()
         assert inputs.grad is not None and part.grad is not None
         worst = max(worst, float((inputs.grad[start:stop] - part.grad).abs().max()))
-        size = ranks.world().size
+        size = distributed.world().size
         for mine, theirs in zip(synced.parameters(), alone.parameters(), strict=True):
             assert mine.grad is not None and theirs.grad is not None
-            worst = max(worst, float((ranks.averaged(mine.grad) * size - theirs.grad).abs().max()))
+            worst = max(worst, float((distributed.averaged(mine.grad) * size - theirs.grad).abs().max()))
         for mine, theirs in zip(synced.buffers(), alone.buffers(), strict=True):
             worst = max(worst, float((mine - theirs).abs().max()))
     return worst
@@ -109,7 +109,7 @@ def dropped() -> bool:
     torch.manual_seed(3)
     alone = net(whole)
     synchronize_dropout(net)
-    start, stop = part_of(7, ranks.world().share)
+    start, stop = part_of(7, distributed.world().share)
     Rows.start, Rows.count, Rows.of = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])
@@ -123,22 +123,22 @@ def numbers(training: Training) -> dict[str, float]:
 
 def said() -> dict[str, Any]:
     """What the processes tell each other."""
-    place = ranks.world()
+    place = distributed.world()
     parts = [{"n": torch.tensor([number])} for number in range(place.rank, 5, place.size)]
-    collected = [int(part["n"]) for part in ranks.collected(parts)]
+    collected = [int(part["n"]) for part in distributed.collected(parts)]
     rows = torch.full((place.rank + 1, 2), float(place.rank), requires_grad=True)
-    every = ranks.gathered(rows)
+    every = distributed.gathered(rows)
     (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
     try:
         lists = {"data": lambda: ["a.png, cat", f"b{place.rank}.png, dog"]}
-        ranks.require_same({"data": str(place.rank), "recipe": "same"}, lists)
+        distributed.require_same({"data": str(place.rank), "recipe": "same"}, lists)
         refused = ""
-    except ranks.SightlineError as error:
+    except distributed.SightlineError as error:
         refused = f"{error.what}: {error.why}"
     return {
         "collected": collected,
-        "told": ranks.told([0.1 + 0.2, place.rank]),
-        "any": ranks.any_of([place.rank == 1, False]),
+        "told": distributed.told([0.1 + 0.2, place.rank]),
+        "any": distributed.any_of([place.rank == 1, False]),
         "gathered": every[:, 0].tolist(),
         "back": rows.grad[:, 0].tolist() if rows.grad is not None else None,
         "refused": refused,
@@ -161,7 +161,7 @@ def main(photos: str, scenes: str, out: str) -> None:
         alone[name] = (*gradients(runs[name]), evaluated)
         runs[name].parts.model.load_state_dict(first)
     found: dict[str, Any] = {}
-    with ranks.joined(60):
+    with distributed.joined(60):
         found["norms"], found["dropped"], found["said"] = norms(), dropped(), said()
         for name, training in runs.items():
             joined = assemble(training.config, training.folder, training.log, training.parts, Progress())

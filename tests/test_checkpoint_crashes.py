@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from checkpoint_toys import describe, equal, quick_disk, tensors  # noqa: F401
-from sightline import checkpoint, files
-from sightline.checkpoint import load_model, load_state, save_model, save_state
 from sightline.errors import SightlineError
+from sightline.runs import atomic, checkpoint
+from sightline.runs.checkpoint import load_model, load_state, save_model, save_state
 
 
 class Killed(BaseException):
@@ -27,7 +27,7 @@ class Disk:
         self.count, self.fail_at, self.mode, self.broken = 0, fail_at, mode, False
         for name in ("replace", "fsync", "unlink", "mkdir"):
             monkeypatch.setattr(os, name, self.guarded(getattr(os, name), name))
-        monkeypatch.setattr(files, "open", self.opened, raising=False)
+        monkeypatch.setattr(atomic, "open", self.opened, raising=False)
 
     def step(self, name: str) -> None:
         self.count += 1
@@ -112,7 +112,7 @@ def test_every_crash_point_of_save_state(tmp_path: Path, mode: str, saved: int) 
         assert values["step"] == 9 if acknowledged else values["step"] in (saved, 9)
         assert equal(loaded, tensors(values["step"])) and note is None
         if mode != "killed":
-            assert not list(folder.glob(f"{files.TEMPORARY}*"))
+            assert not list(folder.glob(f"{atomic.TEMPORARY}*"))
         save_state(folder, tensors(10), {"step": 10})
         loaded, values, note = load_state(folder)
         assert values == {"step": 10} and equal(loaded, tensors(10)) and note is None
@@ -143,7 +143,7 @@ KILLS = """
     import os, random, signal, sys, time
     from pathlib import Path
     import torch
-    from sightline.checkpoint import load_state, save_state
+    from sightline.runs.checkpoint import load_state, save_state
     torch.set_num_threads(1)
     folder, kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
     def tensors(step): return {"w": torch.full((20_000,), float(step)), "n": torch.tensor(step)}
@@ -178,4 +178,4 @@ def test_real_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[2]), "OMP_NUM_THREADS": "1"}

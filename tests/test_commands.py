@@ -9,12 +9,12 @@ import pytest
 import sightline
 from sightline import SightlineError, commands
 from sightline.__main__ import run as main
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.errors import FINDINGS
-from sightline.files import read_json_lines
-from sightline.grid import STAGES
 from sightline.recipes import GRIDS, RECIPES, load_recipe
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json_lines
+from sightline.transfer.grid import STAGES
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import sightline
-from sightline.config import Config
-from sightline.files import read_json_lines
-from sightline.settings import resolve
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.build import build
-from sightline.config import Config
+from sightline.config.resolve import flat, load_recipe_file, resolve, to_yaml
+from sightline.config.schema import Config
+from sightline.config.strict_yaml import parse_yaml
+from sightline.engine.parts import build
 from sightline.errors import SightlineError
-from sightline.log import RunLog
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
-from sightline.settings import flat, load_recipe_file, resolve, to_yaml
-from sightline.strict_yaml import parse_yaml
+from sightline.runs.log import RunLog
 from sightline.train import Progress, assemble, train_epoch
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -134,7 +134,7 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
 def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
-        "from sightline.settings import resolve\n"
+        "from sightline.config.resolve import resolve\n"
         "from sightline.recipes.classify import vgg13_scratch\n"
         "def recipe():\n    return resolve(vgg13_scratch(), {'optim.lr': 0.5})\n"
     )

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError, saving
-from sightline.config import Config
-from sightline.files import read_json_lines
-from sightline.provenance import not_identical
-from sightline.runs import precision_of
-from sightline.schedules import training_side
-from sightline.settings import load_recipe_file, resolve
+from sightline import SightlineError
+from sightline.config.resolve import load_recipe_file, resolve
+from sightline.config.schema import Config
+from sightline.engine import training_state
+from sightline.engine.schedules import training_side
+from sightline.runs.atomic import read_json_lines
+from sightline.runs.provenance import not_identical
+from sightline.runs.run_folder import precision_of
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -97,7 +98,7 @@ def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
     sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "whole", quiet=True)
     shutil.copytree(tmp_path / "whole", tmp_path / "start")
     whole = sightline.resume(tmp_path / "whole", extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (saving, "save_state")]
+    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (training_state, "save_state")]
     for number, (module, name) in enumerate(writes):
         cut = tmp_path / f"cut-{number}"
         shutil.copytree(tmp_path / "start", cut)
@@ -116,7 +117,7 @@ def test_a_continued_schedule_is_kept_by_the_next_resume(
     run = sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "run", quiet=True)
     shutil.copytree(run.path, tmp_path / "cut")
     sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
-    saves, save = [], saving.save_state
+    saves, save = [], training_state.save_state
 
     def dies_at_the_second(training: object) -> None:
         saves.append(1)
@@ -125,7 +126,7 @@ def test_a_continued_schedule_is_kept_by_the_next_resume(
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "save_state", dies_at_the_second)
+        patch.setattr(training_state, "save_state", dies_at_the_second)
         with pytest.raises(Crash):
             sightline.resume(tmp_path / "cut", extend="continue", quiet=True, **{"train.epochs": 4})
     sightline.resume(tmp_path / "cut", quiet=True)

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline
-from sightline import SightlineError, saving
+from sightline import SightlineError
 from sightline.__main__ import run as command
-from sightline.build import build
-from sightline.config import Config
+from sightline.config.resolve import to_yaml
+from sightline.config.schema import Config
 from sightline.data.loader import training_batches
-from sightline.files import read_json_lines
-from sightline.settings import to_yaml
-from sightline.tasks.segment import Segment
+from sightline.engine import training_state
+from sightline.engine.parts import build
+from sightline.runs.atomic import read_json_lines
+from sightline.tasks.segment.task import Segment
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -220,9 +221,9 @@ def test_a_classifier_refuses_pairs(make_scenes: Callable[..., Path], tmp_path: 
 
 def test_shrunk_keeps_values_and_shape() -> None:
     masks = np.arange(2 * 600 * 300, dtype=np.int64).reshape(2, 600, 300).astype(np.uint8)
-    small = saving.shrunk(masks, 512)
+    small = training_state.shrunk(masks, 512)
     assert small.shape == (2, 512, 256) and set(np.unique(small)) <= set(np.unique(masks))
-    assert saving.shrunk(masks, 600) is not None and np.array_equal(saving.shrunk(masks, 600), masks)
+    assert training_state.shrunk(masks, 600) is not None and np.array_equal(training_state.shrunk(masks, 600), masks)
 
 
 def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:

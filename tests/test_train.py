@@ -16,15 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
-from sightline import SightlineError, build_classify
-from sightline.build import build, training_flops
-from sightline.columns import class_columns
-from sightline.config import Config
-from sightline.evaluate import evaluate_checkpoints
-from sightline.files import read_json_lines
-from sightline.losses import class_weights
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.engine.evaluate import evaluate_checkpoints
+from sightline.engine.parts import build, training_flops
 from sightline.recipes import load_recipe
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json_lines
+from sightline.runs.csv_io import class_columns
+from sightline.tasks.classify import build as build_classify
+from sightline.tasks.classify.losses import class_weights
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -331,7 +332,7 @@ def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict
 
 
 def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    needs, starting = [], importlib.import_module("sightline.starting")
+    needs, starting = [], importlib.import_module("sightline.engine.setup")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(starting, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):

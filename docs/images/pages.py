@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from sightline.files import atomic_write
+from sightline.runs.atomic import atomic_write
 
 HEIGHT, GAP, GROUND = 1000, 24, (232, 230, 225)
 PAGES = (  # the run, the window's width and height in CSS pixels, what is scrolled to the top

@@ -18,9 +18,9 @@ import torch
 
 from reliability.contract import Outcome, Row, Settings
 from reliability.forked import forget_peak, peak_bytes, run_trials
-from sightline import checkpoint
 from sightline.errors import SightlineError
 from sightline.models import formats, weights
+from sightline.runs import checkpoint
 
 SECTION = "Hostile input"
 FIXED_BYTES = 4 << 20

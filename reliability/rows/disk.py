@@ -69,16 +69,16 @@ def after_step(step: int, action: Callable[[], object]) -> Callable[[], None]:
     """In the child: `action` once that step is saved."""
 
     def inside() -> None:
-        from sightline import saving
+        from sightline.engine import training_state
 
-        save = saving.save_state
+        save = training_state.save_state
 
         def saved(training: Any) -> None:
             save(training)
             if training.progress.step == step:
                 action()
 
-        saving.save_state = saved
+        training_state.save_state = saved
 
     return inside
 
@@ -115,9 +115,9 @@ def full_for_a_while(toy: toys.Toy, work: Path, whole: dict[str, str], step: int
     (work / "run").mkdir()
 
     def inside() -> None:
-        from sightline import saving
+        from sightline.engine import training_state
 
-        save, refused = saving.save_state, []
+        save, refused = training_state.save_state, []
 
         def saved(training: Any) -> None:
             try:
@@ -130,7 +130,7 @@ def full_for_a_while(toy: toys.Toy, work: Path, whole: dict[str, str], step: int
             if training.progress.step == step:
                 fill(work, 0)
 
-        saving.save_state = saved
+        training_state.save_state = saved
 
     ended = toys.run_child(toy.train(work), work, inside)
     warnings = ended.text.count("is not saved; training goes on")
@@ -190,14 +190,14 @@ def quota(toy: toys.Toy, work: Path, whole: dict[str, str], step: int) -> str:
     """A quota ends the writing of files after a step."""
 
     def end() -> None:
-        from sightline import files
+        from sightline.runs import atomic
 
         def refuse(path: Any, mode: str = "r", **options: Any) -> Any:
             if set(mode) & set("wax+"):
                 raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
             return open(path, mode, **options)
 
-        setattr(files, "open", refuse)  # noqa: B010
+        setattr(atomic, "open", refuse)  # noqa: B010
 
     ended = toys.run_child(toy.train(work), work, after_step(step, end))
     if ended.status != 3 or "quota" not in ended.text.lower():

@@ -11,7 +11,8 @@ from pathlib import Path
 from reliability import breakage, processes, toys
 from reliability.contract import Outcome, Row, Settings
 from reliability.processes import Forked
-from sightline import SightlineError, checkpoint
+from sightline import SightlineError
+from sightline.runs import checkpoint
 
 LIMIT_SECONDS = 6.0
 """After which a process that hangs ends the others; what they may take to notice a dead one is GRACE."""

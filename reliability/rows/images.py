@@ -11,8 +11,8 @@ from PIL import Image
 from reliability.contract import Outcome, Row, Settings
 from reliability.forked import run_trials
 from reliability.mutants import image_seeds, mutant
-from sightline.config import Data
-from sightline.data import images
+from sightline.config.schema import Data
+from sightline.data.decode import images
 from sightline.errors import SightlineError
 
 SECTION = "Bad input"
@@ -136,7 +136,7 @@ def _digest(image: Image.Image) -> str:
 def check_silent(settings: Settings) -> Outcome:
     """Mutants that decode all the same: the data's fingerprint has to change with every pixel of them."""
     from sightline.data.cache import decode
-    from sightline.data.sources import open_source
+    from sightline.data.sources.open import open_source
 
     decodable = ("jpeg", "bmp", "png")  # the others' mutants hardly ever decode
     seeds = {name: content for name, content in image_seeds().items() if name.partition(" ")[0] in decodable}

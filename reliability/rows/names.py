@@ -20,10 +20,10 @@ from reliability import named
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutants import scene
 from reliability.named import PAGES, palette_of, without_figures
-from sightline.config import Config, Data
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config, Data
 from sightline.errors import SightlineError
 from sightline.report import html as building
-from sightline.settings import resolve, to_yaml
 
 SECTION = "Hostile input"
 PAYLOADS = (
@@ -167,7 +167,7 @@ def _classes(place: Path, name: str) -> None:
 
 def _table(place: Path, name: str) -> None:
     """A table that names files outside of its folder; then what it names may not be read."""
-    from sightline.data.sources import open_source
+    from sightline.data.sources.open import open_source
 
     outside = place.parent.parent / "evil"
     outside.with_suffix(".png").write_bytes(b"")
@@ -209,8 +209,8 @@ def _shards(place: Path, name: str) -> None:
     """The names of pictures in a stranger's shards: a segmenter's masks are called by them."""
     import torch
 
-    from sightline.data.shards import Table, table_bytes, table_in
-    from sightline.mask_results import mask_writer
+    from sightline.data.shards.index import Table, table_bytes, table_in
+    from sightline.tasks.segment.results import mask_writer
 
     names = (f"{name}/1_sat.jpg", "b/1_sat.jpg", name, f"{name}.png")
     spans, none = np.arange(4), np.zeros((4, 2), np.int64)
@@ -223,9 +223,9 @@ def _shards(place: Path, name: str) -> None:
 
 def _listed(place: Path, name: str) -> None:
     """The names of a list of pictures: masks, of a segmenter and of Segment Anything, are called by them."""
-    from sightline.files import atomic_write
-    from sightline.pictures_in import Picture
-    from sightline.predict_masks import plan
+    from sightline.inference.inputs import Picture
+    from sightline.inference.masks import plan
+    from sightline.runs.atomic import atomic_write
     from sightline.segment_anything.outputs import tasks_of
 
     real = str(place / "data" / "0.png")
@@ -269,9 +269,9 @@ def masks_by_any_path() -> Generator[None]:
     """Masks that are called by the whole path of their picture."""
     from pathlib import PurePosixPath
 
-    from sightline import mask_results
+    from sightline.tasks.segment import results
 
-    with mock.patch.object(mask_results, "within", PurePosixPath):
+    with mock.patch.object(results, "within", PurePosixPath):
         yield
 
 

@@ -14,7 +14,7 @@ def save_states(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     """Five states for resumption, as the loop saves them."""
     import torch
 
-    from sightline import checkpoint
+    from sightline.runs import checkpoint
 
     for step in range(5):
         checkpoint.save_state(folder / "last", {"weight": torch.full((3,), float(step))}, {"step": step})
@@ -22,8 +22,8 @@ def save_states(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 
 def read_states(folder: Path, step: int | None) -> str:
-    from sightline import checkpoint
     from sightline.errors import SightlineError
+    from sightline.runs import checkpoint
 
     try:
         tensors, values, _ = checkpoint.load_state(folder / "last")
@@ -38,7 +38,7 @@ def save_models(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     """The best weights, three times."""
     import torch
 
-    from sightline import checkpoint
+    from sightline.runs import checkpoint
 
     for step in range(3):
         about = {"format": 1, "classes": ["a", "b"], "step": step, "epoch": step, "metrics": {}}
@@ -47,8 +47,8 @@ def save_models(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 
 def read_models(folder: Path, step: int | None) -> str:
-    from sightline import checkpoint
     from sightline.errors import SightlineError
+    from sightline.runs import checkpoint
 
     try:
         tensors, about = checkpoint.load_model(folder / "best")
@@ -61,7 +61,7 @@ def read_models(folder: Path, step: int | None) -> str:
 
 def save_files(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     """A file that is replaced, as recipe.yaml, provenance.json and the report are."""
-    from sightline.files import write_json
+    from sightline.runs.atomic import write_json
 
     for step in range(4):
         write_json(folder / "run" / "provenance.json", {"step": step, "text": "x" * 50})
@@ -83,7 +83,7 @@ def read_files(folder: Path, step: int | None) -> str:
 
 def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     """A long prediction, row by row, then finished: whole once it has its name."""
-    from sightline.growing import Growing
+    from sightline.inference.resumable_csv import Growing
 
     table = Growing(folder / "guesses.csv", ["filename", "label"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 def read_table(folder: Path, rows: int | None) -> str:
     from sightline.errors import SightlineError
-    from sightline.growing import Growing
+    from sightline.inference.resumable_csv import Growing
 
     whole = folder / "guesses.csv"
     if whole.is_file():

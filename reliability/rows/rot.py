@@ -139,8 +139,8 @@ def read_weights(run: Path, toy: toys.Toy) -> str:
     """`same`, `refused`, or what is wrong."""
     import torch
 
-    from sightline import checkpoint
     from sightline.errors import SightlineError
+    from sightline.runs import checkpoint
 
     original = run.parent.with_name("whole") / "run"
     wanted, about = checkpoint.load_model(original)

@@ -12,8 +12,8 @@ import numpy as np
 
 from reliability.contract import Outcome, Row, Settings
 from sightline import __main__ as command
-from sightline import settings as recipes
-from sightline.config import Config
+from sightline.config import resolve as recipes
+from sightline.config.schema import Config
 from sightline.errors import SightlineError
 
 SECTION = "Bad input"

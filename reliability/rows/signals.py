@@ -55,9 +55,9 @@ def signal_in(phase: str, number: int, times: int, nth: int) -> Callable[[], Non
                 setattr(module, name, signalled(getattr(module, name)))
         if phase == "the end":
             train = importlib.import_module("sightline.train")
-            train.finish = importlib.import_module("sightline.finish").finish
+            train.finish = importlib.import_module("sightline.engine.results").finish
         if phase == "a save":
-            importlib.import_module("sightline.checkpoint")
+            importlib.import_module("sightline.runs.checkpoint")
 
     return inside
 

@@ -16,13 +16,15 @@ from reliability.contract import Outcome, Row, Settings
 from reliability.forked import run_trials
 from reliability.mutants import encoded, mutant, scene
 from reliability.rows.images import MOST_BYTES, PIXELS, SECTION, refused
-from sightline import checkpoint
-from sightline import settings as recipes
-from sightline.config import Data
-from sightline.data import masks, sources, tables
-from sightline.data.palettes import Palette, palette_of
+from sightline.config import resolve as recipes
+from sightline.config.schema import Data
+from sightline.data.decode import masks
+from sightline.data.decode.palettes import Palette, palette_of
+from sightline.data.sources import open as sources
+from sightline.data.sources import tables
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
+from sightline.runs import checkpoint
 
 
 def _mutants(
@@ -95,9 +97,9 @@ def lenient_tables() -> Generator[None]:
         rows = tuple(tables.Row(line, row["filename"], row["label"], "") for line, row in enumerate(found, 2))
         return tables.Table(path, rows, ())
 
-    from sightline.data import placing
+    from sightline.data.sources import row_matching
 
-    with mock.patch.object(tables, "read_table", read_table), mock.patch.object(placing, "read_table", read_table):
+    with mock.patch.object(tables, "read_table", read_table), mock.patch.object(row_matching, "read_table", read_table):
         yield
 
 

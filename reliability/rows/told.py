@@ -25,12 +25,14 @@ from reliability.mutants import scene
 from reliability.rows.names import PAYLOADS, TOGETHER, steering
 from reliability.rows.server import train_toy
 from sightline import __main__ as command
-from sightline import columns, errors, growing, runs, terminal
-from sightline.config import Config
-from sightline.settings import resolve, to_yaml
+from sightline import errors
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
+from sightline.inference import resumable_csv
+from sightline.runs import csv_io, run_folder, terminal
 
 commands: Any = importlib.import_module("sightline.commands")
-evaluate: Any = importlib.import_module("sightline.evaluate")  # the package has a function of that name
+evaluate: Any = importlib.import_module("sightline.engine.evaluate")  # the package has a function of that name
 SECTION = "Hostile input"
 STEERING = (
     "\x1b[2J", "\x1b]0;owned\x07", "\x1b]8;;http://evil.com\x07x", "\x9b31m", "\x08\x08\x08", "\x7f", "a\rb", "\x85",
@@ -192,14 +194,14 @@ def tables_of(folder: Path, name: str) -> dict[str, Callable[[], list[list[str]]
         return [[row, found.classes[place]] for row, place in zip(found.names, found.predicted, strict=True)]
 
     def predicted() -> list[list[str]]:
-        table = growing.Growing(folder / "guesses.csv", ["filename", "label", "confidence"])
+        table = resumable_csv.Growing(folder / "guesses.csv", ["filename", "label", "confidence"])
         table.begin({}, True)
         table.add([[*row, "1"] for row in wanted])
         return rows_of(table.finish())
 
     def splits() -> list[list[str]]:
         parts = cast(Any, SimpleNamespace(train=decoded, val=decoded))
-        runs.write_splits(folder / "splits.csv", parts)
+        run_folder.write_splits(folder / "splits.csv", parts)
         return rows_of(folder / "splits.csv")[:3]
 
     return {"predictions/val.csv": run, "predict's table": predicted, "splits.csv": splits}
@@ -213,11 +215,11 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def answers_of(name: str) -> dict[str, bytes]:
     """By name, bodies of `sightline serve` with names in them."""
-    from sightline.answers import Answers
     from sightline.serve.app import refusal
     from sightline.serve.models import Classifier, Examples, Segmenter
     from sightline.serve.near import Near
     from sightline.serve.words import Fault, Found, Setup
+    from sightline.tasks.classify.predictor import Answers
 
     classes = (f"a{name}", f"{name}b")
     train = cast(Any, SimpleNamespace(names=(name,), labels=np.array([1]), classes=classes))
@@ -294,7 +296,7 @@ def plain_tables() -> Generator[None]:
         return file.getvalue().encode("utf-8", "surrogateescape")
 
     with contextlib.ExitStack() as stack:
-        for module in (columns, evaluate, growing, runs):
+        for module in (csv_io, evaluate, resumable_csv, run_folder):
             stack.enter_context(mock.patch.object(module, "csv_text", text_of))
         yield
 

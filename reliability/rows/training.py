@@ -70,9 +70,9 @@ def poisoned(toy: toys.Toy, work: Path, whole: dict[str, str], number: int) -> s
     """NaN in the weights after a step whose loss and gradient were finite: never saved."""
 
     def inside() -> None:
-        from sightline import saving
+        from sightline.engine import training_state
 
-        save = saving.save_state
+        save = training_state.save_state
 
         def spoiled(training: Any) -> None:
             if training.progress.step == number:
@@ -80,7 +80,7 @@ def poisoned(toy: toys.Toy, work: Path, whole: dict[str, str], number: int) -> s
                 weight[(0,) * weight.ndim] = float("nan")
             save(training)
 
-        saving.save_state = spoiled
+        training_state.save_state = spoiled
 
     ended = toys.run_child(toy.train(work), work, inside)
     if ended.status not in (2, 3) or ended.traceback or "NaN" not in ended.text:
@@ -154,17 +154,17 @@ def fits_three(gpu: bool) -> None:
 
 def stops_after(number: int, inside: Callable[[], object]) -> None:
     """In the child: `inside`, and SIGKILL once that step is saved."""
-    from sightline import saving
+    from sightline.engine import training_state
 
     inside()
-    save = saving.save_state
+    save = training_state.save_state
 
     def saved(training: Any) -> None:
         save(training)
         if training.progress.step == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    saving.save_state = saved
+    training_state.save_state = saved
 
 
 def two_runs(toy: toys.Toy, work: Path, whole: dict[str, str]) -> str:
@@ -184,16 +184,16 @@ def two_runs(toy: toys.Toy, work: Path, whole: dict[str, str]) -> str:
 
 def waits_after(number: int, sign: Path) -> None:
     """In the child: wait after that step until there is a file `sign`."""
-    from sightline import saving
+    from sightline.engine import training_state
 
-    save = saving.save_state
+    save = training_state.save_state
 
     def saved(training: Any) -> None:
         save(training)
         while training.progress.step == number and not sign.exists():
             time.sleep(0.01)
 
-    saving.save_state = saved
+    training_state.save_state = saved
 
 
 def changed(toy: toys.Toy, work: Path, whole: dict[str, str], number: int) -> str:

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .commands import cache, demo, evaluate, recipes, report
-    from .config import Config
+    from .config.schema import Config
+    from .data.shards.pack import pack
     from .doctor import doctor
     from .errors import SightlineError
     from .export import export
-    from .pack import pack
-    from .predict import predict
+    from .inference.tables import predict
     from .resume import resume
-    from .runs import Run
-    from .score import score
+    from .runs.run_folder import Run
     from .segment_anything import masks
     from .serve import serve
     from .sweep import sweep
+    from .tasks.segment.score import score
     from .train import train
-    from .transfer import transfer
+    from .transfer.run import transfer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,12 +57,12 @@ _PLACES = {
     "train": "train",
     "resume": "resume",
     "evaluate": "commands",
-    "predict": "predict",
+    "predict": "inference.tables",
     "export": "export",
-    "pack": "pack",
+    "pack": "data.shards.pack",
     "masks": "segment_anything",
-    "transfer": "transfer",
-    "score": "score",
+    "transfer": "transfer.run",
+    "score": "tasks.segment.score",
     "serve": "serve",
     "sweep": "sweep",
     "report": "commands",
@@ -70,9 +70,9 @@ _PLACES = {
     "demo": "commands",
     "cache": "commands",
     "doctor": "doctor",
-    "Config": "config",
+    "Config": "config.schema",
     "SightlineError": "errors",
-    "Run": "runs",
+    "Run": "runs.run_folder",
 }
 
 

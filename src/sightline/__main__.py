@@ -97,7 +97,7 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 def cure_of(tokens: list[str]) -> str:
     """The cure for a command line that does not parse: the setting that an unknown option seems to mean."""
-    from .settings import all_keys
+    from .config.resolve import all_keys
 
     keys = all_keys()
     for token in tokens:

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import runs
+from .config.paths import absolute
+from .config.resolve import load_recipe_file, resolve, to_yaml
 from .errors import SightlineError
-from .files import read_json_lines
-from .grid import grid_yaml, load_grid_file
-from .log import RunLog
-from .paths import absolute
 from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
-from .runs import Run
-from .settings import load_recipe_file, resolve, to_yaml
-from .terminal import print_plain
+from .runs import run_folder
+from .runs.atomic import read_json_lines
+from .runs.log import RunLog
+from .runs.run_folder import Run
+from .runs.terminal import print_plain
+from .transfer.grid import grid_yaml, load_grid_file
 
 if TYPE_CHECKING:
     from .data.cache import Decoded
-    from .data.sources import Source
+    from .data.sources.open import Source
     from .report.grid import GridResult
 
 SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
@@ -39,31 +39,31 @@ def evaluate(
     it has, or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data,
     is counted in the run. Predictions of the run's own data go to predictions/SPLIT.csv.
     """
-    from .build_classify import build_for_inference
     from .data.cache import decode
-    from .data.sources import open_source
-    from .evaluate import evaluate_checkpoints, write_predictions
-    from .memory import explained_memory
-    from .tasks.classify import classification_intervals
+    from .data.sources.open import open_source
+    from .engine.evaluate import evaluate_checkpoints, write_predictions
+    from .engine.memory import explained_memory
+    from .tasks.classify.build import build_for_inference
+    from .tasks.classify.task import classification_intervals
 
-    folder = runs.existing(run)
-    runs.require_weights(folder)
+    folder = run_folder.existing(run)
+    run_folder.require_weights(folder)
     say = (lambda text: None) if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
     own = data is None or absolute(os.fspath(data)) == absolute(config.data.path)
-    if not runs.is_finished(folder):
+    if not run_folder.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")
     if own and split == "train":
         say("these images were trained on: the numbers say how well they are known, not how good the model is")
     if config.task == "byol":
-        from .pretrain_use import evaluate_backbone
+        from .tasks.pretrain.evaluate import evaluate_backbone
 
         with explained_memory(config, f"{folder}/recipe.yaml"):
             return evaluate_backbone(folder, config, "" if own or data is None else os.fspath(data), split, say)
     if not own:
         config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
     if config.task == "segment":
-        from .segment_use import evaluate_masks
+        from .tasks.segment.evaluate import evaluate_masks
 
         with explained_memory(config, f"{folder}/recipe.yaml"):
             return evaluate_masks(folder, config, own, split, say)
@@ -72,13 +72,13 @@ def evaluate(
         say(note)
     split = chosen_split(split, source)
     decoded = decode(source, split, config.data.size, config.data, say)
-    known = runs.provenance(folder)
+    known = run_folder.provenance(folder)
     if own and changed(known, split, decoded.digest):
         say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
     with explained_memory(config, f"{folder}/recipe.yaml"):
-        parts = build_for_inference(folder, config, runs.precision_of(folder))
+        parts = build_for_inference(folder, config, run_folder.precision_of(folder))
         decoded = with_classes(decoded, parts.classes, source.path)
-        folders, size = runs.shipped_checkpoints(folder), config.train.eval_batch_size
+        folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
         numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
     numbers |= classification_intervals(arrays, config.train.seed)
     if split.startswith("test") or not own:
@@ -192,7 +192,7 @@ def drawn_report(
 
         write_sweep_report(Path(run))
         return Path(run) / "report.html"
-    return write_report(runs.existing(run))
+    return write_report(run_folder.existing(run))
 
 
 def recipes(name: str | None = None) -> str:
@@ -212,11 +212,11 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "
 
     They are OUT/digits, OUT/scenes and OUT/transfer; what they train on, OUT/scenes-data and OUT/digits-data.
     """
-    from .data.demo import write_digits
+    from .data.builtin import write_digits
     from .data.scenes import write_scenes
     from .report.grid import text_table
     from .train import train
-    from .transfer import transfer
+    from .transfer.run import transfer
 
     folder = Path(out)
     own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}

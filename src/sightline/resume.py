@@ -5,18 +5,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from . import ranks, runs, saving
-from .config import Config
+from .config.resolve import load_recipe_file, resolve, validated
+from .config.schema import Config
+from .engine import distributed, training_state
+from .engine.memory import explained_memory
+from .engine.schedules import ends_at_zero, schedule_epochs
+from .engine.setup import built, claimed
 from .errors import SightlineError
-from .files import sweep_temporaries
-from .log import RunLog
-from .memory import explained_memory
 from .report.page import write_report
-from .runs import Run
-from .schedules import ends_at_zero, schedule_epochs
-from .settings import load_recipe_file, resolve, validated
-from .signals import stoppable
-from .starting import built, claimed
+from .runs import run_folder
+from .runs.atomic import sweep_temporaries
+from .runs.log import RunLog
+from .runs.run_folder import Run
+from .runs.signals import stoppable
 from .train import Progress, assemble, run_epochs
 
 
@@ -26,48 +27,48 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     extend: "stretch" lays the schedule over the new length; "continue" keeps the old one and holds its last rate.
     Only settings that leave the mathematics of the past steps alone may change; others raise SightlineError.
     """
-    folder = runs.existing(run)
+    folder = run_folder.existing(run)
     if extend not in ("stretch", "continue"):
         raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
     with (
-        ranks.joined(written.train.rank_timeout_seconds) as world,
+        distributed.joined(written.train.rank_timeout_seconds) as world,
         claimed(folder, quiet) as log,
         explained_memory(written),
         stoppable(folder),
     ):
         if world.leads:
             sweep_temporaries(folder)
-        ranks.told(None)  # no process reads the folder before the first has locked and swept it
-        tensors, values = saving.load_state(folder, log)
+        distributed.told(None)  # no process reads the folder before the first has locked and swept it
+        tensors, values = training_state.load_state(folder, log)
         # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
         # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
         old = validated(values["config"], str(folder))
-        config = runs.with_whole_paths(lengthened(written, resolve(written, settings), extend))
-        runs.check_changes(old, config)
+        config = run_folder.with_whole_paths(lengthened(written, resolve(written, settings), extend))
+        run_folder.check_changes(old, config)
         progress = Progress(**values["progress"])
-        if runs.is_finished(folder) and config == old:
+        if run_folder.is_finished(folder) and config == old:
             return finished(folder, old, progress, log)
-        parts = built(config, log, runs.precision_of(folder, ""), fresh=False)
-        runs.check_data(folder, parts)
+        parts = built(config, log, run_folder.precision_of(folder, ""), fresh=False)
+        run_folder.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
-        saving.restore(training, tensors, values)
-        ranks.require_same({"step": str(progress.step)})
+        training_state.restore(training, tensors, values)
+        distributed.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        note = runs.note_resume(folder, old, config, parts, progress.step) if world.leads else ""
+        note = run_folder.note_resume(folder, old, config, parts, progress.step) if world.leads else ""
         if note:
             log.say(note)
         if config != old:
             changes = (
-                f"{key} {runs.value_of(old, key)} -> {runs.value_of(config, key)}"
-                for key in runs.differences(old, config)
+                f"{key} {run_folder.value_of(old, key)} -> {run_folder.value_of(config, key)}"
+                for key in run_folder.differences(old, config)
             )
             log.say(f"changed since the run was saved: {', '.join(changes)}")
             progress.stopped = ""
             if world.leads:
-                runs.write_config(folder, config)
-            saving.save_state(training)
+                run_folder.write_config(folder, config)
+            training_state.save_state(training)
         return run_epochs(training)
 
 

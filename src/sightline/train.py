@@ -12,28 +12,29 @@ from typing import Any
 
 import torch
 
-from . import ranks, runs, saving, starting
-from .build import Parts, epoch_cost
-from .config import Config
-from .data.augment import check_augment
+from .config.resolve import resolve
+from .config.schema import Config
+from .data.augment.batch import check_augment
 from .data.loader import Batch, steps_per_epoch, training_batches
 from .data.resident import one_ahead
-from .device import autocast
+from .engine import distributed, setup, training_state
+from .engine.device import autocast
+from .engine.evaluate import evaluate
+from .engine.memory import explained_memory, in_parts
+from .engine.optim import Average, build_optimizer, clip_gradients, uphill
+from .engine.parts import Parts, epoch_cost
+from .engine.results import finish, save_preview
+from .engine.schedules import climbs, cycled_momentum, factor, mixes, schedule_epochs
+from .engine.setup import begin, built, claimed, joined_step, page_beside
 from .errors import counted
-from .evaluate import evaluate
-from .finish import finish, save_preview
-from .log import RunLog
-from .memory import explained_memory, in_parts
 from .models import layer_depths
-from .optim import Average, build_optimizer, clip_gradients, uphill
 from .recipes import load_recipe
-from .runs import Run
-from .schedules import climbs, cycled_momentum, factor, mixes, schedule_epochs
-from .settings import resolve
-from .signals import StopRequest, stoppable
-from .starting import begin, built, claimed, joined_step, page_beside
-from .tasks.collapse import collapse
-from .waiting import Waiting
+from .runs import run_folder
+from .runs.deferred_writes import Waiting
+from .runs.log import RunLog
+from .runs.run_folder import Run
+from .runs.signals import StopRequest, stoppable
+from .tasks.pretrain.collapse import collapse
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
 
@@ -69,8 +70,8 @@ class Training:
     waiting: Waiting = field(default_factory=Waiting)
 
     @property
-    def world(self) -> ranks.World:
-        return ranks.world()
+    def world(self) -> distributed.World:
+        return distributed.world()
 
     @property
     def epoch_steps(self) -> int:
@@ -111,17 +112,17 @@ def train(
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
-    config = runs.with_whole_paths(config)
-    folder = Path(out) if out is not None else runs.default_folder(config.name)
+    config = run_folder.with_whole_paths(config)
+    folder = Path(out) if out is not None else run_folder.default_folder(config.name)
     check_augment(config.augment, config.data.size)
-    with ranks.joined(config.train.rank_timeout_seconds) as world:
-        if ranks.restarted() and runs.is_of(folder, config):
+    with distributed.joined(config.train.rank_timeout_seconds) as world:
+        if distributed.restarted() and run_folder.is_of(folder, config):
             from .resume import resume
 
             return resume(folder, quiet=quiet)
         if world.leads:
-            runs.refuse_taken(folder, overwrite)
-            runs.refuse_inside(folder, config.data.path)
+            run_folder.refuse_taken(folder, overwrite)
+            run_folder.refuse_inside(folder, config.data.path)
         with claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
             parts = built(config, log)
             if world.leads:
@@ -129,14 +130,14 @@ def train(
             training = assemble(config, folder, log, parts, Progress())
             if config.train.preview and world.leads:
                 save_preview(training)
-            saving.save_state(training)
+            training_state.save_state(training)
             with page_beside(folder, log) if watch and world.leads else contextlib.nullcontext():
                 return run_epochs(training)
 
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
     """Optimizer and weight average around the parts of a run; of several processes what joins their gradients."""
-    forward = joined_step(config, parts) if ranks.world().size > 1 else parts.task.step
+    forward = joined_step(config, parts) if distributed.world().size > 1 else parts.task.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
@@ -153,21 +154,21 @@ def run_epochs(training: Training) -> Run:
         while not progress.stopped and progress.step < training.total_steps:
             reason = train_epoch(training)
             if reason == INTERRUPTED_BY_SIGNAL:
-                saving.save_or_wait(training, last=True)
-                raise runs.interrupted(training.folder, progress.step, training.total_steps)
+                training_state.save_or_wait(training, last=True)
+                raise run_folder.interrupted(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
-            training.stop.requested, owed = ranks.any_of([training.stop.requested, training.waiting.refused > 0])
+            training.stop.requested, owed = distributed.any_of([training.stop.requested, training.waiting.refused > 0])
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
                 if owed:
-                    saving.save_or_wait(training, last=True)
-                raise runs.interrupted(training.folder, progress.step, training.total_steps)
+                    training_state.save_or_wait(training, last=True)
+                raise run_folder.interrupted(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     if progress.stopped:
         training.log.say(f"stopped after epoch {training.epoch}: {reason}")
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
     leads = training.world.leads
-    ranks.part()
-    return finish(starting.whole_again(training)) if leads else Run(training.folder)
+    distributed.part()
+    return finish(setup.whole_again(training)) if leads else Run(training.folder)
 
 
 def train_epoch(training: Training) -> str:
@@ -192,7 +193,7 @@ def train_epoch(training: Training) -> str:
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
         if not (abs(loss_value) < float("inf") and norm_value < float("inf")):
-            raise saving.not_finite(training, group, loss_value, norm_value, scale * config.optim.lr)
+            raise training_state.not_finite(training, group, loss_value, norm_value, scale * config.optim.lr)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -228,7 +229,7 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
             part = training.forward(batch)["loss"] * (len(batch.every) / images)
         part.backward()
         loss += part.detach()
-    return ranks.averaged(loss)
+    return distributed.averaged(loss)
 
 
 @dataclass
@@ -280,9 +281,9 @@ def stop_reason(training: Training, clock: Clock) -> str:
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
     late = config.max_minutes > 0 and training.log.seconds() > 60 * config.max_minutes
-    asked, due, late = ranks.any_of([training.stop.requested, due, late])
+    asked, due, late = distributed.any_of([training.stop.requested, due, late])
     if due:
-        saving.save_or_wait(training, last=False)
+        training_state.save_or_wait(training, last=False)
         clock.saved = time.monotonic()
     if asked and within:
         return INTERRUPTED_BY_SIGNAL
@@ -295,16 +296,16 @@ def end_epoch(training: Training, reason: str) -> None:
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
     training.progress.stopped = reason
-    saving.save_or_wait(training, last=bool(last or reason))
+    training_state.save_or_wait(training, last=bool(last or reason))
 
 
 def evaluate_epoch(training: Training) -> str:
     """Evaluate, keep the best weights and a snapshot; returns why to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
-    with saving.evaluated_weights(training):
+    with training_state.evaluated_weights(training):
         size = config.train.eval_batch_size
-        with ranks.in_step(training.forward):
+        with distributed.in_step(training.forward):
             numbers, arrays = evaluate(parts.task, parts.val, size, parts.device, parts.dtype)
         if not math.isfinite(numbers["loss"]):
             training.log.warn(
@@ -317,11 +318,11 @@ def evaluate_epoch(training: Training) -> str:
         better = math.isfinite(numbers["loss"]) and is_better(score, progress.best, config.train.best_metric)
         if better:
             progress.best, progress.best_epoch = score, training.epoch
-            saving.save_weights(training, "best", numbers)
+            training_state.save_weights(training, "best", numbers)
         if math.isfinite(numbers["loss"]):
-            saving.keep_for_ensemble(training, numbers)
-        saving.keep_snapshot(training, arrays)
-        saving.save_weights(training, "last", numbers)
+            training_state.keep_for_ensemble(training, numbers)
+        training_state.keep_snapshot(training, arrays)
+        training_state.save_weights(training, "last", numbers)
     best = better and config.train.best_metric != "epoch"  # the newest is no better one
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
     patience = config.train.patience

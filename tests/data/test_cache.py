@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.config import Data
-from sightline.data import cache, decoding
+from sightline.config.schema import Data
+from sightline.data import cache
 from sightline.data.cache import cache_clear, cache_list, decode, verify
-from sightline.data.images import Square
-from sightline.data.sources import Source, open_source
+from sightline.data.decode import decoding
+from sightline.data.decode.images import Square
+from sightline.data.sources.open import Source, open_source
 from sightline.errors import ENVIRONMENT, SightlineError
-from sightline.files import TEMPORARY
+from sightline.runs.atomic import TEMPORARY
 
 
 def silent(text: str) -> None:

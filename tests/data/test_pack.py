@@ -15,12 +15,12 @@ from PIL import Image
 import sightline
 from sightline import SightlineError
 from sightline.__main__ import run
-from sightline.config import Data
-from sightline.data.pairs import open_pairs
-from sightline.data.palettes import to_dict
-from sightline.data.sources import open_source
+from sightline.config.schema import Data
+from sightline.data.decode.palettes import to_dict
+from sightline.data.shards.pack import Sink
+from sightline.data.sources.open import open_source
+from sightline.data.sources.pairs import open_pairs
 from sightline.errors import ENVIRONMENT
-from sightline.pack import Sink
 
 SMALL = 0.05
 """Megabytes of a shard: a dozen of the toy pictures."""

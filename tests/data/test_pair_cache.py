@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from sightline import SightlineError
-from sightline.config import Data
+from sightline.config.schema import Data
 from sightline.data.cache import cache_list
 from sightline.data.loader import evaluation_batches, training_batches
 from sightline.data.pair_cache import DecodedPairs, decode_all, decode_pairs
-from sightline.data.pairs import open_pairs
+from sightline.data.sources.pairs import open_pairs
 
 COLORS = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 

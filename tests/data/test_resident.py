@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.build import build
-from sightline.config import Augment, Config, Data, Model, Train
+from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.data.cache import Decoded
 from sightline.data.loader import Batch, training_batches
 from sightline.data.pair_cache import DecodedPairs
 from sightline.data.resident import fits, one_ahead, resident
+from sightline.engine.parts import build
 from sightline.errors import ENVIRONMENT, SightlineError
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from PIL import Image
 import sightline
 from conftest import picture
 from sightline.__main__ import run
-from sightline.config import Data
-from sightline.data.sources import open_source
+from sightline.config.schema import Data
+from sightline.data.sources.open import open_source
 from sightline.doctor.copies import FRAMES
 from sightline.doctor.findings import Diagnosis
 from sightline.errors import SightlineError

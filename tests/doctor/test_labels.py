@@ -11,11 +11,11 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.doctor.labels import likely_wrong
 from sightline.errors import SightlineError
-from sightline.runs import write_config
-from sightline.settings import resolve
+from sightline.runs.run_folder import write_config
 
 
 def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.config import Data
+from sightline.config.resolve import resolve
+from sightline.config.schema import Data
 from sightline.data.cache import DIGESTS, decode, seal_of
-from sightline.data.sources import open_source
+from sightline.data.sources.open import open_source
 from sightline.doctor.quick import doctor_command, quick_line
-from sightline.files import read_json, write_json
 from sightline.recipes import RECIPES
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json, write_json
 
 
 def line_of(root: Path, size: int = 16, val_size: int = 16) -> str:

@@ -17,10 +17,10 @@ from PIL import Image
 
 import sightline
 from sightline import SightlineError
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.errors import ENVIRONMENT
 from sightline.export import onnx_file, weights
-from sightline.settings import resolve
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 WITHOUT = "import runpy, sys; sys.modules['sightline'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"

@@ -8,7 +8,7 @@ from onnx import checker, parser
 from PIL import Image
 from torch.nn import functional
 
-from sightline.data.images import Square
+from sightline.data.decode.images import Square
 from sightline.export.pixels import with_resize
 
 SIDE = 24

@@ -2,13 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sightline.insight.projection import (
-    epoch_maps,
-    first_middle_last,
-    principal_components,
-    tsne,
-    turned_towards,
-)
+from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, tsne, turned_towards
 
 
 def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sightline.config import Config
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
 from sightline.report.page import write_report
-from sightline.settings import resolve, to_yaml
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

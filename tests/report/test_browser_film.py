@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import sightline
-from sightline.config import Config
+from sightline.config.schema import Config
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 
 from compare_toys import CLASSES, LAND, classifier, pretraining, segmenter, write_run
-from sightline.data.palettes import Palette
+from sightline.data.decode.palettes import Palette
 from sightline.errors import SightlineError
-from sightline.paired import paired_interval
 from sightline.report.compare.numbers import Comparison, compare
-from sightline.segment_metrics import confusion_per_image, mean_iou
-from sightline.statistics import paired_bootstrap
+from sightline.stats.intervals import paired_bootstrap
+from sightline.stats.paired import paired_interval
+from sightline.tasks.segment.metrics import confusion_per_image, mean_iou
 
 TRUTH = np.arange(60) % 3
 WRONG = (TRUTH + 1) % 3

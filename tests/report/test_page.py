@@ -15,7 +15,7 @@ from sightline.report.html import Html, element
 from sightline.report.page import asset, digest, write_report
 from sightline.report.run import read_run
 from sightline.report.words import bits, duration, in_words, percent
-from sightline.statistics import bootstrap_interval
+from sightline.stats.intervals import bootstrap_interval
 
 FIGURES = {"curve-loss", "curve-accuracy", "curve-learning-rate", "curve-gradient-norm", "curve-data-wait",
            "confusion", "calibration", "pca", "tsne", "mistakes", "confused"}  # fmt: skip

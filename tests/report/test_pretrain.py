@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sightline.config.resolve import to_yaml
 from sightline.recipes import load_recipe
 from sightline.report.page import write_report
-from sightline.settings import to_yaml
 
 
 @pytest.fixture

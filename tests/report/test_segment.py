@@ -9,7 +9,7 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.config import Config
+from sightline.config.schema import Config
 from sightline.report import segment
 from sightline.report.run import read_run
 

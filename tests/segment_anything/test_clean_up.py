@@ -12,14 +12,15 @@ from PIL import Image
 
 import sightline
 from conftest import LAND, land_pair
-from sightline import SightlineError, runs
-from sightline.config import Config
+from sightline import SightlineError
+from sightline.config.resolve import to_yaml
+from sightline.config.schema import Config
 from sightline.recipes import load_recipe
+from sightline.runs import run_folder
 from sightline.segment_anything import clean_up, work
 from sightline.segment_anything.automatic import Segment, segment_of
 from sightline.segment_anything.clean_up import cleaned, effect, sentence, small, true_masks
-from sightline.segment_metrics import Counts
-from sightline.settings import to_yaml
+from sightline.tasks.segment.metrics import Counts
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 COLORS = LAND[:6]
@@ -167,7 +168,7 @@ def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
     assert len(list(out.glob("*_mask.png"))) == 6
     sightline.masks(hand_made / "in", **options, run=run.path)
     assert "another run" not in capsys.readouterr().out
-    monkeypatch.setattr(runs, "sha256", lambda path: "other weights")
+    monkeypatch.setattr(run_folder, "sha256", lambda path: "other weights")
     sightline.masks(hand_made / "in", **options, run=run.path)
     assert "the cleaned masks of another run are replaced" in capsys.readouterr().out
 

@@ -447,7 +447,7 @@ def test_defaults_are_the_authors_on_the_command_line_too() -> None:
 
 
 def test_a_folder_name_is_kept(tmp_path: Path) -> None:
-    from sightline.pictures_in import Picture
+    from sightline.inference.inputs import Picture
 
     tasks = tasks_of([Picture("city/0013_sat.jpg", "x/city/0013_sat.jpg")], [str(tmp_path)], Path("out"))
     assert [str(task.file("_segments.png")) for task in tasks] == ["out/city/0013_segments.png"]

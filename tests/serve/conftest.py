@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import sightline
-from sightline.config import Config
+from sightline.config.schema import Config
 from sightline.serve import bound, serving
 from sightline.serve.models import Served, load
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sam_toys import write_sam
-from sightline.data.images import open_image, planes
+from sightline.data.decode.images import open_image, planes
 from sightline.segment_anything.model import Sam, load_sam
 from sightline.serve import points
 from sightline.serve.models import Classifier

@@ -21,7 +21,7 @@ from PIL import Image
 
 import sightline
 from sightline import SightlineError
-from sightline.files import sha256
+from sightline.runs.atomic import sha256
 from sightline.serve import bound, loaded, serving
 from sightline.serve.models import Classifier, Segmenter, load
 from sightline.serve.worker import Crowded, Worker

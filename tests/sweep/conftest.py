@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.config import Config
-from sightline.settings import resolve
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sweep_toys import Forked
 
 SMALL = {

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import sightline
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.errors import SightlineError
-from sightline.files import read_json_lines
-from sightline.settings import resolve
+from sightline.runs.atomic import read_json_lines
 from sightline.sweep import Sweep, claim_folder
 from sightline.sweep.cluster import Worker
 from sightline.sweep.plan import checked, make_plan

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.config import Config
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
-from sightline.settings import resolve
 from sightline.sweep.plan import spec_of
 from sightline.sweep.space import (
     GRID_POINTS,

@@ -15,11 +15,11 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config import Config
+from sightline.config.resolve import load_recipe_file, resolve
+from sightline.config.schema import Config
 from sightline.errors import SightlineError
-from sightline.files import read_json, read_json_lines
 from sightline.recipes import load_recipe
-from sightline.settings import load_recipe_file, resolve
+from sightline.runs.atomic import read_json, read_json_lines
 from sightline.sweep import Sweep
 from sweep_toys import shown
 

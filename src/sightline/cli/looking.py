@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ..errors import FINDINGS
-from ..terminal import print_path, print_plain
+from ..runs.terminal import print_path, print_plain
 from . import Settings, Whole, app
 
 
@@ -82,10 +82,10 @@ def score(*, truth: Path, pred: Path, palette: str = "", settings: Settings = No
     palette
         landcover, camvid or binary; class ids otherwise. --data.colors, --data.ignore and the like follow as settings.
     """
-    from ..config import Config
-    from ..score import score as function
-    from ..score import text
-    from ..settings import resolve
+    from ..config.resolve import resolve
+    from ..config.schema import Config
+    from ..tasks.segment.score import score as function
+    from ..tasks.segment.score import text
 
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
     print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))

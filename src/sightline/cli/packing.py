@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..terminal import print_path
+from ..runs.terminal import print_path
 from . import Settings, Whole, app
 
 

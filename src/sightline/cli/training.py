@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..terminal import print_path, print_plain
+from ..runs.terminal import print_path, print_plain
 from . import Settings, Whole, app
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError
-from ..terminal import print_path
+from ..runs.terminal import print_path
 from . import Whole, app
 
 

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import PIL
 
-from ..config import Data
+from ..config.paths import absolute
+from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
-from ..files import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
-from ..paths import absolute
-from .crumbs import laid
-from .decoding import DIGEST_BYTES, DIGESTS, notes_of, write_images
-from .images import VERSION, Square
-from .sources import Items, Source
+from ..runs.atomic import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
+from .decode.crash_guard import laid
+from .decode.decoding import DIGEST_BYTES, DIGESTS, notes_of, write_images
+from .decode.images import VERSION, Square
+from .sources.open import Items, Source
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .shards.stream import Stream
 
 Entered = TypeVar("Entered")
 FORMAT = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..shares import Share
+from ..inference.sharded_predict import Share
 from .cache import Decoded
 from .pair_cache import DecodedPairs
 

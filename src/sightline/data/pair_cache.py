@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL
 
-from ..config import Data
+from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable, some_of
-from ..files import sync_folder
+from ..runs.atomic import sync_folder
 from .cache import cache_root, entry_of, read_meta
-from .decoding import PROGRESS_SECONDS, notes_of, refuse_full_disk, size_text
-from .exif import TORN
-from .images import VERSION, planes
-from .masks import MaskFacts, image_size
-from .pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
-from .palettes import IGNORE, Palette, to_dict
-from .sources import Items, Source
+from .decode.decoding import PROGRESS_SECONDS, notes_of, refuse_full_disk, size_text
+from .decode.exif import TORN
+from .decode.images import VERSION, planes
+from .decode.masks import MaskFacts, image_size
+from .decode.palettes import IGNORE, Palette, to_dict
+from .sources.open import Items, Source
+from .sources.pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .shards.stream import Stream
 
 FORMAT = 2
 ARRAYS = ("images.npy", "masks.npy")

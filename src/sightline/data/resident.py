@@ -13,7 +13,7 @@ import torch
 
 from ..errors import ENVIRONMENT, SightlineError
 from .cache import Decoded
-from .decoding import size_text
+from .decode.decoding import size_text
 from .loader import Batch, Resident
 from .pair_cache import DecodedPairs
 

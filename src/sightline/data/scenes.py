@@ -19,8 +19,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from ..errors import SightlineError
-from ..files import atomic_write
-from .palettes import LANDCOVER
+from ..runs.atomic import atomic_write
+from .decode.palettes import LANDCOVER
 
 CLASSES = tuple(LANDCOVER)
 COLORS = np.array(list(LANDCOVER.values()), dtype=np.uint8)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError, counted, listing
-from ..files import read_json
-from ..terminal import print_plain
+from ..runs.atomic import read_json
+from ..runs.terminal import print_plain
 from .findings import Diagnosis, Finding, Group, in_order
 
 FORMAT = 1
@@ -43,7 +43,7 @@ def doctor(
     files, copies and pictures of several labels; overwrite: replace it. settings: `data.*`, as of `train`. No file of
     the data is changed. Raises SightlineError where there is nothing to look at.
     """
-    from ..runs import refuse_inside
+    from ..runs.run_folder import refuse_inside
 
     say = (lambda text: None) if quiet else print_plain
     folder, clean = Path(out), None if write_clean_list is None else Path(write_clean_list)
@@ -82,8 +82,8 @@ def of_data(
     path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Callable[[str], None]
 ) -> tuple[Diagnosis, Opener]:
     """Everything about data, and what opens its pictures."""
-    from ..config import Config
-    from ..settings import resolve
+    from ..config.resolve import resolve
+    from ..config.schema import Config
     from .checks import class_checks, image_checks, label_counts
     from .clean import refuse_list, write_clean_list
     from .copies import exact_checks, near_checks
@@ -102,7 +102,7 @@ def of_data(
     facts = gather(jobs, data.max_pixels, say)
 
     def open_picture(name: str) -> Any:
-        from ..data.images import Header, open_image
+        from ..data.decode.images import Header, open_image
 
         job = by_name.get(name) or Job(name, "", -1, os.path.join(opened.root, name))
         return read(job, data.max_pixels, Header()) if job.items else open_image(job.path, data.max_pixels, 128)
@@ -141,7 +141,7 @@ def refuse_strangers(folder: Path) -> None:
 
 def write(found: Diagnosis, open_picture: Opener | None) -> None:
     """doctor.html and doctor.json."""
-    from ..files import atomic_write, write_json
+    from ..runs.atomic import atomic_write, write_json
     from .page import render
 
     write_json(found.json, as_json(found))

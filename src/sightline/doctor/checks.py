@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..config import Data
-from ..data.splits import WHOLE
+from ..config.schema import Data
+from ..data.sources.splits import WHOLE
 from .facts import Facts
 from .findings import Finding, Group, number, singles
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..columns import csv_text
-from ..data.labels import sorted_classes
-from ..data.splits import WHOLE
+from ..data.sources.labels import sorted_classes
+from ..data.sources.splits import WHOLE
 from ..errors import SightlineError, counted
-from ..files import atomic_write
+from ..runs.atomic import atomic_write
+from ..runs.csv_io import csv_text
 from .copies import identical, labels_of
 from .facts import Facts
 from .opened import Opened

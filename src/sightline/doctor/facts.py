@@ -13,12 +13,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from ..data.cache import cache_root
-from ..data.crumbs import laid
-from ..data.decoding import PROGRESS_SECONDS
-from ..data.images import Header, open_image
-from ..data.sources import Items
+from ..data.decode.crash_guard import laid
+from ..data.decode.decoding import PROGRESS_SECONDS
+from ..data.decode.images import Header, open_image
+from ..data.sources.open import Items
 from ..errors import SightlineError
-from ..files import sha256
+from ..runs.atomic import sha256
 
 SIDE = 512
 """JPEG files may be decoded smaller, as long as twice this remains in each direction; it spares most of the time of

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import runs
-from ..columns import RUN_COLUMNS, classes_of
-from ..config import Config
-from ..data.sources import open_source
+from ..config.resolve import load_recipe_file
+from ..config.schema import Config
+from ..data.sources.open import open_source
 from ..errors import ENVIRONMENT, SightlineError
-from ..settings import load_recipe_file
+from ..runs import run_folder
+from ..runs.csv_io import RUN_COLUMNS, classes_of
 from .findings import Finding, Group
 
 
 def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Config]:
     """(findings, classes, images, recipe) of a run's predictions/val.csv."""
-    config = load_recipe_file(runs.existing(folder) / "recipe.yaml")
+    config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
     if config.task != "classify":
         cure = "give the run of a classifier, or the data themselves: sightline doctor DATA"
         raise SightlineError(f"labels are checked of a classifier, and this run is of {config.task}", cure=cure)

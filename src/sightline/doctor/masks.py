@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..config import Data
+from ..config.schema import Data
 from ..data.cache import cache_root
-from ..data.crumbs import laid
-from ..data.masks import MaskFacts
-from ..data.pair_facts import ItemFacts, item_facts, placed
-from ..data.pair_places import TEMPLATE, Place, recognize
-from ..data.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
-from ..data.palettes import Palette, empty_palette
-from ..data.sources import Items, locate
+from ..data.decode.crash_guard import laid
+from ..data.decode.masks import MaskFacts
+from ..data.decode.palettes import Palette, empty_palette
+from ..data.sources.open import Items, locate
+from ..data.sources.pair_facts import ItemFacts, item_facts, placed
+from ..data.sources.pair_layouts import TEMPLATE, Place, recognize
+from ..data.sources.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
 from .facts import Facts

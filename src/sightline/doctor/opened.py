@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import Data
-from ..data.images import open_image
-from ..data.labels import sorted_classes
-from ..data.pair_places import holds_pairs
-from ..data.pairs import labeled_by_folders
-from ..data.palettes import Palette
-from ..data.scan import EXTENSIONS, File, images_below, is_hidden, shelf
-from ..data.shards import is_sharded
-from ..data.sources import FOLDER_HINT, Items, Source, locate, open_source
-from ..data.splits import WHOLE, split_folders
+from ..config.schema import Data
+from ..data.decode.images import open_image
+from ..data.decode.palettes import Palette
+from ..data.shards.index import is_sharded
+from ..data.sources.labels import sorted_classes
+from ..data.sources.open import FOLDER_HINT, Items, Source, locate, open_source
+from ..data.sources.pair_layouts import holds_pairs
+from ..data.sources.pairs import labeled_by_folders
+from ..data.sources.scan import EXTENSIONS, File, images_below, is_hidden, shelf
+from ..data.sources.splits import WHOLE, split_folders
 from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import Finding, Group, number, singles
 

@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 
-from ..config import Data
+from ..config.schema import Data
 from ..data.cache import Decoded
 from ..data.pair_cache import DecodedPairs
 from ..errors import counted

@@ -5,12 +5,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import runs
-from ..config import Config
+from ..config.resolve import load_recipe_file, resolve
+from ..config.schema import Config
+from ..engine.memory import explained_memory
 from ..errors import SightlineError
-from ..memory import explained_memory
-from ..settings import load_recipe_file, resolve
-from ..terminal import print_plain
+from ..runs import run_folder
+from ..runs.terminal import print_plain
 
 FORMATS = ("onnx", "safetensors")
 
@@ -35,8 +35,8 @@ def export(
     Raises SightlineError where the export's predictions differ from PyTorch's by more than rounding; nothing lies under
     the export's name then.
     """
-    folder = runs.existing(run)
-    runs.require_weights(folder)
+    folder = run_folder.existing(run)
+    run_folder.require_weights(folder)
     if format not in FORMATS:
         raise SightlineError(f"there is no format {format!r}", where="--format", cure=" or ".join(FORMATS))
     if int8 and format != "onnx":
@@ -47,7 +47,7 @@ def export(
         cure = f"train a classifier on it first: sightline train ... --model.weights {shlex.quote(str(folder))}"
         raise SightlineError("this run has nothing to predict with", where=str(folder), why=why, cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
-    if not runs.is_finished(folder):
+    if not run_folder.is_finished(folder):
         say("this run is not finished: these are its best weights so far")
     # Both programs compute on the processor, in float32: what differs then is the program, not the arithmetic.
     moved = {} if data is None else {"data.path": os.fspath(data)}

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from ..data.cache import Decoded
-from ..data.images import planes
+from ..data.decode.images import planes
 from ..data.loader import evaluation_batches
 from ..data.pair_cache import DecodedPairs
-from ..data.sources import Items
+from ..data.sources.open import Items
 from ..errors import ENVIRONMENT, SightlineError, listing
-from ..segment_metrics import confusion_per_image, mean_iou, summed
-from ..tasks.segment import Segment
-from ..tiles import likeliest
+from ..inference.tiles import likeliest
+from ..tasks.segment.metrics import confusion_per_image, mean_iou, summed
+from ..tasks.segment.task import Segment
 from .runtime import load_onnxruntime
 
 TIE = 1e-4

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inference.tiles import moved, put_back
 from ..models.segmenters import Segmenter
-from ..tiles import moved, put_back
 
 
 class Normalized(nn.Module):

@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__, runs
-from ..answers import with_weights
-from ..build_classify import build_for_inference
-from ..checkpoint import description_of
+from .. import __version__
 from ..commands import changed, chosen_split, with_classes
-from ..config import Config
+from ..config.schema import Config
 from ..data.cache import Decoded, decode
-from ..data.decoding import size_text
+from ..data.decode.decoding import size_text
 from ..data.pair_cache import DecodedPairs, decode_pairs
-from ..data.pairs import open_pairs
-from ..data.sources import Items, open_source
+from ..data.sources.open import Items, open_source
+from ..data.sources.pairs import open_pairs
+from ..engine.evaluate import evaluate_checkpoints
 from ..errors import SightlineError
-from ..evaluate import evaluate_checkpoints
-from ..files import atomic_write, finite, write_json
 from ..models.segmenters import Segmenter
-from ..segment_use import MaskInference, load_segmenter
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, finite, write_json
+from ..runs.checkpoint import description_of
+from ..tasks.classify.build import build_for_inference
+from ..tasks.classify.predictor import with_weights
+from ..tasks.segment.evaluate import MaskInference, load_segmenter
 from . import validation_missing
 from .check import (
     Compared,
@@ -93,7 +94,7 @@ def classifier(folder: Path, config: Config, target: Path, say: Say) -> Checked:
     decoded = decode(source, split, size, config.data, say)
     say_changed(folder, split, decoded, say)
     decoded = with_classes(decoded, parts.classes, source.path)
-    folders = runs.shipped_checkpoints(folder)
+    folders = run_folder.shipped_checkpoints(folder)
     say(f"writing the graph{f' of {len(folders)} members' if len(folders) > 1 else ''}")
     members = [with_weights(parts.model, place) for place in folders]
     with description_of(folders[0]) as description:
@@ -130,7 +131,7 @@ def segmenter(folder: Path, config: Config, target: Path, say: Say) -> Checked:
     split = chosen_split(None, source)
     decoded = decode_pairs(source, split, palette, config.data, say)
     say_changed(folder, split, decoded, say)
-    place = runs.shipped_checkpoints(folder)[0]
+    place = run_folder.shipped_checkpoints(folder)[0]
     say("writing the graph")
     with description_of(place) as description:
         mean, std = description["preprocessing"]["mean"], description["preprocessing"]["std"]
@@ -163,16 +164,16 @@ def opened(config: Config, open_: Callable[[], Any]) -> Any:
 
 def say_changed(folder: Path, split: str, decoded: Decoded | DecodedPairs, say: Say) -> None:
     """Say where the check is not on the images that the run was validated with."""
-    if changed(runs.provenance(folder), split, decoded.digest):
+    if changed(run_folder.provenance(folder), split, decoded.digest):
         say(f"these are not the {split} images that the run began with; the check holds, its numbers are others")
 
 
 def say_precision(folder: Path, place: Path, metric: str, say: Say) -> None:
     """Say what the run's own number was where it computed it in bfloat16."""
-    if runs.provenance(folder).get("precision") != "bf16":
+    if run_folder.provenance(folder).get("precision") != "bf16":
         return
     with description_of(place) as description:
-        value = (runs.Run(folder).metrics or description.get("metrics") or {}).get(metric)
+        value = (run_folder.Run(folder).metrics or description.get("metrics") or {}).get(metric)
     if isinstance(value, float):
         say(f"the run itself evaluated in bfloat16 ({value:.4f}); its weights, and the graph, are float32")
 

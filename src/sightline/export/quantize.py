@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..config import Config
+from ..config.schema import Config
 from ..data.cache import Decoded
-from ..data.decoding import size_text
-from ..data.images import planes
+from ..data.decode.decoding import size_text
+from ..data.decode.images import planes
 from ..data.loader import evaluation_batches
-from ..data.sources import Items
-from ..device import device_name
+from ..data.sources.open import Items
+from ..engine.device import device_name
 from ..errors import ENVIRONMENT, SightlineError, counted
-from ..files import atomic_write
-from ..paired import paired_interval
-from ..segment_metrics import confusion_per_image, mean_iou, summed
-from ..statistics import paired_bootstrap, points
+from ..runs.atomic import atomic_write
+from ..stats.intervals import paired_bootstrap, points
+from ..stats.paired import paired_interval
+from ..tasks.segment.metrics import confusion_per_image, mean_iou, summed
 from .check import Graph, graph_probabilities, images_per_second
 from .runtime import load_onnxruntime
 

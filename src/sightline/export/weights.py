@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import runs
-from ..build_classify import build_for_inference
-from ..checkpoint import CONFIG, MODEL, description_of, load_model
-from ..config import Config
+from ..config.schema import Config
 from ..data.cache import Decoded, decode
 from ..data.pair_cache import DecodedPairs, decode_pairs
-from ..data.pairs import open_pairs
-from ..data.sources import open_source
+from ..data.sources.open import open_source
+from ..data.sources.pairs import open_pairs
+from ..engine.evaluate import evaluate_checkpoints
 from ..errors import SightlineError
-from ..evaluate import evaluate_checkpoints
-from ..files import atomic_write
-from ..segment_use import load_segmenter
-from ..tiles import likeliest
+from ..inference.tiles import likeliest
+from ..runs import run_folder
+from ..runs.atomic import atomic_write
+from ..runs.checkpoint import CONFIG, MODEL, description_of, load_model
+from ..tasks.classify.build import build_for_inference
+from ..tasks.segment.evaluate import load_segmenter
 from . import validation_missing
 from .check import tied
 from .scripts import classifier_script, segmenter_script
@@ -81,7 +81,7 @@ def export_weights(folder: Path, config: Config, target: Path, say: Callable[[st
 
 def only_member(folder: Path, config: Config) -> Path:
     """The one checkpoint of a run; SightlineError for what a plain script would not repeat."""
-    members = runs.shipped_checkpoints(folder)
+    members = run_folder.shipped_checkpoints(folder)
     what = ""
     if len(members) > 1:
         what = f"the run's model is the mean of {len(members)} epochs"
@@ -123,7 +123,7 @@ def check_labels(folder: Path, config: Config, staged: Path) -> str:
         0,
     )
     _, arrays = evaluate_checkpoints(
-        parts.task, runs.shipped_checkpoints(folder), few, len(rows), parts.device, parts.dtype
+        parts.task, run_folder.shipped_checkpoints(folder), few, len(rows), parts.device, parts.dtype
     )
     with tempfile.TemporaryDirectory(prefix="sightline-export-") as name:
         said = run_script(staged, [saved(Path(name), place, image) for place, image in enumerate(few.images)])

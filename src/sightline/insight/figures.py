@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..metrics import calibration_error, reliability
+from ..stats.metrics import calibration_error, reliability
 from .projection import EpochMap
 from .style import BLUE, INK, MUTED, bare, class_colors, dark, faint, legend_above, new_figure, short, styled
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from ..metrics import knn_accuracy
+from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
 FEWEST = 10  # samples; below this a neighborhood is no more than the whole set

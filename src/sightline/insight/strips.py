@@ -14,8 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from ..data.palettes import IGNORE
-from ..segment_metrics import confusion, mean_iou, pixel_accuracy
+from ..data.decode.palettes import IGNORE
+from ..tasks.segment.metrics import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.paths import expanded
 from ..errors import SightlineError
-from ..paths import expanded
+from ..tasks.pretrain.siamese import Online
 from . import MODELS, Classifier
 from .downloads import hugging_face_file, imagenet_file, torchvision_file
 from .formats import Match, match_names, plain, read_tensors
 from .segmenters import Segmenter
-from .siamese import Online
 
 ENOUGH = 0.9
 """Share of the backbone's numbers that must be found; a file with less is the wrong file."""

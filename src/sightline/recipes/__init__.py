@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..config import Config
+from ..config.paths import paths_in
+from ..config.resolve import load_recipe_file, resolve
+from ..config.schema import Config
 from ..errors import SightlineError
-from ..grid import Grid, load_grid_file
-from ..paths import paths_in
-from ..settings import load_recipe_file, resolve
+from ..transfer.grid import Grid, load_grid_file
 from . import classify, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)

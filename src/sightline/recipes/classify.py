@@ -4,7 +4,7 @@ The reported scores are validation accuracies from course reports on 50 classes 
 training and 2,500 for validation. What a run of ours gave stands beside them where one was made; LOG.md has the runs.
 """
 
-from ..config import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..config.schema import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
 
 
 def digits() -> Config:

@@ -4,7 +4,7 @@ The reports pre-train on 38,400 unlabeled 84x84 images of 64 classes; what came 
 leave out some settings; a docstring says which values are theirs.
 """
 
-from ..config import Augment, Config, Data, Model, Optim, Pretrain, Schedule, Train
+from ..config.schema import Augment, Config, Data, Model, Optim, Pretrain, Schedule, Train
 
 
 def byol_resnet50_a() -> Config:

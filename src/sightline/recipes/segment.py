@@ -4,7 +4,7 @@ Source of the reported scores: course reports, 2,000/257 satellite images of 512
 validation mean IoU. The reports leave out some settings; a docstring says which values are theirs.
 """
 
-from ..config import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..config.schema import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
 
 LAND = Data(palette="landcover")
 FLIPS = Augment(horizontal_flip=0.5, vertical_flip=0.5)

@@ -4,8 +4,8 @@ The reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Hom
 `id,filename,label`. Neither can be had on the machines at hand; their scores stand in `reported`.
 """
 
-from ..config import Augment, Config, Data, Model, Optim, Pretrain, Report, Schedule, Train
-from ..grid import Grid
+from ..config.schema import Augment, Config, Data, Model, Optim, Pretrain, Report, Schedule, Train
+from ..transfer.grid import Grid
 from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..insight.curves import History, history, number
 from ..insight.projection import FEWEST, EpochMap, epoch_maps
-from ..metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
-from ..statistics import bootstrap_interval
+from ..stats.intervals import bootstrap_interval
+from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
 from .run import Pictures, Predictions, RunFiles, Snapshot
 
 PAIRS = 12

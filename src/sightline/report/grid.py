@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, read_json_lines
-from ..grid import COMPARISONS, PRETRAININGS, WAYS, Grid
 from ..insight.curves import draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
-from ..runs import provenance
-from ..statistics import seeded_bootstrap, verdict
-from ..tasks.collapse import collapse
+from ..runs.atomic import atomic_write, read_json_lines
+from ..runs.run_folder import provenance
+from ..stats.intervals import seeded_bootstrap, verdict
+from ..tasks.pretrain.collapse import collapse
+from ..transfer.grid import COMPARISONS, PRETRAININGS, WAYS, Grid
 from .grid_page import grid_page
 from .run import UNREADABLE, read_predictions
 

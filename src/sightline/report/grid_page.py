@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import Config
-from ..grid import WAYS, Grid, grid_yaml
+from ..config.schema import Config
+from ..transfer.grid import WAYS, Grid, grid_yaml
 from .html import Child, element, missing_note, table
 from .origin import flat, shown
 from .page import layout

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..insight.curves import History
-from ..segment_metrics import class_iou
+from ..tasks.segment.metrics import class_iou
 from .findings import Findings
 from .html import Html, element
 from .segment import MaskFindings

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import Config
+from ..config.schema import Config
 from ..insight.curves import number
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles

@@ -5,9 +5,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ..files import atomic_write
 from ..insight.curves import History
 from ..insight.style import png
+from ..runs.atomic import atomic_write
 from . import origin, sections
 from .architecture import architecture
 from .drawing import draw_all

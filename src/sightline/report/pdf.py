@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import ENVIRONMENT, SightlineError
-from ..files import atomic_write
+from ..runs.atomic import atomic_write
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge")
 PLACES = (

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..insight import curves as draw
 from ..insight.curves import number
-from ..tasks.collapse import collapse
+from ..tasks.pretrain.collapse import collapse
 from . import alt
 from .drawing import plan
 from .findings import Findings

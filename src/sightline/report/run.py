@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..columns import RUN_COLUMNS, classes_of
+from ..config.strict_yaml import parse_yaml
 from ..errors import SightlineError, listing
-from ..files import read_json_lines
-from ..strict_yaml import parse_yaml
+from ..runs.atomic import read_json_lines
+from ..runs.csv_io import RUN_COLUMNS, classes_of
 
 MARKS = ("recipe.yaml", "metrics.jsonl", "provenance.json")
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..insight.curves import History, number
 from ..insight.style import png_rgb
-from ..statistics import wilson_interval
+from ..stats.intervals import wilson_interval
 from . import alt
 from .drawing import QUANTITIES
 from .findings import Findings, Tile

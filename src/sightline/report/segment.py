@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..data.palettes import display_colors, from_dict
+from ..data.decode.palettes import display_colors, from_dict
 from ..errors import SightlineError, printable
-from ..followed import named_rows
 from ..insight import figures, strips
 from ..insight.curves import History, history, number
 from ..insight.projection import first_middle_last
-from ..segment_metrics import (
+from ..runs.sampling import named_rows
+from ..tasks.segment.metrics import (
     class_intervals,
     class_iou,
     class_numbers,

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ..errors import SightlineError
-from ..files import atomic_write, read_json, read_json_lines
 from ..insight.curves import number, without_repeats
 from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled
+from ..runs.atomic import atomic_write, read_json, read_json_lines
 from .compare.files import write_comparison
 
 COMPARED = 4

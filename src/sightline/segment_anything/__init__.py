@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SightlineError
-from ..terminal import print_plain
+from ..runs.terminal import print_plain
 
 
 def masks(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ENVIRONMENT, SightlineError
-from ..files import read_json, sha256
+from ..runs.atomic import read_json, sha256
 
 NAMES = {
     "vit_b": "facebook/sam-vit-base",

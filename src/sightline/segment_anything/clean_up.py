@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import runs
-from ..config import Config
-from ..data.masks import read_mask, write_mask
+from ..config.resolve import load_recipe_file
+from ..config.schema import Config
+from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted, listing
-from ..files import atomic_write, finite
-from ..paired import ClassDifferences, paired_interval, paired_ious, swap_test
-from ..predict_masks import scene_mask
-from ..score import Faults, masks_below, pair_name
-from ..segment_metrics import Counts, as_counts, class_iou, confusion, mean_iou, summed
-from ..segment_use import MaskInference, load_segmenter
-from ..settings import load_recipe_file
-from ..statistics import points
+from ..inference.masks import scene_mask
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, finite
+from ..stats.intervals import points
+from ..stats.paired import ClassDifferences, paired_interval, paired_ious, swap_test
+from ..tasks.segment.evaluate import MaskInference, load_segmenter
+from ..tasks.segment.metrics import Counts, as_counts, class_iou, confusion, mean_iou, summed
+from ..tasks.segment.score import Faults, masks_below, pair_name
 from .automatic import Segment
 from .outputs import Task
 
@@ -91,17 +91,17 @@ class CleanUp:
 
 def open_clean_up(folder: Path, truth: Path | None, names: list[str]) -> CleanUp:
     """What cleaning up the pictures of these names needs; SightlineError for a run of another kind."""
-    folder = runs.existing(folder)
+    folder = run_folder.existing(folder)
     config = load_recipe_file(folder / "recipe.yaml")
     if config.task != "segment":
         why = f"its task is {config.task}, and the clean-up is of a segmenter's masks"
         raise SightlineError("this run predicts no masks", where=str(folder), why=why, cure="--run RUN of a segmenter")
-    runs.require_weights(folder)
+    run_folder.require_weights(folder)
     true = {} if truth is None else true_masks(truth, names)
     parts = load_segmenter(folder, config)
     for path in list(true.values())[:1]:  # a wrong palette is said now, and not after hours
         read_mask(path, parts.palette, config.data.max_pixels)
-    return CleanUp(folder, config, parts, runs.weights_of(folder), truth, true)
+    return CleanUp(folder, config, parts, run_folder.weights_of(folder), truth, true)
 
 
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..device import usable_device
+from ..engine.device import usable_device
 from ..errors import SightlineError
 from .checkpoint import Checkpoint, find_checkpoint
 

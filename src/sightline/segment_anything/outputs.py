@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data.palettes import GOLDEN
+from ..data.decode.palettes import GOLDEN
 from ..errors import ENVIRONMENT, SightlineError, counted, listing
-from ..files import atomic_write, read_json, remove, sha256, write_json
+from ..inference.inputs import Picture
+from ..inference.masks import Job, refuse_clashes, refuse_twice, without_outputs
 from ..insight.style import png_rgb
-from ..mask_results import mask_names
-from ..pictures_in import Picture
-from ..predict_masks import Job, refuse_clashes, refuse_twice, without_outputs
+from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
+from ..tasks.segment.results import mask_names
 from .automatic import Segment, ids_of
 
 FORMAT = 1

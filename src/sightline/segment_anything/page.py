@@ -7,15 +7,15 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ..data.images import open_image
-from ..data.palettes import display_colors
+from ..data.decode.images import open_image
+from ..data.decode.palettes import display_colors
 from ..errors import SightlineError, counted
 from ..insight.strips import hatched
 from ..insight.style import png_rgb
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
-from ..segment_metrics import as_counts, mean_iou
-from ..statistics import points
+from ..stats.intervals import points
+from ..tasks.segment.metrics import as_counts, mean_iou
 from .clean_up import SHOWN, SIDE, CleanUp, small
 from .outputs import Done, Task, colored_ids
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config
-from ..data.images import open_image, planes
-from ..data.scan import left_out
-from ..device import device_name, use_threads
+from ..config.schema import Config
+from ..data.decode.images import open_image, planes
+from ..data.sources.scan import left_out
+from ..engine.device import device_name, use_threads
+from ..engine.memory import explained_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
-from ..files import atomic_write, sweep_temporaries, write_json
-from ..lock import lock_run
-from ..memory import explained_memory
-from ..pictures_in import pictures_in
-from ..predict_masks import report_bad
-from ..provenance import command_line, installed_versions
+from ..inference.inputs import pictures_in
+from ..inference.masks import report_bad
+from ..runs.atomic import atomic_write, sweep_temporaries, write_json
+from ..runs.lock import lock_run
+from ..runs.provenance import command_line, installed_versions
 from .automatic import SAME_BOX, Segment, Settings, find_segments
 from .checkpoint import Checkpoint
 from .clean_up import CleanUp

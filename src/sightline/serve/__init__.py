@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import runs
 from ..errors import ENVIRONMENT, SightlineError, printable
-from ..terminal import print_plain
+from ..runs import run_folder
+from ..runs.terminal import print_plain
 
 if TYPE_CHECKING:
     import uvicorn
@@ -47,9 +47,9 @@ def serve(
     """
     require_serve()
     say: Say = (lambda text: None) if quiet else print_plain
-    folders = [runs.existing(one) for one in (run, *others)]
+    folders = [run_folder.existing(one) for one in (run, *others)]
     for folder in folders:
-        runs.require_weights(folder)
+        run_folder.require_weights(folder)
     if not 0 < max_mb <= 1000:
         raise SightlineError("this is no size for pictures", where=f"--max-mb {max_mb:g}", cure="0.1 to 1000")
     token = token or os.environ.get("SIGHTLINE_TOKEN", "")
@@ -121,7 +121,7 @@ def serving(
     """(a server that can be run, the address of its page) with the threads that it needs while the block runs."""
     import uvicorn
 
-    from ..device import use_threads
+    from ..engine.device import use_threads
     from .app import DECODERS, Desk, build_app
     from .guard import Guard, is_loopback, names_of
     from .page import page, policy

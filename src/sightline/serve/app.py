@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from ..data.images import image_in, planes, size_in
+from ..data.decode.images import image_in, planes, size_in
 from ..errors import SightlineError, printable
 from .guard import Refused, refusal
 from .models import MOST_PIXELS, Served, base64_png, png_bytes

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import runs
-from ..answers import Answers, answers_of
-from ..build_pretrain import open_images
-from ..config import Config
+from ..config.resolve import load_recipe_file
+from ..config.schema import Config
 from ..data.cache import decode
-from ..data.images import image_in, planes
+from ..data.decode.images import image_in, planes
+from ..data.decode.palettes import display_colors
 from ..data.pair_cache import decode_pairs
-from ..data.pairs import open_pairs
-from ..data.palettes import display_colors
-from ..data.sources import open_source
+from ..data.sources.open import open_source
+from ..data.sources.pairs import open_pairs
 from ..errors import SightlineError, printable
-from ..predict_masks import scene_mask
-from ..segment_use import MaskInference, load_segmenter
-from ..settings import load_recipe_file
+from ..inference.masks import scene_mask
+from ..runs import run_folder
+from ..tasks.classify.predictor import Answers, answers_of
+from ..tasks.pretrain.build import open_images
+from ..tasks.segment.evaluate import MaskInference, load_segmenter
 from .near import MOST, Near, chosen
 from .words import ClassAnswer, ClassProbability, ClassShare, Example, MaskAnswer, Model, NearPicture, NearState
 
@@ -176,7 +176,7 @@ def load(folder: Path, name: str, neighbors: bool, say: Say) -> Served:
     if config.task == "segment":
         parts = load_segmenter(folder, config)
         return Segmenter(name, config, parts, or_none(lambda: scene_examples(config, parts, say), name, say)[0])
-    one = len(runs.shipped_checkpoints(folder)) == 1
+    one = len(run_folder.shipped_checkpoints(folder)) == 1
     answers = answers_of(folder, config, features=one)
     near, note = None, ""
     if not one:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..answers import Answers
 from ..data.cache import Decoded
+from ..tasks.classify.predictor import Answers
 
 MOST = 50_000
 """Training pictures that are looked at; of more, so many are drawn."""

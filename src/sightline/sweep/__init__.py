@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import runs
-from ..config import Config
+from ..config.schema import Config
 from ..errors import SightlineError, printable
-from ..files import remove
-from ..signals import StopRequest
+from ..runs import run_folder
+from ..runs.atomic import remove
+from ..runs.signals import StopRequest
 from . import claims
 from .plan import FILE, Plan, budget, checked, load_plan, make_plan, refuse_other, write_plan
 from .results import Sweep, write_results
@@ -62,8 +62,8 @@ def sweep(
     if data is not None:
         typed["data.path"] = os.fspath(data)
     plan = checked(make_plan(recipe, typed, metric, sampler, pruner, seed))
-    folder = Path(out) if out is not None else runs.default_folder(f"sweep-{plan.name}")
-    runs.refuse_inside(folder, plan.data["path"])
+    folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.name}")
+    run_folder.refuse_inside(folder, plan.data["path"])
     say: Callable[[str], None] = (lambda text: None) if quiet else speak
     count, walk, said = budget(plan, trials)
     plan = claim_folder(folder, plan, overwrite)
@@ -101,7 +101,7 @@ def run_here(board: Any, jobs: int, minutes: float, say: Callable[[str], None]) 
 
 def threads_each(jobs: int) -> int:
     """The processor threads of each of several trials at a time; 0: one alone may use what the recipe says."""
-    from ..device import processors
+    from ..engine.device import processors
 
     return max(1, processors() // jobs) if jobs > 1 else 0
 
@@ -110,7 +110,7 @@ def command() -> str:
     """What was typed, to be typed again."""
     import shlex
 
-    from ..provenance import command_line
+    from ..runs.provenance import command_line
 
     return shlex.join(command_line())
 
@@ -184,7 +184,7 @@ def clear(folder: Path) -> None:
 
 def speak(text: str) -> None:
     """A line to the user; nobody may be listening any more."""
-    from ..terminal import print_plain
+    from ..runs.terminal import print_plain
 
     try:
         print_plain(printable(text))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from ..files import disk_error, make_folder
+from ..runs.atomic import disk_error, make_folder
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 90.0

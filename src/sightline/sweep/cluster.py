@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
-from ..files import make_folder, read_json, write_json
-from ..signals import StopRequest
+from ..runs.atomic import make_folder, read_json, write_json
+from ..runs.signals import StopRequest
 from .board import Board
 from .plan import budget, load_plan
 

@@ -176,10 +176,10 @@ def grow(job: dict[str, Any], writer: int, parent: int) -> int:
 
 def train_or_resume(folder: Path, text: str) -> None:
     """The run of a trial: gone on with where its folder has a state, else begun, and begun anew where it is damaged."""
-    from ..config import Config
+    from ..config.resolve import combined, flat
+    from ..config.schema import Config
+    from ..config.strict_yaml import parse_yaml
     from ..resume import resume
-    from ..settings import combined, flat
-    from ..strict_yaml import parse_yaml
     from ..train import train
 
     config = combined(Config(), flat(parse_yaml(text, str(folder)), str(folder)), str(folder))

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import runs
-from ..config import Config
-from ..data.sources import Source
+from ..config.resolve import combined, flat, resolve
+from ..config.schema import Config
+from ..config.strict_yaml import dump_yaml, parse_yaml
+from ..data.sources.open import Source
 from ..errors import SightlineError, listing
-from ..files import atomic_write
 from ..recipes import load_recipe
-from ..settings import combined, flat, resolve
-from ..strict_yaml import dump_yaml, parse_yaml
+from ..runs import run_folder
+from ..runs.atomic import atomic_write
 from .space import Choices, Space, grid_of, plain, range_of, read_space, size_of
 
 FILE = "sweep.yaml"
@@ -25,7 +25,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Trials of a sweep for which no number was given, unless it is a grid."""
-MAY_DIFFER = {*runs.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every", "train.patience"}
+MAY_DIFFER = {*run_folder.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every", "train.patience"}
 """Settings of the recipe that change no trial's result."""
 
 
@@ -81,7 +81,7 @@ def make_plan(
     if not space:
         cure = "give a setting several values: --optim.lr 1e-3..1e-1, --train.batch_size 32,64"
         raise SightlineError("there is nothing to search: no setting varies", cure=f"{cure}; one run is `train`")
-    whole = runs.with_whole_paths(resolve(base, path_of(fixed)))
+    whole = run_folder.with_whole_paths(resolve(base, path_of(fixed)))
     if "data.path" in fixed:
         fixed["data.path"] = whole.data.path
     base = resolve(base, {"data.path": whole.data.path, "model.weights": whole.model.weights})
@@ -110,7 +110,7 @@ def checked(plan: Plan) -> Plan:
 
     Files are listed and labels read; no picture is opened.
     """
-    from ..data.augment import check_augment
+    from ..data.augment.batch import check_augment
 
     config = first_config(plan)
     names = [plain(one) for one in getattr(plan.space.get("model.name"), "candidates", (config.model.name,))]
@@ -124,15 +124,15 @@ def checked(plan: Plan) -> Plan:
 def opened(config: Config) -> Source:
     """The data of a recipe, with their splits listed."""
     if config.task == "segment":
-        from ..build_segment import open_masked
+        from ..tasks.segment.build import open_masked
 
         return open_masked(config, lambda text: None)[0]
     if config.task == "byol":
-        from ..build_pretrain import open_images
-        from ..data.grouping import without_leaks
+        from ..data.sources.leakage import without_leaks
+        from ..tasks.pretrain.build import open_images
 
         return without_leaks(open_images(config, lambda text: None), config.data, lambda text: None)
-    from ..build_classify import open_labeled
+    from ..tasks.classify.build import open_labeled
 
     return open_labeled(config, lambda text: None)
 
@@ -212,9 +212,9 @@ def differences(old: Plan, new: Plan) -> list[str]:
     was, now = ({key: str(spec) for key, spec in plan.space.items()} for plan in (old, new))
     lines += [f"{key}: {was.get(key, 'not searched')} -> {now.get(key, 'not searched')}"
               for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]  # fmt: skip
-    changed = [key for key in runs.differences(old.base, new.base) if key not in MAY_DIFFER]
+    changed = [key for key in run_folder.differences(old.base, new.base) if key not in MAY_DIFFER]
     lines += [
-        f"{key}: {plain(runs.value_of(old.base, key))} -> {plain(runs.value_of(new.base, key))}"
+        f"{key}: {plain(run_folder.value_of(old.base, key))} -> {plain(run_folder.value_of(new.base, key))}"
         for key in changed
         if key not in (*new.fixed, *now, "name")
     ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..columns import csv_text
+from ..config.resolve import load_recipe_file, resolve, to_yaml
 from ..errors import counted
-from ..files import atomic_write, finite, read_json, write_json
-from ..runs import Run
-from ..settings import load_recipe_file, resolve, to_yaml
-from ..terminal import duration
+from ..runs.atomic import atomic_write, finite, read_json, write_json
+from ..runs.csv_io import csv_text
+from ..runs.run_folder import Run
+from ..runs.terminal import duration
 from .board import Board
 from .plan import Plan
 from .space import as_typed, plain

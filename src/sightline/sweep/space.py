@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 import pydantic
 
-from ..config import Config
+from ..config.resolve import described, field_type, flat, from_text, placed
+from ..config.schema import Config
+from ..config.strict_yaml import parse_yaml
 from ..errors import SightlineError, listing
-from ..settings import described, field_type, flat, from_text, placed
-from ..strict_yaml import parse_yaml
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"(?:(log|lin):)?\s*({NUMBER})\s*\.\.\s*({NUMBER})")

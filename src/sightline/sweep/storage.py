@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ENVIRONMENT, SightlineError
-from ..files import disk_error
+from ..runs.atomic import disk_error
 
 if TYPE_CHECKING:
     import optuna

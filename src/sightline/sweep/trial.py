@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import runs
-from ..config import Config
+from ..config.resolve import to_yaml
+from ..config.schema import Config
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
-from ..files import atomic_write, read_json_lines
 from ..insight.curves import number, without_repeats
-from ..settings import to_yaml
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, read_json_lines
 from .board import Board, Outcome
 from .claims import Claim
 from .nursery import Nursery
@@ -78,7 +78,7 @@ class Follower:
             said = f"pruned after epoch {self.pruned}"
             return Outcome("pruned", best, best_epoch, epochs, seconds, message=said)
         done = [record for record in read_json_lines(self.folder / "metrics.jsonl") if record.get("event") == "done"]
-        if not done or not runs.is_finished(self.folder) or best is None:
+        if not done or not run_folder.is_finished(self.folder) or best is None:
             return Outcome("failed", best, best_epoch, epochs, seconds, message="it ended without a result")
         end = done[-1]
         value = number(end.get(plan.metric), best)
@@ -116,7 +116,7 @@ def run_trial(
     last = max(follower.told, default=0)
     if last and last < config.train.epochs and trial.should_prune():
         follower.pruned = last
-    if follower.pruned or follower.look() or runs.is_finished(folder):
+    if follower.pruned or follower.look() or run_folder.is_finished(folder):
         return follower.outcome()
     atomic_write(log, f"sightline sweep, trial {trial.number}: {board.values(trial)}\n") if not log.exists() else None
     nursery.start({"folder": str(folder), "recipe": to_yaml(config), "log": str(log), "argv": sys.argv})
@@ -167,7 +167,7 @@ def compare_data(board: Board, folder: Path, config: Config, nursery: Nursery) -
 
     SightlineError where names are the same and contents are not: their results could not be compared.
     """
-    data = runs.provenance(folder).get("data")
+    data = run_folder.provenance(folder).get("data")
     if not isinstance(data, dict):
         return False
     key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"

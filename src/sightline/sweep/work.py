@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import INTERRUPTED, SightlineError, listing
-from ..files import disk_error
+from ..runs.atomic import disk_error
 from .board import Board, Outcome
 from .nursery import Nursery
 from .results import line_of, ranked, write_results
@@ -55,7 +55,7 @@ class Teller:
 
     def left(self, rows: list[dict]) -> str:
         """How long the trials that are left may take, by the mean of those that are done."""
-        from ..terminal import duration
+        from ..runs.terminal import duration
 
         times = [row["seconds"] for row in rows if row["seconds"]]
         waiting = self.board.trials - len(rows)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.build_pretrain import build_siamese
 from sightline.insight.architecture.boxes import quantity
 from sightline.insight.architecture.file import from_json, to_json
 from sightline.insight.architecture.flow import (
@@ -30,10 +29,11 @@ from sightline.insight.architecture.marks import Panel, cut, text_width, wrapped
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from sightline.insight.architecture.tree import DASH, ROLES, TIMES, Architecture, Block, trace
 from sightline.insight.architecture.view import Item, Part, View, view_of
+from sightline.insight.traced import both, logits, outputs
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
-from sightline.traced import both, logits, outputs
+from sightline.tasks.pretrain.build import build_siamese
 
 NOTHING = Block("", "", "block", (), 0, 0, 0, 1, (), (), ())
 

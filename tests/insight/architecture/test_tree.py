@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.build_pretrain import build_siamese
-from sightline.config import Config
+from sightline.config.schema import Config
 from sightline.insight.architecture.file import from_json, to_json, write_architecture
 from sightline.insight.architecture.tree import DASH, Architecture, Block, trace
+from sightline.insight.traced import both, logits, outputs
 from sightline.models import build_model, parameter_count
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
-from sightline.traced import both, logits, outputs
+from sightline.tasks.pretrain.build import build_siamese
 
 
 def blocks_in(block: Block) -> Iterator[Block]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...files import atomic_write
+from ...runs.atomic import atomic_write
 from .tree import ROLES, Architecture, Block, Source
 
 FORMAT, MOST, DEEPEST, LARGEST, LONGEST = 1, 5_000, 40, 1 << 62, 300

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ...columns import csv_text
 from ...errors import SightlineError
-from ...files import atomic_write, finite, remove, write_json
 from ...insight.style import png
+from ...runs.atomic import atomic_write, finite, remove, write_json
+from ...runs.csv_io import csv_text
 from .figures import plan_comparison
 from .numbers import Comparison, compare
 from .page import comparison_page, sentences

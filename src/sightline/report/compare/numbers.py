@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SightlineError, counted
-from ...paired import ClassDifferences, holm, paired_classes, paired_interval, paired_ious, swap_test
-from ...segment_metrics import pixel_accuracy
-from ...statistics import Interval, mcnemar, paired_bootstrap, points, verdict
+from ...stats.intervals import Interval, mcnemar, paired_bootstrap, points, verdict
+from ...stats.paired import ClassDifferences, holm, paired_classes, paired_interval, paired_ious, swap_test
+from ...tasks.segment.metrics import pixel_accuracy
 from ..origin import flat, shown
 from ..words import device, known, percent, section
 from .items import DECODING, digest_of, examples, in_order_of, mismatch, untold

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...data.masks import MAX_PIXELS, image_size, padded, read_mask
-from ...data.palettes import Palette, display_colors
+from ...data.decode.masks import MAX_PIXELS, image_size, padded, read_mask
+from ...data.decode.palettes import Palette, display_colors
+from ...engine.training_state import shrunk
 from ...errors import SightlineError
 from ...insight.curves import number
-from ...mask_results import mask_names
-from ...saving import shrunk
-from ...segment_metrics import pixel_accuracy
+from ...tasks.segment.metrics import pixel_accuracy
+from ...tasks.segment.results import mask_names
 from ..findings import pictures_by_row
 from ..run import UNREADABLE, RunFiles, attempt
 from ..segment import read_arrays, read_palette

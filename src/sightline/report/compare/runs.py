@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ... import runs
 from ...errors import SightlineError, listing
 from ...insight.curves import History, columns, history, number, without_repeats
-from ...segment_metrics import interval as mask_interval
-from ...segment_metrics import mean_iou, summed
-from ...statistics import Interval, bootstrap_interval
+from ...runs import run_folder
+from ...stats.intervals import Interval, bootstrap_interval
+from ...tasks.segment.metrics import interval as mask_interval
+from ...tasks.segment.metrics import mean_iou, summed
 from ..findings import seed_of
 from ..run import RunFiles, attempt, read_run
 from ..segment import read_arrays
@@ -141,7 +141,7 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
         why = "it would be compared with itself" + (f"; it is {twin} as well" if twin != path else "")
         return SightlineError("a run is named twice", where=where, why=why, cure="name it once")
     try:
-        runs.existing(path)
+        run_folder.existing(path)
     except SightlineError as error:
         return error
     return None

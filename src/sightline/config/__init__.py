@@ -1,0 +1,1 @@
+"""Configuration: sections, checks, resolution of overrides, strict YAML."""

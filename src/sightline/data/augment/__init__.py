@@ -1,0 +1,1 @@
+"""Batched augmentation: random numbers per image, geometry, color, policies, training windows."""

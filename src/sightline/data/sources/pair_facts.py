@@ -1,0 +1,99 @@
+"""What pairs hold: sizes, pixels of each class, and everything that is wrong with them, at once."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ...errors import SightlineError, listing, printable, some_of
+from ..decode.images import COPY
+from ..decode.palettes import IGNORE, Palette
+from .open import Items
+
+
+class ItemFacts(NamedTuple):
+    """One pair. shape: height and width. counts: int64 [K], pixels of each class; ignored, inexact: pixels. torn: the
+    image has a damaged EXIF block."""
+
+    shape: tuple[int, int]
+    counts: np.ndarray
+    ignored: int
+    inexact: int
+    torn: bool = False
+
+
+class SplitFacts(NamedTuple):
+    """The pairs of one split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
+
+    shapes: np.ndarray
+    counts: np.ndarray
+    ignored: np.ndarray
+    inexact: np.ndarray
+
+
+def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
+    """What a mask uint8 [H, W] holds; SightlineError if its image, of that height and width, has another size."""
+    if shape != mask.shape:
+        (height, width), (rows, columns) = shape, mask.shape
+        turned = (columns, rows) == shape
+        raise SightlineError(
+            f"the image has {width} x {height} pixels and its mask {columns} x {rows}",
+            cure="one of the two is turned by 90 degrees, perhaps the image by its EXIF orientation: turn the mask too"
+            if turned
+            else "export the mask at the image's size, without interpolation",
+        )
+    counts = np.array(Image.fromarray(mask).histogram(), np.int64)  # 15 times as fast as np.bincount
+    return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
+
+
+def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
+    """The facts of all pairs of a split as arrays."""
+    return SplitFacts(
+        shapes=np.array([fact.shape for fact in facts], np.int64).reshape(-1, 2),
+        counts=np.array([fact.counts for fact in facts], np.int64).reshape(-1, classes),
+        ignored=np.array([fact.ignored for fact in facts], np.int64),
+        inexact=np.array([fact.inexact for fact in facts], np.int64),
+    )
+
+
+def placed(error: SightlineError, items: Items, index: int) -> SightlineError:
+    """What is wrong with a pair, with the names of both files where the error has no place."""
+    assert items.mask_names is not None
+    where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
+    cure = "copy it again from where it came, or remove the pair" if error.cure == COPY else error.cure
+    return SightlineError(error.what, where=where, why=error.why, cure=cure)
+
+
+def refuse_faults(path: str, split: str, faults: list[SightlineError], count: int) -> None:
+    """The error for all wrong pairs of the `count` of a split, with each cure once."""
+    places = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
+    lines = [printable(f"{place}: {fault.why or fault.what}") for place, fault in zip(places, faults, strict=True)]
+    cures = list(dict.fromkeys(fault.cure for fault in faults))
+    alike = len({(fault.what, fault.cure) for fault in faults}) == 1  # such as another palette: a few will do
+    raise SightlineError(
+        f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
+        where=path,
+        why="\n" + listing(lines, 5 if alike else 100),
+        cure="\n" + listing(cures, 8) if len(cures) > 1 else cures[0],
+    )
+
+
+def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
+    """Sentences on the share of each class, on inexact colors, and on masks without a pixel that counts."""
+    counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
+    total = int(counts.sum()) + ignored
+    shares = [f"{name} {count / total:.1%}" for name, count in zip(palette.classes, counts, strict=True)]
+    notes = [f"pixels of {split}: {', '.join(shares)}" + (f", ignored {ignored / total:.1%}" if ignored else "")]
+    absent = [name for name, count in zip(palette.classes, counts, strict=True) if not count]
+    if absent:
+        notes.append(f"{split} has no pixel of {', '.join(absent)}")
+    inexact = int(facts.inexact.sum())
+    if inexact:
+        how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
+        notes.append(f"{inexact:,} pixels of {split} ({inexact / total:.2%}) are not exactly of the palette: {how}")
+    empty = [name for name, some in zip(names, facts.counts.sum(1), strict=True) if not some]
+    if empty:
+        notes.append(f"{len(empty):,} masks of {split} hold ignored pixels only: {some_of(empty)}")
+    return notes

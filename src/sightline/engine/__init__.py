@@ -1,0 +1,1 @@
+"""What wraps the training step: optimizers, schedules, precision, memory, processes, training state."""

@@ -1,0 +1,191 @@
+"""From a configuration to the parts of a run: data, model, task, precision."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config.schema import Config
+from ..data.augment.batch import NORMALIZATIONS, channel_statistics
+from ..data.cache import Decoded, decode
+from ..data.decode.decoding import size_text
+from ..data.loader import Resident
+from ..data.pair_cache import DecodedPairs
+from ..data.resident import resident
+from ..data.shards.streamed import sampled, stream_images
+from ..data.sources.open import Source
+from ..errors import SightlineError
+from ..models import initialize_from_data
+from ..models.fast import FastNet
+from ..models.weights import Receipt
+from ..tasks.classify import losses
+from ..tasks.contract import Task
+from .schedules import climbs, training_side
+
+WHITENING_IMAGES = 5000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a run is made of; `rows` are the validation images whose features are kept."""
+
+    device: torch.device
+    dtype: torch.dtype
+    source: Source
+    train: Decoded | DecodedPairs
+    val: Decoded | DecodedPairs
+    model: nn.Module
+    task: Task
+    receipt: Receipt | None
+    description: dict[str, Any]
+    rows: np.ndarray
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
+    flops: dict[int, float]  # of one image's forward and backward pass, by the side of the training images
+    facts: dict[str, Any]
+    followed: Decoded | None = None  # training images whose features are kept
+    once: float = 0.0  # operations of one image before the first epoch, where frozen features are computed once
+    resident: Resident | None = None  # the training images on the device, where they all lie there
+
+
+def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+    """All parts of a training run. Raises SightlineError for whatever the user must mend, before anything is decoded.
+
+    precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
+    weights; a resumed run has them in its state.
+    """
+    if config.task == "segment":
+        from ..tasks.segment.build import build_segment as build_task
+    elif config.task == "byol":
+        from ..tasks.pretrain.build import build_pretrain as build_task
+    else:
+        from ..tasks.classify.build import build_classify as build_task
+    parts = build_task(config, say, precision, fresh)
+    lies = not parts.once and parts.train.stream is None  # fixed features need none, and a stream is nowhere whole
+    held = resident(parts.train, config.data.resident, parts.device) if lies else None
+    if held:
+        say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
+    return replace(parts, resident=held, facts=parts.facts | {"resident": held is not None})
+
+
+def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
+    """SightlineError where batch normalization would have to train on single images."""
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if config.train.batch_size == 1 and norms and not config.model.freeze:
+        cure = "--train.batch_size 2 or more"
+        why = "batch normalization, which this model has, needs several images"
+        raise SightlineError("the batch size is too small", where="train.batch_size = 1", why=why, cure=cure)
+
+
+def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Let a backbone whose first weights come from data see some training images."""
+    if not isinstance(backbone, FastNet):
+        return
+    images = some_images(train)[:WHITENING_IMAGES]
+    sample = torch.from_numpy(np.ascontiguousarray(images))
+    initialize_from_data(backbone, transform(sample))
+
+
+def describe_model(
+    config: Config, train: Decoded, val: Decoded, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """config.json: all that is needed to use the weights with nothing else of the run.
+
+    preprocessing.kept: height and width of the validation images as decoded. An image of exactly this size goes to
+    the model's own resize as it is; any other becomes the square first, by `fit` and `resize`.
+    """
+    data, kept = config.data, list(val.images.shape[2:])
+    square = {"size": data.size, "fit": data.fit, "resize": data.filter, "kept": kept}
+    return {
+        "format": 1,
+        "task": config.task,
+        "model": {"name": config.model.name, "args": config.model.args, "head": config.model.head},
+        "classes": list(train.classes),
+        "preprocessing": {**square, "mean": list(mean), "std": list(std)},
+        "palette": None,
+    }
+
+
+def describe_data(source: Source, train: Decoded | DecodedPairs, val: Decoded | DecodedPairs) -> dict[str, Any]:
+    """The data as provenance.json has it: enough to see later whether it is still the same."""
+    counts = {name: len(items.names) for name, items in source.splits.items()} | {
+        "train": len(train.names),
+        "val": len(val.names),
+    }
+    return {
+        "path": source.path,
+        "layout": source.layout,
+        "classes": list(train.classes),
+        "counts": counts,
+        "digest": {"train": train.digest, "val": val.digest},
+    }
+
+
+def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, float]:
+    """Floating-point operations of one image's forward and backward pass, by the side of the training images.
+
+    cost_of: side to operations. SightlineError for a side that is too small for the model.
+    """
+    cost = {}
+    for side in {training_side(config, epoch) for epoch in range(config.train.epochs)} | {config.data.size}:
+        try:
+            cost[side] = cost_of(side)
+        except (RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            cure = "raise the sides in augment.progressive, or leave it out: --augment.progressive []"
+            what = f"{config.model.name} cannot take images of {side}x{side} pixels"
+            raise SightlineError(what, where="augment.progressive", why=why, cure=cure) from error
+    return cost
+
+
+def training_flops(config: Config, cost: dict[int, float], images: int, epochs: float) -> float:
+    """Floating-point operations of the first `epochs` epochs, the last perhaps cut off; cost: those of one image by its
+    side."""
+    whole, rest = divmod(epochs, 1)
+    cut = rest * epoch_cost(config, cost, int(whole)) if rest else 0.0
+    return images * (sum(epoch_cost(config, cost, epoch) for epoch in range(int(whole))) + cut)
+
+
+def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
+    """What one image costs in an epoch, from 0; a sharpness-aware step takes two gradients."""
+    return cost[training_side(config, epoch)] * (2 if climbs(config, epoch) else 1)
+
+
+def class_weights(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """The weight of each class in the loss, float32 [K], by how much of it there is; None where all weigh the same."""
+    kind = config.loss.class_weights
+    return None if kind == "none" else torch.from_numpy(losses.class_weights(counts, kind)).float().to(device)
+
+
+def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of values in 0..1."""
+    if config.augment.normalize == "dataset":
+        return channel_statistics(some_images(train))
+    return NORMALIZATIONS[config.augment.normalize]
+
+
+def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
+    """The training split: decoded into the cache, or streamed where the data come in shards."""
+    side = config.augment.resize or config.data.size
+    if source.splits["train"].shards is None:
+        return decode(source, "train", side, config.data, say)
+    train = stream_images(source, "train", side, config.data)
+    say(stream_line(train))
+    return train
+
+
+def stream_line(train: Decoded | DecodedPairs) -> str:
+    """What a stream is, in one line."""
+    assert train.stream is not None
+    shards, megabytes = train.stream.shards.files, train.stream.data.stream_mb
+    return f"streaming {len(train.names):,} training images out of {len(shards):,} shards, {megabytes:,} MB at a time"
+
+
+def some_images(train: Decoded | DecodedPairs) -> np.ndarray:
+    """Training images uint8 [N, 3, H, W] that stand for all: all of them, but of a stream no more than
+    WHITENING_IMAGES, those that come first in its shards."""
+    if train.stream is None:
+        return train.images
+    return train.images[sampled(train, WHITENING_IMAGES, 0)]

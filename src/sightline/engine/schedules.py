@@ -1,0 +1,134 @@
+"""Learning-rate schedules: pure functions of the step, as factors on the learning rate.
+
+A step is one optimizer update; steps count from 0, and `total_steps - 1` is the last. Past the last step the factor
+stays what it was. The functions share one signature, so that `SCHEDULES` can name them.
+"""
+
+import math
+from collections.abc import Callable
+
+from ..config.schema import Config, Schedule
+
+
+def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """The factor on the learning rate at `step`: that of the named schedule times the warm-up.
+
+    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last; the
+    schedule behind it runs from step 0 all the same.
+    """
+    step = min(step, total_steps - 1)
+    value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)
+    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    return value * min(1.0, (step + 1) / warmup_steps) if warmup_steps else value
+
+
+def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: Config) -> float:
+    """SGD's momentum at `step`: `optim.momentum`, or on its way to `schedule.momentum_at_peak` and back.
+
+    It falls while a one-cycle rate rises and rises while that falls, along the same curve (arXiv 1708.07120).
+    """
+    ends, peak = config.optim.momentum, config.schedule.momentum_at_peak
+    if not peak:
+        return ends
+    shape = config.schedule.model_copy(update={"initial_factor": 0.0, "final_factor": 0.0})
+    return ends + (peak - ends) * SCHEDULES[shape.name](min(step, total_steps - 1), total_steps, steps_per_epoch, shape)
+
+
+def schedule_epochs(config: Config) -> int:
+    """Epochs over which everything that changes with the epochs is laid."""
+    return config.schedule.total_epochs or config.train.epochs
+
+
+def training_side(config: Config, epoch: int) -> int:
+    """Side in pixels of the training images of an epoch, from 0: `augment.progressive`, then `data.size`."""
+    for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
+        if epoch < until * schedule_epochs(config):
+            return side
+    return config.data.size
+
+
+def mixes(config: Config, epoch: int) -> bool:
+    """Whether the images of an epoch, from 0, are mixed (mixup, cutmix)."""
+    augment = config.augment
+    return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
+
+
+def climbs(config: Config, epoch: int) -> bool:
+    """Whether the steps of an epoch, from 0, are sharpness-aware ones (`optim.sam_radius`)."""
+    return bool(config.optim.sam_radius) and epoch >= config.optim.sam_from * schedule_epochs(config)
+
+
+def ends_at_zero(config: Config) -> bool:
+    """Whether the learning rate is 0 from the schedule's end on, so that more epochs would change nothing."""
+    steps = 1000 * schedule_epochs(config)
+    return factor(steps, steps, 1000, config.schedule) == 0
+
+
+def progress(step: int, total_steps: int) -> float:
+    """0 at the first step, 1 at the last; 0 where there is only one."""
+    return step / max(1, total_steps - 1)
+
+
+def half_cosine(share: float, final: float) -> float:
+    """Half a cosine wave from 1 at share 0 down to `final` at share 1."""
+    return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
+
+
+def constant(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """1 throughout."""
+    return 1.0
+
+
+def multi_step(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """`gamma` to the power of the `milestone_epochs` that are over."""
+    passed = sum(step >= round(epoch * steps_per_epoch) for epoch in schedule.milestone_epochs)
+    return schedule.gamma**passed
+
+
+def cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """Half a cosine (arXiv 1608.03983) from 1 at the first step to `final_factor` at the last."""
+    return half_cosine(progress(step, total_steps), schedule.final_factor)
+
+
+def cosine_restarts(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """Half a cosine from 1 towards 0 every `restart_epochs` (arXiv 1608.03983); it starts anew before reaching 0."""
+    cycle = max(1, round(schedule.restart_epochs * steps_per_epoch))
+    return half_cosine(step % cycle / cycle, 0.0)
+
+
+def one_cycle(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """A triangle: linear from `initial_factor` to 1 at `peak_fraction` of the run, then linear to `final_factor`.
+
+    The idea is arXiv 1708.07120's; torch's OneCycleLR draws it with cosines by default.
+    """
+    peak = round(schedule.peak_fraction * (total_steps - 1))
+    if step < peak:
+        return schedule.initial_factor + (1 - schedule.initial_factor) * step / peak
+    return 1 + (schedule.final_factor - 1) * progress(step - peak, total_steps - peak)
+
+
+def one_cycle_cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """torch's OneCycleLR: half a cosine up to 1 at `peak_fraction`, then half a cosine down to `final_factor`.
+
+    Its default arguments are peak_fraction 0.3, initial_factor 1/25 and final_factor 1/250,000.
+    """
+    peak = max(schedule.peak_fraction * total_steps - 1, 0.0)
+    if step <= peak:
+        return half_cosine(1 - step / peak if peak else 0.0, schedule.initial_factor)
+    return half_cosine((step - peak) / (total_steps - 1 - peak), schedule.final_factor)
+
+
+def linear(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
+    """A straight line from 1 at the first step to `final_factor` at the last."""
+    return 1 + (schedule.final_factor - 1) * progress(step, total_steps)
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, Schedule], float]] = {
+    "constant": constant,
+    "multi_step": multi_step,
+    "cosine": cosine,
+    "cosine_restarts": cosine_restarts,
+    "one_cycle": one_cycle,
+    "one_cycle_cosine": one_cycle_cosine,
+    "linear": linear,
+}

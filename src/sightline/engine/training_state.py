@@ -1,0 +1,300 @@
+"""What the loop keeps on disk while it runs: state for resumption, the best weights, snapshots of features."""
+
+import contextlib
+import shlex
+import shutil
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..config.schema import Config
+from ..errors import ENVIRONMENT, SightlineError, listing
+from ..runs import checkpoint
+from ..runs.atomic import atomic_write
+from ..runs.deferred_writes import MOST_REFUSED
+from ..runs.log import RunLog
+from ..tasks.classify.task import Classify
+from ..tasks.contract import Arrays
+from . import distributed
+from .evaluate import evaluate
+
+if TYPE_CHECKING:
+    from ..data.cache import Decoded
+    from ..data.loader import Batch
+    from ..data.pair_cache import DecodedPairs
+    from ..train import Training
+    from .parts import Parts
+
+
+THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
+STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
+
+
+def save_state(training: "Training") -> None:
+    """Everything that a bit-identical continuation needs, into checkpoints/last, after what has waited for the disk."""
+    progress = training.progress
+    progress.seconds = training.log.seconds()
+    optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
+    optimizer = {f"optimizer.{name}": distributed.whole(tensor) for name, tensor in optimizer.items()}
+    tensors = {name: distributed.whole(tensor) for name, tensor in state_tensors(training).items()} | optimizer
+    if not training.world.leads:
+        return
+    settings = training.config.model_dump(mode="json")
+    values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
+    if training.average:
+        values["average_updates"] = training.average.updates
+    training.waiting.flush()
+    checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
+
+
+def save_or_wait(training: "Training", last: bool) -> None:
+    """`save_state`; where the disk refuses, one warning, and training goes on to the next save, which tries anew.
+
+    SightlineError (status ENVIRONMENT) after MOST_REFUSED in a row, and at once for the last save of a run. Of several
+    processes the first alone writes, and ends the others by ending.
+    """
+    waiting, step, owed = training.waiting, training.progress.step, bool(training.waiting.writes)
+    try:
+        save_state(training)
+    except SightlineError as error:
+        if error.status != ENVIRONMENT:
+            raise
+        waiting.refused += 1
+        if last or waiting.refused >= MOST_REFUSED:
+            raise given_up(training, error, last) from error
+        training.log.warn(
+            f"{error.what}: {error.why}. Step {step:,} is not saved; training goes on, and the next save tries again "
+            f"({waiting.refused} of {MOST_REFUSED} in a row, which would end the run)"
+        )
+        return
+    if waiting.refused or owed:
+        tell = training.log.say if waiting.refused else training.log.warn  # of a second try nobody has heard yet
+        tell(f"the disk had refused files of this run; step {step:,} is saved, with all of them")
+    waiting.refused = 0
+
+
+def given_up(training: "Training", error: SightlineError, last: bool) -> SightlineError:
+    """The end of a run that cannot be saved."""
+    often = "" if last else f", {MOST_REFUSED} times in a row"
+    lost = "; it was the run's last save, and could not be put off" if last else ""
+    cure = f"make room or mend the disk, then: sightline resume {shlex.quote(str(training.folder))}"
+    return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
+
+
+def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
+    """Weights and their average, as the state has them."""
+    tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
+    if training.average:
+        tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
+    return tensors
+
+
+def needed_bytes(config: Config, model: nn.Module) -> int:
+    """Bytes on disk that the run's checkpoints take at most; see `checkpoint.required_bytes`."""
+    moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    weights = checkpoint.total_bytes(model.state_dict())
+    state = weights * (2 if config.optim.ema else 1) + moments * trained
+    return checkpoint.required_bytes(weights, state, 2 + config.train.ensemble)
+
+
+def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The newest state that verifies; says so where an older one had to do."""
+    place = folder / "checkpoints" / "last"
+    if not any((place / name).exists() for name in checkpoint.SLOTS):
+        name = shlex.quote(str(folder))
+        cure = f"begin it again: sightline train {name}/recipe.yaml --out {name} --overwrite"
+        why = "no step of it was saved yet"
+        raise SightlineError("there is no state to resume from", where=str(place), why=why, cure=cure)
+    tensors, values, note = checkpoint.load_state(place)
+    if note:
+        log.warn(note)
+    return tensors, values
+
+
+def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+    """Put a saved state into model, optimizer and average."""
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    here = training.parts.model.state_dict()
+    training.parts.model.load_state_dict(
+        {name: distributed.part_like(t, here[name]) for name, t in part("model.").items()}
+    )
+    state = checkpoint.unflatten_optimizer(part("optimizer."), values["optimizer"])
+    training.optimizer.load_state_dict(state)
+    if training.average:
+        training.average.restore(part("average."), values["average_updates"])
+
+
+@contextlib.contextmanager
+def evaluated_weights(training: "Training") -> Generator[None]:
+    """The model holds the weights that are evaluated and shipped: the average where there is one."""
+    with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
+        yield
+
+
+def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> None:
+    """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
+    weights = {name: distributed.whole(tensor) for name, tensor in training.parts.model.state_dict().items()}
+    if not training.world.leads:
+        return
+    description = training.parts.description | {
+        "epoch": training.epoch,
+        "step": training.progress.step,
+        "metrics": numbers,
+    }
+    folder = training.folder / "checkpoints" / name
+    training.waiting.write(folder, lambda tensors: checkpoint.save_model(folder, tensors, description), weights)
+
+
+def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
+    """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN, and no others."""
+    size, key = training.config.train.ensemble, training.config.train.ensemble_by
+    if not size:
+        return
+    sign = 1 if key == "loss" else -1
+    entry = [sign * numbers[key], training.epoch]
+    others = [pair for pair in training.progress.ensemble if pair[1] != training.epoch]
+    ranked = sorted([*others, entry])
+    if entry in ranked[:size]:
+        save_weights(training, epoch_name(training.epoch), numbers)
+    for _, epoch in ranked[size:] if training.world.leads else ():
+        training.waiting.remove(training.folder / "checkpoints" / epoch_name(int(epoch)))
+    training.progress.ensemble = ranked[:size]
+
+
+def epoch_name(epoch: int) -> str:
+    """`epoch-00012`: sorts as it counts."""
+    return f"epoch-{epoch:05d}"
+
+
+def keep_snapshot(training: "Training", arrays: Arrays) -> None:
+    """Features or masks of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
+    folder = training.folder / "snapshots"
+    place = folder / epoch_name(training.epoch)
+    if training.parts.followed is not None and len(training.parts.rows):
+        keep_followed(training, place)
+    if not training.world.leads:
+        return
+    if "masks" in arrays:
+        keep_arrays(training, place / "masks.npz", {"masks": shrunk(arrays["masks"])})
+    elif "features" in arrays:
+        values, rows = {"features": arrays["features"]}, training.parts.rows
+        if "probabilities" in arrays:
+            probabilities = arrays["probabilities"][rows]
+            values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
+        elif "predictions" in arrays:
+            values["predictions"] = arrays["predictions"][rows]
+        keep_arrays(training, place / "features.npz", values)
+    else:
+        return
+    kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
+    for epoch in set(kept) - set(thinned(kept, training.config.report.snapshots)):
+        shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
+
+
+def keep_followed(training: "Training", place: Path) -> None:
+    """Features of the training images that are followed, beside those of the validation images."""
+    parts, size = training.parts, training.config.train.eval_batch_size
+    assert isinstance(parts.task, Classify) and parts.followed is not None
+    task, plain = parts.task, parts.task.plain_features
+    with distributed.in_step(training.forward):
+        arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
+    if training.world.leads:
+        keep_arrays(training, place / "train-features.npz", arrays)
+
+
+def thinned(epochs: list[int], limit: int) -> list[int]:
+    """The first and last epoch and, between them, multiples of the smallest power of two that leaves `limit`.
+
+    A run may stop at any time, so its middle is not known beforehand: multiples of a growing power of two stay
+    evenly spread, and no epoch that was dropped is wanted again.
+    """
+    stride = 1
+    while True:
+        kept = [epoch for epoch in epochs if epoch in (epochs[0], epochs[-1]) or epoch % stride == 0]
+        if len(kept) <= max(limit, 2):
+            return kept
+        stride *= 2
+
+
+def save_samples(folder: Path, parts: "Parts") -> None:
+    """snapshots/samples.npz: labels, names and pictures of the validation images that the snapshots follow.
+
+    Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails. Without labels
+    there are none.
+    """
+    rows, val = parts.rows, parts.val
+    sample = pictured(val, rows)
+    if val.labels is not None and val.labels.ndim == 3:
+        sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
+    if len(rows):
+        save_arrays(folder / "snapshots" / "samples.npz", sample)
+    if parts.followed is not None:
+        every = np.arange(len(parts.followed.names))
+        save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.followed, every))
+
+
+def pictured(decoded: "Decoded | DecodedPairs", rows: np.ndarray) -> Arrays:
+    """Thumbnails, names, places and, where there are some, labels of these rows of a split."""
+    names = np.array([decoded.names[row] for row in rows], dtype=str)
+    labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
+    return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
+
+
+def shrunk(pictures: np.ndarray, side: int = STRIP) -> np.ndarray:
+    """Pictures or masks [N, ..., H, W] with the longest side at most `side` pixels, by leaving pixels out."""
+    height, width = pictures.shape[-2:]
+    step = max(1.0, max(height, width) / side)
+    rows, columns = (((np.arange(round(n / step)) + 0.5) * step).astype(np.int64) for n in (height, width))
+    return np.ascontiguousarray(pictures[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
+
+
+def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """uint8 [len(rows), 3, h, w] with the longest side at most THUMBNAIL pixels, from images uint8 [N, 3, H, W]."""
+    chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
+    height, width = chosen.shape[2:]
+    scale = THUMBNAIL / max(height, width)
+    if scale >= 1 or not len(rows):
+        return chosen.numpy()
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = functional.interpolate(chosen.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Arrays as a compressed .npz, written atomically."""
+    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
+
+
+def keep_arrays(training: "Training", path: Path, arrays: Arrays) -> None:
+    """`save_arrays` while a run goes on: what the disk refuses waits."""
+    training.waiting.write(path, lambda content: save_arrays(path, content), arrays)
+
+
+def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: float, rate: float) -> SightlineError:
+    """The error for a loss or gradient that is not finite, with the files of the batch; the checkpoint stays."""
+    names = training.parts.train.names
+    shown = [names[sample] for batch in group for sample in batch.every.tolist()]
+    path = training.folder / "not-finite-batch.txt"
+    if training.world.leads:
+        atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
+    name = shlex.quote(str(training.folder))
+    best = f" [--model.weights {name}]" if training.progress.best is not None else ""
+    what = "the loss" if not np.isfinite(loss) else "the gradient"
+    return SightlineError(
+        f"{what} is not finite at step {training.progress.step + 1:,}",
+        where=f"{training.folder}; the batch's {len(shown)} files are in {path.name}, the first:\n" + listing(shown, 5),
+        why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
+        cure="this run cannot go past it; begin another, anew or from its best weights, at a tenth of the rate:\n"
+        f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
+        f"{best}\n    --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32 may help as well",
+    )

@@ -1,0 +1,1 @@
+"""Prediction over many images: inputs, batching, tables, masks, tiles."""

@@ -1,0 +1,146 @@
+""".safetensors files with a checksum beside them, because the format itself does not notice a flipped bit.
+
+Beside NAME stands NAME.sha256 in the format of `sha256sum -c`. For the moment of replacement it holds the digests of
+the old and of the new file, so that whichever a crash leaves behind verifies.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..errors import SightlineError
+from .atomic import atomic_write, sha256
+
+MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
+IMPOSTORS = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the weights: run `git lfs pull`",
+    b"<": "is a web page under the name of weights",
+    b"PK\x03\x04": "is a PyTorch or zip file, not safetensors",
+    b"\x80": "is a pickle, which could run code, not safetensors",
+}
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+class Hashing:
+    """A binary file that takes the SHA-256 of what is written to it, so that nothing is read twice."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, content: bytes | memoryview) -> None:
+        self.sha256.update(content)
+        self.file.write(content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """A .safetensors file and its .sha256, crash-consistent together; one tensor at a time is copied to the CPU.
+
+    Views and tied tensors are written out in full. Same layout as the safetensors library's, whose own writer
+    needs the whole file in memory once more.
+    """
+    header, order = layout(tensors, metadata)
+    new: list[str] = []
+    size = len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+    def content(file: IO[bytes]) -> None:
+        hashing = Hashing(file)
+        hashing.write(header)
+        for name in order:
+            hashing.write(raw(tensors[name]))
+        new.append(f"{hashing.sha256.hexdigest()}  {path.name}\n")
+        old = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
+        # Before `path` is replaced, which is when this returns.
+        atomic_write(sidecar(path), old + new[0].encode(), size)
+
+    atomic_write(path, content, size)
+    atomic_write(sidecar(path), new[0])
+
+
+def layout(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[str]]:
+    """The header of a .safetensors file (its length, 8 bytes, then JSON) and the order of the tensors behind it."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps every tensor aligned
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    start = 0
+    for name in order:
+        tensor = tensors[name]
+        assert tensor.dtype in DTYPES, f"{name}: {tensor.dtype} cannot be saved"
+        end = start + tensor.numel() * tensor.element_size()
+        entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, order
+
+
+def raw(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor in row-major order."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
+
+
+def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file that agrees with its .sha256, where it has one.
+
+    The tensors are mapped into memory, not read: copy them into a model before anything writes into the file itself
+    (Sightline only ever replaces it). Raises SightlineError that names the fault: empty, cut off, flipped bits, not
+    a safetensors file.
+    """
+    try:
+        checked = sidecar(path).is_file()
+        good = checked and sha256(path) in sidecar(path).read_text(encoding="ascii", errors="replace").split()
+        fault = "" if good else what_is_wrong(path)
+        if checked and not good:
+            fault = f"does not match its checksum: it {fault or 'changed since it was written'}"
+        if fault:
+            raise SightlineError(f"{path.name} {fault}", where=str(path), cure=cure)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SightlineError:
+        raise
+    except Exception as error:  # the library raises what it likes; this one place gives the path and the cure
+        raise SightlineError(f"{path.name} cannot be read", where=str(path), why=str(error), cure=cure) from error
+
+
+def what_is_wrong(path: Path) -> str:
+    """What a file that should be .safetensors is instead, from its first bytes; "" where its outline is right."""
+    size = path.stat().st_size
+    if not size:
+        return "is empty"
+    with open(path, "rb") as file:
+        head = file.read(64)
+        length = int.from_bytes(head[:8], "little")
+        if head[8:9] != b"{" or length > MAX_HEADER_BYTES:
+            known = next((text for mark, text in IMPOSTORS.items() if head.lstrip().startswith(mark)), "")
+            return known or "is not a safetensors file"
+        if length > size - 8:
+            return f"ends early: {size:,} of more than {length:,} bytes"
+        file.seek(8)
+        text = file.read(length)
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(text).items() if name != "__metadata__"]
+        end = 8 + length + max(ends, default=0)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return "has a damaged header"
+    return f"ends early: {size:,} of {end:,} bytes" if size < end else ""
+
+
+def sidecar(path: Path) -> Path:
+    """The file that holds the SHA-256 of `path`."""
+    return path.with_name(path.name + ".sha256")

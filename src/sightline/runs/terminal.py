@@ -1,0 +1,149 @@
+"""What the log shows in a terminal: lines out of numbers, and nothing that has a state."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.text import Text
+
+from ..errors import printable
+
+EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # what fits is shown; the most wanted first
+BEST = " (best)"
+LIVE_LINE = ("loss", "left", "metric", "speed", "wait")
+METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # what an eval event is shown by: the first that it has
+
+
+def is_rich_terminal() -> bool:
+    """Whether stdout can show a line that moves, drawn with characters beyond ASCII."""
+    if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
+def print_plain(text: str, file: TextIO | None = None) -> None:
+    """Print lines, to stdout unless told, whatever its encoding can hold; no text in them can steer a terminal."""
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def print_path(path: str | os.PathLike[str]) -> None:
+    """The path that a command was asked for: into a pipe byte by byte, for whoever opens it; else by `print_plain`."""
+    stream = sys.stdout
+    raw = getattr(stream, "buffer", None)
+    if raw is None or stream.isatty():
+        print_plain(os.fspath(path))
+        return
+    stream.flush()
+    raw.write(os.fsencode(path) + os.linesep.encode())
+    raw.flush()
+
+
+def train_parts(record: dict[str, Any]) -> dict[str, str]:
+    """What of a train event is shown."""
+    parts = {}
+    if record.get("loss") is not None:
+        parts["loss"] = f"loss {record['loss']:.3f}"
+    if record.get("images_per_second") is not None:
+        parts["speed"] = f"{record['images_per_second']:,.0f} images/s"
+    if record.get("data_wait") is not None:
+        parts["wait"] = f"data wait {100 * record['data_wait']:.0f} %"
+    return parts
+
+
+def eval_parts(record: dict[str, Any]) -> dict[str, str]:
+    """What of an eval event is shown."""
+    parts = {}
+    if record.get("loss") is not None:
+        parts["val loss"] = f"val loss {record['loss']:.3f}"
+    metric = next((name for name in METRICS if record.get(name) is not None), None)
+    if metric:
+        parts["metric"] = f"{metric.replace('_', ' ')} {record[metric]:.4f}" + (BEST if record.get("best") else "")
+    return parts
+
+
+def chosen(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
+    """Names of the parts that fit into `room` columns, in the order in which they are shown."""
+    present = [name for name in wanted if parts.get(name)]
+    while room is not None and present and sum(2 + len(parts[name]) for name in present) > room:
+        present.pop()
+    return [name for name in ("loss", "val loss", "metric", "speed", "wait", "left") if name in present]
+
+
+def epoch_line(epoch: int, epochs: int, parts: dict[str, str], width: int | None = None) -> Text:
+    """`epoch  12/50  loss 1.234  val loss 1.100  accuracy 0.7811 (best)  812 images/s  data wait 1 %  2 min left`."""
+    number = f"{epoch}/{epochs}" if epochs else str(epoch)
+    line = Text(end="").append(f"epoch {number:>6}", style="bold")
+    best = parts.get("metric", "").endswith(BEST)
+    if not best and "metric" in parts:
+        parts = parts | {"metric": parts["metric"] + " " * len(BEST)}  # the columns behind it stay in line
+    for name in chosen(parts, EPOCH_LINE, width and width - len(line)):
+        line.append("  ").append(parts[name], style="green" if best and name == "metric" else style(name))
+    line.rstrip()
+    return line
+
+
+def live_line(step: int, epoch_steps: int, epochs: int, parts: dict[str, str], width: int) -> Text:
+    """The moving line: epoch, a bar for the part of it that is done, numbers; never wider than `width`."""
+    epoch, done = divmod(step, epoch_steps) if epoch_steps else (0, 0)
+    if step and epoch_steps and not done:  # the end of an epoch, not the beginning of the next
+        epoch, done = epoch - 1, epoch_steps
+    share = done / epoch_steps if epoch_steps else 0.0
+    head = f"epoch {f'{epoch + 1}/{epochs}':>6}" if epochs else f"step {step:,}"
+    names = chosen(parts, LIVE_LINE, width - len(head) - 21)
+    size = max(0, min(30, width - len(head) - 9 - sum(2 + len(parts[name]) for name in names)))
+    full = round(share * size)
+    line = Text(end="", no_wrap=True, overflow="ellipsis").append(head, style="bold")
+    line.append("  ").append("━" * full, style="cyan").append("━" * (size - full), style="bright_black")
+    line.append(f" {100 * share:3.0f} %", style="cyan")
+    for name in names:
+        line.append("  ").append(parts[name], style=style(name))
+    return line
+
+
+def style(name: str) -> str:
+    """The look of a part: numbers to be read plainly, the rest dimmer."""
+    return "" if name in ("loss", "val loss", "metric") else "bright_black"
+
+
+def eta_seconds(done: float, left: float, seconds: float) -> float:
+    """Seconds for the steps `left` where those `done` took `seconds`; 0 where nothing is known, and never negative."""
+    if done <= 0 or left <= 0 or not math.isfinite(seconds):
+        return 0.0
+    return max(0.0, seconds) / done * left
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `27 min`, `1 h 12 min`, `2 d 3 h`: two units at most, nothing finer than anyone reads."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(round(hours + minutes / 60), 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def epoch_means(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record out of the train records of an epoch, each with its `steps`: what the epoch's line tells.
+
+    The loss is the mean over the steps, the speed that of all of them, the wait a share of all the time.
+    """
+    means: dict[str, Any] = {}
+    losses = [(r["loss"], r["steps"]) for r in records if r.get("loss") is not None]
+    if losses:
+        means["loss"] = sum(loss * steps for loss, steps in losses) / max(sum(steps for _, steps in losses), 1)
+    timed = [r for r in records if r.get("images_per_second")]
+    times = [r["steps"] / r["images_per_second"] for r in timed]  # in units of a batch, which are all but equal
+    if sum(times) > 0:
+        means["images_per_second"] = sum(r["steps"] for r in timed) / sum(times)
+        waits = [r.get("data_wait") or 0.0 for r in timed]
+        means["data_wait"] = sum(wait * time for wait, time in zip(waits, times, strict=True)) / sum(times)
+    return means

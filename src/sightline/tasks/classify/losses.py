@@ -1,0 +1,84 @@
+"""Classification losses: pure functions of logits and targets, computed in float32, averaged over the batch.
+
+Targets are class indices (int64 [N]) or distributions (float [N, K], as mixup and cutmix make them). With class
+weights the mean is PyTorch's: for indices the sum is divided by the weights of the targets, for distributions by N.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional
+
+from ...errors import SightlineError
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy, with label smoothing (arXiv 1512.00567) and class weights; a scalar.
+
+    logits: [N, K]. targets: int64 [N] or float [N, K]. smoothing: share of each target spread evenly over all
+    classes. weights: float [K] or None.
+    """
+    weights = None if weights is None else weights.to(logits.device, torch.float32)
+    targets = targets.float() if targets.is_floating_point() else targets
+    return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=smoothing)
+
+
+def focal(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 1.0,
+    gamma: float = 2.0,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Softmax focal loss, -alpha * (1 - p_t)^gamma * log p_t, where p_t is the softmax probability of the target.
+
+    This is the multi-class form of arXiv 1708.02002; the one-vs-rest sigmoid that detectors use is another loss.
+    For soft or smoothed targets q it is the sum over the classes of q_k * alpha * (1 - p_k)^gamma * -log p_k.
+    gamma = 0 with alpha = 1 is `cross_entropy`. Arguments and mean as there.
+    """
+    log_p = functional.log_softmax(logits.float(), dim=1)
+    hard = not targets.is_floating_point()
+    q = functional.one_hot(targets, logits.shape[1]).float() if hard else targets.float()
+    q = q * (1 - smoothing) + smoothing / logits.shape[1]
+    # 1 - p through expm1 keeps its digits near p = 1; the clamp keeps the gradient of x^gamma finite for gamma < 1.
+    miss = (-torch.expm1(log_p)).clamp(min=1e-12)
+    terms = -alpha * q * miss**gamma * log_p
+    if weights is None:
+        return terms.sum() / len(logits)
+    weights = weights.to(logits.device, torch.float32)
+    return (terms * weights).sum() / (weights[targets].sum() if hard else len(logits))
+
+
+def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
+    """What these losses divide their sum by, a scalar: the mean over several parts of a batch needs it of each."""
+    if weights is None or targets.is_floating_point():
+        return torch.tensor(float(len(targets)), device=targets.device)
+    return weights.to(targets.device, torch.float32)[targets].sum()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal}
+
+
+def class_weights(counts: ArrayLike, kind: str) -> np.ndarray:
+    """Class weights, float64 [K], out of the number of images, or of pixels, of each class, [K].
+
+    kind: `none`: 1. `balanced`: n / (classes * count), where `classes` counts those that there are, so that the mean
+    weight of an image is 1 (scikit-learn's "balanced"). `log`: 1 / ln(1.02 + share of all), between 1.4 and 50.5 (ENet,
+    arXiv 1606.02147, whose c is this 1.02). A class of which there is nothing weighs 0: no target asks for its weight.
+    """
+    numbers = np.asarray(counts, dtype=np.float64)
+    present = numbers > 0
+    some, total = np.where(present, numbers, 1), max(1.0, numbers.sum())
+    kinds = {
+        "none": np.ones_like(numbers),
+        "balanced": total / (max(1, present.sum()) * some),
+        "log": 1 / np.log(1.02 + numbers / total),
+    }
+    if kind not in kinds:
+        cure = "none, balanced or log"
+        raise SightlineError(f"there are no class weights {kind!r}", where="loss.class_weights", cure=cure)
+    return np.where(present, kinds[kind], 0.0)

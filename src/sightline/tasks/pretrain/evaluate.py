@@ -1,0 +1,61 @@
+"""Using a pre-training run: its shipped weights, and what its features are worth on labeled data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...config.resolve import resolve
+from ...config.schema import Config
+from ...data.cache import decode
+from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.evaluate import evaluate
+from ...errors import SightlineError
+from ...runs import run_folder
+from ...runs.checkpoint import description_of, load_model
+from .build import build_pretraining_task, build_siamese, open_images, probe_images, watched
+from .task import pretraining_intervals
+
+
+def evaluate_backbone(
+    folder: Path, config: Config, data: str, split: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Numbers of a run's shipped weights on its own evaluated images or, with `data`, on that as the probe.
+
+    Only the images of the validation split are measured; the neighbors are of the training split.
+    """
+    if split not in (None, "val"):
+        why = "k-NN accuracy looks for the neighbors of validation images among training images"
+        raise SightlineError(
+            "a pre-training run is measured on val", where=f"--split {split}", why=why, cure="leave it out"
+        )
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device, fallback=True)
+    (shipped,) = run_folder.shipped_checkpoints(folder)
+    with description_of(shipped) as description:
+        preprocessing, built = description["preprocessing"], description["model"]
+        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        known = {"data.size": preprocessing["size"], "model.name": built["name"], "model.args": built["args"]}
+    config = resolve(config, known | ({"pretrain.probe": data} if data else {}))
+    if config.pretrain.probe:
+        val, bank = probe_images(config, say)
+    else:
+        source = open_images(config, say)
+        train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
+        val, bank = watched(config, source, train, say)
+    model = build_siamese(config)
+    tensors, moment = load_model(shipped)
+    model.load_state_dict(tensors)
+    model.to(device).to(memory_format=torch.channels_last)
+    none = np.zeros(0, dtype=np.int64)
+    task = build_pretraining_task(config, model, mean, std, bank, none, len(val.names), device)
+    dtype = pick_precision(run_folder.precision_of(folder), device)
+    numbers, arrays = evaluate(task, val, config.train.eval_batch_size, device, dtype)
+    found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
+    if data:
+        from ...commands import note_look
+
+        note_look(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
+    return found

@@ -1,0 +1,195 @@
+"""From a configuration to the parts of a segmentation run: pairs, palette, model, task, precision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...config.schema import Config, Data
+from ...data.augment.batch import channel_statistics, normalize
+from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
+from ...data.decode.decoding import FEW
+from ...data.decode.palettes import Palette, to_dict
+from ...data.pair_cache import DecodedPairs, decode_all, decode_pairs
+from ...data.shards.streamed import refuse_stream, sampled, stream_pairs
+from ...data.sources.leakage import without_leaks
+from ...data.sources.open import Source
+from ...data.sources.pairs import open_pairs
+from ...doctor.quick import quick_line
+from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.parts import Parts, class_weights, describe_data, normalization, stream_line, training_flops
+from ...errors import SightlineError
+from ...models import Part, forward_flops, parameter_count
+from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
+from ...runs.sampling import named_rows, sample_rows
+from ..contract import build_task
+
+STRIPS = 24
+"""Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
+
+SEEN = 256
+"""Streamed training images that give the channel statistics."""
+
+
+def build_segment(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+    """All parts of a training run; arguments and errors as `build.build`."""
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device)
+    check_window(config.augment)
+    if config.data.size != Data().size:  # runs of earlier versions have it, so it is no fault
+        say("note: data.size does nothing for a segmenter; augment.window is what it trains on")
+    source, palette = open_masked(config, say)
+    rows = followed(config, source)
+    torch.manual_seed(config.train.seed)
+    model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
+    receipt = None
+    if fresh and config.model.weights != "none":
+        from ...models.weights import load_encoder
+
+        receipt = load_encoder(model, config.model.weights, palette.classes)
+        say(str(receipt))
+    train, val = training_pairs(config, source, palette, say)
+    say(quick_line(config.data, {"train": train, "val": val}))
+    window = tuple(config.augment.window) or one_size(train)
+    for note in smaller_note(train, (window[0], window[1])):
+        say(note)
+    mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
+    flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
+    facts = {
+        "parameters": parameter_count(model),
+        "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
+        "weights": receipt.as_dict() if receipt else None,
+        "data": describe_data(source, train, val),
+        "pixels": {"train": train.counts.sum(0).tolist(), "val": val.counts.sum(0).tolist()},
+    }
+    if config.model.freeze:
+        freeze_encoder(model)
+    model.to(device).to(memory_format=torch.channels_last)
+    kept = np.zeros(len(val.names), bool)
+    kept[rows] = True
+    task = build_task(
+        config,
+        model=model,
+        classes=len(palette.classes),
+        augment=pair_augmentation(config.augment, mean, std),
+        normalize=normalizer(mean, std),
+        sizes=torch.from_numpy(train.sizes).to(device),
+        anchors=anchors_of(config, train, device),
+        class_weights=class_weights(config, train.counts.sum(0), device),
+        forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
+        kept=kept if len(rows) else None,
+        room=val.labels.shape[1:],
+    )
+    description = describe_segmenter(config, palette, mean, std)
+    dtype = pick_precision(precision or config.train.precision, device)
+    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
+
+
+def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Palette]:
+    """The source of pairs and its palette, nothing decoded yet."""
+    if not config.data.path:
+        raise SightlineError("no data was named", cure="add --data PATH: a folder of images and their masks")
+    source, palette = open_pairs(config.data, config.data.split_seed)
+    for note in source.notes:
+        say(note)
+    source = without_leaks(source, config.data, say)
+    return source, palette
+
+
+def training_pairs(
+    config: Config, source: Source, palette: Palette, say: Callable[[str], None]
+) -> tuple[DecodedPairs, DecodedPairs]:
+    """The training and the validation split, decoded into the cache; training pairs in shards are streamed."""
+    if source.splits["train"].shards is None:
+        return decode_all(source, palette, config.data, say)
+    train = stream_pairs(source, "train", palette, config.data)
+    say(stream_line(train))
+    return train, decode_pairs(source, "val", palette, config.data, say)
+
+
+def followed(config: Config, source: Source) -> np.ndarray:
+    """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
+    wanted, names = config.report.samples, source.splits["val"].names
+    if isinstance(wanted, int):
+        return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
+    if len(wanted) > STRIPS:
+        cure = f"name the {STRIPS} that matter most"
+        raise SightlineError(f"report.samples names {len(wanted)} images, more than a strip can show", cure=cure)
+    return np.sort(named_rows(names, wanted, source.splits["train"].names))
+
+
+def one_size(train: DecodedPairs) -> tuple[int, int]:
+    """The size that all training pairs share; SightlineError where they do not, for whole images make no batch."""
+    if (train.sizes != train.sizes[0]).any():
+        low, high = train.sizes.min(0), train.sizes.max(0)
+        why = f"the training images have from {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
+        cure = "train on windows of one size: --augment.window [256,256]"
+        raise SightlineError("whole images of different sizes make no batch", why=why, cure=cure)
+    return int(train.sizes[0, 0]), int(train.sizes[0, 1])
+
+
+def smaller_note(train: DecodedPairs, window: tuple[int, int]) -> list[str]:
+    """A sentence on training images that are smaller than the window; none where there are none."""
+    rows = np.flatnonzero((train.sizes < window).any(1))
+    if not len(rows):
+        return []
+    few = rows[np.argsort(train.sizes[rows].min(1), kind="stable")][:FEW]
+    some = ", ".join(f"{train.names[row]} ({train.sizes[row][1]} x {train.sizes[row][0]})" for row in few)
+    what = f"{len(rows):,} of {len(train.names):,} training images are smaller than augment.window"
+    some += ", ..." * (len(rows) > len(few))
+    return [f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"]
+
+
+def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anchors | None:
+    """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
+    if not config.augment.rare_crops:
+        return None
+    cure = "--augment.rare_crops 0, or copy the shards to this machine"
+    refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
+    found = find_anchors(train.labels, train.sizes, len(train.classes), config.train.seed)
+    return Anchors(found.points.to(device), found.chances.to(device))
+
+
+def channel_statistics_of(train: DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the training images without what lies beyond them in the arrays."""
+    images, sizes = train.images, train.sizes
+    if train.stream is not None:
+        rows = sampled(train, SEEN, 0)
+        images, sizes = images[rows], sizes[rows]
+    if (sizes == images.shape[2:]).all():
+        return channel_statistics(images)
+    pixels = [image[:, :h, :w].reshape(3, -1) for image, (h, w) in zip(images, sizes, strict=True)]
+    return channel_statistics(np.concatenate(pixels, 1)[None, :, None])
+
+
+def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> float:
+    """Floating-point operations of one window's forward and backward pass; of a frozen encoder forward only.
+
+    2 x multiply-adds, times 3; with the auxiliary head where there is one, for training uses it.
+    """
+    whole = forward_flops(Part(model, model.outputs), window)
+    return 3 * whole - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * whole
+
+
+def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Evaluation images uint8 [N, 3, H, W] -> float32, normalized, channels_last."""
+
+    def transform(images: torch.Tensor) -> torch.Tensor:
+        return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
+
+    return transform
+
+
+def describe_segmenter(
+    config: Config, palette: Palette, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """config.json: all that is needed to use the weights with nothing else of the run."""
+    return {
+        "format": 1,
+        "task": config.task,
+        "model": {"name": config.model.name, "args": config.model.args},
+        "classes": list(palette.classes),
+        "preprocessing": {"mean": list(mean), "std": list(std)},
+        "palette": to_dict(palette),
+    }

@@ -1,0 +1,1 @@
+"""Transfer grids: does pre-training pay?"""

@@ -1,0 +1,436 @@
+"""A stream gives the pixels, labels and places of the cache, each sample once an epoch, in an order that is a function
+of seed and epoch; it can be entered anywhere, is bounded in memory, and names what is damaged."""
+
+import contextlib
+import dataclasses
+import functools
+import http.server
+import io
+import json
+import pickle
+import shutil
+import tarfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config, Data
+from sightline.data.augment.windows import find_anchors
+from sightline.data.cache import Decoded, decode
+from sightline.data.loader import Batch, training_batches
+from sightline.data.pair_cache import decode_pairs
+from sightline.data.shards import fetch
+from sightline.data.shards.stream import Stream, epoch_rows
+from sightline.data.shards.streamed import stream_images, stream_pairs
+from sightline.data.sources.open import open_source
+from sightline.data.sources.pairs import open_pairs
+from sightline.errors import ENVIRONMENT
+from sightline.inference.sharded_predict import Share
+from sightline.runs.atomic import read_json_lines
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+
+@pytest.fixture(scope="module")
+def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`photos` in nine shards of training images."""
+    return sightline.pack(photos, tmp_path_factory.mktemp("packed") / "out", shard_mb=0.03, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch is a fifth of the toy set, not all of it."""
+    monkeypatch.setattr(Stream, "most", 45_000)
+    monkeypatch.setattr(fetch, "PAUSES_SECONDS", (0.0, 0.0))
+
+
+def streamed(path: Path | str, side: int = 16, **settings: Any) -> Decoded:
+    data = Data.model_validate({"path": str(path), **settings})
+    return stream_images(open_source(data, 0), "train", side, data)
+
+
+def same(first: Batch, second: Batch) -> bool:
+    labels = all(torch.equal(a, b) for a, b in [(first.labels, second.labels)] if a is not None and b is not None)
+    return labels and torch.equal(first.images, second.images) and torch.equal(first.samples, second.samples)
+
+
+@pytest.mark.parametrize(("side", "fit"), [(16, "squash"), (12, "squash"), (12, "crop"), (20, "squash"), (20, "crop")])
+def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, packed: Path, side: int, fit: str) -> None:
+    data = Data.model_validate({"path": str(photos), "fit": fit})
+    cached, stream = decode(open_source(data, 0), "train", side, data), streamed(packed, side, fit=fit)
+    assert stream.names == cached.names and stream.classes == cached.classes
+    assert stream.images.shape == cached.images.shape and (stream.labels == cached.labels).all()
+    batches = list(training_batches(stream, 10, 0, 0))
+    assert [len(batch.samples) for batch in batches] == [10] * 6 + [4]
+    for batch in batches:
+        assert (batch.images.numpy() == cached.images[batch.samples.numpy()]).all()
+        assert batch.labels is not None and (batch.labels.numpy() == cached.labels[batch.samples.numpy()]).all()
+    assert sorted(torch.cat([batch.samples for batch in batches]).tolist()) == list(range(64))
+    assert (stream.images[[5, 63, 5]] == cached.images[[5, 63, 5]]).all()
+
+
+def test_the_order_is_a_mixture_of_its_own_for_each_seed_and_epoch(packed: Path) -> None:
+    stream = streamed(packed).stream
+    assert stream is not None and len(stream.shards.files) > 6
+    orders = {(seed, epoch): epoch_rows(stream.shards, 45_000, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert all(sorted(order) == list(range(64)) for order in orders.values())
+    first = np.searchsorted(stream.shards.firsts, orders[0, 0][:10], side="right")
+    assert len(set(first)) > 2  # a batch is out of several shards
+    given = torch.cat([batch.samples for batch in training_batches(streamed(packed), 10, 1, 1)])
+    assert given.tolist() == stream.shards.places[orders[1, 1]].tolist()
+
+
+def test_a_stream_is_entered_anywhere_and_reads_only_what_is_left(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, read = streamed(packed), []
+    monkeypatch.setattr(
+        Stream, "read", lambda self, rows, loans, read_=Stream.read: (read.extend(rows), read_(self, rows, loans))[1]
+    )
+    whole = list(training_batches(decoded, 10, 3, 2))
+    for first in range(8):
+        read.clear()
+        rest = list(training_batches(decoded, 10, 3, 2, first))
+        assert len(rest) == 7 - first and all(map(same, rest, whole[first:]))
+        assert len(read) == max(0, 64 - 10 * first)
+    begun = training_batches(decoded, 10, 3, 2)  # and may be left anywhere
+    assert same(next(begun), whole[0])
+    begun.close()  # ty: ignore
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int) -> None:
+    stream = streamed(packed).stream
+    assert stream is not None
+    whole = list(stream.batches(10, 0, 0, 1))
+    parts = [list(stream.batches(10, 0, 0, 1, share=Share(rank, world), lead=True)) for rank in range(world)]
+    for number, batch in enumerate(whole):
+        if len(batch.samples) < world:  # of so few each takes all
+            assert all(torch.equal(each[number].samples, batch.samples) for each in parts)
+            continue
+        places = []
+        for each in parts:
+            part = each[number]
+            assert part.lead == 1 and torch.equal(part.every, batch.samples)
+            assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the one before, there to be mixed with
+            places.append(part.samples[1:])
+            rows = [batch.samples.tolist().index(place) for place in part.samples.tolist()]
+            assert torch.equal(part.images, batch.images[rows])
+        assert torch.equal(torch.cat(places), batch.samples)
+
+
+def test_memory_is_bounded_whatever_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0)
+    for number in range(300):
+        place = tmp_path / "data" / f"class_{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(place / f"{number}.png")
+    out = sightline.pack(tmp_path / "data", tmp_path / "out", shard_mb=0.5, quiet=True)
+    monkeypatch.setattr(Stream, "most", 40_000)
+    decoded, side = streamed(out, 8), 8
+    size = sum(path.stat().st_size for path in out.glob("train-*.tar"))
+    assert size > 50 * 2 * 40_000 * 0.9
+    list(training_batches(decoded, 4, 0, 0))  # what is loaded once is no part of it
+    tracemalloc.start()
+    for _ in training_batches(decoded, 4, 0, 1):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 40_000 + 5 * 4 * (15_000 + 3 * side * side) + 400_000, f"{peak} of {size}"
+
+
+def train(data: Path | str, out: Path, tiny: dict, **more: object) -> sightline.Run:
+    settings = {"model.args": {"widths": [8, 16, 16], "hidden": 32}, "report.samples": 4, "optim.lr": 0.05}
+    return sightline.train(resolve(Config(name="t"), tiny | settings | more), str(data), out=out, quiet=True)
+
+
+def test_with_the_same_order_the_same_run_as_from_the_cache(
+    photos: Path, packed: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = train(packed, tmp_path / "stream", tiny)
+    shards = open_source(Data(path=str(packed)), 0).splits["train"].shards
+    assert shards is not None
+
+    def order(seed: int, epoch: int, count: int) -> torch.Tensor:
+        return torch.from_numpy(shards.places[epoch_rows(shards, 45_000, seed, epoch)])
+
+    monkeypatch.setattr("sightline.data.loader.epoch_order", order)
+    cache = train(photos, tmp_path / "cache", tiny)
+    losses = [
+        [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if "loss" in r] for run in (stream, cache)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) > 10
+    files = [run.path / "checkpoints" / "last" / "model.safetensors" for run in (stream, cache)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    tables = [(run.path / "predictions" / "val.csv").read_bytes() for run in (stream, cache)]
+    assert tables[0] == tables[1]
+    again = sightline.evaluate(stream.path, quiet=True)
+    assert again["accuracy"] == stream.metrics["accuracy"] and again["loss"] == stream.metrics["loss"]
+
+
+class Server:
+    """A folder over HTTP on this machine; `fails` answers 503 from the given request for a shard on."""
+
+    def __init__(self, folder: Path):
+        self.left, self.asked, self.hangs = 1 << 30, [], 0.0
+        outer = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                time.sleep(outer.hangs)
+                if self.path.endswith(".tar"):
+                    outer.left -= 1
+                if outer.left < 0:
+                    self.send_error(503)
+                else:
+                    super().do_GET()
+
+            def log_message(self, format: str, *values: Any) -> None:
+                pass
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # who asked has hung up
+                    super().handle()
+
+        self.server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+        )
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def served(packed: Path) -> Iterator[Server]:
+    server = Server(packed)
+    thread = threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.server.shutdown()
+    thread.join()
+    server.server.server_close()
+
+
+def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
+    packed: Path, served: Server, tmp_path: Path, tiny: dict
+) -> None:
+    settings = {"train.checkpoint_minutes": 0}
+    whole = train(packed, tmp_path / "whole", tiny, **settings)
+    served.left = 8  # the validation shards and the first group, and not the whole of the first epoch
+    with pytest.raises(SightlineError, match="cannot be fetched") as caught:
+        train(served.address, tmp_path / "run", tiny, **settings)
+    assert caught.value.status == ENVIRONMENT and "sightline resume" in caught.value.cure and "503" in caught.value.why
+    steps = [r["step"] for r in read_json_lines(tmp_path / "run" / "metrics.jsonl") if r["event"] == "train"]
+    assert 0 < len(steps) < 7
+    served.left = 1 << 30
+    resumed = sightline.resume(tmp_path / "run", quiet=True)
+    files = [run.path / "checkpoints" / "last" / "model.safetensors" for run in (whole, resumed)]
+    first, second = map(load_file, files)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert resumed.metrics["accuracy"] == whole.metrics["accuracy"]
+
+
+def test_a_set_on_a_server_equals_one_on_this_machine(
+    packed: Path, served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.data.shards.stream.GROUP", 1)
+    local = list(training_batches(streamed(packed), 10, 0, 0))
+    far = streamed(served.address, cache_dir=str(tmp_path / "cache"))
+    assert far.stream is not None
+    store, most = far.stream.shards.store, 0
+    for batch, other in zip(training_batches(far, 10, 0, 0), local, strict=True):
+        assert same(batch, other) and store.spool is not None
+        most = max(most, len(list(store.spool.iterdir())))
+    assert 0 < most <= 2 and not list(store.spool.iterdir())  # ty: ignore - the present group and the next; then none
+    assert max(map(served.asked.count, served.asked)) == 1  # each file once an epoch
+    served.asked.clear()
+    assert (far.images[np.arange(64)] == streamed(packed).images[np.arange(64)]).all()
+    assert max(map(served.asked.count, served.asked)) == 1
+
+
+def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.05)
+    served.hangs = 0.3
+    with pytest.raises(SightlineError, match="cannot be fetched") as caught:
+        streamed(served.address)
+    assert caught.value.status == ENVIRONMENT and len(served.asked) == 3
+    with pytest.raises(SightlineError, match="cannot be fetched"):
+        streamed("http://127.0.0.1:9/nothing")
+
+
+@pytest.mark.parametrize("harm", ["flipped", "short", "gone"])
+def test_a_damaged_shard_is_named(packed: Path, tmp_path: Path, harm: str) -> None:
+    folder = shutil.copytree(packed, tmp_path / "set")
+    shard = folder / "train-000003.tar"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content) if harm == "flipped" else content[: len(content) // 2])
+    if harm == "gone":
+        shard.unlink()
+    with pytest.raises(SightlineError) as caught:
+        list(training_batches(streamed(folder), 10, 0, 0))
+    assert str(shard) in caught.value.where
+    told = {"flipped": "SHA-256", "short": "bytes", "gone": "No such file"}
+    assert told[harm] in caught.value.why
+
+
+def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(packed, tmp_path / "set")
+    index = json.loads((folder / "index.json").read_text())
+    for name in ("../../etc/passwd.tar", "/etc/x.tar", "a/../../x.tar", 7):
+        index["splits"]["train"]["shards"][0]["file"] = name
+        (folder / "index.json").write_text(json.dumps(index))
+        with pytest.raises(SightlineError, match="index cannot be read"):
+            streamed(folder)
+    (folder / "index.json").write_text(json.dumps(index | {"format": 99}))
+    with pytest.raises(SightlineError, match="format 99"):
+        streamed(folder)
+
+
+def test_an_index_of_other_shards_is_noticed(packed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(packed, tmp_path / "set")
+    shards = open_source(Data(path=str(folder)), 0).splits["train"].shards
+    assert shards is not None
+    shifted = dataclasses.replace(shards, starts=np.roll(shards.starts, -1), ends=np.roll(shards.ends, -1))
+    with pytest.raises(SightlineError, match="damaged") as caught:
+        shifted.sample(3)
+    assert "000004" in caught.value.why and "index has another one" in caught.value.why
+
+
+def shard_of(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with tarfile.open(path, "w") as file:
+        for key, members in samples:
+            for ending, content in members.items():
+                info = tarfile.TarInfo(f"{key}.{ending}")
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def picture(number: int, format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (number * 5 % 256, 40, 90)).save(file, format)
+    return file.getvalue()
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bomb = pickle.dumps(Bomb())
+    for part in range(3):
+        rows = range(8 * part, 8 * part + 8)
+        samples = [
+            (
+                f"../a/{n}",
+                {"jpg": picture(n, "JPEG"), "cls": str(n % 2).encode(), "pyd": bomb, "pth": bomb, "npy": b"x"},
+            )
+            for n in rows
+        ]
+        shard_of(tmp_path / "set" / f"train-{part:06d}.tar", samples)
+    shard_of(
+        tmp_path / "set" / "val-0.tar",
+        [(f"v{n}", {"png": picture(n), "json": b'{"label": %d}' % (n % 2)}) for n in range(4)],
+    )
+    data = Data(path=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    source = open_source(data, 0)
+    assert source.classes == ("0", "1") and any(".pyd" in note for note in source.notes)
+    assert len(source.splits["val"].names) == 4 and source.splits["val"].labels.tolist() == [0, 1, 0, 1]  # ty: ignore
+    batches = list(training_batches(stream_images(source, "train", 8, data), 6, 0, 0))
+    assert sorted(int(n) for batch in batches for n in batch.samples) == list(range(24))
+    for batch in batches:
+        for image, label, place in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
+            assert abs(int(image[0, 0, 0]) - 5 * int(place)) < 6 and int(label) == int(place) % 2
+    assert not Path("exploded").exists() and "read once" in capsys.readouterr().err
+    pattern = str(tmp_path / "set" / "train-{000000..000002}.tar")
+    held = open_source(data.model_copy(update={"path": pattern}), 0)
+    assert {len(held.splits["train"].names), len(held.splits["val"].names)} == {16, 8}
+    assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("read once") == 1
+
+
+def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
+    def told(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
+        shard_of(tmp_path / name / "train-0.tar", samples)
+        shard_of(tmp_path / name / "val-0.tar", [("v", {"png": picture(1), "cls": b"0"})])
+        with pytest.raises(SightlineError) as caught:
+            list(training_batches(streamed(tmp_path / name, 8, **settings), 2, 0, 0))
+        return caught.value
+
+    good = ("g", {"png": picture(3), "cls": b"1"})
+    assert "no image" in told("bare", [("k", {"txt": b"hello", "cls": b"1"}), good]).why
+    assert "k" in told("unlabeled", [("k", {"png": picture(3)}), good]).why
+    broken = picture(1)[:-30]
+    error = told("broken", [good, ("half", {"png": broken, "cls": b"0"})])
+    assert "train-0.tar, sample half" in error.where and "cannot be read" in error.what
+    assert "2 classes" in str(told("classes", [("h", {"png": picture(3), "cls": b"5"}), good], classes=("a", "b")))
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train-0.tar").write_bytes(b"no tar file at all" * 100)
+    with pytest.raises(SightlineError, match="damaged"):
+        streamed(tmp_path / "text")
+    with pytest.raises(SightlineError, match="not there"):
+        streamed(tmp_path / "none-{0..2}.tar")
+
+
+def test_without_the_library_the_command_is_named(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
+    with pytest.raises(SightlineError, match="in shards") as caught:
+        streamed(packed)
+    assert caught.value.cure == "pip install 'sightline-vision[stream]'"
+
+
+def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
+    tmp_path: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config]
+) -> None:
+    land = make_scenes(tmp_path / "land")
+    image, mask = (Image.open(land / "train" / f"0000_{end}") for end in ("sat.jpg", "mask.png"))
+    image.crop((0, 0, 20, 28)).save(land / "train" / "0001_sat.jpg")
+    mask.crop((0, 0, 20, 28)).save(land / "train" / "0001_mask.png")
+    out = sightline.pack(land, tmp_path / "out", shard_mb=0.01, quiet=True, **{"data.palette": "landcover"})
+    given = Data(path=str(land), palette="landcover")
+    cached = decode_pairs(*(open_pairs(given, 0)[0], "train", open_pairs(given, 0)[1], given))
+    data = Data(path=str(out))
+    source, palette = open_pairs(data, 0)
+    stream = stream_pairs(source, "train", palette, data)
+    assert stream.names == cached.names and (stream.sizes == cached.sizes).all()
+    assert (stream.counts == cached.counts).all() and stream.images.shape == cached.images.shape
+    for batch in training_batches(stream, 3, 0, 0):
+        places = batch.samples.numpy()
+        assert batch.labels is not None and (batch.labels.numpy() == cached.labels[places]).all()
+        for row, place in zip(batch.images.numpy(), places, strict=True):
+            height, width = cached.sizes[place]
+            assert (row[:, :height, :width] == cached.images[place][:, :height, :width]).all()
+    run = sightline.train(toy(**{"train.epochs": 1, "augment.window": [16, 16]}), out, out=tmp_path / "run", quiet=True)
+    assert run.metrics["mean_iou"] > 0 and len(list((run.path / "predictions" / "val").glob("*.png"))) == 4
+    anchors = [find_anchors(some.labels, some.sizes, 6, 0) for some in (cached, stream)]
+    assert torch.equal(anchors[0].points, anchors[1].points) and torch.equal(anchors[0].chances, anchors[1].chances)
+
+
+def test_pre_training_takes_a_stream_with_labels_or_without(
+    packed: Path, photos: Path, tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        shutil.copy(path, flat / f"picture{number}.png")
+    bare = sightline.pack(flat, tmp_path / "bare", shard_mb=0.1, quiet=True)
+    for name, data in (("labels", packed), ("none", bare)):
+        run = sightline.train(small(**{"train.epochs": 1}), data, out=tmp_path / name, quiet=True)
+        assert ("knn_accuracy" in run.metrics) == (name == "labels") and 0 < run.metrics["feature_std"] <= 1

@@ -1,0 +1,284 @@
+"""What belongs together lies on one side of every split: copies of a file, files that links reach again, groups."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightline
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config, Data
+from sightline.data.cache import COPIES, cache_clear
+from sightline.data.sources import leakage
+from sightline.data.sources.leakage import copies_among, without_leaks
+from sightline.data.sources.open import Source, open_source
+from sightline.data.sources.splits import held_out, held_out_groups
+from sightline.errors import SightlineError
+from sightline.tasks.segment.build import open_masked
+
+
+def opened(path: Path, **settings: object) -> Source:
+    return open_source(Data.model_validate({"path": str(path), **settings}), 0)
+
+
+def put(root: Path, *names: str) -> None:
+    """Small PNG files, each with a gray level of its own."""
+    for level, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), level).save(root / name)
+
+
+def numbered(root: Path, counts: dict[str, int]) -> None:
+    put(root, *(f"{label}/{number:03}.png" for label, count in counts.items() for number in range(count)))
+
+
+@pytest.fixture
+def leaky(make_photos: Callable[..., Path], tmp_path: Path) -> Path:
+    """Splits with a copy in each two of them."""
+    root = make_photos(tmp_path / "my photos", train=4, val=2, test=2)
+    shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
+    shutil.copy(root / "val/class_1/10000.png", root / "test/class_1/again.png")
+    return root
+
+
+def test_training_stops_where_splits_share_a_file_unless_told(
+    leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
+) -> None:
+    settings = tiny | {"train.epochs": 1}
+    with pytest.raises(SightlineError, match="2 pictures are in several splits") as caught:
+        sightline.train("photos_scratch", leaky, out=tmp_path / "run", quiet=True, **settings)
+    assert "train/class_0/1.png = val/class_0/leak.png (train and val)" in caught.value.why
+    assert "test/class_1/again.png = val/class_1/10000.png (val and test)" in caught.value.why
+    assert f"sightline doctor '{leaky}' --write-clean-list clean.csv" in caught.value.cure
+    assert "--data.on_copies warn" in caught.value.cure and not (tmp_path / "run").exists()
+    run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings | {"data.on_copies": "warn"})
+    note = "warning: 2 pictures are in several splits, as the same file, and the numbers may be too good"
+    assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
+
+
+@pytest.mark.parametrize("task", ["byol", "segment"])
+def test_no_task_trains_on_what_it_is_validated_with(
+    task: str, leaky: Path, make_scenes: Callable[..., Path], tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    if task == "byol":
+        with pytest.raises(SightlineError, match="in several splits"):
+            sightline.train(small(), leaky, out=tmp_path / "run", quiet=True)
+        return
+    scenes = make_scenes(tmp_path / "scenes", train=2, val=2)
+    settings = {"task": "segment", "train.best_metric": "mean_iou", "data.palette": "landcover"}
+    config = resolve(Config(), settings | {"data.path": str(scenes)})
+    assert open_masked(config, lambda text: None)
+    shutil.copy(scenes / "train/0000_mask.png", scenes / "validation/0900_mask.png")
+    assert open_masked(config, lambda text: None), "equal masks are no leak"
+    shutil.copy(scenes / "train/0000_sat.jpg", scenes / "validation/0900_sat.jpg")
+    with pytest.raises(SightlineError, match="1 picture is in several splits") as caught:
+        open_masked(config, lambda text: None)
+    assert "clean-list" not in caught.value.cure, "that is for labels"
+
+
+def test_only_files_of_one_size_are_read_and_of_many_it_is_kept(
+    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (99, 77)).save(leaky / "val/class_0/alone.png")
+    (leaky / "val/class_0/none.png").write_bytes(b"")
+    (leaky / "train/class_0/none.png").write_bytes(b"")
+    data = Data(path=str(leaky), cache_dir=str(tmp_path / "cache"))
+    splits, read, real = open_source(data, 0).splits, [], leakage.digest_of
+    monkeypatch.setattr(leakage, "digest_of", lambda path: read.append(path) or real(path))
+    first = copies_among(str(leaky), splits, data)
+    assert sorted(map(sorted, first)) == [
+        ["test/class_1/again.png", "val/class_1/10000.png"],
+        ["train/class_0/1.png", "val/class_0/leak.png"],
+    ]
+    assert read and not any(path.endswith(("alone.png", "none.png")) for path in read)
+    monkeypatch.setattr(leakage, "MEMO_FROM", 2)
+    assert copies_among(str(leaky), splits, data) == first and len(list((tmp_path / "cache").glob(f"{COPIES}*"))) == 1
+    read.clear()
+    assert copies_among(str(leaky), splits, data) == first and not read
+    (memo,) = (tmp_path / "cache").glob(f"{COPIES}*")
+    memo.write_text("[[0, 99999]]")
+    assert copies_among(str(leaky), splits, data) == first and read, "what is kept may be damaged"
+    os.utime(leaky / "train/class_0/1.png", ns=(1, 1))
+    read.clear()
+    assert copies_among(str(leaky), open_source(data, 0).splits, data) == first and read
+    cache_clear(tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob(f"{COPIES}*"))
+
+
+def test_groups_that_leave_nothing_to_hold_out_are_named_with_what_made_them(tmp_path: Path) -> None:
+    numbered(tmp_path, {"apple": 6, "pear": 6})
+    with pytest.raises(SightlineError) as caught:
+        open_source(Data(path=str(tmp_path), group="(?P<group>[^/]+)/"), 0)
+    text = str(caught.value)
+    assert "'apple', 'pear'" in text and "data.group is '(?P<group>[^/]+)/'" in text and "add images" not in text
+    for name in ("apple", "pear"):
+        for path in sorted((tmp_path / name).iterdir())[1:]:
+            path.unlink()
+    with pytest.raises(SightlineError, match="add images"):
+        open_source(Data(path=str(tmp_path)), 0)
+
+
+def test_a_share_that_is_held_out_has_no_copy_in_train(tmp_path: Path) -> None:
+    numbered(tmp_path, {"a": 20, "b": 20})
+    data = Data(path=str(tmp_path), val_fraction=0.5)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    plain = open_source(data, 0).splits
+    mask = held_out(np.repeat([0, 1], 20), 0.5, 0)
+    assert plain["val"].names == tuple(name for name, held in zip(names, mask, strict=True) if held)
+    for number, name in enumerate((names[2], names[30], names[39])):
+        shutil.copy(tmp_path / name, tmp_path / name.replace(".png", f"-copy{number}.png"))
+    said = []
+    for seed in range(4):
+        source = open_source(data, seed)
+        side = {name: split for split, items in source.splits.items() for name in items.names}
+        groups = copies_among(str(tmp_path), source.splits, data)
+        assert len(groups) == 3 and all(len({side[name] for name in group}) == 1 for group in groups)
+        said += [note for note in source.notes if "not held out after all: the same file is trained on" in note]
+    assert said
+
+
+def test_copies_of_one_picture_cannot_be_divided(tmp_path: Path) -> None:
+    numbered(tmp_path, {"a": 1, "b": 1})
+    for name in ("a", "b"):
+        shutil.copy(tmp_path / name / "000.png", tmp_path / name / "001.png")
+    with pytest.raises(SightlineError, match="no image can be held out") as caught:
+        opened(tmp_path)
+    assert "copies of one" in caught.value.why
+
+
+# ---------------------------------------------------------------------------------------------------------- groups
+
+
+def test_groups_lie_on_one_side_near_the_share_of_each_class() -> None:
+    random = np.random.default_rng(0)
+    labels = np.sort(random.integers(0, 5, 2000))
+    groups = [f"{label}-{number}" for label, number in zip(labels, random.integers(0, 40, 2000), strict=True)]
+    mask = held_out_groups(labels, groups, 0.2, 3)
+    sides: dict[str, set[bool]] = {}
+    for group, held in zip(groups, mask.tolist(), strict=True):
+        sides.setdefault(group, set()).add(held)
+    assert all(len(side) == 1 for side in sides.values())
+    shares = [mask[labels == label].mean() for label in range(5)]
+    assert all(abs(share - 0.2) < 0.03 for share in shares), shares
+    order = random.permutation(2000)
+    again = held_out_groups(labels[order], [groups[place] for place in order], 0.2, 3)
+    assert np.array_equal(again, mask[order]), "the order of the files does not matter"
+    assert not np.array_equal(held_out_groups(labels, groups, 0.2, 4), mask)
+
+
+def test_groups_of_several_classes_and_classes_of_few_groups() -> None:
+    labels = np.array([0] * 9 + [1] * 9 + [2] * 3)
+    groups = list("aaabbbccc" + "aaabbbccc" + "zzz")
+    mask = held_out_groups(labels, groups, 0.1, 0)
+    held = {group for group, is_held in zip(groups, mask, strict=True) if is_held}
+    assert len(held) == 1 and held < set("abc"), "a group of 3 is much for a share of 0.9, and better than none"
+    assert not held_out_groups(np.array([0, 0, 1, 1]), list("aabb"), 0.5, 0).any(), "no class would be left to train on"
+
+
+def films(root: Path) -> None:
+    """Two classes of 10 films of 3 frames each."""
+    put(root, *(f"{label}/{label}{film:02}_{frame}.png" for label in "ab" for film in range(10) for frame in range(3)))
+
+
+def films_of(source: Source, split: str) -> set[str]:
+    return {name.rsplit("_", 1)[0] for name in source.splits[split].names}
+
+
+def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
+    films(tmp_path)
+    assert films_of(opened(tmp_path, val_fraction=0.2), "val") & films_of(opened(tmp_path, val_fraction=0.2), "train")
+    settings = {"group": "(?P<group>[^/]+)_[0-9]", "val_fraction": 0.2}
+    source = opened(tmp_path, **settings)
+    assert not films_of(source, "train") & films_of(source, "val")
+    assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
+    assert "groups are kept whole: 4 of 20 groups are held out, 20% of the images" in source.notes
+    assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
+    assert open_source(Data(path=str(tmp_path), **settings), 1).splits["val"].names != source.splits["val"].names
+    shutil.copy(tmp_path / "a/a00_0.png", tmp_path / "a/a01_7.png")
+    for seed in range(5):
+        split = open_source(Data(path=str(tmp_path), **settings), seed).splits["val"].names
+        assert len({"a/a00_0.png", "a/a01_7.png"} & {*split}) != 1, "a copy joins two groups"
+
+
+def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path) -> None:
+    films(tmp_path)
+    said = "data.group fits 30 of 60 names; e.g. 'b/b00_0.png' has no group"
+    with pytest.raises(SightlineError, match=said) as caught:
+        opened(tmp_path, group="(?P<group>a[0-9]+)_")
+    assert caught.value.cure
+    with pytest.raises(SightlineError, match="no image can be held out"):
+        opened(tmp_path, group="(?P<group>.)/")
+    for wrong, why in (("(", "no regular expression"), ("clip[0-9]+", r"needs a part \(\?P<group>")):
+        with pytest.raises(SightlineError, match=why):
+            resolve(Config(), {"data.group": wrong})
+
+
+def test_a_column_of_groups_is_obeyed(tmp_path: Path) -> None:
+    films(tmp_path)
+    names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
+    rows = [f"{name},{name.parts[0]},{name.stem[:3] if name.stem[0] == 'a' else ''}" for name in names]
+    (tmp_path / "labels.csv").write_text("filename,label,group\n" + "\n".join(rows))
+    source = opened(tmp_path / "labels.csv", val_fraction=0.2)
+    (tmp_path / "labels.csv").write_text("filename,label,group\n" + "\n".join([*rows, f"{names[0]},a,other"]))
+    val = [name for name in source.splits["val"].names if name.startswith("a/")]
+    assert len(val) == 6 and len({name[:5] for name in val}) == 2
+    assert np.bincount(source.splits["val"].labels).tolist() == [6, 6], "an empty cell: an image that stands alone"
+    with pytest.raises(SightlineError, match="cannot be matched") as caught:
+        opened(tmp_path / "labels.csv")
+    assert "lines 2 and 62: 'a/a00_0.png' is of the groups 'a00' and 'other'" in caught.value.why
+
+
+def test_groups_torn_by_given_splits_are_said(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{split}/{label}/x{n}_{split}.png" for split in ("train", "val") for label in "ab" for n in "12"))
+    notes = opened(tmp_path, group="(?P<group>[ab]/x[0-9])").notes
+    said = "4 groups lie in several splits, and the numbers may be too good: a/x1 in train and val, a/x2 in train"
+    assert any(note.startswith(said) for note in notes)
+
+
+def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    from sightline.data.sources.pairs import open_pairs
+
+    scenes = make_scenes(tmp_path / "scenes", train=12, val=0) / "train"
+    data = Data(path=str(scenes), palette="landcover", group="(?P<group>00[0-9][0-9])", val_fraction=0.25)
+    assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
+    whole = open_pairs(data.model_copy(update={"group": "(?P<group>00[01])"}), 0)[0]
+    assert {name[:3] for name in whole.splits["val"].names}.isdisjoint(name[:3] for name in whole.splits["train"].names)
+    assert "groups are kept whole: 1 of 2 groups are held out, 17% of the images" in whole.notes
+
+
+# ----------------------------------------------------------------------------------------------------------- links
+
+
+def test_a_file_that_links_reach_again_counts_once(tmp_path: Path) -> None:
+    numbered(tmp_path, {"a": 4, "b": 4})
+    os.link(tmp_path / "a/000.png", tmp_path / "a/hard.png")
+    (tmp_path / "b/soft.png").symlink_to(tmp_path / "b/001.png")
+    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
+    assert len(source.splits["all"].names) == 8
+    assert "2 images are there again through links and count once: a/hard.png is a/000.png, ..." in source.notes
+    os.link(tmp_path / "a/001.png", tmp_path / "b/other.png")
+    again = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
+    assert "b/other.png" in again.splits["all"].names, "under two labels it stays, for the doctor to tell"
+
+
+def test_a_file_that_links_bring_into_two_splits_is_a_leak(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos", train=3, val=2)
+    os.link(root / "train/class_0/1.png", root / "val/class_0/hard.png")
+    data = Data(path=str(root))
+    with pytest.raises(SightlineError, match="1 picture is in several splits"):
+        without_leaks(open_source(data, 0), data, print)
+
+
+def test_a_pair_that_links_reach_again_counts_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    from sightline.data.sources.pairs import open_pairs
+
+    scenes = make_scenes(tmp_path / "scenes", train=3, val=2)
+    for ending in ("sat.jpg", "mask.png"):
+        os.link(scenes / f"train/0000_{ending}", scenes / f"train/9999_{ending}")
+    source, _ = open_pairs(Data(path=str(scenes), palette="landcover"), 0)
+    assert len(source.splits["train"].names) == 3
+    assert any(note.startswith("1 image is there again through a link and counts once") for note in source.notes)

@@ -1,0 +1,161 @@
+"""Which table holds the labels, which images its rows mean, and what is refused rather than guessed."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sightline.config.schema import Data
+from sightline.data.sources.open import Source, open_source
+from sightline.errors import USER, SightlineError
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), tuple(sha256(repr(path).encode()).digest()[:3])).save(path)  # each another picture
+
+
+def opened(path: Path, **values: object) -> Source:
+    return open_source(Data.model_validate({"path": str(path), "val_fraction": 0.5, **values}), 0)
+
+
+def labels_of(source: Source) -> dict[str, str]:
+    return {
+        name: source.classes[label]
+        for items in source.splits.values()
+        for name, label in zip(items.names, items.labels, strict=True)
+    }
+
+
+def refused(path: Path, **values: object) -> SightlineError:
+    with pytest.raises(SightlineError) as caught:
+        opened(path, **values)
+    assert caught.value.status == USER and caught.value.cure and caught.value.where
+    return caught.value
+
+
+def written(root: Path, text: str, name: str = "labels.csv") -> Path:
+    (root / name).write_text(text)
+    return root
+
+
+FOUR = ("0.png", "1.png", "2.png", "3.png")
+ROWS = "0.png,cat\n1.png,cat\n2.png,dog\n3.png,dog\n"
+
+
+def test_names_without_their_ending(tmp_path: Path) -> None:
+    put(tmp_path, "images/0001.png", "images/0002.jpg", "images/0003.tar.png", "more/x/0005.PNG")
+    text = "image_id,label\n0001,cat\n0002,cat\nimages/0003.tar,dog\nmore/x/0005,dog\n"
+    source = opened(written(tmp_path, text))
+    assert labels_of(source) == {
+        "images/0001.png": "cat",
+        "images/0002.jpg": "cat",
+        "images/0003.tar.png": "dog",
+        "more/x/0005.PNG": "dog",
+    }
+    put(tmp_path, "images/0002.png", "images/0001.png.png")
+    why = refused(tmp_path / "labels.csv").why
+    assert "line 3: '0002' is ambiguous: 'images/0002.jpg' and 'images/0002.png'" in why and "line 2" not in why
+    written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
+    why = refused(tmp_path / "labels.csv").why
+    assert "'2': no such image" in why and "'0001.jpg': no such image" in why
+
+
+def test_images_without_a_row_are_counted_once(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR, "8.png", "9.png")
+    rows = [f"{row},{split}" for row, split in zip(ROWS.split(), ["train", "val", "train", "val"], strict=True)]
+    text = "filename,label,split\n" + "\n".join(rows)
+    source = opened(written(tmp_path, text))
+    assert [note for note in source.notes if "no row" in note] == [
+        "2 images have no row in labels.csv and are left out"
+    ]
+    for name in ("8.png", "9.png"):
+        (tmp_path / name).unlink()
+    assert not any("no row" in note for note in opened(tmp_path).notes)
+    (tmp_path / "labels.csv").unlink()
+    written(tmp_path, "filename,label\n0.png,cat\n2.png,dog\n", "train.csv")
+    written(tmp_path, "filename,label\n1.png,cat\n3.png,dog\n", "dev.csv")
+    source = opened(tmp_path)
+    assert source.splits["val"].names == ("1.png", "3.png") and not any("no row" in note for note in source.notes)
+    put(tmp_path, "8.png")
+    assert "1 image has no row in train.csv or dev.csv and is left out" in opened(tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    "header", ["filename,label,confidence,cat,dog,error", "filename,label,truth,confidence,cat,dog"]
+)
+def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
+    put(tmp_path, *(f"{label}_{number}.png" for label in ("cat", "dog") for number in range(2)))
+    cells = header.count(",") - 1
+    written(
+        tmp_path, header + "\n" + "".join(f"{p.name},cat{',0.5' * cells}\n" for p in tmp_path.glob("*.png")), "p.csv"
+    )
+    source = opened(tmp_path)
+    assert source.layout == "filename"
+    assert any("not used, for it holds predictions" in note and "p.csv" in note for note in source.notes)
+    for place, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
+        error = refused(place, layout=layout)
+        assert "holds predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
+    written(tmp_path, "filename,label\ncat_0.png,x\ncat_1.png,x\ndog_0.png,y\ndog_1.png,y\n")
+    assert opened(tmp_path).classes == ("x", "y") and any("p.csv" in note for note in opened(tmp_path).notes)
+
+
+FOLDERS = ("a/1.png", "a/2.png", "b/3.png", "b/4.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/1.png,p\na/2.png,q\nb/3.png,p\nb/4.png,q\n",
+        "a/1.png,p\nb/3.png,p\nb\\4.png,q\na/2.png,q\n",
+        "1.png,a\n2.png,a\n3.png,b\n4.png,b\n",
+        "1,p\n2,q\n3,p\n4,q\n",
+    ],
+    ids=["paths", "backslashes", "labels as the folders", "batches"],
+)
+def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -> None:
+    put(tmp_path, *FOLDERS)
+    source = opened(written(tmp_path, "filename,label\n" + text))
+    assert source.layout == "csv" and set(labels_of(source)) == set(FOLDERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("1.png,a\n3.png,b\n", "names 2 of the 4 images in 2 folders like 'a'"),
+        ("1.png,p\n3.png,q\n", "names 2 of the 4 images"),
+        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "it calls 'a/2.png' 'b'"),
+        ("1.png,a\n2.png,a\n3.png,b\n4.png,b\n5.png,b\n", "1 of its 5 rows do not name one image"),
+    ],
+    ids=["in part", "other labels in part", "against the folders", "unknown"],
+)
+def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text: str, why: str) -> None:
+    put(tmp_path, *FOLDERS)
+    error = refused(written(tmp_path, "filename,label\n" + text))
+    assert "both folders that may be classes and a table" in error.what and why in error.why
+    assert "--data.layout classes" in error.cure and "--data.layout csv" in error.cure and "'a/NAME'" in error.cure
+    assert opened(tmp_path, layout="classes").classes == ("a", "b")
+    if "5.png" not in text:
+        for place, layout in ((tmp_path, "csv"), (tmp_path / "labels.csv", "auto")):
+            assert open_source(Data(path=str(place), layout=layout), 0, hold_out=False).layout == "csv"
+
+
+def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> None:
+    put(tmp_path, *(f"images/{name}" for name in FOUR))
+    assert "no header line" in refused(written(tmp_path, ROWS)).what
+    assert opened(written(tmp_path, "filename,label\n" + ROWS)).layout == "csv"
+
+
+@pytest.mark.parametrize("tables", [["labels.csv"], ["test.csv"], ["val.csv", "test.csv"]])
+def test_tables_to_evaluate(tmp_path: Path, tables: list[str]) -> None:
+    put(tmp_path, *FOUR)
+    for number, name in enumerate(tables):
+        written(tmp_path, f"filename,label\n{number}.png,cat\n{number + 2}.png,cat\n", name)
+    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
+    splits = ["all"] if tables == ["labels.csv"] else [name.removesuffix(".csv") for name in tables]
+    assert list(source.splits) == splits and source.classes == ("cat",)
+    one = open_source(Data(path=str(tmp_path / tables[0])), 0, hold_out=False)
+    assert list(one.splits) == ["all"] and one.notes[-1] == "all 2 images of 1 class"

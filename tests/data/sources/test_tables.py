@@ -1,0 +1,250 @@
+"""Labels in CSV files: read strictly, every fault with its line, nothing coerced."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sightline.config.schema import Data
+from sightline.data.sources.open import Source, open_source
+from sightline.data.sources.tables import read_table
+from sightline.errors import USER, SightlineError
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), tuple(sha256(repr(path).encode()).digest()[:3])).save(path)  # each another picture
+
+
+def opened(path: Path, **values: object) -> Source:
+    return open_source(Data.model_validate({"path": str(path), "val_fraction": 0.5, **values}), 0)
+
+
+def labels_of(source: Source) -> dict[str, str]:
+    return {
+        name: source.classes[label]
+        for items in source.splits.values()
+        for name, label in zip(items.names, items.labels, strict=True)
+    }
+
+
+def refused(path: Path, **values: object) -> SightlineError:
+    with pytest.raises(SightlineError) as caught:
+        opened(path, **values)
+    assert caught.value.status == USER and caught.value.cure and caught.value.where
+    return caught.value
+
+
+def written(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
+    (root / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return root
+
+
+FOUR = ("0.png", "1.png", "2.png", "3.png")
+ROWS = "0.png,cat\n1.png,cat\n2.png,dog\n3.png,dog\n"
+MEANING = dict(zip(FOUR, ["cat", "cat", "dog", "dog"], strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,label\n" + ROWS,
+        "\ufefffilename,label\r\n" + ROWS.replace("\n", "\r\n"),
+        "label;id;File Name\ncat;9;0.png\ncat;8;1.png\n\ndog;7;2.png\ndog;6;3.png",
+        "image\tclass\n" + ROWS.replace(",", "\t"),
+        "id,filename,label,class_name\n"
+        + "".join(f"{i},{i}.png,{7 + i // 2},{'cd'[i // 2]}{'ao'[i // 2]}{'tg'[i // 2]}\n" for i in range(4)),
+        "filename,label\n" + ROWS.replace(",", " , ") + ROWS.splitlines()[0] + "\n",
+    ],
+    ids=["plain", "bom", "semicolon", "tab", "ids with names", "spaces and a repeated row"],
+)
+def test_ways_to_write_the_same(tmp_path: Path, text: str) -> None:
+    put(tmp_path, *FOUR)
+    source = opened(written(tmp_path, text))
+    assert source.layout == "csv" and labels_of(source) == MEANING and source.classes == ("cat", "dog")
+    assert labels_of(opened(tmp_path / "labels.csv")) == MEANING
+    said = "1 repeated row of labels.csv is left out: an image counts once"
+    assert (said in source.notes) == (" , " in text)
+
+
+def test_images_in_folders(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/{name}" for name in FOUR))
+    assert set(labels_of(opened(written(tmp_path, "filename,label\n" + ROWS)))) == {f"train/{name}" for name in FOUR}
+    nested = "filename,label\n" + ROWS.replace("0.png", "train/0.png").replace("1.png", "train\\1.png")
+    assert set(labels_of(opened(written(tmp_path, nested)))) == {f"train/{name}" for name in FOUR}
+    absolute = "filename,label\n" + "".join(f"{tmp_path}/train/{row}\n" for row in ROWS.splitlines())
+    source = opened(written(tmp_path, absolute))
+    assert len(labels_of(source)) == 4 and source.splits["train"].read(0).size == (4, 4)
+
+
+def test_two_tables_with_equal_names_in_their_own_folders(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{split}/{name}" for split in ("train", "val") for name in FOUR))
+    written(tmp_path, "id,filename,label\n0,0.png,cat\n1,2.png,dog\n", "train.csv")
+    written(tmp_path, "id,filename,label\n0,2.png,dog\n1,3.png,dog\n", "val.csv")
+    source = opened(tmp_path)
+    assert source.splits["train"].names == ("train/0.png", "train/2.png")
+    assert source.splits["val"].names == ("val/2.png", "val/3.png") and source.splits["val"].labels.tolist() == [1, 1]
+    assert "2 images have no row in train.csv and are left out" in source.notes
+    written(tmp_path, "filename,label\n" + ROWS, "train.csv")
+    alone = opened(tmp_path / "train.csv")
+    assert all(name.startswith("train/") for name in labels_of(alone))
+    assert any("val.csv beside train.csv is not used" in note for note in alone.notes)
+
+
+def test_a_row_for_train_finds_nothing_in_val(tmp_path: Path) -> None:
+    put(tmp_path, "train/0.png", "train/2.png", "val/1.png", "val/3.png")
+    written(tmp_path, "filename,label\n" + ROWS, "train.csv")
+    written(tmp_path, "filename,label\n1.png,cat\n3.png,dog\n", "val.csv")
+    assert "line 3: '1.png': no such image" in refused(tmp_path).why
+
+
+def test_a_split_column_without_a_known_word_is_said_to_be_unused(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    rows = [f"{row},fold{number}" for number, row in enumerate(ROWS.split())]
+    (tmp_path / "labels.csv").write_text("filename,label,split\n" + "\n".join(rows))
+    source = opened(tmp_path)
+    note = "the column 'split' of labels.csv is not used: it has 'fold0', 'fold1', 'fold2', 'fold3', and none of train"
+    assert any(said.startswith(note) for said in source.notes)
+
+
+def test_a_split_column_is_obeyed(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    splits = ["train", "val", "train", "test"]
+    rows = [f"{row},{split}" for row, split in zip(ROWS.split(), splits, strict=True)]
+    source = opened(written(tmp_path, "filename,label,split\n" + "\n".join(rows)))
+    assert {split: items.names for split, items in source.splits.items()} == {
+        "train": ("0.png", "2.png"),
+        "val": ("1.png",),
+        "test": ("3.png",),
+    }
+    text = "filename,label,split\n" + "\n".join(rows)
+    assert "line 5: 'extra'" in refused(written(tmp_path, text.replace("test", "extra"))).why
+    dev = opened(written(tmp_path, text.replace("val", "Dev")))
+    assert dev.splits["val"].names == ("1.png",)
+    assert "'holdout', 'val'" in refused(written(tmp_path, text.replace("test", "holdout"))).what
+
+
+def test_labels_are_strings(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR, *(f"b{name}" for name in FOUR))
+    text = "filename,label\n" + "".join(
+        f"{b}{i}.png,{label}\n" for b in ("", "b") for i, label in enumerate(["1", "01", "10", "2"])
+    )
+    assert opened(written(tmp_path, text)).classes == ("01", "1", "2", "10")
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncow\n")
+    written(tmp_path, "filename,label\n" + ROWS.replace("cat", "2").replace("dog", "bee"))
+    assert labels_of(opened(tmp_path)) == {"0.png": "cow", "1.png": "cow", "2.png": "bee", "3.png": "bee"}
+
+
+def test_missing_images_are_listed_with_their_lines(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    error = refused(written(tmp_path, "filename,label\nx.png,cat\n" + ROWS + "y.png,dog\n../labels.csv,dog\n"))
+    for line in ("line 2: 'x.png'", "line 7: 'y.png'", "line 8: '../labels.csv'"):
+        assert line in error.why
+    assert "3 of 7 rows" in error.what
+
+
+def test_contradictions_and_ambiguity(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    assert (
+        "lines 2 and 6: './0.png' is 'cat' and 'dog'"
+        in refused(written(tmp_path, "filename,label\n" + ROWS + "./0.png,dog\n")).why
+    )
+    ids = "filename,label,class\n0.png,1,cat\n1.png,1,cow\n2.png,2,dog\n3.png,2,dog\n"
+    assert "lines 2 and 3" in refused(written(tmp_path, ids)).where
+    (tmp_path / "labels.csv").unlink()
+    put(tmp_path, "a/9.png", "b/9.png")
+    assert "ambiguous" in refused(written(tmp_path, "filename,label\n" + ROWS + "9.png,dog\n")).why
+
+
+def test_one_image_in_two_splits(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    written(tmp_path, "filename,label\n" + ROWS, "train.csv")
+    written(tmp_path, "filename,label\n3.png,dog\n", "val.csv")
+    assert "'3.png': train and val" in refused(tmp_path).why
+
+
+FAULTS = {
+    "filname,label\n0.png,cat\n": ("no column 'filename'", "rename 'filname'"),
+    "filename,lable\n0.png,cat\n": ("no column 'label'", "'filename', 'lable'"),
+    "0.png,cat\n1.png,dog\n": ("no header line", "looks like data: '0.png', 'cat'", "'label': filename,label\n"),
+    "cat;0.png\ndog;1.png\n": ("looks like data: 'cat', '0.png'", "'label': label;filename\n"),
+    "7,0.png,cat\n": ("looks like data", "'label': column1,filename,label\n"),
+    "0001,cat\n0002,dog\n": ("looks like data: '0001', 'cat'", "'label': filename,label\n"),
+    "id,label\n0,cat\n": ("no column 'filename'", "rename 'id' to 'filename'"),
+    "filename,label\n0.png,cat\n1.png,dog,x\n": ("line 3: 3 instead of 2", "double quotes"),
+    "filename,label\n0.png,\n": ("line 2: no label", ""),
+    "filename,label,label\n0.png,a,b\n": ("stands twice", "line 1"),
+    "filename,label\n": ("no rows", ""),
+    "": ("empty", "header"),
+    'filename,label\n0.png,"cat\n1.png,dog\n': ("line 2", "double quote"),
+    "filename,label\n0.png,cat\n1.png," + "x" * 140_000 + "\n": ("line 3", "field larger than field limit"),
+}
+
+
+@pytest.mark.parametrize("text", FAULTS, ids=range(len(FAULTS)))
+def test_faults_name_the_line(tmp_path: Path, text: str) -> None:
+    put(tmp_path, *FOUR)
+    message = str(refused(written(tmp_path, text))) + "\n"
+    assert all(part in message for part in FAULTS[text]) and "labels.csv" in message
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    error = refused(written(tmp_path, ("filename,label\n0.png,cat\n1.png,caf\u00e9\n").encode("latin-1")))
+    assert "line 3" in error.where and "0xe9" in error.why and "UTF-8" in error.cure
+
+
+def test_line_numbers_after_a_cell_of_several_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, 'filename,label,note\na.png,x,"one\ntwo"\nb.png,y,\n') / "labels.csv"
+    assert [row.line for row in read_table(str(path)).rows] == [2, 4]
+
+
+def test_a_table_that_is_something_else_does_not_hide_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    assert opened(written(tmp_path, "epoch,loss\n1,2\n", "log.csv")).layout == "classes"
+
+
+PIECES = st.sampled_from(
+    [
+        b"filename,label\n",
+        b"a.png,cat\n",
+        b"a.png;cat\n",
+        b'"',
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b",",
+        b"\n\n",
+        b"label",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=12).map(b"".join)))
+def test_any_bytes_give_a_table_or_our_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    try:
+        table = read_table(str(path))
+    except SightlineError as error:
+        assert "labels.csv" in error.where and error.cure
+    else:
+        assert all(row.file and row.label and row.line > 1 for row in table.rows)
+    try:
+        opened(tmp_path)
+    except SightlineError as error:
+        assert str(error)
+
+
+def test_repeated_rows_count_once_and_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    source = opened(written(tmp_path, "filename,label\n" + ROWS + "./0.png,cat\n3.png,dog\n3.png,dog\n"))
+    assert sorted(labels_of(source)) == list(FOUR) and labels_of(source) == MEANING
+    assert "3 repeated rows of labels.csv are left out: an image counts once" in source.notes

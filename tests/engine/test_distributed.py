@@ -1,0 +1,228 @@
+"""Several processes as one run: the same gradients and numbers as one, and an end whatever happens to one of them."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import sightline
+from reliability.rows.distributed import environment, free_port, one_case
+from sightline.config.resolve import all_keys, resolve
+from sightline.config.schema import Config
+from sightline.data.cache import Decoded, subset
+from sightline.data.pair_cache import DecodedPairs
+from sightline.engine import distributed
+from sightline.engine.setup import lines_of, settings_of
+from sightline.runs.atomic import read_json_lines
+
+HERE = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def found(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_photos: Callable[..., Path],
+    make_scenes: Callable[..., Path],
+) -> list[dict[str, Any]]:
+    """What each of two, and of three, processes found in `ranks_toys.py`."""
+    folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
+    data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
+    command = [sys.executable, str(HERE / "ranks_toys.py"), *map(str, data), str(folder / "found")]
+    started = [
+        subprocess.Popen([*command, str(rank)], env=environment(rank, size, port), stderr=subprocess.PIPE, text=True)
+        for rank in range(size)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert (folder / f"found.{started.index(process)}").is_file(), errors
+    return [json.loads((folder / f"found.{rank}").read_text()) for rank in range(size)]
+
+
+def test_batch_norm_and_dropout_see_the_whole_batch(found: list[dict[str, Any]]) -> None:
+    assert all(each["norms"] < 1e-12 and each["dropped"] for each in found)
+
+
+def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
+    said, size = [each["said"] for each in found], len(found)
+    assert [each["collected"] for each in said] == [[0, 1, 2, 3, 4]] + [[]] * (size - 1)
+    assert all(each["told"] == [0.1 + 0.2, 0] and each["any"] == [True, False] for each in said)
+    rows = [float(rank) for rank in range(size) for _ in range(rank + 1)]
+    assert all(each["gathered"] == rows for each in said)
+    places = [list(range(sum(range(rank + 1)) + 1, sum(range(rank + 2)) + 1)) for rank in range(size)]
+    assert [each["back"] for each in said] == [[float(size * place) for place in own] for own in places]
+    assert said[0]["refused"] == ""
+    for rank, each in enumerate(said[1:], 1):
+        told = f"process {rank} is not part of the run of process 0: it has another data: 'b0.png, dog' in process 0, "
+        assert each["refused"] == f"{told}'b{rank}.png, dog' here"
+
+
+def test_the_first_difference_of_settings_and_data_is_named() -> None:
+    recipes = [settings_of(resolve(Config(), {"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
+    assert distributed.first_difference(*recipes) == "'optim.lr: 0.1' in process 0, 'optim.lr: 0.2' here"
+    assert len(recipes[0]) == len(all_keys())
+    images, names = np.arange(3 * 3 * 2 * 2, dtype=np.uint8).reshape(3, 3, 2, 2), ("a.png", "b.png", "c.png")
+    whole = Decoded(images, np.array([0, 1, 0]), names, ("cat", "dog"), "", images.nbytes)
+    lines = lines_of(whole)
+    assert lines[0] == "classes cat, dog" and lines[2].startswith("b.png, dog, pixels ")
+    others = {
+        f"{lines[3]!r} in process 0": replace(whole, images=images ^ (images == 35)),
+        "'b.png, dog, pixels": replace(whole, labels=np.array([0, 0, 0])),
+        "'classes cat, dog' in process 0, 'classes cat, owl' here": replace(whole, classes=("cat", "owl")),
+        f"4 in process 0, 3 here; only process 0 has {lines[3]!r}": subset(whole, np.arange(2)),
+    }
+    for said, other in others.items():
+        assert distributed.first_difference(lines, lines_of(other)).startswith(said)
+    assert distributed.first_difference(lines[:3], lines).startswith(
+        "3 in process 0, 4 here; only this process has 'c.png"
+    )
+    assert distributed.first_difference(lines, lines) == "its names are the same, what is in it is not"
+    masks = np.zeros((3, 2, 2), np.uint8)
+    pairs = DecodedPairs(images, masks, names, ("sea",), np.full((3, 2), 2), np.zeros((3, 1), np.int64), "", 0)
+    assert lines_of(pairs)[1] != lines_of(replace(pairs, labels=masks + 1))[1], "masks count among the pixels"
+
+
+def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stands(tmp_path: Path) -> None:
+    assert one_case("cannot save", 0, "classify", tmp_path / "case") == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["classify", "uneven", "few", "mixed", "accumulated", "byol", "contrast", "pixels", "regions"],
+)
+def test_a_step_of_several_is_that_of_one(found: list[dict[str, Any]], name: str) -> None:
+    for each in found:
+        alone, together, far, evaluated, shared = each[name]
+        assert together == pytest.approx(alone, rel=1e-4)
+        assert far < 1e-6, f"gradients differ by {far:.1e} of the largest"
+        assert shared == evaluated  # to the bit, though the batches were shared
+
+
+TINY = "--data.size 16 --model.name small_cnn --augment.crop random --augment.padding 2 --train.batch_size 10"
+QUICK = "--train.precision fp32 --train.threads 1 --report.samples 0 --train.evaluate_every 9 --optim.lr 1e-3"
+SIGHTLINE = [sys.executable, str(HERE / "without_report.py")]
+
+
+def command(photos: Path, out: Path, *more: str) -> list[str]:
+    """A training on `photos`, as a command after python's name."""
+    recipe = [SIGHTLINE[1], "train", "photos_scratch", "--data", str(photos), "--out", str(out), "--quiet"]
+    return [*recipe, *TINY.split(), *QUICK.split(), *more]
+
+
+def train_records(run: Path) -> list[dict[str, Any]]:
+    return [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "train"]
+
+
+def weights_apart(first: Path, second: Path) -> float:
+    """The largest difference of two runs' last weights."""
+    one, other = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (first, second))
+    assert list(one) == list(other)
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
+
+
+def test_sigterm_saves_and_another_number_of_processes_goes_on(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos(tmp_path / "photos", train=9, val=5)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", str(free_port()), *command(photos, run, "--train.epochs", "8")]
+    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1].decode()
+    assert errors.count("interrupted at step") == 1, errors
+    subprocess.run([*SIGHTLINE, "resume", str(run), "--quiet"], check=True)
+    subprocess.run([sys.executable, *command(photos, whole, "--train.epochs", "8")], check=True)
+    steps = [record["step"] for record in train_records(run)]
+    assert steps == list(range(1, 33))
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # another order of images would be off by a tenth and more
+    assert weights_apart(run, whole) < 0.02
+
+
+def of_rank(launcher: int, rank: int) -> int | None:
+    """The process of this rank that torchrun has started."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes in /proc")
+def test_torchrun_starts_all_again_and_they_go_on_with_the_stream(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos = make_photos(tmp_path / "photos", train=9, val=5)
+    packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    torchrun += ["--master-port", str(free_port()), *command(packed, run, *more)]
+    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        victim = of_rank(process.pid, 1)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        try:
+            errors = process.communicate(timeout=90)[1].decode()
+        finally:
+            process.terminate()  # and torchrun ends its processes, should they wait for each other
+    assert process.returncode == 0, errors
+    subprocess.run([sys.executable, *command(packed, whole, *more)], check=True)
+    assert [record["step"] for record in train_records(run)] == list(range(1, 33))
+    assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert weights_apart(run, whole) < 0.02
+
+
+def test_a_sharded_model_learns_what_a_whole_one_does(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    photos, port = make_photos(tmp_path / "photos", train=9, val=5), free_port()
+    runs = [tmp_path / name for name in ("whole", "sharded")]
+    more = ["--optim.name", "adamw", "--optim.ema", "0.9", "--train.epochs", "2"]
+    subprocess.run([sys.executable, *command(photos, runs[0], *more)], check=True)
+    order = [sys.executable, *command(photos, runs[1], *more, "--train.shard_model", "true")]
+    processes = [subprocess.Popen(order, env=environment(rank, 2, port)) for rank in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    losses = [[record["loss"] for record in train_records(run)] for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert weights_apart(*runs) < 5e-3
+
+
+def test_a_process_with_another_recipe_is_named_with_the_setting(
+    tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    photos, port = make_photos(tmp_path / "photos", train=2, val=1), free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command(photos, tmp_path / "run", "--train.seed", str(rank))],
+            env=environment(rank, 2, port),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [3, 2], errors
+    assert "process 1 is not part of the run" in errors[1] and "another process of this run has ended" in errors[0]
+    assert "another recipe: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
+    assert not (tmp_path / "run" / "recipe.yaml").exists()

@@ -1,0 +1,99 @@
+"""An allocation that fails becomes one message with the settings to lower; other errors stay what they are."""
+
+import ctypes
+import os
+import resource
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.data.loader import Batch
+from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
+from sightline.errors import ENVIRONMENT
+
+
+def test_a_failed_allocation_names_the_cure() -> None:
+    config = resolve(Config(), {"train.batch_size": 64, "optim.accumulate": 2})
+    with pytest.raises(SightlineError, match="memory") as caught, explained_memory(config):
+        torch.empty(2**50, dtype=torch.uint8)
+    assert caught.value.status == ENVIRONMENT
+    assert "--train.batch_size 32 --optim.accumulate 4" in caught.value.cure
+    with pytest.raises(SightlineError), explained_memory(config):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(SightlineError), explained_memory(config):
+        raise MemoryError
+
+
+def test_a_command_without_settings_is_told_of_the_file() -> None:
+    with pytest.raises(SightlineError) as caught, explained_memory(Config(), "runs/a/recipe.yaml"):
+        raise MemoryError
+    assert caught.value.cure == "lower train.eval_batch_size, now 256, in runs/a/recipe.yaml"
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explained_memory(Config()):
+        raise RuntimeError("shapes do not fit")
+
+
+def batch_of(count: int) -> Batch:
+    return Batch(torch.arange(count).reshape(count, 1, 1, 1), None, torch.arange(count), 3)
+
+
+@pytest.mark.parametrize(("count", "size", "parts"), [(6, 3, [3, 3]), (7, 3, [3, 2, 2]), (5, 2, [3, 2]), (1, 2, [1])])
+def test_a_batch_in_parts_keeps_its_order_and_leaves_no_single_image(count: int, size: int, parts: list[int]) -> None:
+    pieces = split(batch_of(count), size)
+    assert [len(piece.samples) for piece in pieces] == parts
+    assert torch.equal(torch.cat([piece.images for piece in pieces]), batch_of(count).images)
+
+
+@pytest.mark.parametrize(("allowed", "fits", "ends"), [("stop", 4, False), ("halve", 4, True), ("halve", 1, False)])
+def test_smaller_parts_are_taken_where_that_is_allowed(
+    allowed: str, fits: int, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "sightline.engine.memory.halve", lambda training: setattr(progress, "parts", 2 * progress.parts)
+    )
+    progress = SimpleNamespace(parts=1)
+    config = resolve(Config(), {"train.batch_size": 8, "train.on_out_of_memory": allowed})
+
+    @in_parts
+    def add_gradients(training, group: list[Batch]) -> torch.Tensor:
+        if max(len(batch.samples) for batch in group) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.tensor([len(batch.samples) for batch in group])
+
+    training = SimpleNamespace(config=config, progress=progress)
+    if ends:
+        assert add_gradients(training, [batch_of(8)]).tolist() == [4, 4] and progress.parts == 2
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            add_gradients(training, [batch_of(8)])
+
+
+def page_faults() -> int:
+    """Of taking, filling and freeing 16 MiB ten times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(b"x") * 2**24
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets glibc's allocator")
+def test_freed_memory_stays_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    child = os.fork()
+    if not child:  # the settings are the process's, so they are tried in one of its own
+        library = ctypes.CDLL(None)
+        given_back = library.mallopt(-3, 2**17) + library.mallopt(-1, 2**17) + library.mallopt(-2, 0) == 3
+        before = page_faults()
+        kept, _, after = keep_freed(), page_faults(), page_faults()
+        os._exit(0 if given_back and kept and before > 2_000 and after < before / 10 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    assert not keep_freed(), "the user has chosen"

@@ -1,0 +1,87 @@
+"""Which pictures folders, patterns, lists and standard input name, and in which order."""
+
+import io
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sightline import SightlineError
+from sightline.inference.inputs import Picture, pictures_in
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.png", "a.JPG", "z/c.webp", "z/y/d.bmp", "k/e.tif", "notes.txt", ".hidden.png", "k/t.csv"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+def names(*places: str, stdin: bytes | None = None) -> list[str]:
+    return [one.name for one in pictures_in(places, Counter(), io.BytesIO(stdin) if stdin is not None else None)]
+
+
+def test_a_folder_gives_its_files_then_its_folders_named_from_it(folder: Path) -> None:
+    tally: Counter[str] = Counter()
+    found = list(pictures_in([str(folder)], tally))
+    assert [one.name for one in found] == ["a.JPG", "b.png", "k/e.tif", "z/c.webp", "z/y/d.bmp"]
+    assert all(os.path.samefile(one.path, folder / one.name) for one in found)
+    assert tally == {".txt": 1, "hidden": 1, ".csv": 1}
+
+
+def test_a_link_back_to_the_folder_is_entered_once(folder: Path) -> None:
+    (folder / "z" / "again").symlink_to(folder, target_is_directory=True)
+    assert len(names(str(folder))) == 5
+
+
+def test_one_image_has_its_own_name_and_several_places_give_paths(folder: Path) -> None:
+    assert names("in/b.png") == ["b.png"]
+    assert names("in/b.png", "in/z") == ["in/b.png", "in/z/c.webp", "in/z/y/d.bmp"]
+
+
+def test_patterns_are_sorted_and_take_images_alone(folder: Path) -> None:
+    assert names("in/*") == ["in/a.JPG", "in/b.png"]
+    assert names("in/**/*.[bw]*") == ["in/z/c.webp", "in/z/y/d.bmp"]
+
+
+def test_a_name_with_brackets_that_is_there_is_no_pattern(folder: Path) -> None:
+    (folder / "shot[1].png").touch()
+    assert names("in/shot[1].png") == ["shot[1].png"]
+    (folder / "new[2]").mkdir()
+    (folder / "new[2]" / "p.png").touch()
+    assert names("in/new[2]") == ["p.png"]
+
+
+def test_lists_and_standard_input_are_taken_as_they_are(folder: Path) -> None:
+    odd = os.fsdecode(b"in/\xff.png")
+    lines = b"in/b.png\r\n\nnowhere.png\nin/\xff.png\nspaces here .gif"
+    Path("some.txt").write_bytes(lines)
+    expected = ["in/b.png", "nowhere.png", odd, "spaces here .gif"]
+    assert names("some.txt") == expected and names("-", stdin=lines) == expected
+    assert names("some.txt", "in/a.JPG") == [*expected, "in/a.JPG"]
+
+
+def test_a_stream_is_read_as_it_is_asked_for(folder: Path) -> None:
+    lines = (b"%d.png\n" % number for number in iter(int, 1))  # never ends
+    assert next(pictures_in(["-"], Counter(), lines)) == Picture("0.png", "0.png")  # ty: ignore
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("nowhere", "nothing there"), ("in/k/t.csv", "not a folder"), ("in/*.gif", "no images"), ("-", "no images")],
+)
+def test_what_is_none_of_these_is_refused(folder: Path, place: str, says: str) -> None:
+    with pytest.raises(SightlineError) as caught:
+        names(place, stdin=b"\n")
+    assert says in str(caught.value) and place in str(caught.value)
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(SightlineError, match="no images") as caught:
+        names(str(tmp_path))
+    assert "1 .txt file" in str(caught.value)

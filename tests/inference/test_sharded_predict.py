@@ -1,0 +1,62 @@
+"""A prediction shared by processes is the one that a single process makes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sightline
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.inference.resumable_csv import Growing
+from sightline.inference.sharded_predict import Share, own_target, put_together, share_of
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+HEAD = ["filename", "error"]
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8])
+def test_rows_and_features_are_put_back_in_order_by_the_last(tmp_path: Path, count: int) -> None:
+    target, values = tmp_path / "t.csv", np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+    names = [[f"{number}.png", ""] for number in range(count)]
+    for rank in (1, 2, 0):
+        assert not target.exists()
+        table = Growing(own_target(target, Share(rank, 3)), HEAD)
+        table.begin({}, False)
+        if names[rank::3]:
+            table.add(names[rank::3], values[rank::3])
+        table.finish()
+        assert put_together(target, HEAD, Share(rank, 3)) == (rank == 0)
+    assert rows_of(target) == [HEAD, *names]
+    assert count == 0 or (np.load(tmp_path / "t.features.npy") == values).all()
+    assert {path.name for path in tmp_path.iterdir()} <= {"t.csv", "t.features.npy"}
+
+
+def test_processes_of_torchrun_share_the_pictures(
+    photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny | {"report.samples": 0, "train.epochs": 1}
+    run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
+    alone = sightline.predict(run.path, photos, out=tmp_path / "alone.csv", quiet=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        sightline.predict(run.path, photos, out=tmp_path / "shared.csv", quiet=True)
+        assert (tmp_path / "shared.csv").exists() == (rank == "1")
+    one, other = rows_of(alone), rows_of(tmp_path / "shared.csv")
+    assert [row[:2] for row in one] == [row[:2] for row in other] and len(one) > 20
+    assert np.array([row[2] for row in one[1:]], float) == pytest.approx(np.array([row[2] for row in other[1:]], float))
+
+
+@pytest.mark.parametrize("values", [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
+def test_variables_that_name_no_process_are_refused(values: tuple[str, str]) -> None:
+    assert share_of({}) == (0, 1) and share_of({"RANK": "1", "WORLD_SIZE": "2"}) == (1, 2)
+    with pytest.raises(SightlineError, match="no process"):
+        share_of(dict(zip(("RANK", "WORLD_SIZE"), values, strict=True)))

@@ -1,0 +1,243 @@
+"""Prediction: what the run measured, on any folder; bad files become rows."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.errors import INTERRUPTED
+from sightline.inference import autotune, batching
+from sightline.inference.resumable_csv import Growing
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+    out = tmp_path_factory.mktemp("predict") / "run"
+    return sightline.train(resolve(Config(), tiny | {"report.samples": 0}), photos, out=out, quiet=True)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predictions_equal_the_runs_own(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
+    ours = {row["filename"]: row for row in rows_of(path)}
+    for row in rows_of(run.path / "predictions" / "val.csv"):
+        mine = ours[row["filename"].removeprefix("val/")]
+        assert mine["label"] == row["label"] and mine["error"] == ""
+        assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+def test_a_bad_file_is_a_row_and_names_survive(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = next((photos / "val" / "class_1").iterdir()).read_bytes()
+    (folder / 'a, "quoted" name.png').write_bytes(picture)
+    (folder / "broken.png").write_bytes(picture[:60])
+    (folder / "notes.txt").write_text("x")
+    rows = rows_of(sightline.predict(run.path, folder, out=tmp_path / "p.csv", quiet=True))
+    assert [row["filename"] for row in rows] == ['a, "quoted" name.png', "broken.png"]
+    assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["label"] == ""
+
+
+def test_a_name_that_no_terminal_should_see_is_told_in_escapes(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, name = tmp_path / "in", "\x1b[2J\udcff\r.png"
+    folder.mkdir()
+    (folder / name).write_bytes(b"no picture")
+    (folder / "good.png").write_bytes(next((photos / "val" / "class_1").iterdir()).read_bytes())
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))  # strict: no half characters
+    path = sightline.predict(run.path, folder, out=tmp_path / "p.csv")
+    assert "the first: \\x1b[2J\\udcff\\r.png" in raw.getvalue().decode() and b"\x1b" not in raw.getvalue()
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert {row["filename"] for row in csv.DictReader(file)} == {name, "good.png"}
+
+
+def test_refusals(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SightlineError, match="no images"):
+        sightline.predict(run.path, tmp_path / "empty", out=tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("mine")
+    with pytest.raises(SightlineError, match="exists"):
+        sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text() == "mine"
+    with pytest.raises(SightlineError, match="CSV or Parquet"):
+        sightline.predict(run.path, photos / "val", out=tmp_path / "p.xlsx")
+    assert not (tmp_path / "p.xlsx").exists()
+
+
+def test_an_image_is_never_overwritten_and_a_folder_gets_a_table(
+    run: sightline.Run, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    picture = next((tmp_path / "in" / "class_0").iterdir())
+    before = picture.read_bytes()
+    with pytest.raises(SightlineError, match="are a table"):
+        sightline.predict(run.path, tmp_path / "in", out=picture, overwrite=True)
+    assert picture.read_bytes() == before
+    assert sightline.predict(run.path, picture, out=tmp_path, quiet=True) == tmp_path / "predictions.csv"
+
+
+def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path: Path) -> None:
+    settings = tiny | {"report.samples": 0, "train.flip_test": True, "train.epochs": 1}
+    run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
+    path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
+    ours = {row["filename"]: row for row in rows_of(path)}
+    for row in rows_of(run.path / "predictions" / "val.csv"):
+        mine = ours[row["filename"].removeprefix("val/")]
+        assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("square", [{"data.fit": "crop"}, {"data.filter": "bicubic"}])
+def test_pictures_become_squares_as_in_the_run(
+    square: dict, make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "data", size=20)
+    for path in data.glob("*/*/*.png"):
+        with Image.open(path) as picture:
+            wide = picture.resize((40, 20))
+        wide.save(path)
+    settings = tiny | square | {"report.samples": 0, "train.epochs": 1, "optim.lr": 0.001}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    ours = {row["filename"]: row for row in rows_of(sightline.predict(run.path, data / "val", out=tmp_path / "p.csv"))}
+    for row in rows_of(run.path / "predictions" / "val.csv"):
+        mine = ours[row["filename"].removeprefix("val/")]
+        assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+def test_a_prediction_does_not_depend_on_the_other_images(
+    run: sightline.Run, photos: Path, tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    small = make_photos(tmp_path / "small", train=1, val=1, size=11) / "val" / "class_1" / "10000.png"
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos / "val" / "class_1", mixed)
+    shutil.copy(small, mixed / "a.png")
+    (alone,) = rows_of(sightline.predict(run.path, small, out=tmp_path / "alone.csv", quiet=True))
+    first = rows_of(sightline.predict(run.path, mixed, out=tmp_path / "mixed.csv", quiet=True))
+    among = next(row for row in first if row["filename"] == "a.png")
+    for name in ("class_0", "class_1", "class_2", "class_3"):
+        assert float(among[name]) == pytest.approx(float(alone[name]), abs=1e-6)
+
+
+def test_classes_named_like_columns_keep_their_own(
+    make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "data", classes=3)
+    for split in ("train", "val"):
+        for old, new in (("class_0", "label"), ("class_1", "error"), ("class_2", "confidence")):
+            (data / split / old).rename(data / split / new)
+    settings = tiny | {"report.samples": 4, "train.epochs": 1}
+    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    row = rows_of(run.path / "predictions" / "val.csv")[0]
+    assert list(row)[4:] == ["class confidence", "class error", "class label"] and row["label"] in run_classes(run)
+    assert "class label" not in run.report.read_text(), "the report shows the names themselves"
+    path = sightline.predict(run.path, data / "val", out=tmp_path / "p.csv", quiet=True)
+    assert rows_of(path)[0]["error"] == ""
+
+
+def run_classes(run: sightline.Run) -> list[str]:
+    return json.loads((run.path / "checkpoints/best/config.json").read_text())["classes"]
+
+
+def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
+    monkeypatch.setattr(batching, "FIRST", 4)
+    monkeypatch.setattr(autotune, "BATCHES", (4, 4, 4))
+    add, calls = Growing.add, []
+
+    def add_three_times(self: Growing, *rows: Any) -> None:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(add(self, *rows))
+
+    monkeypatch.setattr(Growing, "add", add_three_times)
+    with pytest.raises(SightlineError, match="interrupted") as caught:
+        sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
+    assert caught.value.status == INTERRUPTED and "12 rows" in str(caught.value)
+    assert len(rows_of(tmp_path / "p.csv.part")) == 12
+    monkeypatch.setattr(Growing, "add", add)
+    read: list[str] = []
+    open_image = batching.open_image
+    monkeypatch.setattr(batching, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
+    again = sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
+    names = [row["filename"] for row in rows_of(whole)]
+    assert [row["filename"] for row in rows_of(again)] == names and len(set(read)) == len(names) - 12
+    for mine, other in zip(rows_of(again), rows_of(whole), strict=True):
+        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-5)
+    features = [np.load(tmp_path / f"{name}.features.npy") for name in ("p", "whole")]
+    assert features[0] == pytest.approx(features[1], rel=1e-3, abs=1e-3) and len(features[0]) == len(names)
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_changed_pictures_do_not_go_into_a_begun_table(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    monkeypatch.setattr(Growing, "finish", lambda table: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SightlineError, match="interrupted"):
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
+    first = min((tmp_path / "in" / "class_0").iterdir())
+    first.rename(first.with_name("zz.png"))
+    with pytest.raises(SightlineError, match="changed") as caught:
+        sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
+    assert first.name in str(caught.value) and "--overwrite" in str(caught.value)
+
+
+def test_features_are_what_the_head_reads(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    path = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", features=True, quiet=True)
+    rows, features = rows_of(path), np.load(tmp_path / "p.features.npy")
+    assert features.dtype == np.float32 and len(features) == len(rows)
+    assert np.isnan(features[0]).all() and rows[0]["filename"] == "a.png" and np.isfinite(features[1:]).all()
+    tensors = load_file(run.path / "checkpoints" / "best" / "model.safetensors")
+    weight, bias = (tensors[name].float().numpy() for name in ("head.weight", "head.bias"))
+    logits = features[1:] @ weight.T + bias
+    classes = run_classes(run)
+    assert [row["label"] for row in rows[1:]] == [classes[best] for best in logits.argmax(1)]
+
+
+def test_parquet_has_the_same_rows(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'sightline-vision[parquet]'"
+    )
+    shutil.copytree(photos / "val", tmp_path / "in")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    text = rows_of(sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True))
+    table = parquet.read_table(sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.parquet", quiet=True))
+    assert table.column_names == list(text[0]) and table.num_rows == len(text)
+    for row, other in zip(table.to_pylist(), text, strict=True):
+        assert row["filename"] == other["filename"] and (row["error"] or "") == other["error"]
+        assert row["confidence"] == (float(other["confidence"]) if other["confidence"] else None)
+    assert sorted(path.name for path in tmp_path.glob("p*")) == ["p.csv", "p.parquet"]
+
+
+def test_the_command_reads_a_list_from_standard_input(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    lines = "".join(f"{path}\n" for path in sorted((photos / "val").rglob("*.png"))[:3]) + "nowhere.png\n"
+    command = [sys.executable, "-m", "sightline", "predict", str(run.path), "-", "--out", str(tmp_path / "p.csv")]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "p.csv")
+    assert [row["filename"] for row in rows] == lines.split("\n")[:-1] and rows[-1]["error"] and not rows[0]["error"]

@@ -1,0 +1,34 @@
+"""Columns of the predictions: classes that are named like a column keep a name of their own, both ways; any names go
+through a table and back."""
+
+import csv
+import io
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sightline.runs.csv_io import TAKEN, class_columns, classes_of, csv_text
+
+RESERVED = [*sorted(TAKEN), *(f"class {name}" for name in sorted(TAKEN))]
+names = st.lists(
+    st.text(max_size=8) | st.sampled_from(sorted(TAKEN) + [f"class {name}" for name in TAKEN]), unique=True
+)
+
+
+@given(names)
+def test_columns_are_told_apart_and_read_back(classes: list[str]) -> None:
+    columns = class_columns(classes)
+    assert not TAKEN & set(columns)
+    assert classes_of(columns) == tuple(classes)
+
+
+@given(st.lists(st.lists(st.text('a,"\r\n\udcff\u2028', max_size=5), min_size=2, max_size=2)))
+@example([["Icon\r", "a"], ["\r\n", '"'], ["a\rb", "\udcff"]])
+def test_any_name_goes_through_a_table_and_back(rows: list[list[str]]) -> None:
+    text = csv_text(rows)
+    assert list(csv.reader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline=""))) == rows
+
+
+def test_lines_end_with_a_line_feed_and_half_a_character_is_escaped() -> None:
+    assert csv_text([["a", 1, 0.5], ["b,c", "", None]]) == b'a,1,0.5\n"b,c",,\n'
+    assert csv_text([["\ud800", "a"]]) == b"\\ud800,a\n"

@@ -1,0 +1,73 @@
+"""Which images are followed: all, a seeded sample, or those that were named."""
+
+import numpy as np
+import pytest
+
+from sightline import SightlineError
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
+from sightline.runs.sampling import named_rows, sample_rows
+
+NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
+
+
+def test_a_sample_is_sorted_seeded_and_never_more_than_there_are() -> None:
+    assert sample_rows(3, 5, 0).tolist() == [0, 1, 2]
+    one, same, other = sample_rows(1000, 20, 1), sample_rows(1000, 20, 1), sample_rows(1000, 20, 2)
+    assert len(set(one.tolist())) == 20 and (np.diff(one) > 0).all()
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_images_are_found_by_any_of_their_names_in_the_order_asked_for() -> None:
+    assert named_rows(NAMES, ["0062", "0013_sat"]).tolist() == [1, 0]
+    assert named_rows(NAMES, ["val/c/0104.png", "0013_sat.jpg"]).tolist() == [3, 0]
+    assert named_rows(NAMES, []).tolist() == []
+
+
+def test_a_whole_path_means_one_image_and_no_image_is_named_twice() -> None:
+    names = ("1.png", "b/1.png")
+    assert named_rows(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
+    with pytest.raises(SightlineError) as caught:
+        named_rows(NAMES, ["0013", "0013_sat.jpg"])
+    assert "0013_sat.jpg: it is named twice, as 0013 too" in caught.value.why
+    with pytest.raises(SightlineError) as caught:
+        named_rows(NAMES, ["0077"], train=["train/0077_sat.jpg"])
+    assert "0077: it is a training image" in caught.value.why
+
+
+def test_names_that_fit_no_image_or_several_are_all_told() -> None:
+    with pytest.raises(SightlineError) as caught:
+        named_rows(NAMES, ["0014", "0062", "0104", "zebra"])
+    why = caught.value.why
+    assert "0014: there is no such image; did you mean 0104?" in why or "did you mean 0013?" in why
+    assert "0104: val/b/0104.png and val/c/0104.png are both called so" in why
+    assert "zebra: there is no such image" in why and "0062" not in why.replace("mean 0062", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("24", 24),
+        ("0013", ("0013",)),
+        ("0013,0062, 0104", ("0013", "0062", "0104")),
+        ("[a, b]", ("a", "b")),
+        ("['0013', \"0062\"]", ("0013", "0062")),
+    ],
+)
+def test_a_text_counts_or_names(text: str, value: object) -> None:
+    config = resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": text})
+    assert config.report.samples == value
+    assert f"samples: {value}" in to_yaml(config) or isinstance(value, tuple)
+
+
+@pytest.mark.parametrize("value", ["-5", "2.5", "1e3", "a,,b", "", "true", -1, 2.5, True, [1, 2], [""], None])
+def test_what_neither_counts_nor_names_is_one_fault(value: object) -> None:
+    with pytest.raises(SightlineError, match=r"report\.samples: give a number of images") as caught:
+        resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": value})
+    assert "constrained" not in str(caught.value) and "configuration is wrong" not in str(caught.value)
+
+
+def test_names_are_for_segmentation() -> None:
+    with pytest.raises(SightlineError, match="segmentation only"):
+        resolve(Config(), {"report.samples": "0013"})

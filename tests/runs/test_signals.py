@@ -1,0 +1,36 @@
+"""Signals outside the loop: a KeyboardInterrupt that carries the command that goes on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from sightline.runs.signals import StopRequest, stoppable
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
+        os.kill(os.getpid(), number)
+    assert caught.value.__notes__ == ["the same command again"] and signal.getsignal(number) == before
+    (tmp_path / "checkpoints" / "last").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "last" / "state-0.safetensors").touch()
+    with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
+        os.kill(os.getpid(), number)
+    assert caught.value.__notes__ == [f"sightline resume {tmp_path}"]
+
+
+def test_nohup_stays_in_force() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,42 @@
+"""What is printed: no text steers a terminal, and a path into a pipe is the path."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightline.runs.terminal import print_path, print_plain
+
+HOSTILE = "a\x1b[2J\x9bb\u202egnp \udcff\r"
+ESCAPED = "a\\x1b[2J\\x9bb\\u202egnp \\udcff\\r"
+
+
+class Screen(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_text_cannot_steer_a_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = Screen()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # strict, as Python has it
+    print_plain(f"{HOSTILE} caf\xe9\nsecond line")
+    print_path(Path(HOSTILE))
+    cafe = "caf\xe9" if encoding == "utf-8" else "caf\\xe9"
+    assert raw.getvalue().decode(encoding) == f"{ESCAPED} {cafe}\nsecond line\n{ESCAPED}\n"
+
+
+def test_a_path_goes_into_a_pipe_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
+    print("before")
+    print_path(Path(HOSTILE))
+    assert raw.getvalue() == b"before\n" + os.fsencode(HOSTILE) + b"\n"
+
+
+def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as of a program without a console
+    print_plain("a")
+    print_path("a")

@@ -1,0 +1,35 @@
+"""Classification's numbers: of a whole split, and not cut off where a network is surely wrong."""
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.tasks.classify.task import Classify, classification_intervals, mirror_mean, surprise
+
+
+def test_the_loss_is_that_of_the_logits_however_sure_and_wrong_they_are() -> None:
+    logits = torch.tensor([[300.0, 0.0], [0.0, 200.0], [3.0, 1.0]])
+    task: Any = mock.Mock(feature_mask=None, spec=["looked_at", "feature_mask"])
+    task.looked_at = lambda batch: {"logits": logits, "labels": torch.tensor([1, 0, 0])}
+    numbers, arrays = Classify.metrics(task, [mock.Mock()])
+    expected = [300.0, 200.0, float(np.log1p(np.exp(-2)))]
+    np.testing.assert_allclose(arrays["losses"], expected, rtol=1e-6)
+    assert numbers["loss"] == pytest.approx(np.mean(expected)) and numbers["accuracy"] == pytest.approx(1 / 3)
+    low, high = classification_intervals(arrays, 0)["loss_interval"]
+    assert 0 < low < numbers["loss"] < high <= 300
+
+
+def test_mirrored_logits_are_those_of_the_mean_and_stay_finite() -> None:
+    one, other = torch.tensor([[2.0, 0.0, -1.0], [500.0, 0.0, 1.0]]), torch.tensor([[1.0, 3.0, 0.0], [400.0, 2.0, 0.0]])
+    mean = mirror_mean(one, other)
+    torch.testing.assert_close(mean.softmax(1), (one.softmax(1) + other.softmax(1)) / 2)
+    assert mean.isfinite().all()
+
+
+def test_of_probabilities_alone_a_loss_ends_where_float32_does() -> None:
+    """An ensemble has means of probabilities and no logits."""
+    probabilities = torch.tensor([[1.0, 0.0]])
+    assert float(surprise(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)

@@ -1,0 +1,214 @@
+"""Pre-training as a command: runs with and without labels, kills, what comes after, what is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Augment, Config, Data, Model, Train
+from sightline.models.segmenters import build_segmenter
+from sightline.models.weights import load_encoder
+from sightline.recipes import load_recipe
+from sightline.runs.atomic import read_json_lines
+from sightline.tasks.pretrain.build import build_siamese
+from sightline.tasks.pretrain.task import target_momentum
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+SIZE = 16
+Toy = Callable[..., Config]
+
+
+def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        flat.mkdir(exist_ok=True)
+        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    run = sightline.train(small(), flat, out=tmp_path / "run", quiet=True)
+    evaluations = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
+    assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)
+    assert all("knn_accuracy" not in r for r in evaluations) and run.report.is_file()
+    assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
+
+
+def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tmp_path: Path) -> None:
+    """With a probe and without: the same weights."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    runs = [
+        sightline.train(small(**{"pretrain.probe": probe}), flat, out=tmp_path / name, quiet=True)
+        for name, probe in (("without", ""), ("with", str(photos)))
+    ]
+    weights = [load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in runs]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "knn_accuracy" not in runs[0].metrics
+    low, high = runs[1].metrics["knn_accuracy_interval"]
+    assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
+    again = sightline.evaluate(runs[1].path, quiet=True)
+    assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 16
+
+
+def test_two_and_two_epochs_equal_four_target_included(small: Toy, photos: Path, tmp_path: Path) -> None:
+    whole = sightline.train(small(**{"train.epochs": 4}), photos, out=tmp_path / "whole", quiet=True)
+    half = small(**{"train.epochs": 4, "train.max_minutes": 1e-9})
+    stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
+    assert stopped.metrics["step"] < whole.metrics["step"]
+    sightline.resume(stopped.path, quiet=True, **{"train.max_minutes": 0})
+    first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
+    assert any(name.startswith("target.") for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights_target_included(
+    small: Toy, photos: Path, tmp_path: Path, train_and_kill: Callable[..., None]
+) -> None:
+    config = small(**{"train.epochs": 3, "train.checkpoint_minutes": 0})
+    whole = sightline.train(config, photos, out=tmp_path / "whole", quiet=True)
+    recipe, killed = tmp_path / "recipe.yaml", tmp_path / "killed"
+    recipe.write_text(to_yaml(config))
+    train_and_kill([recipe, "--data", photos, "--out", killed], killed, 6)  # of 4 + 4 + 4
+    sightline.resume(killed, quiet=True)
+    first, second = (load_file(r / "checkpoints" / "last" / "model.safetensors") for r in (whole.path, killed))
+    assert any(name.startswith("target.") for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_backbone_goes_on_as_a_classifier(small: Toy, photos: Path, tmp_path: Path) -> None:
+    before = sightline.train(small(), photos, out=tmp_path / "before", quiet=True)
+    config = Config(
+        name="after",
+        data=Data(size=SIZE),
+        model=Model(
+            name="small_cnn", args={"widths": [16, 32, 32], "dropout": 0.0}, weights=str(before.path), freeze=True
+        ),
+        train=Train(epochs=1, batch_size=16),
+    )
+    after = sightline.train(config, photos, out=tmp_path / "after", quiet=True)
+    ours, theirs = (load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in (before, after))
+    backbone = [name for name in theirs if name.startswith("backbone.")]
+    assert backbone and all(torch.equal(ours[name], theirs[name]) for name in backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "target"),
+    [
+        ("unet", {"width": 8, "blocks": [1, 1, 1, 1]}, "unet"),
+        ("smp/unet/resnet18", {}, "smp/unet/resnet18"),
+        ("resnet18", {"small_images": False}, "smp/unet/resnet18"),
+    ],
+)
+def test_the_backbone_goes_on_as_a_segmenters_encoder(
+    small: Toy, name: str, args: dict, target: str, photos: Path, tmp_path: Path
+) -> None:
+    settings = {"model": {"name": name, "args": args}, "data.size": 32, "train.epochs": 1, "report.samples": 0}
+    before = sightline.train(resolve(small(), settings), photos, out=tmp_path / "before", quiet=True)
+    built = build_segmenter(target, 7, args if target == name else {})
+    receipt = load_encoder(built, str(before.path))
+    assert "encoder: " in str(receipt)
+    parts = next(note for note in receipt.notes if note.startswith("encoder: ")).split()
+    assert parts[1] == parts[3], receipt.notes
+    ours = load_file(before.path / "checkpoints" / "best" / "model.safetensors")
+    first = next(n for n, v in built.encoder.state_dict().items() if v.ndim == 4)
+    source = next(n for n in ours if n.startswith("backbone.") and n.endswith(first))
+    assert torch.equal(built.encoder.state_dict()[first], ours[source])
+
+
+def test_what_pretraining_cannot_have_is_refused(small: Toy) -> None:
+    for settings, word in (
+        ({"train.best_metric": "accuracy"}, "best_metric epoch"),
+        ({"augment.mixup": 0.2}, "labels"),
+        ({"optim.ema": 0.9}, "optim.ema"),
+        ({"pretrain.momentum_end": 0.5}, "momentum_end"),
+        ({"pretrain.small_size": 8}, "small_crops"),
+        ({"loss.smoothing": 0.1}, "loss"),
+        ({"augment.rare_crops": 0.5}, "segmentation"),
+        ({"pretrain.method": "simsiam", "pretrain.momentum": 0.5}, "simsiam"),
+    ):
+        with pytest.raises(SightlineError, match=word):
+            small(**settings)
+    with pytest.raises(SightlineError, match="task byol"):
+        resolve(Config(), {"pretrain.momentum": 0.5})
+    with pytest.raises(SightlineError, match="small_size"):
+        build_siamese(
+            resolve(
+                small(),
+                {
+                    "model": {"name": "vgg13_bn", "args": {}},
+                    "data.size": 32,
+                    "pretrain.small_crops": 1,
+                    "pretrain.small_size": 2,
+                },
+            )
+        )
+
+
+def test_with_a_probe_every_image_is_trained_on_whatever_labels_it_has(
+    small: Toy, photos: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(photos / "train" / "class_0", one / "only")
+    run = sightline.train(small(**{"pretrain.probe": str(photos)}), one, out=tmp_path / "run", quiet=True)
+    rows = (run.path / "splits.csv").read_text().splitlines()
+    assert sum(row.endswith(",train") for row in rows) == 16
+    table = tmp_path / "table"
+    shutil.copytree(photos / "train", table / "images")
+    names = sorted(str(p.relative_to(table)) for p in table.rglob("*.png"))
+    (table / "labels.csv").write_text("filename,label\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(names)))
+    counts = []
+    for name, probe in (("probed", str(photos)), ("own", "")):
+        run = sightline.train(small(**{"pretrain.probe": probe}), table, out=tmp_path / name, quiet=True)
+        counts.append(sum(row.endswith(",train") for row in (run.path / "splits.csv").read_text().splitlines()))
+    assert counts[0] == 64 and counts[1] < 64, "without a probe the labels give one, and a tenth is held out for it"
+
+
+def test_a_collapse_is_warned_of_even_if_quiet(small: Toy, photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sightline.tasks.pretrain.collapse.COLLAPSED_STD", 2.0)
+    run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
+    said = capsys.readouterr().err
+    assert said.count("collapsed") == 1 and "--optim.lr" in said and run.report.is_file()
+
+
+def test_a_probe_may_change_before_a_resume(
+    small: Toy, photos: Path, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It trains nothing, so the run goes on."""
+    probe = make_photos(tmp_path / "probe", train=3, val=2)
+    config = small(**{"pretrain.probe": str(probe), "train.max_minutes": 1e-9})
+    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    make_photos(tmp_path / "probe", train=3, val=3)
+    sightline.resume(run.path, quiet=True, **{"train.max_minutes": 0})
+    assert run.metrics["epoch"] == 2
+
+
+def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(small: Toy, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="batch size is too small"):
+        sightline.train(small(**{"train.batch_size": 1}), photos, out=tmp_path / "one", quiet=True)
+    bare = photos / "train" / "class_0"
+    with pytest.raises(SightlineError, match="probe has no labels"):
+        sightline.train(small(**{"pretrain.probe": str(bare)}), photos, out=tmp_path / "two", quiet=True)
+
+
+def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
+    paper = load_recipe("byol_paper")
+    assert paper.augment == Augment(
+        resize=256, crop="resized", crop_scale=(0.08, 1.0), horizontal_flip=0.5, jitter=0.8, brightness=0.4,
+        contrast=0.4, saturation=0.2, hue=0.1, grayscale=0.2, blur=1.0,
+    )  # fmt: skip
+    assert (paper.pretrain.second_blur, paper.pretrain.second_solarize) == (0.1, 0.2)
+    assert target_momentum(1, 10**9, paper.pretrain, 4096) == pytest.approx(0.99)
+
+
+def test_a_folder_of_one_image_is_refused(small: Toy, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "one" / "a.png")
+    with pytest.raises(SightlineError, match="one image is too few"):
+        sightline.train(small(), tmp_path / "one", out=tmp_path / "run", quiet=True)

@@ -1,0 +1,357 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from sightline.data.decode.palettes import IGNORE
+from sightline.errors import SightlineError
+from sightline.tasks.segment.metrics import (
+    BLOCK,
+    Counts,
+    as_counts,
+    class_intervals,
+    class_iou,
+    class_numbers,
+    confusion,
+    confusion_per_image,
+    interval,
+    mean_iou,
+    micro_iou,
+    other_definitions,
+    per_image_iou,
+    pixel_accuracy,
+    segment_numbers,
+)
+
+# Three images of 2 x 3 pixels, classes 0, 1, 2 and 3 (which occurs nowhere).
+TRUTH = np.array([[[0, 0, 0], [0, 1, 1]], [[2, 2, 2], [IGNORE, IGNORE, 1]], [[0, 0, 0], [0, 0, 0]]], dtype=np.uint8)
+PREDICTED = np.array([[[0, 0, 1], [0, 1, 2]], [[2, 2, 1], [3, 0, 1]], [[0, 0, 0], [0, 0, 0]]], dtype=np.uint8)
+# By hand. Image 0: class 0 hits 3 of 4, class 1 hits 1 of 2. Image 1: class 2 hits 2 of 3, class 1 its one; what is
+# predicted on the ignored pixels counts nowhere. Image 2: all right.
+PER_IMAGE = np.array(
+    [
+        [[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+        [[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 2, 0], [0, 0, 0, 0]],
+        [[6, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+    ]
+)
+
+
+def masks(seed: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted, truth) uint8, of which a tenth of the truth is ignored and half of the predictions are right."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, shape)
+    predicted = np.where(rng.random(shape) < 0.5, truth, rng.integers(0, classes, shape))
+    truth[rng.random(shape) < 0.1] = IGNORE
+    return predicted.astype(np.uint8), truth.astype(np.uint8)
+
+
+def counted_one_by_one(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for mine, true in zip(predicted.ravel().tolist(), truth.ravel().tolist(), strict=True):
+        if true != IGNORE:
+            matrix[true, mine] += 1
+    return matrix
+
+
+# ---- confusion ----
+
+
+def test_confusion_by_hand():
+    per_image = confusion_per_image(PREDICTED, TRUTH, 4)
+    assert per_image.dtype == np.int64
+    np.testing.assert_array_equal(per_image, PER_IMAGE)
+    np.testing.assert_array_equal(confusion(PREDICTED, TRUTH, 4), PER_IMAGE.sum(0))
+
+
+def test_with_the_ignored_class_by_hand():
+    whole = confusion(PREDICTED, TRUTH, 4, ignored=True)
+    np.testing.assert_array_equal(whole[:4, :4], PER_IMAGE.sum(0))
+    np.testing.assert_array_equal(whole[4], [1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(whole[:, 4], 0)
+    swapped = confusion(TRUTH, PREDICTED, 4, ignored=True)
+    np.testing.assert_array_equal(swapped, whole.T)
+    np.testing.assert_array_equal(confusion_per_image(PREDICTED, TRUTH, 4, ignored=True).sum(0), whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 254), st.integers(0, 10**6), st.sampled_from([np.uint8, np.int64, np.int32, np.uint16]))
+def test_confusion_is_a_count_one_by_one(classes, seed, dtype):
+    predicted, truth = masks(seed, (2, 7, 5), classes)
+    matrix = confusion(predicted.astype(dtype), truth.astype(dtype), classes)
+    np.testing.assert_array_equal(matrix, counted_one_by_one(predicted, truth, classes))
+
+
+@pytest.mark.parametrize("classes", [2, 15, 16, 254])
+def test_confusion_is_scikit_learns_over_several_blocks(classes):
+    predicted, truth = masks(0, (3, 400, 500), classes)
+    assert predicted.size > 2 * BLOCK
+    keep = truth != IGNORE
+    expected = reference.confusion_matrix(truth[keep], predicted[keep], labels=range(classes))
+    np.testing.assert_array_equal(confusion(predicted, truth, classes), expected)
+
+
+def test_tensors_and_booleans_are_masks_too():
+    tensors = torch.from_numpy(PREDICTED), torch.from_numpy(TRUTH).long()
+    np.testing.assert_array_equal(confusion_per_image(*tensors, 4), PER_IMAGE)
+    truth = np.array([[True, True, False]])
+    np.testing.assert_array_equal(confusion(np.array([[True, False, False]]), truth, 2), [[1, 0], [1, 1]])
+    # Views that are not contiguous in memory
+    np.testing.assert_array_equal(confusion(PREDICTED[:, ::-1, ::2], TRUTH[:, ::-1, ::2], 4).sum(), 11)
+
+
+def test_values_that_are_no_class_are_named_on_both_sides():
+    with pytest.raises(SightlineError, match=r"predicted masks hold 4, 200 and true masks hold 7.* 0 to 3"):
+        confusion(np.array([4, 200, 0]), np.array([0, 7, 0]), 4)
+    with pytest.raises(SightlineError, match="true masks hold -1"):
+        confusion(np.array([0]), np.array([-1]), 4)
+    with pytest.raises(SightlineError, match="predicted masks hold 256"):  # would be 0 as a byte
+        confusion(np.array([256]), np.array([0]), 4)
+    with pytest.raises(SightlineError, match="predicted masks hold 9"):  # a sign of another class list, ignored or not
+        confusion(np.array([9]), np.array([IGNORE]), 4)
+
+
+def test_predicting_ignored_is_refused_unless_the_truth_is_ignored_or_it_was_asked_for():
+    predicted, truth = np.array([IGNORE, IGNORE, 1]), np.array([0, IGNORE, 1])
+    with pytest.raises(SightlineError, match="1 pixels are predicted as 255"):
+        confusion(predicted, truth, 2)
+    np.testing.assert_array_equal(confusion(predicted[1:], truth[1:], 2), [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(confusion(predicted, truth, 2, ignored=True), [[0, 0, 1], [0, 1, 0], [0, 0, 1]])
+
+
+def test_no_images_and_no_pixels():
+    assert confusion_per_image(np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4, 4), np.uint8), 3).shape == (0, 3, 3)
+    assert confusion(np.zeros(0, np.uint8), np.zeros(0, np.uint8), 3).sum() == 0
+
+
+# ---- numbers ----
+
+
+def test_numbers_by_hand():
+    # class 0: 9 of 10 true, 9 predicted, IoU 9/10; class 1: 2 of 3 true, 4 predicted, IoU 2/5; class 2: 2 of 3 true,
+    # 3 predicted, IoU 2/4; class 3: nowhere
+    expected = {
+        "mean_iou": (0.9 + 0.4 + 0.5) / 3,
+        "pixel_accuracy": 13 / 16,
+        "frequency_weighted_iou": (10 * 0.9 + 3 * 0.4 + 3 * 0.5) / 16,
+        "mean_accuracy": (0.9 + 2 / 3 + 2 / 3) / 3,
+    }
+    assert segment_numbers(PER_IMAGE.sum(0)) == pytest.approx(expected)
+    assert segment_numbers(PER_IMAGE) == segment_numbers(PER_IMAGE.sum(0)) == segment_numbers(as_counts(PER_IMAGE))
+    numbers = class_numbers(PER_IMAGE)
+    np.testing.assert_allclose(numbers.iou, [0.9, 0.4, 0.5, np.nan])
+    np.testing.assert_allclose(numbers.precision, [1.0, 2 / 4, 2 / 3, np.nan])
+    np.testing.assert_allclose(numbers.recall, [0.9, 2 / 3, 2 / 3, np.nan])
+    np.testing.assert_array_equal(numbers.support, [10, 3, 3, 0])
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero():
+    numbers = segment_numbers(np.array([[3, 1], [0, 0]]))
+    assert numbers["mean_iou"] == pytest.approx((3 / 4 + 0) / 2)
+    assert numbers["mean_accuracy"] == pytest.approx(3 / 4)  # over the classes of the truth
+
+
+def test_pixels_without_a_predicted_class_are_missed_and_added_to_none():
+    numbers = class_numbers(np.array([[3, 0, 1], [0, 2, 2]]))
+    np.testing.assert_allclose(numbers.iou, [3 / 4, 2 / 4])
+    np.testing.assert_allclose(numbers.precision, [1, 1])
+    assert segment_numbers(np.array([[3, 0, 1], [0, 2, 2]]))["pixel_accuracy"] == 5 / 8
+
+
+def test_numbers_are_scikit_learns():
+    predicted, truth = masks(3, (4, 30, 40), 6)
+    keep = truth != IGNORE
+    matrix = confusion(predicted, truth, 6)
+    ours, flat = segment_numbers(matrix), (truth[keep], predicted[keep])
+    assert ours["mean_iou"] == pytest.approx(reference.jaccard_score(*flat, average="macro"))
+    assert ours["frequency_weighted_iou"] == pytest.approx(reference.jaccard_score(*flat, average="weighted"))
+    assert ours["pixel_accuracy"] == pytest.approx(reference.accuracy_score(*flat))
+    assert ours["mean_accuracy"] == pytest.approx(reference.balanced_accuracy_score(*flat))
+    np.testing.assert_allclose(class_iou(matrix), reference.jaccard_score(*flat, average=None))
+    precision, recall, _, support = reference.precision_recall_fscore_support(*flat)
+    for mine, theirs in zip(class_numbers(matrix)[1:], (precision, recall, support), strict=True):
+        np.testing.assert_allclose(mine, theirs)
+    assert micro_iou(matrix) == pytest.approx(reference.jaccard_score(*flat, average="micro"))
+
+
+def test_all_ignored_is_an_error_and_not_a_number():
+    with pytest.raises(SightlineError, match="nothing to measure"):
+        segment_numbers(np.zeros((3, 3), dtype=np.int64))
+
+
+def test_per_image_numbers():
+    nothing = np.zeros((1, 4, 4), dtype=np.int64)
+    ious = per_image_iou(np.concatenate([PER_IMAGE, nothing]))
+    np.testing.assert_allclose(ious, [(3 / 4 + 1 / 3 + 0) / 3, (1 / 2 + 2 / 3) / 2, 1.0, np.nan])
+    np.testing.assert_allclose(pixel_accuracy(PER_IMAGE), [4 / 6, 3 / 4, 1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_numbers_stay_in_range_and_know_no_order_of_classes(seed, classes):
+    matrix = confusion(*masks(seed, (3, 4, 4), classes), classes)
+    numbers = segment_numbers(matrix)
+    assert all(0 <= value <= 1 for value in numbers.values())
+    order = np.random.default_rng(seed).permutation(classes)
+    assert segment_numbers(matrix[np.ix_(order, order)]) == pytest.approx(numbers)
+    assert segment_numbers(np.diag(matrix.sum(1)))["mean_iou"] == 1
+    # IoU never exceeds recall, and a pooled IoU is a / (2 - a) of the accuracy a
+    assert numbers["mean_iou"] <= numbers["mean_accuracy"] + 1e-12
+    assert micro_iou(matrix) == pytest.approx(numbers["pixel_accuracy"] / (2 - numbers["pixel_accuracy"]))
+
+
+# ---- what others call mean IoU ----
+
+
+def test_other_definitions_by_hand():
+    whole = confusion(PREDICTED, TRUTH, 4, ignored=True)
+    nothing = np.zeros((1, 4, 4), dtype=np.int64)  # an image that is ignored as a whole is left out
+    found = other_definitions(np.concatenate([PER_IMAGE, nothing]), whole)
+    images = [[3 / 4, 1 / 3, 0], [1 / 2, 2 / 3], [1.0]]
+    expected = {
+        "micro_iou": 13 / (10 + 5 + 4),
+        "mean_iou_absent_0": (0.9 + 0.4 + 0.5 + 0) / 4,
+        "mean_iou_absent_1": (0.9 + 0.4 + 0.5 + 1) / 4,
+        "mean_iou_over_images": np.mean([np.mean(ious) for ious in images]),
+        "mean_iou_over_images_absent_0": np.mean([np.sum(ious) / 4 for ious in images]),
+        "mean_iou_over_images_absent_1": np.mean([(np.sum(ious) + 4 - len(ious)) / 4 for ious in images]),
+        "mean_iou_over_pairs": np.mean(np.concatenate(images)),
+        "micro_iou_over_images": np.mean([4 / 8, 3 / 5, 1]),
+        # the two ignored pixels were predicted as 0 and 3, which now occurs
+        "mean_iou_with_ignored": (9 / 11 + 0.4 + 0.5 + 0 + 0) / 5,
+    }
+    assert {name: number.value for name, number in found.items()} == pytest.approx(expected)
+    assert all(len(number.meaning) > 20 and "\n" not in number.meaning for number in found.values())
+    assert other_definitions(as_counts(PER_IMAGE)).keys() == expected.keys() - {"mean_iou_with_ignored"}
+
+
+def test_all_definitions_agree_on_perfect_masks_that_hold_all_classes():
+    truth = np.tile(np.arange(4, dtype=np.uint8), (3, 2, 1))
+    found = other_definitions(confusion_per_image(truth, truth, 4), confusion(truth, truth, 4, ignored=True))
+    assert {number.value for number in found.values()} == {1.0}
+
+
+def test_definitions_are_those_of_torchmetrics():
+    from torchmetrics.classification import MulticlassJaccardIndex
+    from torchmetrics.functional.segmentation import mean_iou as function
+    from torchmetrics.segmentation import MeanIoU
+
+    predicted, truth = masks(5, (6, 16, 16), 4)
+    truth[0], predicted[0], truth[1] = 0, 0, 1
+    matrix = confusion_per_image(predicted, truth, 7)
+    numbers, others = segment_numbers(matrix), other_definitions(matrix)
+    pair = torch.from_numpy(predicted).long(), torch.from_numpy(truth).long()
+    averages = {"macro": numbers["mean_iou"], "micro": others["micro_iou"].value}
+    averages["weighted"] = numbers["frequency_weighted_iou"]
+    for average, ours in averages.items():
+        jaccard = MulticlassJaccardIndex(7, average=average, ignore_index=IGNORE)
+        assert jaccard(*pair).item() == pytest.approx(ours, abs=1e-6), average
+    keep = np.where(truth == IGNORE, 0, truth)  # the others know nothing to ignore
+    others = other_definitions(confusion_per_image(predicted, keep, 7))
+    pair = pair[0], torch.from_numpy(keep).long()
+    pooled = MeanIoU(7, input_format="index")(*pair).item()
+    assert pooled == pytest.approx(others["mean_iou_over_pairs"].value, abs=1e-6)
+    images = function(*pair, num_classes=7, input_format="index").mean().item()
+    assert images == pytest.approx(others["mean_iou_over_images"].value, abs=1e-6)
+
+
+def test_definitions_are_those_of_segmentation_models_pytorch():
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    predicted, truth = masks(6, (6, 16, 16), 4)
+    stats = smp.metrics.get_stats(
+        torch.from_numpy(predicted).long(), torch.from_numpy(truth).long(), "multiclass", IGNORE, num_classes=7
+    )
+    others = other_definitions(confusion_per_image(predicted, truth, 7))
+    names = {
+        "micro": "micro_iou",
+        "macro": "mean_iou_absent_1",
+        "micro-imagewise": "micro_iou_over_images",
+        "macro-imagewise": "mean_iou_over_images_absent_1",
+    }
+    for reduction, name in names.items():
+        theirs = smp.metrics.iou_score(*stats, reduction=reduction).item()
+        assert theirs == pytest.approx(others[name].value, abs=1e-6), reduction
+
+
+# ---- intervals ----
+
+
+def test_interval_is_a_bootstrap_written_out():
+    matrix = confusion_per_image(*masks(7, (12, 8, 8), 4), 4)
+    rng, means, classes = np.random.default_rng(1), [], []
+    for _ in range(4000):
+        drawn = matrix[rng.integers(0, 12, 12)].sum(0)
+        means.append(mean_iou(drawn))
+        classes.append(class_iou(drawn))
+    np.testing.assert_allclose(interval(matrix), np.quantile(means, [0.025, 0.975]), atol=0.004)
+    np.testing.assert_allclose(interval(matrix, level=0.5), np.quantile(means, [0.25, 0.75]), atol=0.004)
+    np.testing.assert_allclose(class_intervals(matrix), np.quantile(classes, [0.025, 0.975], axis=0), atol=0.012)
+
+
+def test_interval_of_two_images_draws_two():
+    """A twice, one of each and B twice come in 1/4, 1/2 and 1/4 of the resamples: the middle is the set itself."""
+    pair = PER_IMAGE[:2]
+    np.testing.assert_allclose(interval(pair, level=0.4), [mean_iou(pair.sum(0))] * 2)
+    np.testing.assert_allclose(interval(pair, level=0.6), sorted(mean_iou(pair)))
+
+
+def test_interval_is_deterministic_by_seed_and_takes_counts():
+    matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
+    low, high = interval(matrix, seed=3)
+    assert isinstance(low, float) and low < segment_numbers(matrix)["mean_iou"] < high
+    assert interval(as_counts(matrix), seed=3) == (low, high) != interval(matrix, seed=4)
+    narrow = as_counts(matrix)
+    narrow = Counts(*(part.astype(np.uint32) for part in (narrow.hits, narrow.truth, narrow.predicted)))
+    assert interval(narrow, seed=3) == (low, high)
+    low, high = interval(matrix, pixel_accuracy)
+    assert low < segment_numbers(matrix)["pixel_accuracy"] < high
+
+
+def test_interval_does_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
+    matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
+    whole = class_intervals(matrix, resamples=100)
+    monkeypatch.setattr("sightline.tasks.segment.metrics.DRAWS", 30 * 7)
+    np.testing.assert_array_equal(class_intervals(matrix, resamples=100), whole)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    """Images of differing difficulty: of 200 samples of 40 images, 95 % intervals should hold the true accuracy."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        hits = rng.binomial(100, rng.beta(6, 2, 40))
+        matrix = np.zeros((40, 2, 2), dtype=np.int64)
+        matrix[:, 0, 0], matrix[:, 0, 1] = hits, 100 - hits
+        low, high = interval(matrix, pixel_accuracy, resamples=300)
+        held += low <= 0.75 <= high
+    assert 180 <= held <= 198
+
+
+def test_what_cannot_vary_has_no_interval():
+    single = confusion_per_image(*masks(9, (1, 8, 8), 4), 4)
+    assert np.isnan(interval(single)).all() and np.isnan(class_intervals(single)).all()
+    ignored = np.concatenate([single, np.zeros_like(single)])  # a second image without a counted pixel adds nothing
+    assert np.isnan(interval(ignored)).all()
+    low, high = class_intervals(PER_IMAGE)
+    np.testing.assert_array_equal(np.isnan(low), [False, False, False, True])
+    np.testing.assert_array_equal(np.isnan(high), np.isnan(low))
+    alone = PER_IMAGE.copy()
+    alone[0, 1, 2], alone[0, 1, 1] = 0, 2  # now class 2 is in image 1 alone
+    np.testing.assert_array_equal(np.isnan(class_intervals(alone)[0]), [False, False, True, True])
+
+
+def test_two_thousand_resamples_of_a_validation_set_are_quick():
+    matrix = confusion_per_image(*masks(10, (257, 16, 16), 7), 7)
+    started = time.process_time()
+    interval(matrix)
+    assert time.process_time() - started < 1.0
+
+
+def test_torch_is_not_imported():
+    code = "import sys; from sightline.tasks.segment import metrics, score; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
