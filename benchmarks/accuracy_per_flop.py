@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sightline.config.resolve import load_recipe_file
+from sightline.config.files import load_recipe_file
 from sightline.config.schema import Config
 from sightline.engine.parts import epoch_cost
 from sightline.engine.schedules import training_side

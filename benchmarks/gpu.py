@@ -207,7 +207,7 @@ def bare_byol(name: str, job: Job, options: argparse.Namespace, device: torch.de
     config = resolve(load_recipe(job.recipe), settings)
     parts = build(config, lambda text: None)
     batch = next(training_batches(parts.train, job.batch, 0, 0, 0, device))
-    task: Any = parts.task
+    task: Any = parts.learner
     views = task.prepare(batch)
     task.prepare = lambda batch: views
     task.parameters().train()

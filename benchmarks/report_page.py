@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.config.resolve import resolve, to_yaml
-from sightline.config.schema import Config
+from sightline.config.files import configured
+from sightline.config.resolve import to_yaml
 from sightline.engine.training_state import save_arrays
 from sightline.report.page import write_report
 from sightline.report.pdf import find_chromium
@@ -105,7 +105,7 @@ def made_up_run(folder: Path, images: int, epochs: int) -> None:
     wrong = np.flatnonzero(truth != predicted)[:200]
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": pictures[wrong], "index": wrong})
     atomic_write(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    atomic_write(folder / "recipe.yaml", to_yaml(resolve(Config(), {"data.path": "photos"})))
+    atomic_write(folder / "recipe.yaml", to_yaml(configured({"data.path": "photos"})))
     atomic_write(folder / "provenance.json", json.dumps({"data": {"classes": names}}))
 
 

@@ -32,8 +32,8 @@ from machine import facts, headline, keep, write_split
 from sightline.engine.device import autocast
 from sightline.engine.optim import build_optimizer
 from sightline.engine.schedules import training_side
+from sightline.engine.state import Training
 from sightline.runs.atomic import write_json
-from sightline.train import Training
 
 WARM_STEPS = 8
 CROPS = {"augment.crop": "random", "augment.padding": 4, "augment.horizontal_flip": 0.5, "augment.resize": 0}
@@ -86,7 +86,7 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
     config, parts = training.config, training.parts
     batch, side = config.train.batch_size, training_side(config, 0)
     if config.task == "byol":
-        task: Any = parts.task
+        task: Any = parts.learner
         views = [torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last) for _ in range(2)]
 
         def pretraining() -> Tensor:
@@ -98,7 +98,7 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
         height, width = config.augment.window or parts.train.images.shape[2:]
         images = torch.randn(batch, 3, height, width).to(memory_format=torch.channels_last)
         masks = torch.randint(len(parts.train.classes), (batch, height, width), dtype=torch.uint8)
-        segment: Any = parts.task
+        segment: Any = parts.learner
         return lambda: segment.loss(segment.forward(images)["logits"], masks, weights=segment.class_weights)
     images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
     labels = torch.randint(len(parts.train.classes), (batch,))
@@ -130,7 +130,7 @@ class Watch:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.training.parts.task.after_step(step, 10_000)
+        self.training.parts.learner.after_step(step, 10_000)
         self.bare.append(time.perf_counter() - start)
         if len(self.ours) >= self.pairs + WARM_STEPS:
             raise Enough

@@ -203,8 +203,8 @@ def the_diagnosis(folder: Path, mark: str) -> str:
 def the_grid(folder: Path, mark: str) -> str:
     """A transfer grid of which two runs are finished and the predictions of a third cannot be read."""
     from sightline.recipes.transfer import transfer_fast
-    from sightline.report.grid import write_grid_report
     from sightline.transfer.grid import resolve_grid
+    from sightline.transfer.results import write_grid_report
 
     place = folder / f"grid {as_file(mark)}"
     for setting in "ABC":

@@ -123,7 +123,7 @@ def evaluate(data: str, out: str) -> int:
     splits = [subset(parts.train, np.arange(count)) for count in range(1, 10)]
 
     def numbers() -> list[dict[str, float]]:
-        return [measure(parts.task, split, 2, parts.device, parts.dtype)[0] for split in splits]
+        return [measure(parts.learner, split, 2, parts.device, parts.dtype)[0] for split in splits]
 
     alone = numbers()
     with distributed.joined(60) as world:

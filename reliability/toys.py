@@ -183,10 +183,10 @@ class Toy:
 
 def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
     """Write data and recipe of a task below `folder`."""
-    from sightline.config.resolve import resolve, to_yaml
-    from sightline.config.schema import Config
+    from sightline.config.files import configured
+    from sightline.config.resolve import to_yaml
 
-    config = resolve(Config(), {"name": "toy"} | COMMON | SETTINGS[task] | settings)
+    config = configured({"name": "toy"} | COMMON | SETTINGS[task] | settings)
     data = make_data(folder / f"{task}-data", task)
     recipe = folder / f"{task}.yaml"
     recipe.write_text(to_yaml(config))

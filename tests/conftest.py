@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
@@ -54,24 +55,14 @@ BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 
 
 @contextlib.contextmanager
-def figures(drawn: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
-    """Within the block the reports of runs draw only such figures as `drawn` says, given (kind of report, name);
-    the others they plan as ever, and show an empty picture for each."""
-
-    def some(plan: Callable[..., dict]) -> Callable[..., dict]:
-        def planned(*arguments: object) -> dict:
-            todo = plan(*arguments)
-            return {name: draw if drawn((plan.__name__, name)) else lambda: None for name, draw in todo.items()}
-
-        return planned
-
-    page, drawing = (importlib.import_module(f"sightline.report.{name}") for name in ("page", "drawing"))
-    real = drawing.png
+def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
+    """Within the block the reports of runs draw only such figures as `wanted` selects, given (where it is planned, name);
+    the others are planned as usual and show an empty image each."""
+    drawing = importlib.import_module("sightline.report.drawing")
+    real = drawing.drawn
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((drawing, "plan"), (page, "plan_masks"), (page, "plan_pretraining")):
-            patch.setattr(module, name, some(getattr(module, name)))
-        for module in (drawing, page):
-            patch.setattr(module, "png", lambda figure: BLANK if figure is None else real(figure))
+        some = lambda name, draw: real(name, draw) if wanted((draw.__qualname__, name)) else BLANK  # noqa: E731
+        patch.setattr(drawing, "drawn", some)
         yield
 
 
@@ -200,7 +191,7 @@ TOY = {
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Config]:
     """toy(**settings): a segmenter that takes a second on scenes of 32x32."""
-    return lambda **settings: resolve(Config(), TOY | settings)
+    return lambda **settings: configured(TOY | settings)
 
 
 PRETRAINING = {
@@ -227,7 +218,7 @@ PRETRAINING = {
 def small() -> Callable[..., Config]:
     """small(**settings): a pre-training of seconds; small_cnn at 16 pixels, strong views, narrow heads."""
     strong = load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
-    base = resolve(Config(), PRETRAINING).model_copy(update={"augment": strong})
+    base = configured(PRETRAINING).model_copy(update={"augment": strong})
     return lambda **settings: resolve(base, settings)
 
 

@@ -21,8 +21,9 @@ from sightline.engine.evaluate import evaluate
 from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
 from sightline.engine.parts import build
 from sightline.engine.schedules import mixes
+from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
-from sightline.train import Progress, Training, add_gradients, assemble
+from sightline.train import add_gradients, assemble
 
 TINY = {
     "data.size": 16,
@@ -62,7 +63,7 @@ def gradients(training: Training) -> tuple[float, dict[str, Tensor]]:
     settings = (parts.train, config.train.batch_size, config.train.seed, 0, 0, parts.device)
     batches = training_batches(*settings, share=training.world.share, lead=mixes(config, 0))
     group = list(itertools.islice(batches, config.optim.accumulate))
-    parts.task.parameters().train()
+    parts.learner.parameters().train()
     loss = float(add_gradients(training, group))
     named = parts.model.named_parameters()
     found = {name: p.grad.clone() for name, p in named if p.grad is not None}
@@ -118,7 +119,7 @@ def dropped() -> bool:
 def numbers(training: Training) -> dict[str, float]:
     """What the evaluation of a run that has learned nothing gives, in batches of seven."""
     parts = training.parts
-    return evaluate(parts.task, parts.val, 7, parts.device, parts.dtype)[0]
+    return evaluate(parts.learner, parts.val, 7, parts.device, parts.dtype)[0]
 
 
 def said() -> dict[str, Any]:

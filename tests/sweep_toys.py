@@ -17,6 +17,7 @@ class Forked:
 
     def __init__(self) -> None:
         import sightline.resume
+
         import sightline.train  # noqa: F401
         from sightline.sweep.nursery import serve
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sightline
+from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
@@ -35,7 +36,7 @@ and batch norms of few values amplify it. Between an AMD Zen 4 and an Intel Sapp
 def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", train=25)
     settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
-    compare(name, resolve(Config(), settings), data, tmp_path)
+    compare(name, configured(settings), data, tmp_path)
 
 
 def test_ten_losses_of_a_segmenter(

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import sightline
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -34,7 +33,7 @@ def test_32_pictures_are_fitted(
         settings |= {"data.size": 32, "model.args": {"width": 256, "dropout": 0.1}, "train.epochs": 12}
     if model == "resnet9":
         settings["model.args"] = {"widths": [8, 16, 16, 16]}
-    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)
     losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     assert losses[-1] < 0.05 < losses[0]
     assert run.metrics["accuracy"] == 1.0

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.config.resolve import flat, load_recipe_file, resolve, to_yaml
+from sightline.config.files import load_recipe_file
+from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
 from sightline.engine.parts import build
+from sightline.engine.state import Progress
 from sightline.errors import SightlineError
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
-from sightline.train import Progress, assemble, train_epoch
+from sightline.train import assemble, train_epoch
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
-from sightline.config.resolve import load_recipe_file, resolve
+from sightline.config.files import load_recipe_file
+from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.engine import training_state
 from sightline.engine.schedules import training_side

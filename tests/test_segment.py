@@ -266,9 +266,9 @@ def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[...
     config = toy(**model, **{"data.path": str(scenes)})
     parts = build(config, lambda text: None)
     batch = next(training_batches(parts.train, 4, 0, 0))
-    parts.task.parameters().train()
+    parts.learner.parameters().train()
     with FlopCounterMode(display=False) as counter:
-        parts.task.step(batch)
+        parts.learner.step(batch)
     assert parts.flops[config.data.size] == pytest.approx(3 * counter.get_total_flops() / 4, rel=1e-6)
 
 
@@ -292,8 +292,8 @@ def task_of_run(run: sightline.Run, config: Config) -> tuple[Segment, torch.Tens
     parts = build(config, lambda text: None)
     parts.model.load_state_dict(load_file(run.path / "checkpoints" / "best" / "model.safetensors"))
     parts.model.eval().requires_grad_(False)
-    assert isinstance(parts.task, Segment)
-    return parts.task, torch.from_numpy(parts.val.images[:2].copy())
+    assert isinstance(parts.learner, Segment)
+    return parts.learner, torch.from_numpy(parts.val.images[:2].copy())
 
 
 def test_score_equals_evaluate_whatever_the_runs_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:

@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
+from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
-from sightline.engine.evaluate import evaluate_checkpoints
 from sightline.engine.parts import build, training_flops
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
+from sightline.stats.class_weights import class_weights
 from sightline.tasks.classify import build as build_classify
-from sightline.tasks.classify.losses import class_weights
+from sightline.tasks.classify.results import evaluate_checkpoints
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -121,7 +122,7 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
     settings |= {"optim.sam_radius": radius}
-    whole = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "whole", quiet=True)
+    whole = sightline.train(configured(settings), photos, out=tmp_path / "whole", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
     recipe.write_text("{}")
@@ -228,7 +229,7 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
     assert numbers["accuracy"] == run.metrics["accuracy"] and numbers["loss"] == run.metrics["loss"]
     parts = build(resolve(base(tiny, **settings), {"data.path": str(photos)}), lambda text: None)
     found = [
-        evaluate_checkpoints(parts.task, [member], parts.val, 256, parts.device, parts.dtype)[1]["probabilities"]
+        evaluate_checkpoints(parts.learner, [member], parts.val, 256, parts.device, parts.dtype)[1]["probabilities"]
         for member in members
     ]
     mean = dict(zip(parts.val.names, np.mean(found, 0), strict=True))

@@ -20,8 +20,9 @@ from reliability import named
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutants import scene
 from reliability.named import PAGES, palette_of, without_figures
-from sightline.config.resolve import resolve, to_yaml
-from sightline.config.schema import Config, Data
+from sightline.config.files import configured
+from sightline.config.resolve import to_yaml
+from sightline.config.schema import Data
 from sightline.errors import SightlineError
 from sightline.report import html as building
 
@@ -182,7 +183,7 @@ def _recipe(place: Path, name: str) -> None:
     import sightline
 
     path = place / "recipe of a stranger.yaml"
-    path.write_text(to_yaml(resolve(Config(), {"name": name})), encoding="utf-8")
+    path.write_text(to_yaml(configured({"name": name})), encoding="utf-8")
     with contextlib.chdir(place), without_figures():
         settings: dict[str, Any] = {
             "data.size": 16,
@@ -198,7 +199,7 @@ def _sweep(place: Path, name: str) -> None:
     import sightline
 
     module = importlib.import_module("sightline.sweep")
-    recipe = resolve(Config(), {"name": name, "data.path": str(place / "photos"), "model.name": "small_cnn"})
+    recipe = configured({"name": name, "data.path": str(place / "photos"), "model.name": "small_cnn"})
     unrun = mock.patch.multiple(module, run_here=lambda *_: None, ended=lambda *_: None)
     settings: dict[str, Any] = {"optim.lr": "0.1,0.2", "data.size": 16, "data.cache_dir": str(place / "cache")}
     with contextlib.chdir(place), unrun:

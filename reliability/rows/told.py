@@ -26,7 +26,8 @@ from reliability.rows.names import PAYLOADS, TOGETHER, steering
 from reliability.rows.server import train_toy
 from sightline import __main__ as command
 from sightline import errors
-from sightline.config.resolve import resolve, to_yaml
+from sightline.config.files import configured
+from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.inference import resumable_csv
 from sightline.runs import csv_io, run_folder, terminal
@@ -87,7 +88,7 @@ def commands_about(place: Path, run: Path, name: str) -> dict[str, tuple[list[st
             scene((16, 16), seed=number + 3 * label).save(pictures / f"{label} {name}" / f"{number} {name}.png")
     (pictures / f"0 {name}" / f"bad {name}.png").write_bytes(b"no picture")
     recipe = place / f"recipe {name}.yaml"
-    recipe.write_text(to_yaml(resolve(Config(), {"name": name})), encoding="utf-8")
+    recipe.write_text(to_yaml(configured({"name": name})), encoding="utf-8")
     wrong = place / f"wrong {name}.yaml"
     wrong.write_text(json.dumps({name: 1}), encoding="utf-8")
     two = [str(named.write_run(place / f"{number} {name}", name)) for number in range(2)]
@@ -215,17 +216,17 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def answers_of(name: str) -> dict[str, bytes]:
     """By name, bodies of `sightline serve` with names in them."""
+    from sightline.inference.predictor import Predictor
     from sightline.serve.app import refusal
     from sightline.serve.models import Classifier, Examples, Segmenter
     from sightline.serve.near import Near
     from sightline.serve.words import Fault, Found, Setup
-    from sightline.tasks.classify.predictor import Answers
 
     classes = (f"a{name}", f"{name}b")
     train = cast(Any, SimpleNamespace(names=(name,), labels=np.array([1]), classes=classes))
     near = Near(train, np.array([0]), "", np.ones((1, 1), np.float32), 1)
     nothing: Any = None
-    answers = Answers((), classes, nothing, nothing, (8, 8), nothing, nothing, False, True)
+    answers = Predictor((), classes, nothing, nothing, (8, 8), nothing, nothing, False, True)
     examples = Examples((np.zeros((3, 8, 8), np.uint8),), (name,), (classes[0],))
     model = Classifier("a model", Config(), answers, near, "", examples)
     said = model.answer(np.array([0.75, 0.25]), np.ones(1, np.float32))

@@ -28,7 +28,7 @@ def in_step(number: int, change: Callable[[Any], Any]) -> Callable[[], None]:
 
         def assembled(*arguments: Any) -> Any:
             training = assemble(*arguments)
-            real = training.parts.task.step
+            real = training.parts.learner.step
 
             def step(batch: Any) -> Any:
                 result = real(batch)
@@ -140,7 +140,7 @@ def fits_three(gpu: bool) -> None:
 
     def assembled(*arguments: Any) -> Any:
         training = assemble(*arguments)
-        real = training.parts.task.step
+        real = training.parts.learner.step
 
         def step(batch: Any) -> Any:
             if len(batch.samples) > 3:

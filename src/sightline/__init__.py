@@ -13,20 +13,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .commands import cache, demo, evaluate, recipes, report
+    from .commands import cache, demo, recipes, report
     from .config.schema import Config
     from .data.shards.pack import pack
     from .doctor import doctor
     from .errors import SightlineError
+    from .evaluate import evaluate
     from .export import export
     from .inference.tables import predict
-    from .resume import resume
     from .runs.run_folder import Run
     from .segment_anything import masks
     from .serve import serve
     from .sweep import sweep
     from .tasks.segment.score import score
-    from .train import train
+    from .train import resume, train
     from .transfer.run import transfer
 
 __version__ = "0.1.0"
@@ -55,8 +55,8 @@ __all__ = [
 # Name -> module. Loaded on first use, because torch takes seconds to import and `sightline --help` must not wait.
 _PLACES = {
     "train": "train",
-    "resume": "resume",
-    "evaluate": "commands",
+    "resume": "train",
+    "evaluate": "evaluate",
     "predict": "inference.tables",
     "export": "export",
     "pack": "data.shards.pack",

@@ -2,133 +2,23 @@
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .config.paths import absolute
-from .config.resolve import load_recipe_file, resolve, to_yaml
+from .config.files import load_recipe_file
+from .config.resolve import to_yaml
 from .errors import SightlineError
 from .recipes import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 from .runs import run_folder
-from .runs.atomic import read_json_lines
-from .runs.log import RunLog
 from .runs.run_folder import Run
 from .runs.terminal import print_plain
 from .transfer.grid import grid_yaml, load_grid_file
 
 if TYPE_CHECKING:
-    from .data.cache import Decoded
-    from .data.sources.open import Source
-    from .report.grid import GridResult
+    from .transfer.results import GridResult
 
 SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
-
-
-def evaluate(
-    run: str | os.PathLike[str],
-    *,
-    data: str | os.PathLike[str] | None = None,
-    split: str | None = None,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of its own data, or on `data`, with 95 % intervals.
-
-    split: of the run's own data `val` by default, which repeats the run's numbers exactly; of other data the one that
-    it has, or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data,
-    is counted in the run. Predictions of the run's own data go to predictions/SPLIT.csv.
-    """
-    from .data.cache import decode
-    from .data.sources.open import open_source
-    from .engine.evaluate import evaluate_checkpoints, write_predictions
-    from .engine.memory import explained_memory
-    from .tasks.classify.build import build_for_inference
-    from .tasks.classify.task import classification_intervals
-
-    folder = run_folder.existing(run)
-    run_folder.require_weights(folder)
-    say = (lambda text: None) if quiet else print_plain
-    config = load_recipe_file(folder / "recipe.yaml")
-    own = data is None or absolute(os.fspath(data)) == absolute(config.data.path)
-    if not run_folder.is_finished(folder):
-        say("this run is not finished: these are the numbers of its best weights so far")
-    if own and split == "train":
-        say("these images were trained on: the numbers say how well they are known, not how good the model is")
-    if config.task == "byol":
-        from .tasks.pretrain.evaluate import evaluate_backbone
-
-        with explained_memory(config, f"{folder}/recipe.yaml"):
-            return evaluate_backbone(folder, config, "" if own or data is None else os.fspath(data), split, say)
-    if not own:
-        config = resolve(config, {"data.path": os.fspath(data), "data.layout": "auto"})
-    if config.task == "segment":
-        from .tasks.segment.evaluate import evaluate_masks
-
-        with explained_memory(config, f"{folder}/recipe.yaml"):
-            return evaluate_masks(folder, config, own, split, say)
-    source = open_source(config.data, config.data.split_seed, hold_out=own)
-    for note in source.notes if not own else ():
-        say(note)
-    split = chosen_split(split, source)
-    decoded = decode(source, split, config.data.size, config.data, say)
-    known = run_folder.provenance(folder)
-    if own and changed(known, split, decoded.digest):
-        say(f"the images of {split} are no longer those that the run began with: its numbers will not repeat")
-    with explained_memory(config, f"{folder}/recipe.yaml"):
-        parts = build_for_inference(folder, config, run_folder.precision_of(folder))
-        decoded = with_classes(decoded, parts.classes, source.path)
-        folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
-        numbers, arrays = evaluate_checkpoints(parts.task, folders, decoded, size, parts.device, parts.dtype)
-    numbers |= classification_intervals(arrays, config.train.seed)
-    if split.startswith("test") or not own:
-        note_look(folder, parts.step, parts.epoch, split, source.path, numbers, say)
-    if own:
-        write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
-    return {"split": split, "images": len(decoded.names), **numbers}
-
-
-def note_look(
-    folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
-) -> None:
-    """Count a look at a test split, or at other data, in the run's log."""
-    earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
-    look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
-    place = {"look": look, "split": split, "path": path}
-    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, **place, **numbers)
-    say(f"this is look {look} at these images; a number chosen after many looks is no longer a test")
-
-
-def chosen_split(split: str | None, source: "Source") -> str:
-    """The split to measure: the one that was asked for, else `val`, else the only one that there is."""
-    wanted = split or ("val" if "val" in source.splits or len(source.splits) > 1 else next(iter(source.splits)))
-    if wanted not in source.splits:
-        cure = " or ".join(f"--split {name}" for name in source.splits)
-        raise SightlineError(f"there is no split {wanted!r}", where=source.path, cure=cure)
-    return wanted
-
-
-def changed(known: dict[str, Any], split: str, digest: str) -> bool:
-    """Whether provenance.json knows another digest of a split's images."""
-    data = known.get("data")
-    digests = data.get("digest") if isinstance(data, dict) else None
-    return isinstance(digests, dict) and split in digests and digests[split] != digest
-
-
-def with_classes(decoded: "Decoded", classes: tuple[str, ...], where: str) -> "Decoded":
-    """Data of other origin with its labels in the order of a run's classes, matched by name."""
-    import numpy as np
-
-    unknown = [name for name in decoded.classes if name not in classes]
-    if unknown:
-        why = "the run was not trained on: " + ", ".join(unknown[:10])
-        cure = f"rename or remove those classes; the run knows: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
-        raise SightlineError("the data has other classes than the run", where=where, why=why, cure=cure)
-    if decoded.labels is None:
-        cure = "`sightline predict` needs no labels"
-        raise SightlineError("evaluation needs labels", where=where, cure=cure)
-    order = np.array([classes.index(name) for name in decoded.classes])
-    return replace(decoded, labels=order[decoded.labels], classes=classes)
 
 
 def report(
@@ -184,7 +74,7 @@ def drawn_report(
     from .report.page import write_report
 
     if (Path(run) / "grid.yaml").is_file():
-        from .report.grid import write_grid_report
+        from .transfer.results import write_grid_report
 
         return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml")).report
     if (Path(run) / "sweep.yaml").is_file():
@@ -214,8 +104,8 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> "
     """
     from .data.builtin import write_digits
     from .data.scenes import write_scenes
-    from .report.grid import text_table
     from .train import train
+    from .transfer.results import text_table
     from .transfer.run import transfer
 
     folder = Path(out)

@@ -1,95 +1,46 @@
-"""THE loop: recipe in, run folder out. backward() is here; what a loss is stands in tasks/."""
+"""THE training loop: recipe in, run folder out. backward() is here; losses are defined in `tasks/`."""
 
 import contextlib
 import math
 import os
+import shlex
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .config.files import config_of, load_recipe_file
 from .config.resolve import resolve
 from .config.schema import Config
-from .data.augment.batch import check_augment
-from .data.loader import Batch, steps_per_epoch, training_batches
+from .data.loader import Batch, training_batches
 from .data.resident import one_ahead
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
 from .engine.evaluate import evaluate
 from .engine.memory import explained_memory, in_parts
 from .engine.optim import Average, build_optimizer, clip_gradients, uphill
+from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
-from .engine.results import finish, save_preview
-from .engine.schedules import climbs, cycled_momentum, factor, mixes, schedule_epochs
-from .engine.setup import begin, built, claimed, joined_step, page_beside
-from .errors import counted
+from .engine.results import log_results, save_preview
+from .engine.schedules import climbs, cycled_momentum, ends_at_zero, factor, mixes, schedule_epochs
+from .engine.state import Clock, Progress, Training, TrainingFunctions, log_step
+from .errors import SightlineError, counted
 from .models import layer_depths
 from .recipes import load_recipe
+from .report.page import write_report
+from .report.watch import watching
 from .runs import run_folder
-from .runs.deferred_writes import Waiting
+from .runs.atomic import sweep_temporaries
 from .runs.log import RunLog
 from .runs.run_folder import Run
 from .runs.signals import StopRequest, stoppable
-from .tasks.pretrain.collapse import collapse
+from .tasks import TASKS
+from .tasks.contract import Metric
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
-
-
-@dataclass
-class Progress:
-    """What changes while a run goes on, and all that a resumed run needs beside its weights."""
-
-    step: int = 0
-    seconds: float = 0.0  # that the run had taken at this step
-    stopped: str = ""  # why training ended before its last epoch
-    best: float | None = None
-    best_epoch: int = 0
-    ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    parts: int = 1  # in which the gradient of a batch is taken, so that it fits into memory
-
-
-@dataclass(frozen=True)
-class Training:
-    """The moving parts of one run, together."""
-
-    config: Config
-    folder: Path
-    log: RunLog
-    parts: Parts
-    optimizer: torch.optim.Optimizer
-    average: Average | None
-    progress: Progress
-    stop: StopRequest
-    forward: Callable[[Batch], dict[str, torch.Tensor]]  # the task's step; of several processes their gradients meet
-    waiting: Waiting = field(default_factory=Waiting)
-
-    @property
-    def world(self) -> distributed.World:
-        return distributed.world()
-
-    @property
-    def epoch_steps(self) -> int:
-        batches = steps_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
-        return -(-batches // self.config.optim.accumulate)
-
-    @property
-    def total_steps(self) -> int:
-        return self.epoch_steps * self.config.train.epochs
-
-    @property
-    def schedule_steps(self) -> int:
-        return self.epoch_steps * schedule_epochs(self.config)
-
-    @property
-    def epoch(self) -> int:
-        """Epochs begun so far; a finished epoch's own number, from 1."""
-        return -(-self.progress.step // self.epoch_steps)
 
 
 def train(
@@ -110,38 +61,125 @@ def train(
     the run was interrupted and can be resumed. Under torchrun its processes share each batch; the first returns when
     all is done, the others when the last step is.
     """
-    base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
+    base = load_recipe(recipe) if not isinstance(recipe, Config) else with_task(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = run_folder.with_whole_paths(config)
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
-    check_augment(config.augment, config.data.size)
+    functions = TASKS[config.task].training()
+    functions.check(config)
     with distributed.joined(config.train.rank_timeout_seconds) as world:
         if distributed.restarted() and run_folder.is_of(folder, config):
-            from .resume import resume
-
             return resume(folder, quiet=quiet)
         if world.leads:
             run_folder.refuse_taken(folder, overwrite)
             run_folder.refuse_inside(folder, config.data.path)
-        with claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
-            parts = built(config, log)
+        with setup.claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
+            parts = setup.built(config, functions, log)
             if world.leads:
-                begin(config, folder, log, parts)
-            training = assemble(config, folder, log, parts, Progress())
+                setup.begin(config, folder, log, parts)
+            training = assemble(config, functions, folder, log, parts, Progress())
             if config.train.preview and world.leads:
                 save_preview(training)
             training_state.save_state(training)
-            with page_beside(folder, log) if watch and world.leads else contextlib.nullcontext():
+            with watching(folder, log.say) if watch and world.leads else contextlib.nullcontext():
                 return run_epochs(training)
 
 
-def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
+def with_task(config: Config) -> Config:
+    """A configuration of its task's own class: `sightline.Config(task="segment")` becomes a SegmentConfig."""
+    return config_of(config.model_dump(mode="json"), "the recipe") if type(config) is Config else config
+
+
+def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
+    """Go on with an interrupted run, or lengthen a finished one with `**{"train.epochs": 60}`.
+
+    extend: "stretch" lays the schedule over the new length; "continue" keeps the old one and holds its last rate.
+    Only settings that leave the mathematics of the past steps alone may change; others raise SightlineError.
+    """
+    folder = run_folder.existing(run)
+    if extend not in ("stretch", "continue"):
+        raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
+    written = load_recipe_file(folder / "recipe.yaml")
+    with (
+        distributed.joined(written.train.rank_timeout_seconds) as world,
+        setup.claimed(folder, quiet) as log,
+        explained_memory(written),
+        stoppable(folder),
+    ):
+        if world.leads:
+            sweep_temporaries(folder)
+        distributed.told(None)  # no process reads the folder before the first has locked and swept it
+        tensors, values = training_state.load_state(folder, log)
+        # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
+        # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
+        old = config_of(values["config"], str(folder))
+        config = run_folder.with_whole_paths(lengthened(written, resolve(written, settings), extend))
+        run_folder.check_changes(old, config)
+        progress = Progress(**values["progress"])
+        if run_folder.is_finished(folder) and config == old:
+            return finished(folder, old, progress, log)
+        functions = TASKS[config.task].training()
+        parts = setup.built(config, functions, log, run_folder.precision_of(folder, ""), fresh=False)
+        setup.check_data(folder, parts)
+        training = assemble(config, functions, folder, log, parts, progress)
+        training_state.restore(training, tensors, values)
+        distributed.require_same({"step": str(progress.step)})
+        log.rewind(progress.step, progress.seconds)
+        log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
+        note = setup.note_resume(folder, old, config, parts, progress.step) if world.leads else ""
+        if note:
+            log.say(note)
+        if config != old:
+            changes = (
+                f"{key} {run_folder.value_of(old, key)} -> {run_folder.value_of(config, key)}"
+                for key in run_folder.differences(old, config)
+            )
+            log.say(f"changed since the run was saved: {', '.join(changes)}")
+            progress.stopped = ""
+            if world.leads:
+                run_folder.write_config(folder, config)
+            training_state.save_state(training)
+        return run_epochs(training)
+
+
+def lengthened(old: Config, new: Config, extend: str) -> Config:
+    """`new` with the length of its schedule, where it has more epochs than `old`: theirs, or kept as it was."""
+    if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
+        return new
+    if extend == "continue" and ends_at_zero(old):
+        why = f"the schedule {old.schedule.name} ends at a learning rate of 0, which would be held"
+        cure = "--extend stretch, which lays the schedule over the new length"
+        raise SightlineError("more epochs would learn nothing", where="--extend continue", why=why, cure=cure)
+    return resolve(new, {"schedule.total_epochs": schedule_epochs(old) if extend == "continue" else 0})
+
+
+def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:
+    """Say that there is nothing to do and how to go on all the same; draw the report if it is missing."""
+    epochs = config.train.epochs
+    done = "1 epoch is done" if epochs == 1 else f"{epochs} epochs are done"
+    name, why = shlex.quote(str(folder)), progress.stopped or done
+    if "minutes" in progress.stopped:
+        more = f"--train.max_minutes {2 * config.train.max_minutes:g}"
+    elif progress.stopped:
+        more = f"--train.patience {2 * config.train.patience}"
+    else:
+        more = f"--train.epochs {2 * epochs}"
+    log.say(f"{folder} is finished ({why}); to go on: sightline resume {name} {more}")
+    run = Run(folder)
+    if not run.report.is_file():
+        log.say(f"report: {write_report(folder)}")
+    return run
+
+
+def assemble(
+    config: Config, functions: TrainingFunctions, folder: Path, log: RunLog, parts: Parts, progress: Progress
+) -> Training:
     """Optimizer and weight average around the parts of a run; of several processes what joins their gradients."""
-    forward = joined_step(config, parts) if distributed.world().size > 1 else parts.task.step
+    forward = distributed_step(config, parts) if distributed.world().size > 1 else parts.learner.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
-    return Training(config, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
+    return Training(config, functions, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
 
 
 def run_epochs(training: Training) -> Run:
@@ -168,16 +206,19 @@ def run_epochs(training: Training) -> Run:
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
     leads = training.world.leads
     distributed.part()
-    return finish(setup.whole_again(training)) if leads else Run(training.folder)
+    if leads:
+        log_results(unsharded(training))
+        training.log.say(f"report: {write_report(training.folder)}")
+    return Run(training.folder)
 
 
 def train_epoch(training: Training) -> str:
     """The rest of the current epoch; returns why to stop, or "". The whole step is here."""
     config, progress, parts = training.config, training.progress, training.parts
-    optimizer, task = training.optimizer, parts.task
+    optimizer, learner = training.optimizer, parts.learner
     epoch, first = divmod(progress.step, training.epoch_steps)
     batches = epoch_batches(training, epoch, first * config.optim.accumulate)
-    task.parameters().train()
+    learner.parameters().train()
     clock = Clock()
     for group in groups_of(batches, config.optim.accumulate, clock):
         scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
@@ -188,7 +229,7 @@ def train_epoch(training: Training) -> str:
                 parameters["momentum"] = momentum
         loss = add_gradients(training, group)
         if climbs(config, epoch):
-            with uphill(task.parameters(), config.optim.sam_radius):
+            with uphill(learner.parameters(), config.optim.sam_radius):
                 add_gradients(training, group)
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
@@ -197,11 +238,11 @@ def train_epoch(training: Training) -> str:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
-        task.after_step(progress.step, training.total_steps)
+        learner.after_step(progress.step, training.total_steps)
         if training.average:
             training.average.update(parts.model)
         training.log.tick(progress.step)
-        note_step(training, clock, group, loss_value, norm_value, scale * config.optim.lr)
+        log_step(training, clock, group, loss_value, norm_value, scale * config.optim.lr)
         if reason := stop_reason(training, clock):
             return reason
     return ""
@@ -232,16 +273,6 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     return distributed.averaged(loss)
 
 
-@dataclass
-class Clock:
-    """Since the last note: when it was, seconds spent waiting for data, images seen; and the last save."""
-
-    start: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-    waited: float = 0.0
-    images: int = 0
-
-
 def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
     """Lists of `size` batches whose gradients make one step; the time until each is ready counts as waiting."""
     while True:
@@ -251,28 +282,6 @@ def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[lis
         if not group:
             return
         yield group
-
-
-def note_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Log about twenty lines an epoch."""
-    progress, now = training.progress, time.monotonic()
-    clock.images += sum(len(batch.every) for batch in group)
-    progress.loss_sum += loss
-    progress.loss_count += 1
-    if progress.step % max(1, training.epoch_steps // 20) == 0 or progress.step % training.epoch_steps == 0:
-        spent = max(now - clock.start, 1e-9)
-        training.log.event(
-            "train",
-            step=progress.step,
-            epoch=progress.step / training.epoch_steps,
-            loss=progress.loss_sum / progress.loss_count,
-            lr=rate,
-            images_per_second=clock.images / spent,
-            data_wait=min(clock.waited / spent, 1.0),
-            grad_norm=norm,
-        )
-        progress.loss_sum, progress.loss_count = 0.0, 0
-        clock.start, clock.waited, clock.images = now, 0.0, 0
 
 
 def stop_reason(training: Training, clock: Clock) -> str:
@@ -306,16 +315,17 @@ def evaluate_epoch(training: Training) -> str:
     with training_state.evaluated_weights(training):
         size = config.train.eval_batch_size
         with distributed.in_step(training.forward):
-            numbers, arrays = evaluate(parts.task, parts.val, size, parts.device, parts.dtype)
+            numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
         if not math.isfinite(numbers["loss"]):
             training.log.warn(
                 f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
             )
-        alarm = collapse(numbers)
+        alarm = parts.alarm(numbers)
         if alarm and not any(warning.startswith("collapsed") for warning in training.log.warnings):
             training.log.warn(alarm)
-        score = numbers[config.train.best_metric] if config.train.best_metric != "epoch" else training.epoch
-        better = math.isfinite(numbers["loss"]) and is_better(score, progress.best, config.train.best_metric)
+        name, metrics = config.train.best_metric, TASKS[config.task].metrics
+        score = numbers[name] if name in metrics else training.epoch
+        better = math.isfinite(numbers["loss"]) and metrics.get(name, Metric(name)).better(score, progress.best)
         if better:
             progress.best, progress.best_epoch = score, training.epoch
             training_state.save_weights(training, "best", numbers)
@@ -323,14 +333,9 @@ def evaluate_epoch(training: Training) -> str:
             training_state.keep_for_ensemble(training, numbers)
         training_state.keep_snapshot(training, arrays)
         training_state.save_weights(training, "last", numbers)
-    best = better and config.train.best_metric != "epoch"  # the newest is no better one
+    best = better and name in metrics  # the newest epoch is not a better one
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
     patience = config.train.patience
     if patience and training.epoch - progress.best_epoch >= patience:
         return f"no better {config.train.best_metric} for {counted(patience, 'epoch')}"
     return ""
-
-
-def is_better(score: float, best: float | None, metric: str) -> bool:
-    """Whether `score` beats `best`, if there is one: lower for a loss, higher for all else."""
-    return best is None or (score < best if metric == "loss" else score > best)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sightline import SightlineError
+from sightline.config.files import configured
 from sightline.config.paths import absolute, expanded
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config, Data
+from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
 from sightline.errors import USER
 from sightline.recipes import load_recipe
@@ -41,7 +41,7 @@ def test_data_are_found_by_a_variable_and_kept_whole(
     data = f"$PLACE/{photos.name}"
     assert open_source(Data(path=data), 0).path == str(photos)
     byol = {"task": "byol", "train.best_metric": "epoch", "pretrain.probe": "~/none"}
-    config = resolve(Config(), byol | {"data.path": data, "model.weights": "$PLACE"})
+    config = configured(byol | {"data.path": data, "model.weights": "$PLACE"})
     kept = with_whole_paths(config)
     assert kept.data.path == str(photos) and kept.model.weights == str(photos.parent)
     assert kept.pretrain.probe == "~/none", "what leads nowhere is told as it was written"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.config.resolve import all_keys, load_recipe_file, nearest, resolve, to_yaml
+from sightline.config.files import configured, load_recipe_file
+from sightline.config.resolve import all_keys, nearest, resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Schedule, Train
 from sightline.config.strict_yaml import parse_yaml
 from sightline.errors import USER, SightlineError
@@ -24,7 +25,7 @@ def read(folder: Path, text: str) -> Config:
 
 def refused(settings: dict[str, Any]) -> SightlineError:
     with pytest.raises(SightlineError) as caught:
-        resolve(Config(), settings)
+        configured(settings)
     assert caught.value.status == USER and caught.value.cure
     return caught.value
 
@@ -33,7 +34,7 @@ def test_settings_that_would_do_nothing_together_are_refused() -> None:
     error = refused({"optim.name": "adamw", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85})
     assert "schedule.momentum_at_peak is for optim.name sgd" in str(error)
     cycled = {"optim.name": "sgd", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85}
-    assert resolve(Config(), cycled).schedule.momentum_at_peak == 0.85
+    assert configured(cycled).schedule.momentum_at_peak == 0.85
 
 
 # ------------------------------------------------------------------------------------------------------ wrong names
@@ -134,7 +135,7 @@ def test_settings_that_contradict_each_other() -> None:
     for terms, fits in (({"name": "ohem"}, False), ({"terms": {"dice": 1.0, "cross_entropy": 1.0}}, True)):
         loss = {f"loss.{key}": value for key, value in terms.items()} | {"loss.smoothing": 0.1}
         if fits:
-            resolve(Config(), mask | loss)
+            configured(mask | loss)
         else:
             assert "loss.smoothing is for cross_entropy and focal" in refused(mask | loss).what
     both = refused({"loss.name": "dice", "train.best_metric": "mean_iou"}).what
@@ -150,8 +151,7 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_text_is_read_where_the_setting_is_not_text() -> None:
-    config = resolve(
-        Config(),
+    config = configured(
         {
             "optim.lr": "1e-3",
             "optim.betas": "[0.9, 0.95]",
@@ -174,7 +174,7 @@ def test_text_is_read_where_the_setting_is_not_text() -> None:
     "text", ["01", "1e-3", "true", "null", "{label}_{id}", "[a]", "- x: &y", "a: b", "~", "!!x", ""]
 )
 def test_text_stays_text_where_the_setting_is_text(text: str) -> None:
-    config = resolve(Config(), {"data.pattern": text, "data.path": text, "train.device": text})
+    config = configured({"data.pattern": text, "data.path": text, "train.device": text})
     assert config.data.pattern == config.data.path == config.train.device == text
 
 
@@ -266,7 +266,7 @@ PIECES += ["---", "%YAML 1.1", "\u2028", "0o7"]
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         value = parse_yaml(text, "here")
-        resolve(Config(), value if isinstance(value, dict) else {"data.classes": text, "model.args": text})
+        configured(value if isinstance(value, dict) else {"data.classes": text, "model.args": text})
     except SightlineError as error:
         assert error.status == USER and str(error)
 
@@ -369,7 +369,7 @@ def test_any_configuration_survives_the_way_through_yaml(
         schedule=Schedule(milestone_epochs=tuple(milestones)),
         augment=Augment(horizontal_flip=0.5, alternate_flip=True),
     )
-    assert resolve(Config(), parse_yaml(to_yaml(config), "here")) == config
+    assert configured(parse_yaml(to_yaml(config), "here")) == config
 
 
 @pytest.mark.parametrize("text", [string.printable, "".join(map(chr, range(256)))])

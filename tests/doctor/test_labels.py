@@ -11,8 +11,7 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.doctor.labels import likely_wrong
 from sightline.errors import SightlineError
 from sightline.runs.run_folder import write_config
@@ -49,7 +48,7 @@ def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
 
     def make(mistakes: bool) -> Path:
         folder = tmp_path / "run"
-        write_config(folder, resolve(Config(), {"data.path": str(photos), "data.size": 16}))
+        write_config(folder, configured({"data.path": str(photos), "data.size": 16}))
         names = sorted(str(path.relative_to(photos)) for path in (photos / "val").rglob("*.png"))
         truth = np.array([int(name.split("/")[1][-1]) for name in names])
         given = truth.copy()

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import sightline
 from reliability.rows.distributed import environment, free_port, one_case
-from sightline.config.resolve import all_keys, resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
+from sightline.config.resolve import all_keys
 from sightline.data.cache import Decoded, subset
 from sightline.data.pair_cache import DecodedPairs
 from sightline.engine import distributed
@@ -69,7 +69,7 @@ def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
 
 
 def test_the_first_difference_of_settings_and_data_is_named() -> None:
-    recipes = [settings_of(resolve(Config(), {"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
+    recipes = [settings_of(configured({"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
     assert distributed.first_difference(*recipes) == "'optim.lr: 0.1' in process 0, 'optim.lr: 0.2' here"
     assert len(recipes[0]) == len(all_keys())
     images, names = np.arange(3 * 3 * 2 * 2, dtype=np.uint8).reshape(3, 3, 2, 2), ("a.png", "b.png", "c.png")

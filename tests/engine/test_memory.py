@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sightline import SightlineError
-from sightline.config.resolve import resolve
+from sightline.config.files import configured
 from sightline.config.schema import Config
 from sightline.data.loader import Batch
 from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
@@ -18,7 +18,7 @@ from sightline.errors import ENVIRONMENT
 
 
 def test_a_failed_allocation_names_the_cure() -> None:
-    config = resolve(Config(), {"train.batch_size": 64, "optim.accumulate": 2})
+    config = configured({"train.batch_size": 64, "optim.accumulate": 2})
     with pytest.raises(SightlineError, match="memory") as caught, explained_memory(config):
         torch.empty(2**50, dtype=torch.uint8)
     assert caught.value.status == ENVIRONMENT
@@ -59,7 +59,7 @@ def test_smaller_parts_are_taken_where_that_is_allowed(
         "sightline.engine.memory.halve", lambda training: setattr(progress, "parts", 2 * progress.parts)
     )
     progress = SimpleNamespace(parts=1)
-    config = resolve(Config(), {"train.batch_size": 8, "train.on_out_of_memory": allowed})
+    config = configured({"train.batch_size": 8, "train.on_out_of_memory": allowed})
 
     @in_parts
     def add_gradients(training, group: list[Batch]) -> torch.Tensor:

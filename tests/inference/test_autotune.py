@@ -8,7 +8,7 @@ import torch
 from sightline.data.decode.images import Square
 from sightline.inference import autotune
 from sightline.inference.autotune import Way, fastest_batch, fastest_way, threads_to_try
-from sightline.tasks.classify.predictor import Answers
+from sightline.inference.predictor import Predictor
 
 PIXELS = torch.zeros(3, 3, 2, 2, dtype=torch.uint8)
 Machine = dict[tuple[int, torch.dtype], float]
@@ -29,16 +29,16 @@ class Clock:
 
 
 def found(monkeypatch: pytest.MonkeyPatch, clock: Clock, precision: str, own: torch.dtype = torch.float32) -> Way:
-    def of(answers: Answers, pixels: torch.Tensor) -> tuple[None, None]:
+    def of(answers: Predictor, pixels: torch.Tensor) -> tuple[None, None]:
         clock.asked.append((len(pixels), clock.threads, answers.dtype))
         clock.now += len(pixels) * clock.batches[len(pixels)] * clock.speeds[clock.threads, answers.dtype]
         return None, None
 
-    monkeypatch.setattr(Answers, "of", of)
+    monkeypatch.setattr(Predictor, "of", of)
     monkeypatch.setattr(autotune.time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(torch, "get_num_threads", lambda: clock.threads)
     device = torch.device("cpu")
-    answers = Answers((), ("a",), torch.nn.Identity(), Square(2), (2, 2), device, own, False, False)
+    answers = Predictor((), ("a",), torch.nn.Identity(), Square(2), (2, 2), device, own, False, False)
     return fastest_way(answers, PIXELS, precision, [2], clock.use)
 
 

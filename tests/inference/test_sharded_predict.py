@@ -8,8 +8,7 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.inference.resumable_csv import Growing
 from sightline.inference.sharded_predict import Share, own_target, put_together, share_of
 
@@ -43,7 +42,7 @@ def test_processes_of_torchrun_share_the_pictures(
     photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny | {"report.samples": 0, "train.epochs": 1}
-    run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
+    run = sightline.train(configured(settings), photos, out=tmp_path / "run", quiet=True)
     alone = sightline.predict(run.path, photos, out=tmp_path / "alone.csv", quiet=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in "01":

@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
 from sightline.inference.resumable_csv import Growing
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 @pytest.fixture(scope="module")
 def run(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
     out = tmp_path_factory.mktemp("predict") / "run"
-    return sightline.train(resolve(Config(), tiny | {"report.samples": 0}), photos, out=out, quiet=True)
+    return sightline.train(configured(tiny | {"report.samples": 0}), photos, out=out, quiet=True)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -100,7 +99,7 @@ def test_an_image_is_never_overwritten_and_a_folder_gets_a_table(
 
 def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path: Path) -> None:
     settings = tiny | {"report.samples": 0, "train.flip_test": True, "train.epochs": 1}
-    run = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "run", quiet=True)
+    run = sightline.train(configured(settings), photos, out=tmp_path / "run", quiet=True)
     path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
     ours = {row["filename"]: row for row in rows_of(path)}
     for row in rows_of(run.path / "predictions" / "val.csv"):
@@ -118,7 +117,7 @@ def test_pictures_become_squares_as_in_the_run(
             wide = picture.resize((40, 20))
         wide.save(path)
     settings = tiny | square | {"report.samples": 0, "train.epochs": 1, "optim.lr": 0.001}
-    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)
     ours = {row["filename"]: row for row in rows_of(sightline.predict(run.path, data / "val", out=tmp_path / "p.csv"))}
     for row in rows_of(run.path / "predictions" / "val.csv"):
         mine = ours[row["filename"].removeprefix("val/")]
@@ -147,7 +146,7 @@ def test_classes_named_like_columns_keep_their_own(
         for old, new in (("class_0", "label"), ("class_1", "error"), ("class_2", "confidence")):
             (data / split / old).rename(data / split / new)
     settings = tiny | {"report.samples": 4, "train.epochs": 1}
-    run = sightline.train(resolve(Config(), settings), data, out=tmp_path / "run", quiet=True)
+    run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)
     row = rows_of(run.path / "predictions" / "val.csv")[0]
     assert list(row)[4:] == ["class confidence", "class error", "class label"] and row["label"] in run_classes(run)
     assert "class label" not in run.report.read_text(), "the report shows the names themselves"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import sightline
-from sightline.config.resolve import resolve
+from sightline.config.files import configured
 from sightline.config.schema import Config
 from sightline.insight import traced
 from sightline.insight.architecture.file import to_json
@@ -189,7 +189,7 @@ def test_names_out_of_the_file_are_text(run: Path) -> None:
 
 
 def train_classifier(data: Path, folder: Path, tiny: dict[str, object]) -> sightline.Run:
-    config = resolve(Config(), tiny | {"train.epochs": 1, "report.samples": 0})
+    config = configured(tiny | {"train.epochs": 1, "report.samples": 0})
     return sightline.train(config, data, out=folder, quiet=True)
 
 

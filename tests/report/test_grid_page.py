@@ -3,9 +3,9 @@
 import re
 
 from sightline.recipes.transfer import transfer_fast
-from sightline.report.grid_page import STAGES, recipes, set_in_type
 from sightline.report.html import element
 from sightline.transfer.grid import load_grid_file
+from sightline.transfer.page import STAGES, recipes, set_in_type
 
 
 def test_the_recipes_stand_side_by_side_with_what_they_change_and_nothing_else(tmp_path) -> None:

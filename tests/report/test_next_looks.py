@@ -8,9 +8,11 @@ import numpy as np
 
 from sightline.insight.curves import history
 from sightline.report.findings import Findings, confused_pairs, find, judge
-from sightline.report.next_looks import MOST, next_looks, of_classifier, of_curves, of_segmenter
+from sightline.report.next_looks import MOST, next_looks, of_curves
 from sightline.report.page import write_report
 from sightline.report.run import Predictions, read_run
+from sightline.tasks.classify.report import of_classifier
+from sightline.tasks.segment.report import of_segmenter
 
 
 def records(losses: list[float], wait: float = 0.0, best: int = 1, reason: str = "all epochs done") -> list[dict]:

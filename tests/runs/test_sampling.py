@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sightline import SightlineError
-from sightline.config.resolve import resolve, to_yaml
-from sightline.config.schema import Config
+from sightline.config.files import configured
+from sightline.config.resolve import to_yaml
 from sightline.runs.sampling import named_rows, sample_rows
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
@@ -56,7 +56,7 @@ def test_names_that_fit_no_image_or_several_are_all_told() -> None:
     ],
 )
 def test_a_text_counts_or_names(text: str, value: object) -> None:
-    config = resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": text})
+    config = configured({"task": "segment", "train.best_metric": "mean_iou", "report.samples": text})
     assert config.report.samples == value
     assert f"samples: {value}" in to_yaml(config) or isinstance(value, tuple)
 
@@ -64,10 +64,10 @@ def test_a_text_counts_or_names(text: str, value: object) -> None:
 @pytest.mark.parametrize("value", ["-5", "2.5", "1e3", "a,,b", "", "true", -1, 2.5, True, [1, 2], [""], None])
 def test_what_neither_counts_nor_names_is_one_fault(value: object) -> None:
     with pytest.raises(SightlineError, match=r"report\.samples: give a number of images") as caught:
-        resolve(Config(), {"task": "segment", "train.best_metric": "mean_iou", "report.samples": value})
+        configured({"task": "segment", "train.best_metric": "mean_iou", "report.samples": value})
     assert "constrained" not in str(caught.value) and "configuration is wrong" not in str(caught.value)
 
 
 def test_names_are_for_segmentation() -> None:
     with pytest.raises(SightlineError, match="segmentation only"):
-        resolve(Config(), {"report.samples": "0013"})
+        configured({"report.samples": "0013"})

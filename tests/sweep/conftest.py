@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.config.resolve import resolve
+from sightline.config.files import configured
 from sightline.config.schema import Config
 from sweep_toys import Forked
 
@@ -45,7 +45,7 @@ def tiles(make_photos: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def recipe() -> Config:
-    return resolve(Config(), SMALL)
+    return configured(SMALL)
 
 
 @pytest.fixture

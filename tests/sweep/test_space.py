@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
 from sightline.sweep.plan import spec_of
@@ -135,7 +134,7 @@ def test_a_grid_has_every_combination_once() -> None:
 
 
 def test_the_ends_are_those_of_the_setting() -> None:
-    base = resolve(Config(), {})
+    base = configured({})
     for text in ("0..1", "0.5..2"):
         with pytest.raises(SightlineError):
             read_space(base, {"optim.ema": text})

@@ -15,7 +15,8 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config.resolve import load_recipe_file, resolve
+from sightline.config.files import load_recipe_file
+from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe

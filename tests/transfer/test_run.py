@@ -19,10 +19,10 @@ from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Train
 from sightline.recipes import GRIDS, load_grid, load_recipe
-from sightline.report.grid import read_results
 from sightline.runs.atomic import read_json_lines
 from sightline.stats.intervals import seeded_bootstrap
 from sightline.transfer.grid import Grid, grid_yaml, load_grid_file, resolve_grid
+from sightline.transfer.results import read_results
 from sightline.transfer.run import grid_changes
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -74,7 +74,7 @@ def resume(run: Path, /, *, extend: str = "stretch", quiet: bool = False, settin
     extend
         stretch: lay the schedule over the new length. continue: keep the old one and hold its last rate.
     """
-    from ..resume import resume as function
+    from ..train import resume as function
 
     done = function(run, extend=extend, quiet=quiet, **(settings or {}))
     if quiet:

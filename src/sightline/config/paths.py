@@ -36,7 +36,9 @@ def absolute(path: str) -> str:
 
 
 def paths_in(config: "Config") -> dict[str, str]:
-    """The settings of a recipe that name a path, by their keys."""
-    paths = {"data.path": config.data.path, "model.weights": config.model.weights}
-    paths |= {"pretrain.probe": config.pretrain.probe}
+    """The settings of a recipe that hold a path, by their keys (`Config.path_keys`)."""
+    paths: dict[str, str] = {}
+    for key in config.path_keys:
+        section, _, name = key.partition(".")
+        paths[key] = config.model_dump()[section][name]
     return {key: path for key, path in paths.items() if path not in NO_PATH}

@@ -1,12 +1,12 @@
-"""The configuration of a run: frozen, strict, resolved once (settings.py)."""
+"""The configuration of a run: frozen, strict, resolved once (resolve.py)."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from .checks import setting_faults
+from .checks import Rules, broken, common_rules
 from .fields import (
     LARGEST,
     Channel,
@@ -167,48 +167,6 @@ class Augment(Section):
         return self
 
 
-class Pretrain(Section):
-    """Self-supervised pre-training. Two views of each image go through `augment`; what differs for the second is here.
-
-    The defaults are those of BYOL (arXiv 2006.07733); the optimizer's stand in the recipes.
-    """
-
-    method: Literal["byol", "simsiam"] = "byol"
-    """`simsiam` (arXiv 2011.10566): no second network; the target is the other view's projection, without gradient."""
-    projector: tuple[Count, ...] = (4096, 256)
-    """Widths of the projector's layers, each but the last with batch norm and ReLU."""
-    projector_norm: bool = False
-    """Batch norm on the projection too, without scale and shift, as SimSiam has it."""
-    predictor: Count = 4096
-    """Width of the predictor's hidden layer."""
-    contrast: Probability = 0.0
-    """Share of a contrastive loss in the sum (that of MoCo v3, arXiv 2104.02057): each prediction must find its own
-    image's target among those of the batch. Nothing in BYOL's own loss says that images differ, and in runs of a few
-    thousand steps its features lose what they had. 0: the method as published; 1: the contrastive loss alone."""
-    temperature: PositiveFloat = 0.2
-    """Of the contrastive loss: cosines are divided by it."""
-    momentum: Decay = 0.996
-    """Share of itself that the target keeps at each step, at first."""
-    momentum_end: Probability = 1.0
-    """The same at the end, towards which it climbs along half a cosine; equal to `momentum`: constant."""
-    momentum_batch: CountOrZero = 4096
-    """The batch size that `momentum` is for: at another one it is momentum ** (batch size / momentum_batch), so that
-    the target follows as fast per image (arXiv 2307.13813). 0: `momentum` as it stands."""
-    second_blur: Probability = 0.1
-    second_solarize: Probability = 0.2
-    small_crops: CountOrZero = 0
-    """Further views, of which the online network predicts the targets of both large ones (arXiv 2006.09882)."""
-    small_size: CountOrZero = 0
-    """Side of the small views in pixels; 0: half of `data.size`."""
-    small_scale: ShareRange = (0.05, 0.4)
-    """Share of the image that a small view shows."""
-    probe: str = ""
-    """Labeled data on which k-NN accuracy is measured after each epoch, never trained on. Empty: `data.path`, where
-    it has labels."""
-    neighbors: Count = 20
-    """k of the k-NN accuracy; at most the mean number of labeled images a class, beyond which others must vote too."""
-
-
 class Loss(Section):
     name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
     """The last three are for segmentation."""
@@ -294,9 +252,10 @@ class Train(Section):
     """Stop, evaluated and saved, after this long; 0: no limit."""
     patience: CountOrZero = 0
     """Stop after so many epochs without a better `best_metric`; 0: never."""
-    best_metric: Literal["accuracy", "accuracy_top5", "mean_iou", "pixel_accuracy", "loss", "epoch"] = "accuracy"
-    """The validation metric that chooses checkpoints/best and feeds `patience`; of segmentation `mean_iou`. Of
-    pre-training `epoch`: the newest weights, for a choice by labels would let these into a result without labels."""
+    best_metric: str = "accuracy"
+    """The validation metric that selects checkpoints/best and that `patience` watches, one of the task's own: `accuracy`
+    of a classifier, `mean_iou` of a segmenter. Pre-training has `epoch`, the newest weights: a selection by labels would
+    let labels into a result without labels."""
     evaluate_every: Count = 1
     """Epochs between evaluations, where these take longer than the epochs; the first and the last have one anyway."""
     ensemble: CountOrZero = 0
@@ -349,22 +308,31 @@ class Report(Section):
 
 
 class Config(Section):
-    """Everything that makes a run. `name` is the run folder's default name."""
+    """The sections that every task has. Each task has a subclass with its own sections and checks, `TASKS[name].config`.
+
+    name: the default name of the run folder.
+    """
+
+    path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
+    """Settings that hold a path, which `train` makes absolute."""
 
     name: str = "run"
-    task: Literal["classify", "segment", "byol"] = "classify"
+    task: str = ""
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
-    pretrain: Pretrain = Pretrain()
     loss: Loss = Loss()
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
     train: Train = Train()
     report: Report = Report()
 
+    def rules(self) -> Rules:
+        """What is wrong -> whether it is the case: settings that a task cannot have, or that would do nothing."""
+        return {}
+
     @pydantic.model_validator(mode="after")
-    def _settings_fit_the_task(self) -> Self:
-        if faults := setting_faults(self):
+    def _settings_fit_together(self) -> Self:
+        if faults := broken(common_rules(self) | self.rules()):
             raise ValueError("; ".join(faults))
         return self

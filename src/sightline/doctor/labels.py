@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..config.resolve import load_recipe_file
+from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..data.sources.open import open_source
 from ..errors import ENVIRONMENT, SightlineError

@@ -6,17 +6,15 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..config.schema import Config
 from ..data.loader import Batch
 from ..errors import ENVIRONMENT, SightlineError, counted
+from ..runs import run_folder
 from ..runs.atomic import write_json
-
-if TYPE_CHECKING:
-    from ..train import Training
+from .state import Training
 
 MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
 """Of glibc's mallopt: blocks of up to 1 GiB come from the heap, which is trimmed above 2 GiB and grows by 256 MiB."""
@@ -81,13 +79,13 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def in_parts(
-    add_gradients: "Callable[[Training, list[Batch]], torch.Tensor]",
-) -> "Callable[[Training, list[Batch]], torch.Tensor]":
+    add_gradients: Callable[[Training, list[Batch]], torch.Tensor],
+) -> Callable[[Training, list[Batch]], torch.Tensor]:
     """`add_gradients` that takes smaller parts of its batches once they do not fit, where `train.on_out_of_memory`
     allows it. The parts weigh as much as they have images, as batches do under `optim.accumulate`."""
 
     @functools.wraps(add_gradients)
-    def fitting(training: "Training", group: list[Batch]) -> torch.Tensor:
+    def fitting(training: Training, group: list[Batch]) -> torch.Tensor:
         while True:
             size = part_size(training)
             try:
@@ -101,7 +99,7 @@ def in_parts(
     return fitting
 
 
-def part_size(training: "Training") -> int:
+def part_size(training: Training) -> int:
     """Images whose gradient is taken at a time."""
     return max(LEAST_PART, -(-training.config.train.batch_size // training.progress.parts))
 
@@ -117,10 +115,8 @@ def split(batch: Batch, size: int) -> list[Batch]:
     return [Batch(*column, batch.epoch) for column in columns]
 
 
-def halve(training: "Training") -> None:
+def halve(training: Training) -> None:
     """Take parts of half the size from this step on; said to the user, in metrics.jsonl and in provenance.json."""
-    from ..runs import run_folder
-
     training.optimizer.zero_grad(set_to_none=True)
     if training.parts.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,19 +1,32 @@
-"""Layers that look beyond their own rows: batch norm over the batch of all processes, dropout drawn for all of it.
+"""Data parallelism: the step whose gradients are averaged over processes, synchronized batch norm and dropout.
 
 torch.nn.SyncBatchNorm is for graphics cards only ("expected input tensor to be on GPU", torch 2.14); on processors
 the layers here do the same.
 """
 
+import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
+from ..config.schema import Config
+from ..data.loader import Batch
+from ..errors import SightlineError
+from . import distributed
+from .device import precision_name
 from .distributed import all_gathered
+from .learner import Learner
+from .parts import Parts, build
+from .state import Training
+
+SHARDABLE = ("sgd", "adam", "adamw")
 
 
 def synchronize_norms(model: nn.Module, device: torch.device) -> None:
@@ -130,3 +143,76 @@ class SyncedNorm(torch.autograd.Function):
         back = factor.view(shape) * (gradient - of_mean.view(shape) - centered * of_scale.view(shape))
         own = (own_weight, own_bias) if weight is not None else (None, None)
         return back.to(images.dtype), *own, None
+
+
+class Step(nn.Module):
+    """A learner's step as a module, as DistributedDataParallel and FSDP2 need one.
+
+    Its loss is weighted so that the mean over the processes is the loss of the whole batch.
+    """
+
+    def __init__(self, learner: Learner):
+        super().__init__()
+        self.learner, self.model = learner, learner.parameters()
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.lead
+        Rows.of = len(batch.every)
+        found = self.learner.step(batch)
+        loss, size = found["loss"], distributed.world().size
+        if batch.whole is None:  # every process has all of it
+            share = 1.0
+        elif "weight" in found:
+            share = found["weight"] / distributed.averaged(found["weight"]).clamp(min=1e-12)
+        else:
+            share = batch.share * size
+        return {"loss": loss * share}
+
+
+def sharded(config: Config, parts: Parts) -> Step:
+    """The learner's step with a model whose weights are sharded over the processes, block by block, by FSDP2.
+
+    Blocks are what stands in lists and sequences: their weights come together when they are called; what belongs to
+    none comes with the whole step. SightlineError for optimizers that look at whole weights.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if config.optim.name not in SHARDABLE:
+        why = "muon and lars compute norms of whole weights"
+        cure = "--train.shard_model false, or --optim.name sgd, adam or adamw"
+        raise SightlineError("this run cannot be sharded", where="train.shard_model", why=why, cure=cure)
+    parts.model.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
+    lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]
+    blocks = {block: None for members in lists for block in members if any(True for _ in block.parameters())}
+    for block in reversed(list(blocks)):  # inner ones first
+        if not isinstance(block, nn.ModuleList):
+            fully_shard(block)
+    step = Step(parts.learner)
+    fully_shard(step)
+    return step
+
+
+def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
+    """The learner's step; the backward pass averages the gradients over all processes."""
+    synced = config.train.sync_batch_norm
+    if synced:
+        synchronize_norms(parts.model, parts.device)
+    synchronize_dropout(parts.model)
+    if config.train.shard_model:
+        return sharded(config, parts)
+    devices = [parts.device.index or 0] if parts.device.type == "cuda" else None
+    step = Step(parts.learner)
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch 2.14 renamed it
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: not synced}
+    return DistributedDataParallel(step, devices, **options)
+
+
+def unsharded(training: Training) -> Training:
+    """The training with a whole model: a sharded one is built again, for the last evaluation by one process."""
+    if not isinstance(training.forward, Step):
+        return training
+    precision = precision_name(training.parts.dtype)
+    return replace(
+        training, parts=build(training.functions.build, training.config, lambda text: None, precision, fresh=False)
+    )

@@ -1,6 +1,6 @@
 """From a configuration to the parts of a run: data, model, task, precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..config.schema import Config
 from ..data.augment.batch import NORMALIZATIONS, channel_statistics
 from ..data.cache import Decoded, decode
 from ..data.decode.decoding import size_text
-from ..data.loader import Resident
+from ..data.loader import Batch, Resident
 from ..data.pair_cache import DecodedPairs
 from ..data.resident import resident
 from ..data.shards.streamed import sampled, stream_images
@@ -21,16 +21,47 @@ from ..errors import SightlineError
 from ..models import initialize_from_data
 from ..models.fast import FastNet
 from ..models.weights import Receipt
-from ..tasks.classify import losses
-from ..tasks.contract import Task
+from ..runs.sampling import sample_rows
+from ..stats.class_weights import class_weights
+from .learner import Arrays, Learner
 from .schedules import climbs, training_side
 
 WHITENING_IMAGES = 5000
 
 
+def no_alarm(numbers: Mapping[str, float]) -> str:
+    """Of tasks whose validation numbers cannot say that training has failed."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What architecture.json is drawn from. image: (channels, height, width) of the largest training image; run: the
+    forward pass of a training step, (model, images) -> outputs by name; method: the name of a method with two networks.
+    """
+
+    image: tuple[int, int, int]
+    run: Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Training images whose features are kept over the epochs, and what computes these from batches."""
+
+    images: Decoded
+    features: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]]
+
+
 @dataclass(frozen=True)
 class Parts:
-    """Everything that a run is made of; `rows` are the validation images whose features are kept."""
+    """Everything that a run is made of.
+
+    rows: the validation images whose features or masks are kept. flops: of one image's forward and backward pass, by
+    the side of the training images. once: operations of one image before the first epoch, where frozen features are
+    computed once. resident: the training images on the device, where all of them fit. alarm: validation numbers -> a
+    warning, or "".
+    """
 
     device: torch.device
     dtype: torch.dtype
@@ -38,33 +69,36 @@ class Parts:
     train: Decoded | DecodedPairs
     val: Decoded | DecodedPairs
     model: nn.Module
-    task: Task
+    learner: Learner
     receipt: Receipt | None
     description: dict[str, Any]
     rows: np.ndarray
     normalization: tuple[tuple[float, ...], tuple[float, ...]]
-    flops: dict[int, float]  # of one image's forward and backward pass, by the side of the training images
+    flops: dict[int, float]
     facts: dict[str, Any]
-    followed: Decoded | None = None  # training images whose features are kept
-    once: float = 0.0  # operations of one image before the first epoch, where frozen features are computed once
-    resident: Resident | None = None  # the training images on the device, where they all lie there
+    traced: Traced
+    sampled: Sampled | None = None
+    once: float = 0.0
+    resident: Resident | None = None
+    alarm: Callable[[Mapping[str, float]], str] = no_alarm
 
 
-def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
-    """All parts of a training run. Raises SightlineError for whatever the user must mend, before anything is decoded.
+def build(
+    builder: Callable[[Any, Callable[[str], None], str, bool], Parts],
+    config: Config,
+    say: Callable[[str], None],
+    precision: str = "",
+    fresh: bool = True,
+) -> Parts:
+    """All parts of a training run, by the task's builder. Raises SightlineError for what the user must change, before
+    anything is decoded.
 
     precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
     weights; a resumed run has them in its state.
     """
-    if config.task == "segment":
-        from ..tasks.segment.build import build_segment as build_task
-    elif config.task == "byol":
-        from ..tasks.pretrain.build import build_pretrain as build_task
-    else:
-        from ..tasks.classify.build import build_classify as build_task
-    parts = build_task(config, say, precision, fresh)
-    lies = not parts.once and parts.train.stream is None  # fixed features need none, and a stream is nowhere whole
-    held = resident(parts.train, config.data.resident, parts.device) if lies else None
+    parts = builder(config, say, precision, fresh)
+    whole = not parts.once and parts.train.stream is None  # fixed features need none, and a stream has no whole
+    held = resident(parts.train, config.data.resident, parts.device) if whole else None
     if held:
         say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
     return replace(parts, resident=held, facts=parts.facts | {"resident": held is not None})
@@ -153,10 +187,10 @@ def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
     return cost[training_side(config, epoch)] * (2 if climbs(config, epoch) else 1)
 
 
-def class_weights(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
+def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
     """The weight of each class in the loss, float32 [K], by how much of it there is; None where all weigh the same."""
     kind = config.loss.class_weights
-    return None if kind == "none" else torch.from_numpy(losses.class_weights(counts, kind)).float().to(device)
+    return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
 def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -189,3 +223,16 @@ def some_images(train: Decoded | DecodedPairs) -> np.ndarray:
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]
+
+
+def rows_of(config: Config, val: Decoded) -> np.ndarray:
+    """Rows of the evaluated images whose features are kept."""
+    assert isinstance(config.report.samples, int)
+    return sample_rows(len(val.names), config.report.samples, config.train.seed)
+
+
+def mask_of(rows: np.ndarray, count: int, device: torch.device) -> torch.Tensor | None:
+    """bool [count], true at these rows; None where there are none."""
+    mask = torch.zeros(count, dtype=torch.bool, device=device)
+    mask[torch.from_numpy(rows)] = True
+    return mask if len(rows) else None

@@ -1,40 +1,33 @@
-"""What comes before the first step: the folder claimed, the parts built, of several processes one run made."""
+"""Before the first step: lock the folder, build the parts, write what is known, agree among processes."""
 
 import contextlib
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..config.resolve import flat
 from ..config.schema import Config
 from ..data.cache import Decoded
-from ..data.loader import Batch
 from ..data.pair_cache import DecodedPairs
 from ..errors import SightlineError
+from ..insight.architecture.file import write_architecture
+from ..insight.architecture.tree import trace
 from ..runs import run_folder
+from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
+from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
 from ..runs.log import RunLog
-from ..tasks.contract import Task
+from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, not_identical, rounding
 from . import distributed, training_state
 from .device import pick_precision, precision_name
 from .memory import keep_freed
-from .parallel import Rows, synchronize_dropout, synchronize_norms
 from .parts import Parts, build
-
-if TYPE_CHECKING:
-    from ..train import Training
-
-SHARDABLE = ("sgd", "adam", "adamw")
+from .state import TrainingFunctions
 
 
 @contextlib.contextmanager
@@ -47,13 +40,13 @@ def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
         yield log
 
 
-def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
+def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
     """`build`, with one precision, settings and data in all processes; what one decodes the others find."""
     keep_freed()
     if distributed.world().size > 1:  # before anything is decoded: all that follows depends on it
         distributed.require_same({"recipe": settings_of(config)})
     with distributed.leader_first():
-        parts = build(config, log.say, precision, fresh)
+        parts = build(functions.build, config, log.say, precision, fresh)
     if distributed.world().size > 1:
         if config.train.on_out_of_memory != "stop":
             cure = "--train.on_out_of_memory stop, and a smaller --train.batch_size with --optim.accumulate"
@@ -71,7 +64,7 @@ def built(config: Config, log: RunLog, precision: str = "", fresh: bool = True) 
 
 def settings_of(config: Config) -> str:
     """Every setting with its whole key, a line each, so that two can be told apart."""
-    values = flat(config.model_dump(mode="json"), "the recipe")
+    values = flat(config.model_dump(mode="json"), "the recipe", type(config))
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items())
 
 
@@ -96,84 +89,83 @@ def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
     preflight(folder, training_state.needed_bytes(config, parts.model))
     run_folder.clear(folder)  # an old run goes only when the new one can start
     log.rewind(0, 0.0)
-    run_folder.start(folder, config, parts, log.warnings)
+    write_start(folder, config, parts, log.warnings)
     training_state.save_samples(folder, parts)
     log.event("start", step=0, epoch=0)
 
 
-def page_beside(folder: Path, log: RunLog) -> contextlib.AbstractContextManager[None]:
-    """The report, served by another process for as long as the block runs."""
-    from ..report.watch import watching
+def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str]) -> None:
+    """Write what is known before the first step: recipe.yaml, splits.csv, provenance.json with the warnings, and
+    architecture.json."""
+    run_folder.write_config(folder, config)
+    write_splits(folder / "splits.csv", parts)
+    notes = [*parts.source.notes, *warnings]
+    write_json(
+        folder / "provenance.json",
+        describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),
+    )
+    note_architecture(folder, config, parts)
 
-    return watching(folder, log.say)
+
+def write_splits(path: Path, parts: Parts) -> None:
+    """CSV filename, label (of a class, if any), split of every image that the run trains on or is validated with."""
+    rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
+    for split, decoded in (("train", parts.train), ("val", parts.val)):
+        labels = [""] * len(decoded.names)
+        if decoded.labels is not None and decoded.labels.ndim == 1:
+            labels = [decoded.classes[label] for label in decoded.labels]
+        rows += [(name, label, split) for name, label in zip(decoded.names, labels, strict=True)]
+    atomic_write(path, csv_text(rows))
 
 
-class Step(nn.Module):
-    """A task's step as a module, for what joins the gradients of several processes to hold on to.
+def note_architecture(folder: Path, config: Config, parts: Parts) -> Path:
+    """Write architecture.json of the model, which stays as it is; a model that cannot be traced leaves a note."""
+    traced, name = parts.traced, config.model.name
+    return write_architecture(
+        folder / "architecture.json",
+        lambda: trace(parts.model, traced.image, traced.run, name, traced.method),
+        name,
+        traced.image,
+    )
 
-    Its loss is weighted so that the mean over the processes is the loss of the whole batch.
+
+def note_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int) -> str:
+    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; returns
+    why it is not bit-identical to one that was never stopped, or "", which goes to the notes too. Draw
+    architecture.json where an earlier version left none.
     """
-
-    def __init__(self, task: Task):
-        super().__init__()
-        self.task, self.model = task, task.parameters()
-
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.lead
-        Rows.of = len(batch.every)
-        found = self.task.step(batch)
-        loss, size = found["loss"], distributed.world().size
-        if batch.whole is None:  # every process has all of it
-            share = 1.0
-        elif "weight" in found:
-            share = found["weight"] / distributed.averaged(found["weight"]).clamp(min=1e-12)
-        else:
-            share = batch.share * size
-        return {"loss": loss * share}
-
-
-def sharded(config: Config, parts: Parts) -> Step:
-    """The task's step with a model of which each process has its part of the weights, block by block, by FSDP2.
-
-    Blocks are what stands in lists and sequences: their weights come together when they are called; what belongs to
-    none comes with the whole step. SightlineError for optimizers that look at whole weights.
-    """
-    from torch.distributed.fsdp import fully_shard
-
-    if config.optim.name not in SHARDABLE or config.task == "byol":
-        why = "muon and lars measure whole weights, and so does the target of byol"
-        cure = "--train.shard_model false, or --optim.name sgd, adam or adamw for a classifier or segmenter"
-        raise SightlineError("this run cannot be sharded", where="train.shard_model", why=why, cure=cure)
-    parts.model.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
-    lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]
-    blocks = {block: None for members in lists for block in members if any(True for _ in block.parameters())}
-    for block in reversed(list(blocks)):  # inner ones first
-        if not isinstance(block, nn.ModuleList):
-            fully_shard(block)
-    step = Step(parts.task)
-    fully_shard(step)
-    return step
+    record = run_folder.provenance(folder)
+    entry = {
+        "command": command_line(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "step": step,
+        "changed": {
+            key: [run_folder.value_of(old, key), run_folder.value_of(new, key)]
+            for key in run_folder.differences(old, new)
+        },
+        "git_commit": git_commit(),
+        "versions": installed_versions(),
+        **rounding(parts.device),
+    }
+    record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # a damaged one
+    note = not_identical(record, entry, parts.device)
+    record["notes"] += [note] if note else []
+    record["resumes"] += [entry]
+    write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
+    if not (folder / "architecture.json").is_file():
+        note_architecture(folder, new, parts)
+    return note
 
 
-def whole_again(training: "Training") -> "Training":
-    """A training whose model is whole: a sharded one is built once more, for its last evaluation by one process."""
-    if not isinstance(training.forward, Step):
-        return training
-    precision = precision_name(training.parts.dtype)
-    return replace(training, parts=build(training.config, lambda text: None, precision, fresh=False))
-
-
-def joined_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
-    """The task's step; in the backward pass the gradients of all processes become their mean, in all of them."""
-    synced = config.train.sync_batch_norm
-    if synced:
-        synchronize_norms(parts.model, parts.device)
-    synchronize_dropout(parts.model)
-    if config.train.shard_model:
-        return sharded(config, parts)
-    devices = [parts.device.index or 0] if parts.device.type == "cuda" else None
-    step = Step(parts.task)
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch 2.14 renamed it
-    options: dict[str, Any] = {"gradient_as_bucket_view": True, name: not synced}
-    return DistributedDataParallel(step, devices, **options)
+def check_data(folder: Path, parts: Parts) -> None:
+    """Refuse to go on with other training or validation images, labels or classes than the run began with."""
+    before, now = run_folder.provenance(folder).get("data"), parts.facts["data"]
+    if not isinstance(before, dict):
+        return
+    changed = [key for key in ("classes", "digest") if before.get(key) != now[key]]
+    if changed:
+        counted = before.get("counts") if isinstance(before.get("counts"), dict) else {}
+        counts = [f"{counted.get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")]
+        why = f"changed since the run began: {' and '.join(changed)} (images: {', '.join(counts)})"
+        cure = "put the data back as it was, or begin a new run with --model.weights RUN"
+        raise SightlineError("the data is not what this run began with", where=now["path"], why=why, cure=cure)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,29 +14,25 @@ from torch import nn
 from torch.nn import functional
 
 from ..config.schema import Config
+from ..data.cache import Decoded
+from ..data.loader import Batch
+from ..data.pair_cache import DecodedPairs
 from ..errors import ENVIRONMENT, SightlineError, listing
 from ..runs import checkpoint
 from ..runs.atomic import atomic_write
 from ..runs.deferred_writes import MOST_REFUSED
 from ..runs.log import RunLog
-from ..tasks.classify.task import Classify
-from ..tasks.contract import Arrays
 from . import distributed
 from .evaluate import evaluate
-
-if TYPE_CHECKING:
-    from ..data.cache import Decoded
-    from ..data.loader import Batch
-    from ..data.pair_cache import DecodedPairs
-    from ..train import Training
-    from .parts import Parts
-
+from .learner import Arrays
+from .parts import Parts, Sampled
+from .state import Training
 
 THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
 STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
 
 
-def save_state(training: "Training") -> None:
+def save_state(training: Training) -> None:
     """Everything that a bit-identical continuation needs, into checkpoints/last, after what has waited for the disk."""
     progress = training.progress
     progress.seconds = training.log.seconds()
@@ -53,7 +49,7 @@ def save_state(training: "Training") -> None:
     checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
 
 
-def save_or_wait(training: "Training", last: bool) -> None:
+def save_or_wait(training: Training, last: bool) -> None:
     """`save_state`; where the disk refuses, one warning, and training goes on to the next save, which tries anew.
 
     SightlineError (status ENVIRONMENT) after MOST_REFUSED in a row, and at once for the last save of a run. Of several
@@ -79,7 +75,7 @@ def save_or_wait(training: "Training", last: bool) -> None:
     waiting.refused = 0
 
 
-def given_up(training: "Training", error: SightlineError, last: bool) -> SightlineError:
+def given_up(training: Training, error: SightlineError, last: bool) -> SightlineError:
     """The end of a run that cannot be saved."""
     often = "" if last else f", {MOST_REFUSED} times in a row"
     lost = "; it was the run's last save, and could not be put off" if last else ""
@@ -87,7 +83,7 @@ def given_up(training: "Training", error: SightlineError, last: bool) -> Sightli
     return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
 
 
-def state_tensors(training: "Training") -> dict[str, torch.Tensor]:
+def state_tensors(training: Training) -> dict[str, torch.Tensor]:
     """Weights and their average, as the state has them."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
@@ -118,7 +114,7 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
     return tensors, values
 
 
-def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
     """Put a saved state into model, optimizer and average."""
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
@@ -135,13 +131,13 @@ def restore(training: "Training", tensors: dict[str, torch.Tensor], values: dict
 
 
 @contextlib.contextmanager
-def evaluated_weights(training: "Training") -> Generator[None]:
+def evaluated_weights(training: Training) -> Generator[None]:
     """The model holds the weights that are evaluated and shipped: the average where there is one."""
     with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
         yield
 
 
-def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> None:
+def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
     """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
     weights = {name: distributed.whole(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.leads:
@@ -155,7 +151,7 @@ def save_weights(training: "Training", name: str, numbers: dict[str, float]) -> 
     training.waiting.write(folder, lambda tensors: checkpoint.save_model(folder, tensors, description), weights)
 
 
-def keep_for_ensemble(training: "Training", numbers: dict[str, float]) -> None:
+def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
     """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN, and no others."""
     size, key = training.config.train.ensemble, training.config.train.ensemble_by
     if not size:
@@ -176,12 +172,12 @@ def epoch_name(epoch: int) -> str:
     return f"epoch-{epoch:05d}"
 
 
-def keep_snapshot(training: "Training", arrays: Arrays) -> None:
+def keep_snapshot(training: Training, arrays: Arrays) -> None:
     """Features or masks of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
     folder = training.folder / "snapshots"
     place = folder / epoch_name(training.epoch)
-    if training.parts.followed is not None and len(training.parts.rows):
-        keep_followed(training, place)
+    if training.parts.sampled is not None and len(training.parts.rows):
+        keep_sampled(training, training.parts.sampled, place)
     if not training.world.leads:
         return
     if "masks" in arrays:
@@ -201,13 +197,11 @@ def keep_snapshot(training: "Training", arrays: Arrays) -> None:
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
 
 
-def keep_followed(training: "Training", place: Path) -> None:
-    """Features of the training images that are followed, beside those of the validation images."""
+def keep_sampled(training: Training, sampled: Sampled, place: Path) -> None:
+    """Features of the sampled training images, beside those of the validation images."""
     parts, size = training.parts, training.config.train.eval_batch_size
-    assert isinstance(parts.task, Classify) and parts.followed is not None
-    task, plain = parts.task, parts.task.plain_features
     with distributed.in_step(training.forward):
-        arrays = evaluate(task, parts.followed, size, parts.device, parts.dtype, plain)[1]
+        arrays = evaluate(parts.learner, sampled.images, size, parts.device, parts.dtype, sampled.features)[1]
     if training.world.leads:
         keep_arrays(training, place / "train-features.npz", arrays)
 
@@ -226,7 +220,7 @@ def thinned(epochs: list[int], limit: int) -> list[int]:
         stride *= 2
 
 
-def save_samples(folder: Path, parts: "Parts") -> None:
+def save_samples(folder: Path, parts: Parts) -> None:
     """snapshots/samples.npz: labels, names and pictures of the validation images that the snapshots follow.
 
     Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails. Without labels
@@ -238,12 +232,12 @@ def save_samples(folder: Path, parts: "Parts") -> None:
         sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
-    if parts.followed is not None:
-        every = np.arange(len(parts.followed.names))
-        save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.followed, every))
+    if parts.sampled is not None:
+        every = np.arange(len(parts.sampled.images.names))
+        save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.sampled.images, every))
 
 
-def pictured(decoded: "Decoded | DecodedPairs", rows: np.ndarray) -> Arrays:
+def pictured(decoded: Decoded | DecodedPairs, rows: np.ndarray) -> Arrays:
     """Thumbnails, names, places and, where there are some, labels of these rows of a split."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
@@ -275,12 +269,12 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
 
 
-def keep_arrays(training: "Training", path: Path, arrays: Arrays) -> None:
+def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
     """`save_arrays` while a run goes on: what the disk refuses waits."""
     training.waiting.write(path, lambda content: save_arrays(path, content), arrays)
 
 
-def not_finite(training: "Training", group: "list[Batch]", loss: float, norm: float, rate: float) -> SightlineError:
+def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
     """The error for a loss or gradient that is not finite, with the files of the batch; the checkpoint stays."""
     names = training.parts.train.names
     shown = [names[sample] for batch in group for sample in batch.every.tolist()]

@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config.resolve import load_recipe_file, resolve
+from ..config.files import load_recipe_file
+from ..config.resolve import resolve
 from ..config.schema import Config
 from ..engine.memory import explained_memory
 from ..errors import SightlineError

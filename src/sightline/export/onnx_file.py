@@ -10,21 +10,23 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..commands import changed, chosen_split, with_classes
+from ..commands import changed
 from ..config.schema import Config
 from ..data.cache import Decoded, decode
 from ..data.decode.decoding import size_text
 from ..data.pair_cache import DecodedPairs, decode_pairs
 from ..data.sources.open import Items, open_source
 from ..data.sources.pairs import open_pairs
-from ..engine.evaluate import evaluate_checkpoints
 from ..errors import SightlineError
+from ..inference.evaluation import chosen_split
+from ..inference.predictor import with_weights
 from ..models.segmenters import Segmenter
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, write_json
 from ..runs.checkpoint import description_of
 from ..tasks.classify.build import build_for_inference
-from ..tasks.classify.predictor import with_weights
+from ..tasks.classify.evaluate import with_classes
+from ..tasks.classify.results import evaluate_checkpoints
 from ..tasks.segment.evaluate import MaskInference, load_segmenter
 from . import validation_missing
 from .check import (

@@ -18,13 +18,13 @@ from ..data.cache import Decoded, decode
 from ..data.pair_cache import DecodedPairs, decode_pairs
 from ..data.sources.open import open_source
 from ..data.sources.pairs import open_pairs
-from ..engine.evaluate import evaluate_checkpoints
 from ..errors import SightlineError
 from ..inference.tiles import likeliest
 from ..runs import run_folder
 from ..runs.atomic import atomic_write
 from ..runs.checkpoint import CONFIG, MODEL, description_of, load_model
 from ..tasks.classify.build import build_for_inference
+from ..tasks.classify.results import evaluate_checkpoints
 from ..tasks.segment.evaluate import load_segmenter
 from . import validation_missing
 from .check import tied

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..engine.device import processors
-from ..tasks.classify.predictor import Answers, in_precision
+from .predictor import Predictor, in_precision
 
 BATCHES = (8, 32, 128)
 """How many images at once are tried; the fastest is taken."""
@@ -25,13 +25,13 @@ Set = Callable[[int], None]
 class Way:
     """What was found. batch: images at once. said: in words, empty where nothing was tried."""
 
-    answers: Answers
+    answers: Predictor
     batch: int
     said: str = ""
 
 
 def fastest_way(
-    answers: Answers, pixels: torch.Tensor, precision: str, threads: Sequence[int], use: Set = torch.set_num_threads
+    answers: Predictor, pixels: torch.Tensor, precision: str, threads: Sequence[int], use: Set = torch.set_num_threads
 ) -> Way:
     """The fastest of some ways to compute the answers for images like `pixels` uint8 [N, 3, h, w].
 
@@ -53,7 +53,7 @@ def fastest_way(
     return Way(answers, batch, f"fastest here: {batch} images at once{cores}, {known}")
 
 
-def fastest_precision(answers: Answers, batch: torch.Tensor, precision: str) -> Answers:
+def fastest_precision(answers: Predictor, batch: torch.Tensor, precision: str) -> Predictor:
     """The answers in the precision that is wanted; see `fastest_way`."""
     exact, fast = in_precision(answers, "fp32"), in_precision(answers, "bf16")
     if precision in ("fp32", "bf16") or (precision == "run" and answers.dtype == torch.float32):
@@ -68,7 +68,7 @@ def threads_to_try(fixed: int, wished: str) -> list[int]:
     return [] if fixed or wished or count < 2 else [count // 2]
 
 
-def fastest_batch(answers: Answers, pixels: torch.Tensor) -> tuple[int, float]:
+def fastest_batch(answers: Predictor, pixels: torch.Tensor) -> tuple[int, float]:
     """(the number of BATCHES at which the model takes the least time an image, that time in seconds), by trying."""
     best, least = BATCHES[0], seconds_an_image(answers, pixels[:1])
     for size in BATCHES:
@@ -85,7 +85,7 @@ def repeated(pixels: torch.Tensor, size: int) -> torch.Tensor:
     return pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size]
 
 
-def seconds_an_image(answers: Answers, batch: torch.Tensor) -> float:
+def seconds_an_image(answers: Predictor, batch: torch.Tensor) -> float:
     """How long the second pass of a batch takes, by image; the first one prepares."""
     answers.of(batch)
     start = time.perf_counter()

@@ -11,9 +11,9 @@ import torch
 from ..config.schema import Config
 from ..data.decode.images import open_image, planes
 from ..errors import SightlineError
-from ..tasks.classify.predictor import Answers
 from .autotune import Way
 from .inputs import Picture
+from .predictor import Predictor
 
 FIRST = 32
 """Pictures of the first chunk, on which the fastest way is looked for."""
@@ -45,9 +45,9 @@ class Chunk:
 
 def answered(
     pictures: Iterator[Picture],
-    answers: Answers,
+    answers: Predictor,
     config: Config,
-    find_way: Callable[[Answers, torch.Tensor], Way] | None,
+    find_way: Callable[[Predictor, torch.Tensor], Way] | None,
 ) -> Iterator[Chunk]:
     """Chunks with their answers; the next is decoded while the model computes. find_way: where it pays to look for one;
     it is given the first pictures."""
@@ -86,7 +86,7 @@ def ahead(pieces: Iterable[list[Picture]], read: Callable[[list[Picture]], Chunk
             yield waiting.result()
 
 
-def read_chunk(pictures: list[Picture], answers: Answers, max_pixels: int) -> Chunk:
+def read_chunk(pictures: list[Picture], answers: Predictor, max_pixels: int) -> Chunk:
     """The pictures as uint8 [G, 3, h, w] in groups of one shape, and why some cannot be read.
 
     As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size

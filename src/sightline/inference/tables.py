@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.resolve import load_recipe_file
+from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..data.cache import cache_root
 from ..data.decode.crash_guard import laid
@@ -20,10 +20,11 @@ from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
 from ..runs.terminal import print_plain
-from ..tasks.classify.predictor import Answers, answers_of, in_precision
+from ..tasks.classify.predict import predictor
 from .autotune import PRECISIONS, Way, fastest_way, threads_to_try
 from .batching import Chunk, answered
 from .inputs import Picture, pictures_in
+from .predictor import Predictor, in_precision
 from .resumable_csv import Growing
 from .sharded_predict import own_target, put_together, share_of
 
@@ -97,14 +98,14 @@ def table_of(
     share = share_of(os.environ)
     stream = islice(pictures_in(places, tally), share.rank, None, share.world)
     first = list(islice(stream, FEW))  # what cannot be found is said before a model is built
-    answers = in_precision(answers_of(folder, config, features), precision)
+    answers = in_precision(predictor(folder, config, features), precision)
     head = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
     table = Growing(own_target(target, share), head)
     table.begin(origin_of(folder, places, features, precision), overwrite)
     progress = Progress(say, table.rows)
     threads = threads_to_try(config.train.threads, os.environ.get("OMP_NUM_THREADS", ""))
 
-    def find_way(answers: Answers, pixels: "torch.Tensor") -> Way:
+    def find_way(answers: Predictor, pixels: "torch.Tensor") -> Way:
         way = fastest_way(answers, pixels, precision, threads)
         say(way.said)
         return way

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 
 from ..config.paths import expanded
 from ..errors import SightlineError
-from ..tasks.pretrain.siamese import Online
-from . import MODELS, Classifier
+from . import MODELS
 from .downloads import hugging_face_file, imagenet_file, torchvision_file
 from .formats import Match, match_names, plain, read_tensors
 from .segmenters import Segmenter
@@ -60,11 +60,10 @@ class Found:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     model: str = ""
-    task: str = ""
 
 
 def load_weights(
-    model: Classifier | Online,
+    model: nn.Module,
     weights: str,
     name: str,
     size: int = 224,
@@ -84,7 +83,7 @@ def load_weights(
     """
     found = find_weights(weights, name)
     notes = list(found.notes)
-    if found.task == "byol" and not isinstance(model, Online):
+    if is_siamese(found.tensors) and not is_siamese(model.state_dict()):
         found = dataclasses.replace(found, tensors=backbone_of(found.tensors))
         notes.append("of the pre-training only the backbone is used")
     state = model.state_dict()
@@ -150,7 +149,7 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     where less than 90 % of the encoder's numbers match, and as `load_weights` does; the model is then as it was.
     """
     found = find_encoder(model, weights)
-    if found.task == "byol":
+    if is_siamese(found.tensors):
         own = {key.removeprefix("backbone."): tensor for key, tensor in backbone_of(found.tensors).items()}
         found = dataclasses.replace(found, tensors={k.removeprefix("encoder."): t for k, t in own.items()})
     state = model.state_dict()
@@ -258,11 +257,16 @@ def from_folder(folder: Path) -> Found:
     try:
         about = json.loads((place / "config.json").read_text(encoding="utf-8"))
         classes, name = tuple(about["classes"]), str(about["model"]["name"])
-        return Found(tensors, str(place), (), classes, name, str(about.get("task", "")))
+        return Found(tensors, str(place), (), classes, name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         # The tensors speak for themselves; only the check of class names needs the file beside them.
         note = f"config.json beside the weights cannot be read ({type(error).__name__}): class names not compared"
         return Found(tensors, str(place), (note,))
+
+
+def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of a pre-training run, a backbone with a projector."""
+    return any(key.startswith("projector.") for key in tensors)
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -270,7 +274,7 @@ def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
-def timm_convention(tensors: dict[str, Tensor], backbone: torch.nn.Module) -> dict[str, Tensor]:
+def timm_convention(tensors: dict[str, Tensor], backbone: Any) -> dict[str, Tensor]:
     """The tensors as timm's own loader would see them for this backbone; nothing for models that are not timm's.
 
     Each of timm's model files has a function of this name that resamples position tables to the image's size and

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from ..config.files import load_recipe_file
 from ..config.paths import paths_in
-from ..config.resolve import load_recipe_file, resolve
+from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import SightlineError
 from ..transfer.grid import Grid, load_grid_file

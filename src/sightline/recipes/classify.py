@@ -4,15 +4,16 @@ The reported scores are validation accuracies from course reports on 50 classes 
 training and 2,500 for validation. What a run of ours gave stands beside them where one was made; LOG.md has the runs.
 """
 
-from ..config.schema import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..tasks.classify.config import ClassifyConfig
 
 
-def digits() -> Config:
+def digits() -> ClassifyConfig:
     """Handwritten digits of scikit-learn: the demo, done in a minute on a laptop.
 
     sightline train digits
     """
-    return Config(
+    return ClassifyConfig(
         name="digits",
         data=Data(path="sklearn:digits", size=16, val_fraction=0.25),
         model=Model(name="resnet9", args={"widths": [16, 32, 64, 64]}),
@@ -24,7 +25,7 @@ def digits() -> Config:
     )
 
 
-def alexnet_scratch() -> Config:
+def alexnet_scratch() -> ClassifyConfig:
     """AlexNet followed by a linear layer, from scratch. Reported: 0.646.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.646.
@@ -33,7 +34,7 @@ def alexnet_scratch() -> Config:
 
     sightline train alexnet_scratch --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="alexnet_scratch",
         data=Data(size=224),
         model=Model(name="alexnet"),
@@ -44,7 +45,7 @@ def alexnet_scratch() -> Config:
     )
 
 
-def efficientnet_v2_m_finetune() -> Config:
+def efficientnet_v2_m_finetune() -> ClassifyConfig:
     """EfficientNetV2-M with ImageNet weights and a linear layer. Reported: 0.8944.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8944.
@@ -65,7 +66,7 @@ def efficientnet_v2_m_finetune() -> Config:
     )
 
 
-def small_cnn_scratch() -> Config:
+def small_cnn_scratch() -> ClassifyConfig:
     """Three convolution blocks and a two-layer MLP, focal loss. Reported: 0.62.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.62.
@@ -74,7 +75,7 @@ def small_cnn_scratch() -> Config:
 
     sightline train small_cnn_scratch --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="small_cnn_scratch",
         data=Data(size=32),
         model=Model(name="small_cnn"),
@@ -86,7 +87,7 @@ def small_cnn_scratch() -> Config:
     )
 
 
-def efficientnet_v2_s_finetune() -> Config:
+def efficientnet_v2_s_finetune() -> ClassifyConfig:
     """EfficientNetV2-S with ImageNet weights, a sensible fine-tune. Reported: 0.88.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.88. The report gives no
@@ -95,7 +96,7 @@ def efficientnet_v2_s_finetune() -> Config:
 
     sightline train efficientnet_v2_s_finetune --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="efficientnet_v2_s_finetune",
         data=Data(size=224),
         model=Model(name="efficientnet_v2_s", weights="imagenet"),
@@ -109,7 +110,7 @@ def efficientnet_v2_s_finetune() -> Config:
     )
 
 
-def vgg13_scratch() -> Config:
+def vgg13_scratch() -> ClassifyConfig:
     """VGG-13 with batch norm, from scratch. Reported: 0.7454.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.7454.
@@ -118,7 +119,7 @@ def vgg13_scratch() -> Config:
 
     sightline train vgg13_scratch --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="vgg13_scratch",
         data=Data(size=32),
         model=Model(name="vgg13_bn"),
@@ -128,7 +129,7 @@ def vgg13_scratch() -> Config:
     )
 
 
-def beit_finetune() -> Config:
+def beit_finetune() -> ClassifyConfig:
     """BEiT base (ImageNet-22k), a linear layer after the class token. Reported: 0.9367.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.9367.
@@ -138,7 +139,7 @@ def beit_finetune() -> Config:
 
     sightline train beit_finetune --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="beit_finetune",
         data=Data(size=224),
         model=Model(name="beit_base", weights="imagenet"),
@@ -149,7 +150,7 @@ def beit_finetune() -> Config:
     )
 
 
-def resnet101_ensemble() -> Config:
+def resnet101_ensemble() -> ClassifyConfig:
     """ResNet-101, the mean of the five epochs with the lowest loss. Reported: 0.8748.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8748, reached from
@@ -168,7 +169,7 @@ def resnet101_ensemble() -> Config:
     )
 
 
-def objects_fast() -> Config:
+def objects_fast() -> ClassifyConfig:
     """The best from-scratch accuracy per unit of compute that we found, for small photographs.
 
     A net with a whitened stem (`fastnet`), Muon on its kernels, images that grow over the epochs (20, 24, 32 pixels),
@@ -182,7 +183,7 @@ def objects_fast() -> Config:
 
     sightline train objects_fast --data objects50/
     """
-    return Config(
+    return ClassifyConfig(
         name="objects_fast",
         data=Data(size=32),
         model=Model(name="fastnet", args={"widths": [64, 256, 384], "blocks": [1, 1, 1]}),
@@ -216,12 +217,12 @@ def objects_fast() -> Config:
     )
 
 
-def photos_scratch() -> Config:
+def photos_scratch() -> ClassifyConfig:
     """Your own photographs, ResNet-18 from scratch at 128 pixels: a first result with no download.
 
     sightline train photos_scratch --data photos/
     """
-    return Config(
+    return ClassifyConfig(
         name="photos_scratch",
         data=Data(size=128),
         model=Model(name="resnet18"),
@@ -234,7 +235,7 @@ def photos_scratch() -> Config:
     )
 
 
-def photos_finetune() -> Config:
+def photos_finetune() -> ClassifyConfig:
     """Your own photographs, ResNet-50 from ImageNet weights at 224 pixels: usually the best first choice.
 
     sightline train photos_finetune --data photos/

@@ -4,10 +4,11 @@ The reports pre-train on 38,400 unlabeled 84x84 images of 64 classes; what came 
 leave out some settings; a docstring says which values are theirs.
 """
 
-from ..config.schema import Augment, Config, Data, Model, Optim, Pretrain, Schedule, Train
+from ..config.schema import Augment, Data, Model, Optim, Schedule, Train
+from ..tasks.pretrain.config import Pretrain, PretrainConfig
 
 
-def byol_resnet50_a() -> Config:
+def byol_resnet50_a() -> PretrainConfig:
     """BYOL on ResNet-50 at 128 pixels, with crops alone; of one report, which took the weights of epoch 500.
 
     From the report: 800 epochs, of which the weights of epoch 500 were used; batch 128, Adam 3e-4, weight decay 1e-6,
@@ -16,9 +17,8 @@ def byol_resnet50_a() -> Config:
 
     sightline train byol_resnet50_a --data unlabeled/
     """
-    return Config(
+    return PretrainConfig(
         name="byol_resnet50_a",
-        task="byol",
         data=Data(size=128),
         model=Model(name="resnet50"),
         augment=Augment(resize=160, crop="random", horizontal_flip=0.5),
@@ -28,7 +28,7 @@ def byol_resnet50_a() -> Config:
     )
 
 
-def byol_resnet50_b() -> Config:
+def byol_resnet50_b() -> PretrainConfig:
     """BYOL on ResNet-50 at 128 pixels with TrivialAugment, batch 32; of another report.
 
     From the report: 50 + 50 epochs, batch 32, Adam 1e-2, cosine with warm restarts; bicubic resize to 128, center crop,
@@ -50,7 +50,7 @@ def byol_resnet50_b() -> Config:
     )
 
 
-def byol_paper() -> Config:
+def byol_paper() -> PretrainConfig:
     """BYOL as published (arXiv 2006.07733), for ResNet-50 at 224 pixels and many images.
 
     The paper's settings at batch 4096: LARS 4.8 (0.3 x batch / 256 for 300 epochs), weight decay 1e-6 but on no norm or
@@ -60,9 +60,8 @@ def byol_paper() -> Config:
 
     sightline train byol_paper --data imagenet/train
     """
-    return Config(
+    return PretrainConfig(
         name="byol_paper",
-        task="byol",
         data=Data(size=224),
         model=Model(name="resnet50"),
         augment=strong(Augment(resize=256)),
@@ -91,7 +90,7 @@ def strong(augment: Augment) -> Augment:
     )
 
 
-def byol_fast() -> Config:
+def byol_fast() -> PretrainConfig:
     """BYOL's two networks with a contrastive loss, on small photographs: much frozen accuracy for little compute.
 
     `fastnet` with a narrow projector, views of 16 to 24 pixels for most of the epochs, strong crops and colors without
@@ -105,9 +104,8 @@ def byol_fast() -> Config:
 
     sightline train byol_fast --data unlabeled/ --pretrain.probe labeled/
     """
-    return Config(
+    return PretrainConfig(
         name="byol_fast",
-        task="byol",
         data=Data(size=32),
         model=Model(name="fastnet", args={"widths": [64, 128, 256]}),
         augment=strong(Augment(normalize="dataset", progressive=((16, 0.3), (20, 0.6), (24, 0.85)))).model_copy(
@@ -136,7 +134,7 @@ def byol_fast() -> Config:
     )
 
 
-def simsiam_fast() -> Config:
+def simsiam_fast() -> PretrainConfig:
     """SimSiam (arXiv 2011.10566) in the setting of `byol_fast`: no second network.
 
     From the paper: a projector of three layers with a norm on its output, a predictor that is narrow in the middle,

@@ -4,21 +4,21 @@ Source of the reported scores: course reports, 2,000/257 satellite images of 512
 validation mean IoU. The reports leave out some settings; a docstring says which values are theirs.
 """
 
-from ..config.schema import Augment, Config, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..tasks.segment.config import SegmentConfig
 
 LAND = Data(palette="landcover")
 FLIPS = Augment(horizontal_flip=0.5, vertical_flip=0.5)
 SHOWN = Report(samples=24)
 
 
-def scenes() -> Config:
+def scenes() -> SegmentConfig:
     """The demo: a small U-Net on synthetic land-cover scenes, which `sightline demo` draws itself.
 
     sightline demo
     """
-    return Config(
+    return SegmentConfig(
         name="scenes",
-        task="segment",
         data=Data(palette="landcover"),
         model=Model(name="unet", args={"width": 16, "blocks": [1, 1, 1, 1], "decoder": [48, 32, 32]}),
         augment=Augment(
@@ -32,7 +32,7 @@ def scenes() -> Config:
     )
 
 
-def fcn32s_vgg16_dense() -> Config:
+def fcn32s_vgg16_dense() -> SegmentConfig:
     """FCN-32s on VGG16 with fc6 and fc7 as 1x1 convolutions; reported 0.6936.
 
     From the report: features of VGG16, 512 -> 4096 -> 4096 by 1x1 convolutions, ReLU, dropout 0.5, a 1x1 score, one
@@ -44,9 +44,8 @@ def fcn32s_vgg16_dense() -> Config:
 
     sightline train fcn32s_vgg16_dense --data landcover/
     """
-    return Config(
+    return SegmentConfig(
         name="fcn32s_vgg16_dense",
-        task="segment",
         data=LAND,
         model=Model(name="fcn32s", args={"head": "dense"}),
         augment=FLIPS,
@@ -57,7 +56,7 @@ def fcn32s_vgg16_dense() -> Config:
     )
 
 
-def fcn32s_vgg16() -> Config:
+def fcn32s_vgg16() -> SegmentConfig:
     """FCN-32s from ImageNet VGG16 as in Long et al. 2015 (7x7 fc6, arXiv 1411.4038); reported 0.6981.
 
     From the report: early stopping. Ours: patience 10 of at most 100 epochs, SGD 1e-3 with momentum 0.9, batch 8.
@@ -77,7 +76,7 @@ def fcn32s_vgg16() -> Config:
     )
 
 
-def fcn32s_vgg16_sgd() -> Config:
+def fcn32s_vgg16_sgd() -> SegmentConfig:
     """FCN-32s on VGG16 by SGD without augmentation; reported 0.5893 (another report: 0.57).
 
     From the report: fc6 and fc7 replaced by convolutions, a transposed convolution from 16x16 to 512x512, 100 epochs,
@@ -98,7 +97,7 @@ def fcn32s_vgg16_sgd() -> Config:
     )
 
 
-def fcn32s_vgg16_small() -> Config:
+def fcn32s_vgg16_small() -> SegmentConfig:
     """FCN-32s with a small head; reported 0.395.
 
     From the report: VGG16 features, a 7x7 convolution 512 -> 1024, ReLU, 2-d dropout, 1x1 to the classes, ReLU, one
@@ -115,7 +114,7 @@ def fcn32s_vgg16_small() -> Config:
     )
 
 
-def deeplabv3_resnet101() -> Config:
+def deeplabv3_resnet101() -> SegmentConfig:
     """DeepLabV3 on ResNet-101, pre-trained; reported 0.7397, 18 epochs to the best.
 
     Ours: 25 epochs, SGD 0.01 linear to zero, batch 8, flips. Needs ImageNet weights: not run.
@@ -133,7 +132,7 @@ def deeplabv3_resnet101() -> Config:
     )
 
 
-def deeplabv3_resnet101_scratch() -> Config:
+def deeplabv3_resnet101_scratch() -> SegmentConfig:
     """DeepLabV3 on ResNet-101 without pre-training; reported 0.7344, 25 epochs.
 
     A score this close to the pre-trained one's is surprising, and was not repeated here: not run.
@@ -145,7 +144,7 @@ def deeplabv3_resnet101_scratch() -> Config:
     return base.model_copy(update={"name": name, "model": Model(name="deeplabv3_resnet101")})
 
 
-def deeplabv3_resnet50() -> Config:
+def deeplabv3_resnet50() -> SegmentConfig:
     """DeepLabV3 on ResNet-50; reported 0.73. Training as `deeplabv3_resnet101`; needs ImageNet weights: not run.
 
     sightline train deeplabv3_resnet50 --data landcover/
@@ -155,7 +154,7 @@ def deeplabv3_resnet50() -> Config:
     return base.model_copy(update={"name": "deeplabv3_resnet50", "model": model})
 
 
-def deeplabv3_focal() -> Config:
+def deeplabv3_focal() -> SegmentConfig:
     """DeepLabV3 pre-trained on COCO, focal loss; reported 0.7438.
 
     From the report: 100 epochs, focal loss (alpha 0.2, gamma 2), SGD 0.1, weight decay 1e-5, one-cycle with its default
@@ -183,7 +182,7 @@ def deeplabv3_focal() -> Config:
     )
 
 
-def mobilenetv3_smp() -> Config:
+def mobilenetv3_smp() -> SegmentConfig:
     """smp's U-Net on the encoder `tu-tf_mobilenetv3_large_100`, 150 epochs; reported 0.726.
 
     Ours: the architecture (the report names the encoder alone), AdamW 5e-4, cosine, batch 8. Needs ImageNet weights.
@@ -201,7 +200,7 @@ def mobilenetv3_smp() -> Config:
     )
 
 
-def landcover_best() -> Config:
+def landcover_best() -> SegmentConfig:
     """What we would run on land cover today; to beat 0.7438.
 
     DeepLabV3 on ResNet-50, crops that favor rare classes, cross-entropy and Lovasz-softmax, an average of the weights,
@@ -210,9 +209,8 @@ def landcover_best() -> Config:
 
     sightline train landcover_best --data landcover/
     """
-    return Config(
+    return SegmentConfig(
         name="landcover_best",
-        task="segment",
         data=LAND,
         model=Model(name="deeplabv3_resnet50", weights="imagenet"),
         augment=Augment(
@@ -234,7 +232,7 @@ def landcover_best() -> Config:
     )
 
 
-def camvid_fast() -> Config:
+def camvid_fast() -> SegmentConfig:
     """Street scenes from scratch, much mean IoU for little compute.
 
     Our U-Net, windows of any scale that favor rare classes, weights by the logarithm of the frequency, one cycle, an
@@ -247,9 +245,8 @@ def camvid_fast() -> Config:
 
     sightline train camvid_fast --data camvid/
     """
-    return Config(
+    return SegmentConfig(
         name="camvid_fast",
-        task="segment",
         data=Data(palette="camvid"),
         model=Model(name="unet"),
         augment=Augment(

@@ -4,7 +4,9 @@ The reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Hom
 `id,filename,label`. Neither can be had on the machines at hand; their scores stand in `reported`.
 """
 
-from ..config.schema import Augment, Config, Data, Model, Optim, Pretrain, Report, Schedule, Train
+from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedule, Train
+from ..tasks.classify.config import ClassifyConfig
+from ..tasks.pretrain.config import Pretrain
 from ..transfer.grid import Grid
 from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 
@@ -19,7 +21,7 @@ def transfer_a() -> Grid:
 
     sightline transfer transfer_a --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
-    full = Config(
+    full = ClassifyConfig(
         name="full",
         data=Data(size=128),
         model=Model(name="resnet50", head="mlp"),
@@ -48,7 +50,7 @@ def transfer_b() -> Grid:
 
     sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
-    full = Config(
+    full = ClassifyConfig(
         name="full",
         data=Data(size=128, fit="crop", filter="bicubic"),
         model=Model(name="resnet50"),
@@ -78,7 +80,7 @@ def transfer_fast() -> Grid:
     sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
     pretraining = byol_fast()
-    full = Config(
+    full = ClassifyConfig(
         name="full",
         data=pretraining.data,
         model=pretraining.model,
@@ -124,7 +126,7 @@ def transfer_digits() -> Grid:
     sightline demo
     """
     train = Train(epochs=40, batch_size=25)
-    full = Config(
+    full = ClassifyConfig(
         name="full",
         data=Data(size=16),
         model=Model(name="fastnet", args={"widths": [32, 64, 64]}),

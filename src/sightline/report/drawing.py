@@ -1,6 +1,6 @@
 """The figures of a report, as PNG files by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,9 +18,14 @@ QUANTITIES = (
 )
 
 
-def draw_all(found: Findings, classes: tuple[str, ...]) -> dict[str, bytes]:
-    """PNG bytes of every figure that the findings allow, by name without ending."""
-    return {name: png(draw()) for name, draw in plan(found, classes).items()}
+def draw_all(todo: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+    """PNG bytes of planned figures, by name without ending."""
+    return {name: drawn(name, draw) for name, draw in todo.items()}
+
+
+def drawn(name: str, draw: Callable[[], Figure]) -> bytes:
+    """PNG bytes of one figure."""
+    return png(draw())
 
 
 def plan(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Figure]]:

@@ -5,33 +5,20 @@ import numpy as np
 from ..insight.curves import number
 from .findings import Findings
 from .run import RunFiles
-from .segment import WORST, MaskFindings, shown_rows
 from .words import section
 
 
-def pictured(files: RunFiles, found: Findings) -> str:
-    """A sentence on the pictures of a classifier's page, or of a pre-training's; "" without any."""
+def pictured(files: RunFiles, found: Findings, kind: str = "validation") -> str:
+    """A sentence on how many images a page shows; "" without any. kind: what its samples are."""
     parts, verdict = [], found.verdict
     if files.samples is not None:
         total = len(files.predictions.names) if files.predictions else split_size(files, "val")
-        kind = "evaluated" if files.recipe.get("task") == "byol" else "validation"
         parts.append(f"{of(len(files.samples.rows), total)} {kind} images")
     if files.mistakes is not None and verdict is not None and not verdict.correct.all():
         kept, wrong = len(files.mistakes.rows), int((~verdict.correct).sum())
         parts.append(f"{of(kept, wrong)} wrong ones{', the surest' if kept < wrong else ''}")
     if files.train_samples is not None:
         parts.append(f"{of(len(files.train_samples.rows), split_size(files, 'train'))} training images")
-    return sentence(parts)
-
-
-def pictured_masks(files: RunFiles, found: MaskFindings) -> str:
-    """The same of a segmenter's page."""
-    parts = []
-    total = len(found.per_image) if found.per_image is not None else split_size(files, "val")
-    if found.samples and found.masks:
-        parts.append(f"{of(len(shown_rows(found)), total)} validation images over the epochs")
-    if found.worst:
-        parts.append(f"{of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
     return sentence(parts)
 
 

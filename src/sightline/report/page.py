@@ -2,24 +2,16 @@
 
 import base64
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 from ..insight.curves import History
-from ..insight.style import png
 from ..runs.atomic import atomic_write
-from . import origin, sections
+from ..tasks import task_named
+from . import origin
 from .architecture import architecture
-from .drawing import draw_all
-from .extent import pictured, pictured_masks
-from .findings import Findings, find
-from .groups import with_groups
 from .html import Child, Html, element, slug
-from .maps import maps, pictures
-from .next_looks import next_looks, of_classifier, of_segmenter
-from .pretrain import plan_pretraining, pretraining_content
 from .run import RunFiles, read_run
-from .segment import find_masks, plan_masks, segment_content
+from .sections import preview
 
 ASSETS = Path(__file__).parent / "assets"
 SIZE = Html('<span id="size"></span>')  # stands for the size until that is known; no other text is markup
@@ -41,47 +33,17 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     """(the page, its figures by the name of their file). watched: the state of the run that the page shows; it asks its
     server for a newer one, and has no t-SNE, which takes seconds an epoch."""
     files = read_run(run)
-    if files.recipe.get("task") == "segment":
-        masks = find_masks(files)
-        files = replace(files, missing=(*files.missing, *masks.missing))
-        figures = {name: png(draw()) for name, draw in plan_masks(masks).items()}
-        content, past, shown = segment_content(files, masks, figures), masks.past, pictured_masks(files, masks)
-        content[0][1].append(next_looks(of_segmenter(masks)))
-    elif files.recipe.get("task") == "byol":
-        files = with_groups(files)
-        found = find(files, neighbors=not watched)
-        figures = {name: png(draw()) for name, draw in plan_pretraining(found, files.classes).items()}
-        content, past, shown = pretraining_content(files, found, figures), found.past, pictured(files, found)
-    else:
-        found = find(files, neighbors=not watched)
-        figures = draw_all(found, files.classes)
-        content, past, shown = classify_content(files, found, figures), found.past, pictured(files, found)
+    task = task_named(files.recipe.get("task"), str(files.path))
+    content = task.report().content(files, bool(watched))
+    sections = [*content.sections]
     if files.preview:
-        content.append(("What the model sees", sections.preview({"preview": files.preview})))
+        sections.append(("What the model sees", preview({"preview": files.preview})))
     blocks, drawing = architecture(files)
-    content.append(("Architecture", blocks))
-    pictures = {f"{name}.png": data for name, data in figures.items()}
+    sections.append(("Architecture", blocks))
+    images = {f"{name}.png": data for name, data in content.figures.items()}
     if drawing:
-        pictures["architecture.svg"] = drawing.encode()
-    return page(files, past, content, watched, shown), pictures
-
-
-def classify_content(files: RunFiles, found: Findings, figures: sections.Figures) -> list[tuple[str, list[Child]]]:
-    """The sections of a classifier's page, in order."""
-    return [
-        (
-            "Summary",
-            [
-                *sections.summary(files, found),
-                next_looks(of_classifier(found, files.classes)),
-                pictures(files),
-            ],
-        ),
-        ("What it has learned", maps(files, figures, found)),
-        ("Curves", sections.curves(figures, found.past)),
-        ("Where it goes wrong", sections.mistakes_in_numbers(files, figures, found)),
-        ("Wrong images", sections.galleries(found)),
-    ]
+        images["architecture.svg"] = drawing.encode()
+    return page(content.files, content.past, sections, watched, content.shown), images
 
 
 def page(

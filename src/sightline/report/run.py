@@ -5,7 +5,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,19 +78,20 @@ class RunFiles:
     provenance: dict[str, Any]
     records: tuple[dict[str, Any], ...]
     classes: tuple[str, ...]
-    predictions: Predictions | None
-    snapshots: tuple[Snapshot, ...]
-    samples: Pictures | None
-    train_snapshots: tuple[Snapshot, ...]
-    train_samples: Pictures | None
-    mistakes: Pictures | None
     preview: bytes | None
     missing: tuple[str, ...]
+    predictions: Predictions | None = None
+    mistakes: Pictures | None = None
+    samples: Pictures | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    train_samples: Pictures | None = None
+    train_snapshots: tuple[Snapshot, ...] = ()
     grouped: bool = False
 
 
 def read_run(folder: str | Path) -> RunFiles:
-    """A run folder's files. Raises SightlineError where the folder holds no run; missing parts are not an error."""
+    """The files that runs of every task have. Raises SightlineError where the folder holds no run; missing parts are not
+    an error."""
     path = Path(folder)
     if not any((path / mark).is_file() for mark in MARKS):
         raise not_a_run(path)
@@ -98,33 +99,37 @@ def read_run(folder: str | Path) -> RunFiles:
     text = attempt("recipe.yaml", path, read_text, missing, "")
     recipe = attempt("recipe.yaml", path, read_recipe, missing if text else [], {})
     provenance = attempt("provenance.json", path, read_provenance, missing, {})
-    masks = recipe.get("task") == "segment"  # whose files report/segment.py reads
-    predictions = (
-        None
-        if recipe.get("task") in ("segment", "byol")
-        else attempt("predictions/val.csv", path, read_predictions, missing, None)
-    )
     records = tuple(read_json_lines(path / "metrics.jsonl"))
     if not records:
         missing.append("metrics.jsonl: not there, or empty")
-    followed = (path / "snapshots" / "train-samples.npz").is_file()
-    samples = None if masks else attempt("snapshots/samples.npz", path, read_pictures, missing, None)
-    return RunFiles(
-        path=path,
-        recipe=recipe,
-        recipe_text=text,
-        provenance=provenance,
-        records=records,
-        classes=predictions.classes if predictions else class_names(provenance),
-        predictions=predictions,
-        snapshots=() if masks else read_snapshots(path, missing),
+    preview = attempt("figures/preview.png", path, read_png, [], None)
+    return RunFiles(path, recipe, text, provenance, records, class_names(provenance), preview, tuple(missing))
+
+
+def with_predictions(files: RunFiles) -> RunFiles:
+    """The files with predictions/val.csv and the thumbnails of mistakes."""
+    missing = list(files.missing)
+    predictions = attempt("predictions/val.csv", files.path, read_predictions, missing, None)
+    mistakes = attempt("snapshots/mistakes.npz", files.path, read_pictures, missing, None)
+    classes = predictions.classes if predictions else files.classes
+    return replace(files, predictions=predictions, mistakes=mistakes, classes=classes, missing=tuple(missing))
+
+
+def with_samples(files: RunFiles) -> RunFiles:
+    """The files with the sampled validation images and their features at the kept epochs, of training images too where
+    the run kept some."""
+    path, missing = files.path, list(files.missing)
+    trained = (path / "snapshots" / "train-samples.npz").is_file()
+    samples = attempt("snapshots/samples.npz", path, read_pictures, missing, None)
+    snapshots = read_snapshots(path, missing)
+    train_snapshots = read_snapshots(path, missing, "train-features.npz") if trained else ()
+    train_samples = attempt("snapshots/train-samples.npz", path, read_pictures, missing, None) if trained else None
+    return replace(
+        files,
         samples=samples,
-        train_snapshots=read_snapshots(path, missing, "train-features.npz") if followed else (),
-        train_samples=attempt("snapshots/train-samples.npz", path, read_pictures, missing, None) if followed else None,
-        mistakes=None
-        if recipe.get("task") in ("segment", "byol")
-        else attempt("snapshots/mistakes.npz", path, read_pictures, missing, None),
-        preview=attempt("figures/preview.png", path, read_png, [], None),
+        snapshots=snapshots,
+        train_snapshots=train_snapshots,
+        train_samples=train_samples,
         missing=tuple(missing),
     )
 

@@ -1,19 +1,17 @@
 """The sections of the page: findings and figures in, HTML out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..insight.curves import History, number
-from ..insight.style import png_rgb
-from ..stats.intervals import wilson_interval
 from . import alt
 from .drawing import QUANTITIES
-from .findings import Findings, Tile
-from .html import Child, Html, element, missing_note, png_size, png_uri, table
-from .live import confusion_block, curves_block, live, with_lives
+from .html import Child, Html, element, missing_note, png_size, png_uri
+from .live import curves_block, live, with_lives
 from .run import RunFiles
-from .words import bits, count, device, duration, in_words, known, percent, section, status, supervisor_sentence, times
+from .words import bits, count, device, duration, in_words, known, section, status, times
 
 Figures = Mapping[str, bytes]
 
@@ -22,21 +20,20 @@ CURVES = (
     "images while the weights change, and includes label smoothing and class weights if the recipe has them; "
     "validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
-CLASS_TABLE = (
-    "Worst first; a heading sorts. Recall: of the images of this class, how many were found. Precision: of the images "
-    "given to this class, how many belong there. F1 is the harmonic mean of both. A class of few images has numbers of "
-    "little weight."
-)
-MATRIX = (
-    "Rows are the truth, columns the prediction. Classes that are taken for each other stand together. Mistakes have a "
-    "color scale of their own, so that rare ones show."
-)
-CALIBRATION = (
-    "Dots on the dashed line would be perfect: of the images of which the model is 80% sure, 80% are right. Below the "
-    "line it is too sure of itself, above it not sure enough."
-)
 HINT = "Scroll the picture sideways to see all of it. "
 NARROW = 330  # pixels that a phone shows of a picture
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a task puts on the page of a run: the run's files, titled sections, figures by file name without ending, the
+    history of its records, and a sentence on how many images the page shows."""
+
+    files: RunFiles
+    sections: list[tuple[str, list[Child]]]
+    figures: dict[str, bytes]
+    past: History
+    shown: str
 
 
 def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: bool = False) -> Html | None:
@@ -52,28 +49,6 @@ def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: 
     paper = element("div", image, **(scrolls or {"class_": "paper"}))
     hint = element("span", HINT, class_="hint") if wide and width > NARROW else None
     return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
-
-
-def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """The sentence for the supervisor, the headline number, the facts."""
-    verdict, past = found.verdict, found.past
-    parts: list[Child] = [element("p", supervisor_sentence(files, found), class_="lead")]
-    tiles: list[tuple[str, str, str]] = []
-    if verdict:
-        low, high = (percent(edge, 2) for edge in verdict.interval)
-        tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
-    parts.append(facts_of_the_run(files, past, tiles))
-    if verdict:
-        parts.append(
-            element(
-                "p",
-                f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It holds for new "
-                "images of the same kind; it does not cover the choice of the best epoch, which was made on these "
-                "same images, nor what another random seed would give.",
-                class_="small",
-            )
-        )
-    return parts
 
 
 def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str, str]]) -> Html:
@@ -137,121 +112,12 @@ def curves(figures: Figures, past: History, says: str = CURVES, more: Sequence[C
     ]
 
 
-def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
-    """Per-class table, confusion matrix, most-confused pairs, calibration."""
-    verdict = found.verdict
-    if verdict is None:
-        return [missing_note("There is no predictions/val.csv that can be read; it is written when training ends.")]
-    order = np.lexsort((np.arange(len(files.classes)), verdict.classes.recall, verdict.classes.f1))
-    rows: list[list[Child]] = []
-    for index in order:
-        numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
-        f1, recall, precision = (percent(float(values[index])) for values in numbers)
-        right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
-        rows.append(
-            [
-                files.classes[index],
-                bar(float(verdict.classes.f1[index])),
-                f1,
-                recall,
-                edges(right, of_truth),
-                precision,
-                edges(right, int(verdict.confusion[:, index].sum())),
-                f"{of_truth:,}",
-            ]
-        )
-    head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
-    pairs: list[list[Child]] = [
-        [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
-        for truth, predicted, often in verdict.pairs
-    ]
-    mean = float(verdict.confidence.mean())
-    return [
-        element("h3", "Class by class"),
-        element("p", CLASS_TABLE, class_="small"),
-        table(head, rows, "Class by class", numeric=2, sortable=True),
-        element("h3", "Confusion matrix"),
-        matrix(files, figures, found),
-        element("h3", "Most confused pairs"),
-        table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
-        if pairs
-        else element("p", "No image was misclassified."),
-        element("h3", "Calibration"),
-        figure(
-            figures,
-            "calibration",
-            alt.calibration(verdict),
-            f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}",
-        ),
-    ]  # fmt: skip
-
-
-def edges(right: int, count: int) -> str:
-    """The 95 % interval (Wilson) of a share in percent; "" of none."""
-    low, high = wilson_interval(right, count)
-    return f"{percent(low)} to {percent(high)}" if count else ""
-
-
-def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
-    """The confusion matrix, whose cells open their pictures where scripts run."""
-    verdict, still = found.verdict, MATRIX
-    assert verdict is not None
-    if len(files.classes) > 100:
-        still += " The 100 classes with the most mistakes."
-    picture = figure(figures, "confusion", alt.confusion(verdict, files.classes), still, wide=True)
-    data = confusion_block("confusion-data", found, files.classes) if files.samples else None
-    place = live("confusion", "confusion-data", "items-data") if data else None
-    return with_lives([picture], data, place)
-
-
 def bar(share: float) -> Html:
     """A small bar for a share, of no meaning to a screen reader that has the number beside it."""
     width = round(60 * share, 1)
     back = element("rect", width=60, height=6, rx=3, class_="track")
     front = element("rect", width=width, height=6, rx=3, class_="fill")
     return element("svg", back, front, width=60, height=6, viewBox="0 0 60 6", aria_hidden="true")
-
-
-def galleries(found: Findings) -> list[Child]:
-    """The most wrong images, and those of the most confused pairs."""
-    if found.verdict is None:
-        return [missing_note("There are no predictions yet.")]
-    if found.verdict.correct.all():
-        return [element("p", "No validation image was misclassified.")]
-    if not found.wrong:
-        return [missing_note("snapshots/mistakes.npz and samples.npz hold no picture of a misclassified image.")]
-    parts: list[Child] = [
-        element("h3", "Most sure of, and wrong"),
-        element("p", "Look here first for wrong labels, two classes in one picture, and pictures that do not belong.",
-                class_="small"),
-        gallery(found.wrong),
-    ]  # fmt: skip
-    # A mistake that was made once only would be the same picture again.
-    repeated = [pair for pair in found.confused if pair[2] > 1 and pair[3]]
-    if repeated:
-        parts.append(element("h3", "The most confused pairs"))
-    for truth, predicted, often, tiles in repeated:
-        name = [element("b", truth), " taken for ", element("b", predicted), f", {times(often)}"]
-        parts += [element("p", name, class_="row"), gallery(tiles)]
-    return parts
-
-
-def gallery(tiles: Sequence[Tile]) -> Html:
-    """Pictures in a grid that fits the window."""
-    return element("ul", [element("li", gallery_tile(one)) for one in tiles], class_="gallery")
-
-
-def gallery_tile(one: Tile) -> Html:
-    """One picture with truth, prediction and confidence; the file's name on hover and for screen readers."""
-    small = max(one.image.shape[1:]) <= 40
-    source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    says = f"{one.name}: {one.truth}, taken for {one.predicted}"
-    return element(
-        "figure",
-        element("img", src=source, alt=says, title=one.name, loading="lazy", class_="pixels" if small else None),
-        element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
-                element("span", f"{percent(one.confidence)}% sure", class_="sure")),
-    )  # fmt: skip
 
 
 def preview(figures: Figures) -> list[Child]:

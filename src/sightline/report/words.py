@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from ..insight.curves import History, number
-from .findings import Findings
-from .run import RunFiles
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -82,40 +80,6 @@ def section(values: dict[str, Any], name: str) -> dict[str, Any]:
     """A nested mapping of a recipe or provenance; empty where it is not one."""
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}
-
-
-def supervisor_sentence(files: RunFiles, found: Findings) -> str:
-    """One sentence for somebody who reads only one, and a second with the most frequent mistake."""
-    model = str(section(files.recipe, "model").get("name") or "a model")
-    weights = str(section(files.recipe, "model").get("weights") or "none")
-    data = section(files.provenance, "data")
-    counts = section(data, "counts")
-    where = str(data.get("path") or section(files.recipe, "data").get("path") or "")
-    start = "trained from scratch" if weights == "none" else f"trained from the weights {weights}"
-    many = f" on {int(counts['train']):,} images" if number(counts.get("train")) > 0 else ""
-    source = f" of {where}" if where else ""
-    classes = f" in {len(files.classes)} classes" if files.classes else ""
-    begin = f"{model}, {start}{many}{source}{classes},"
-    if found.verdict is None:
-        accuracy = found.past.evaluation["accuracy"]
-        reached = (
-            f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if finite(accuracy) else ""
-        )
-        return f"{begin} is {status(found.past)} at {in_words([found.past.last_epoch])}{reached}."
-    verdict = found.verdict
-    low, high = (percent(edge) for edge in verdict.interval)
-    sentence = (
-        f"{begin} puts {percent(verdict.accuracy)}% of {len(verdict.correct):,} validation images in the right class "
-        f"(95% interval {low} to {high}%; always guessing the most frequent class would give "
-        f"{percent(verdict.baseline)}%)."
-    )
-    if not found.confused:
-        return sentence
-    truth, predicted, often, _ = found.confused[0]
-    if often == 1:
-        wrong = int((~verdict.correct).sum())
-        return f"{sentence} It is wrong on {f'{wrong} images, never twice in the same way' if wrong > 1 else 'one'}."
-    return f"{sentence} Its most frequent mistake is to take {truth} for {predicted} ({times(often)})."
 
 
 def finite(values: np.ndarray) -> bool:

@@ -2,21 +2,16 @@
 
 import os
 import shlex
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config.paths import absolute, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
 from ..data.shards.fetch import is_address
 from ..errors import INTERRUPTED, SightlineError, listing
-from .atomic import atomic_write, read_json, read_json_lines, remove, sha256, write_json
-from .csv_io import csv_text
-
-if TYPE_CHECKING:
-    from ..engine.parts import Parts
+from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 
 WRITTEN = (
     "recipe.yaml",
@@ -126,61 +121,6 @@ def clear(folder: Path) -> None:
     remove(folder / name for name in reversed(WRITTEN))
 
 
-def start(folder: Path, config: Config, parts: "Parts", warnings: list[str]) -> None:
-    """Write what is known before the first step: recipe.yaml, splits.csv, provenance.json with the warnings, and
-    architecture.json."""
-    from ..insight.traced import note_architecture
-    from .provenance import describe_run
-
-    write_config(folder, config)
-    write_splits(folder / "splits.csv", parts)
-    notes = [*parts.source.notes, *warnings]
-    write_json(
-        folder / "provenance.json",
-        describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),
-    )
-    note_architecture(folder, config, parts)
-
-
-def write_splits(path: Path, parts: "Parts") -> None:
-    """CSV filename, label (of a class, if any), split of every image that the run trains on or is validated with."""
-    rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
-    for split, decoded in (("train", parts.train), ("val", parts.val)):
-        labels = [""] * len(decoded.names)
-        if decoded.labels is not None and decoded.labels.ndim == 1:
-            labels = [decoded.classes[label] for label in decoded.labels]
-        rows += [(name, label, split) for name, label in zip(decoded.names, labels, strict=True)]
-    atomic_write(path, csv_text(rows))
-
-
-def note_resume(folder: Path, old: Config, new: Config, parts: "Parts", step: int) -> str:
-    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; returns
-    why it is not bit-identical to one that was never stopped, or "", which goes to the notes too. Draw
-    architecture.json where an earlier version left none.
-    """
-    from ..insight.traced import note_architecture
-    from .provenance import command_line, git_commit, installed_versions, not_identical, rounding
-
-    record = provenance(folder)
-    entry = {
-        "command": command_line(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "step": step,
-        "changed": {key: [value_of(old, key), value_of(new, key)] for key in differences(old, new)},
-        "git_commit": git_commit(),
-        "versions": installed_versions(),
-        **rounding(parts.device),
-    }
-    record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # a damaged one
-    note = not_identical(record, entry, parts.device)
-    record["notes"] += [note] if note else []
-    record["resumes"] += [entry]
-    write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
-    if not (folder / "architecture.json").is_file():
-        note_architecture(folder, new, parts)
-    return note
-
-
 def write_config(folder: Path, config: Config) -> None:
     """recipe.yaml, fully resolved: `sightline train FOLDER/recipe.yaml` repeats the run."""
     atomic_write(folder / "recipe.yaml", to_yaml(config))
@@ -277,20 +217,6 @@ def value_of(config: Config, key: str) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
-
-
-def check_data(folder: Path, parts: "Parts") -> None:
-    """Refuse to go on with other training or validation images, labels or classes than the run began with."""
-    before, now = provenance(folder).get("data"), parts.facts["data"]
-    if not isinstance(before, dict):
-        return
-    changed = [key for key in ("classes", "digest") if before.get(key) != now[key]]
-    if changed:
-        counted = before.get("counts") if isinstance(before.get("counts"), dict) else {}
-        counts = [f"{counted.get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")]
-        why = f"changed since the run began: {' and '.join(changed)} (images: {', '.join(counts)})"
-        cure = "put the data back as it was, or begin a new run with --model.weights RUN"
-        raise SightlineError("the data is not what this run began with", where=now["path"], why=why, cure=cure)
 
 
 def interrupted(folder: Path, step: int, total_steps: int) -> SightlineError:

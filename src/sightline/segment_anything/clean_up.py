@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.resolve import load_recipe_file
+from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted, listing

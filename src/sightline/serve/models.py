@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..config.resolve import load_recipe_file
+from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..data.cache import decode
 from ..data.decode.images import image_in, planes
@@ -24,8 +24,9 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import open_pairs
 from ..errors import SightlineError, printable
 from ..inference.masks import scene_mask
+from ..inference.predictor import Predictor
 from ..runs import run_folder
-from ..tasks.classify.predictor import Answers, answers_of
+from ..tasks.classify.predict import predictor
 from ..tasks.pretrain.build import open_images
 from ..tasks.segment.evaluate import MaskInference, load_segmenter
 from .near import MOST, Near, chosen
@@ -57,7 +58,7 @@ class Classifier:
 
     name: str
     config: Config
-    answers: Answers
+    answers: Predictor
     near: Near | None
     note: str
     examples: Examples
@@ -177,7 +178,7 @@ def load(folder: Path, name: str, neighbors: bool, say: Say) -> Served:
         parts = load_segmenter(folder, config)
         return Segmenter(name, config, parts, or_none(lambda: scene_examples(config, parts, say), name, say)[0])
     one = len(run_folder.shipped_checkpoints(folder)) == 1
-    answers = answers_of(folder, config, features=one)
+    answers = predictor(folder, config, features=one)
     near, note = None, ""
     if not one:
         note = "The run ships several epochs, whose features cannot be compared: no nearest pictures."

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..data.cache import Decoded
-from ..tasks.classify.predictor import Answers
+from ..inference.predictor import Predictor
 
 MOST = 50_000
 """Training pictures that are looked at; of more, so many are drawn."""
@@ -27,7 +27,7 @@ class Near:
     features: np.ndarray | None = None
     done: int = 0
 
-    def steps(self, answers: Answers) -> Iterator[None]:
+    def steps(self, answers: Predictor) -> Iterator[None]:
         """Compute the features, a batch at each step."""
         for start in range(0, len(self.rows), BATCH):
             pixels = torch.from_numpy(np.ascontiguousarray(self.train.images[self.rows[start : start + BATCH]]))

@@ -179,8 +179,7 @@ def train_or_resume(folder: Path, text: str) -> None:
     from ..config.resolve import combined, flat
     from ..config.schema import Config
     from ..config.strict_yaml import parse_yaml
-    from ..resume import resume
-    from ..train import train
+    from ..train import resume, train
 
     config = combined(Config(), flat(parse_yaml(text, str(folder)), str(folder)), str(folder))
     if (folder / "recipe.yaml").is_file() and any((folder / "checkpoints" / "last").glob("state-*.safetensors")):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.resolve import load_recipe_file, resolve, to_yaml
+from ..config.files import load_recipe_file
+from ..config.resolve import resolve, to_yaml
 from ..errors import counted
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..runs.csv_io import csv_text

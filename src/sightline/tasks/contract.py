@@ -1,44 +1,98 @@
-"""A task turns a batch into a loss. The loop knows a task only through this contract.
+"""What a task declares.
 
-    step(batch)               -> {"loss": scalar with a graph, ...}; of one process's part of a batch also "weight",
-                                 what the loss is a mean over, unless that is the images
-    after_step(step, total)   -> None, after each optimizer step (a moving-average target, say)
-    metrics(batches)          -> (numbers by name, arrays by name) over a whole split, in its order; of a run of several
-                                 processes in the first one, ({}, {}) in the others
-    parameters()              -> the module whose parameters are trained
+A task is a folder. Its `__init__.py` declares one `Task`: plain facts, its configuration, and three groups of functions
+that are loaded when they are first needed, because training needs torch and a report does not. Everything outside of
+`tasks/` and `recipes/` asks this object and never compares a task's name.
 
-A fifth hook is the sign that something is in the wrong room.
+A command that a task does not support has None in its group and a sentence in `Task.unsupported`; `supported` raises it.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-import torch
-from torch import nn
+from ..errors import SightlineError
 
-from ..data.loader import Batch
+if TYPE_CHECKING:
+    from ..config.schema import Config
+    from ..engine.state import TrainingFunctions
+    from ..report.run import RunFiles
+    from ..report.sections import Content
 
-Arrays = dict[str, np.ndarray]
-
-
-class Task(Protocol):
-    """What the loop needs to know; see the module's docstring."""
-
-    def step(self, batch: Batch) -> dict[str, torch.Tensor]: ...
-
-    def after_step(self, step: int, total_steps: int) -> None: ...
-
-    def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]: ...
-
-    def parameters(self) -> nn.Module: ...
+T = TypeVar("T")
+Say = Callable[[str], None]
 
 
-def build_task(config: Any, **parts: Any) -> Task:
-    """The task that `config.task` names, out of its parts."""
-    from .classify.task import Classify
-    from .pretrain.task import Byol
-    from .segment.task import Segment
+@dataclass(frozen=True)
+class Metric:
+    """A number of the validation by which epochs, trials and runs are ranked. title: as a heading has it."""
 
-    tasks: dict[str, Callable[..., Task]] = {"classify": Classify, "segment": Segment, "byol": Byol}
-    return tasks[config.task](config, **parts)
+    title: str
+    lower_is_better: bool = False
+
+    def better(self, score: float, best: float | None) -> bool:
+        """Whether `score` beats `best`, if there is one."""
+        return best is None or (score < best if self.lower_is_better else score > best)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of `sightline predict`, as they were given."""
+
+    overwrite: bool = False
+    features: bool = False
+    overlay: bool = False
+    tile: int = 1024
+    precision: str = "run"
+
+
+@dataclass(frozen=True)
+class UseFunctions:
+    """Everything that is done with the weights of a run.
+
+    evaluate: (run folder, configuration, path of other data or "", split or None, say) -> numbers with intervals.
+    predict: (run folder, configuration, images, out, options, say) -> the path that was written.
+    """
+
+    evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
+    predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
+
+
+@dataclass(frozen=True)
+class ReportFunctions:
+    """What the pages show of runs, from their files alone. content: (files, whether the run is still training) -> the
+    task's sections and figures."""
+
+    content: "Callable[[RunFiles, bool], Content]"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the rest of the program knows of a task.
+
+    name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages ("classifies
+    images"). config: its configuration, with its own sections and checks. metrics: those that can rank epochs and
+    trials, the default first. selects_epochs: whether the best epoch is selected by one of them; else the newest weights
+    ship. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. unsupported: command -> why the task does not have it.
+    """
+
+    name: str
+    does: str
+    config: "type[Config]"
+    metrics: Mapping[str, Metric]
+    learns_from: Literal["labels", "masks", "nothing"]
+    training: "Callable[[], TrainingFunctions]"
+    use: Callable[[], UseFunctions]
+    report: Callable[[], ReportFunctions]
+    former_names: tuple[str, ...] = ()
+    selects_epochs: bool = True
+    probe_setting: str = ""
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+
+    def supported(self, function: T | None, command: str, where: str) -> T:
+        """`function`; SightlineError with the task's own sentence where it does not have the command."""
+        if function is None:
+            why = self.unsupported.get(command, f"its task, {self.name}, has no {command}")
+            raise SightlineError(f"`sightline {command}` does not apply to this run", where=where, why=why)
+        return function

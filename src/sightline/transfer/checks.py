@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..config.resolve import load_recipe_file, resolve
+from ..config.files import load_recipe_file
+from ..config.paths import paths_in
+from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.sources.open import Source
 from ..errors import SightlineError
@@ -14,12 +16,12 @@ from ..models import build_model
 from ..models.weights import load_weights, weights_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
-from ..tasks.classify.build import open_labeled
-from ..tasks.pretrain.build import open_images
-from .grid import PRETRAININGS, WAYS, Grid
+from ..tasks import TASKS
+from .grid import LEARNS_FROM, PRETRAININGS, WAYS, Grid
 
 T = TypeVar("T")
-KINDS = {"classify": "with labels", "byol": "without labels", "segment": "as a segmenter"}
+TRAINED = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
+"""`Task.learns_from` in words."""
 
 
 def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
@@ -35,17 +37,14 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
         faults.append("no target data was named")
         cures.append("--data TARGET")
     else:
-        target, fault = attempt(lambda: open_labeled(grid.full, lambda text: None))
+        target, fault = attempt(lambda: opened(grid.full))
         faults += fault
     for stage in stages_of(grid):
         config: Config = getattr(grid, stage)
-        if stage == "unlabeled" and not config.pretrain.probe:
-            config = resolve(config, {"pretrain.probe": grid.full.data.path})
         if getattr(grid, f"{stage}_weights"):
             faults += attempt(lambda stage=stage: check_weights(grid, stage, target))[1]
         elif config.data.path:
-            opened = open_images if stage == "unlabeled" else open_labeled
-            source, fault = attempt(lambda opened=opened, config=config: opened(config, lambda text: None))
+            source, fault = attempt(lambda config=config: opened(probed(config, grid.full)))
             faults += fault
             common = shared(target, source) if target and source else 0
             if common and stage == "labeled":
@@ -61,6 +60,19 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
         why = "\n" + "\n".join("    " + fault.replace("\n", "\n    ") for fault in faults)
         cure = "; ".join(dict.fromkeys(cures)) or "mend what is named above"
         raise SightlineError("the grid cannot begin", why=why, cure=cure)
+
+
+def opened(config: Config) -> Source:
+    """The data of a recipe, with their splits listed."""
+    return TASKS[config.task].training().open(config, lambda text: None)
+
+
+def probed(config: Config, target: Config) -> Config:
+    """A pre-training with the target as the labeled data on which its features are measured, unless it names others."""
+    setting = TASKS[config.task].probe_setting
+    if not setting or setting in paths_in(config):
+        return config
+    return resolve(config, {setting: target.data.path, "data.split_seed": target.data.split_seed})
 
 
 def shared(target: Source, other: Source) -> int:
@@ -97,10 +109,10 @@ def check_run(place: Path, stage: str) -> None:
     if not run_folder.is_finished(place):
         cure = f"sightline resume {shlex.quote(str(place))}"
         raise SightlineError("this pre-training is not finished", where=str(place), cure=cure)
-    task, wanted = load_recipe_file(place / "recipe.yaml").task, {"unlabeled": "byol", "labeled": "classify"}[stage]
-    if task != wanted:
-        why = f"it was trained {KINDS[task]}, and --{stage} is for weights that were trained {KINDS[wanted]}"
-        other = {"byol": "unlabeled", "classify": "labeled"}.get(task)
+    kind, wanted = TASKS[load_recipe_file(place / "recipe.yaml").task].learns_from, LEARNS_FROM[stage]
+    if kind != wanted:
+        why = f"it was trained {TRAINED[kind]}, and --{stage} is for weights that were trained {TRAINED[wanted]}"
+        other = next((other for other in PRETRAININGS if LEARNS_FROM[other] == kind), "")
         cure = f"--{other} {shlex.quote(str(place))}" if other else "a classifier's run, or images"
         raise SightlineError("this run is of the other kind", where=str(place), why=why, cure=cure)
 

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from ..config.fields import CountOrZero, Section
-from ..config.resolve import flat, resolve
+from ..config.files import config_of
+from ..config.resolve import resolve
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
 from ..errors import SightlineError
+from ..tasks import TASKS
 
 
 class Way(NamedTuple):
@@ -40,6 +42,8 @@ FOLLOWED = 2500
 """Training images of setting C whose maps its report shows, as the course reports do."""
 PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
+LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
+"""What the training images of a stage come with, see `Task.learns_from`."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second) of the sentences of the page: did the second beat the first?"""
 
@@ -57,24 +61,20 @@ class Grid(Section):
     labeled_weights: str = ""
     """A run or a file with weights that were pre-trained with labels; empty: the stage `labeled` makes them."""
     unlabeled_weights: str = ""
-    labeled: Config
-    unlabeled: Config
-    full: Config
-    frozen: Config
+    labeled: SerializeAsAny[Config]
+    unlabeled: SerializeAsAny[Config]
+    full: SerializeAsAny[Config]
+    frozen: SerializeAsAny[Config]
     reported: dict[str, float] = {}
     """Accuracies that somebody else reports for the settings, on other data."""
 
     @pydantic.model_validator(mode="after")
     def _stages_fit(self) -> Self:
+        tasks = {stage: TASKS[getattr(self, stage).task] for stage in STAGES}
         faults = [
-            f"{stage} must be of the task {task}, found {config.task}"
-            for stage, task in (
-                ("labeled", "classify"),
-                ("unlabeled", "byol"),
-                ("full", "classify"),
-                ("frozen", "classify"),
-            )
-            if (config := getattr(self, stage)).task != task
+            f"{stage} must be of a task that learns from {LEARNS_FROM[stage]}, found {task.name}"
+            for stage, task in tasks.items()
+            if task.learns_from != LEARNS_FROM[stage]
         ]
         if len(set(self.settings)) < len(self.settings) or len(set(self.seeds)) < len(self.seeds):
             faults.append("settings and seeds are named once each")
@@ -154,7 +154,7 @@ def load_grid_file(path: Path) -> Grid:
         raise SightlineError(
             "this is no transfer grid", where=str(path), why=why, cure="`sightline recipes transfer_fast`"
         )
-    stages = {stage: resolve(Config(), flat(values[stage], str(path)), str(path)) for stage in STAGES}
+    stages = {stage: config_of(values[stage], f"{path}, {stage}") for stage in STAGES}
     return validated_grid(values | stages, str(path))
 
 

@@ -8,20 +8,21 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..config.files import load_recipe_file
 from ..config.paths import absolute
-from ..config.resolve import load_recipe_file, resolve
+from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError
 from ..recipes import load_grid
-from ..report.grid import GridResult, pretraining_of, text_table, write_grid_report
 from ..runs import run_folder
 from ..runs.atomic import atomic_write
 from ..runs.lock import lock_run
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
-from ..tasks.pretrain.build import probe_images
-from .checks import check_sources, refuse_changed_weights, stages_of
+from ..train import resume, train
+from .checks import check_sources, opened, probed, refuse_changed_weights, stages_of
 from .grid import PRETRAININGS, STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
+from .results import GridResult, pretraining_of, text_table, write_grid_report
 
 GO_ON = "the same command goes on with the grid in {}"
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -173,8 +174,7 @@ def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None],
     if given:
         return given
     config: Config = getattr(grid, stage)
-    if stage == "unlabeled" and not config.pretrain.probe:
-        config = with_probe(config, grid.full, say)
+    config = with_probe(config, grid.full, say)
     place = pretraining_of(folder, grid, stage)
     ensure(place, resolve(config, {"name": place.name}), folder, say, quiet)
     return str(place.absolute())
@@ -182,20 +182,16 @@ def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None],
 
 def with_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
     """The pre-training with the target as its probe, which is never trained on; without, where it cannot be one."""
-    probed = resolve(config, {"pretrain.probe": target.data.path, "data.split_seed": target.data.split_seed})
     try:
-        probe_images(probed, lambda text: None)
+        opened(probed(config, target))
     except SightlineError as error:
         say(f"no k-NN accuracy while pre-training: {error.what}")
         return config
-    return probed
+    return probed(config, target)
 
 
 def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
     """Have the run `place` finished: train it, go on with it, or leave it as it is; returns whether it was trained."""
-    from ..resume import resume
-    from ..train import train
-
     config = run_folder.with_whole_paths(config)
     begun = any((place / "checkpoints" / "last").glob("state-*.safetensors")) and (place / "recipe.yaml").is_file()
     changed = changes(load_recipe_file(place / "recipe.yaml"), config) if begun else []

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import sightline
-from sightline.config.resolve import resolve
+from sightline.config.files import configured
 from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
@@ -70,7 +70,7 @@ def test_no_task_trains_on_what_it_is_validated_with(
         return
     scenes = make_scenes(tmp_path / "scenes", train=2, val=2)
     settings = {"task": "segment", "train.best_metric": "mean_iou", "data.palette": "landcover"}
-    config = resolve(Config(), settings | {"data.path": str(scenes)})
+    config = configured(settings | {"data.path": str(scenes)})
     assert open_masked(config, lambda text: None)
     shutil.copy(scenes / "train/0000_mask.png", scenes / "validation/0900_mask.png")
     assert open_masked(config, lambda text: None), "equal masks are no leak"
@@ -214,7 +214,7 @@ def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path
         opened(tmp_path, group="(?P<group>.)/")
     for wrong, why in (("(", "no regular expression"), ("clip[0-9]+", r"needs a part \(\?P<group>")):
         with pytest.raises(SightlineError, match=why):
-            resolve(Config(), {"data.group": wrong})
+            configured({"data.group": wrong})
 
 
 def test_a_column_of_groups_is_obeyed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sightline.insight.traced import both, logits, outputs
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +30,6 @@ from sightline.insight.architecture.marks import Panel, cut, text_width, wrapped
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from sightline.insight.architecture.tree import DASH, ROLES, TIMES, Architecture, Block, trace
 from sightline.insight.architecture.view import Item, Part, View, view_of
-from sightline.insight.traced import both, logits, outputs
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe

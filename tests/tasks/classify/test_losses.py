@@ -5,7 +5,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from sightline import SightlineError
-from sightline.tasks.classify.losses import LOSSES, class_weights, cross_entropy, focal
+from sightline.stats.class_weights import class_weights
+from sightline.tasks.classify.losses import LOSSES, cross_entropy, focal
 
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25])
 

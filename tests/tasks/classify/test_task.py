@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.tasks.classify.task import Classify, classification_intervals, mirror_mean, surprise
+from sightline.inference.predictor import mirror_mean
+from sightline.tasks.classify.task import Classify, classification_intervals, surprise
 
 
 def test_the_loss_is_that_of_the_logits_however_sure_and_wrong_they_are() -> None:

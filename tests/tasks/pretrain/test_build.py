@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
+from sightline.config.files import configured
 from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.models.segmenters import build_segmenter
@@ -136,7 +137,7 @@ def test_what_pretraining_cannot_have_is_refused(small: Toy) -> None:
         with pytest.raises(SightlineError, match=word):
             small(**settings)
     with pytest.raises(SightlineError, match="task byol"):
-        resolve(Config(), {"pretrain.momentum": 0.5})
+        configured({"pretrain.momentum": 0.5})
     with pytest.raises(SightlineError, match="small_size"):
         build_siamese(
             resolve(

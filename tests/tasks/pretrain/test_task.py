@@ -12,13 +12,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline import SightlineError
 from sightline.config.resolve import resolve
-from sightline.config.schema import Config, Pretrain
+from sightline.config.schema import Config
 from sightline.data.augment.batch import evaluation_transform
 from sightline.data.loader import Batch
 from sightline.stats.metrics import feature_std
 from sightline.tasks.pretrain.build import build_siamese, step_flops, view_functions
 from sightline.tasks.pretrain.collapse import collapse
-from sightline.tasks.pretrain.task import Byol, byol_loss, contrastive_loss, simsiam_loss, target_momentum
+from sightline.tasks.pretrain.config import Pretrain
+from sightline.tasks.pretrain.objectives.byol import byol_loss
+from sightline.tasks.pretrain.objectives.moco import contrastive_loss
+from sightline.tasks.pretrain.objectives.simsiam import simsiam_loss
+from sightline.tasks.pretrain.task import Byol, target_momentum
 
 SIZE = 16
 Toy = Callable[..., Config]

@@ -11,10 +11,10 @@ from ...engine.training_state import shrunk
 from ...errors import SightlineError
 from ...insight.curves import number
 from ...tasks.segment.metrics import pixel_accuracy
+from ...tasks.segment.report import read_arrays, read_palette
 from ...tasks.segment.results import mask_names
 from ..findings import pictures_by_row
 from ..run import UNREADABLE, RunFiles, attempt
-from ..segment import read_arrays, read_palette
 from ..words import section
 from .items import in_order_of
 from .numbers import Comparison, Pair

@@ -14,9 +14,9 @@ from ...runs import run_folder
 from ...stats.intervals import Interval, bootstrap_interval
 from ...tasks.segment.metrics import interval as mask_interval
 from ...tasks.segment.metrics import mean_iou, summed
+from ...tasks.segment.report import read_arrays
 from ..findings import seed_of
 from ..run import RunFiles, attempt, read_run
-from ..segment import read_arrays
 from ..words import section
 
 MARK = "compare.json"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...config.schema import Augment, Config
-from ...data.augment.batch import evaluation_transform, training_augmentation
+from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.cache import Decoded, decode, subset
 from ...data.decode.images import Square
 from ...data.loader import evaluation_batches
@@ -22,26 +22,37 @@ from ...doctor.quick import quick_line
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
 from ...engine.parts import (
     Parts,
-    class_weights,
+    Sampled,
+    Traced,
     describe_data,
     describe_model,
     flops_by_side,
+    mask_of,
     normalization,
     refuse_batch_of_one,
+    rows_of,
     show_images,
     training_flops,
     training_images,
+    weights_of_classes,
 )
 from ...errors import SightlineError
-from ...models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
+from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
 from ...models.weights import load_weights
 from ...runs.checkpoint import description_of
 from ...runs.run_folder import require_weights, shipped_checkpoints
-from ...runs.sampling import sample_rows
-from ..contract import Task, build_task
+from .config import ClassifyConfig
+from .task import Classify
 
 
-def build_classify(config: Config, say: Callable[[str], None], precision: str, fresh: bool) -> Parts:
+def check(config: Config) -> None:
+    """SightlineError for an augmentation or a model name that cannot be, before any data is read."""
+    check_augment(config.augment, config.data.size)
+    if "/" not in config.model.name and config.model.name not in MODELS:  # names of libraries are checked at the build
+        raise unknown_model(config.model.name)
+
+
+def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fresh: bool) -> Parts:
     """All parts of a classification run; arguments and errors as `build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -78,24 +89,25 @@ def build_classify(config: Config, say: Callable[[str], None], precision: str, f
     rows, labels = rows_of(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
-    task = build_task(
+    learner = Classify(
         config,
         model=model,
         classes=len(train.classes),
         augment=training_augmentation(config.augment, config.data.size, mean, std),
         transform=transform,
-        class_weights=class_weights(config, np.bincount(labels, minlength=len(train.classes)), device),
+        class_weights=weights_of_classes(config, np.bincount(labels, minlength=len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=mask_of(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
     )
     description = describe_model(config, train, val, mean, std)
     count = config.report.train_samples
-    followed = subset(train, sampled(train, count, config.train.seed)) if count else None
+    images = subset(train, sampled(train, count, config.train.seed)) if count else None
     normal = (mean, std)
     return Parts(
-        *(device, dtype, source, train, val, model, task, receipt, description, rows, normal, flops, facts),
-        followed=followed,
+        *(device, dtype, source, train, val, model, learner, receipt, description, rows, normal, flops, facts),
+        traced=Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
+        sampled=Sampled(images, learner.plain_features) if images else None,
         once=once,
     )
 
@@ -128,19 +140,6 @@ def refuse_pairs(config: Config) -> None:
         why = f"every image has its mask, and {config.name} is a classifier"
         cure = "a recipe for segmentation; `sightline recipes` lists them"
         raise SightlineError("these are pairs of images and masks", where=config.data.path, why=why, cure=cure)
-
-
-def rows_of(config: Config, val: Decoded) -> np.ndarray:
-    """Rows of the evaluated images whose features are kept."""
-    assert isinstance(config.report.samples, int)
-    return sample_rows(len(val.names), config.report.samples, config.train.seed)
-
-
-def mask_of(rows: np.ndarray, count: int, device: torch.device) -> torch.Tensor | None:
-    """bool [count], true at these rows; None where there are none."""
-    mask = torch.zeros(count, dtype=torch.bool, device=device)
-    mask[torch.from_numpy(rows)] = True
-    return mask if len(rows) else None
 
 
 def has_fixed_features(config: Config) -> bool:
@@ -191,9 +190,9 @@ def head_flops(model: Classifier) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """A run's task around a model of its shape, without weights yet, and where and how to compute."""
+    """A run's learner around a model of its shape, without weights yet, and where and how to compute."""
 
-    task: Task
+    learner: Classify
     model: Classifier
     transform: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...]
@@ -205,7 +204,7 @@ class Inference:
     epoch: int
 
 
-def build_for_inference(folder: Path, config: Config, precision: str) -> Inference:
+def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) -> Inference:
     """What evaluates or predicts with the run in `folder`.
 
     Everything that shapes a number comes from the checkpoint's config.json, not from the data.
@@ -224,7 +223,7 @@ def build_for_inference(folder: Path, config: Config, precision: str) -> Inferen
     model = build_model(name, len(classes), size, args, head)
     model.to(device).to(memory_format=torch.channels_last)
     transform = evaluation_transform(size, mean, std)
-    task = build_task(config, model=model, classes=len(classes), augment=None, transform=transform)
+    learner = Classify(config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(task, model, transform, classes, square, kept, device, dtype, step, epoch)
+    return Inference(learner, model, transform, classes, square, kept, device, dtype, step, epoch)

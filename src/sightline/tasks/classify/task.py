@@ -1,6 +1,5 @@
 """Image classification: augment on the device, one forward pass, a loss on the logits."""
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -13,11 +12,12 @@ from ...config.schema import Config
 from ...data.augment.batch import mix
 from ...data.loader import Batch
 from ...engine.distributed import collected
+from ...engine.learner import Arrays
 from ...engine.schedules import mixes, training_side
+from ...inference.predictor import mirror_mean
 from ...models import Classifier
 from ...stats.intervals import bootstrap_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
-from ..contract import Arrays
 from . import losses
 
 
@@ -131,12 +131,6 @@ class Classify:
     def parameters(self) -> nn.Module:
         """The module that is trained."""
         return self.model
-
-
-def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
-    both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
-    return both - math.log(2)  # not the logarithm of the mean, which ends where float32 does: a loss would be infinite
 
 
 def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, losses: torch.Tensor) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config.schema import Augment, Config
+from ...config.schema import Augment, Data
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.cache import Decoded, decode, subset
 from ...data.loader import Batch, evaluation_batches
@@ -22,25 +22,29 @@ from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...engine.parts import (
     Parts,
+    Traced,
     describe_data,
     describe_model,
     flops_by_side,
+    mask_of,
     normalization,
     refuse_batch_of_one,
+    rows_of,
     show_images,
     training_flops,
     training_images,
 )
 from ...errors import SightlineError
-from ...models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count
+from ...models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count, unknown_model
 from ...models.heads import mlp
 from ...models.segmenters import SEGMENTERS, build_segmenter
 from ...models.weights import load_weights
 from ...runs.sampling import sample_rows
-from ..classify.build import mask_of, rows_of
-from ..contract import build_task
+from .collapse import collapse
+from .config import PretrainConfig
+from .objectives import OBJECTIVES
 from .siamese import LastMap, Siamese
-from .task import Bank
+from .task import Bank, Byol
 
 WATCHED, BANKED = 2500, 5000
 """Images that are evaluated after each epoch where no validation split says which, and those whose labels vote."""
@@ -48,11 +52,26 @@ WATCHED, BANKED = 2500, 5000
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 
 
-def build_pretrain(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+def check(config: PretrainConfig) -> None:
+    """SightlineError for an augmentation or a model name that cannot be, before any data is read."""
+    check_augment(config.augment, config.data.size)
+    name = config.model.name
+    if "/" not in name and name not in MODELS and name not in SEGMENTERS:
+        raise unknown_model(name)
+
+
+def open_without_leaks(config: PretrainConfig, say: Callable[[str], None]) -> Source:
+    """`open_images`, without validation images that are copies of training images."""
+    if config.pretrain.probe:
+        open_probe(config, lambda text: None)  # an error in it is raised before anything is decoded
+    return without_leaks(open_images(config, say), config.data, say)
+
+
+def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
     """All parts of a training run; arguments and errors as `build.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    source = without_leaks(open_images(config, say), config.data, say)
+    source = open_without_leaks(config, say)
     torch.manual_seed(config.train.seed)
     model = build_siamese(config)
     refuse_batch_of_one(config, model)
@@ -79,16 +98,26 @@ def build_pretrain(config: Config, say: Callable[[str], None], precision: str = 
     }
     model.to(device).to(memory_format=torch.channels_last)
     rows = rows_of(config, val)
-    task = build_pretraining_task(config, model, mean, std, bank, rows, len(val.names), device)
+    learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device)
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
     dtype = pick_precision(precision or config.train.precision, device)
     description = describe_model(config, train, val, mean, std) | {"classes": []}
-    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
+    return Parts(
+        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
+        traced=Traced((3, config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title),
+        alarm=collapse,
+    )
 
 
-def bank_batches(bank: Decoded, config: Config, device: torch.device) -> Iterator[Batch]:
+def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The pass of a view through both networks."""
+    prediction, projection = model(images)
+    return {"prediction": prediction, "projection": projection}
+
+
+def bank_batches(bank: Decoded, config: PretrainConfig, device: torch.device) -> Iterator[Batch]:
     """Labeled images in batches, of several processes a share each."""
     return evaluation_batches(bank, config.train.eval_batch_size, device, world().share)
 
@@ -100,8 +129,8 @@ def describe_images(source: Source, train: Decoded, val: Decoded) -> dict[str, A
     return found | {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
 
 
-def build_pretraining_task(
-    config: Config,
+def build_learner(
+    config: PretrainConfig,
     model: Siamese,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -109,13 +138,13 @@ def build_pretraining_task(
     rows: np.ndarray,
     count: int,
     device: torch.device,
-) -> Any:
-    """The task around a model. rows: of the `count` evaluated images, those whose features are kept."""
+) -> Byol:
+    """The learner around a model. rows: of the `count` evaluated images, those whose features are kept."""
     neighbors = None
     if bank is not None:
         neighbors = Bank(lambda: bank_batches(bank, config, device), len(bank.classes))
     large, small = view_functions(config, mean, std)
-    return build_task(
+    return Byol(
         config,
         model=model,
         views=large,
@@ -126,7 +155,7 @@ def build_pretraining_task(
     )
 
 
-def open_images(config: Config, say: Callable[[str], None]) -> Source:
+def open_images(config: PretrainConfig, say: Callable[[str], None]) -> Source:
     """The source with its splits listed, nothing decoded yet; labels may be missing, and are never trained on.
 
     Where the data's own labels are to give the k-NN accuracy, that is where there are some and no probe, a validation
@@ -147,7 +176,7 @@ def open_images(config: Config, say: Callable[[str], None]) -> Source:
     return source
 
 
-def build_siamese(config: Config) -> Siamese:
+def build_siamese(config: PretrainConfig) -> Siamese:
     """Backbone, projector and predictor, and their target where the method has one, out of torch's generator."""
     pretrain = config.pretrain
     backbone, width = pretraining_backbone(config)
@@ -156,10 +185,10 @@ def build_siamese(config: Config) -> Siamese:
     predictor = mlp(projection, (pretrain.predictor, projection))
     if pretrain.small_crops:
         refuse_small(config, backbone)
-    return Siamese(backbone, projector, predictor, with_target=pretrain.method == "byol")
+    return Siamese(backbone, projector, predictor, with_target=OBJECTIVES[pretrain.method].with_target)
 
 
-def pretraining_backbone(config: Config) -> tuple[nn.Module, int]:
+def pretraining_backbone(config: PretrainConfig) -> tuple[nn.Module, int]:
     """(the network, the width of its features): a classifier's backbone, or the encoder of a segmenter."""
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
@@ -168,7 +197,7 @@ def pretraining_backbone(config: Config) -> tuple[nn.Module, int]:
     return build_backbone(name, size, args)
 
 
-def refuse_small(config: Config, backbone: nn.Module) -> None:
+def refuse_small(config: PretrainConfig, backbone: nn.Module) -> None:
     """SightlineError where the small views are too small for the backbone."""
     side = small_side(config)
     try:
@@ -178,12 +207,14 @@ def refuse_small(config: Config, backbone: nn.Module) -> None:
         raise SightlineError(what, where="pretrain.small_size", why=why, cure="raise pretrain.small_size") from error
 
 
-def small_side(config: Config) -> int:
+def small_side(config: PretrainConfig) -> int:
     """Side of the small views in pixels."""
     return config.pretrain.small_size or max(1, config.data.size // 2)
 
 
-def view_functions(config: Config, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[list[View], list[View]]:
+def view_functions(
+    config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[list[View], list[View]]:
     """The augmentations of the two views and of the small ones: each draws its own numbers for every image."""
     augment, pretrain, size = config.augment, config.pretrain, config.data.size
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
@@ -201,7 +232,7 @@ def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[flo
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
 
 
-def step_flops(config: Config, model: Siamese, side: int) -> float:
+def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     """Of one image whose views have `side` pixels: 2 x multiply-adds, times 3 where gradients flow back.
 
     Two views through the online network and, without gradient, through the target; small views online only.
@@ -214,7 +245,7 @@ def step_flops(config: Config, model: Siamese, side: int) -> float:
 
 
 def watched(
-    config: Config, source: Source, train: Decoded, say: Callable[[str], None]
+    config: PretrainConfig, source: Source, train: Decoded, say: Callable[[str], None]
 ) -> tuple[Decoded, Decoded | None]:
     """(the images that are evaluated after each epoch, the labeled images among which their neighbors are looked for).
 
@@ -232,16 +263,26 @@ def watched(
     return val, subset(train, sampled(train, BANKED, seed))
 
 
-def probe_images(config: Config, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:
-    """(the evaluated images, those among which their neighbors are looked for) of `pretrain.probe`."""
-    path = config.pretrain.probe
-    say(f"k-NN accuracy is measured on {path}:")
-    data = config.data.model_copy(update={"path": path, "layout": "auto", "classes": (), "group": ""})
+def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> Source:
+    """The labeled data of `pretrain.probe`, nothing decoded yet."""
+    data = probe_data(config)
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
         cure = "name labeled images, or leave pretrain.probe out"
-        raise SightlineError("the probe has no labels", where=path, cure=cure)
+        raise SightlineError("the probe has no labels", where=data.path, cure=cure)
+    return probe
+
+
+def probe_data(config: PretrainConfig) -> Data:
+    """The settings by which the probe is read."""
+    return config.data.model_copy(update={"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""})
+
+
+def probe_images(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:
+    """(the evaluated images, the labeled images whose neighbors vote) of `pretrain.probe`."""
+    say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
+    probe, data = open_probe(config, say), probe_data(config)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
     return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 
 from ...config.resolve import resolve
-from ...config.schema import Config
 from ...data.cache import decode
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.evaluate import evaluate
 from ...errors import SightlineError
+from ...inference.evaluation import note_look
 from ...runs import run_folder
 from ...runs.checkpoint import description_of, load_model
-from .build import build_pretraining_task, build_siamese, open_images, probe_images, watched
+from .build import build_learner, build_siamese, open_images, probe_images, watched
+from .config import PretrainConfig
 from .task import pretraining_intervals
 
 
-def evaluate_backbone(
-    folder: Path, config: Config, data: str, split: str | None, say: Callable[[str], None]
+def evaluate_run(
+    folder: Path, config: PretrainConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Numbers of a run's shipped weights on its own evaluated images or, with `data`, on that as the probe.
 
@@ -50,12 +51,10 @@ def evaluate_backbone(
     model.load_state_dict(tensors)
     model.to(device).to(memory_format=torch.channels_last)
     none = np.zeros(0, dtype=np.int64)
-    task = build_pretraining_task(config, model, mean, std, bank, none, len(val.names), device)
+    learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
     dtype = pick_precision(run_folder.precision_of(folder), device)
-    numbers, arrays = evaluate(task, val, config.train.eval_batch_size, device, dtype)
+    numbers, arrays = evaluate(learner, val, config.train.eval_batch_size, device, dtype)
     found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
     if data:
-        from ...commands import note_look
-
         note_look(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
     return found

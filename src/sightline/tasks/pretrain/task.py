@@ -13,44 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...config.schema import Config, Pretrain
 from ...data.loader import Batch
 from ...engine.distributed import collected, gathered
+from ...engine.learner import Arrays
 from ...engine.schedules import training_side
 from ...stats.intervals import bootstrap_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
-from ..contract import Arrays
+from .config import Pretrain, PretrainConfig
+from .objectives import OBJECTIVES
+from .objectives.moco import contrastive_loss
 from .siamese import Siamese
 
 ENOUGH_FOR_LOSS = 500
 """Evaluated images of which the loss is computed, at least: it takes five times the work of the features."""
-
-
-def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """The mean of 2 - 2 cos(prediction, target) over predictions and targets [N, P]; 0 to 4.
-
-    It is the squared distance of the two once both have length 1 (equation 2 of arXiv 2006.07733).
-    """
-    return 2 - 2 * functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean()
-
-
-def simsiam_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Half the mean of -cos(prediction, target) over [N, P] (equations 1 and 2 of arXiv 2011.10566); -0.5 to 0.5."""
-    return -functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean() / 2
-
-
-def contrastive_loss(predictions: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """How hard predictions [N, P] are to match with the targets [N, P] of their own images among all N: the mean cross
-    entropy of softmax(cos(prediction, targets) / temperature) (equation 1 of arXiv 2104.02057, without its factor)."""
-    first = functional.normalize(predictions.float(), dim=1)
-    second = functional.normalize(targets.float().detach(), dim=1)
-    with torch.autocast(first.device.type, enabled=False):
-        logits = first @ second.T / temperature
-    return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"byol": byol_loss, "simsiam": simsiam_loss}
-"""The loss of one direction; a step adds up both, view 1 to view 2 and view 2 to view 1."""
 
 
 def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size: int) -> float:
@@ -82,7 +57,7 @@ class Byol:
 
     def __init__(
         self,
-        config: Config,
+        config: PretrainConfig,
         *,
         model: Siamese,
         views: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]],
@@ -93,14 +68,15 @@ class Byol:
     ):
         self.config, self.model, self.views, self.small = config, model, views, small
         self.transform, self.bank, self.feature_mask = transform, bank, feature_mask
+        self.over_batch = config.pretrain.contrast > 0 or OBJECTIVES[config.pretrain.method].over_batch
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The loss of one direction, predictions and targets [N, P]."""
         pretrain = self.config.pretrain
-        loss = LOSSES[pretrain.method](predictions, targets)
+        loss = OBJECTIVES[pretrain.method].loss(predictions, targets, pretrain)
         if not pretrain.contrast:
             return loss
-        return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain.temperature), pretrain.contrast)
+        return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain), pretrain.contrast)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar}: each view's prediction against the other's projection; labels are not looked at.
@@ -109,9 +85,7 @@ class Byol:
         views, so that the learning rate need not know how many views there are.
         """
         (first, second), crops = self.prepare(batch)
-        pooled = (
-            batch.whole is not None and self.config.pretrain.contrast > 0
-        )  # its negatives are those of all processes
+        pooled = batch.whole is not None and self.over_batch  # its negatives are those of all processes
         rows = gathered if pooled else torch.nn.Identity()
         prediction, projection = map(rows, self.model(first))
         other_prediction, other_projection = map(rows, self.model(second))

@@ -1,1 +1,47 @@
 """Semantic segmentation: one class a pixel."""
+
+from typing import TYPE_CHECKING
+
+from ..contract import Metric, ReportFunctions, Task, UseFunctions
+from .config import SegmentConfig
+
+if TYPE_CHECKING:
+    from ...engine.state import TrainingFunctions
+
+
+def training() -> "TrainingFunctions":
+    """The functions of training; loads torch."""
+    from ...engine.state import TrainingFunctions
+    from . import build, conclude
+
+    return TrainingFunctions(build.open_source, build.build, build.check, conclude.results, conclude.preview)
+
+
+def use() -> UseFunctions:
+    """The functions that use a run's weights; loads torch."""
+    from . import evaluate
+
+    return UseFunctions(evaluate=evaluate.evaluate)
+
+
+def report() -> ReportFunctions:
+    """The functions of the pages; loads matplotlib."""
+    from .report import content
+
+    return ReportFunctions(content=content)
+
+
+TASK = Task(
+    name="segment",
+    does="segments images",
+    config=SegmentConfig,
+    metrics={
+        "mean_iou": Metric("Mean IoU"),
+        "pixel_accuracy": Metric("Pixel accuracy"),
+        "loss": Metric("Validation loss", lower_is_better=True),
+    },
+    learns_from="masks",
+    training=training,
+    use=use,
+    report=report,
+)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...config.schema import Config, Data
-from ...data.augment.batch import channel_statistics, normalize
+from ...data.augment.batch import channel_statistics, check_augment, normalize
 from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
@@ -18,12 +18,14 @@ from ...data.sources.open import Source
 from ...data.sources.pairs import open_pairs
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...engine.parts import Parts, class_weights, describe_data, normalization, stream_line, training_flops
+from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
 from ...errors import SightlineError
 from ...models import Part, forward_flops, parameter_count
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
+from ...models.weights import load_encoder
 from ...runs.sampling import named_rows, sample_rows
-from ..contract import build_task
+from .config import SegmentConfig
+from .task import Segment
 
 STRIPS = 24
 """Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
@@ -32,11 +34,21 @@ SEEN = 256
 """Streamed training images that give the channel statistics."""
 
 
-def build_segment(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+def check(config: SegmentConfig) -> None:
+    """SightlineError for training windows that cannot be, before any data is read."""
+    check_augment(config.augment, config.data.size)
+    check_window(config.augment)
+
+
+def open_source(config: SegmentConfig, say: Callable[[str], None]) -> Source:
+    """The source of pairs, nothing decoded yet."""
+    return open_masked(config, say)[0]
+
+
+def build(config: SegmentConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
     """All parts of a training run; arguments and errors as `build.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    check_window(config.augment)
     if config.data.size != Data().size:  # runs of earlier versions have it, so it is no fault
         say("note: data.size does nothing for a segmenter; augment.window is what it trains on")
     source, palette = open_masked(config, say)
@@ -45,8 +57,6 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
     receipt = None
     if fresh and config.model.weights != "none":
-        from ...models.weights import load_encoder
-
         receipt = load_encoder(model, config.model.weights, palette.classes)
         say(str(receipt))
     train, val = training_pairs(config, source, palette, say)
@@ -68,7 +78,7 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
     model.to(device).to(memory_format=torch.channels_last)
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
-    task = build_task(
+    learner = Segment(
         config,
         model=model,
         classes=len(palette.classes),
@@ -76,14 +86,17 @@ def build_segment(config: Config, say: Callable[[str], None], precision: str = "
         normalize=normalizer(mean, std),
         sizes=torch.from_numpy(train.sizes).to(device),
         anchors=anchors_of(config, train, device),
-        class_weights=class_weights(config, train.counts.sum(0), device),
+        class_weights=weights_of_classes(config, train.counts.sum(0), device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
         room=val.labels.shape[1:],
     )
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
-    return Parts(device, dtype, source, train, val, model, task, receipt, description, rows, (mean, std), flops, facts)
+    return Parts(
+        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
+        traced=Traced((3, window[0], window[1]), lambda net, images: net.outputs(images)),
+    )
 
 
 def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Palette]:

@@ -1,7 +1,7 @@
 """The end of a segmentation run: final numbers with their intervals, predicted masks, numbers of each image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,6 +10,7 @@ from ...data.decode.masks import padded, read_mask
 from ...data.decode.palettes import Palette, display_colors, from_dict
 from ...data.loader import Batch
 from ...data.pair_cache import DecodedPairs
+from ...engine.state import Training
 from ...engine.training_state import save_arrays, shrunk
 from ...insight.figures import draw_sheet
 from ...insight.preview import denormalized
@@ -20,15 +21,12 @@ from .metrics import pixel_accuracy
 from .results import mask_names, measure
 from .task import Segment
 
-if TYPE_CHECKING:
-    from ...train import Training
-
 PREVIEWED = 16
 WORST = 12
 """Validation images with the smallest share of right pixels that are kept for the report."""
 
 
-def conclude_segment(training: "Training") -> tuple[dict[str, Any], str]:
+def results(training: Training) -> tuple[dict[str, Any], str]:
     """(the final numbers with their intervals, the headline).
 
     Written: predictions/val/*.png, predictions/val.csv with the numbers of each image, predictions/val-confusion.npz,
@@ -39,10 +37,10 @@ def conclude_segment(training: "Training") -> tuple[dict[str, Any], str]:
     assert isinstance(val, DecodedPairs)
     palette = from_dict(parts.description["palette"])
     (best,) = shipped_checkpoints(folder)
-    parts.task.parameters().load_state_dict(load_model(best)[0])
+    parts.learner.parameters().load_state_dict(load_model(best)[0])
     masks = folder / "predictions" / "val"
-    assert isinstance(parts.task, Segment)
-    numbers, arrays = measure(parts.task, val, palette, config, parts.device, parts.dtype, masks)
+    assert isinstance(parts.learner, Segment)
+    numbers, arrays = measure(parts.learner, val, palette, config, parts.device, parts.dtype, masks)
     counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
     save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
@@ -66,11 +64,11 @@ def keep_worst(folder: Path, val: DecodedPairs, scores: np.ndarray, masks: Path,
     save_arrays(folder / "snapshots" / "mistakes.npz", small | {"index": worst, "names": names})
 
 
-def masked_preview(training: "Training", batch: Batch) -> Figure:
+def preview(training: Training, batch: Batch) -> Figure:
     """A sheet of what the model sees: training windows, and below each the same with its mask laid over."""
     parts = training.parts
-    assert isinstance(parts.task, Segment)
-    images, masks = parts.task.prepare(batch)
+    assert isinstance(parts.learner, Segment)
+    images, masks = parts.learner.prepare(batch)
     colors = display_colors(from_dict(parts.description["palette"]))
     shown = denormalized(images.float().cpu().numpy(), *parts.normalization)[:PREVIEWED]
     laid = [

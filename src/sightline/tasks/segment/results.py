@@ -14,9 +14,9 @@ from ...data.decode.palettes import Palette
 from ...data.loader import Batch
 from ...data.pair_cache import DecodedPairs
 from ...engine.evaluate import evaluate
+from ...engine.learner import Arrays
 from ...runs.atomic import atomic_write
 from ...runs.csv_io import csv_text
-from ..contract import Arrays
 from .metrics import interval, per_image_iou, pixel_accuracy
 from .task import Segment
 

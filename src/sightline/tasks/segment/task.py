@@ -13,8 +13,8 @@ from ...data.decode.masks import padded
 from ...data.decode.palettes import IGNORE
 from ...data.loader import Batch
 from ...engine.distributed import collected, gathered
+from ...engine.learner import Arrays
 from ...inference.tiles import dihedral, likeliest, mirror
-from ..contract import Arrays
 from .losses import POOLED, compound, mean_over, surprise
 from .metrics import confusion_per_image, segment_numbers
 

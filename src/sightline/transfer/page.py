@@ -2,18 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..config.schema import Config
-from ..transfer.grid import WAYS, Grid, grid_yaml
-from .html import Child, element, missing_note, table
-from .origin import flat, shown
-from .page import layout
-from .sections import figure
-from .words import duration, percent
+from ..report.html import Child, element, missing_note, table
+from ..report.origin import flat, shown
+from ..report.page import layout
+from ..report.sections import figure
+from ..report.words import duration, percent
+from .grid import WAYS, Grid, grid_yaml
 
 if TYPE_CHECKING:
-    from .grid import GridResult
+    from .results import GridResult
 
 STAGES = {
     "labeled": "Pre-training with labels",
@@ -117,9 +116,13 @@ def pretraining(figures: dict[str, bytes]) -> list[Child]:
 
 def recipes(grid: Grid) -> list[Child]:
     """What the recipes of the four stages change, side by side; the grid whole."""
-    defaults = flat(Config().model_dump(mode="json"))
+    defaults: dict[str, Any] = {}
+    for stage in STAGES:
+        defaults |= flat(type(getattr(grid, stage))().model_dump(mode="json"))
     stages = {stage: flat(getattr(grid, stage).model_dump(mode="json")) for stage in STAGES}
-    keys = [key for key in defaults if any(values[key] != defaults[key] for values in stages.values())]
+    keys = [
+        key for key in defaults if any(values.get(key, defaults[key]) != defaults[key] for values in stages.values())
+    ]
     head = ["Setting", *STAGES.values(), "Default"]
     rows: list[list[Child]] = [
         [key, *(shown(values[key]) for values in stages.values()), shown(defaults[key])]

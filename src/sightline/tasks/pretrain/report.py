@@ -5,23 +5,26 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..insight import curves as draw
-from ..insight.curves import number
-from ..tasks.pretrain.collapse import collapse
-from . import alt
-from .drawing import plan
-from .findings import Findings
-from .html import Child, element
-from .maps import maps, pictures
-from .run import RunFiles
-from .sections import Figures, curves, facts_of_the_run, figure
-from .words import percent, section
+from ...insight import curves as draw
+from ...insight.curves import number
+from ...report import alt
+from ...report.drawing import draw_all, plan
+from ...report.extent import pictured
+from ...report.findings import Findings, find
+from ...report.groups import with_groups
+from ...report.html import Child, element
+from ...report.maps import maps, pictures
+from ...report.run import RunFiles, with_samples
+from ...report.sections import Content, Figures, curves, facts_of_the_run, figure
+from ...report.words import percent, section
+from .collapse import collapse
 
+METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo v3"}
 LOSS = (
     "The loss alone says little here: what has to be predicted moves too, and a network that gives the same answer for "
     "every image has the lowest loss of all. What tells is whether images stay apart, and what their neighbors are."
 )
-WATCHED = (
+COLLAPSE = (
     ("curve-feature-std", "feature_std", "Spread of the projections, 0 to 1"),
     ("curve-effective-rank", "effective_rank", "Effective rank of the features"),
 )
@@ -36,18 +39,26 @@ def plan_pretraining(found: Findings, classes: tuple[str, ...]) -> dict[str, Cal
     todo, past = plan(found, classes), found.past
     if np.isfinite(past.evaluation["knn_accuracy"]).any():
         todo["curve-knn-accuracy"] = lambda: draw.draw_metric(past, "knn_accuracy", "k-NN accuracy, %")
-    for name, field, title in WATCHED:
+    for name, field, title in COLLAPSE:
         if np.isfinite(past.evaluation[field]).any():
             todo[name] = lambda f=field, t=title: draw.draw_watched(past, f, t)
     return todo
 
 
-def pretraining_content(files: RunFiles, found: Findings, figures: Figures) -> list[tuple[str, list[Child]]]:
+def content(files: RunFiles, watched: bool) -> Content:
+    """The page of a run. watched: the run is still training, and its page leaves out t-SNE, which takes seconds."""
+    files = with_groups(with_samples(files))
+    found = find(files, neighbors=not watched)
+    figures = draw_all(plan_pretraining(found, files.classes))
+    return Content(files, sections_of(files, found, figures), figures, found.past, pictured(files, found, "evaluated"))
+
+
+def sections_of(files: RunFiles, found: Findings, figures: Figures) -> list[tuple[str, list[Child]]]:
     """The sections of the page, in order."""
     return [
         ("Summary", [*summary(files, found), pictures(files)]),
         ("What it has learned", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past, f"{LOSS} {SPREAD}", watched(figures, found))),
+        ("Curves", curves(figures, found.past, f"{LOSS} {SPREAD}", collapse_curves(figures, found))),
     ]
 
 
@@ -83,7 +94,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     """What was trained on what, and what came out."""
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
-    method = {"byol": "BYOL", "simsiam": "SimSiam"}.get(str(section(files.recipe, "pretrain").get("method")), "")
+    method = METHODS.get(str(section(files.recipe, "pretrain").get("method")), "")
     images = number(section(data, "counts").get("train"), 0)
     what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
     what += " without looking at a label"
@@ -97,11 +108,11 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     )
 
 
-def watched(figures: Figures, found: Findings) -> list[Child]:
+def collapse_curves(figures: Figures, found: Findings) -> list[Child]:
     """The curves of the evaluations that say whether images stay apart."""
     past = found.past
     return [
         figure(figures, name, alt.watched(past, field, title))
-        for name, field, title in WATCHED
+        for name, field, title in COLLAPSE
         if np.isfinite(past.evaluation[field]).any()
     ]

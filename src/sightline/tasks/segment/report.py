@@ -1,36 +1,30 @@
-"""The report of a segmentation run: its findings, figures and sections. The page around them is page.py's."""
+"""The report of a segmentation run: its findings, figures and sections."""
 
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..data.decode.palettes import display_colors, from_dict
-from ..errors import SightlineError, printable
-from ..insight import figures, strips
-from ..insight.curves import History, history, number
-from ..insight.projection import first_middle_last
-from ..runs.sampling import named_rows
-from ..tasks.segment.metrics import (
-    class_intervals,
-    class_iou,
-    class_numbers,
-    interval,
-    mean_iou,
-    other_definitions,
-    segment_numbers,
-)
-from .drawing import plan_curves
-from .html import Child, Html, element, missing_note, table
-from .live import FINE, block, gray_png, live, webp, with_lives
-from .run import RunFiles, attempt
-from .sections import Figures, bar, curves, facts_of_the_run, figure
-from .words import in_words, percent, section
+from ...data.decode.palettes import display_colors, from_dict
+from ...errors import SightlineError, printable
+from ...insight import figures, strips
+from ...insight.curves import History, history, number
+from ...insight.projection import first_middle_last
+from ...report.drawing import draw_all, plan_curves
+from ...report.extent import of, sentence, split_size
+from ...report.html import Child, Html, element, missing_note, table
+from ...report.live import FINE, block, gray_png, live, webp, with_lives
+from ...report.next_looks import Look, next_looks, of_curves
+from ...report.run import RunFiles, attempt
+from ...report.sections import Content, Figures, bar, curves, facts_of_the_run, figure
+from ...report.words import in_words, percent, section
+from ...runs.sampling import named_rows
+from .metrics import class_intervals, class_iou, class_numbers, interval, mean_iou, other_definitions, segment_numbers
 
 STRIPS = 6
 """Validation images in the film strip."""
@@ -189,7 +183,17 @@ def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
 
 
-def segment_content(files: RunFiles, found: MaskFindings, drawn: Figures) -> list[tuple[str, list[Child]]]:
+def content(files: RunFiles, watched: bool) -> Content:
+    """The page of a run. watched: the run is still training."""
+    found = find_masks(files)
+    figures = draw_all(plan_masks(found))
+    files = replace(files, missing=(*files.missing, *found.missing))
+    sections = sections_of(files, found, figures)
+    sections[0][1].append(next_looks(of_segmenter(found)))
+    return Content(files, sections, figures, found.past, pictured_masks(files, found))
+
+
+def sections_of(files: RunFiles, found: MaskFindings, drawn: Figures) -> list[tuple[str, list[Child]]]:
     """The sections of the page that are about masks, in order."""
     return [
         ("Summary", summary(files, found)),
@@ -318,3 +322,28 @@ def other_numbers(found: MaskFindings) -> list[Child]:
     note = "The same masks give all of these numbers. Compare results only by the same one."
     head = ["Name", "%", "What it is, and who prints it"]
     return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
+
+
+def of_segmenter(found: MaskFindings) -> list[Look]:
+    """The weakest class, and what the curves say."""
+    looks: list[Look] = []
+    if found.per_image is not None:
+        iou = class_iou(found.per_image.sum(0))
+        if np.isfinite(iou).any():
+            weakest = int(np.nanargmin(iou))
+            looks.append((f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest",
+                          "class-by-class"))  # fmt: skip
+    if found.worst:
+        looks.append(("The worst images: are their masks right?", "worst-images"))
+    return looks + of_curves(found.past)
+
+
+def pictured_masks(files: RunFiles, found: MaskFindings) -> str:
+    """The same of a segmenter's page."""
+    parts = []
+    total = len(found.per_image) if found.per_image is not None else split_size(files, "val")
+    if found.samples and found.masks:
+        parts.append(f"{of(len(shown_rows(found)), total)} validation images over the epochs")
+    if found.worst:
+        parts.append(f"{of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
+    return sentence(parts)

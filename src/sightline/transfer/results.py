@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from ..insight.curves import draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
+from ..report.run import UNREADABLE, read_predictions
 from ..runs.atomic import atomic_write, read_json_lines
 from ..runs.run_folder import provenance
 from ..stats.intervals import seeded_bootstrap, verdict
 from ..tasks.pretrain.collapse import collapse
-from ..transfer.grid import COMPARISONS, PRETRAININGS, WAYS, Grid
-from .grid_page import grid_page
-from .run import UNREADABLE, read_predictions
+from .grid import COMPARISONS, PRETRAININGS, WAYS, Grid
+from .page import grid_page
 
 
 @dataclass(frozen=True)

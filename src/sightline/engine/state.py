@@ -1,0 +1,130 @@
+"""The state of a run while it trains: its parts, its progress, its clock."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..config.schema import Config
+from ..data.loader import Batch, steps_per_epoch
+from ..data.sources.open import Source
+from ..runs.deferred_writes import Waiting
+from ..runs.log import RunLog
+from ..runs.signals import StopRequest
+from . import distributed
+from .optim import Average
+from .parts import Parts
+from .schedules import schedule_epochs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Progress:
+    """What changes while a run trains, and all that a resumed run needs beside its weights."""
+
+    step: int = 0
+    seconds: float = 0.0  # that the run had taken at this step
+    stopped: str = ""  # why training ended before its last epoch
+    best: float | None = None
+    best_epoch: int = 0
+    ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    parts: int = 1  # into which a batch is split for its gradient, so that it fits into memory
+
+
+@dataclass(frozen=True)
+class TrainingFunctions:
+    """Everything between a configuration and the end of a run.
+
+    open: the data with their splits listed, nothing decoded. build: all parts of a run; arguments as of
+    `engine.parts.build`. check: raises SightlineError for settings that are wrong whatever the data. results: the final
+    numbers with their intervals and one sentence; writes predictions and what the report shows. preview: a figure of a
+    training batch as the model sees it.
+    """
+
+    open: Callable[[Any, Say], Source]
+    build: Callable[[Any, Say, str, bool], Parts]
+    check: Callable[[Any], None]
+    results: "Callable[[Training], tuple[dict[str, Any], str]]"
+    preview: "Callable[[Training, Batch], Figure]"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The moving parts of one run, together."""
+
+    config: Config
+    functions: TrainingFunctions
+    folder: Path
+    log: RunLog
+    parts: Parts
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    progress: Progress
+    stop: StopRequest
+    forward: Callable[
+        [Batch], dict[str, torch.Tensor]
+    ]  # the learner's step; of several processes with gradients averaged
+    waiting: Waiting = field(default_factory=Waiting)
+
+    @property
+    def world(self) -> distributed.World:
+        return distributed.world()
+
+    @property
+    def epoch_steps(self) -> int:
+        batches = steps_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
+        return -(-batches // self.config.optim.accumulate)
+
+    @property
+    def total_steps(self) -> int:
+        return self.epoch_steps * self.config.train.epochs
+
+    @property
+    def schedule_steps(self) -> int:
+        return self.epoch_steps * schedule_epochs(self.config)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun so far; a finished epoch's own number, from 1."""
+        return -(-self.progress.step // self.epoch_steps)
+
+
+@dataclass
+class Clock:
+    """Times and counts since the last log line (start, seconds waited for data, images), and of the last save."""
+
+    start: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    images: int = 0
+
+
+def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
+    """Log about twenty lines an epoch."""
+    progress, now = training.progress, time.monotonic()
+    clock.images += sum(len(batch.every) for batch in group)
+    progress.loss_sum += loss
+    progress.loss_count += 1
+    if progress.step % max(1, training.epoch_steps // 20) == 0 or progress.step % training.epoch_steps == 0:
+        spent = max(now - clock.start, 1e-9)
+        training.log.event(
+            "train",
+            step=progress.step,
+            epoch=progress.step / training.epoch_steps,
+            loss=progress.loss_sum / progress.loss_count,
+            lr=rate,
+            images_per_second=clock.images / spent,
+            data_wait=min(clock.waited / spent, 1.0),
+            grad_norm=norm,
+        )
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        clock.start, clock.waited, clock.images = now, 0.0, 0

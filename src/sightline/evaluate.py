@@ -1,0 +1,37 @@
+"""`sightline evaluate`: numbers of a run's weights on a split of its data, or on other data."""
+
+import os
+from typing import Any
+
+from .config.files import load_recipe_file
+from .config.paths import absolute
+from .engine.memory import explained_memory
+from .runs import run_folder
+from .runs.terminal import print_plain
+from .tasks import TASKS
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Numbers of a run's shipped weights on a split of its own data, or on `data`, with 95 % intervals.
+
+    split: of the run's own data `val` by default, which repeats the run's numbers exactly; of other data the only one,
+    or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data, is counted
+    in the run. Predictions of the run's own data are written to predictions/SPLIT.csv.
+    """
+    folder = run_folder.existing(run)
+    run_folder.require_weights(folder)
+    say = (lambda text: None) if quiet else print_plain
+    config = load_recipe_file(folder / "recipe.yaml")
+    other = "" if data is None or absolute(os.fspath(data)) == absolute(config.data.path) else os.fspath(data)
+    if not run_folder.is_finished(folder):
+        say("this run is not finished: these are the numbers of its best weights so far")
+    if not other and split == "train":
+        say("these images were trained on: the numbers measure how well they were learned, not how good the model is")
+    with explained_memory(config, f"{folder}/recipe.yaml"):
+        return TASKS[config.task].use().evaluate(folder, config, other, split, say)

@@ -1,0 +1,59 @@
+"""Evaluation of a classifier's run on a split of its own data, or on other data."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config.resolve import resolve
+from ...data.cache import Decoded, decode
+from ...data.sources.open import open_source
+from ...errors import SightlineError
+from ...inference.evaluation import chosen_split, note_look, warn_if_changed
+from ...runs import run_folder
+from .build import build_for_inference
+from .config import ClassifyConfig
+from .results import evaluate_checkpoints, write_predictions
+from .task import classification_intervals
+
+
+def evaluate(
+    folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Numbers of a run's shipped weights on a split of its own data or, with `data`, on that; see `sightline.evaluate`."""
+    own = not data
+    if not own:
+        config = resolve(config, {"data.path": data, "data.layout": "auto"})
+    source = open_source(config.data, config.data.split_seed, hold_out=own)
+    for note in source.notes if not own else ():
+        say(note)
+    split = chosen_split(split, source)
+    decoded = decode(source, split, config.data.size, config.data, say)
+    if own:
+        warn_if_changed(folder, split, decoded.digest, say)
+    parts = build_for_inference(folder, config, run_folder.precision_of(folder))
+    decoded = with_classes(decoded, parts.classes, source.path)
+    folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
+    numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)
+    numbers |= classification_intervals(arrays, config.train.seed)
+    if split.startswith("test") or not own:
+        note_look(folder, parts.step, parts.epoch, split, source.path, numbers, say)
+    if own:
+        write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
+    return {"split": split, "images": len(decoded.names), **numbers}
+
+
+def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Decoded:
+    """Data of other origin with its labels in the order of a run's classes, matched by name."""
+    unknown = [name for name in decoded.classes if name not in classes]
+    if unknown:
+        why = "the run was not trained on: " + ", ".join(unknown[:10])
+        cure = f"rename or remove those classes; the run knows: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        raise SightlineError("the data has other classes than the run", where=where, why=why, cure=cure)
+    if decoded.labels is None:
+        cure = "`sightline predict` needs no labels"
+        raise SightlineError("evaluation needs labels", where=where, cure=cure)
+    order = np.array([classes.index(name) for name in decoded.classes])
+    return replace(decoded, labels=order[decoded.labels], classes=classes)

@@ -1,0 +1,21 @@
+"""Prediction with a classifier's run."""
+
+from pathlib import Path
+
+from ...errors import SightlineError
+from ...inference.predictor import Predictor, with_weights
+from ...runs import run_folder
+from .build import build_for_inference
+from .config import ClassifyConfig
+
+
+def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
+    """The shipped weights of a run. SightlineError where features are wanted of an ensemble, whose members have different ones."""
+    parts = build_for_inference(folder, config, run_folder.precision_of(folder))
+    shipped = run_folder.shipped_checkpoints(folder)
+    if features and len(shipped) > 1:
+        why = f"the run ships {len(shipped)} epochs, whose features are unrelated"
+        raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="leave out --features")
+    models = [with_weights(parts.model, checkpoint) for checkpoint in shipped]
+    rest = (parts.square, parts.kept, parts.device, parts.dtype, config.train.flip_test, features)
+    return Predictor(models, parts.classes, parts.transform, *rest)

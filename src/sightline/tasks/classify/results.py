@@ -1,0 +1,104 @@
+"""Results of a classifier: final numbers with their intervals, predictions, the most confident mistakes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ...data.cache import Decoded
+from ...data.loader import Batch
+from ...data.pair_cache import DecodedPairs
+from ...engine.evaluate import evaluate
+from ...engine.learner import Arrays, Learner
+from ...engine.state import Training
+from ...engine.training_state import save_arrays, thumbnails
+from ...insight.preview import draw_preview
+from ...runs.atomic import atomic_write
+from ...runs.checkpoint import load_model
+from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text
+from ...runs.run_folder import shipped_checkpoints
+from .task import Classify, classification_intervals, classification_numbers, surprise
+
+MISTAKES = 200
+"""Misclassified validation images that are kept for the report, at most."""
+
+
+def results(training: Training) -> tuple[dict[str, Any], str]:
+    """(the final numbers with their intervals, the headline); predictions/val.csv and the mistakes are written."""
+    parts, folder = training.parts, training.folder
+    assert isinstance(parts.val, Decoded)
+    folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
+    numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+    intervals = classification_intervals(arrays, training.config.train.seed)
+    write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
+    save_mistakes(folder, parts.val, arrays)
+    low, high = intervals["accuracy_interval"]
+    return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def preview(training: Training, batch: Batch) -> Figure:
+    """A sheet of a training batch as the model sees it, with its labels."""
+    parts = training.parts
+    assert isinstance(parts.learner, Classify)
+    images, targets = parts.learner.prepare(batch)
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
+    pixels = images.float().cpu().numpy()
+    return draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
+
+
+def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
+    """snapshots/mistakes.npz: pictures of the wrong predictions, the most confident first."""
+    probabilities, labels = arrays["probabilities"], arrays["labels"]
+    confidence = probabilities.max(1)
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val.images, worst), "index": worst})
+
+
+def evaluate_checkpoints(
+    learner: Learner,
+    folders: list[Path],
+    decoded: Decoded | DecodedPairs,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[dict[str, Any], Arrays]:
+    """Evaluate one checkpoint, or the mean of the probabilities of several (an ensemble of epochs)."""
+    if len(folders) == 1:
+        learner.parameters().load_state_dict(load_model(folders[0])[0])
+        return evaluate(learner, decoded, batch_size, device, dtype)
+    numbers: dict[str, Any] = {}
+    arrays: Arrays = {}
+    probabilities, singles = [], []
+    for folder in folders:
+        learner.parameters().load_state_dict(load_model(folder)[0])
+        numbers, arrays = evaluate(learner, decoded, batch_size, device, dtype)
+        probabilities.append(arrays["probabilities"])
+        singles.append(numbers["accuracy"])
+    arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
+    mean, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
+    losses = surprise(mean, labels)
+    arrays["losses"] = losses.numpy()
+    numbers = classification_numbers(mean, labels, losses)
+    return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays
+
+
+def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -> Path:
+    """predictions CSV: filename, label (predicted), truth, confidence, then one probability a class.
+
+    probabilities: float [N, K]. Nine digits, so that a float32 reads back to the bit. `truth` is empty without labels.
+    """
+    predicted = probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    truth = [""] * len(predicted) if decoded.labels is None else [decoded.classes[i] for i in decoded.labels]
+
+    def rows() -> Iterator[list[str]]:
+        yield [*RUN_COLUMNS, *class_columns(decoded.classes)]
+        for row, name in enumerate(decoded.names):
+            values = [f"{value:.9g}" for value in probabilities[row]]
+            yield [name, decoded.classes[predicted[row]], truth[row], f"{confidence[row]:.9g}", *values]
+
+    return atomic_write(path, csv_text(rows()))

@@ -1,0 +1,32 @@
+"""Objectives of pre-training, one file each: the loss of one direction, from one view's prediction to the other's target.
+
+A step adds up both directions. To add an objective, write its file and one line of `OBJECTIVES`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..config import Pretrain
+from .byol import byol_loss
+from .moco import contrastive_loss
+from .simsiam import simsiam_loss
+
+
+class Objective(NamedTuple):
+    """title: for people. loss: (predictions [N, P], targets [N, P], settings) -> scalar. with_target: whether the
+    targets are the projections of a second network, a moving average of the first. over_batch: whether the loss of an
+    image depends on the other images of the batch."""
+
+    title: str
+    loss: Callable[[Tensor, Tensor, Pretrain], Tensor]
+    with_target: bool = True
+    over_batch: bool = False
+
+
+OBJECTIVES = {
+    "byol": Objective("BYOL", byol_loss),
+    "simsiam": Objective("SimSiam", simsiam_loss, with_target=False),
+    "moco": Objective("MoCo v3", contrastive_loss, over_batch=True),
+}

@@ -1,0 +1,34 @@
+"""Features of images by a pre-training run."""
+
+from pathlib import Path
+
+import torch
+
+from ...config.resolve import resolve
+from ...data.augment.batch import evaluation_transform
+from ...data.decode.images import Square
+from ...engine.device import pick_device, pick_precision, use_threads
+from ...inference.predictor import Predictor
+from ...runs import run_folder
+from ...runs.checkpoint import description_of, load_model
+from .build import build_siamese
+from .config import PretrainConfig
+
+
+def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor:
+    """The backbone of a pre-training run, which has features and no classes."""
+    run_folder.require_weights(folder)
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device, fallback=True)
+    (shipped,) = run_folder.shipped_checkpoints(folder)
+    with description_of(shipped) as description:
+        preprocessing, built = description["preprocessing"], description["model"]
+        size, kept = preprocessing["size"], tuple(preprocessing["kept"])
+        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
+        transform = evaluation_transform(size, tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+        known = {"data.size": size, "model.name": built["name"], "model.args": built["args"]}
+    model = build_siamese(resolve(config, known))
+    model.load_state_dict(load_model(shipped)[0])
+    model.to(device).to(memory_format=torch.channels_last)
+    dtype = pick_precision(run_folder.precision_of(folder), device)
+    return Predictor([model.eval()], (), transform, square, kept, device, dtype, flip=False, features=True)

@@ -1,0 +1,38 @@
+"""Results of a pre-training run: final numbers with their intervals, and the views as the network sees them."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ...data.loader import Batch
+from ...engine.evaluate import evaluate
+from ...engine.state import Training
+from ...insight.figures import draw_sheet
+from ...insight.preview import denormalized
+from ...runs.checkpoint import load_model
+from ...runs.run_folder import shipped_checkpoints
+from .task import Byol, pretraining_intervals
+
+
+def results(training: Training) -> tuple[dict[str, Any], str]:
+    """(the final numbers with their intervals, the headline)."""
+    parts, size = training.parts, training.config.train.eval_batch_size
+    (shipped,) = shipped_checkpoints(training.folder)
+    parts.learner.parameters().load_state_dict(load_model(shipped)[0])
+    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+    final: dict[str, Any] = numbers | pretraining_intervals(arrays, training.config.train.seed)
+    spread = f"spread {numbers['feature_std']:.3f} of 1, effective rank {numbers['effective_rank']:.1f}"
+    if "knn_accuracy" not in numbers:
+        return final, f"pre-trained without labels: {spread}"
+    low, high = final["knn_accuracy_interval"]
+    return final, f"k-NN accuracy {numbers['knn_accuracy']:.4f} [{low:.4f}, {high:.4f}]; {spread}"
+
+
+def preview(training: Training, batch: Batch) -> Figure:
+    """A sheet of the two views of each image of a batch, side by side."""
+    parts = training.parts
+    assert isinstance(parts.learner, Byol)
+    views, _ = parts.learner.prepare(batch)
+    first, second = (denormalized(view.float().cpu().numpy(), *parts.normalization) for view in views)
+    images = [image for pair in zip(first, second, strict=True) for image in pair]
+    return draw_sheet(images, ["view 1", "view 2"] * len(first), 8)

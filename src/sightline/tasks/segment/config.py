@@ -1,0 +1,29 @@
+"""The configuration of a segmenter."""
+
+from typing import Literal
+
+from ...config.checks import DENSE, Rules, metric_rules, no_head_rules
+from ...config.schema import Config, Train
+
+METRICS = ("mean_iou", "pixel_accuracy", "loss")
+
+
+class SegmentConfig(Config):
+    """The common sections; segmentation adds none."""
+
+    task: Literal["segment"] = "segment"
+    train: Train = Train(best_metric="mean_iou")
+
+    def rules(self) -> Rules:
+        """Settings that a segmenter cannot have, or that would do nothing."""
+        data, loss = self.data, self.loss
+        return {
+            **metric_rules(self, *METRICS),
+            **no_head_rules(self),
+            "data.fit and data.filter do nothing for the task segment, which leaves images as they are": (
+                (data.fit, data.filter) != ("squash", "bilinear")
+            ),
+            "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": data.on_bad_image
+            == "skip",
+            "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
+        }
