@@ -201,7 +201,7 @@ def bare_byol(name: str, job: Job, options: argparse.Namespace, device: torch.de
     """The task's own step and optimizer on two views made before."""
     from sightline.data.loader import training_batches
     from sightline.engine.optim import build_optimizer
-    from sightline.engine.parts import build
+    from sightline.tasks.building import build
 
     settings = settings_of(job, options) | {"train.compile": compiled, "data.path": options.bare_data}
     config = resolve(load_recipe(job.recipe), settings)

@@ -113,7 +113,7 @@ def evaluate(data: str, out: str) -> int:
     from sightline.data.cache import Decoded, subset
     from sightline.engine import distributed
     from sightline.engine.evaluate import evaluate as measure
-    from sightline.engine.parts import build
+    from sightline.tasks.building import build
 
     config = resolve(
         Config(name="toy"), toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}

@@ -196,7 +196,7 @@ def toy() -> Callable[..., Config]:
 
 PRETRAINING = {
     "name": "toy",
-    "task": "byol",
+    "task": "pretrain",
     "data.size": 16,
     "model": {"name": "small_cnn", "args": {"widths": [16, 32, 32], "dropout": 0.0}},
     "pretrain.projector": [64, 32],
@@ -209,6 +209,7 @@ PRETRAINING = {
     "train.epochs": 2,
     "train.batch_size": 16,
     "train.best_metric": "epoch",
+    "train.precision": "fp32",
     "train.checkpoint_minutes": 5,
     "report.samples": 16,
 }

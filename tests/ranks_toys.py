@@ -19,10 +19,10 @@ from sightline.data.loader import part_of, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
 from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
-from sightline.engine.parts import build
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
+from sightline.tasks.building import build
 from sightline.train import add_gradients, assemble
 
 TINY = {
@@ -35,7 +35,7 @@ TINY = {
 UNET = {"model.name": "unet", "model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]}}
 LAND = UNET | {"task": "segment", "data.palette": "landcover", "augment.window": [32, 32], "train.batch_size": 8}
 LAND |= {"train.best_metric": "mean_iou", "train.precision": "fp32", "train.threads": 1, "loss.class_weights": "log"}
-VIEWS = TINY | {"task": "byol", "train.best_metric": "epoch", "augment.crop": "resized", "model.name": "fastnet"}
+VIEWS = TINY | {"task": "pretrain", "train.best_metric": "epoch", "augment.crop": "resized", "model.name": "fastnet"}
 VIEWS |= {"pretrain.projector": [32, 16], "pretrain.predictor": 32, "model.args": {"widths": [8, 16, 16]}}
 PLAIN: dict[str, dict[str, Any]] = {
     "classify": TINY | {"augment.horizontal_flip": 0.5, "augment.crop": "random", "augment.padding": 2},

@@ -90,7 +90,7 @@ def toy(tokens: list[str]) -> list[str]:
     if tokens[0] not in ("train", "sweep") or tokens[1].endswith(".yaml"):
         return given
     task = RECIPES[tokens[1]]().task if tokens[1] in RECIPES else "classify"
-    settings = {"segment": TOY_MASKS, "byol": TOY_PRETRAINING}.get(task, TOY)
+    settings = {"segment": TOY_MASKS, "pretrain": TOY_PRETRAINING}.get(task, TOY)
     extra = [item for key, value in settings.items() for item in (f"--{key}", str(value)) if f"--{key}" not in tokens]
     return given + extra
 

@@ -11,11 +11,11 @@ from sightline.config.files import load_recipe_file
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
-from sightline.engine.parts import build
 from sightline.engine.state import Progress
 from sightline.errors import SightlineError
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
+from sightline.tasks.building import build
 from sightline.train import assemble, train_epoch
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -45,7 +45,7 @@ SMALLEST = {"alexnet": 64, "efficientnet_v2_m": 32, "efficientnet_v2_s": 32, "be
 
 
 CLASSIFIERS = [name for name in RECIPES if load_recipe(name).task == "classify"]
-PRETRAININGS = [name for name in RECIPES if load_recipe(name).task == "byol"]
+PRETRAININGS = [name for name in RECIPES if load_recipe(name).task == "pretrain"]
 SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
@@ -110,7 +110,7 @@ def test_docstrings_name_the_reported_score_and_its_source(name: str) -> None:
 def test_the_settings_are_exactly_the_reports(name: str) -> None:
     recipe, _, stage = name.partition(".")
     config = getattr(load_grid(recipe), stage) if stage else load_recipe(recipe)
-    values = flat(config.model_dump(mode="json"), name)
+    values = flat(config.model_dump(mode="json"), name, type(config))
     assert {key: values[key] for key in SETTINGS[name]} == SETTINGS[name]
 
 

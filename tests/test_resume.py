@@ -15,8 +15,9 @@ from sightline import SightlineError
 from sightline.config.files import load_recipe_file
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
-from sightline.engine import training_state
+from sightline.engine import setup, training_state
 from sightline.engine.schedules import training_side
+from sightline.runs import run_folder
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.provenance import not_identical
 from sightline.runs.run_folder import precision_of
@@ -99,7 +100,7 @@ def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
     sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "whole", quiet=True)
     shutil.copytree(tmp_path / "whole", tmp_path / "start")
     whole = sightline.resume(tmp_path / "whole", extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (training_state, "save_state")]
+    writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
     for number, (module, name) in enumerate(writes):
         cut = tmp_path / f"cut-{number}"
         shutil.copytree(tmp_path / "start", cut)

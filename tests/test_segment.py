@@ -19,8 +19,8 @@ from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.data.loader import training_batches
 from sightline.engine import training_state
-from sightline.engine.parts import build
 from sightline.runs.atomic import read_json_lines
+from sightline.tasks.building import build
 from sightline.tasks.segment.task import Segment
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -20,11 +20,12 @@ from sightline import SightlineError
 from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
-from sightline.engine.parts import build, training_flops
+from sightline.engine.parts import training_flops
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
 from sightline.stats.class_weights import class_weights
+from sightline.tasks.building import build
 from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
 
@@ -376,7 +377,7 @@ def test_class_weights_reach_the_loss(kind: str, make_photos: Callable[..., Path
     for path in sorted((data / "train").glob("*/*"))[:4]:
         path.unlink()  # 2 of the first class, 6 of the second
     config = base(tiny, **{"data.path": str(data), "loss.class_weights": kind})
-    found = build(config, lambda text: None).task.class_weights
+    found = build(config, lambda text: None).learner.class_weights
     if kind == "none":
         assert found is None
     else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .config.files import config_of, load_recipe_file
+from .config.files import config_of, load_recipe_file, typed
 from .config.resolve import resolve
 from .config.schema import Config
 from .data.loader import Batch, training_batches
@@ -26,7 +26,7 @@ from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
 from .engine.results import log_results, save_preview
 from .engine.schedules import climbs, cycled_momentum, ends_at_zero, factor, mixes, schedule_epochs
-from .engine.state import Clock, Progress, Training, TrainingFunctions, log_step
+from .engine.state import Clock, Progress, Training, log_step
 from .errors import SightlineError, counted
 from .models import layer_depths
 from .recipes import load_recipe
@@ -61,7 +61,7 @@ def train(
     the run was interrupted and can be resumed. Under torchrun its processes share each batch; the first returns when
     all is done, the others when the last step is.
     """
-    base = load_recipe(recipe) if not isinstance(recipe, Config) else with_task(recipe)
+    base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = run_folder.with_whole_paths(config)
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
@@ -77,17 +77,12 @@ def train(
             parts = setup.built(config, functions, log)
             if world.leads:
                 setup.begin(config, folder, log, parts)
-            training = assemble(config, functions, folder, log, parts, Progress())
+            training = assemble(config, folder, log, parts, Progress())
             if config.train.preview and world.leads:
                 save_preview(training)
             training_state.save_state(training)
             with watching(folder, log.say) if watch and world.leads else contextlib.nullcontext():
                 return run_epochs(training)
-
-
-def with_task(config: Config) -> Config:
-    """A configuration of its task's own class: `sightline.Config(task="segment")` becomes a SegmentConfig."""
-    return config_of(config.model_dump(mode="json"), "the recipe") if type(config) is Config else config
 
 
 def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
@@ -121,7 +116,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         functions = TASKS[config.task].training()
         parts = setup.built(config, functions, log, run_folder.precision_of(folder, ""), fresh=False)
         setup.check_data(folder, parts)
-        training = assemble(config, functions, folder, log, parts, progress)
+        training = assemble(config, folder, log, parts, progress)
         training_state.restore(training, tensors, values)
         distributed.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
@@ -171,14 +166,13 @@ def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> R
     return run
 
 
-def assemble(
-    config: Config, functions: TrainingFunctions, folder: Path, log: RunLog, parts: Parts, progress: Progress
-) -> Training:
+def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
     """Optimizer and weight average around the parts of a run; of several processes what joins their gradients."""
     forward = distributed_step(config, parts) if distributed.world().size > 1 else parts.learner.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
+    functions = TASKS[config.task].training()
     return Training(config, functions, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
 
 

@@ -40,7 +40,7 @@ def test_data_are_found_by_a_variable_and_kept_whole(
     monkeypatch.setenv("PLACE", str(photos.parent))
     data = f"$PLACE/{photos.name}"
     assert open_source(Data(path=data), 0).path == str(photos)
-    byol = {"task": "byol", "train.best_metric": "epoch", "pretrain.probe": "~/none"}
+    byol = {"task": "pretrain", "train.best_metric": "epoch", "pretrain.probe": "~/none"}
     config = configured(byol | {"data.path": data, "model.weights": "$PLACE"})
     kept = with_whole_paths(config)
     assert kept.data.path == str(photos) and kept.model.weights == str(photos.parent)

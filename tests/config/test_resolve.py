@@ -15,6 +15,7 @@ from sightline.config.resolve import all_keys, nearest, resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Schedule, Train
 from sightline.config.strict_yaml import parse_yaml
 from sightline.errors import USER, SightlineError
+from sightline.tasks.classify.config import ClassifyConfig
 
 
 def read(folder: Path, text: str) -> Config:
@@ -144,7 +145,7 @@ def test_settings_that_contradict_each_other() -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Config().optim.lr = 1.0  # ty: ignore[invalid-assignment]
+        ClassifyConfig().optim.lr = 1.0  # ty: ignore[invalid-assignment]
 
 
 # --------------------------------------------------------------------------------------------- text of a command line
@@ -184,7 +185,7 @@ def test_text_that_is_no_yaml_names_the_setting() -> None:
 
 
 def test_overrides_leave_the_rest_and_the_base_alone() -> None:
-    base = Config(model=Model(args={"depth": 2}), optim=Optim(lr=0.5, momentum=0.8))
+    base = ClassifyConfig(model=Model(args={"depth": 2}), optim=Optim(lr=0.5, momentum=0.8))
     config = resolve(base, {"optim": {"lr": 0.1}, "model": {"args": {"width": 3}}})
     assert config.optim == Optim(lr=0.1, momentum=0.8) and config.model.args == {"width": 3}
     assert base.model.args == {"depth": 2} and resolve(base) == base
@@ -276,7 +277,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_a_recipe_file_is_read_over_the_defaults(tmp_path: Path) -> None:
     config = read(tmp_path, "\ufeffoptim:\r\n  lr: 1e-3\r\ntrain: {epochs: 7}\r\n")
-    assert config == Config(name="mine", optim=Optim(lr=0.001), train=Train(epochs=7))
+    assert config == ClassifyConfig(name="mine", optim=Optim(lr=0.001), train=Train(epochs=7))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,7 @@ TRAPS += ["字", "\U0001f600", "\x85", "\u2028", "\ufeff", "\x00", "\x1b", "{lab
 
 @pytest.mark.parametrize("text", TRAPS)
 def test_every_trap_survives_the_way_through_a_file(tmp_path: Path, text: str) -> None:
-    config = Config(
+    config = ClassifyConfig(
         name=text, data=Data(path=text, classes=(text, text)), model=Model(args={"x": text, "y": [text, [1]]})
     )
     assert read(tmp_path, to_yaml(config)) == config
@@ -343,7 +344,7 @@ def test_every_trap_survives_the_way_through_a_file(tmp_path: Path, text: str) -
 
 def test_shared_values_are_written_out(tmp_path: Path) -> None:
     shared = [1, 2]
-    config = Config(model=Model(args={"a": shared, "b": shared, "c": {"d": shared}}))
+    config = ClassifyConfig(model=Model(args={"a": shared, "b": shared, "c": {"d": shared}}))
     assert read(tmp_path, to_yaml(config)) == config
 
 
@@ -362,7 +363,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 def test_any_configuration_survives_the_way_through_yaml(
     word: str, classes: list[str], args: dict[str, Any], rate: float, milestones: list[float]
 ) -> None:
-    config = Config(
+    config = ClassifyConfig(
         data=Data(path=word, classes=tuple(classes)),
         model=Model(args=args),
         optim=Optim(lr=rate),
@@ -374,4 +375,4 @@ def test_any_configuration_survives_the_way_through_yaml(
 
 @pytest.mark.parametrize("text", [string.printable, "".join(map(chr, range(256)))])
 def test_all_bytes_in_a_name(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, to_yaml(Config(name=text))).name == text
+    assert read(tmp_path, to_yaml(ClassifyConfig(name=text))).name == text

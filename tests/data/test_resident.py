@@ -15,8 +15,8 @@ from sightline.data.cache import Decoded
 from sightline.data.loader import Batch, training_batches
 from sightline.data.pair_cache import DecodedPairs
 from sightline.data.resident import fits, one_ahead, resident
-from sightline.engine.parts import build
 from sightline.errors import ENVIRONMENT, SightlineError
+from sightline.tasks.building import build
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)

@@ -314,7 +314,7 @@ def test_a_pre_training_says_which_of_its_pictures_are_near(
         pass
     pixels = np.array(model.near.train.images[5])
     said = model.compute([pixels])[0]
-    assert said.probabilities == [] and said.near[0].picture == 5 and model.described().task == "byol"
+    assert said.probabilities == [] and said.near[0].picture == 5 and model.described().task == "pretrain"
     with pytest.raises(SightlineError, match="nothing to answer"):
         load(tmp_path / "p", "p", False, print)
 

@@ -81,7 +81,8 @@ def test_every_run_is_an_ordinary_run_from_the_right_weights(done: Path) -> None
     assert len(budgets) == 1
     pretraining = configs["pretrain-unlabeled"]
     assert (
-        pretraining.task == "byol" and pretraining.pretrain.probe == configs["C-0"].data.path != pretraining.data.path
+        pretraining.task == "pretrain"
+        and pretraining.pretrain.probe == configs["C-0"].data.path != pretraining.data.path
     )
 
 

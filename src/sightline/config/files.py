@@ -49,6 +49,11 @@ def configured(settings: Mapping[str, Any], where: str = "the command line") -> 
     return resolve(task_named(named, where).config(), rest, where)
 
 
+def typed(config: Config) -> Config:
+    """A configuration of its task's own class: `sightline.Config(task="segment")` becomes a SegmentConfig."""
+    return config_of(config.model_dump(mode="json"), "the recipe") if type(config) is Config else config
+
+
 @cache
 def note_renamed(old: str, new: str, where: str) -> None:
     """Print once on standard error that a task has a new name."""

@@ -125,7 +125,7 @@ def recipes(grid: Grid) -> list[Child]:
     ]
     head = ["Setting", *STAGES.values(), "Default"]
     rows: list[list[Child]] = [
-        [key, *(shown(values[key]) for values in stages.values()), shown(defaults[key])]
+        [key, *(shown(values[key]) if key in values else "" for values in stages.values()), shown(defaults[key])]
         for key in keys
         if key != "name"
     ]

@@ -283,7 +283,7 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
     """The architecture of a recipe's model at the size of its images."""
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     with torch.device("meta"):
-        if config.task == "byol":
+        if config.task == "pretrain":
             pair = build_siamese(config)
             return trace(pair, (3, size, size), both, name, config.pretrain.method), pair
         if config.task == "segment":
