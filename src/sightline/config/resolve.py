@@ -27,7 +27,7 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
     """
     kind = type(base)
     settings = {key: from_text(key, value, where, kind) for key, value in flat(overrides or {}, where, kind).items()}
-    if settings.get("task", base.task) != base.task:
+    if base.task and settings.get("task", base.task) != base.task:
         why = f"the recipe {base.name} is of the task {base.task}"
         raise SightlineError(
             "a recipe has one task", where="task", why=why, cure="`sightline recipes` lists all recipes"

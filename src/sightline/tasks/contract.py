@@ -17,6 +17,7 @@ from ..errors import SightlineError
 if TYPE_CHECKING:
     from ..config.schema import Config
     from ..engine.state import TrainingFunctions
+    from ..report.compare.kinds import TaskComparison
     from ..report.run import RunFiles
     from ..report.sections import Content
 
@@ -62,9 +63,10 @@ class UseFunctions:
 @dataclass(frozen=True)
 class ReportFunctions:
     """What the pages show of runs, from their files alone. content: (files, whether the run is still training) -> the
-    task's sections and figures."""
+    task's sections and figures. comparison: how several runs are compared."""
 
     content: "Callable[[RunFiles, bool], Content]"
+    comparison: "TaskComparison"
 
 
 @dataclass(frozen=True)

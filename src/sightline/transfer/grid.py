@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field, SerializeAsAny
 
 from ..config.fields import CountOrZero, Section
-from ..config.files import config_of
+from ..config.files import config_of, typed
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
@@ -67,6 +67,11 @@ class Grid(Section):
     frozen: SerializeAsAny[Config]
     reported: dict[str, float] = {}
     """Accuracies that somebody else reports for the settings, on other data."""
+
+    @pydantic.field_validator("labeled", "unlabeled", "full", "frozen", mode="before")
+    @classmethod
+    def _stages_are_of_their_task(cls, value: Any) -> Any:
+        return typed(value) if isinstance(value, Config) else value
 
     @pydantic.model_validator(mode="after")
     def _stages_fit(self) -> Self:

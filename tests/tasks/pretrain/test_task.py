@@ -65,12 +65,12 @@ def test_the_loss_is_the_papers_on_hand_numbers() -> None:
     """Equation 2: the squared distance of prediction and target once both have length 1."""
     predictions = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
     targets = torch.tensor([[6.0, 8.0], [0.0, 5.0], [0.0, -1.0]])
-    assert float(byol_loss(predictions, targets)) == pytest.approx((0 + 2 + 4) / 3, abs=1e-6)
+    assert float(byol_loss(predictions, targets, Pretrain())) == pytest.approx((0 + 2 + 4) / 3, abs=1e-6)
     lengths = [value / value.norm(dim=1, keepdim=True) for value in (predictions, targets)]
-    assert float(byol_loss(predictions, targets)) == pytest.approx(
+    assert float(byol_loss(predictions, targets, Pretrain())) == pytest.approx(
         float((lengths[0] - lengths[1]).square().sum(1).mean())
     )
-    assert float(simsiam_loss(predictions, targets)) == pytest.approx(-(1 + 0 - 1) / 3 / 2, abs=1e-6)
+    assert float(simsiam_loss(predictions, targets, Pretrain())) == pytest.approx(-(1 + 0 - 1) / 3 / 2, abs=1e-6)
 
 
 def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(small: Toy) -> None:
@@ -91,7 +91,7 @@ def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(sm
 
 def test_no_gradient_goes_to_the_target() -> None:
     predictions, targets = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
-    byol_loss(predictions, targets).backward()
+    byol_loss(predictions, targets, Pretrain()).backward()
     assert targets.grad is None and predictions.grad is not None and predictions.grad.abs().sum() > 0
 
 
@@ -147,8 +147,8 @@ def test_small_views_go_against_both_targets_and_keep_the_scale(small: Toy) -> N
     model = task.model.train()
     with torch.no_grad():
         goals = [model.project(view) for view in views]
-        terms = [byol_loss(model.predict(views[0]), goals[1]), byol_loss(model.predict(views[1]), goals[0])]
-        terms += [byol_loss(model.predict(crop), goal) for crop in crops for goal in goals]
+        terms = [byol_loss(model.predict(views[0]), goals[1], Pretrain()), byol_loss(model.predict(views[1]), goals[0])]
+        terms += [byol_loss(model.predict(crop), goal, Pretrain()) for crop in crops for goal in goals]
     assert len(terms) == 6
     assert float(task.step(batch)["loss"].detach()) == pytest.approx(2 * float(sum(terms)) / 6, abs=1e-5)
 

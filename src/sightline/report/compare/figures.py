@@ -1,7 +1,6 @@
 """The drawings of a comparison: every run in one color and with one mark throughout."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from ...insight.strips import PAGE_INCHES, class_legend, hatched, head, score_te
 from ...insight.strips import grid as panels_of
 from ...insight.style import BLUE, INK, MUTED, ORANGE, class_colors, new_figure, short, styled
 from ..words import bits
+from .kinds import Curve
 from .numbers import Comparison, Pair
 from .pictures import SameMasks
 from .runs import Entry
@@ -26,23 +26,9 @@ CLASSES = 15
 """Classes in the drawing of differences; the table has all."""
 
 
-class Curve(NamedTuple):
-    """One curve of each run. column: of the train or evaluation records; factor: to the unit of the title."""
-
-    file: str
-    part: str
-    column: str
-    title: str
-    factor: float
-
-
 LOSSES = (
     Curve("curve-training-loss", "train", "loss", "Training loss", 1.0),
     Curve("curve-validation-loss", "evaluation", "loss", "Validation loss", 1.0),
-)
-WATCHED = (
-    Curve("curve-feature-std", "evaluation", "feature_std", "Spread of the projections, 0 to 1", 1.0),
-    Curve("curve-effective-rank", "evaluation", "effective_rank", "Effective rank of the features", 1.0),
 )
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 Figures = dict[str, Callable[[], Figure]]
@@ -65,11 +51,10 @@ def plan_comparison(found: Comparison, masks: SameMasks | None) -> Figures:
 
 def plan_curves(found: Comparison) -> Figures:
     """The curves of all runs over the epochs, and the measure over time and FLOPs."""
-    measure = found.measure
+    measure = found.kind
     metric = Curve("curve-metric", "evaluation", measure.field, f"{measure.title}, %", 100.0)
-    extra = WATCHED if found.task == "byol" else ()
     todo: Figures = {}
-    for curve in (*LOSSES, metric, *extra):
+    for curve in (*LOSSES, metric, *measure.curves):
         if any(np.isfinite(column(one, curve)).any() for one in found.entries):
             todo[curve.file] = lambda c=curve: draw_overlay(found.entries, c, "epoch")
     if metric.file not in todo:
@@ -187,7 +172,7 @@ def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
     """Quality with its interval against a cost, one mark a run; logarithmic where costs differ by more than four."""
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
-    axes.set_title(f"{found.measure.title}, %")
+    axes.set_title(f"{found.kind.title}, %")
     axes.set_xlabel(title)
     for place, (entry, color, value) in enumerate(
         zip(found.entries, class_colors(len(found.entries)), values, strict=True)
@@ -223,7 +208,7 @@ def draw_runs(found: Comparison) -> Figure:
     """The difference of every run to the reference with its interval."""
     pairs = found.pairs
     values = np.array([[pair.difference, *pair.interval] for pair in pairs]).T
-    title = f"{found.measure.title}: difference to {short(found.reference.name, NAME)}"
+    title = f"{found.kind.title}: difference to {short(found.reference.name, NAME)}"
     return draw_differences([pair.second for pair in pairs], *values, title, [pair.told_apart for pair in pairs])
 
 

@@ -14,7 +14,6 @@ from ...runs.csv_io import csv_text
 from .figures import plan_comparison
 from .numbers import Comparison, compare
 from .page import comparison_page, sentences
-from .pictures import same_masks
 from .runs import MARK
 
 WRITTEN = ("report.html", "report.pdf", MARK, "compare.csv", "figures")
@@ -31,7 +30,7 @@ def write_comparison(
     folder = Path(out)
     found = compare(runs)
     others = holds_another(folder, [entry.files.path for entry in found.entries], overwrite)
-    masks = same_masks(found) if found.task == "segment" else None
+    masks = found.kind.masks(found) if found.kind.masks else None
     figures = {name: png(draw()) for name, draw in plan_comparison(found, masks).items()}
     if others:
         clear(folder)
@@ -98,7 +97,7 @@ def own_report(run: Path, folder: Path) -> str:
 
 def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
     """All numbers of a comparison, for compare.json."""
-    field = found.measure.field
+    field = found.kind.field
     return {
         "format": 1,
         "task": found.task,
@@ -150,7 +149,7 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
 
 def as_csv(found: Comparison) -> bytes:
     """A row a run: its quality with its interval, the difference to the reference with its own, p, and the cost."""
-    columns = ["run", found.measure.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
+    columns = ["run", found.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
     rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in found.entries:
         pair = found.pair_of(entry.name)

@@ -9,17 +9,16 @@ import numpy as np
 
 from ...errors import counted
 from ..words import section
-from .runs import Answers, Entry
+from .kinds import ItemResults, TaskComparison
+from .runs import Entry
 
-DECODING = ("size", "fit", "filter")
-"""Settings of `data` that change the decoded pixels of a classifier's images, and so their digest."""
 Fault: TypeAlias = tuple[str, str]
 """Why something cannot be done, and what helps."""
 SHOWN = 3
 """Names that a message gives as examples."""
 
 
-def mismatch(first: Entry, second: Entry) -> Fault | None:
+def mismatch(first: Entry, second: Entry, kind: TaskComparison) -> Fault | None:
     """Why two runs cannot be compared image by image, and what helps; None where they can."""
     for one in (first, second):
         if one.answers is None:
@@ -30,11 +29,11 @@ def mismatch(first: Entry, second: Entry) -> Fault | None:
         other_classes(first.name, a, second.name, b)
         or other_names(first.name, a, second.name, b)
         or other_truth(first.name, a, second.name, b)
-        or other_content(first, second)
+        or other_content(first, second, kind)
     )
 
 
-def other_classes(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+def other_classes(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
     """Two sets of classes are two questions, even about the same images."""
     if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
         return None
@@ -45,7 +44,7 @@ def other_classes(first: str, a: Answers, second: str, b: Answers) -> Fault | No
     return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
 
 
-def other_names(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
     """Other images, or images of which one name is that of several."""
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
@@ -72,7 +71,7 @@ def other_names(first: str, a: Answers, second: str, b: Answers) -> Fault | None
     return f"{shared}; {'; '.join(lacks)}", cure
 
 
-def other_truth(first: str, a: Answers, second: str, b: Answers) -> Fault | None:
+def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
     """The same names with other labels: somebody has relabeled images in between."""
     there = in_order_of(a, b)
     differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
@@ -89,17 +88,17 @@ def other_truth(first: str, a: Answers, second: str, b: Answers) -> Fault | None
     return why, "train the older one again on the labels as they are now"
 
 
-def other_content(first: Entry, second: Entry) -> Fault | None:
+def other_content(first: Entry, second: Entry, kind: TaskComparison) -> Fault | None:
     """The same names and labels with other pixels, as far as the digests of the data can tell."""
     digests = [digest_of(one) for one in (first, second)]
-    if untold(first, second) or None in digests or digests[0] == digests[1]:
+    if untold(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
     look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
     why = "their validation images have the same names and other contents (the data's digest in provenance.json)"
     return why, f"{look} say whose images have changed since; train that one again"
 
 
-def untold(first: Entry, second: Entry) -> str:
+def untold(first: Entry, second: Entry, kind: TaskComparison) -> str:
     """Why the digests cannot tell whether the contents are the same; "" where they can.
 
     A digest is over decoded pixels, names in their order, and classes in theirs.
@@ -109,9 +108,8 @@ def untold(first: Entry, second: Entry) -> str:
         return "no digest of the data is kept"
     if a and b and (a.names != b.names or a.classes != b.classes):
         return "their order differs"
-    segments = first.files.recipe.get("task") == "segment"
     data = [section(one.files.recipe, "data") for one in (first, second)]
-    if not segments and any(data[0].get(key) != data[1].get(key) for key in DECODING):
+    if any(data[0].get(key) != data[1].get(key) for key in kind.decoding):
         return "they were decoded at another size"
     pillow = [section(one.files.provenance, "versions").get("pillow") for one in (first, second)]
     return "they were decoded by another Pillow" if pillow[0] != pillow[1] else ""
@@ -123,7 +121,7 @@ def digest_of(one: Entry, split: str = "val") -> str | None:
     return found if isinstance(found, str) else None
 
 
-def in_order_of(reference: Answers, other: Answers) -> Answers:
+def in_order_of(reference: ItemResults, other: ItemResults) -> ItemResults:
     """`other` with its images and classes in the reference's order, matched by name. Both hold the same of each."""
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))

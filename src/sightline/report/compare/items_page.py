@@ -11,11 +11,6 @@ from .figures import CLASSES, most_different
 from .numbers import Comparison, Pair
 from .pictures import Said, SameMasks, SameTile, only_right, thumbnails_by_name
 
-CLASS_NOTES = {
-    "classify": "Sorted by the difference in F1; the recall is of the same images. ",
-    "segment": "Sorted by the difference. ",
-}
-
 
 def by_class(found: Comparison, drawn: Figures) -> list[Child]:
     """For each pair the classes that differ most, drawn and in a table."""
@@ -26,7 +21,7 @@ def by_class(found: Comparison, drawn: Figures) -> list[Child]:
         f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
         "more where a class has few images."
     )
-    parts: list[Child] = [element("p", CLASS_NOTES[found.task] + chance, class_="small")]
+    parts: list[Child] = [element("p", found.kind.class_note + chance, class_="small")]
     for number, pair in enumerate(found.pairs, 1):
         name = f"{pair.second} against {pair.first}"
         if len(found.pairs) > 1:
@@ -76,7 +71,7 @@ def pictures(found: Comparison, masks: SameMasks | None, drawn: Figures) -> list
     """Images of which one run is right and the other wrong; of segmenters, the masks of all runs side by side."""
     if not found.pairs:
         return [missing_note("No two of these runs were validated on the same images.")]
-    if found.task == "segment":
+    if found.kind.masks:
         if masks is None or "same-pictures" not in drawn:
             return [missing_note("No run has kept pictures of the images on which they differ (report.samples).")]
         says = "The images that each run gains and loses most against the reference, of those with a kept picture"

@@ -10,20 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SightlineError, counted
-from ...stats.intervals import Interval, mcnemar, paired_bootstrap, points, verdict
-from ...stats.paired import ClassDifferences, holm, paired_classes, paired_interval, paired_ious, swap_test
-from ...tasks.segment.metrics import pixel_accuracy
+from ...stats.intervals import Interval, points, verdict
+from ...stats.paired import ClassDifferences, holm
 from ..origin import flat, shown
 from ..words import device, known, percent, section
-from .items import DECODING, digest_of, examples, in_order_of, mismatch, untold
-from .runs import MEASURES, Answers, Entry, Measure, read_entries
+from .items import digest_of, examples, in_order_of, mismatch, untold
+from .kinds import ItemResults, TaskComparison
+from .runs import Entry, read_entries
 
 UNSET = "(not set)"
-NO_ITEMS = (
-    "A pre-training leaves features and no answer for each image, so there is no paired interval, and no run is called "
-    "better. What the features are worth shows when all are trained further on the same labels: --model.weights RUN, "
-    "or sightline transfer."
-)
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Pair:
 
     first: str
     second: str
-    answers: tuple[Answers, Answers]
+    answers: tuple[ItemResults, ItemResults]
     difference: float
     interval: Interval
     p: float
@@ -71,15 +66,12 @@ class Comparison:
     """All that the page says. recipes: (dotted key, one value a run), those that differ."""
 
     task: str
+    kind: TaskComparison
     entries: tuple[Entry, ...]
     pairs: tuple[Pair, ...]
     refused: tuple[Refused, ...]
     recipes: tuple[tuple[str, tuple[str, ...]], ...]
     notes: tuple[str, ...]
-
-    @property
-    def measure(self) -> Measure:
-        return MEASURES[self.task]
 
     @property
     def reference(self) -> Entry:
@@ -98,48 +90,46 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     """
     if len(folders) < 2:
         raise SightlineError("a comparison needs two runs", cure="sightline report RUN RUN")
-    task, entries = read_entries(folders)
+    task, kind, entries = read_entries(folders)
     reference, pairs, refused = entries[0], [], []
-    for other in entries[1:] if task != "byol" else ():
-        fault = mismatch(reference, other)
+    for other in entries[1:] if kind.paired else ():
+        fault = mismatch(reference, other, kind)
         if fault:
             refused.append(Refused(other.name, *fault))
         else:
-            pairs.append(compared(reference, other, MEASURES[task]))
+            pairs.append(compared(reference, other, kind))
     corrected = holm([pair.p for pair in pairs])
-    pairs = [judged(pair, p, MEASURES[task], len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
-    notes = [*([NO_ITEMS] if task == "byol" else []), *unlike(entries, task)]
-    return Comparison(task, tuple(entries), tuple(pairs), tuple(refused), recipe_differences(entries), tuple(notes))
+    pairs = [judged(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
+    notes = [*([kind.no_pairs] if kind.no_pairs else []), *unlike(entries, kind), *kind.notes(entries)]
+    return Comparison(
+        task, kind, tuple(entries), tuple(pairs), tuple(refused), recipe_differences(entries), tuple(notes)
+    )
 
 
-def compared(reference: Entry, other: Entry, measure: Measure) -> Pair:
+def compared(reference: Entry, other: Entry, kind: TaskComparison) -> Pair:
     """The numbers of one pair; its sentence comes when all are known."""
-    assert reference.answers and other.answers
+    assert reference.answers and other.answers and kind.paired
     a, b = reference.answers, in_order_of(reference.answers, other.answers)
     notes = []
     if other.answers.names != a.names:
         notes.append(f"{other.name} has the images in another order: they were matched by name.")
     if other.answers.classes != a.classes:
         notes.append(f"{other.name} has the classes in another order: they were matched by name.")
-    if doubt := untold(reference, other):
+    if doubt := untold(reference, other, kind):
         notes.append(
             f"{reference.name} and {other.name}: the images have the same names and labels; whether the files were the "
             f"same cannot be told ({doubt})."
         )
-    if a.given.ndim == 1:
-        difference, interval = paired_bootstrap(a.correct, b.correct)
-        p, agreement = mcnemar(a.correct, b.correct), same_answers(a, b)
-        recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
-        classes = {"F1": f1, "recall": recall}
-    else:
-        difference, interval = paired_interval(a.given, b.given)
-        p, agreement, classes = swap_test(a.given, b.given), better_images(a, b), {"IoU": paired_ious(a.given, b.given)}
+    found = kind.paired(a, b)
+    interval = found.interval
     edges = (float(interval[0]), float(interval[1]))
     names, nan = (reference.name, other.name), float("nan")
-    return Pair(*names, (a, b), float(difference), edges, p, nan, "", agreement, classes, tuple(notes))
+    return Pair(
+        *names, (a, b), float(found.difference), edges, found.p, nan, "", found.agreement, found.classes, tuple(notes)
+    )
 
 
-def judged(pair: Pair, corrected: float, measure: Measure, several: int) -> Pair:
+def judged(pair: Pair, corrected: float, kind: TaskComparison, several: int) -> Pair:
     """The pair with its sentence, which says `beats` only where interval and corrected p both allow it.
 
     several: comparisons that p was corrected for. The sentence names p only where p alone forbids the word.
@@ -147,35 +137,13 @@ def judged(pair: Pair, corrected: float, measure: Measure, several: int) -> Pair
     names, (low, high) = (pair.first, pair.second), pair.interval
     if not np.isfinite(pair.interval).all():
         found = f"{points(pair.difference)} points, and of so few images there is no interval"
-        sentence = f"no difference in {measure.name} between {pair.first} and {pair.second} can be shown: {found},"
+        sentence = f"no difference in {kind.name} between {pair.first} and {pair.second} can be shown: {found},"
     elif corrected >= 0.05 and (low > 0 or high < 0):
         after = f" after correction for {several} comparisons" if several > 1 else ""
-        sentence = f"{verdict(pair.difference, pair.interval, *names, measure.name, corrected)}{after},"
+        sentence = f"{verdict(pair.difference, pair.interval, *names, kind.name, corrected)}{after},"
     else:
-        sentence = verdict(pair.difference, pair.interval, *names, measure.name)
+        sentence = verdict(pair.difference, pair.interval, *names, kind.name)
     return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
-
-
-def same_answers(a: Answers, b: Answers) -> dict[str, int]:
-    """Images by which of two classifiers has them right, and those of which both say the same."""
-    return {
-        "both right": int((a.correct & b.correct).sum()),
-        "only first right": int((a.correct & ~b.correct).sum()),
-        "only second right": int((b.correct & ~a.correct).sum()),
-        "both wrong": int((~a.correct & ~b.correct).sum()),
-        "same answer": int((a.given == b.given).sum()),
-    }
-
-
-def better_images(a: Answers, b: Answers) -> dict[str, int]:
-    """Images by which of two segmenters has the larger share of their pixels right; those without a pixel to count
-    are in none."""
-    apart = pixel_accuracy(b.given) - pixel_accuracy(a.given)
-    return {
-        "first better": int((apart < 0).sum()),
-        "equal": int((apart == 0).sum()),
-        "second better": int((apart > 0).sum()),
-    }
 
 
 def recipe_differences(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -189,7 +157,7 @@ def recipe_differences(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, 
     return tuple(rows)
 
 
-def unlike(entries: Sequence[Entry], task: str) -> list[str]:
+def unlike(entries: Sequence[Entry], kind: TaskComparison) -> list[str]:
     """What else is not the same and bears on the comparison, in sentences."""
     notes = []
     machines: dict[str, list[str]] = {}
@@ -199,27 +167,15 @@ def unlike(entries: Sequence[Entry], task: str) -> list[str]:
     if len(machines) > 1:
         each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
         notes.append(f"The times are not of the same machine and precision: {each}. Compare FLOPs instead.")
-    first, settings = entries[0], (*DECODING, "resize")
+    first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}
                 for one in (first, other)]  # fmt: skip
         digests = [digest_of(one, "train") for one in (first, other)]
-        alike = task == "segment" or all(data[0].get(key) == data[1].get(key) for key in settings)
+        alike = all(data[0].get(key) == data[1].get(key) for key in settings)
         if alike and None not in digests and digests[0] != digests[1]:
             notes.append(f"{other.name} was trained on other images, or on other labels, than {first.name}.")
-        if task == "byol" and evaluated(first) != evaluated(other):
-            notes.append(
-                f"The k-NN accuracies of {first.name} and {other.name} are of different images or image sizes."
-            )
-    if task == "classify" and any(one.past.ensemble for one in entries):
-        members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
-        notes.append(f"{'; '.join(members)}: each of its predictions costs as many as that.")
     return notes
-
-
-def evaluated(entry: Entry) -> object:
-    """The digest of the images by which a pre-training was measured."""
-    return section(entry.files.provenance, "data").get("evaluated")
 
 
 def in_percent(entry: Entry) -> str:

@@ -10,7 +10,6 @@ from ..html import Child, Html, element, missing_note, table
 from ..page import layout
 from ..sections import Figures, figure
 from ..words import bits, duration
-from .figures import WATCHED
 from .items_page import agreement, by_class, pictures
 from .numbers import Comparison, in_percent
 from .pictures import SameMasks
@@ -21,10 +20,6 @@ CAREFUL = (
     "only where the interval excludes zero and p is below 0.05. Other seeds are in no interval: two runs that differ "
     "in the seed alone may differ by as much. Each run's best epoch was chosen on these same images."
 )
-TESTS = {
-    "classify": "p: McNemar's exact test, of the images that only one of the two has right.",
-    "segment": "p: 10,000 random swaps of the two runs' results, image by image.",
-}
 LOSSES = ("loss.", "pretrain.method", "pretrain.contrast")
 LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
@@ -38,7 +33,7 @@ def comparison_page(found: Comparison, masks: SameMasks | None, drawn: Figures, 
         ("What differs in the recipes", recipes(found)),
         ("Curves", curves(found, drawn)),
     ]
-    if found.task != "byol":
+    if found.kind.paired:
         content += [
             ("Class by class", by_class(found, drawn)),
             ("The same pictures", pictures(found, masks, drawn)),
@@ -78,7 +73,7 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
     head, rows = runs_table(found, links)
     notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in found.entries) else []
     if found.pairs:
-        notes = [CAREFUL, TESTS[found.task], *notes]
+        notes = [CAREFUL, found.kind.test, *notes]
     if len(found.pairs) > 1:
         notes.append(
             f"With {len(found.pairs)} comparisons, one p below 0.05 by chance is likelier than 5%: Holm's p is "
@@ -101,9 +96,9 @@ def sentences(found: Comparison, whole: bool = True) -> list[str]:
     for one in found.refused:
         why = f": {one.why}" if whole else ""
         lines.append(f"{one.name} and {found.reference.name} cannot be compared image by image{why}.")
-    if found.task == "byol":
+    if not found.kind.paired:
         scored = [f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one)]
-        lines.append(f"k-NN accuracy with its 95% interval: {', '.join(scored) or 'not measured'}.")
+        lines.append(f"{found.kind.title} with its 95% interval: {', '.join(scored) or 'not measured'}.")
     return lines
 
 
@@ -115,9 +110,9 @@ def capital(text: str) -> str:
 def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
     """(head, rows) of the one table: quality, difference, cost."""
     paired, several = bool(found.pairs), len(found.pairs) > 1
-    head = ["Run", f"{found.measure.title}, % [95% interval]"]
+    head = ["Run", f"{found.kind.title}, % [95% interval]"]
     head += [f"Difference to {found.reference.name}, points", "Holm's p" if several else "p"] * paired
-    head += ["Spread", "Effective rank"] * (found.task == "byol")
+    head += [title for _, title in found.kind.columns]
     head += ["Time", "FLOPs", "Parameters", "Epochs"]
     rows: list[list[Child]] = []
     colors = class_colors(len(found.entries))
@@ -126,8 +121,7 @@ def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list
         row: list[Child] = [[swatch(color), name], in_percent(entry) or "none"]
         if paired:
             row += differences(found, entry)
-        if found.task == "byol":
-            row += [latest(entry, field) for field in ("feature_std", "effective_rank")]
+        row += [latest(entry, field) for field, _ in found.kind.columns]
         row += [duration(entry.seconds) if entry.seconds > 0 else "unknown"]
         row += [bits(value) if value > 0 else "unknown" for value in (entry.flops, entry.parameters)]
         rows.append([*row, epochs(entry)])
@@ -174,7 +168,7 @@ def cost(found: Comparison, drawn: Figures) -> list[Child]:
     says = []
     for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters")):
         said = "; ".join(f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one))
-        says.append(figure(drawn, f"cost-{name}", f"{found.measure.title} against {words}: {said}"))
+        says.append(figure(drawn, f"cost-{name}", f"{found.kind.title} against {words}: {said}"))
     if not any(says):
         return [missing_note("Fewer than two runs have a result and a known cost.")]
     note = "Further left is cheaper, further up is better; the lines are each run's own 95% interval."
@@ -194,7 +188,7 @@ def recipes(found: Comparison) -> list[Child]:
 
 def curves(found: Comparison, drawn: Figures) -> list[Child]:
     """The curves of all runs laid over one another."""
-    measure = found.measure
+    measure = found.kind
     metric = courses(found, measure.field, 100.0, "%")
     large = [
         figure(drawn, "curve-metric", f"{measure.title} of each run over the epochs: {metric}"),
@@ -202,7 +196,7 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
         figure(drawn, "curve-training-loss", f"Training loss of each run: {courses(found, 'loss', 1.0, '', 'train')}"),
         figure(drawn, "curve-metric-time", f"{measure.title} of each run over time: {metric}"),
         figure(drawn, "curve-metric-flops", f"{measure.title} of each run over training FLOPs: {metric}"),
-        *[figure(drawn, one.file, f"{one.title}: {courses(found, one.column, 1.0)}") for one in WATCHED],
+        *[figure(drawn, one.file, f"{one.title}: {courses(found, one.column, 1.0)}") for one in measure.curves],
     ]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]

@@ -17,8 +17,9 @@ from ..findings import pictures_by_row
 from ..run import UNREADABLE, RunFiles, attempt
 from ..words import section
 from .items import in_order_of
+from .kinds import ItemResults
 from .numbers import Comparison, Pair
-from .runs import Answers, Entry
+from .runs import Entry
 
 TILES = 12
 ROWS = 3
@@ -127,7 +128,7 @@ def same_masks(found: Comparison) -> SameMasks | None:
     return SameMasks(tuple(result), palette.classes, display_colors(palette))
 
 
-def aligned(first: Answers, entry: Entry) -> Answers:
+def aligned(first: ItemResults, entry: Entry) -> ItemResults:
     """A run's answers in the order of the reference."""
     assert entry.answers
     return in_order_of(first, entry.answers)
@@ -159,7 +160,7 @@ def chosen_rows(found: Comparison, known: set[str]) -> list[int]:
     return list(dict.fromkeys(rows))
 
 
-def masks_of(entry: Entry, answers: Answers | None, rows: list[int]) -> list[np.ndarray | None]:
+def masks_of(entry: Entry, answers: ItemResults | None, rows: list[int]) -> list[np.ndarray | None]:
     """The predicted masks uint8 [h, w] of these rows as small as the kept pictures, in the reference's classes."""
     palette = attempt("checkpoints/best/config.json", entry.files.path, read_palette, [], None)
     if answers is None or palette is None or entry.answers is None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ...engine.state import TrainingFunctions
 
 
-def training() -> "TrainingFunctions":
+def load_training() -> "TrainingFunctions":
     """The functions of training; loads torch."""
     from ...engine.state import TrainingFunctions
     from . import build, results
@@ -17,18 +17,18 @@ def training() -> "TrainingFunctions":
     return TrainingFunctions(build.open_without_leaks, build.build, build.check, results.results, results.preview)
 
 
-def use() -> UseFunctions:
+def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
     from . import evaluate
 
     return UseFunctions(evaluate=evaluate.evaluate_run)
 
 
-def report() -> ReportFunctions:
+def load_report() -> ReportFunctions:
     """The functions of the pages; loads matplotlib."""
-    from .report import content
+    from . import compare, report
 
-    return ReportFunctions(content=content)
+    return ReportFunctions(content=report.content, comparison=compare.COMPARISON)
 
 
 TASK = Task(
@@ -37,9 +37,9 @@ TASK = Task(
     config=PretrainConfig,
     metrics={"knn_accuracy": Metric("k-NN accuracy")},
     learns_from="nothing",
-    training=training,
-    use=use,
-    report=report,
+    training=load_training,
+    use=load_use,
+    report=load_report,
     former_names=("byol",),
     selects_epochs=False,
     probe_setting="pretrain.probe",

@@ -10,8 +10,8 @@ import pytest
 import sightline
 from sightline import SightlineError
 from sightline.config.schema import Config
-from sightline.report import segment
 from sightline.report.run import read_run
+from sightline.tasks.segment import report as segment
 
 SETTINGS = {"train.epochs": 3, "train.max_minutes": 1e-4, "report.samples": "0902,0900"}
 

@@ -1,0 +1,74 @@
+"""How runs of classifiers are compared: accuracy on the same images, McNemar's exact test, classes by F1 and recall."""
+
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...report.compare.kinds import ItemResults, PairedNumbers, TaskComparison
+from ...report.compare.runs import Entry
+from ...report.findings import seed_of
+from ...report.run import RunFiles, with_predictions, with_samples
+from ...stats.intervals import Interval, bootstrap_interval, mcnemar, paired_bootstrap
+from ...stats.paired import paired_classes
+
+
+def read(files: RunFiles) -> RunFiles:
+    """The files with predictions and thumbnails."""
+    return with_samples(with_predictions(files))
+
+
+def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
+    """(the prediction for each validation image, why there are none, what helps)."""
+    found = files.predictions
+    if found is None:
+        why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
+        cure = f"sightline evaluate {shlex.quote(str(files.path))} writes its predictions again"
+        return None, f"has no predictions to compare ({why})", cure
+    rows = np.arange(len(found.names))
+    return ItemResults(found.names, found.classes, found.truth, found.predicted, found.confidence, rows), "", ""
+
+
+def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
+    """Accuracy and its interval, the same numbers as on the run's own page."""
+    return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
+
+
+def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
+    """Difference in accuracy, McNemar's p, agreement, and differences of each class."""
+    difference, interval = paired_bootstrap(a.correct, b.correct)
+    recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
+    p = mcnemar(a.correct, b.correct)
+    return PairedNumbers(difference, interval, p, same_answers(a, b), {"F1": f1, "recall": recall})
+
+
+def same_answers(a: ItemResults, b: ItemResults) -> dict[str, int]:
+    """Images by which of two classifiers has them right, and those of which both say the same."""
+    return {
+        "both right": int((a.correct & b.correct).sum()),
+        "only first right": int((a.correct & ~b.correct).sum()),
+        "only second right": int((b.correct & ~a.correct).sum()),
+        "both wrong": int((~a.correct & ~b.correct).sum()),
+        "same answer": int((a.given == b.given).sum()),
+    }
+
+
+def ensembles(entries: Sequence[Entry]) -> list[str]:
+    """A sentence on runs whose predictions are means over several epochs."""
+    members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
+    return [f"{'; '.join(members)}: each of its predictions costs as many as that."] if members else []
+
+
+COMPARISON = TaskComparison(
+    field="accuracy",
+    name="accuracy",
+    title="Accuracy",
+    does="classifies images",
+    items=items,
+    read=read,
+    result=result,
+    paired=paired,
+    test="p: McNemar's exact test, of the images that only one of the two has right.",
+    class_note="Sorted by the difference in F1; the recall is of the same images. ",
+    notes=ensembles,
+)
