@@ -1,9 +1,9 @@
-"""Checks across settings, each of which is valid on its own. Tasks compose theirs from these."""
+"""Checks across settings, each of which is valid on its own. Tasks compose theirs from these.
 
-from typing import TYPE_CHECKING, Any
+The configuration is untyped here: its class, in schema.py, calls these functions.
+"""
 
-if TYPE_CHECKING:
-    from .schema import Config
+from typing import Any
 
 Rules = dict[str, Any]
 """What is wrong -> whether it is the case."""
@@ -16,7 +16,7 @@ def broken(rules: Rules) -> list[str]:
     return [message for message, violated in rules.items() if violated]
 
 
-def common_rules(config: "Config") -> Rules:
+def common_rules(config: Any) -> Rules:
     """Rules of every task."""
     one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
     return {
@@ -27,13 +27,13 @@ def common_rules(config: "Config") -> Rules:
     }
 
 
-def metric_rules(config: "Config", *metrics: str) -> Rules:
+def metric_rules(config: Any, *metrics: str) -> Rules:
     """`train.best_metric` is one of these."""
     message = f"the task {config.task} needs train.best_metric {' or '.join(metrics)}"
     return {message: config.train.best_metric not in metrics}
 
 
-def whole_image_rules(config: "Config") -> Rules:
+def whole_image_rules(config: Any) -> Rules:
     """Rules of tasks that take an image as a whole: settings of segmentation have no effect on them."""
     augment, loss = config.augment, config.loss
     return {
@@ -48,7 +48,7 @@ def whole_image_rules(config: "Config") -> Rules:
     }
 
 
-def no_head_rules(config: "Config") -> Rules:
+def no_head_rules(config: Any) -> Rules:
     """Rules of tasks without a classifier's head on the backbone."""
     return {
         "report.train_samples is for classification": config.report.train_samples,

@@ -2,12 +2,9 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import SightlineError
-
-if TYPE_CHECKING:
-    from .schema import Config
 
 NO_PATH = ("", "none", "imagenet", "coco")
 """What may stand where a path could."""
@@ -35,7 +32,7 @@ def absolute(path: str) -> str:
     return os.path.abspath(expanded(path))
 
 
-def paths_in(config: "Config") -> dict[str, str]:
+def paths_in(config: Any) -> dict[str, str]:
     """The settings of a recipe that hold a path, by their keys (`Config.path_keys`)."""
     paths: dict[str, str] = {}
     for key in config.path_keys:

@@ -4,9 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SightlineError
 from ..insight.curves import number
-from ..tasks import task_named
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
 from .words import bits, device_name, known, section, times
@@ -22,20 +20,11 @@ NAMES = {
 PLAIN = ("seed", "parameters", "versions")  # of another type they are of no use
 
 
-def defaults_of(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The default settings of a recipe's task; {} of a task that this version does not have."""
-    try:
-        return task_named(recipe.get("task")).config().model_dump(mode="json")
-    except SightlineError:
-        return {}
-
-
-def recipe(files: RunFiles) -> list[Child]:
+def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
     """How to repeat the run, what its recipe changes, the recipe whole."""
     parts = commands(files)
     if not files.recipe:
         return [*parts, missing_note("There is no recipe.yaml that can be read.")]
-    defaults = flat(defaults_of(files.recipe))
     changed = [[key, shown(value), shown(defaults.get(key))] for key, value in flat(files.recipe).items()
                if key not in defaults or value != defaults[key]]  # fmt: skip
     heading = "What the recipe changes"

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from ..errors import SightlineError
 from ..insight.curves import History
 from ..runs.atomic import atomic_write
 from ..tasks import task_named
@@ -51,7 +53,11 @@ def page(
 ) -> str:
     """The whole page of a run. shown: see `layout`."""
     name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
-    content = [*content, ("How it was made", origin.recipe(files)), ("Provenance", origin.provenance(files))]
+    content = [
+        *content,
+        ("How it was made", origin.recipe(files, origin.flat(defaults_of(files.recipe)))),
+        ("Provenance", origin.provenance(files)),
+    ]
     small = folder if folder != name else ""
     return layout("Sightline report", name, small, content, notice(files, past), watched, shown)
 
@@ -127,3 +133,11 @@ def asset(name: str) -> Html:
 def digest(text: str) -> str:
     """The hash by which a content security policy knows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def defaults_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The default settings of a recipe's task; {} of a task that this version does not have."""
+    try:
+        return task_named(recipe.get("task")).config().model_dump(mode="json")
+    except SightlineError:
+        return {}

@@ -17,11 +17,9 @@ from ..models.weights import load_weights, weights_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
-from .grid import LEARNS_FROM, PRETRAININGS, WAYS, Grid
+from .grid import LEARNS_FROM, PRETRAININGS, TRAINED, WAYS, Grid
 
 T = TypeVar("T")
-TRAINED = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
-"""`Task.learns_from` in words."""
 
 
 def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:

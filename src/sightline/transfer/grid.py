@@ -44,6 +44,8 @@ PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
 """What the training images of a stage come with, see `Task.learns_from`."""
+TRAINED = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
+"""`Task.learns_from` in words."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second) of the sentences of the page: did the second beat the first?"""
 
@@ -77,7 +79,7 @@ class Grid(Section):
     def _stages_fit(self) -> Self:
         tasks = {stage: TASKS[getattr(self, stage).task] for stage in STAGES}
         faults = [
-            f"{stage} must be of a task that learns from {LEARNS_FROM[stage]}, found {task.name}"
+            f"{stage} must be a training {TRAINED[LEARNS_FROM[stage]]}, found the task {task.name}"
             for stage, task in tasks.items()
             if task.learns_from != LEARNS_FROM[stage]
         ]

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..report.html import Child, element, missing_note, table
 from ..report.origin import flat, shown
@@ -10,9 +10,7 @@ from ..report.page import layout
 from ..report.sections import figure
 from ..report.words import duration, percent
 from .grid import WAYS, Grid, grid_yaml
-
-if TYPE_CHECKING:
-    from .results import GridResult
+from .outcomes import GridResult
 
 STAGES = {
     "labeled": "Pre-training with labels",
@@ -22,7 +20,7 @@ STAGES = {
 }
 
 
-def grid_page(folder: Path, grid: Grid, result: "GridResult", figures: dict[str, bytes]) -> str:
+def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, bytes]) -> str:
     """The whole page."""
     content: list[tuple[str, list[Child]]] = [
         ("Does pre-training pay?", summary(grid, result, figures)),
@@ -33,7 +31,7 @@ def grid_page(folder: Path, grid: Grid, result: "GridResult", figures: dict[str,
     return layout("Sightline transfer grid", grid.name, "", content)
 
 
-def summary(grid: Grid, result: "GridResult", figures: dict[str, bytes]) -> list[Child]:
+def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[Child]:
     """The sentences, the table, the drawing."""
     if not result.outcomes:
         return [missing_note("No run of the grid is finished yet.")]
@@ -82,7 +80,7 @@ def set_in_type(sentence: str) -> list[Child]:
     return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]
 
 
-def the_runs(folder: Path, grid: Grid, result: "GridResult") -> list[Child]:
+def the_runs(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
     """Links to the reports of the runs that are there, a line a setting, and which are not finished."""
 
     def link(name: str, text: str) -> Child:

@@ -77,9 +77,9 @@ def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(sm
     predictions = torch.tensor([[3.0, 0.0], [0.0, 0.5]], requires_grad=True)
     targets = torch.tensor([[1.0, 0.0], [4.0, 0.0]], requires_grad=True)
     # cosines: first with both targets 1, second with both 0: neither can be told
-    assert contrastive_loss(predictions, targets, 0.5).item() == pytest.approx(math.log(2))
+    assert contrastive_loss(predictions, targets, Pretrain(temperature=0.5)).item() == pytest.approx(math.log(2))
     apart = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
-    loss = contrastive_loss(predictions, apart, 0.5)  # cosines 1 and 0, over 0.5
+    loss = contrastive_loss(predictions, apart, Pretrain(temperature=0.5))  # cosines 1 and 0, over 0.5
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
     loss.backward()
     assert apart.grad is None and predictions.grad is not None
@@ -147,7 +147,10 @@ def test_small_views_go_against_both_targets_and_keep_the_scale(small: Toy) -> N
     model = task.model.train()
     with torch.no_grad():
         goals = [model.project(view) for view in views]
-        terms = [byol_loss(model.predict(views[0]), goals[1], Pretrain()), byol_loss(model.predict(views[1]), goals[0])]
+        terms = [
+            byol_loss(model.predict(views[0]), goals[1], Pretrain()),
+            byol_loss(model.predict(views[1]), goals[0], Pretrain()),
+        ]
         terms += [byol_loss(model.predict(crop), goal, Pretrain()) for crop in crops for goal in goals]
     assert len(terms) == 6
     assert float(task.step(batch)["loss"].detach()) == pytest.approx(2 * float(sum(terms)) / 6, abs=1e-5)

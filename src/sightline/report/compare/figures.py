@@ -12,10 +12,8 @@ from ...insight.strips import PAGE_INCHES, class_legend, hatched, head, score_te
 from ...insight.strips import grid as panels_of
 from ...insight.style import BLUE, INK, MUTED, ORANGE, class_colors, new_figure, short, styled
 from ..words import bits
-from .kinds import Curve
-from .numbers import Comparison, Pair
+from .kinds import ComparedRun, Comparison, Curve, RunPair
 from .pictures import SameMasks
-from .runs import Entry
 
 MARKS = "os^DvPX*<>"
 NAME = 22
@@ -67,12 +65,12 @@ def plan_curves(found: Comparison) -> Figures:
     return todo
 
 
-def column(entry: Entry, curve: Curve) -> np.ndarray:
+def column(entry: ComparedRun, curve: Curve) -> np.ndarray:
     """The values of a run's curve, NaN where a record lacks them."""
     return (entry.past.train if curve.part == "train" else entry.evaluation)[curve.column]
 
 
-def even(entry: Entry) -> bool:
+def even(entry: ComparedRun) -> bool:
     """Whether every epoch of a run costs the same, so that its FLOPs at an epoch are known from those of all."""
     augment, optim = (entry.files.recipe.get(name) for name in ("augment", "optim"))
     sizes = isinstance(augment, dict) and augment.get("progressive")
@@ -80,7 +78,7 @@ def even(entry: Entry) -> bool:
     return entry.flops == entry.flops and not sizes and not steps
 
 
-def places(entry: Entry, curve: Curve, over: str) -> np.ndarray:
+def places(entry: ComparedRun, curve: Curve, over: str) -> np.ndarray:
     """Where the values of a run's curve lie on the axis `over`."""
     epochs = entry.past.train["epoch"] if curve.part == "train" else entry.evaluation["epoch"]
     if over in UNITS:
@@ -96,7 +94,7 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
 
 
 @styled
-def draw_overlay(entries: Sequence[Entry], curve: Curve, over: str) -> Figure:
+def draw_overlay(entries: Sequence[ComparedRun], curve: Curve, over: str) -> Figure:
     """One curve of every run. over: epoch, a unit of time, or training FLOPs."""
     figure = new_figure(4.9, 3.3)
     axes = figure.add_subplot()
@@ -151,7 +149,7 @@ def named_below(figure: Figure, axes: Axes) -> None:
                   columnspacing=1.4, fontsize=8)  # fmt: skip
 
 
-def costs(entries: Sequence[Entry]) -> list[tuple[str, str, list[float]]]:
+def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
     """(name, axis label, one value a run) of the costs that are known of two runs or more."""
     unit, size = time_unit([one.seconds for one in entries])
     columns = (
@@ -212,7 +210,7 @@ def draw_runs(found: Comparison) -> Figure:
     return draw_differences([pair.second for pair in pairs], *values, title, [pair.told_apart for pair in pairs])
 
 
-def draw_classes(pair: Pair) -> Figure:
+def draw_classes(pair: RunPair) -> Figure:
     """The classes that differ most between two runs, in their first measure."""
     measure, apart = next(iter(pair.classes.items()))
     rows, names = most_different(apart.difference), pair.answers[0].classes

@@ -12,7 +12,8 @@ from ...insight.style import png
 from ...runs.atomic import atomic_write, finite, remove, write_json
 from ...runs.csv_io import csv_text
 from .figures import plan_comparison
-from .numbers import Comparison, compare
+from .kinds import Comparison
+from .numbers import compare
 from .page import comparison_page, sentences
 from .runs import MARK
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from ...errors import counted
 from ..words import section
-from .kinds import ItemResults, TaskComparison
-from .runs import Entry
+from .kinds import ComparedRun, ItemResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
 """Why something cannot be done, and what helps."""
@@ -18,7 +17,7 @@ SHOWN = 3
 """Names that a message gives as examples."""
 
 
-def mismatch(first: Entry, second: Entry, kind: TaskComparison) -> Fault | None:
+def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
     """Why two runs cannot be compared image by image, and what helps; None where they can."""
     for one in (first, second):
         if one.answers is None:
@@ -88,7 +87,7 @@ def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
     return why, "train the older one again on the labels as they are now"
 
 
-def other_content(first: Entry, second: Entry, kind: TaskComparison) -> Fault | None:
+def other_content(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
     """The same names and labels with other pixels, as far as the digests of the data can tell."""
     digests = [digest_of(one) for one in (first, second)]
     if untold(first, second, kind) or None in digests or digests[0] == digests[1]:
@@ -98,7 +97,7 @@ def other_content(first: Entry, second: Entry, kind: TaskComparison) -> Fault | 
     return why, f"{look} say whose images have changed since; train that one again"
 
 
-def untold(first: Entry, second: Entry, kind: TaskComparison) -> str:
+def untold(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
     """Why the digests cannot tell whether the contents are the same; "" where they can.
 
     A digest is over decoded pixels, names in their order, and classes in theirs.
@@ -115,7 +114,7 @@ def untold(first: Entry, second: Entry, kind: TaskComparison) -> str:
     return "they were decoded by another Pillow" if pillow[0] != pillow[1] else ""
 
 
-def digest_of(one: Entry, split: str = "val") -> str | None:
+def digest_of(one: ComparedRun, split: str = "val") -> str | None:
     """The digest of a split as provenance.json has it; None where it has none."""
     found = section(section(one.files.provenance, "data"), "digest").get(split)
     return found if isinstance(found, str) else None

@@ -8,7 +8,7 @@ from ..html import Child, Html, element, missing_note, png_uri, table
 from ..sections import Figures, figure
 from ..words import percent
 from .figures import CLASSES, most_different
-from .numbers import Comparison, Pair
+from .kinds import Comparison, RunPair
 from .pictures import Said, SameMasks, SameTile, only_right, thumbnails_by_name
 
 
@@ -34,7 +34,7 @@ def by_class(found: Comparison, drawn: Figures) -> list[Child]:
     return parts
 
 
-def class_table(pair: Pair, title: str) -> Html:
+def class_table(pair: RunPair, title: str) -> Html:
     """Every class with each measure under both runs and the difference; bold where the interval excludes zero."""
     first = next(iter(pair.classes.values()))
     order = most_different(first.difference, len(first.difference))

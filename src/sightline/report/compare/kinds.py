@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...insight.curves import History, number
 from ...stats.intervals import Interval
 from ...stats.paired import ClassDifferences
 from ..run import RunFiles
+from ..words import section
 
 
 class Curve(NamedTuple):
@@ -93,3 +95,94 @@ class TaskComparison:
     curves: tuple[Curve, ...] = ()
     masks: Callable[[Any], Any] | None = None
     notes: Callable[[Sequence[Any]], list[str]] = no_notes
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run. quality: the task's measure, NaN where there is none; so_far: it is of the log, not of the result.
+
+    answers: None where there is nothing that can be paired; `lacks` says why ("is not ..."), `cure` what helps.
+    seconds, flops, parameters, epochs: what it cost, NaN where unknown. evaluation: columns of the validations, with
+    `seconds`.
+    """
+
+    name: str
+    files: RunFiles
+    past: History
+    evaluation: dict[str, np.ndarray]
+    quality: float
+    interval: Interval | None
+    so_far: bool
+    answers: ItemResults | None
+    lacks: str
+    cure: str
+    seconds: float
+    flops: float
+    parameters: float
+    epochs: float
+
+    @property
+    def planned(self) -> float:
+        """The epochs that its recipe asks for; NaN where unknown."""
+        return number(section(self.files.recipe, "train").get("epochs"))
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """A run against the reference, on the same `items`. difference: second - first, with its paired 95 % interval.
+
+    p: of McNemar's exact test, or of a segmenter of random swaps. holm: corrected for all pairs of the comparison.
+    agreement: counts of items by what the two say of them. classes: a measure's name -> its differences by class.
+    """
+
+    first: str
+    second: str
+    answers: tuple[ItemResults, ItemResults]
+    difference: float
+    interval: Interval
+    p: float
+    holm: float
+    sentence: str
+    agreement: dict[str, int]
+    classes: dict[str, ClassDifferences]
+    notes: tuple[str, ...]
+
+    @property
+    def items(self) -> int:
+        return len(self.answers[0].names)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether a difference is shown: the interval excludes zero and the corrected p is below 0.05."""
+        low, high = self.interval
+        return self.holm < 0.05 and (low > 0 or high < 0)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that cannot be compared with the reference item by item: why, and what helps."""
+
+    name: str
+    why: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the page says. recipes: (dotted key, one value a run), those that differ."""
+
+    task: str
+    kind: TaskComparison
+    entries: tuple[ComparedRun, ...]
+    pairs: tuple[RunPair, ...]
+    refused: tuple[LeftOut, ...]
+    recipes: tuple[tuple[str, tuple[str, ...]], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def reference(self) -> ComparedRun:
+        return self.entries[0]
+
+    def pair_of(self, name: str) -> RunPair | None:
+        """The pair of a run with the reference, where there is one."""
+        return next((pair for pair in self.pairs if pair.second == name), None)

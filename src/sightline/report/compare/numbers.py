@@ -4,82 +4,21 @@ The reference is the run that was named first; every other one is compared with 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import SightlineError, counted
-from ...stats.intervals import Interval, points, verdict
-from ...stats.paired import ClassDifferences, holm
+from ...stats.intervals import points, verdict
+from ...stats.paired import holm
 from ..origin import flat, shown
 from ..words import device, known, percent, section
 from .items import digest_of, examples, in_order_of, mismatch, untold
-from .kinds import ItemResults, TaskComparison
-from .runs import Entry, read_entries
+from .kinds import ComparedRun, Comparison, LeftOut, RunPair, TaskComparison
+from .runs import read_entries
 
 UNSET = "(not set)"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A run against the reference, on the same `items`. difference: second - first, with its paired 95 % interval.
-
-    p: of McNemar's exact test, or of a segmenter of random swaps. holm: corrected for all pairs of the comparison.
-    agreement: counts of items by what the two say of them. classes: a measure's name -> its differences by class.
-    """
-
-    first: str
-    second: str
-    answers: tuple[ItemResults, ItemResults]
-    difference: float
-    interval: Interval
-    p: float
-    holm: float
-    sentence: str
-    agreement: dict[str, int]
-    classes: dict[str, ClassDifferences]
-    notes: tuple[str, ...]
-
-    @property
-    def items(self) -> int:
-        return len(self.answers[0].names)
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether a difference is shown: the interval excludes zero and the corrected p is below 0.05."""
-        low, high = self.interval
-        return self.holm < 0.05 and (low > 0 or high < 0)
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A run that cannot be compared with the reference item by item: why, and what helps."""
-
-    name: str
-    why: str
-    cure: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All that the page says. recipes: (dotted key, one value a run), those that differ."""
-
-    task: str
-    kind: TaskComparison
-    entries: tuple[Entry, ...]
-    pairs: tuple[Pair, ...]
-    refused: tuple[Refused, ...]
-    recipes: tuple[tuple[str, tuple[str, ...]], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def reference(self) -> Entry:
-        return self.entries[0]
-
-    def pair_of(self, name: str) -> Pair | None:
-        """The pair of a run with the reference, where there is one."""
-        return next((pair for pair in self.pairs if pair.second == name), None)
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
@@ -95,7 +34,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     for other in entries[1:] if kind.paired else ():
         fault = mismatch(reference, other, kind)
         if fault:
-            refused.append(Refused(other.name, *fault))
+            refused.append(LeftOut(other.name, *fault))
         else:
             pairs.append(compared(reference, other, kind))
     corrected = holm([pair.p for pair in pairs])
@@ -106,7 +45,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     )
 
 
-def compared(reference: Entry, other: Entry, kind: TaskComparison) -> Pair:
+def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
     """The numbers of one pair; its sentence comes when all are known."""
     assert reference.answers and other.answers and kind.paired
     a, b = reference.answers, in_order_of(reference.answers, other.answers)
@@ -124,12 +63,12 @@ def compared(reference: Entry, other: Entry, kind: TaskComparison) -> Pair:
     interval = found.interval
     edges = (float(interval[0]), float(interval[1]))
     names, nan = (reference.name, other.name), float("nan")
-    return Pair(
+    return RunPair(
         *names, (a, b), float(found.difference), edges, found.p, nan, "", found.agreement, found.classes, tuple(notes)
     )
 
 
-def judged(pair: Pair, corrected: float, kind: TaskComparison, several: int) -> Pair:
+def judged(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
     """The pair with its sentence, which says `beats` only where interval and corrected p both allow it.
 
     several: comparisons that p was corrected for. The sentence names p only where p alone forbids the word.
@@ -146,7 +85,7 @@ def judged(pair: Pair, corrected: float, kind: TaskComparison, several: int) -> 
     return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
 
 
-def recipe_differences(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(dotted key, the value of each run) of every setting that is not the same in all of them."""
     recipes = [flat(entry.files.recipe) for entry in entries]
     rows = []
@@ -157,7 +96,7 @@ def recipe_differences(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, 
     return tuple(rows)
 
 
-def unlike(entries: Sequence[Entry], kind: TaskComparison) -> list[str]:
+def unlike(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
     """What else is not the same and bears on the comparison, in sentences."""
     notes = []
     machines: dict[str, list[str]] = {}
@@ -178,7 +117,7 @@ def unlike(entries: Sequence[Entry], kind: TaskComparison) -> list[str]:
     return notes
 
 
-def in_percent(entry: Entry) -> str:
+def in_percent(entry: ComparedRun) -> str:
     """The measure of a run with its interval, in percent; "" where there is none."""
     if entry.quality != entry.quality:
         return ""

@@ -11,9 +11,9 @@ from ..page import layout
 from ..sections import Figures, figure
 from ..words import bits, duration
 from .items_page import agreement, by_class, pictures
-from .numbers import Comparison, in_percent
+from .kinds import ComparedRun, Comparison
+from .numbers import in_percent
 from .pictures import SameMasks
-from .runs import Entry
 
 CAREFUL = (
     "Differences are of the same images: their intervals are paired bootstraps over these, at 95%. “Beats” is said "
@@ -128,7 +128,7 @@ def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list
     return head, rows
 
 
-def differences(found: Comparison, entry: Entry) -> list[Child]:
+def differences(found: Comparison, entry: ComparedRun) -> list[Child]:
     """Difference to the reference with its interval, and p, corrected where there are several."""
     pair = found.pair_of(entry.name)
     if pair is None:
@@ -143,13 +143,13 @@ def chance(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def latest(entry: Entry, field: str) -> str:
+def latest(entry: ComparedRun, field: str) -> str:
     """The last value of a column of the evaluations."""
     values = entry.evaluation[field][np.isfinite(entry.evaluation[field])]
     return f"{values[-1]:.3g}" if len(values) else "none"
 
 
-def epochs(entry: Entry) -> str:
+def epochs(entry: ComparedRun) -> str:
     """How many epochs were done, of how many where that is not all of them."""
     done = f"{entry.epochs:g}" if entry.epochs == entry.epochs else "0"
     done = f"{entry.epochs:.1f}" if "." in done else done

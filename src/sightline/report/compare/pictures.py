@@ -17,9 +17,7 @@ from ..findings import pictures_by_row
 from ..run import UNREADABLE, RunFiles, attempt
 from ..words import section
 from .items import in_order_of
-from .kinds import ItemResults
-from .numbers import Comparison, Pair
-from .runs import Entry
+from .kinds import ComparedRun, Comparison, ItemResults, RunPair
 
 TILES = 12
 ROWS = 3
@@ -78,13 +76,13 @@ def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
     return pictures
 
 
-def paired(found: Comparison) -> list[Entry]:
+def paired(found: Comparison) -> list[ComparedRun]:
     """The reference and every run that was compared with it item by item."""
     compared = {pair.second for pair in found.pairs}
     return [entry for entry in found.entries if entry is found.reference or entry.name in compared]
 
 
-def only_right(pair: Pair, pictures: dict[str, np.ndarray], second: bool) -> list[SameTile]:
+def only_right(pair: RunPair, pictures: dict[str, np.ndarray], second: bool) -> list[SameTile]:
     """Images that one of a pair has right and the other wrong, the surest mistakes first.
 
     second: those that the second has right.
@@ -96,7 +94,7 @@ def only_right(pair: Pair, pictures: dict[str, np.ndarray], second: bool) -> lis
     return [same_tile(pair, row, pictures[a.names[row]]) for row in shown[:TILES]]
 
 
-def same_tile(pair: Pair, row: int, image: np.ndarray) -> SameTile:
+def same_tile(pair: RunPair, row: int, image: np.ndarray) -> SameTile:
     """One image of a pair."""
     classes = pair.answers[0].classes
     said = tuple(
@@ -128,7 +126,7 @@ def same_masks(found: Comparison) -> SameMasks | None:
     return SameMasks(tuple(result), palette.classes, display_colors(palette))
 
 
-def aligned(first: ItemResults, entry: Entry) -> ItemResults:
+def aligned(first: ItemResults, entry: ComparedRun) -> ItemResults:
     """A run's answers in the order of the reference."""
     assert entry.answers
     return in_order_of(first, entry.answers)
@@ -160,7 +158,7 @@ def chosen_rows(found: Comparison, known: set[str]) -> list[int]:
     return list(dict.fromkeys(rows))
 
 
-def masks_of(entry: Entry, answers: ItemResults | None, rows: list[int]) -> list[np.ndarray | None]:
+def masks_of(entry: ComparedRun, answers: ItemResults | None, rows: list[int]) -> list[np.ndarray | None]:
     """The predicted masks uint8 [h, w] of these rows as small as the kept pictures, in the reference's classes."""
     palette = attempt("checkpoints/best/config.json", entry.files.path, read_palette, [], None)
     if answers is None or palette is None or entry.answers is None:

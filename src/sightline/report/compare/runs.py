@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from ...stats.intervals import Interval
 from ...tasks import task_named
 from ...tasks.contract import Task
 from ..run import RunFiles, read_run
-from ..words import section
-from .kinds import ItemResults, TaskComparison
+from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
 """The file by which the folder of a comparison is known."""
@@ -24,37 +22,7 @@ MOST = 20
 """Runs in one comparison; of more, no curve and no color could be told from the others."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One run. quality: the task's measure, NaN where there is none; so_far: it is of the log, not of the result.
-
-    answers: None where there is nothing that can be paired; `lacks` says why ("is not ..."), `cure` what helps.
-    seconds, flops, parameters, epochs: what it cost, NaN where unknown. evaluation: columns of the validations, with
-    `seconds`.
-    """
-
-    name: str
-    files: RunFiles
-    past: History
-    evaluation: dict[str, np.ndarray]
-    quality: float
-    interval: Interval | None
-    so_far: bool
-    answers: ItemResults | None
-    lacks: str
-    cure: str
-    seconds: float
-    flops: float
-    parameters: float
-    epochs: float
-
-    @property
-    def planned(self) -> float:
-        """The epochs that its recipe asks for; NaN where unknown."""
-        return number(section(self.files.recipe, "train").get("epochs"))
-
-
-def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[Entry]]:
+def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
     """(the task's name, how its runs are compared, the runs in the order in which they were named).
 
     Raises SightlineError naming every folder that cannot be compared: no run, a grid, one named twice, another task.
@@ -131,7 +99,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
             depth[place] += 1
 
 
-def entry(name: str, files: RunFiles, kind: TaskComparison) -> Entry:
+def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     """One run with its result and cost."""
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
@@ -144,7 +112,7 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> Entry:
     so_far = not past.finished and bool(np.isfinite(seen).any())
     logged = [r for r in without_repeats(files.records) if r.get("event") == "eval" and r.get("split", "val") == "val"]
     flops = end.get("train_flops", files.provenance.get("train_flops") if end else None)
-    return Entry(
+    return ComparedRun(
         name=name,
         files=files,
         past=past,

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...report.compare.kinds import ItemResults, PairedNumbers, TaskComparison
-from ...report.compare.runs import Entry
+from ...report.compare.kinds import ComparedRun, ItemResults, PairedNumbers, TaskComparison
 from ...report.findings import seed_of
 from ...report.run import RunFiles, with_predictions, with_samples
 from ...stats.intervals import Interval, bootstrap_interval, mcnemar, paired_bootstrap
@@ -53,7 +52,7 @@ def same_answers(a: ItemResults, b: ItemResults) -> dict[str, int]:
     }
 
 
-def ensembles(entries: Sequence[Entry]) -> list[str]:
+def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
     """A sentence on runs whose predictions are means over several epochs."""
     members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
     return [f"{'; '.join(members)}: each of its predictions costs as many as that."] if members else []

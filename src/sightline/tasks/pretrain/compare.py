@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...report.compare.kinds import Curve, ItemResults, TaskComparison
-from ...report.compare.runs import Entry
+from ...report.compare.kinds import ComparedRun, Curve, ItemResults, TaskComparison
 from ...report.run import RunFiles
 from ...report.words import section
 
@@ -19,7 +18,7 @@ def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
     return None, "leaves features, and no answer for each image", ""
 
 
-def other_images(entries: Sequence[Entry]) -> list[str]:
+def other_images(entries: Sequence[ComparedRun]) -> list[str]:
     """Sentences on runs whose k-NN accuracies were measured on other images than the first one's."""
     first = entries[0]
     others = [one for one in entries[1:] if evaluated(first) != evaluated(one)]
@@ -28,7 +27,7 @@ def other_images(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def evaluated(entry: Entry) -> object:
+def evaluated(entry: ComparedRun) -> object:
     """The digest of the images by which a pre-training was measured."""
     return section(entry.files.provenance, "data").get("evaluated")
 
