@@ -91,11 +91,11 @@ def check_tables(settings: Settings) -> Outcome:
 def lenient_tables() -> Generator[None]:
     """The table as `csv` gives it, in the locale's encoding."""
 
-    def read_table(path: str) -> tables.Table:
+    def read_table(path: str) -> tables.LabelTable:
         with open(path, encoding="utf-8", newline="") as file:
             found = list(csv.DictReader(file))
         rows = tuple(tables.Row(line, row["filename"], row["label"], "") for line, row in enumerate(found, 2))
-        return tables.Table(path, rows, ())
+        return tables.LabelTable(path, rows, ())
 
     from sightline.data.sources import row_matching
 

@@ -1,4 +1,4 @@
-"""Synthetic scenes: the same from the same numbers, balanced like real land, and not to be told by color alone."""
+"""Synthetic scenes: deterministic, with realistic class shares, and not separable by color alone."""
 
 from pathlib import Path
 
@@ -91,6 +91,6 @@ def test_files_are_laid_out_as_land_cover_pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("counts", [(-1, 1, 64), (9001, 1, 64), (1, -1, 64), (1, 1, 15)])
 def test_impossible_counts_and_sizes_are_refused(tmp_path: Path, counts: tuple[int, int, int]) -> None:
-    with pytest.raises(SightlineError, match="cannot be made") as caught:
+    with pytest.raises(SightlineError, match="invalid size or number") as caught:
         write_scenes(tmp_path, *counts)
     assert caught.value.cure and not list(tmp_path.iterdir())

@@ -29,7 +29,15 @@ from .decode.images import VERSION, planes
 from .decode.masks import MaskFacts, image_size
 from .decode.palettes import IGNORE, Palette, to_dict
 from .sources.open import Items, Source
-from .sources.pair_facts import ItemFacts, SplitFacts, facts_notes, item_facts, placed, refuse_faults, split_facts
+from .sources.pair_facts import (
+    ItemFacts,
+    SplitFacts,
+    facts_notes,
+    item_facts,
+    refuse_faults,
+    split_facts,
+    with_file_names,
+)
 
 if TYPE_CHECKING:
     from .shards.stream import Stream
@@ -189,10 +197,10 @@ def decode_into(
         try:
             pixels, mask, facts = read_pair(items, index, classes)
         except SightlineError as error:
-            return placed(error, items, index)
+            return with_file_names(error, items, index)
         rows, columns = mask.shape
         if rows > height or columns > width:
-            return placed(
+            return with_file_names(
                 SightlineError("it was changed while it was read", cure="run the command again"), items, index
             )
         images[index, :, :rows, :columns] = pixels

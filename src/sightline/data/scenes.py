@@ -1,13 +1,12 @@
-"""Synthetic land-cover scenes: pictures that look like satellite images and masks that are right, made from numbers.
+"""Synthetic land-cover scenes: images that resemble satellite images, with exact masks, drawn from a seed.
 
-THEY ARE SYNTHETIC: no place on Earth looks like them, and a score on them says nothing about real imagery. They let
-segmentation be tried, tested and shown with no download. The classes and colors are those of DeepGlobe Land Cover
-(Demir et al. 2018), as is roughly how much there is of each: agriculture half, water a few percent, unknown (clouds)
-hardly any. The classes share their colors (green fields and forest, fallow fields and barren land, muddy rivers and
-soil) under a light that changes from scene to scene; what tells them apart is texture: furrows and parcels, crowns,
+Scores on them say nothing about real imagery. They allow segmentation to be tried and tested without a download. The
+classes, colors and rough class shares are those of DeepGlobe Land Cover (Demir et al. 2018): half is agriculture, a few
+percent water, hardly anything unknown (clouds). Classes share colors (green fields and forest, fallow fields and barren
+land, muddy rivers and soil), and the light differs between scenes. They differ in texture: furrows and parcels, crowns,
 roofs and streets, gullies, shrubs, smooth water.
 
-Scene `index` of `seed` is a function of these two numbers and of its size, and of nothing else.
+Scene `index` of `seed` depends only on these two numbers and its size.
 """
 
 import io
@@ -25,24 +24,24 @@ from .decode.palettes import LANDCOVER
 CLASSES = tuple(LANDCOVER)
 COLORS = np.array(list(LANDCOVER.values()), dtype=np.uint8)
 URBAN, AGRICULTURE, RANGELAND, FOREST, WATER, BARREN, UNKNOWN = range(7)
-LAND = {URBAN: 0.12, AGRICULTURE: 0.54, RANGELAND: 0.115, FOREST: 0.15, BARREN: 0.075}  # waters, clouds come on top
+LAND = {URBAN: 0.12, AGRICULTURE: 0.54, RANGELAND: 0.115, FOREST: 0.15, BARREN: 0.075}  # before water and clouds
 REGION = 62  # pixels between the centers of neighboring regions
-VALIDATION = 9001  # the first validation scene: the same ones, however many there are for training
+VALIDATION = 9001  # index of the first validation scene, independent of the number of training scenes
 JPEG_QUALITY = 90
 SMALLEST = 16  # pixels
 
 
 def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int = 256, seed: int = 0) -> Path:
-    """Synthetic scenes as DeepGlobe lays them out: `train/0001_sat.jpg`, `train/0001_mask.png`, `validation/9001_...`.
+    """Write scenes in the layout of DeepGlobe: `train/0001_sat.jpg`, `train/0001_mask.png`, `validation/9001_...`.
 
-    Images are JPEG of quality 90, masks RGB PNG of the palette's colors alone; all are size x size pixels. Returns the
-    folder. Scene 0001 is the same whatever the counts. SightlineError where a count or the size makes no scenes, or the
-    folder cannot be written.
+    Images are JPEG of quality 90 and masks RGB PNG in the palette's colors, all size x size pixels. A scene does not
+    depend on the counts. Returns the folder. SightlineError for invalid counts or sizes, or if the folder cannot be
+    written.
     """
     if size < SMALLEST or not 0 <= count_train < VALIDATION or count_val < 0:
         where = f"size {size}, {count_train} training and {count_val} validation scenes"
-        cure = f"a size of {SMALLEST} or more, 0 to {VALIDATION - 1} training scenes, 0 or more for validation"
-        raise SightlineError("such scenes cannot be made", where=where, cure=cure)
+        cure = f"use a size of {SMALLEST} or more, 0 to {VALIDATION - 1} training scenes, 0 or more for validation"
+        raise SightlineError("invalid size or number of scenes", where=where, cure=cure)
     for split, first, count in (("train", 1, count_train), ("validation", VALIDATION, count_val)):
         for index in range(first, first + count):
             image, mask = draw_scene(seed, index, size)
@@ -53,7 +52,7 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
 
 
 def encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
-    """A picture uint8 [h, w, 3], or gray [h, w], as the bytes of a file."""
+    """Encode an image uint8 [h, w, 3], or gray [h, w], as the bytes of a file."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format=kind, **options)
     return buffer.getvalue()
@@ -61,11 +60,13 @@ def encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
 
 @dataclass(frozen=True)
 class Land:
-    """The pixels of one class in a scene. inside: bool [size, size]; places: float32 [2, n], x and y of those pixels;
-    angles: float32 [n], the direction in which people have laid out the land; dryness: 0 green to 1 parched."""
+    """The pixels of one class in a scene. inside: bool [size, size]. points: float32 [2, n], x and y of the pixels.
+
+    angles: float32 [n], direction of fields and streets. dryness: 0 (green) to 1 (dry).
+    """
 
     inside: np.ndarray
-    places: np.ndarray
+    points: np.ndarray
     angles: np.ndarray
     dryness: float
 
@@ -76,45 +77,45 @@ class Land:
     def relief(
         self, rng: np.random.Generator, scale: float, octaves: int, gain: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Heights made of noise, and how far they face the light, float32 [n] each."""
+        """(heights of fractal noise, slope toward the light), float32 [n] each."""
         heights = noise(rng, len(self.inside), scale, octaves, gain)
         down, right = np.gradient(heights)
         return heights[self.inside], (right - down)[self.inside]
 
-    def laid_out(self, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates along and across the layout, float32 [n] each, bent by so many pixels [n]."""
-        x, y = self.places + bends
+    def grid_axes(self, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates across and along the direction `angles`, float32 [n] each, displaced by `bends` pixels [n]."""
+        x, y = self.points + bends
         cosine, sine = np.cos(self.angles), np.sin(self.angles)
         return x * cosine + y * sine, y * cosine - x * sine
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """One synthetic scene: (image uint8 [3, size, size], class indices uint8 [size, size], in the order of CLASSES).
+    """Draw a scene: (image uint8 [3, size, size], class indices in CLASSES, uint8 [size, size]).
 
-    Details have the same size in pixels whatever the size of the scene: a larger one shows more land.
+    Details have the same size in pixels in scenes of any size: a larger scene shows more land.
     """
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    place = np.stack([x, y])
-    mask, region = draw_regions(rng, place)
-    bank = draw_waters(rng, place, mask)
+    xy = np.stack([x, y])
+    mask, region = draw_regions(rng, xy)
+    bank = draw_waters(rng, xy, mask)
     dryness = float(rng.beta(1.2, 1.5))
     angles = (rng.uniform(0, np.pi) + rng.normal(0, 0.2, region.max() + 1)).astype(np.float32)
     image = np.empty((size, size, 3), np.float32)
     for label, texture in TEXTURES.items():
         inside = mask == label
         if inside.any():
-            image[inside] = texture(rng, Land(inside, place[:, inside], angles[region[inside]], dryness))
+            image[inside] = texture(rng, Land(inside, xy[:, inside], angles[region[inside]], dryness))
     image += bank[..., None] * rgb(0.10, 0.08, 0.04) * np.float32(rng.uniform(-1.2, 1.2))
-    draw_roads(rng, place, image, mask)
-    draw_clouds(rng, place, image, mask)
-    return developed(rng, image), mask
+    draw_roads(rng, xy, image, mask)
+    draw_clouds(rng, xy, image, mask)
+    return photographed(rng, image), mask
 
 
 def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, gain: float = 0.5) -> np.ndarray:
-    """Fractal noise, float32 [size, size] of mean 0 and deviation near 1; its largest blobs are `scale` pixels wide.
+    """Fractal value noise, float32 [size, size], mean 0, standard deviation near 1, largest details `scale` pixels.
 
-    Each octave is a grid of normal numbers enlarged by a bicubic filter (value noise), half as wide as the one before.
+    Each octave is a grid of normal numbers, enlarged bicubically, with half the spacing of the one before.
     """
     total, power = np.zeros((size, size), np.float32), 0.0
     for octave in range(octaves):
@@ -126,16 +127,16 @@ def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, g
         power += weight**2
         if step == 1:
             break
-    return total * np.float32(1.35 / np.sqrt(power))  # enlarging averages the grid's numbers
+    return total * np.float32(1.35 / np.sqrt(power))  # enlarging reduces the variance
 
 
-def draw_regions(rng: np.random.Generator, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(class uint8 [h, w], number of the region int [h, w]): Voronoi cells whose borders a fractal field has bent.
+def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(class uint8 [h, w], region number int [h, w]): Voronoi cells with borders displaced by fractal noise.
 
-    One center lies in each square of a grid; the nearest is sought among those of the 3x3 squares around a place.
+    Each square of a grid has one center; the nearest is searched in the 3x3 squares around a pixel.
     """
-    size = place.shape[1]
-    points = place + np.float32(9) * np.stack([noise(rng, size, 48, 5, 0.55), noise(rng, size, 48, 5, 0.55)])
+    size = xy.shape[1]
+    points = xy + np.float32(9) * np.stack([noise(rng, size, 48, 5, 0.55), noise(rng, size, 48, 5, 0.55)])
     points += REGION * rng.uniform(3, 4, (2, 1, 1)).astype(np.float32)  # so that no square has a negative number
     count = size // REGION + 9
     shares = rng.dirichlet(3.2 * np.array(list(LAND.values())))  # no scene has a little of everything
@@ -153,27 +154,27 @@ def draw_regions(rng: np.random.Generator, place: np.ndarray) -> tuple[np.ndarra
     return labels[region], region
 
 
-def winding(rng: np.random.Generator, place: np.ndarray, bends: float, scale: float) -> np.ndarray:
-    """Distance in pixels, signed, of each place from a line that winds across the scene."""
-    size = place.shape[1]
+def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float) -> np.ndarray:
+    """Signed distance in pixels of each pixel from a winding line across the scene."""
+    size = xy.shape[1]
     angle, through = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2) * size
-    line = (place[0] - through[0]) * np.cos(angle) + (place[1] - through[1]) * np.sin(angle)
+    line = (xy[0] - through[0]) * np.cos(angle) + (xy[1] - through[1]) * np.sin(angle)
     line = line.astype(np.float32) + bends * noise(rng, size, scale, 3, 0.4)
     slope = np.hypot(*np.gradient(line))
     return line / np.maximum(slope, 0.3)
 
 
-def draw_waters(rng: np.random.Generator, place: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Rivers and lakes into the mask, in place; returns how near each pixel on land is to a shore, float32 0 to 1."""
+def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw rivers and lakes into the mask, in place. Returns the nearness of land pixels to a shore, float32 0 to 1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:
         width = rng.uniform(3, 11) * (1 + 0.25 * noise(rng, size, 90, 2))
-        water |= np.abs(winding(rng, place, rng.uniform(15, 32), 110)) < width
+        water |= np.abs(winding(rng, xy, rng.uniform(15, 32), 110)) < width
     for _ in range(rng.poisson(0.2 * (size / 256) ** 2)):
         center, radius = rng.uniform(0, size, 2), rng.uniform(9, 34)
         shape = noise(rng, size, 40, 4)
-        water |= np.hypot(*(place - center[:, None, None])) < radius * (1 + 0.32 * shape)
+        water |= np.hypot(*(xy - center[:, None, None])) < radius * (1 + 0.32 * shape)
     mask[water] = WATER
     return gaussian_filter(water.astype(np.float32), 1.6) * ~water * 2
 
@@ -189,14 +190,14 @@ def tint(rng: np.random.Generator, *colors: tuple[float, float, float]) -> np.nd
     return (shares @ np.array(colors) * rng.uniform(0.9, 1.1)).astype(np.float32)
 
 
-def some(rng: np.random.Generator, colors: list[tuple[float, float, float]], choice: np.ndarray) -> np.ndarray:
-    """The chosen ones of the colors, each a little lighter or darker and off its hue, float32 [*choice.shape, 3]."""
+def pick_colors(rng: np.random.Generator, colors: list[tuple[float, float, float]], choice: np.ndarray) -> np.ndarray:
+    """The colors with the indices `choice`, varied in brightness and hue, float32 [*choice.shape, 3]."""
     light = rng.uniform(0.85, 1.15, (*choice.shape, 1))
     return (np.array(colors)[choice] * light + rng.normal(0, 0.012, (*choice.shape, 3))).astype(np.float32)
 
 
-def stretches(rng: np.random.Generator, along: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """(number int, pixels to the nearer end float32) of the stretch of uneven length in which each value lies."""
+def intervals(rng: np.random.Generator, along: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an axis at random: (interval number int, pixels to its nearer end float32) of each value."""
     low, high = float(along.min()), float(along.max())
     lengths = mean * rng.uniform(1 - spread, 1 + spread, int((high - low) / (mean * (1 - spread))) + 3)
     ends = (low - rng.uniform(0.1, 0.9) * lengths[0] + np.concatenate([[0], np.cumsum(lengths)])).astype(np.float32)
@@ -205,40 +206,40 @@ def stretches(rng: np.random.Generator, along: np.ndarray, mean: float, spread: 
 
 
 def fields(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Agriculture: parcels in strips, each with a crop of its own, furrows or rows of trees, and hedges or tracks."""
-    u, v = land.laid_out(1.5 * land.noise(rng, 60, 2))
-    strip, side = stretches(rng, u, rng.uniform(16, 34), 0.45)
-    parcel, end = stretches(rng, v + rng.uniform(0, 400, strip.max() + 1).astype(np.float32)[strip], 48, 0.5)
+    """Agriculture: parcels in strips, each with one crop, furrows or rows of trees, and borders of hedges or tracks."""
+    u, v = land.grid_axes(1.5 * land.noise(rng, 60, 2))
+    strip, side = intervals(rng, u, rng.uniform(16, 34), 0.45)
+    parcel, end = intervals(rng, v + rng.uniform(0, 400, strip.max() + 1).astype(np.float32)[strip], 48, 0.5)
     number = (strip * 7919 + parcel * 104729) % 512
     green = [(0.20, 0.31, 0.13), (0.29, 0.40, 0.19), (0.38, 0.47, 0.24), (0.15, 0.23, 0.12), (0.34, 0.37, 0.20)]
     dry = [(0.55, 0.47, 0.33), (0.43, 0.34, 0.25), (0.62, 0.57, 0.42), (0.50, 0.45, 0.27), (0.36, 0.31, 0.23)]
     fallow = rng.random(512) < 0.15 + 0.7 * land.dryness
-    crops = some(rng, green + dry, rng.integers(0, 5, 512) + 5 * fallow)
+    crops = pick_colors(rng, green + dry, rng.integers(0, 5, 512) + 5 * fallow)
     period, depth = rng.uniform(2.6, 6.0, 512).astype(np.float32), rng.uniform(0.008, 0.05, 512).astype(np.float32)
     across = np.where((rng.random(512) < 0.75)[number], u, v)
     furrows = depth[number] * np.sin(2 * np.pi * across / period[number])
-    picture = crops[number] + (furrows + 0.02 * land.noise(rng, 18, 3))[:, None]
+    pixels = crops[number] + (furrows + 0.02 * land.noise(rng, 18, 3))[:, None]
     orchard = (rng.random(512) < 0.07)[number]
     crowns = np.clip(2 * np.sin(2 * np.pi * u[orchard] / 5.5) * np.sin(2 * np.pi * v[orchard] / 5.5), 0, 0.75)
-    picture[orchard] += (rgb(0.15, 0.22, 0.11) - picture[orchard]) * crowns[:, None]
+    pixels[orchard] += (rgb(0.15, 0.22, 0.11) - pixels[orchard]) * crowns[:, None]
     border = np.minimum(side, end) < rng.choice([0.0, 0.8, 1.3], 512, p=[0.35, 0.4, 0.25])[number]
     hedge = (rng.random(512) < 0.6)[number]
-    picture[border & hedge] = picture[border & hedge] * 0.35 + rgb(0.09, 0.14, 0.07)
-    picture[border & ~hedge] = picture[border & ~hedge] * 0.5 + rgb(0.26, 0.23, 0.17)
-    return picture
+    pixels[border & hedge] = pixels[border & hedge] * 0.35 + rgb(0.09, 0.14, 0.07)
+    pixels[border & ~hedge] = pixels[border & ~hedge] * 0.5 + rgb(0.26, 0.23, 0.17)
+    return pixels
 
 
 def rangeland(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Grass of no shape, patchy, with shrubs."""
+    """Rangeland: patchy grass with shrubs."""
     fresh, dry = tint(rng, (0.31, 0.37, 0.19), (0.37, 0.41, 0.24)), tint(rng, (0.50, 0.46, 0.32), (0.44, 0.40, 0.27))
     mix = np.clip(land.dryness + 0.32 * land.noise(rng, 50, 5, 0.65), 0, 1)[:, None]
     shrubs = np.clip(land.noise(rng, 5, 2, 0.8) + 0.5 * land.noise(rng, 40, 2) - 1.55, 0, 0.8)[:, None]
-    picture = fresh * (1 - mix) + dry * mix - shrubs * rgb(0.22, 0.19, 0.16)
-    return picture + 0.022 * land.noise(rng, 9, 3, 0.7)[:, None]
+    pixels = fresh * (1 - mix) + dry * mix - shrubs * rgb(0.22, 0.19, 0.16)
+    return pixels + 0.022 * land.noise(rng, 9, 3, 0.7)[:, None]
 
 
 def forest(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Crowns lit from one side, with gaps between them and stands of other kinds."""
+    """Forest: crowns lit from one side, with gaps, and stands of different species."""
     dark, light = tint(rng, (0.10, 0.17, 0.09), (0.13, 0.20, 0.13)), tint(rng, (0.22, 0.30, 0.14), (0.26, 0.29, 0.16))
     crowns, lit = land.relief(rng, 5.5, 2, 0.7)
     stands = np.clip(0.35 + 0.3 * land.dryness + 0.28 * land.noise(rng, 55, 3), 0, 1)
@@ -247,14 +248,14 @@ def forest(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def water(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Smooth, clear or muddy, with shoals and the faintest waves."""
+    """Water: smooth, clear or muddy, with shoals and small waves."""
     kinds = [(0.08, 0.13, 0.16), (0.11, 0.19, 0.19), (0.20, 0.26, 0.18), (0.46, 0.38, 0.29), (0.34, 0.32, 0.25)]
-    color = some(rng, kinds, rng.choice(5, 1, p=[0.3, 0.3, 0.2, 0.1, 0.1]))
+    color = pick_colors(rng, kinds, rng.choice(5, 1, p=[0.3, 0.3, 0.2, 0.1, 0.1]))
     return color + (0.018 * land.noise(rng, 70, 2) + 0.004 * land.noise(rng, 3, 1))[:, None]
 
 
 def barren(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Bare ground, sand and rock, lit from one side, with gullies that branch."""
+    """Barren land: sand and rock lit from one side, with branching gullies."""
     kinds = [(0.62, 0.54, 0.42), (0.66, 0.61, 0.53), (0.53, 0.42, 0.31), (0.46, 0.38, 0.29), (0.58, 0.50, 0.36)]
     low, high = tint(rng, *kinds), tint(rng, *kinds)
     heights, lit = land.relief(rng, 40, 5, 0.55)
@@ -266,34 +267,34 @@ def barren(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 def town(rng: np.random.Generator, land: Land) -> np.ndarray:
     """Urban: roofs in blocks between streets, each with a shadow, and gardens with trees."""
-    u, v = land.laid_out(1.2 * land.noise(rng, 80, 2))
-    row, beside = stretches(rng, u, rng.uniform(20, 30), 0.3)
-    block, end = stretches(rng, v + rng.uniform(0, 400, row.max() + 1).astype(np.float32)[row], 42, 0.35)
-    lot_u, gap_u = stretches(rng, u, rng.uniform(6.5, 9), 0.25)
-    lot_v, gap_v = stretches(rng, v, rng.uniform(6.5, 10), 0.3)
+    u, v = land.grid_axes(1.2 * land.noise(rng, 80, 2))
+    row, beside = intervals(rng, u, rng.uniform(20, 30), 0.3)
+    block, end = intervals(rng, v + rng.uniform(0, 400, row.max() + 1).astype(np.float32)[row], 42, 0.35)
+    lot_u, gap_u = intervals(rng, u, rng.uniform(6.5, 9), 0.25)
+    lot_v, gap_v = intervals(rng, v, rng.uniform(6.5, 10), 0.3)
     number = (row * 7919 + block * 104729 + lot_u * 15485863 + lot_v * 32452843) % 1024
     kinds = [(0.56, 0.55, 0.54), (0.80, 0.79, 0.77), (0.52, 0.34, 0.27), (0.34, 0.34, 0.35), (0.35, 0.43, 0.54)]
-    roofs = some(rng, [*kinds, (0.60, 0.50, 0.42), (0.68, 0.66, 0.62)], rng.integers(0, 7, 1024))
+    roofs = pick_colors(rng, [*kinds, (0.60, 0.50, 0.42), (0.68, 0.66, 0.62)], rng.integers(0, 7, 1024))
     ground = tint(rng, (0.44, 0.40, 0.34), (0.37, 0.37, 0.27), (0.50, 0.47, 0.42))
     trees = np.clip(land.noise(rng, 6, 2, 0.7) - 0.35, 0, 0.8)[:, None]
-    picture = ground * (1 - trees) + trees * rgb(0.16, 0.22, 0.11) + 0.02 * land.noise(rng, 4, 2)[:, None]
+    pixels = ground * (1 - trees) + trees * rgb(0.16, 0.22, 0.11) + 0.02 * land.noise(rng, 4, 2)[:, None]
     inset = np.minimum(gap_u, gap_v) - rng.uniform(0.6, 1.9, 1024).astype(np.float32)[number]
     built = (inset > 0) & (rng.random(1024) < 0.8)[number]
-    picture[beneath(built, land.inside, 2, 1)] *= 0.5
-    picture[built] = roofs[number[built]] * (0.9 + 0.16 * (np.sin(u + v * 0.3) > 0)[built, None])  # ridges
-    picture[np.minimum(beside, end) < 1.6] = tint(rng, (0.45, 0.44, 0.43), (0.56, 0.53, 0.48))
-    return picture
+    pixels[shaded(built, land.inside, 2, 1)] *= 0.5
+    pixels[built] = roofs[number[built]] * (0.9 + 0.16 * (np.sin(u + v * 0.3) > 0)[built, None])  # ridges
+    pixels[np.minimum(beside, end) < 1.6] = tint(rng, (0.45, 0.44, 0.43), (0.56, 0.53, 0.48))
+    return pixels
 
 
-def beneath(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Which pixels [n] of `inside` lie so many pixels below and right of one that is `high` [n], in its shadow."""
+def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Which pixels [n] of `inside` are in the shadow of a pixel that is `high` [n], shifted down and right."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
     return shifted(canvas, down, right)[inside]
 
 
 def shifted(canvas: np.ndarray, down: int, right: int) -> np.ndarray:
-    """The canvas [h, w] moved by so many pixels, 1 or more; zeros come in."""
+    """The canvas [h, w] shifted by this many pixels, 1 or more, filled with zeros."""
     moved = np.zeros_like(canvas)
     moved[down:, right:] = canvas[:-down, :-right]
     return moved
@@ -302,31 +303,31 @@ def shifted(canvas: np.ndarray, down: int, right: int) -> np.ndarray:
 TEXTURES = {URBAN: town, AGRICULTURE: fields, RANGELAND: rangeland, FOREST: forest, WATER: water, BARREN: barren}
 
 
-def draw_roads(rng: np.random.Generator, place: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
-    """Roads into the image, in place; the mask stays: at this scale they belong to the land that they cross."""
+def draw_roads(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+    """Draw roads into the image, in place. The mask does not change: at this scale roads belong to the land."""
     for _ in range(rng.poisson(0.9)):
         width, color = rng.uniform(0.8, 1.8), tint(rng, (0.60, 0.55, 0.46), (0.50, 0.49, 0.47))
-        distance = np.abs(winding(rng, place, rng.uniform(3, 12), 130))
+        distance = np.abs(winding(rng, xy, rng.uniform(3, 12), 130))
         image[(distance < width) & (mask != WATER)] = color
         green = (mask != WATER) & (mask != BARREN) & (noise(rng, len(mask), 5, 1) > 0.4)
         verge = (distance >= width) & (distance < width + 2) & green
         image[verge] = image[verge] * 0.3 + rgb(0.10, 0.15, 0.08)
 
 
-def draw_clouds(rng: np.random.Generator, place: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
-    """Clouds and their shadows into the image, in place; what a cloud hides is unknown in the mask."""
+def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+    """Draw clouds with shadows into the image, in place; set the mask below clouds to UNKNOWN."""
     size = mask.shape[0]
     for _ in range(rng.poisson(0.14 * (size / 256) ** 2)):
         center, radius = rng.uniform(0, size, 2).astype(np.float32), rng.uniform(12, 32)
-        reach = np.hypot(*(place - center[:, None, None])) / np.float32(radius)
+        reach = np.hypot(*(xy - center[:, None, None])) / np.float32(radius)
         thickness = np.clip(1.5 * (1.05 - reach + 0.28 * noise(rng, size, 34, 5, 0.6)), 0, 1)
         image *= 1 - 0.45 * shifted(thickness, *rng.integers(8, min(22, size), 2))[..., None]
         image += (rgb(0.93, 0.94, 0.95) - image) * (thickness**0.8)[..., None]
         mask[thickness > 0.45] = UNKNOWN
 
 
-def developed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The scene as a camera saw it, uint8 [3, h, w]: light, haze, the terrain's shade, a soft lens and its noise."""
+def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Simulate a camera: light, terrain shade, haze, blur and sensor noise; uint8 [3, h, w]."""
     size = image.shape[0]
     image = np.clip(image, 0.01, 1) ** rng.uniform(0.88, 1.18)
     image *= (rng.uniform(0.76, 1.16) * (1 + rng.normal(0, 0.028, 3))).astype(np.float32)

@@ -13,8 +13,8 @@ from ..data.decode.crash_guard import laid
 from ..data.decode.masks import MaskFacts
 from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import Items, locate
-from ..data.sources.pair_facts import ItemFacts, item_facts, placed
-from ..data.sources.pair_layouts import TEMPLATE, Place, recognize
+from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
+from ..data.sources.pair_layouts import TEMPLATE, PairFiles, recognize
 from ..data.sources.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
@@ -71,7 +71,7 @@ def open_masked(data: Data) -> Opened:
     )
 
 
-def paired(split: str, place: Place, unpaired: Unpaired, found: list[Finding]) -> list[Pair]:
+def paired(split: str, place: PairFiles, unpaired: Unpaired, found: list[Finding]) -> list[Pair]:
     """The images of a split with their masks; a training or validation split without any is a finding."""
     if place.masks is not None:
         return pair_names(place, unpaired)
@@ -140,7 +140,7 @@ def read_all(items: Items, sizes: dict[str, tuple[int, int]], classes: int) -> l
             width, height = sizes.get(items.names[index], mask.shape[::-1])  # an unreadable image is told elsewhere
             return item_facts((height, width), mask, classes, told.inexact)
         except SightlineError as error:
-            return placed(error, items, index)
+            return with_file_names(error, items, index)
 
     with laid(cache_root()), ThreadPoolExecutor() as pool:
         return list(pool.map(one, range(len(items.names))))

@@ -15,7 +15,7 @@ from ..data.sources.labels import sorted_classes
 from ..data.sources.open import FOLDER_HINT, Items, Source, locate, open_source
 from ..data.sources.pair_layouts import holds_pairs
 from ..data.sources.pairs import labeled_by_folders
-from ..data.sources.scan import EXTENSIONS, File, images_below, is_hidden, shelf
+from ..data.sources.scan import EXTENSIONS, File, images_below, is_hidden, list_folder
 from ..data.sources.splits import WHOLE, split_folders
 from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import Finding, Group, number, singles
@@ -93,7 +93,7 @@ def as_found(data: Data, error: SightlineError) -> Opened:
         raise error
     refused = Finding("layout", "error", error.what, error.why or "training stops", error.cure)
     try:
-        folders = split_folders(shelf(root).folders, root, forced=False)
+        folders = split_folders(list_folder(root).folders, root, forced=False)
     except SightlineError:
         folders = {}
     names = {folder: split for split, folder in folders.items()}

@@ -1,4 +1,4 @@
-"""Large TIFF files: the same pixels window by window, the same place on the map, nothing half written."""
+"""Large TIFF files: equal pixels in windows, the same georeference, no partial files."""
 
 import os
 import subprocess

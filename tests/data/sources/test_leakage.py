@@ -1,4 +1,4 @@
-"""What belongs together lies on one side of every split: copies of a file, files that links reach again, groups."""
+"""Copies of a file, links to it and groups of images stay on one side of every split."""
 
 import os
 import shutil
@@ -16,20 +16,11 @@ from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
 from sightline.data.sources.leakage import copies_among, without_leaks
 from sightline.data.sources.open import Source, open_source
+from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import held_out, held_out_groups
 from sightline.errors import SightlineError
 from sightline.tasks.segment.build import open_masked
-
-
-def opened(path: Path, **settings: object) -> Source:
-    return open_source(Data.model_validate({"path": str(path), **settings}), 0)
-
-
-def put(root: Path, *names: str) -> None:
-    """Small PNG files, each with a gray level of its own."""
-    for level, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4), level).save(root / name)
+from source_toys import opened, put
 
 
 def numbered(root: Path, counts: dict[str, int]) -> None:
@@ -49,14 +40,14 @@ def test_training_stops_where_splits_share_a_file_unless_told(
     leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
 ) -> None:
     settings = tiny | {"train.epochs": 1}
-    with pytest.raises(SightlineError, match="2 pictures are in several splits") as caught:
+    with pytest.raises(SightlineError, match="2 images in several splits") as caught:
         sightline.train("photos_scratch", leaky, out=tmp_path / "run", quiet=True, **settings)
     assert "train/class_0/1.png = val/class_0/leak.png (train and val)" in caught.value.why
     assert "test/class_1/again.png = val/class_1/10000.png (val and test)" in caught.value.why
     assert f"sightline doctor '{leaky}' --write-clean-list clean.csv" in caught.value.cure
     assert "--data.on_copies warn" in caught.value.cure and not (tmp_path / "run").exists()
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings | {"data.on_copies": "warn"})
-    note = "warning: 2 pictures are in several splits, as the same file, and the numbers may be too good"
+    note = "warning: 2 images in several splits, as the same file, so the scores may be too high"
     assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
 
 
@@ -75,7 +66,7 @@ def test_no_task_trains_on_what_it_is_validated_with(
     shutil.copy(scenes / "train/0000_mask.png", scenes / "validation/0900_mask.png")
     assert open_masked(config, lambda text: None), "equal masks are no leak"
     shutil.copy(scenes / "train/0000_sat.jpg", scenes / "validation/0900_sat.jpg")
-    with pytest.raises(SightlineError, match="1 picture is in several splits") as caught:
+    with pytest.raises(SightlineError, match="1 image in several splits") as caught:
         open_masked(config, lambda text: None)
     assert "clean-list" not in caught.value.cure, "that is for labels"
 
@@ -100,8 +91,8 @@ def test_only_files_of_one_size_are_read_and_of_many_it_is_kept(
     read.clear()
     assert copies_among(str(leaky), splits, data) == first and not read
     (memo,) = (tmp_path / "cache").glob(f"{COPIES}*")
-    memo.write_text("[[0, 99999]]")
-    assert copies_among(str(leaky), splits, data) == first and read, "what is kept may be damaged"
+    memo.write_text("[[")
+    assert copies_among(str(leaky), splits, data) == first and read, "a damaged file is replaced"
     os.utime(leaky / "train/class_0/1.png", ns=(1, 1))
     read.clear()
     assert copies_among(str(leaky), open_source(data, 0).splits, data) == first and read
@@ -137,7 +128,7 @@ def test_a_share_that_is_held_out_has_no_copy_in_train(tmp_path: Path) -> None:
         side = {name: split for split, items in source.splits.items() for name in items.names}
         groups = copies_among(str(tmp_path), source.splits, data)
         assert len(groups) == 3 and all(len({side[name] for name in group}) == 1 for group in groups)
-        said += [note for note in source.notes if "not held out after all: the same file is trained on" in note]
+        said += [note for note in source.notes if "not held out, because the same file is in train" in note]
     assert said
 
 
@@ -195,7 +186,7 @@ def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
     source = opened(tmp_path, **settings)
     assert not films_of(source, "train") & films_of(source, "val")
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
-    assert "groups are kept whole: 4 of 20 groups are held out, 20% of the images" in source.notes
+    assert "groups are kept whole: 4 of 20 groups held out, 20% of the images" in source.notes
     assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
     assert open_source(Data(path=str(tmp_path), **settings), 1).splits["val"].names != source.splits["val"].names
     shutil.copy(tmp_path / "a/a00_0.png", tmp_path / "a/a01_7.png")
@@ -206,7 +197,7 @@ def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
 
 def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path) -> None:
     films(tmp_path)
-    said = "data.group fits 30 of 60 names; e.g. 'b/b00_0.png' has no group"
+    said = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
     with pytest.raises(SightlineError, match=said) as caught:
         opened(tmp_path, group="(?P<group>a[0-9]+)_")
     assert caught.value.cure
@@ -229,25 +220,23 @@ def test_a_column_of_groups_is_obeyed(tmp_path: Path) -> None:
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6], "an empty cell: an image that stands alone"
     with pytest.raises(SightlineError, match="cannot be matched") as caught:
         opened(tmp_path / "labels.csv")
-    assert "lines 2 and 62: 'a/a00_0.png' is of the groups 'a00' and 'other'" in caught.value.why
+    assert "lines 2 and 62: 'a/a00_0.png' has the groups 'a00' and 'other'" in caught.value.why
 
 
 def test_groups_torn_by_given_splits_are_said(tmp_path: Path) -> None:
     put(tmp_path, *(f"{split}/{label}/x{n}_{split}.png" for split in ("train", "val") for label in "ab" for n in "12"))
     notes = opened(tmp_path, group="(?P<group>[ab]/x[0-9])").notes
-    said = "4 groups lie in several splits, and the numbers may be too good: a/x1 in train and val, a/x2 in train"
+    said = "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
     assert any(note.startswith(said) for note in notes)
 
 
 def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
-    from sightline.data.sources.pairs import open_pairs
-
     scenes = make_scenes(tmp_path / "scenes", train=12, val=0) / "train"
     data = Data(path=str(scenes), palette="landcover", group="(?P<group>00[0-9][0-9])", val_fraction=0.25)
     assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
     whole = open_pairs(data.model_copy(update={"group": "(?P<group>00[01])"}), 0)[0]
     assert {name[:3] for name in whole.splits["val"].names}.isdisjoint(name[:3] for name in whole.splits["train"].names)
-    assert "groups are kept whole: 1 of 2 groups are held out, 17% of the images" in whole.notes
+    assert "groups are kept whole: 1 of 2 groups held out, 17% of the images" in whole.notes
 
 
 # ----------------------------------------------------------------------------------------------------------- links
@@ -259,7 +248,7 @@ def test_a_file_that_links_reach_again_counts_once(tmp_path: Path) -> None:
     (tmp_path / "b/soft.png").symlink_to(tmp_path / "b/001.png")
     source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
     assert len(source.splits["all"].names) == 8
-    assert "2 images are there again through links and count once: a/hard.png is a/000.png, ..." in source.notes
+    assert "2 further links to the same image left out: a/hard.png is a/000.png, ..." in source.notes
     os.link(tmp_path / "a/001.png", tmp_path / "b/other.png")
     again = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
     assert "b/other.png" in again.splits["all"].names, "under two labels it stays, for the doctor to tell"
@@ -269,16 +258,14 @@ def test_a_file_that_links_bring_into_two_splits_is_a_leak(make_photos: Callable
     root = make_photos(tmp_path / "photos", train=3, val=2)
     os.link(root / "train/class_0/1.png", root / "val/class_0/hard.png")
     data = Data(path=str(root))
-    with pytest.raises(SightlineError, match="1 picture is in several splits"):
+    with pytest.raises(SightlineError, match="1 image in several splits"):
         without_leaks(open_source(data, 0), data, print)
 
 
 def test_a_pair_that_links_reach_again_counts_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
-    from sightline.data.sources.pairs import open_pairs
-
     scenes = make_scenes(tmp_path / "scenes", train=3, val=2)
     for ending in ("sat.jpg", "mask.png"):
         os.link(scenes / f"train/0000_{ending}", scenes / f"train/9999_{ending}")
     source, _ = open_pairs(Data(path=str(scenes), palette="landcover"), 0)
     assert len(source.splits["train"].names) == 3
-    assert any(note.startswith("1 image is there again through a link and counts once") for note in source.notes)
+    assert any(note.startswith("1 further link to the same image left out") for note in source.notes)

@@ -1,43 +1,13 @@
-"""Which names are splits, what is held out for validation, and what is not divided at all."""
+"""Split names, held-out validation images, and evaluation without a division."""
 
 import shutil
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from sightline.config.schema import Data
-from sightline.data.sources.open import Source, open_source
 from sightline.data.sources.splits import held_out, split_of
-from sightline.errors import SightlineError
-
-
-def class_folders(root: Path, counts: dict[str, int]) -> None:
-    """Folders of so many small PNG files each."""
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            color = tuple(sha256(f"{root}/{name}/{number}".encode()).digest()[:3])  # each another picture
-            Image.new("RGB", (4, 4), color).save(root / name / f"{number}.png")
-
-
-def opened(path: Path, **settings: object) -> Source:
-    return open_source(Data.model_validate({"path": str(path), **settings}), 0)
-
-
-def refused(path: Path, **settings: object) -> SightlineError:
-    with pytest.raises(SightlineError) as caught:
-        opened(path, **settings)
-    assert caught.value.where and caught.value.cure
-    return caught.value
-
-
-def pairs(source: Source, split: str) -> dict[str, str]:
-    items = source.splits[split]
-    assert items.labels is not None
-    return {name: source.classes[label] for name, label in zip(items.names, items.labels, strict=True)}
+from source_toys import class_folders, labels_of, opened, refused
 
 
 def test_held_out_keeps_the_choice_of_other_classes() -> None:
@@ -70,10 +40,10 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
     class_folders(tmp_path / "train", {"a": 3, "b": 3})
     class_folders(tmp_path / name, {"a": 1, "b": 1})
     source = opened(tmp_path)
-    assert source.classes == ("a", "b") and list(pairs(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
+    assert source.classes == ("a", "b") and list(labels_of(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
     assert f"found train/ and {name}/ (as val)" in source.notes[0]
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    assert "two names stand for the val split" in refused(tmp_path).what
+    assert "several names stand for the val split" in refused(tmp_path).what
     assert f"'{name}'" in refused(tmp_path, layout="splits").what
 
 
@@ -83,12 +53,12 @@ def test_classes_that_are_named_like_other_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("train", ["train", "train_50"])
-def test_a_split_whose_name_says_nothing(tmp_path: Path, train: str) -> None:
+def test_a_folder_beside_train_that_is_not_named_as_a_split(tmp_path: Path, train: str) -> None:
     class_folders(tmp_path / train, {"a": 3, "b": 3})
     class_folders(tmp_path / "check_50", {"a": 1, "b": 1})
     error = refused(tmp_path)
-    assert f"'check_50' looks like a split beside '{train}'" in error.what
-    assert "rename 'check_50' to 'val' or 'test'" in error.cure and ("to 'train'" in error.cure) == (train != "train")
+    assert f"'{train}' looks like a training split" in error.what
+    assert "name it 'train' and the others 'val' or 'test': 'check_50'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("check_50", train)
     (tmp_path / "check_50").rename(tmp_path / "val")
     (tmp_path / train).rename(tmp_path / "train")
@@ -97,17 +67,17 @@ def test_a_split_whose_name_says_nothing(tmp_path: Path, train: str) -> None:
 
 def test_nothing_is_held_out_to_evaluate(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 3, "b": 3})
-    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
-    assert list(source.splits) == ["all"] and len(pairs(source, "all")) == 6 and source.layout == "classes"
+    source = opened(tmp_path, hold_out=False)
+    assert list(source.splits) == ["all"] and len(labels_of(source, "all")) == 6 and source.layout == "classes"
     assert source.notes[-1] == "all 6 images of 2 classes"
     shutil.rmtree(tmp_path / "b")
-    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
-    assert set(pairs(source, "all").values()) == {"a"} and source.classes == ("a",)
+    source = opened(tmp_path, hold_out=False)
+    assert set(labels_of(source, "all").values()) == {"a"} and source.classes == ("a",)
     assert "1 class found" in refused(tmp_path).what
     (tmp_path / "classes.txt").write_text("z\na\n")
-    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
+    source = opened(tmp_path, hold_out=False)
     assert source.splits["all"].labels.tolist() == [1, 1, 1] and source.classes == ("z", "a")
-    digits = open_source(Data(path="sklearn:digits"), 0, hold_out=False)
+    digits = opened("sklearn:digits", hold_out=False)
     assert {split: len(items.names) for split, items in digits.splits.items()} == {"all": 1797}
 
 
@@ -115,8 +85,8 @@ def test_nothing_is_held_out_to_evaluate(tmp_path: Path) -> None:
 def test_any_splits_will_do_to_evaluate(tmp_path: Path, splits: list[str]) -> None:
     for split in splits:
         class_folders(tmp_path / split, {"a": 2, "b": 1})
-    source = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
+    source = opened(tmp_path, hold_out=False)
     assert list(source.splits) == splits and source.classes == ("a", "b")
-    assert all(list(pairs(source, split).values()) == ["a", "a", "b"] for split in splits)
+    assert all(list(labels_of(source, split).values()) == ["a", "a", "b"] for split in splits)
     if "train" not in splits:
         assert "no training split" in refused(tmp_path).what

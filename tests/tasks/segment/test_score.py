@@ -57,7 +57,7 @@ def test_score_is_what_evaluation_computes_of_the_arrays(folders):
     np.testing.assert_array_equal(result.per_image.hits, np.diagonal(matrix, axis1=1, axis2=2))
     assert result.class_intervals.shape == (6, 2)
     void = (truth == IGNORE).mean()
-    assert result.notes == (f"{void:.2%} of the pixels are ignored in the truth and count nowhere",)
+    assert result.notes == (f"{void:.2%} of the pixels are ignored in the truth and left out",)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -129,7 +129,7 @@ def test_colors_that_only_the_threshold_matches_are_counted(tmp_path):
         Image.fromarray(colors).save(tmp_path / "p" / name)
     result = score(tmp_path / "t", tmp_path / "p", "landcover")
     assert result.numbers["mean_iou"] == 1
-    assert any("25.00% of the colors were not exact" in note for note in result.notes)
+    assert any("25.00% of the colors are inexact" in note for note in result.notes)
 
 
 def test_class_ids_are_named_by_classes_txt_beside_the_folder(tmp_path):
@@ -164,13 +164,13 @@ def test_all_faults_are_said_at_once(folders):
         "sub/0005_mask.png",
         "1 predictions without a true mask",
         "9999_mask.png",
-        "1 names that several files share",
+        "1 names shared by several files",
         "0005_mask.bmp, 0005_mask.png",
         "pairs that cannot be compared",
         "0001_mask.png: truth is 12 x 9 pixels, prediction 5 x 4",
         "0002_mask.png: prediction: ",
         "0003_mask.png: truth: 108 of its 108 pixels have colors outside the palette",
-        "names and folders must agree",
+        "names and folders must be equal",
     ):
         assert part in said, part
     assert error.value.status == 2
@@ -222,8 +222,8 @@ def test_few_masks_are_held_at_a_time(folders, monkeypatch):
     """However many pairs there are, threads read only a few ahead of what was counted."""
     truth, pred, *_ = folders(40)
     started, counted, ahead = [], [], []
-    look, counts = MODULE.look_at, MODULE.measures.as_counts
-    monkeypatch.setattr(MODULE, "look_at", lambda *a: started.append(1) or look(*a))
+    compare, counts = MODULE.compare, MODULE.measures.as_counts
+    monkeypatch.setattr(MODULE, "compare", lambda *a: started.append(1) or compare(*a))
 
     def note(matrix):
         counted.append(1)
@@ -232,7 +232,7 @@ def test_few_masks_are_held_at_a_time(folders, monkeypatch):
 
     monkeypatch.setattr(MODULE.measures, "as_counts", note)
     score(truth, pred, "landcover", threads=2)
-    assert len(started) == 40 and max(ahead) <= 2 * 2 + 1
+    assert len(started) == 40 and max(ahead) <= 2 * MODULE.AHEAD
 
 
 def test_progress_is_told(folders, monkeypatch):

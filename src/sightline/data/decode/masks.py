@@ -1,7 +1,7 @@
-"""Any mask file to class indices, exactly as the palette says, or a SightlineError with the path; and back to a file.
+"""Decode mask files to class indices exactly as the palette defines, and encode class indices as masks.
 
-Nothing is guessed: a value that the palette does not hold is an error, unless a tolerance or threshold was asked for,
-and then the pixels that needed it are counted. Masks are never interpolated. Pillow is the only decoder.
+A value that is not in the palette is an error, unless a tolerance or threshold is set; the pixels matched by it are
+counted. Masks are never interpolated. Pillow is the only decoder.
 """
 
 import io
@@ -22,22 +22,21 @@ from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_na
 MAX_PIXELS = 89_478_485
 """As `data.max_pixels`."""
 STRIP_PIXELS = 1 << 18
-"""Colors are looked up for so many pixels at a time: the working arrays stay in the processor's cache."""
+"""Pixels whose colors are looked up at a time, so that the working arrays fit the processor's cache."""
 MOST_STRAYS = 1000
-"""After so many colors outside the palette the search ends: the file is no mask."""
+"""With more colors outside the palette than this, decoding stops: the file is not a mask."""
 SHOWN_STRAYS = 5
 NEAR = 64
-"""A distance up to which a tolerance is suggested; beyond it, the color is hardly meant to be the palette's."""
+"""The largest color distance for which a tolerance is suggested."""
 DEPTH_SCALE = {"L;2": 85, "L;4": 17}
-"""Pillow spreads gray of 2 and 4 bits over 0..255 (by raw mode); ids are wanted as they were written."""
+"""Factor by which Pillow scales gray of 2 and 4 bits to 0..255, by raw mode; ids are divided by it."""
 GRAY_MODES = ("1", "L", "LA")
 COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
-"""The EXIF orientations that swap width and height."""
 
 
 @dataclass
 class MaskFacts:
-    """What reading a mask showed. inexact: pixels that only the tolerance, threshold or a stray color matched."""
+    """Counts of a decoded mask. inexact: pixels matched by tolerance, threshold or a stray color only."""
 
     inexact: int = 0
 
@@ -49,12 +48,11 @@ def read_mask(
     facts: MaskFacts | None = None,
     content: bytes | None = None,
 ) -> np.ndarray:
-    """The mask in a file as class indices uint8 [H, W], IGNORE where the palette ignores; turned as EXIF says.
+    """Decode a mask to class indices uint8 [H, W] with IGNORE for ignored names, rotated by its EXIF orientation.
 
-    content: the bytes of the mask, where it is no file of its own; `path` is then only what errors call it.
-
-    `facts` is added to. Raises SightlineError naming the path: JPEG and other lossy files, transparency, channels that
-    do not fit the palette, ids or colors outside it (with count, first place and cure), and unreadable files.
+    content: the bytes of the mask if it is not a file; `path` is then its name in errors. facts: counts are added.
+    SightlineError with the path for lossy formats, transparency, channels that do not fit the palette, ids or colors
+    outside it (with count, first position and cure), and unreadable files.
     """
     try:
         with reading(path):
@@ -65,9 +63,9 @@ def read_mask(
         raise SightlineError("this mask cannot be used", where=path, why=error.what, cure=cure) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refusal(path, error) from error
-    except Exception as error:  # decoders raise nearly every type there is, and only the file can be at fault
+    except Exception as error:  # decoders raise many types of errors, always because of the file
         why, cure = diagnosis(path, error) if content is None else diagnosis_of(content, error)
-        cure = "copy it again from where it came" if cure == COPY else cure
+        cure = "copy it again from its source" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
     if facts is not None:
         facts.inexact += inexact
@@ -75,12 +73,12 @@ def read_mask(
 
 
 def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """(the decoded image, by what Pillow multiplied its grays); SightlineError where it cannot be a mask."""
+    """(decoded image, factor by which Pillow scaled its grays); SightlineError for lossy files and other non-masks."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("it is not a regular file", cure="remove it from the data")
-    # Given a path, Pillow maps uncompressed TIFF into memory and scrambles it where the orientation is 5 to 8 (13.0).
+    # Opened by path, Pillow 13.0 maps uncompressed TIFF into memory and garbles it for the orientations 5 to 8.
     with (
         open(path, "rb") if content is None else io.BytesIO(content) as file,
         Image.open(file, formats=FORMATS) as image,
@@ -89,10 +87,8 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
         if width * height > max_pixels:
             raise SightlineError(f"it has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
         if lossy(image, path, content):
-            raise SightlineError(
-                f"it is a lossy {image.format} file: compression has changed its values, most of all at borders",
-                cure="export the masks again as PNG; a JPEG cannot be turned back into a mask",
-            )
+            cure = "export the masks again as PNG; a JPEG cannot be converted back to a mask"
+            raise SightlineError(f"it is a lossy {image.format} file: compression has changed its values", cure=cure)
         layout = image.tile[0][3] if image.tile else ""
         name = str(layout[0]) if isinstance(layout, tuple) else str(layout)
         image.load()
@@ -100,61 +96,55 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file was written with loss: JPEG by content, JPEG inside TIFF, or WebP that is not lossless."""
+    """Whether an opened file has lossy compression: JPEG by content, JPEG inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
-            head = file.read(1 << 12)  # the pixels' chunk follows the header and perhaps a color profile
+            head = file.read(1 << 12)  # the chunk of pixels follows the header and perhaps a color profile
         return b"VP8L" not in head
     return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 
 
-def refuse_transparent(image: Image.Image) -> None:
-    """SightlineError if a pixel is not fully opaque."""
-    if image.mode in ("RGBA", "LA", "PA"):
-        low = np.asarray(image.getchannel("A")).min()
-    elif "transparency" not in image.info:
+def reject_transparent(image: Image.Image) -> None:
+    """SightlineError if a pixel is not fully opaque, or a 16-bit image has a transparent value."""
+    if not image.has_transparency_data:
         return
-    elif image.mode.startswith("I"):  # has one transparent value, and no conversion to RGBA
-        low = 0 if (np.asarray(image) == image.info["transparency"]).any() else 255
-    else:
-        low = np.asarray(image.convert("RGBA"))[..., 3].min()
-    if low < 255:
-        raise SightlineError(
-            "some of its pixels are transparent",
-            cure="export it without an alpha channel; what counts for nothing needs an id or color (--data.ignore)",
-        )
+    if image.mode.startswith("I") or np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        cure = "export it without an alpha channel; pixels to ignore need an id or color (--data.ignore)"
+        raise SightlineError("some of its pixels are transparent", cure=cure)
 
 
 def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
-    """(class indices, 0) of a mask that holds ids: gray of 1 to 32 bits, or the indices of a palette file."""
+    """(class indices, 0) of a mask of ids: gray of 1 to 32 bits, or the indices of a palette file."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = "--data.palette landcover, or your own: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
         raise SightlineError(f"it has {count} channels, and class ids need one; colors need a palette", cure=cure)
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
-        raise SightlineError(f"its mode is {image.mode}, and class ids are whole numbers in one channel")
+        raise SightlineError(f"its mode is {image.mode}, and class ids are integers in one channel")
     if image.format == "GIF" and image.mode == "P":
         cure = "export it as PNG with one channel"
-        raise SightlineError("it is a GIF: whatever writes one may renumber its colors, so they are no ids", cure=cure)
-    refuse_transparent(image)
+        raise SightlineError(
+            "it is a GIF, whose color numbers change when it is written, so they are not ids", cure=cure
+        )
+    reject_transparent(image)
     values = np.asarray(image)
     values = values[..., 0] if values.ndim == 3 else values
     values = values.astype(np.uint8) if values.dtype == bool else values // scale if scale > 1 else values
     known = values if values.dtype.itemsize < 4 else np.where((values < 0) | (values > LARGEST_ID), -1, values)
-    indices = np.take(palette.table, known)  # -1 is the table's last place, which is outside
+    indices = np.take(palette.table, known)  # -1 is the last entry of the table, OUTSIDE
     if (indices == OUTSIDE).any():
-        refuse_ids(values, indices == OUTSIDE, palette)
+        reject_ids(values, indices == OUTSIDE, palette)
     return indices, 0
 
 
-def refuse_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
-    """The error for ids that have no name: each with its count and first place, and what may be meant."""
+def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
+    """SightlineError for ids without a name, with count and first position of each, and a cure."""
     found, first, counts = np.unique(values[outside], return_index=True, return_counts=True)
     rows, columns = np.nonzero(outside)
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
     shown = [f"{found[i]} ({counts[i]:,} px, first at x={columns[first[i]]}, y={rows[first[i]]})" for i in order]
     more = f" and {len(found) - len(order):,} more" if len(found) > len(order) else ""
-    why = f"{len(rows):,} of its {values.size:,} pixels hold ids outside {ids_text(palette)}: {', '.join(shown)}{more}"
+    why = f"{len(rows):,} of its {values.size:,} pixels have ids outside {ids_text(palette)}: {', '.join(shown)}{more}"
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
         cure = "--data.palette binary; or, if 255 is void: --data.ignore '[\"255\"]'"
         raise SightlineError(f"{why}; it holds only 0 and 255", cure=cure)
@@ -165,21 +155,21 @@ def refuse_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
 
 
 def ids_text(palette: Palette) -> str:
-    """`0..11`, or `0..20, 255`."""
+    """The ids of a palette, such as `0..11` or `0..20, 255`."""
     ids = sorted(palette.ids)
-    run = next((place for place, value in enumerate(ids) if value != place), len(ids))
+    run = next((index for index, value in enumerate(ids) if value != index), len(ids))
     return ", ".join([f"0..{run - 1}"] * (run > 0) + [str(value) for value in ids[run:]])
 
 
 def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
-    """(class indices, pixels that were not exact) of a mask of colors.
+    """(class indices, number of inexact pixels) of a mask of colors.
 
-    A file of one channel must be exact unless the palette is gray, so that ids are not taken for dark colors.
+    A file of one channel must match exactly unless the palette is gray, so that ids are not taken for dark colors.
     """
     if image.mode not in COLOR_MODES:
-        cure = "name the classes instead of colors: --data.palette '' with --data.classes or classes.txt"
+        cure = "set classes instead of colors: --data.palette '' with --data.classes or classes.txt"
         raise SightlineError(f"its mode is {image.mode}, and the palette has colors", cure=cure)
-    refuse_transparent(image)
+    reject_transparent(image)
     width, height = image.size
     indices = np.empty((height, width), np.uint8)
     rows = max(1, STRIP_PIXELS // width)
@@ -203,20 +193,19 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
             break
         indices[top : top + rows] = part.reshape(-1, width)
     if strays:
-        refuse_colors(strays, palette, strict, width * height)
+        reject_colors(strays, palette, strict, width * height)
     return indices, inexact
 
 
-def refuse_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, strict: bool, size: int) -> NoReturn:
-    """The error for colors outside the palette. strays: packed color -> (count, first x, first y)."""
+def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, strict: bool, size: int) -> NoReturn:
+    """SightlineError for colors outside the palette. strays: packed color -> (count, first x, first y)."""
     order = sorted(strays, key=lambda color: (-strays[color][0], color))
     near, distances = nearest_names(np.array(order, np.uint32), palette)
+    unpacked = [tuple(color) for color in channels(np.array(order[:SHOWN_STRAYS], np.uint32)).tolist()]
     lines = []
-    for color, place, apart in zip(order[:SHOWN_STRAYS], near, distances, strict=False):
+    for color, rgb, name, apart in zip(order, unpacked, near, distances, strict=False):
         count, x, y = strays[color]
-        rgb = (color & 255, color >> 8 & 255, color >> 16)
-        nearest = f"{apart} from {palette.names[place]}"
-        lines.append(f"{rgb} ({count:,} px, first at x={x}, y={y}; {nearest})")
+        lines.append(f"{rgb} ({count:,} px, first at x={x}, y={y}; {apart} from {palette.names[name]})")
     many = "at least " if len(strays) > MOST_STRAYS else ""
     total = sum(count for count, _, _ in strays.values())
     more = f" and {many}{len(order) - len(lines):,} more" if len(order) > len(lines) else ""
@@ -225,11 +214,9 @@ def refuse_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
         cure = "if they are class ids: --data.palette '' with --data.classes or classes.txt"
         raise SightlineError(f"it has 1 channel, and the palette has colors; {why}", cure=cure)
     if many:
-        raise SightlineError(why, cure="check that this is the mask: so many colors are more like a photograph")
-    red, green, blue = (int(channel) for channel in channels(np.array(order[:1], np.uint32))[0])
-    cures = [f"add it to --data.colors: NAME: [{red}, {green}, {blue}]"]
-    pure = not palette.threshold and all({*color} <= {0, 255} for color in palette.colors or ())
-    if pure:
+        raise SightlineError(why, cure="check that this is a mask: it has as many colors as a photograph")
+    cures = [f"add it to --data.colors: NAME: {list(unpacked[0])}"]
+    if not palette.threshold and all({*color} <= {0, 255} for color in palette.colors or ()):
         cures.insert(0, "--data.threshold 128, for masks of 0 and 255 with soft borders")
     if int(distances.max()) <= NEAR and not palette.threshold:
         cures.insert(0, f"--data.tolerance {int(distances.max())}")
@@ -237,7 +224,7 @@ def refuse_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
 
 
 def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) that an image will have when read, from its header alone; SightlineError if it has none."""
+    """(height, width) of an image after rotation, read from its header; SightlineError if it is not readable."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
     try:
@@ -250,38 +237,38 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
-    """Class indices uint8 [H, W] as a PNG file, see `coded`."""
+    """Encode class indices uint8 [H, W] as the bytes of a PNG file, as in `coded`."""
     file = io.BytesIO()
     Image.fromarray(coded(indices, palette)).save(file, "PNG")
     return file.getvalue()
 
 
 def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
-    """Class indices uint8 [H, W] coded like the input masks: RGB [H, W, 3], gray where all colors are, or ids, [H, W].
+    """Class indices uint8 [H, W] in the coding of the palette: RGB [H, W, 3], or gray or ids [H, W].
 
-    uint8, or uint16 where an id of the palette needs it. Of names that were merged the first stands for the class, and
-    of ignored names the first for IGNORE. Raises SightlineError for indices that no name stands for.
+    uint8, or uint16 if an id needs it. The first of merged names is used for a class, and the first ignored name for
+    IGNORE. SightlineError for indices without a name.
     """
     codes = palette.ids if palette.colors is None else palette.colors
     table = np.full((256, *np.shape(codes)[1:]), -1, np.int64)
-    table[: len(palette.classes)] = np.array(codes)[list(palette.spokesmen[: len(palette.classes)])]
+    table[: len(palette.classes)] = np.array(codes)[list(palette.representatives[: len(palette.classes)])]
     if palette.ignored:
-        table[IGNORE] = codes[palette.spokesmen[-1]]
+        table[IGNORE] = codes[palette.representatives[-1]]
     missing = [value for value in np.unique(indices).tolist() if np.any(table[value] < 0)]
     if missing:
-        ignored = "pixels to ignore, and the palette has no name for them" if IGNORE in missing else f"index {missing}"
-        raise SightlineError(
-            f"the mask cannot be written: it holds {ignored}",
-            where=f"a palette of {len(palette.classes)} classes",
-            cure="name what is ignored in the palette: --data.ignore",
+        what = "ignored pixels, and the palette has no name for them" if IGNORE in missing else f"the index {missing}"
+        where, cure = (
+            f"a palette of {len(palette.classes)} classes",
+            "name what is ignored in the palette: --data.ignore",
         )
+        raise SightlineError(f"the mask cannot be written: it has {what}", where=where, cure=cure)
     table = table[:, 0] if palette.gray else table
     wide = np.uint16 if table.max() > 255 else np.uint8
     return np.maximum(table, 0).astype(wide)[indices]
 
 
 def padded(masks: Sequence[np.ndarray], room: tuple[int, int]) -> np.ndarray:
-    """Masks uint8 [h, w] of any sizes as one array [M, *room]; what lies beyond a mask is IGNORE."""
+    """Masks uint8 [h, w] of any sizes in one array [M, *room], filled up with IGNORE."""
     whole = np.full((len(masks), *room), IGNORE, np.uint8)
     for number, mask in enumerate(masks):
         whole[number, : mask.shape[0], : mask.shape[1]] = mask

@@ -26,7 +26,7 @@ from ..decode.palettes import to_dict
 from ..loader import epoch_order
 from ..sources.leakage import without_leaks
 from ..sources.open import Items, open_source
-from ..sources.pair_facts import placed, refuse_faults
+from ..sources.pair_facts import refuse_faults, with_file_names
 from ..sources.pairs import open_pairs
 from .index import FORMAT, INDEX, is_sharded, table_bytes, table_in
 from .pack_samples import QUALITY, Job, Packed, described, sample_of, table_of
@@ -295,7 +295,7 @@ def take(job: Job, split: str, place: int, result: Packed | SightlineError, stat
     items = job.source.splits[split]
     if isinstance(result, SightlineError):
         if job.palette is not None:
-            state.faults.append(placed(result, items, place))
+            state.faults.append(with_file_names(result, items, place))
         else:
             state.bad[str(place)] = printable(f"{items.names[place]}: {result.why or result.what}")
         return None

@@ -1,4 +1,4 @@
-"""Images that must not be divided between training and validation: those of one group, and copies of one file."""
+"""Hold out a validation split, keep groups and copies of a file on one side, and reject copies between splits."""
 
 import contextlib
 import hashlib
@@ -14,44 +14,102 @@ from dataclasses import replace
 import numpy as np
 
 from ...config.schema import Data
-from ...errors import SightlineError, counted, listing
-from ...runs.atomic import read_json, sha256, write_json
+from ...errors import SightlineError, counted, listing, some_of
+from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root
 from .open import Items, Source
-from .splits import held_out, held_out_groups
+from .splits import WHOLE, held_out, held_out_groups
 
 MEMO_FROM = 1000
-"""Fewer files than these are read again at each start; of more it is kept which are the same."""
+"""From this number of files on, the copies found are stored for the next start."""
 
 
-def held_together(path: str, items: Items, labels: np.ndarray, data: Data, seed: int) -> tuple[np.ndarray, list[str]]:
-    """(which images to hold out for validation bool [N], sentences on what was kept together), stratified over `labels`
-    int64 [N].
+def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, kind: str = "images") -> Source:
+    """Add a validation split if there is none, and notes with the counts. A test split is never used for validation.
 
-    Groups, by `data.group` or the column of a table, lie on one side whole. Without groups the choice is that of
-    `held_out`, but that an image of which a copy is trained on is trained on too. SightlineError where `data.group`
-    does not fit a name.
+    The split `all` becomes `train`. Without `hold_out` all splits stay as they are. kind: what is counted in the notes.
     """
-    groups = groups_of(path, items, data)
-    place = {name: index for index, name in enumerate(items.names)}
-    copies = [[place[name] for name in group] for group in copies_among(path, {"train": items}, data)]
+    splits, notes = dict(source.splits), list(source.notes)
+    if hold_out:
+        splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
+        train = splits["train"]
+        if "val" not in splits and (train.labels is not None or train.read_mask is not None):
+            splits = with_validation(source.path, splits, data, seed, notes)
+        notes += torn_groups(source.path, splits, data)
+    counts = [f"all {len(i.names):,}" if s == WHOLE else f"{len(i.names):,} {s}" for s, i in splits.items()]
+    classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
+    notes.append(f"{' + '.join(counts)} {kind}{classes}")
+    for split, items in splits.items():
+        if items.labels is None:
+            continue
+        absent = sorted(set(range(len(source.classes))) - set(items.labels.tolist()))
+        if absent:
+            names = some_of([source.classes[index] for index in absent])
+            where = "the set" if split == WHOLE else split
+            notes.append(
+                f"{where} has no image of {len(absent):,} of the classes ({names}); class indices do not change"
+            )
+    return replace(source, splits=splits, notes=tuple(notes))
+
+
+def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
+    """The splits with a share of `train` held out as `val`, stratified by label; adds notes."""
+    train = splits["train"]
+    labels = np.zeros(len(train.names), np.int64) if train.labels is None else train.labels
+    groups = groups_of(path, train, data)
+    mask, details = validation_mask(path, train, labels, groups, data, seed)
+    if not mask.any():
+        raise cannot_hold_out(path, data, groups)
+    share = f"{data.val_fraction:.0%} of {'the pairs' if train.labels is None else 'each class'}"
+    share = f"whole groups, about {data.val_fraction:.0%}," if groups is not None else share
+    aside = "; test is not used for it" if "test" in splits else ""
+    notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
+    kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
+    others = {split: items for split, items in splits.items() if split != "train"}
+    return {"train": kept, "val": val, **others}
+
+
+def validation_mask(
+    path: str, items: Items, labels: np.ndarray, groups: Sequence[str] | None, data: Data, seed: int
+) -> tuple[np.ndarray, list[str]]:
+    """(which images to hold out, bool [N]; notes). `labels` int64 [N] are stratified over.
+
+    Groups stay whole, and groups that share a copy of a file stay together. Without groups, an image with a copy in
+    the training part stays there too.
+    """
+    index_of = {name: index for index, name in enumerate(items.names)}
+    copies = [[index_of[name] for name in group] for group in copies_among(path, {"train": items}, data)]
     if groups is not None:
         mask = held_out_groups(labels, joined(groups, copies), data.val_fraction, seed)
         taken = len({groups[index] for index in np.flatnonzero(mask)})
-        share = f"{taken:,} of {counted(len(set(groups)), 'group')} are held out, {mask.mean():.0%} of the images"
+        share = f"{taken:,} of {counted(len(set(groups)), 'group')} held out, {mask.mean():.0%} of the images"
         return mask, [f"groups are kept whole: {share}"]
     mask = held_out(labels, data.val_fraction, seed)
-    torn = [places for places in copies if not mask[places].all()]
-    moved = sum(int(mask[places].sum()) for places in torn)
-    for places in torn:
-        mask[places] = False
-    return mask, [f"{counted(moved, 'image')} not held out after all: the same file is trained on"] if moved else []
+    torn = [members for members in copies if not mask[members].all()]
+    moved = sum(int(mask[members].sum()) for members in torn)
+    for members in torn:
+        mask[members] = False
+    return mask, [f"{counted(moved, 'image')} not held out, because the same file is in train"] if moved else []
+
+
+def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:
+    """The error if no image can be held out, with the groups that prevent it."""
+    why = "every class has a single image, or copies of one"
+    cure = "add images (each class needs two different ones) or a validation split"
+    if groups is not None:
+        known = sorted(set(groups))
+        names = some_of([repr(name.removeprefix("\0")) for name in known])
+        why = f"groups are kept whole, and each of the {len(known):,} ({names}) holds a whole class"
+        setting = f"data.group is {data.group!r}" if data.group else "they come from the column `group`"
+        cure = f"{setting}: define smaller groups, several in each class, or leave it out"
+    where = "data.group" if data.group else path
+    return SightlineError("no image can be held out for validation", where=where, why=why, cure=cure)
 
 
 def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
-    """The group of each image: by `data.group`, else by the column of a table; None without either.
+    """The group of each image, by `data.group` or else the column of a table; None without either.
 
-    An empty cell means an image of no group, which stands alone. SightlineError where the expression does not fit.
+    An image with an empty cell is a group of its own. SightlineError if the expression does not match a name.
     """
     if not data.group:
         if items.groups is None:
@@ -62,17 +120,16 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
     missed = [name for name, group in zip(items.names, found, strict=True) if not group]
     if missed:
         raise SightlineError(
-            f"data.group fits {len(found) - len(missed):,} of {len(found):,} names; e.g. {missed[0]!r} has no group",
+            f"data.group matches {len(found) - len(missed):,} of {len(found):,} names; e.g. {missed[0]!r} has no group",
             where=path,
-            why=f"{data.group!r} is looked for in the path of each image; these have no part that is its group:\n"
-            + listing(missed, 5),
-            cure="correct --data.group; a name that stands for itself can be a group: '(?P<group>clip[0-9]+|.+)'",
+            why=f"{data.group!r} is searched in the path of each image; it is not in these:\n{listing(missed, 5)}",
+            cure="correct --data.group; to make other names groups of their own: '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 
 
 def joined(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
-    """The groups, those joined of which one image is a copy of another."""
+    """The groups, with one name for all groups that are connected by copies (lists of image indices)."""
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
@@ -80,66 +137,52 @@ def joined(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
             group = parent[group]
         return group
 
-    for places in copies:
-        for place in places[1:]:
-            parent[root(groups[place])] = root(groups[places[0]])
+    for members in copies:
+        for index in members[1:]:
+            parent[root(groups[index])] = root(groups[members[0]])
     return [root(group) for group in groups]
 
 
 def torn_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[str]:
-    """A sentence on groups that lie in several splits; none where there are none, or no groups."""
+    """A note on groups with images in several splits, if there are any."""
     owners: dict[str, dict[str, None]] = {}
     for split, items in splits.items():
         for group in groups_of(path, items, data) or ():
             owners.setdefault(group, {})[split] = None
     torn = [f"{group} in {' and '.join(found)}" for group, found in owners.items() if len(found) > 1]
-    if not torn:
-        return []
-    many = "group lies" if len(torn) == 1 else "groups lie"
-    some = ", ".join(torn[:4]) + (", ..." if len(torn) > 4 else "")
-    return [f"{len(torn):,} {many} in several splits, and the numbers may be too good: {some}"]
+    what = f"warning: groups in several splits, so the scores may be too high: {len(torn):,}"
+    return [f"{what} ({some_of(torn)})"] if torn else []
 
 
 def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[list[str]]:
-    """The names of files of the same bytes, in groups of two or more; of data that are no files, none.
+    """Names of files with the same bytes, in groups of two or more; none for data that are not files.
 
-    Files of a size of their own are not opened; the others' SHA-256 tells. Of many files the result is kept beside the
-    cache of decoded images, under the names and stamps of all, for the next start.
+    Only files of equal size are read and compared by SHA-256. For many files the result is stored in the cache folder,
+    keyed by all names and stamps.
     """
     stamps = {name: stamp for items in splits.values() for name, stamp in zip(items.names, items.stamps, strict=True)}
-    names = sorted(stamps)
-    sizes = [stamps[name].partition(":")[0] for name in names]
-    count = Counter(sizes)
-    alike = [place for place, size in enumerate(sizes) if count[size] > 1 and size.isdigit() and size != "0"]
-    if not alike:
-        return []
-    content = [os.path.realpath(path), names, [stamps[name] for name in names]]
+    sizes = {name: stamps[name].partition(":")[0] for name in sorted(stamps)}
+    count = Counter(sizes.values())
+    alike = [name for name, size in sizes.items() if count[size] > 1 and size.isdigit() and size != "0"]
+    content = [os.path.realpath(path), sorted(stamps.items())] if len(alike) >= MEMO_FROM else []
     memo = cache_root(data) / f"{COPIES}{hashlib.sha256(json.dumps(content).encode('ascii')).hexdigest()}.json"
-    known = read_json(memo) if len(alike) >= MEMO_FROM else None
-    if known is not None and is_memo(known, len(names)):
-        return [[names[place] for place in group] for group in known]
+    known = read_json(memo) if content else None
+    if known is not None:
+        return known
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda place: digest_of(os.path.join(path, names[place])), alike))
-    same: dict[str, list[int]] = {}
-    for place, digest in zip(alike, digests, strict=True):
-        same.setdefault(digest or names[place], []).append(place)
-    found = [places for places in same.values() if len(places) > 1]
-    if len(alike) >= MEMO_FROM:
-        with contextlib.suppress(SightlineError):  # a cache that cannot be written is told of by those who need it
-            write_json(memo, found)
-    return [[names[place] for place in group] for group in found]
-
-
-def is_memo(known: object, count: int) -> bool:
-    """Whether that is what `copies_among` keeps of `count` files."""
-    return isinstance(known, list) and all(
-        isinstance(group, list) and all(isinstance(place, int) and 0 <= place < count for place in group)
-        for group in known
-    )
+        digests = list(pool.map(lambda name: digest_of(os.path.join(path, name)), alike))
+    same: dict[str, list[str]] = {}
+    for name, digest in zip(alike, digests, strict=True):
+        same.setdefault(digest or name, []).append(name)
+    found = [names for names in same.values() if len(names) > 1]
+    if content:
+        with contextlib.suppress(SightlineError):  # decoding reports a cache folder that cannot be written
+            atomic_write(memo, json.dumps(found))
+    return found
 
 
 def digest_of(path: str) -> str:
-    """SHA-256 of a file; empty where it cannot be read, which decoding it will say."""
+    """SHA-256 of a file; empty if it cannot be read, which decoding reports."""
     try:
         return sha256(path)
     except OSError:
@@ -147,8 +190,8 @@ def digest_of(path: str) -> str:
 
 
 def without_leaks(source: Source, data: Data, say: Callable[[str], None]) -> Source:
-    """The source, to be trained on. SightlineError where files of two splits have the same bytes, or with
-    `data.on_copies` warn a note that is also said."""
+    """The source for training. SightlineError if files of two splits have the same bytes; with `data.on_copies` warn a
+    note instead."""
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}
@@ -156,14 +199,12 @@ def without_leaks(source: Source, data: Data, say: Callable[[str], None]) -> Sou
     for group in copies_among(source.path, source.splits, data):
         splits = [split for split in source.splits if split in {owner[name] for name in group}]
         if len(splits) > 1:
-            shared.append(f"{' = '.join(group[:4])}{', ...' if len(group) > 4 else ''} ({' and '.join(splits)})")
+            shared.append(f"{' = '.join(group[:4])}{', ...' * (len(group) > 4)} ({' and '.join(splits)})")
     if not shared:
         return source
-    verb = "is" if len(shared) == 1 else "are"
-    what = f"{counted(len(shared), 'picture')} {verb} in several splits, as the same file"
+    what = f"{counted(len(shared), 'image')} in several splits, as the same file"
     if data.on_copies == "warn":
-        some = "; ".join(shared[:4]) + ("; ..." if len(shared) > 4 else "")
-        note = f"warning: {what}, and the numbers may be too good: {some}"
+        note = f"warning: {what}, so the scores may be too high: {some_of(shared)}"
         say(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
@@ -171,6 +212,6 @@ def without_leaks(source: Source, data: Data, say: Callable[[str], None]) -> Sou
     raise SightlineError(
         what,
         where=source.path,
-        why="the model would be validated on what it was trained on:\n" + listing(shared),
-        cure=f"remove all but one of each{doctor * labeled}; to train all the same: --data.on_copies warn",
+        why="the model would be validated on training images:\n" + listing(shared),
+        cure=f"remove all but one of each{doctor * labeled}; to train nevertheless: --data.on_copies warn",
     )

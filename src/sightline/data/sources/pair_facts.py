@@ -1,4 +1,4 @@
-"""What pairs hold: sizes, pixels of each class, and everything that is wrong with them, at once."""
+"""Facts of image-mask pairs (sizes, pixels of each class), and one error for all invalid pairs."""
 
 import os
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from .open import Items
 
 
 class ItemFacts(NamedTuple):
-    """One pair. shape: height and width. counts: int64 [K], pixels of each class; ignored, inexact: pixels. torn: the
-    image has a damaged EXIF block."""
+    """Facts of one pair. shape: height and width. counts: int64 [K], pixels of each class. ignored, inexact: numbers of
+    pixels. torn: whether the image has a damaged EXIF block."""
 
     shape: tuple[int, int]
     counts: np.ndarray
@@ -25,7 +25,7 @@ class ItemFacts(NamedTuple):
 
 
 class SplitFacts(NamedTuple):
-    """The pairs of one split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
+    """Facts of the pairs of one split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
 
     shapes: np.ndarray
     counts: np.ndarray
@@ -34,16 +34,16 @@ class SplitFacts(NamedTuple):
 
 
 def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
-    """What a mask uint8 [H, W] holds; SightlineError if its image, of that height and width, has another size."""
+    """The facts of a mask uint8 [H, W]; SightlineError if its image has another (height, width) than `shape`."""
     if shape != mask.shape:
         (height, width), (rows, columns) = shape, mask.shape
-        turned = (columns, rows) == shape
-        raise SightlineError(
-            f"the image has {width} x {height} pixels and its mask {columns} x {rows}",
-            cure="one of the two is turned by 90 degrees, perhaps the image by its EXIF orientation: turn the mask too"
-            if turned
-            else "export the mask at the image's size, without interpolation",
-        )
+        what = f"the image has {width} x {height} pixels and its mask {columns} x {rows}"
+        cure = "export the mask at the image's size, without interpolation"
+        if (columns, rows) == shape:
+            cure = (
+                "one of them is rotated by 90 degrees, perhaps the image by its EXIF orientation: rotate the mask too"
+            )
+        raise SightlineError(what, cure=cure)
     counts = np.array(Image.fromarray(mask).histogram(), np.int64)  # 15 times as fast as np.bincount
     return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
 
@@ -58,20 +58,20 @@ def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
     )
 
 
-def placed(error: SightlineError, items: Items, index: int) -> SightlineError:
-    """What is wrong with a pair, with the names of both files where the error has no place."""
+def with_file_names(error: SightlineError, items: Items, index: int) -> SightlineError:
+    """The error of a pair, with the names of both files if it names none."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
-    cure = "copy it again from where it came, or remove the pair" if error.cure == COPY else error.cure
+    cure = "copy it again from its source, or remove the pair" if error.cure == COPY else error.cure
     return SightlineError(error.what, where=where, why=error.why, cure=cure)
 
 
 def refuse_faults(path: str, split: str, faults: list[SightlineError], count: int) -> None:
-    """The error for all wrong pairs of the `count` of a split, with each cure once."""
-    places = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
-    lines = [printable(f"{place}: {fault.why or fault.what}") for place, fault in zip(places, faults, strict=True)]
+    """Raise one error for all invalid pairs of the `count` pairs of a split, with each cure once."""
+    files = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
+    lines = [printable(f"{file}: {fault.why or fault.what}") for file, fault in zip(files, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
-    alike = len({(fault.what, fault.cure) for fault in faults}) == 1  # such as another palette: a few will do
+    alike = len({(fault.what, fault.cure) for fault in faults}) == 1  # as with a wrong palette: show a few
     raise SightlineError(
         f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
         where=path,
@@ -81,7 +81,7 @@ def refuse_faults(path: str, split: str, faults: list[SightlineError], count: in
 
 
 def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
-    """Sentences on the share of each class, on inexact colors, and on masks without a pixel that counts."""
+    """Sentences on the share of each class, on inexact colors, and on masks of ignored pixels only."""
     counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
     total = int(counts.sum()) + ignored
     shares = [f"{name} {count / total:.1%}" for name, count in zip(palette.classes, counts, strict=True)]
@@ -92,7 +92,9 @@ def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Pa
     inexact = int(facts.inexact.sum())
     if inexact:
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
-        notes.append(f"{inexact:,} pixels of {split} ({inexact / total:.2%}) are not exactly of the palette: {how}")
+        notes.append(
+            f"{inexact:,} pixels of {split} ({inexact / total:.2%}) match no color of the palette exactly: {how}"
+        )
     empty = [name for name, some in zip(names, facts.counts.sum(1), strict=True) if not some]
     if empty:
         notes.append(f"{len(empty):,} masks of {split} hold ignored pixels only: {some_of(empty)}")

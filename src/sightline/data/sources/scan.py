@@ -1,64 +1,93 @@
-"""Listing images below a folder: fast, in a fixed order, safe against links that loop, counting what is left out."""
+"""List image files in sorted order, count skipped files, and stop at link loops."""
 
 import os
+import posixpath
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...errors import ENVIRONMENT, SightlineError
+from ...errors import ENVIRONMENT, SightlineError, counted
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF and GIF"
 CLASS_LIST = "classes.txt"
 HIDDEN = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "$recycle.bin", "system volume information"}
-"""Names in lower case that operating systems leave behind; all names that begin with a dot are hidden as well."""
+"""Lower-case names that operating systems create. Names that begin with a dot are hidden as well."""
 
 
 class File(NamedTuple):
-    """One image file. name: path relative to the root, with forward slashes. stamp: size and time of change. inode:
-    device and number of the file itself, which links share; empty where that is not known."""
+    """An image file. name: path relative to the root, with forward slashes. stamp: size and modification time.
+
+    inode: device and inode number, which links to one file share; empty if unknown.
+    """
 
     name: str
     stamp: str
     inode: tuple[int, ...] = ()
 
 
-class Shelf(NamedTuple):
-    """What lies directly in one folder, sorted; hidden names are left out (and counted in a tally)."""
+class DirectoryListing(NamedTuple):
+    """What a folder contains directly, sorted and without hidden names. Only images have paths; the rest are names."""
 
     folders: tuple[str, ...]
     images: tuple[File, ...]
     tables: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split, with a label each (None: unlabeled) and a group each (None: no groups)."""
+
+    files: list[File]
+    labels: list[str] | None
+    groups: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A recognized data layout. parts: by split name, or the single part `all` for data without splits.
+
+    notes: sentences for the user. classes: class order given by a table, else empty. by_folder: whether folders name
+    the classes. tally: counts of skipped files.
+    """
+
+    name: str
+    parts: dict[str, SplitFiles]
+    notes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    by_folder: bool = False
+    tally: Counter[str] = field(default_factory=Counter)
+
+
 def is_hidden(name: str) -> bool:
-    """Whether a name is housekeeping of an operating system or editor, not data."""
+    """Whether an operating system or editor created a file of this name."""
     return name.startswith(".") or name.lower() in HIDDEN
 
 
-def shelf(root: str, below: str = "", tally: Counter[str] | None = None) -> Shelf:
-    """The folders, images and tables (.csv, .tsv) directly in `root`/`below`; the rest is counted in `tally`.
+def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -> DirectoryListing:
+    """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`; count other files in `tally`.
 
-    Without a tally it is a look only: nothing is counted and there are no stamps, which spares a call for each file.
+    Without a tally the images have no stamps, which saves one system call a file.
     """
-    looking = tally is None
-    tally = Counter() if tally is None else tally
+    stamps, tally = tally is not None, Counter() if tally is None else tally
     folders, images, tables = [], [], []
     for entry in entries(os.path.join(root, below) if below else root):
-        name = f"{below}/{entry.name}" if below else entry.name
+        name = posixpath.join(below, entry.name)
         if is_hidden(entry.name):
             tally["hidden"] += 1
         elif name == CLASS_LIST:
             continue
-        elif is_folder(entry):
+        elif os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             folders.append(entry.name)
-        elif file := image_file(name, entry, looking):
+        elif file := image_file(name, entry, stamps):
             images.append(file)
         elif entry.name.lower().endswith((".csv", ".tsv")):
             tables.append(entry.name)
         else:
             tally[os.path.splitext(entry.name)[1].lower() or "other"] += 1
-    return Shelf(tuple(sorted(folders)), tuple(sorted(images)), tuple(sorted(tables)))
+    return DirectoryListing(tuple(sorted(folders)), tuple(sorted(images)), tuple(sorted(tables)))
 
 
 def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> list[File]:
@@ -66,96 +95,92 @@ def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[
     return sorted(walk(root, below, tally, visited))
 
 
-def walk(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> Iterator[File]:
-    """The images in `root`/`below`, a folder's own ones sorted, then those of its subfolders; one folder is in memory.
+def holds_images(root: str, below: str) -> bool:
+    """Whether `root`/`below` or a subfolder contains an image. Stops at the first one."""
+    return next(walk(root, below, None), None) is not None
 
-    A folder reached a second time through a link is not entered again (`tally["repeated link"]`); `visited` carries
-    the folders seen by earlier calls that make up the same split.
+
+def walk(
+    root: str, below: str, tally: Counter[str] | None, visited: set[tuple[int, int]] | None = None
+) -> Iterator[File]:
+    """Yield the images in `root`/`below`: those directly in a folder, sorted, then those in its subfolders.
+
+    Holds one folder in memory. A folder reached again through a link is skipped and counted; `visited` is the set of
+    (device, inode) of the folders seen so far, to share between calls. `tally` as in `list_folder`.
     """
     visited = set() if visited is None else visited
-    waiting = [below]
-    while waiting:
-        folder = waiting.pop()
-        status = os.stat(os.path.join(root, folder) if folder else root)
-        if (status.st_dev, status.st_ino) in visited and status.st_ino:
-            tally["repeated link"] += 1
+    pending = [below]
+    while pending:
+        folder = pending.pop()
+        status = os.stat(os.path.join(root, folder))
+        identity = (status.st_dev, status.st_ino)
+        if identity in visited and status.st_ino:
+            if tally is not None:
+                tally["repeated link"] += 1
             continue
-        visited.add((status.st_dev, status.st_ino))
-        here = shelf(root, folder, tally)
+        visited.add(identity)
+        here = list_folder(root, folder, tally)
         yield from here.images
-        tally.update(os.path.splitext(table)[1].lower() for table in here.tables)
-        waiting.extend(f"{folder}/{name}" if folder else name for name in reversed(here.folders))
-
-
-def holds_images(root: str, below: str) -> bool:
-    """Whether there is an image in `root`/`below` or its subfolders; the search ends with the first."""
-    visited: set[str] = set()
-    waiting = [below]
-    while waiting:
-        folder = waiting.pop()
-        real = os.path.realpath(os.path.join(root, folder))
-        if real in visited:
-            continue
-        visited.add(real)
-        here = shelf(root, folder)
-        if here.images:
-            return True
-        waiting.extend(f"{folder}/{name}" for name in here.folders)
-    return False
+        if tally is not None:
+            tally.update(os.path.splitext(table)[1].lower() for table in here.tables)
+        pending.extend(posixpath.join(folder, name) for name in reversed(here.folders))
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a folder; SightlineError (status ENVIRONMENT) where it may not be read."""
+    """The entries of a folder; SightlineError (status ENVIRONMENT) if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
     except OSError as error:
-        raise SightlineError(
-            "cannot read a folder",
-            where=folder,
-            why=error.strerror or str(error),
-            cure="allow reading it (chmod u+rx FOLDER), or move it out of the data",
-            status=ENVIRONMENT,
-        ) from error
+        why, cure = error.strerror or str(error), "make it readable (chmod u+rx FOLDER), or move it out of the data"
+        raise SightlineError("cannot read a folder", where=folder, why=why, cure=cure, status=ENVIRONMENT) from error
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that loops is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
+    """The entry as an image file, by its extension; None for other files and for pipes, sockets and devices.
 
-
-def image_file(name: str, entry: os.DirEntry[str], looking: bool) -> File | None:
-    """A file that is called like an image, with stamp and inode unless `looking`; None for pipes, sockets and devices,
-    which are never opened.
-
-    A broken link counts as a file, so that decoding names it instead of the image going missing silently.
+    A broken link counts as a file, so that decoding reports it.
     """
     if not entry.name.lower().endswith(EXTENSIONS):
         return None
-    if looking:
-        return File(name, "not asked")
+    if not stamps:
+        return File(name, "")
     try:
-        if not entry.is_file():
-            broken = entry.is_symlink() and not os.path.exists(entry.path)
-            return File(name, "broken link") if broken else None
         status = entry.stat()
     except OSError as error:
         return File(name, f"unreadable: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return None
     inode = (status.st_dev, status.st_ino) if status.st_ino else ()
     return File(name, f"{status.st_size}:{status.st_mtime_ns}", inode)
 
 
+def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
+    """(indices of the files to keep, (dropped name, kept name) of further links to the same file with the same label).
+
+    A file with two labels is kept twice: the doctor reports it.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    kept: list[int] = []
+    dropped: list[tuple[str, str]] = []
+    for index, (file, label) in enumerate(zip(files, labels, strict=True)):
+        known = first.setdefault((file.inode, label), file.name) if file.inode else file.name
+        if known == file.name:
+            kept.append(index)
+        else:
+            dropped.append((file.name, known))
+    return kept, dropped
+
+
+def links_note(dropped: list[tuple[str, str]]) -> list[str]:
+    """A sentence on files that were dropped as further links; no sentence if there are none."""
+    if not dropped:
+        return []
+    (name, kept), more = dropped[0], ", ..." * (len(dropped) > 1)
+    return [f"{counted(len(dropped), 'further link')} to the same image left out: {name} is {kept}{more}"]
+
+
 def left_out(tally: Counter[str]) -> str:
-    """`3 hidden, 2 .txt files`: what was seen and not used, most frequent first; empty if nothing."""
-    counts = [f"{count:,} {kind}{plural(kind, count)}" for kind, count in tally.most_common()]
-    return ", ".join(counts)
-
-
-def plural(kind: str, count: int) -> str:
-    """The word that follows a kind of the tally."""
-    if kind == "repeated link":
-        return "s" if count > 1 else ""
-    return " files" if count > 1 else " file"
+    """Skipped files by kind, such as `3 hidden files, 2 .txt files`, most frequent first; empty if none."""
+    kinds = ((kind if kind == "repeated link" else f"{kind} file", count) for kind, count in tally.most_common())
+    return ", ".join(counted(count, kind) for kind, count in kinds)

@@ -1,4 +1,4 @@
-"""Which folder or table is which split, and holding out a validation part where there is none."""
+"""Split names of folders and tables, and the choice of validation images."""
 
 import os
 import re
@@ -8,47 +8,44 @@ import numpy as np
 
 from ...errors import SightlineError
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
-"""More names of the val split. As classes may be called so too, they count in full only, and only beside `train`."""
+"""Further names of the validation split. They may be class names too, so they count in full only, and beside `train`
+only."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
 WHOLE = "all"
-"""The one split of data that come without splits, as long as nothing is held out."""
+"""The name of the only split of data without splits, unless a share is held out."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:
     """`train`, `val`, `test` or None, for a name such as `train`, `val_50`, `validation` or `Test-2`.
 
-    wide: `ALIASES` count as well.
+    wide: accept `ALIASES` as well.
     """
-    if wide and word(name) in ALIASES:
+    if wide and bare_name(name) in ALIASES:
         return "val"
     match = PREFIX.match(name)
     return SPLIT_NAMES[match.group(1).lower()] if match else None
 
 
-def word(name: str) -> str:
-    """The name in lower case, and that of a table without its ending."""
+def bare_name(name: str) -> str:
+    """The name in lower case, without the extension of a table."""
     base, ending = os.path.splitext(name.lower())
     return base if ending in (".csv", ".tsv") else name.lower()
 
 
 def names_train(names: Iterable[str]) -> bool:
-    """Whether one of the names is `train` or `training` in full, so that `dev` beside it is a split."""
-    return any(SPLIT_NAMES.get(word(name)) == "train" for name in names)
+    """Whether one of the names is exactly `train` or `training`, which makes `dev` beside it a split."""
+    return any(SPLIT_NAMES.get(bare_name(name)) == "train" for name in names)
 
 
 def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str, str]:
-    """Split -> folder. `train` with `val` or `test` beside it always counts; names that only begin so (`train_50`)
-    count if no other folder lies beside them, because `train_station` next to `harbor` is a class."""
+    """Map splits to folder names; empty if the folders are not splits.
+
+    `train` counts beside `val` or `test`. Names with a suffix (`train_50`) count only if all folders are named as
+    splits, because `train_station` beside `harbor` is a class.
+    """
     wide = forced or names_train(folders)
     alike = [name for name in folders if split_of(name, wide)]
     exact = {split_of(name, wide) for name in alike if name.lower() in (*SPLIT_NAMES, *ALIASES)}
@@ -58,34 +55,28 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
 
 
 def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
-    """Split -> the one name that stands for it. An exact name wins over `train_50`; two of equal rank are an error."""
-    found: dict[str, list[str]] = {}
+    """Map splits to names. An exact name wins over `train_50`; SightlineError if two names are equally good."""
+    candidates: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
-        split = split_of(name, wide)
-        if split:
-            found.setdefault(split, []).append(name)
+        if split := split_of(name, wide):
+            candidates[split].append(name)
     chosen = {}
-    for split in ("train", "val", "test"):
-        candidates = found.get(split, [])
-        exact = [name for name in candidates if name.lower() in SPLIT_NAMES]
-        alias = any(word(name) in ALIASES for name in candidates)
-        best = candidates if alias else exact or candidates
+    for split, found in candidates.items():
+        exact = [name for name in found if name.lower() in SPLIT_NAMES]
+        best = exact if exact and not any(bare_name(name) in ALIASES for name in found) else found
         if len(best) > 1:
-            raise SightlineError(
-                f"two names stand for the {split} split: {', '.join(map(repr, best[:4]))}",
-                where=where,
-                cure="keep one of them there, and move the others to another place",
-            )
+            what = f"several names stand for the {split} split: {', '.join(map(repr, best[:4]))}"
+            raise SightlineError(what, where=where, cure="keep one of them, and rename or move the others")
         if best:
             chosen[split] = best[0]
     return chosen
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which images to hold out for validation: bool [N], stratified over `labels` int64 [N].
+    """Choose validation images: bool [N], stratified over `labels` int64 [N].
 
     Of a class with n images, round(n * fraction) are held out, at least 1 and at most n - 1; of a single image none.
-    The choice is a function of (seed, class index, place in the class) and nothing else.
+    The choice depends only on the seed, the class index and the position in the class.
     """
     mask = np.zeros(len(labels), dtype=bool)
     for index in np.unique(labels):
@@ -99,21 +90,20 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
-    """Which images to hold out so that each group lies on one side: bool [N], stratified over `labels` int64 [N] as far
-    as whole groups allow.
+    """Choose whole groups for validation: bool [N], stratified over `labels` int64 [N] as far as groups allow.
 
-    Groups come in an order that is a function of (seed, names of the groups). One is taken where that brings the counts
-    of its classes nearer to `fraction` of each, at least 1; classes that got nothing then take their smallest group. A
-    group that has the last training images of a class is never taken.
+    Groups are visited in an order that depends only on the seed and the group names. A group is taken if that brings
+    the counts of its classes nearer to `fraction` of each, at least 1; then classes without any validation image take
+    their smallest group. A group with the last training images of a class is never taken.
     """
-    names = {name: index for index, name in enumerate(sorted(set(groups)))}
+    numbers = {name: index for index, name in enumerate(sorted(set(groups)))}
     kinds = np.unique(labels, return_inverse=True)[1].reshape(-1)
-    whose = np.array([names[group] for group in groups], np.int64)
-    (owners, classes), counts = np.unique(np.stack([whose, kinds]), axis=1, return_counts=True)
-    firsts = np.searchsorted(owners, np.arange(len(names) + 1))
+    group_of = np.array([numbers[group] for group in groups], np.int64)
+    (owners, classes), counts = np.unique(np.stack([group_of, kinds]), axis=1, return_counts=True)
+    firsts = np.searchsorted(owners, np.arange(len(numbers) + 1))
     total = np.bincount(kinds)
     target, held = np.maximum(total * fraction, 1.0), np.zeros(len(total), np.int64)
-    taken = np.zeros(len(names), bool)
+    taken = np.zeros(len(numbers), bool)
 
     def members(group: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(firsts[group], firsts[group + 1])
@@ -124,19 +114,19 @@ def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, 
         held[kind] += count
         taken[group] = True
 
-    def may(group: int) -> bool:
+    def may_take(group: int) -> bool:
         kind, count = members(group)
         return not taken[group] and bool((held[kind] + count < total[kind]).all())
 
-    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(names)), kind="stable")
+    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(numbers)), kind="stable")
     for group in order.tolist():
         kind, count = members(group)
         nearer = ((2 * (held[kind] - target[kind]) + count) * count / target[kind]).sum() < 0
-        if nearer and may(group):
+        if nearer and may_take(group):
             take(group)
     rank = np.argsort(order)
     for missing in np.flatnonzero(held == 0).tolist():
-        free = [group for group in owners[classes == missing].tolist() if may(group)]
+        free = [group for group in owners[classes == missing].tolist() if may_take(group)]
         if free and not held[missing]:
             take(min(free, key=lambda group: (members(group)[1].sum(), rank[group])))
-    return taken[whose]
+    return taken[group_of]

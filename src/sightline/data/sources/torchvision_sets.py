@@ -1,9 +1,8 @@
-"""Data sets of torchvision by name: `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with its files' folder.
+"""torchvision data sets by name: `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with the folder of its files.
 
-Nothing is downloaded unless `data.download` says so. torchvision checks the MD5 sums of its files before it reads them.
+Nothing is downloaded without `data.download`. torchvision verifies the MD5 sums of its files.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from PIL import Image
 
 from ...config.paths import absolute
 from ...config.schema import Data
-from ...errors import ENVIRONMENT, SightlineError
+from ...errors import ENVIRONMENT, USER, SightlineError
 from ..cache import cache_root
 from ..decode.images import refusal, to_rgb
-from .open import Items, Source, finished
+from .leakage import finish_source
+from .open import Items, Source
 from .splits import WHOLE
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
@@ -26,102 +26,86 @@ PETS = {"train": {"split": "trainval"}, "test": {"split": "test"}}
 UNSPLIT: dict[str, dict[str, Any]] = {"train": {}}
 
 
-class Entry(NamedTuple):
-    """How to open one data set. build: its class. splits: the arguments of each. labels: class indices of a split."""
+class LibraryEntry(NamedTuple):
+    """A data set. build: its class. splits: arguments of each split. labels: function from a split to class indices."""
 
     build: Callable[..., Any]
     splits: dict[str, dict[str, Any]]
     labels: Callable[[Any], Sequence[int]]
 
 
-def entries() -> dict[str, Entry]:
-    """The data sets by name. torchvision keeps labels under three names and sometimes in an underscored one."""
-    from torchvision import datasets as tv  # seconds to import, and only needed here
+def entries() -> dict[str, LibraryEntry]:
+    """The data sets by name. torchvision has three attribute names for labels, one of them private."""
+    from torchvision import datasets as tv  # takes seconds to import
 
     return {
-        "CIFAR10": Entry(tv.CIFAR10, TRAIN_FLAG, lambda d: d.targets),
-        "CIFAR100": Entry(tv.CIFAR100, TRAIN_FLAG, lambda d: d.targets),
-        "MNIST": Entry(tv.MNIST, TRAIN_FLAG, lambda d: d.targets),
-        "FashionMNIST": Entry(tv.FashionMNIST, TRAIN_FLAG, lambda d: d.targets),
-        "KMNIST": Entry(tv.KMNIST, TRAIN_FLAG, lambda d: d.targets),
-        "SVHN": Entry(tv.SVHN, TWO_SPLITS, lambda d: d.labels),
-        "STL10": Entry(tv.STL10, TWO_SPLITS, lambda d: d.labels),
-        "EuroSAT": Entry(tv.EuroSAT, UNSPLIT, lambda d: d.targets),
-        "Flowers102": Entry(tv.Flowers102, THREE_SPLITS, lambda d: d._labels),
-        "DTD": Entry(tv.DTD, THREE_SPLITS, lambda d: d._labels),
-        "Food101": Entry(tv.Food101, TWO_SPLITS, lambda d: d._labels),
-        "FGVCAircraft": Entry(tv.FGVCAircraft, THREE_SPLITS, lambda d: d._labels),
-        "OxfordIIITPet": Entry(tv.OxfordIIITPet, PETS, lambda d: d._labels),
+        "CIFAR10": LibraryEntry(tv.CIFAR10, TRAIN_FLAG, lambda d: d.targets),
+        "CIFAR100": LibraryEntry(tv.CIFAR100, TRAIN_FLAG, lambda d: d.targets),
+        "MNIST": LibraryEntry(tv.MNIST, TRAIN_FLAG, lambda d: d.targets),
+        "FashionMNIST": LibraryEntry(tv.FashionMNIST, TRAIN_FLAG, lambda d: d.targets),
+        "KMNIST": LibraryEntry(tv.KMNIST, TRAIN_FLAG, lambda d: d.targets),
+        "SVHN": LibraryEntry(tv.SVHN, TWO_SPLITS, lambda d: d.labels),
+        "STL10": LibraryEntry(tv.STL10, TWO_SPLITS, lambda d: d.labels),
+        "EuroSAT": LibraryEntry(tv.EuroSAT, UNSPLIT, lambda d: d.targets),
+        "Flowers102": LibraryEntry(tv.Flowers102, THREE_SPLITS, lambda d: d._labels),
+        "DTD": LibraryEntry(tv.DTD, THREE_SPLITS, lambda d: d._labels),
+        "Food101": LibraryEntry(tv.Food101, TWO_SPLITS, lambda d: d._labels),
+        "FGVCAircraft": LibraryEntry(tv.FGVCAircraft, THREE_SPLITS, lambda d: d._labels),
+        "OxfordIIITPet": LibraryEntry(tv.OxfordIIITPet, PETS, lambda d: d._labels),
     }
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """A torchvision data set as a Source. Where it has no validation split, one is held out of train; test is not.
+    """Open a torchvision data set. Without a validation split, a share of train is held out; never of test.
 
-    Without `hold_out` the splits stay as torchvision has them.
+    Without `hold_out` the splits are those of torchvision.
     """
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1, 0.4)
-        hint = f"did you mean torchvision:{close[0]}? " if close else ""
-        raise SightlineError(
-            f"there is no data set torchvision:{name}",
-            where="data.path",
-            cure=f"{hint}There are {', '.join(sorted(known))}",
-        )
+        what, cure = f"there is no data set torchvision:{name}", f"use one of {', '.join(sorted(known))}"
+        raise SightlineError(what, where="data.path", cure=cure)
+    entry = known[name]
     root = absolute(root) if root else str(cache_root(data) / "torchvision")
-    sets = {
-        split: build(known[name], arguments, name, root, data.download)
-        for split, arguments in known[name].splits.items()
-    }
-    train = sets["train"]
-    labels = {split: np.asarray(known[name].labels(content), dtype=np.int64) for split, content in sets.items()}
-    own_names = getattr(train, "classes", None)
-    classes = (
-        tuple(str(c) for c in own_names) if own_names else tuple(str(i) for i in range(int(labels["train"].max()) + 1))
-    )
-    splits = {split: items_of(name, split, content, labels[split], data.max_pixels) for split, content in sets.items()}
-    splits = {WHOLE: splits["train"]} if known[name].splits == UNSPLIT else splits
-    path = f"torchvision:{name}:{root}"
-    source = Source(path, "torchvision", classes, splits, (f"torchvision's {name} in {root}",))
-    return finished(source, data, seed, hold_out)
+    sets = {split: build(entry, arguments, name, root, data.download) for split, arguments in entry.splits.items()}
+    labels = {split: np.asarray(entry.labels(content), dtype=np.int64) for split, content in sets.items()}
+    classes = getattr(sets["train"], "classes", None) or range(int(labels["train"].max()) + 1)
+    splits = {split: items_of(name, split, content, labels[split]) for split, content in sets.items()}
+    if entry.splits == UNSPLIT:
+        splits = {WHOLE: splits["train"]}
+    note = f"torchvision's {name} in {root}"
+    source = Source(f"torchvision:{name}:{root}", "torchvision", tuple(map(str, classes)), splits, (note,))
+    return finish_source(source, data, seed, hold_out)
 
 
-def build(entry: Entry, arguments: dict[str, Any], name: str, root: str, download: bool) -> Any:
-    """One split of a torchvision data set; SightlineError with the cure where its files are not there."""
+def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, download: bool) -> Any:
+    """Open one split of a torchvision data set; SightlineError if its files are missing or damaged."""
     try:
         if download:
             os.makedirs(root, exist_ok=True)
         return entry.build(root, download=download, **arguments)
-    except (
-        Exception
-    ) as error:  # torchvision raises RuntimeError, network errors and more for the one condition: no files
-        cure = "check the network and the disk, or copy the files there by hand"
+    except Exception as error:  # torchvision raises RuntimeError, network errors and others for missing files
+        cure = "check the network and the disk, or copy the files there"
         if not download:
-            cure = f"--data.download true, or say where they are: --data torchvision:{name}:FOLDER"
+            cure = f"--data.download true, or give their folder: --data torchvision:{name}:FOLDER"
         raise SightlineError(
-            f"the files of torchvision:{name} are not there or not intact",
+            f"the files of torchvision:{name} are missing or damaged",
             where=root,
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
             cure=cure,
-            status=ENVIRONMENT if download else 2,
+            status=ENVIRONMENT if download else USER,
         ) from error
 
 
-def items_of(name: str, split: str, content: Any, labels: np.ndarray, max_pixels: int) -> Items:
-    """One split as Items; torchvision decodes, so `max_pixels` is checked on what comes out."""
+def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
+    """One split as Items, decoded by torchvision."""
     from torchvision import __version__
 
     def read(index: int, side: int = 0) -> Image.Image:
         try:
-            image = content[index][0]
-            if image.width * image.height > max_pixels:
-                raise SightlineError(f"has more than data.max_pixels = {max_pixels:,} pixels")
-            return to_rgb(image)
-        except Exception as error:  # as in images.open_image: the one place where a decoder may fail
+            return to_rgb(content[index][0])
+        except Exception as error:  # as in images.open_image: decoders raise many types
             raise refusal(f"torchvision:{name}, {split} image {index}", error) from error
 
-    count = len(labels)
-    names = tuple(f"{split}/{index:06d}" for index in range(count))
-    return Items(names, labels, read, (f"torchvision {__version__}",) * count)
+    names = tuple(f"{split}/{index:06d}" for index in range(len(labels)))
+    return Items(names, labels, read, (f"torchvision {__version__}",) * len(labels))

@@ -1,14 +1,14 @@
-"""`sightline score`: masks on disk against masks on disk, with no model. Two folders in, the numbers of evaluation out.
+"""`sightline score`: metrics of predicted masks against true masks in two folders, without a model.
 
-Files are paired by name, read a few at a time and forgotten: a set of any size needs memory for some masks and a few
-bytes a pair. Nothing is resized and nothing skipped; all that is wrong is said at once.
+Files are paired by name and decoded a few at a time, so that memory does not depend on their number. Nothing is resized
+or skipped; all faults are reported at once.
 """
 
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from textwrap import wrap
@@ -27,7 +27,7 @@ from . import metrics as measures
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
-"""What a name may have behind the part that both sides share; a prediction may be called as its image, `0013_sat`."""
+"""Endings of a stem that are removed before names are compared; a prediction may have its image's name, `0013_sat`."""
 HEADLINES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -35,22 +35,24 @@ HEADLINES = {
     "mean_accuracy": "mean class accuracy",
 }
 ENOUGH_FAULTS = 1000
-"""After so many wrong pairs the rest is not read: a wrong palette makes every file wrong."""
+"""With this many invalid pairs, the others are not read: a wrong palette makes every file invalid."""
 PROGRESS_SECONDS = 5.0
+AHEAD = 4
+"""Pairs submitted at a time, for each thread."""
 
 
-class Pair(NamedTuple):
-    """Paths of a true and a predicted mask, and the true one's below its folder."""
+class MaskPair(NamedTuple):
+    """Paths of a true and a predicted mask. name: that of the true one, relative to its folder."""
 
     name: str
     truth: str
     predicted: str
 
 
-class Seen(NamedTuple):
-    """What a pair held. confusion: int64 [K + 1, K + 1], IGNORE last, or None and then why, and what would help.
+class PairResult(NamedTuple):
+    """confusion: int64 [K + 1, K + 1], IGNORE last; None for an invalid pair, with its fault and cure.
 
-    inexact: pixels of both masks whose color only the palette's threshold or tolerance matched.
+    inexact: pixels of both masks matched by the palette's threshold or tolerance only.
     """
 
     confusion: np.ndarray | None
@@ -61,11 +63,11 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """The numbers of N pairs of masks of K classes.
+    """Metrics of N pairs of masks of K classes.
 
     names: of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1], row = truth, IGNORE
-    last. numbers: as `segment_numbers`, and mean_iou_interval and pixel_accuracy_interval [low, high]. class_intervals:
-    float64 [K, 2], of the IoU. others: what else is called mean IoU. notes: sentences that a reader should know.
+    last. numbers: as `segment_numbers`, with mean_iou_interval and pixel_accuracy_interval [low, high].
+    class_intervals: float64 [K, 2], of the IoU. others: other definitions of mean IoU. notes: sentences for the user.
     """
 
     names: tuple[str, ...]
@@ -81,7 +83,7 @@ class Score:
 
 @dataclass
 class Faults:
-    """All that is wrong with two folders of masks; `unread` pairs were not looked at any more."""
+    """All faults of two folders of masks. unread: number of pairs that were not read."""
 
     without_prediction: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
@@ -90,26 +92,25 @@ class Faults:
     unread: int = 0
     cures: list[str] = field(default_factory=list)
 
-    def refuse(self, truth: str, predicted: str) -> None:
-        """SightlineError if there is any, with all of them."""
+    def raise_any(self, truth: str, predicted: str) -> None:
+        """SightlineError with all faults, if there are any."""
         unread = f"; {self.unread:,} more were not read" * bool(self.unread)
         groups = (
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
-            (self.twice, "names that several files share"),
+            (self.twice, "names shared by several files"),
             (self.wrong, f"pairs that cannot be compared{unread}"),
         )
-        told = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
+        shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
         cures = list(dict.fromkeys(filter(None, self.cures)))
         if self.without_prediction or self.without_truth:
-            cures.insert(0, "names and folders must agree: a/0013_mask.png with a/0013_mask.png or a/0013.png")
+            cures.insert(0, "names and folders must be equal: a/0013_mask.png with a/0013_mask.png or a/0013.png")
         if self.twice:
-            cures.insert(0, "keep one file of each name, or let the names of the masks alone end in _mask")
-        if told:
+            cures.insert(0, "keep one file of each name, or let only the names of masks end in _mask")
+        if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
-            raise SightlineError(
-                "these masks cannot be scored", where=where, why="".join(told), cure="; ".join(cures[:5])
-            )
+            cure = "; ".join(cures[:5])
+            raise SightlineError("these masks cannot be scored", where=where, why="".join(shown), cure=cure)
 
 
 def score(
@@ -121,12 +122,12 @@ def score(
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Score:
-    """The numbers of the predicted masks in the folder `pred` against the true ones in `truth`, subfolders included.
+    """Compute the metrics of the predicted masks in the folder `pred` against the true masks in `truth`.
 
-    palette: of both folders: a name (`landcover`), empty for class ids named in classes.txt (in `truth` or above it),
-    or settings of data. threads: 0: one a processor, at most 8; each holds one pair. seed: of the intervals. say: told
-    of progress every few seconds. Raises SightlineError naming all masks that have no partner, differ in size or
-    cannot be read.
+    Subfolders are included. palette: a name (`landcover`), empty for class ids named in classes.txt (in `truth` or its
+    parent folder), or data settings. threads: 0 for one a processor, at most 8; each holds one pair. seed: of the
+    intervals. say: called with the progress every few seconds. SightlineError with all masks that have no partner,
+    differ in size or cannot be read.
     """
     folders = os.fspath(truth), os.fspath(pred)
     missing = [folder for folder in folders if not os.path.isdir(folder)]
@@ -140,9 +141,9 @@ def score(
     faults.without_prediction += [true[key] for key in true if key not in predicted]
     faults.without_truth += [predicted[key] for key in predicted if key not in true]
     paths = [(true[key], predicted[key]) for key in true if key in predicted]
-    pairs = [Pair(mine, os.path.join(folders[0], mine), os.path.join(folders[1], other)) for mine, other in paths]
+    pairs = [MaskPair(mine, os.path.join(folders[0], mine), os.path.join(folders[1], other)) for mine, other in paths]
     total, counts, inexact = count_pairs(pairs, meaning, data.max_pixels, threads or workers(), faults, say)
-    faults.refuse(*folders)
+    faults.raise_any(*folders)
     if os.path.samefile(*folders):
         notes.append("truth and predictions are the same folder")
     numbers: dict[str, Any] = dict(measures.segment_numbers(counts))
@@ -162,14 +163,14 @@ def score(
 
 
 def workers() -> int:
-    """Processors that this process may use, at most 8: more would hold more masks than it gains."""
+    """Number of processors of this process, at most 8, which limits the memory."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]:
-    """Name of the pair -> path relative to `folder`, of each mask below it, in order.
+    """Map pair names to paths relative to `folder`, for all masks in it and its subfolders, sorted.
 
-    Where some names end in `_mask`, the others are images or overlays beside them: they are left out, and counted.
+    If some names end in `_mask`, the others are images or overlays: they are left out and counted in a note.
     """
     tally: Counter[str] = Counter()
     files = [file.name for file in images_below(folder, "", tally)]
@@ -189,14 +190,14 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
 
 
 def pair_name(name: str) -> str:
-    """`city/0013_mask.png` -> `city/0013`: what the names of both masks of a pair have in common."""
+    """The common part of the names of a pair: `city/0013` for `city/0013_mask.png`."""
     path = PurePosixPath(name)
     stem = next((path.stem.removesuffix(end) for end in ENDINGS if path.stem.endswith(end)), "")
     return str(path.with_name(stem or path.stem))
 
 
 def palette_for(truth: str, data: Data, first: str) -> Palette:
-    """The palette that the settings name; that of ids by classes.txt, in the folder `truth` or beside it."""
+    """The palette of the settings, or of ids by classes.txt in the folder `truth` or its parent."""
     above = os.path.dirname(os.path.abspath(truth))
     beside = not os.path.isfile(os.path.join(truth, CLASS_LIST)) and os.path.isfile(os.path.join(above, CLASS_LIST))
     root = above if beside else truth
@@ -204,46 +205,42 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
 
 
 def count_pairs(
-    pairs: list[Pair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Callable[[str], None]
+    pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Callable[[str], None]
 ) -> tuple[np.ndarray, measures.Counts, int]:
-    """(confusion [K + 1, K + 1] of all pairs, Counts uint32 [N, K] of each, inexact pixels); wrong ones to `faults`."""
+    """(confusion [K + 1, K + 1] of all pairs, Counts uint32 [N, K], inexact pixels); adds invalid pairs to `faults`."""
     side = len(palette.classes) + 1
-    assert len(palette.table)  # built here once, and not by each thread that asks for it first
+    assert len(palette.table)  # cached here, before threads use it
     total, inexact = np.zeros((side, side), dtype=np.int64), 0
-    margins = np.zeros((3, len(pairs), side - 1), dtype=np.uint32)  # twice the pixels of a mask still fit
-    started = spoken = time.monotonic()
-    for place, seen in enumerate(in_order(pairs, palette, max_pixels, threads)):
-        if seen.confusion is None:
-            faults.wrong.append(f"{pairs[place].name}: {seen.fault}")
-            faults.cures.append(seen.cure)
+    margins = np.zeros((3, len(pairs), side - 1), dtype=np.uint32)  # enough for twice the pixels of a mask
+    started = reported = time.monotonic()
+    for index, result in enumerate(in_order(pairs, palette, max_pixels, threads)):
+        if result.confusion is None:
+            faults.wrong.append(f"{pairs[index].name}: {result.fault}")
+            faults.cures.append(result.cure)
         else:
-            total += seen.confusion
-            inexact += seen.inexact
-            counts = measures.as_counts(seen.confusion[:-1])
-            margins[:, place] = counts.hits, counts.truth, counts.predicted
+            total += result.confusion
+            inexact += result.inexact
+            counts = measures.as_counts(result.confusion[:-1])
+            margins[:, index] = counts.hits, counts.truth, counts.predicted
         if len(faults.wrong) >= ENOUGH_FAULTS:
-            faults.unread = len(pairs) - place - 1
+            faults.unread = len(pairs) - index - 1
             break
-        if time.monotonic() - spoken > PROGRESS_SECONDS:
-            spoken = time.monotonic()
-            say(f"scored {place + 1:,} of {len(pairs):,} pairs in {spoken - started:.0f} s")
+        if time.monotonic() - reported > PROGRESS_SECONDS:
+            reported = time.monotonic()
+            say(f"scored {index + 1:,} of {len(pairs):,} pairs in {reported - started:.0f} s")
     return total, measures.Counts(*margins), inexact
 
 
-def in_order(pairs: list[Pair], palette: Palette, max_pixels: int, threads: int) -> Iterator[Seen]:
-    """What each pair held, in order, read by threads that are few pairs ahead."""
+def in_order(pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int) -> Iterator[PairResult]:
+    """Decode and count the pairs in threads; yield the results in order."""
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[Seen]] = deque()
-        for pair in pairs:
-            ahead.append(pool.submit(look_at, pair, palette, max_pixels))
-            if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        for start in range(0, len(pairs), AHEAD * threads):
+            some = pairs[start : start + AHEAD * threads]
+            yield from pool.map(lambda pair: compare(pair, palette, max_pixels), some)
 
 
-def look_at(pair: Pair, palette: Palette, max_pixels: int) -> Seen:
-    """Decode and count one pair; every fault of either file."""
+def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
+    """Decode and count one pair, or report the faults of both files."""
     facts, masks, faults, cure = MaskFacts(), [], [], ""
     for side, path in (("truth", pair.truth), ("prediction", pair.predicted)):
         try:
@@ -251,47 +248,48 @@ def look_at(pair: Pair, palette: Palette, max_pixels: int) -> Seen:
         except SightlineError as error:
             faults.append(f"{side}: {error.why or error.what}")
             cure = cure or error.cure
-    if faults:
-        return Seen(None, fault="; ".join(faults), cure=cure)
-    true, predicted = masks
-    if true.shape != predicted.shape:
+    if not faults and masks[0].shape != masks[1].shape:
         sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks]
-        cure = "write predictions in the size of their truth; each way of resizing would give other numbers"
-        return Seen(None, fault=f"truth is {sizes[0]} pixels, prediction {sizes[1]}", cure=cure)
-    return Seen(measures.confusion(predicted, true, len(palette.classes), ignored=True), facts.inexact)
+        faults = [f"truth is {sizes[0]} pixels, prediction {sizes[1]}"]
+        cure = "write predictions in the size of the truth; results depend on the way of resizing"
+    if faults:
+        return PairResult(None, fault="; ".join(faults), cure=cure)
+    return PairResult(measures.confusion(masks[1], masks[0], len(palette.classes), ignored=True), facts.inexact)
 
 
 def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[str]:
-    """What a reader should know beside the numbers."""
+    """Sentences on ignored pixels and inexact colors."""
     pixels, notes = int(total.sum()), []
     void, empty, unanswered = int(total[-1].sum()), int((counts.truth.sum(-1) == 0).sum()), int(total[:-1, -1].sum())
     if void:
-        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the truth and count nowhere")
+        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the truth and left out")
     if empty:
-        notes.append(f"{empty:,} true masks are ignored as a whole")
+        notes.append(f"{empty:,} true masks contain ignored pixels only")
     if unanswered:
         of_all = unanswered / (pixels - void)
-        notes.append(f"{of_all:.2%} of the others are predicted as ignored: they count as wrong")
+        notes.append(f"{of_all:.2%} of the others are predicted as ignored, which counts as wrong")
     if inexact:
-        notes.append(f"{inexact / (2 * pixels):.2%} of the colors were not exact and matched by the palette's rule")
+        notes.append(
+            f"{inexact / (2 * pixels):.2%} of the colors are inexact, matched by the palette's threshold or tolerance"
+        )
     return notes
 
 
 def text(result: Score) -> str:
-    """The table that the command prints: classes with their intervals, the headline, the other numbers, the notes."""
+    """Format the table of the command: classes with intervals, headline metrics, other definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
-    for place, name in enumerate(result.classes):
-        iou, precision, recall = (four(values[place]) for values in numbers[:3])
-        row = f"{name:<{width}}  {iou}  {span(result.class_intervals[place])}  {precision:>9}  {recall}"
-        lines.append(f"{row}  {numbers.support[place] / total:>14.2%}")
+    for index, name in enumerate(result.classes):
+        iou, precision, recall = (four(values[index]) for values in numbers[:3])
+        row = f"{name:<{width}}  {iou}  {span(result.class_intervals[index])}  {precision:>9}  {recall}"
+        lines.append(f"{row}  {numbers.support[index] / total:>14.2%}")
     lines.append("")
     for key, name in HEADLINES.items():
         ends = result.numbers.get(f"{key}_interval")
         lines.append(f"{name:<{width}}  {four(result.numbers[key])}" + (f"  {span(ends)}" if ends else ""))
-    lines += ["", "What is called mean IoU, on the same masks:"]
+    lines += ["", "Definitions of mean IoU, on the same masks:"]
     width = max(map(len, result.others))
     own = measures.Definition(result.numbers["mean_iou"], measures.HEADLINE)
     for name, (value, meaning) in {"mean_iou": own, **result.others}.items():
@@ -301,11 +299,11 @@ def text(result: Score) -> str:
 
 
 def four(value: float) -> str:
-    """`0.7438`, or a dash for what is not defined."""
+    """A metric such as `0.7438`, or a dash if it is undefined."""
     return f"{value:.4f}" if value == value else f"{'-':>6}"
 
 
 def span(ends: Any) -> str:
-    """`[0.7201, 0.7611]`, or a dash for what is not defined."""
+    """An interval such as `[0.7201, 0.7611]`, or a dash if it is undefined."""
     low, high = ends
     return f"[{low:.4f}, {high:.4f}]" if low == low else f"{'-':<16}"
