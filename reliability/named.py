@@ -238,30 +238,28 @@ def the_sweep(folder: Path, mark: str) -> str:
 
 
 def the_segments(folder: Path, mark: str) -> str:
-    """The page of `sightline masks` with a clean-up: one picture shown, one that cannot be, one that was left out."""
+    """The page of `sightline masks` with a clean-up, and an image that was left out."""
     from sightline.segment_anything.clean_up import CleanUp
-    from sightline.segment_anything.outputs import Done, Task
+    from sightline.segment_anything.outputs import PlannedImage
     from sightline.segment_anything.page import render
 
-    names, tasks = [f"{number} {as_file(mark)}.png" for number in range(2)], []
-    for name in names:
-        scene((16, 12)).save(folder / name)
-        tasks.append(Task(name, str(folder / name), folder / name.removesuffix(".png")))
-    scene((16, 12)).save(tasks[0].file("_overlay.png"))
-    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(12, 16) % 3).save(tasks[0].file("_segments.png"))
-    mask = np.zeros((12, 16), np.uint8)
-    counts = [np.full((3, 3), 5)]
+    name = f"{as_file(mark)}.png"
+    image = PlannedImage(name, str(folder / name), folder / name.removesuffix(".png"))
+    scene((16, 12)).save(folder / name)
+    scene((16, 12)).save(image.file("_overlay.png"))
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(12, 16) % 3).save(image.file("_segments.png"))
+    counts, mask = [np.full((3, 3), 5)], np.zeros((12, 16), np.uint8)
     parts = cast(Any, SimpleNamespace(palette=palette_of(mark)))
-    shown = {names[0]: {"prediction": mask, "cleaned up": mask, "truth": mask}}
-    cleaned = CleanUp(Path(mark), Config(), parts, {}, None, {}, [names[0]], counts, counts, shown)
+    shown = {name: [(title, mask, mark) for title in ("prediction", "cleaned up", "truth")]}
+    cleaned = CleanUp(parts, {}, {}, counts, counts, shown)
     settings = {"points_per_side": 8, "points_per_batch": 8, "quality": 0.5, "stability": 0.5, "nms": 0.7}
     record = {
-        "seconds_a_picture": 1.0, "errors": [{"filename": mark, "error": mark}], "settings": settings, "threads": 1,
+        "seconds_per_image": 1.0, "errors": [{"filename": mark, "error": mark}], "settings": settings, "threads": 1,
         "clean_up": {"run": mark, "sentence": f"clean-up of {mark}"}, "device": mark, "versions": {mark: mark},
-        "checkpoint": {"name": mark, "sha256": {mark: mark}},
+        "checkpoint": {"name": mark, "sha256": mark},
+        "images": [{"file_name": name, "height": 12, "width": 16, "masks": 3, "covered": 0.5, "seconds": 1.0}],
     }  # fmt: skip
-    done = {name: Done(name, (12, 16), 3, 0.5, 1.0) for name in names}
-    return render(mark, tasks, done, record, cleaned, 1_000_000)
+    return render(mark, [image], record, cleaned)
 
 
 def the_server(folder: Path, mark: str) -> str:

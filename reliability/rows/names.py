@@ -6,6 +6,7 @@ A page is rendered twice, with hostile and with harmless names; its elements and
 import contextlib
 import html
 import importlib
+import os
 from collections import Counter
 from collections.abc import Callable, Generator
 from html.parser import HTMLParser
@@ -227,7 +228,7 @@ def _listed(place: Path, name: str) -> None:
     from sightline.inference.inputs import Picture
     from sightline.inference.masks import plan
     from sightline.runs.atomic import atomic_write
-    from sightline.segment_anything.outputs import tasks_of
+    from sightline.segment_anything.outputs import plan_images
 
     real = str(place / "data" / "0.png")
     if "\0" in name:  # in no list: a path that is opened cannot hold it
@@ -235,9 +236,9 @@ def _listed(place: Path, name: str) -> None:
     for job in plan([Picture(f"{name}/0.png", real), Picture(name, real)], place / "masks", 1000):
         atomic_write(job.target, b"")
     with contextlib.chdir(place):
-        paths = [Picture(f"{name}/0.png", f"{name}/0.png"), Picture("data/0.png", "data/0.png")]
-        for task in tasks_of(paths, ["list.txt"], place / "segments"):
-            atomic_write(task.file("_segments.png"), b"")
+        Path("list.txt").write_bytes(os.fsencode(f"{name}/0.png\ndata/0.png\n"))
+        for image in plan_images("list.txt", place / "segments", lambda text: None)[0]:
+            atomic_write(image.file("_segments.png"), b"")
 
 
 WORK: dict[str, Callable[[Path, str], None]] = {

@@ -202,7 +202,7 @@ def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: py
 def test_files_of_others_stay(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "doctor.json").write_text("{}")
-    with pytest.raises(SightlineError, match="not the doctor's"):
+    with pytest.raises(SightlineError, match="not of `sightline doctor`"):
         look(photos, tmp_path)
     with pytest.raises(SightlineError, match="inside the data"):
         sightline.doctor(photos, out=photos / "out", quiet=True)

@@ -1,4 +1,4 @@
-"""A tiny checkpoint, pictures, and no way to the network."""
+"""A tiny checkpoint, images, and no network."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[object]:
-    """Whoever looks up a host or opens a connection fails, and is in this list; the hub's cache is an empty folder."""
+    """Host lookups and connections fail and are recorded in this list; the hub's cache is an empty folder."""
     tried: list[object] = []
 
     def connect(self: socket.socket, address: object) -> None:
@@ -41,13 +41,13 @@ def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sam(tiny_sam: Path) -> Sam:
-    """It, loaded."""
+    """The tiny checkpoint, loaded."""
     return load_sam(str(tiny_sam))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, one of them in a subfolder, and a text."""
+    """Three images, one of them in a subfolder, and a text file."""
     for seed, name in enumerate(("a.png", "b_sat.png", "deep/c.png")):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""All masks of a picture, against transformers' own pipeline; their scores, doubles, run lengths and numbers."""
+"""All masks of an image, compared with transformers' pipeline; scores, suppression, run lengths and numbers."""
 
 import json
 from pathlib import Path
@@ -14,26 +14,26 @@ from pycocotools import mask as coco
 from sam_toys import scene, write_sam2
 from sightline import SightlineError
 from sightline.segment_anything import automatic
-from sightline.segment_anything.automatic import Segment, Settings, find_segments, grid, ids_of, segment_of
+from sightline.segment_anything.automatic import Settings, decoded, encoded, find_segments, grid, numbered
 from sightline.segment_anything.model import Sam, load_sam
 
 ALL = Settings(points_per_side=6, points_per_batch=10, quality=0.0, stability=0.0)
 
 
 def runs_of(masks: list[np.ndarray]) -> list[str]:
-    """COCO's run lengths of masks that are not empty, in an order of their own."""
+    """COCO's run lengths of the masks that are not empty, sorted."""
     encoded = (coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"] for mask in masks if mask.any())
     return sorted(counts.decode() for counts in encoded)
 
 
 @pytest.mark.parametrize("settings", [ALL, Settings(6, 10, 0.3, 0.5), Settings(6, 10, 0.0, 0.9)])
-@pytest.mark.parametrize("same_box", [0.7, 1.0])
-def test_the_masks_are_those_of_transformers_own_pipeline(
-    sam: Sam, tiny_sam: Path, settings: Settings, same_box: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("nms_iou", [0.7, 1.0])
+def test_the_masks_equal_those_of_transformers_pipeline(
+    sam: Sam, tiny_sam: Path, settings: Settings, nms_iou: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import pipeline
 
-    monkeypatch.setattr(automatic, "SAME_BOX", same_box)
+    monkeypatch.setattr(automatic, "NMS_IOU", nms_iou)
     generate = pipeline("mask-generation", model=str(tiny_sam), device="cpu")
     for image in (scene(0), scene(1, 150, 90)):
         expected = generate(
@@ -42,16 +42,20 @@ def test_the_masks_are_those_of_transformers_own_pipeline(
             points_per_batch=settings.points_per_batch,
             pred_iou_thresh=settings.quality,
             stability_score_thresh=settings.stability,
-            crops_nms_thresh=same_box,
+            crops_nms_thresh=nms_iou,
         )
         found = find_segments(sam, sam.embedded(image), settings)
         assert found, "nothing to compare"
-        assert sorted(segment.rle["counts"] for segment in found) == runs_of([m.numpy() for m in expected["masks"]])
-        assert {round(segment.quality, 3) for segment in found} <= {round(v, 3) for v in expected["scores"].tolist()}
+        assert sorted(segment["segmentation"]["counts"] for segment in found) == runs_of(
+            [m.numpy() for m in expected["masks"]]
+        )
+        assert {round(segment["predicted_iou"], 3) for segment in found} <= {
+            round(v, 3) for v in expected["scores"].tolist()
+        }
 
 
-def test_the_grid_covers_a_picture_that_sam_2_squashes(tmp_path: Path) -> None:
-    """transformers' pipeline (5.23) scales its points as for SAM 1 and asks only about the upper part of a wide one."""
+def test_the_grid_covers_an_image_that_sam_2_resizes_to_a_square(tmp_path: Path) -> None:
+    """transformers' pipeline (5.23) scales its points as for SAM 1 and prompts only the upper part of a wide image."""
     sam = load_sam(str(write_sam2(tmp_path / "two")))
     image, asked = scene(0, 40, 120), []
     network = sam.network.forward
@@ -68,14 +72,14 @@ def test_the_grid_covers_a_picture_that_sam_2_squashes(tmp_path: Path) -> None:
 
 
 def test_the_default_settings_are_those_of_the_authors() -> None:
-    assert Settings() == Settings(32, 64, 0.88, 0.95) and automatic.SAME_BOX == 0.7
+    assert Settings() == Settings(32, 64, 0.88, 0.95) and automatic.NMS_IOU == 0.7
 
 
 @pytest.mark.parametrize("batch", [1, 7, 36, 100])
-def test_no_more_points_at_once_than_were_asked_for(sam: Sam, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_have_at_most_the_given_number_of_points(sam: Sam, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     counts, large, told = [], [], []
     network, full = sam.network.forward, Sam.full_size
-    monkeypatch.setattr(automatic, "LARGE", 4 * 128 * 128)
+    monkeypatch.setattr(automatic, "PIXELS_AT_ONCE", 4 * 128 * 128)
 
     def forward(**inputs: torch.Tensor) -> object:
         counts.append(inputs["input_points"].shape[1])
@@ -88,14 +92,15 @@ def test_no_more_points_at_once_than_were_asked_for(sam: Sam, batch: int, monkey
     monkeypatch.setattr(sam.network, "forward", forward)
     monkeypatch.setattr(Sam, "full_size", full_size)
     settings = Settings(6, batch, 0.0, 0.0)
-    found = find_segments(sam, sam.embedded(scene(0)), settings, lambda done, of: told.append((done, of)))
+    found = find_segments(sam, sam.embedded(scene(0)), settings, told.append)
     assert sum(counts) == 36 and max(counts) == min(batch, 36)
-    assert sum(large) == 3 * 36 and max(large) <= 4, "masks are brought to full size a few at a time"
-    assert told[-1] == (36, 36) and [done for done, _ in told] == np.cumsum(counts).tolist()
-    assert [s.rle for s in found] == [s.rle for s in find_segments(sam, sam.embedded(scene(0)), ALL)]
+    assert sum(large) == 3 * 36 and max(large) <= 4, "masks are upsampled a few at a time"
+    assert told == counts
+    again = find_segments(sam, sam.embedded(scene(0)), ALL)
+    assert [one["segmentation"] for one in found] == [one["segmentation"] for one in again]
 
 
-def test_only_masks_with_a_high_predicted_iou_become_large(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_masks_with_a_high_predicted_iou_are_upsampled(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     full, large = Sam.full_size, []
 
     def full_size(self: Sam, embedded: object, logits: torch.Tensor) -> torch.Tensor:
@@ -111,28 +116,29 @@ def test_only_masks_with_a_high_predicted_iou_become_large(sam: Sam, monkeypatch
 def test_segments_have_true_areas_boxes_scores_and_points(sam: Sam) -> None:
     embedded = sam.embedded(scene(0))
     found = find_segments(sam, embedded, ALL)
-    assert len(found) > 3 and [s.area for s in found] == sorted((s.area for s in found), reverse=True)
+    areas = [segment["area"] for segment in found]
+    assert len(found) > 3 and areas == sorted(areas, reverse=True)
     points = {tuple(round(value, 2) for value in point.tolist()): point for point in grid(6, (40, 60))}
     assert (5.0, 3.33) in points
     for segment in found:
-        mask = segment.mask()
+        mask = decoded(segment)
         rows, columns = np.nonzero(mask)
-        assert mask.shape == (40, 60) and segment.area == mask.sum() > 0
-        x, y, width, height = segment.box
+        assert mask.shape == (40, 60) and segment["area"] == mask.sum() > 0
+        x, y, width, height = segment["bbox"]
         assert (x, y) == (columns.min(), rows.min())
         assert (x + width - 1, y + height - 1) == (columns.max(), rows.max())
-        assert segment.point in points and 0 <= segment.stability <= 1
-        own = points[segment.point][None, None]
+        assert tuple(segment["point"]) in points and 0 <= segment["stability_score"] <= 1
+        own = points[tuple(segment["point"])][None, None]
         _, quality = sam.prompted(embedded, own, torch.ones((1, 1), dtype=torch.int64))
-        assert min(abs(quality - segment.quality)) < 1e-3, "the point is the one that gave it"
+        assert min(abs(quality - segment["predicted_iou"])) < 1e-3, "the point is the mask's prompt"
 
 
 def test_thresholds_keep_what_is_above_them(sam: Sam) -> None:
     embedded = sam.embedded(scene(0))
     everything = find_segments(sam, embedded, ALL)
-    assert any(segment.quality <= 0.5 for segment in everything), "0 keeps all, also predictions below 0"
-    assert all(s.quality > 0.5 for s in find_segments(sam, embedded, Settings(6, 10, 0.5, 0.0)))
-    assert all(s.stability > 0.4 for s in find_segments(sam, embedded, Settings(6, 10, 0.0, 0.4)))
+    assert any(one["predicted_iou"] <= 0.5 for one in everything), "0 keeps all, also predictions below 0"
+    assert all(one["predicted_iou"] > 0.5 for one in find_segments(sam, embedded, Settings(6, 10, 0.5, 0.0)))
+    assert all(one["stability_score"] > 0.4 for one in find_segments(sam, embedded, Settings(6, 10, 0.0, 0.4)))
 
 
 @given(
@@ -146,18 +152,18 @@ def test_thresholds_keep_what_is_above_them(sam: Sam) -> None:
 )
 def test_run_lengths_give_the_mask_back(rows: list[list[bool]]) -> None:
     mask = np.array(rows)
-    segment = segment_of(torch.from_numpy(mask), 0.5, 0.5, torch.tensor([1.0, 2.0]))
-    again = json.loads(json.dumps(segment.rle))
-    np.testing.assert_array_equal(Segment(again, 0, (0, 0, 0, 0), 0, 0, (0, 0)).mask(), mask)
+    segment = json.loads(json.dumps(encoded(torch.from_numpy(mask))))
+    again = segment["segmentation"]
+    np.testing.assert_array_equal(decoded(segment), mask)
     assert again == coco.encode(np.asfortranarray(mask.astype(np.uint8))) | {"counts": again["counts"]}
-    assert again["size"] == list(mask.shape) and segment.area == mask.sum()
+    assert again["size"] == list(mask.shape) and segment["area"] == mask.sum()
 
 
-def test_smaller_masks_lie_on_larger_ones() -> None:
+def test_later_masks_cover_earlier_ones() -> None:
     large, small = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
     large[:3], small[1:, 1:3] = True, True
-    segments = [segment_of(torch.from_numpy(mask), 0.0, 0.0, torch.zeros(2)) for mask in (large, small)]
-    ids = ids_of(segments, (4, 6))
+    segments = [encoded(torch.from_numpy(mask)) for mask in (large, small)]
+    ids = numbered(segments, (4, 6))
     assert ids.dtype == np.uint16
     assert ids.tolist() == [[1, 1, 1, 1, 1, 1], [1, 2, 2, 1, 1, 1], [1, 2, 2, 1, 1, 1], [0, 2, 2, 0, 0, 0]]
 
@@ -173,7 +179,7 @@ def test_smaller_masks_lie_on_larger_ones() -> None:
         ({"stability": float("nan")}, "--stability"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(values: dict, named: str) -> None:
+def test_settings_out_of_range_are_an_error(values: dict, named: str) -> None:
     with pytest.raises(SightlineError) as caught:
         Settings(**values).check()
     assert named in caught.value.where and caught.value.cure

@@ -1,9 +1,10 @@
-"""A segmenter's masks cleaned up: majorities counted by hand, and what they are worth in numbers known beforehand."""
+"""A segmenter's masks cleaned up: majorities counted by hand, and their effect in numbers known beforehand."""
 
 import html
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,8 @@ from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
-from sightline.runs import run_folder
 from sightline.segment_anything import clean_up, work
-from sightline.segment_anything.automatic import Segment, segment_of
+from sightline.segment_anything.automatic import decoded, encoded
 from sightline.segment_anything.clean_up import cleaned, effect, sentence, small, true_masks
 from sightline.tasks.segment.metrics import Counts
 
@@ -35,16 +35,12 @@ def run(
     return sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
 
 
-def segment(mask: np.ndarray) -> Segment:
-    """A mask as `find_segments` gives it."""
-    return segment_of(torch.from_numpy(mask), 0.9, 0.9, torch.zeros(2))
-
-
-def within(rows: slice, columns: slice, shape: tuple[int, int] = (4, 6)) -> Segment:
-    """A rectangle as a segment."""
+def within(rows: slice, columns: slice, shape: tuple[int, int] = (4, 6)) -> dict[str, Any]:
+    """A rectangle as a mask of `find_segments`."""
     mask = np.zeros(shape, bool)
     mask[rows, columns] = True
-    return segment(mask)
+    scores = {"predicted_iou": 0.9, "stability_score": 0.9, "point": [0, 0]}
+    return encoded(torch.from_numpy(mask)) | scores
 
 
 def test_each_mask_gets_the_class_of_most_of_its_pixels() -> None:
@@ -72,46 +68,49 @@ def test_of_equally_frequent_classes_the_first_is_taken() -> None:
     assert cleaned(predicted, [], 6).tolist() == predicted.tolist()
 
 
-def counts(*pictures: tuple[list[int], list[int], list[int]]) -> Counts:
-    """Hits, truth and predicted of each class, of some pictures."""
-    return Counts(*np.array(pictures, np.int64).transpose(1, 0, 2))
+def counts(*images: tuple[list[int], list[int], list[int]]) -> Counts:
+    """Hits, truth and predicted of each class, of some images."""
+    return Counts(*np.array(images, np.int64).transpose(1, 0, 2))
 
 
 def test_the_effect_in_numbers_known_beforehand() -> None:
-    """Two classes of 10 pixels a picture. Before: 8 and 8 right; IoU 8 / 12 each. After: all right."""
+    """Two classes of 10 pixels per image. Before: 8 and 8 right; IoU 8 / 12 each. After: all right."""
     before, after = ([8, 8], [10, 10], [10, 10]), ([10, 10], [10, 10], [10, 10])
     found = effect(counts(*[before] * 8), counts(*[after] * 8))
     assert found["mean_iou_before"] == pytest.approx(2 / 3) and found["mean_iou_after"] == 1.0
     assert found["difference"] == pytest.approx(1 / 3) and found["interval"] == pytest.approx([1 / 3, 1 / 3])
-    assert found["pictures"] == 8 and found["p"] < 0.05
+    assert found["images"] == 8 and found["p"] < 0.05
     assert found["class_iou_before"] == pytest.approx([2 / 3, 2 / 3]) and found["class_iou_after"] == [1.0, 1.0]
-    assert found["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000, +33.3 points [33.3, 33.3] on 8 pictures"
+    assert found["sentence"] == (
+        "clean-up: mean IoU 0.6667 -> 1.0000 on 8 images: the clean-up beats the prediction by 33.3 points of mean IoU "
+        f"[33.3, 33.3], p = {found['p']:.2g}"
+    )
     worse = effect(counts(*[after] * 8), counts(*[before] * 8))
-    assert worse["sentence"] == "clean-up: mean IoU 1.0000 -> 0.6667, -33.3 points [-33.3, -33.3] on 8 pictures"
+    assert worse["sentence"] == (
+        "clean-up: mean IoU 1.0000 -> 0.6667 on 8 images: the prediction beats the clean-up by 33.3 points of mean IoU "
+        f"[33.3, 33.3], p = {worse['p']:.2g}"
+    )
 
 
-def test_what_cannot_be_shown_is_said() -> None:
+def test_a_difference_that_cannot_be_shown() -> None:
     before, after = ([8, 8], [10, 10], [10, 10]), ([10, 10], [10, 10], [10, 10])
     mixed = effect(counts(*[before] * 4, *[after] * 4), counts(*[after] * 4, *[before] * 4))
-    assert mixed["sentence"].startswith("clean-up: no difference can be shown: mean IoU 0.8182 -> 0.8182, +0.0 ")
-    assert "p =" not in mixed["sentence"], "the interval says it already"
+    start = "clean-up: mean IoU 0.8182 -> 0.8182 on 8 images: no difference in mean IoU between the prediction and the "
+    assert mixed["sentence"].startswith(f"{start}clean-up can be shown: 0.0 points [")
     few = effect(counts(*[before] * 3), counts(*[after] * 3))
-    assert few["interval"][0] > 0 and few["p"] > 0.05, "three pictures are too few, whatever their bootstrap says"
-    assert (
-        few["sentence"].startswith("clean-up: no difference can be shown: ")
-        and "on 3 pictures, p = 0.2" in (few["sentence"])
-    )
+    assert few["interval"][0] > 0 and few["p"] > 0.05, "three images are too few, whatever their bootstrap says"
+    assert "on 3 images: no difference" in few["sentence"] and "p = 0.2" in few["sentence"]
     one = effect(counts(before), counts(after))
-    assert one["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000, +33.3 points on 1 picture, too few for an interval"
+    assert one["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000 on 1 image: too few for an interval"
     assert one["interval"] == [None, None] and json.dumps(one, allow_nan=False)
     nan = float("nan")
-    nothing = {"mean_iou_before": nan, "mean_iou_after": nan, "interval": [nan, nan], "p": None}
+    nothing = {"mean_iou_before": nan, "mean_iou_after": nan, "interval": [nan, nan], "p": None, "images": 2}
     assert "every pixel of the truth is ignored" in sentence(nothing)
 
 
 @pytest.fixture
 def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Six pictures of 4 x 8, forest at the left and water at the right. The run predicts urban at a pixel of each half;
+    """Six images of 4 x 8, forest at the left and water at the right. The run predicts urban at a pixel of each half;
     Segment Anything finds the left half of each."""
     truth = np.repeat([[3, 3, 3, 3, 4, 4, 4, 4]], 4, 0)
     predicted = truth.copy().astype(np.uint8)
@@ -127,13 +126,16 @@ def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_clean_up_from_pictures_to_a_sentence(
+def test_clean_up_from_images_to_a_sentence(
     hand_made: Path, run: sightline.Run, tiny_sam: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before: IoU 15/16 of forest and water, 0 of urban, which is nowhere true: 0.625. After: forest 1, so 0.6458."""
     options = {"out": hand_made / "out", "model": str(tiny_sam), "run": run.path}
     out = sightline.masks(hand_made / "in", truth=hand_made / "truth", **options)
-    expected = "clean-up: mean IoU 0.6250 -> 0.6458, +2.1 points [2.1, 2.1] on 6 pictures"
+    expected = (
+        "clean-up: mean IoU 0.6250 -> 0.6458 on 6 images: the clean-up beats the prediction by 2.1 points of mean IoU "
+        "[2.1, 2.1], p = 0.032"
+    )
     assert capsys.readouterr().out.splitlines()[-1] == expected
     with Image.open(out / "0_mask.png") as mask:
         codes = np.asarray(mask)
@@ -150,16 +152,12 @@ def test_clean_up_from_pictures_to_a_sentence(
 
 
 def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
-    hand_made: Path,
-    run: sightline.Run,
-    tiny_sam: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    hand_made: Path, run: sightline.Run, tiny_sam: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"out": hand_made / "out", "model": str(tiny_sam)}
     out = sightline.masks(hand_made / "in", **options, quiet=True)
     assert not list(out.glob("*_mask.png"))
-    monkeypatch.setattr(work, "loaded", None)
+    monkeypatch.setattr(work, "load", None)
     for _ in range(2):
         sightline.masks(hand_made / "in", **options, run=run.path, quiet=True)
         assert len(list(out.glob("*_mask.png"))) == 6
@@ -167,18 +165,15 @@ def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
     sightline.masks(hand_made / "in", **options, quiet=True)
     assert len(list(out.glob("*_mask.png"))) == 6
     sightline.masks(hand_made / "in", **options, run=run.path)
-    assert "another run" not in capsys.readouterr().out
-    monkeypatch.setattr(run_folder, "sha256", lambda path: "other weights")
-    sightline.masks(hand_made / "in", **options, run=run.path)
-    assert "the cleaned masks of another run are replaced" in capsys.readouterr().out
+    assert json.loads((out / "segments.json").read_text())["clean_up"]["run"] == str(run.path)
 
 
 def test_masks_of_others_are_not_overwritten(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
-    """The true masks may lie in the folder of the results, or beside the pictures."""
+    """The true masks may lie in the folder of the results, or beside the images."""
     options = {"model": str(tiny_sam), "run": run.path, "quiet": True}
     before = {path.name: path.read_bytes() for path in (hand_made / "truth").iterdir()}
-    for overwrite, told in ((False, "the output exists|the output is the input"), (True, "the output is the input")):
-        with pytest.raises(SightlineError, match=told):
+    for overwrite, message in ((False, "the output exists|the output is the input"), (True, "the output is the input")):
+        with pytest.raises(SightlineError, match=message):
             sightline.masks(
                 hand_made / "in", out=hand_made / "truth", truth=hand_made / "truth", overwrite=overwrite, **options
             )
@@ -203,10 +198,10 @@ def test_a_truth_that_does_not_fit_is_a_row_and_the_others_count(
     assert [row[0] for row in rows] == ["2", "4"] and "its true mask is 9 x 4 pixels" in rows[0]
     assert "its true mask" in rows[1] and "0 bytes" in rows[1]
     record = json.loads((out / "segments.json").read_text())
-    assert record["clean_up"]["pictures"] == 4 and len(record["pictures"]) == 6, "3 is thresholded to colors it has"
+    assert record["clean_up"]["images"] == 4 and len(record["images"]) == 6, "3 is thresholded to colors it has"
 
 
-def test_a_wrong_palette_is_said_before_any_work(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
+def test_a_wrong_palette_is_an_error_before_any_work(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
     for number in range(6):
         Image.new("L", (8, 4), 7).save(hand_made / "truth" / f"{number}_mask.png")
     with pytest.raises(SightlineError, match="this mask cannot be used"):
@@ -216,13 +211,15 @@ def test_a_wrong_palette_is_said_before_any_work(hand_made: Path, run: sightline
     assert not (hand_made / "out").exists()
 
 
-def test_every_picture_without_a_true_mask_is_named(tmp_path: Path) -> None:
+def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
     for name in ("a/1_mask.png", "2.png", "twice_mask.png", "twice_gt.png", "more.png"):
         (tmp_path / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "truth" / name).touch()
-    with pytest.raises(SightlineError, match="cannot be measured") as caught:
+    with pytest.raises(SightlineError, match="cannot be scored") as caught:
         true_masks(tmp_path / "truth", ["a/1_sat.jpg", "a/2.jpg", "b/1.jpg"])
-    assert "2 pictures without" in caught.value.why and "a/2.jpg" in caught.value.why and "b/1.jpg" in caught.value.why
+    assert (
+        "2 predictions without" in caught.value.why and "a/2.jpg" in caught.value.why and "b/1.jpg" in caught.value.why
+    )
     (tmp_path / "truth" / "twice_gt.png").unlink()
     for path in list((tmp_path / "truth").glob("*.png")):
         path.rename(path.with_name(f"{path.stem.removesuffix('_mask')}_mask.png"))
@@ -232,15 +229,15 @@ def test_every_picture_without_a_true_mask_is_named(tmp_path: Path) -> None:
         true_masks(tmp_path / "nowhere", [])
 
 
-def test_a_classifiers_run_is_refused(hand_made: Path, tiny_sam: Path) -> None:
+def test_a_classifiers_run_is_an_error(hand_made: Path, tiny_sam: Path) -> None:
     (hand_made / "run").mkdir()
     (hand_made / "run" / "recipe.yaml").write_text(to_yaml(load_recipe("digits")))
-    with pytest.raises(SightlineError, match="predicts no masks") as caught:
+    with pytest.raises(SightlineError, match="does not predict masks") as caught:
         sightline.masks(hand_made / "in", out=hand_made / "out", model=str(tiny_sam), run=hand_made / "run")
     assert "classify" in caught.value.why
 
 
-def test_with_a_real_network_the_masks_are_the_majority_of_what_predict_says(
+def test_with_a_real_network_the_masks_are_the_majority_of_the_predicted_classes(
     run: sightline.Run, tiny_sam: Path, tmp_path: Path
 ) -> None:
     """Nothing by hand: the mask of `predict`, and the run lengths that were written, give the cleaned mask."""
@@ -251,12 +248,10 @@ def test_with_a_real_network_the_masks_are_the_majority_of_what_predict_says(
     out = sightline.masks(tmp_path / "in", out=tmp_path / "out", model=str(tiny_sam), run=run.path, **settings)
     with Image.open(tmp_path / "predicted" / "950_mask.png") as one, Image.open(out / "950_mask.png") as other:
         predicted, found = (np.asarray(mask).astype(int) @ [1, 256, 65536] for mask in (one, other))
-    from sightline.segment_anything.outputs import read_segments
-
     expected, order = predicted.copy(), [int(c @ [1, 256, 65536]) for c in COLORS]
-    for one in read_segments(out / "950_segments.json"):
-        inside = predicted[one.mask()].tolist()
-        expected[one.mask()] = max(order, key=inside.count)
+    for one in json.loads((out / "950_segments.json").read_text())["annotations"]:
+        inside = predicted[decoded(one)].tolist()
+        expected[decoded(one)] = max(order, key=inside.count)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -1,4 +1,4 @@
-"""Points and boxes on a picture."""
+"""Prompts of points and boxes."""
 
 import threading
 from pathlib import Path
@@ -12,7 +12,7 @@ from sightline import SightlineError
 from sightline.segment_anything.model import Sam, load_sam
 
 
-def test_points_and_boxes_give_masks_of_the_picture_best_first(sam: Sam) -> None:
+def test_points_and_boxes_give_masks_of_the_image_best_first(sam: Sam) -> None:
     embedded = sam.embedded(scene(0))
     masks, scores = sam.masks_at(embedded, [(10.0, 20.0)], [1])
     assert masks.shape == (3, 40, 60) and masks.dtype == bool
@@ -24,7 +24,7 @@ def test_points_and_boxes_give_masks_of_the_picture_best_first(sam: Sam) -> None
         assert masks.shape == (1, 40, 60) and scores.shape == (1,)
 
 
-def test_what_is_meant_depends_on_every_part_of_the_prompt(sam: Sam) -> None:
+def test_masks_depend_on_every_part_of_the_prompt(sam: Sam) -> None:
     embedded, other = sam.embedded(scene(0)), sam.embedded(scene(1))
     found = [
         sam.masks_at(embedded, [(10, 20)], [1]),
@@ -38,8 +38,8 @@ def test_what_is_meant_depends_on_every_part_of_the_prompt(sam: Sam) -> None:
     assert len({scores.tobytes() for _, scores in found}) == len(found)
 
 
-def test_it_says_what_transformers_own_processor_and_model_say(sam: Sam, tiny_sam: Path) -> None:
-    """Scaling of points and boxes, padding and the way back to the picture's size, for a wide and a high picture."""
+def test_masks_equal_those_of_transformers_processor_and_model(sam: Sam, tiny_sam: Path) -> None:
+    """Scaling of points and boxes, padding and upsampling, for a wide and a tall image."""
     from transformers import SamModel, SamProcessor
 
     processor, model = SamProcessor.from_pretrained(tiny_sam), SamModel.from_pretrained(tiny_sam).eval()
@@ -67,7 +67,7 @@ def test_the_same_prompt_gives_the_same_masks_also_from_another_thread(sam: Sam)
     np.testing.assert_array_equal(sam.masks_at(sam.embedded(scene(0)), [(10, 20)], [1])[0], expected)
 
 
-def test_a_picture_that_must_not_be_written_to_is_left_alone(sam: Sam) -> None:
+def test_a_read_only_image_is_not_changed(sam: Sam) -> None:
     image = scene(0)
     image.setflags(write=False)
     before = image.copy()
@@ -88,20 +88,20 @@ def test_a_picture_that_must_not_be_written_to_is_left_alone(sam: Sam) -> None:
         {"box": (5, 5, 30, 41)},
     ],
 )
-def test_a_prompt_that_means_nothing_is_refused(sam: Sam, prompt: dict) -> None:
+def test_an_invalid_prompt_is_an_error(sam: Sam, prompt: dict) -> None:
     with pytest.raises(SightlineError, match=r"point|box") as caught:
         sam.masks_at(sam.embedded(scene(0)), **prompt)
     assert "60 x 40" in caught.value.where and caught.value.cure
 
 
 @pytest.mark.parametrize("kind", ["sam2", "sam2_video"])
-def test_sam_2_goes_through_the_same_calls(tmp_path: Path, kind: str) -> None:
-    """The checkpoints on the hub have the model type sam2_video."""
+def test_sam_2_has_the_same_interface(tmp_path: Path, kind: str) -> None:
+    """SAM 2 checkpoints on the hub have the model type sam2_video."""
     folder = write_sam2(tmp_path / "two")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"model_type": "sam2",', f'"model_type": "{kind}",'))
     sam = load_sam(str(folder))
     embedded = sam.embedded(scene(0))
-    assert embedded.seen == (128, 128), "SAM 2 squashes a picture into a square"
+    assert embedded.model_size == (128, 128), "SAM 2 resizes an image to a square"
     assert sam.masks_at(embedded, [(10, 20)], [1])[0].shape == (3, 40, 60)
     assert sam.masks_at(embedded, box=(5, 5, 30, 35))[0].shape == (1, 40, 60)

@@ -1,4 +1,4 @@
-"""The clean list: a table that `--data` accepts, without what is unreadable, repeated or of two labels."""
+"""The clean list: a table for `--data` without images that are unreadable, repeated or of several labels."""
 
 import os
 from collections.abc import Sequence
@@ -14,58 +14,54 @@ from .facts import Facts
 from .opened import Opened
 
 PRECEDENCE = ("test", "val", "train", WHOLE)
-"""Of copies in several splits that of the first one stays: what is measured on must not be trained on."""
+"""Of copies in several splits, that of the first one is kept: images to measure on must not be trained on."""
 
 
-def refuse_list(path: Path, opened: Opened, overwrite: bool) -> None:
-    """SightlineError where no clean list can be written of such data, or not there."""
+def check_clean_list(path: Path, opened: Opened, overwrite: bool) -> None:
+    """SightlineError where such data have no clean list, or the file exists."""
     labeled = any(items.labels is not None for items in opened.splits.values())
     if not opened.files or not opened.regular or not labeled:
-        why = "it holds a file and its label on each line, and needs data that `sightline train` could list"
-        cure = "leave out --write-clean-list; remove the files that are named by hand"
+        why = "it has a file and its label per line, and needs labeled files that `sightline train` accepts"
+        cure = "leave out --write-clean-list, and remove the listed files by hand"
         raise SightlineError("there is no clean list of these data", where=opened.root, why=why, cure=cure)
     if path.suffix.lower() != ".csv":
         raise SightlineError("the clean list is a CSV", where=str(path), cure=f"--write-clean-list {path}.csv")
     if path.exists() and not overwrite:
-        raise SightlineError("this file is there already", where=str(path), cure="choose another, or --overwrite")
+        raise SightlineError("this file already exists", where=str(path), cure="another name, or --overwrite")
 
 
-def left_out(facts: Sequence[Facts]) -> dict[str, str]:
+def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
     """Name -> why it is not on the clean list."""
     out = {fact.name: "unreadable" for fact in facts if fact.why}
     for group in identical(facts):
+        kept = min(group, key=lambda fact: (PRECEDENCE.index(fact.split), unlistable(fact.name), len(fact.name)))
         if len(labels_of(group)) > 1:
             out |= {fact.name: "conflicting labels" for fact in group}
-            continue
-        kept = min(group, key=lambda fact: (PRECEDENCE.index(fact.split), unfit(fact.name), len(fact.name)))
-        out |= {fact.name: "copy" for fact in group if fact is not kept}
+        else:
+            out |= {fact.name: "copy" for fact in group if fact is not kept}
+    for fact in facts:
+        if reason := "no label" if fact.label < 0 else "not listable in a table" if unlistable(fact.name) else "":
+            out.setdefault(fact.name, reason)
     return out
 
 
 def write_clean_list(path: Path, facts: Sequence[Facts], opened: Opened) -> str:
-    """Write the list, and a sentence on it. Names stand relative to the list's folder."""
-    out, folder = left_out(facts), os.path.abspath(path.parent)
-    out |= {fact.name: "no label" for fact in facts if fact.label < 0 and fact.name not in out}
-    out |= {fact.name: "a name that no table can hold" for fact in facts if fact.name not in out and unfit(fact.name)}
+    """Write the list with names relative to its folder; returns a sentence on it."""
+    out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:
-        raise SightlineError("nothing is left for a clean list", where=opened.root, cure="mend the files")
+        raise SightlineError("no image is left for a clean list", where=opened.root, cure="repair the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
     split = any(fact.split != WHOLE for fact in kept)
-    rows: list[list[object]] = [["filename", *(["label"] if ordered else ["label", "class_name"]), *["split"] * split]]
+    rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
     for fact in kept:
-        name = opened.classes[fact.label]
-        file = os.path.relpath(fact.path, folder).replace(os.sep, "/")
+        name, file = opened.classes[fact.label], os.path.relpath(fact.path, folder).replace(os.sep, "/")
         rows.append([file, *([name] if ordered else [fact.label, name]), *[fact.split] * split])
     atomic_write(path, csv_text(rows))
     reasons = [f"{sum(why == reason for why in out.values()):,} {reason}" for reason in dict.fromkeys(out.values())]
     return f"{counted(len(kept), 'image')} listed in {path}" + (f"; left out: {', '.join(reasons)}" if out else "")
 
 
-def unfit(name: str) -> bool:
-    """Whether a table cannot hold a name: it is not UTF-8, or begins or ends with a space."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return name != name.strip()
+def unlistable(name: str) -> bool:
+    """Whether a table cannot hold a name: it is not UTF-8, or starts or ends with a space."""
+    return name != name.strip() or name != name.encode("utf-8", "replace").decode("utf-8")

@@ -1,15 +1,105 @@
-"""What the doctor says: findings, each with its files and the cure."""
+"""Findings: what can be wrong with data, with the affected files and the cure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Severity = Literal["error", "warning"]
+STOPS = "training stops"
 
 
-class Group(NamedTuple):
-    """Files that belong together, such as the copies of one picture, and what is to be said of them."""
+class FindingKind(NamedTuple):
+    """The texts of a kind of finding. what: singular and plural, divided by |, after the number of files."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    why: str
+    cure: str
+
+
+KINDS = {
+    "unreadable": FindingKind("error", "image cannot be read|images cannot be read", STOPS,
+        "copy them again or remove them; --data.on_bad_image skip leaves out a few; --write-clean-list clean.csv"),
+    "wrong_extension": FindingKind("warning",
+        "file has another format than its extension|files have another format than their extension",
+        "they are read by their content here; other tools may fail, or read lossy files as lossless",
+        "rename them: mv NAME.jpg NAME.png"),
+    "tiny": FindingKind("warning", "image is tiny|images are tiny",
+        "the median image has about {median} pixels; enlarged, these have no detail",
+        "look at them: remove icons, previews and failed downloads; find the originals of the others"),
+    "huge": FindingKind("warning", "image is huge|images are huge",
+        "the median image has about {median} pixels; these decode slowly, and their content becomes far smaller",
+        "look at them: cut out what matters, or save them smaller"),
+    "long": FindingKind("warning", "image is far longer in one direction than the others|"
+        "images are far longer in one direction than the others",
+        "the model sees their middle only (--data.fit crop), or sees them distorted (--data.fit squash)",
+        "cut out what matters, or change --data.fit"),
+    "plain": FindingKind("warning", "image has a single color|images have a single color",
+        "there is nothing in them to learn from", "remove them, unless a class consists of empty images"),
+    "transparent": FindingKind("warning", "image has transparency, unlike the others|"
+        "images have transparency, unlike the others",
+        "transparent pixels become white, an edge that no other image has", "put them on the background of the others"),
+    "deep": FindingKind("warning", "image has 16 or more bits per channel, unlike the others|"
+        "images have 16 or more bits per channel, unlike the others",
+        "they are scaled to 8 bits, and become dark where a sensor used few of them",
+        "stretch and save them like the others: 8-bit PNG or JPEG"),
+    "cmyk": FindingKind("warning", "image is in CMYK, unlike the others|images are in CMYK, unlike the others",
+        "they are converted without their color profile, and their colors differ from those of the others",
+        "convert them to RGB with their profile in an image editor"),
+    "rotated": FindingKind("warning", "image is stored rotated or mirrored, with an EXIF orientation|"
+        "images are stored rotated or mirrored, with an EXIF orientation",
+        "they are turned upright here; other tools, and masks drawn with these, may show them as stored",
+        "save them upright: mogrify -auto-orient FILE"),
+    "gray": FindingKind("warning", "image is gray, unlike the others|images are gray, unlike the others",
+        "a model that depends on color may fail on them",
+        "get them in color, or train without dependence on it: --augment.grayscale 0.1"),
+    "frames": FindingKind("warning", "image has several frames or pages|images have several frames or pages",
+        "only the first one is used", "save the frame that matters as an image of its own"),
+    "exif": FindingKind("warning", "image has a damaged EXIF block|images have a damaged EXIF block",
+        "their orientation may be lost, and other tools may fail to read them",
+        "check that they are upright, then save them without it: mogrify -strip FILE"),
+    "conflicting_labels": FindingKind("error", "image has several labels|images have several labels",
+        "identical images with different labels cannot both be right, and no model can learn them",
+        "correct the labels{clean}"),
+    "leak": FindingKind("error", "image is in several splits|images are in several splits",
+        "the model is validated on what it was trained on: its scores are too high", "remove them from train{clean}"),
+    "duplicate": FindingKind("warning",
+        "image occurs more than once in a split|images occur more than once in a split",
+        "they count several times; where a share is held out for validation, one copy may be trained on",
+        "remove all but one of each{clean}"),
+    "near_leak": FindingKind("warning",
+        "set of near copies is in several splits|sets of near copies are in several splits",
+        "the validation images were nearly seen in training: the scores may be too high",
+        "look at them; keep each set, such as the frames of one film, in one split"),
+    "near_duplicate": FindingKind("warning",
+        "set of near copies is in one split|sets of near copies are in one split",
+        "they count several times, and leak if split at random; two labels in a set are likely a mistake",
+        "look at them; remove all but one of each{frames}"),
+    "hidden": FindingKind("warning", "hidden path has images|hidden paths have images",
+        "they are skipped here; other tools take such a folder for a class, or its images for data",
+        "remove them: rm -r PATH"),
+    "not_used": FindingKind("warning", "image has no image extension|images have no image extension",
+        "they are not used", "rename them with an extension, such as .png or .jpg; convert HEIC and AVIF first"),
+    "image_without_mask": FindingKind("error", "image has no mask|images have no mask", STOPS, "{cure}"),
+    "mask_without_image": FindingKind("error", "mask has no image|masks have no image", STOPS, "{cure}"),
+    "ambiguous_pair": FindingKind("error", "pair is ambiguous|pairs are ambiguous", STOPS, "{cure}"),
+    "unreadable_mask": FindingKind("error", "mask cannot be read|masks cannot be read", STOPS, "{cure}"),
+    "mask": FindingKind("error", "mask cannot be used|masks cannot be used", STOPS, "{cure}"),
+    "mask_size": FindingKind("error",
+        "mask has another size than its image|masks have another size than their images", STOPS, "{cure}"),
+    "empty_mask": FindingKind("warning", "mask has only ignored pixels|masks have only ignored pixels",
+        "nothing can be learned from them: training skips them, and validation ignores them",
+        "draw them, or remove the pairs"),
+    "wrong_label": FindingKind("warning", "validation label is likely wrong|validation labels are likely wrong",
+        "the model was not trained on these images and is surer of another class than on images of that class",
+        "look at them; move an image to the class that it shows, or correct its row, and train again"),
+}  # fmt: skip
+"""The kinds whose texts are fixed but for {words}; those of the layout, the palette and classes are made in place."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that belong together, such as the copies of one image, and a note on them."""
 
     files: tuple[str, ...]
     note: str = ""
@@ -19,12 +109,12 @@ class Group(NamedTuple):
 class Finding:
     """One thing that is wrong with the data.
 
-    kind: a word for programs. severity: `error` where training would stop or its numbers would be wrong. what: one
-    sentence. why: why it matters. cure: a command, or an edit. groups: the files, in the order in which to look.
+    kind: a word for programs. severity: `error` where training stops or its scores are wrong. what, why: one sentence
+    each. cure: a command or an edit. groups: the files, the most important first.
     """
 
     kind: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     what: str
     why: str
     cure: str
@@ -38,10 +128,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in `data`.
+    """The findings in `data`.
 
-    task: `classify`, `segment`, or `labels` for the labels of a run. counts: images by split. looked: what was looked
-    at, in sentences. notes: what else is known of the data. page, json: the files that say the same; clean_list: the
+    task: `classify`, `segment`, or `labels` for the labels of a run. counts: images by split. looked: sentences on what
+    was checked. notes: sentences on how the data are read. page, json: the files with all of this; clean_list: the
     list that was asked for, or None.
     """
 
@@ -61,16 +151,10 @@ class Diagnosis:
         return bool(self.findings)
 
 
-def number(count: int, noun: str, one: str, many: str) -> str:
-    """`1 image is tiny`, `2,000 images are tiny`."""
-    return f"{count:,} {noun} {one}" if count == 1 else f"{count:,} {noun}s {many}"
-
-
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors before warnings, otherwise as they come."""
-    return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
-
-
-def singles(names: Sequence[str], notes: Sequence[str] | None = None) -> tuple[Group, ...]:
-    """A group for each file."""
-    return tuple(Group((name,), note) for name, note in zip(names, notes or [""] * len(names), strict=True))
+def finding(kind: str, groups: Iterable[Group], **words: str) -> list[Finding]:
+    """The finding of a kind in KINDS, with these words in its texts; none without groups."""
+    groups = tuple(groups)
+    severity, what, why, cure = KINDS[kind]
+    one, _, many = what.partition("|")
+    what = f"{len(groups):,} {one if len(groups) == 1 else many}"
+    return [Finding(kind, severity, what, why.format(**words), cure.format(**words), groups)] if groups else []

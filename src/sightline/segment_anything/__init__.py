@@ -1,4 +1,4 @@
-"""`sightline masks`: everything in pictures that belongs together, found by Segment Anything, without classes."""
+"""`sightline masks`: class-agnostic masks of everything in images, with Segment Anything."""
 
 import os
 from collections.abc import Sequence
@@ -23,45 +23,25 @@ def masks(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Find all masks of pictures with Segment Anything, and write them into the folder `out`, which is returned.
+    """Generate all masks of images with Segment Anything and write them to the folder `out`, which is returned.
 
-    images: what `predict` takes. model: a short name (vit_b, vit_l, vit_h), a name of the Hugging Face hub in the
-    local cache, or a folder that save_pretrained wrote; download: fetch what the cache lacks. The four settings are
-    those of SAM's authors; quality and stability of 0 keep every mask. run: a segmenter's, whose masks are cleaned up
-    by these; truth: a folder of true masks, on which the effect is measured.
+    images: as for `predict`. model: a short name (vit_b, vit_l, vit_h), a Hugging Face repository in the local cache,
+    or a folder written by save_pretrained; download: fetch what the cache lacks. The defaults of the four settings are
+    those of SAM's authors; quality and stability of 0 keep every mask. run: a segmentation run whose predicted masks
+    are cleaned up with these masks; truth: a folder of true masks, to measure the effect.
 
-    Writes for `a/0013.jpg` a/0013_segments.png, _segments.json and _overlay.png, with `run` also _mask.png; for all of
-    them segments.html and segments.json. Goes on where an earlier call ended. Raises SightlineError where something of
-    this is not there, or does not fit together; unreadable pictures are rows of errors.csv.
+    Writes for `a/0013.jpg` a/0013_segments.png, _segments.json and _overlay.png, with `run` also _mask.png; for all
+    images segments.html and segments.json. Resumes an interrupted call. Unreadable images become rows of errors.csv.
+    Raises SightlineError for invalid settings, a missing checkpoint or run, and files that would be overwritten.
     """
-    from .automatic import Settings
-    from .checkpoint import find_checkpoint
-    from .work import Work, do_all, explained, kept, planned
+    from .work import generate
 
     say = (lambda text: None) if quiet else print_plain
-
-    settings, target = Settings(points_per_side, points_per_batch, quality, stability), Path(out)
-    settings.check()
-    check_arguments(target, run, truth)
-    tasks, inputs = planned(images, target, say)
-    clean_up = None
-    if run is not None:
-        from .clean_up import open_clean_up
-
-        clean_up = open_clean_up(Path(run), None if truth is None else Path(truth), [task.name for task in tasks])
-        inputs += clean_up.true.values()
-    checkpoint = find_checkpoint(model, download)
-    with explained(settings), kept(target) as note:
-        if note:
-            say(note)
-        return do_all(Work(tasks, inputs, target, checkpoint, settings, clean_up, say), overwrite)
-
-
-def check_arguments(out: Path, run: object, truth: object) -> None:
-    """SightlineError for arguments that do not go together."""
-    if out.is_file() or out.suffix.lower() in (".csv", ".json", ".html", ".png", ".tif", ".tiff", ".jpg"):
-        why = "several files are written for each picture"
+    target, settings = Path(out), (points_per_side, points_per_batch, quality, stability)
+    if target.is_file() or target.suffix.lower() in (".csv", ".json", ".html", ".png", ".tif", ".tiff", ".jpg"):
+        why = "several files are written per image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out segments/")
     if truth is not None and run is None:
-        why = "masks without classes cannot be compared with a truth that has some"
-        raise SightlineError("--truth measures a clean-up", where=f"--truth {truth}", why=why, cure="add --run RUN")
+        why = "masks without classes cannot be compared with true masks of classes"
+        raise SightlineError("--truth needs --run", where=f"--truth {truth}", why=why, cure="add --run RUN")
+    return generate(images, target, settings, (model, download), (run, truth), overwrite, say)

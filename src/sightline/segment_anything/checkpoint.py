@@ -1,180 +1,117 @@
-"""Where the weights of Segment Anything come from: a folder, or the local cache of the Hugging Face hub.
+"""Locate the weights of Segment Anything: in a folder or in the local cache of the Hugging Face hub.
 
-Nothing is downloaded unless it is asked for, and nothing is unpickled: only safetensors are read.
+Nothing is downloaded unless asked for, and nothing is unpickled: only safetensors are read.
 """
 
 import os
+import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import ENVIRONMENT, SightlineError
-from ..runs.atomic import read_json, sha256
+from ..models.downloads import require_network
+from ..runs.atomic import read_json
 
-NAMES = {
-    "vit_b": "facebook/sam-vit-base",
-    "base": "facebook/sam-vit-base",
-    "vit_l": "facebook/sam-vit-large",
-    "large": "facebook/sam-vit-large",
-    "vit_h": "facebook/sam-vit-huge",
-    "huge": "facebook/sam-vit-huge",
-}
-MEGABYTES = {"facebook/sam-vit-base": 375, "facebook/sam-vit-large": 1250, "facebook/sam-vit-huge": 2560}
-KINDS = ("sam", "sam2", "sam2_video", "sam3_tracker", "sam3_video")
-"""The `model_type` of the checkpoints that answer points and boxes through one interface."""
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
-SAFE = (
-    "the same weights as safetensors are facebook/sam-vit-base, -large and -huge: "
-    "--model vit_b, vit_l or vit_h, with --download"
-)
+BASE, LARGE, HUGE = "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam-vit-huge"
+NAMES = {"vit_b": BASE, "base": BASE, "vit_l": LARGE, "large": LARGE, "vit_h": HUGE, "huge": HUGE}
+MEGABYTES = {BASE: 375, LARGE: 1250, HUGE: 2560}
+MODEL_TYPES = ("sam", "sam2", "sam2_video", "sam3_tracker", "sam3_video")
+"""The `model_type` of checkpoints that transformers prompts with points and boxes through one interface."""
+WEIGHTS = "model.safetensors"
+REQUIRED = (("config.json",), (WEIGHTS,), ("preprocessor_config.json", "processor_config.json"))
+"""The files of a checkpoint; one of each tuple."""
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on this machine. kind: its model_type. weights: its safetensors files."""
+class Checkpoint(NamedTuple):
+    """A checkpoint folder on this machine."""
 
     name: str
     folder: Path
-    kind: str
-    weights: tuple[Path, ...]
-
-    def fingerprint(self) -> dict[str, str]:
-        """SHA-256 of each file of weights; reads them whole."""
-        return {path.name: sha256(path) for path in self.weights}
-
-
-def require_sam() -> None:
-    """SightlineError with the command that installs them where transformers or pycocotools is missing."""
-    for package in ("transformers", "pycocotools.mask"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            cure, why = "pip install 'sightline-vision[sam]'", f"{package.partition('.')[0]} is not installed"
-            what = "Segment Anything needs transformers and pycocotools"
-            raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
+    model_type: str
 
 
 def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
-    """The checkpoint called `name`: a short name, a folder that save_pretrained wrote, or `owner/name` on the hub.
+    """The checkpoint `name`: a short name, a folder written by save_pretrained, or `owner/name` on the hub.
 
-    A name of the hub is looked up in the local cache; the network is asked only with `download`, and only for what the
-    cache lacks. Raises SightlineError, ENVIRONMENT where it is not on this machine or cannot be fetched.
+    Hub names are looked up in the local cache; `download` fetches what the cache lacks. Raises SightlineError, with
+    the status ENVIRONMENT where the checkpoint is not on this machine or cannot be fetched.
     """
     require_sam()
+    if os.path.isdir(name):
+        return open_checkpoint(name, Path(name))
+    if name.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".pkl")):
+        why = "it is a pickle, and loading a pickle can execute arbitrary code"
+        cure = f"the same weights as safetensors are {BASE}, -large and -huge: --model vit_b, vit_l or vit_h --download"
+        raise SightlineError("pickled weights are not supported", where=name, why=why, cure=cure)
     repository = NAMES.get(name, name)
-    if name not in NAMES and os.path.isdir(name):
-        return opened(name, Path(name))
-    if name not in NAMES and (os.path.exists(name) or name.lower().endswith((*PICKLES, ".safetensors"))):
-        raise not_a_folder(name)
-    if repository.count("/") != 1 or not all(repository.split("/")) or repository[0] in "./~":
-        why = f"it is neither a folder here nor a name on the hub; short names are {', '.join(NAMES)}"
-        cure = "--model vit_b, --model facebook/sam-vit-base, or --model FOLDER"
-        raise SightlineError("there is no such checkpoint", where=name, why=why, cure=cure)
-    cached = from_hub(repository, local=True)
-    if download and (cached is None or not is_whole(cached)):
-        from .hub import fetched
-
-        cached = fetched(repository)
-    if cached is None:
-        raise not_here(repository)
-    return opened(repository, cached)
+    if os.path.exists(name) or not REPOSITORY.fullmatch(repository):
+        why = f"it is neither a folder here nor a repository on the hub; short names: {', '.join(NAMES)}"
+        cure = f"--model vit_b, --model {BASE}, or --model FOLDER written by save_pretrained"
+        raise SightlineError("this is not a checkpoint", where=name, why=why, cure=cure)
+    return open_checkpoint(repository, hub_folder(repository, download))
 
 
-def from_hub(repository: str, local: bool) -> Path | None:
-    """The folder of a repository in the hub's cache, None where it has none; `local` False fetches what is missing.
+def require_sam() -> None:
+    """SightlineError with the install command where transformers or pycocotools is missing."""
+    try:
+        import pycocotools.mask  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        what, why = "Segment Anything needs transformers and pycocotools", f"{error.name} is not installed"
+        raise SightlineError(what, why=why, cure="pip install 'sightline-vision[sam]'", status=ENVIRONMENT) from error
 
-    Only JSON and safetensors are taken, whatever else the repository holds.
+
+def hub_folder(repository: str, download: bool) -> Path:
+    """The folder of a repository in the hub's cache; with `download`, missing JSON and safetensors files are fetched.
+
+    Raises SightlineError, ENVIRONMENT, where it is not cached or the download fails.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    files, name = ["*.json", "*.safetensors"], repository.partition("/")[2]
+    url = f"{constants.ENDPOINT}/{repository}"
     try:
-        wanted = ["*.json", "*.safetensors"]
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=local))
-    except HFValidationError as error:
-        why, cure = str(error).split("\n")[0], "--model vit_b, or OWNER/NAME as on huggingface.co"
-        raise SightlineError("this is no name of a checkpoint", where=repository, why=why, cure=cure) from error
-    except LocalEntryNotFoundError:
-        if local:
-            return None
-        raise
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a cached copy has all that `opened` needs: an earlier download may have been cut off, or of a pickle."""
+        cached = Path(snapshot_download(repository, allow_patterns=files, local_files_only=True))
+        if not download or not missing_file(cached):
+            return cached
+    except LocalEntryNotFoundError as error:
+        if not download:
+            what, where = f"the checkpoint {repository} is not on this machine", shlex.quote(constants.HF_HUB_CACHE)
+            size = f" ({MEGABYTES[repository]:,} MB)" if repository in MEGABYTES else ""
+            cure = f"--download fetches it{size} from huggingface.co; or name a folder that has it: --model FOLDER"
+            why = "nothing is downloaded unless asked for"
+            raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
     try:
-        opened(str(folder), folder)
-    except SightlineError:
-        return False
-    return True
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("the environment variable HF_HUB_OFFLINE forbids downloads")
+        require_network(url)
+        return Path(snapshot_download(repository, allow_patterns=files, local_files_only=False))
+    except Exception as error:  # SightlineError, OSError, and many types of the HTTP libraries
+        why = error.why if isinstance(error, SightlineError) else str(error).strip().split("\n")[0]
+        cure = (
+            f"on a machine with network access: hf download {repository} --local-dir {name} "
+            f"--include '*.json' '*.safetensors'; copy that folder here: --model {name}/"
+        )
+        raise SightlineError(f"cannot download {name}", where=url, why=why, cure=cure, status=ENVIRONMENT) from error
 
 
-def opened(name: str, folder: Path) -> Checkpoint:
-    """The checkpoint in a folder; SightlineError where it lacks a part, is of another kind of model, or is a pickle."""
-    config = read_json(folder / "config.json")
-    files = sorted(path.name for path in folder.iterdir())
-    what, cure = "this folder is no checkpoint of Segment Anything", "model.save_pretrained(FOLDER) writes one"
-    if not isinstance(config, dict):
-        pickled = [file for file in files if file.lower().endswith(PICKLES)]
-        if pickled:
-            raise unpickled(f"{folder}/{pickled[0]}")
-        why = "its config.json cannot be read" if "config.json" in files else "it has no config.json"
-        raise SightlineError(what, where=str(folder), why=why, cure=cure)
-    kind = config.get("model_type")
-    if kind not in KINDS:
-        why = f"its config.json is of a model {kind!r}; what is supported: {', '.join(KINDS)}"
-        raise SightlineError(what, where=str(folder), why=why, cure="--model vit_b, or another folder")
-    weights = tuple(folder / file for file in weight_files(folder))
-    missing = [path.name for path in weights if not path.is_file()]
-    if not weights or missing:
-        pickled = [file for file in files if file.lower().endswith(PICKLES)]
-        if pickled:
-            raise unpickled(f"{folder}/{pickled[0]}")
-        why = f"it has no {missing[0] if missing else WEIGHTS}"
-        raise SightlineError(what, where=str(folder), why=why, cure=cure)
-    if not any(file in files for file in PROCESSORS):
-        cure = "processor.save_pretrained(FOLDER) writes it, beside the model"
-        raise SightlineError(what, where=str(folder), why=f"it has no {PROCESSORS[0]}", cure=cure)
-    return Checkpoint(name, folder, kind, weights)
+def missing_file(folder: Path) -> str:
+    """The first file that a checkpoint needs and this folder lacks; empty where it is complete."""
+    return next((names[0] for names in REQUIRED if not any((folder / name).is_file() for name in names)), "")
 
 
-def weight_files(folder: Path) -> list[str]:
-    """The names of the weights' files; none where an index names anything but safetensors beside it."""
-    if (folder / WEIGHTS).is_file():
-        return [WEIGHTS]
-    index = read_json(folder / INDEX)
-    places = index.get("weight_map") if isinstance(index, dict) else None
-    files = sorted({str(file) for file in places.values()}) if isinstance(places, dict) else []
-    return files if all(file.endswith(".safetensors") and os.path.basename(file) == file for file in files) else []
-
-
-def unpickled(path: str) -> SightlineError:
-    """The refusal of weights that only unpickling could read."""
-    why = "its weights are a pickle, and a pickle can run any program when it is read"
-    return SightlineError("these weights are not read", where=path, why=why, cure=SAFE)
-
-
-def not_a_folder(name: str) -> SightlineError:
-    """The error for a file in place of a folder."""
-    if name.lower().endswith(PICKLES):
-        return unpickled(name)
-    why = "weights alone do not say what model they are of"
-    cure = "--model FOLDER with config.json, preprocessor_config.json and model.safetensors in it"
-    return SightlineError("a checkpoint is a folder", where=name, why=why, cure=cure)
-
-
-def not_here(repository: str) -> SightlineError:
-    """The error for a checkpoint of the hub that the cache lacks."""
-    from huggingface_hub import constants
-
-    size = f" ({MEGABYTES[repository]:,} MB)" if repository in MEGABYTES else ""
-    cure = f"--download fetches it{size} from huggingface.co; or name a folder that has it: --model FOLDER"
-    return SightlineError(
-        f"the checkpoint {repository} is not on this machine",
-        where=shlex.quote(constants.HF_HUB_CACHE),
-        why="nothing is downloaded unless it is asked for",
-        cure=cure,
-        status=ENVIRONMENT,
-    )
+def open_checkpoint(name: str, folder: Path) -> Checkpoint:
+    """The checkpoint in a folder; SightlineError where a file is missing or it is of another model."""
+    config, missing = read_json(folder / "config.json"), missing_file(folder)
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if not missing and model_type in MODEL_TYPES:
+        return Checkpoint(name, folder, model_type)
+    cure = "fetch it again with --download, or write it again with model.save_pretrained and processor.save_pretrained"
+    why = f"it has no {missing}"
+    if not missing:
+        why = f"the model_type in its config.json is {model_type!r}; supported: {', '.join(MODEL_TYPES)}"
+        cure = "--model vit_b, or another folder"
+    raise SightlineError("not a checkpoint of Segment Anything", where=str(folder), why=why, cure=cure)

@@ -1,4 +1,4 @@
-"""The page of `sightline masks`: each picture, its masks over it and alone, and what a clean-up is worth."""
+"""The page of `sightline masks`: each image with its masks, and the effect of a clean-up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,154 +8,108 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from ..data.decode.images import open_image
+from ..data.decode.masks import MAX_PIXELS
 from ..data.decode.palettes import display_colors
-from ..errors import SightlineError, counted
-from ..insight.strips import hatched
+from ..errors import counted
+from ..insight.strips import colored, hatched
 from ..insight.style import png_rgb
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
-from ..stats.intervals import points
-from ..tasks.segment.metrics import as_counts, mean_iou
+from ..stats.paired import paired_ious
+from ..tasks.segment.score import four, span
 from .clean_up import SHOWN, SIDE, CleanUp, small
-from .outputs import Done, Task, colored_ids
-
-SETTINGS = {
-    "points_per_side": "points a side",
-    "points_per_batch": "points at once",
-    "quality": "predicted IoU above",
-    "stability": "stability score above",
-    "nms": "box IoU of doubles above",
-}
-MASKS = "Each mask has a color. Where masks lie on one another, the smaller one is on top, as in the PNG of numbers."
+from .outputs import COLORS, PlannedImage, colors_of
 
 
-def render(
-    name: str,
-    tasks: Sequence[Task],
-    done: dict[str, Done],
-    record: dict[str, Any],
-    clean_up: CleanUp | None,
-    pixels: int,
-) -> str:
-    """The whole page. done: by the name of the picture; pixels: the most that a picture may have."""
-    content: list[tuple[str, list[Child]]] = [("Summary", summary(list(done.values()), record))]
+def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], clean_up: CleanUp | None) -> str:
+    """The whole page. record: the content of segments.json."""
+    content: list[tuple[str, list[Child]]] = [("Summary", summary(record))]
     if clean_up:
         content.append(("Clean-up", effect(record["clean_up"], clean_up)))
-    content.append(("Pictures", pictures([task for task in tasks if task.name in done], done, clean_up, pixels)))
+    content.append(("Images", strips(images, record["images"], clean_up)))
     if record["errors"]:
         rows: list[list[Child]] = [[error["filename"], error["error"]] for error in record["errors"][:SHOWN]]
-        more = len(record["errors"]) - len(rows)
-        note = element("p", f"And {more:,} more, in errors.csv.", class_="small") if more else None
-        content.append(("Not used", [table(["Picture", "Why"], rows, "Pictures that were not used"), note]))
+        note = element("p", f"errors.csv lists {counted(len(record['errors']), 'image')}.", class_="small")
+        content.append(("Not used", [table(["Image", "Reason"], rows, "Images that were not used"), note]))
     content.append(("How it was made", origin(record)))
     return layout("Sightline: Segment Anything", name, "", content)
 
 
-def summary(done: Sequence[Done], record: dict[str, Any]) -> list[Child]:
-    """How many masks, how much of the pictures they cover, and what they took."""
-    masks = sum(one.masks for one in done)
-    area = sum(one.size[0] * one.size[1] for one in done)
-    covered = sum(one.covered * one.size[0] * one.size[1] for one in done) / area
-    lead = f"{counted(masks, 'mask')} in {counted(len(done), 'picture')}; {covered:.0%} of the pixels lie within one."
-    cards = [
-        ("pictures", f"{len(done):,}"),
-        ("masks", f"{masks:,}"),
-        ("masks a picture", f"{masks / len(done):,.1f}"),
-        ("seconds a picture", f"{record['seconds_a_picture']:,.1f}"),
-    ]
-    blocks = [element("div", element("dt", key), element("dd", value)) for key, value in cards]
-    note = "These masks have no classes: the model says what belongs together, and not what it is."
-    return [
-        element("p", lead, class_="lead"),
-        element("dl", blocks, class_="cards cards-4"),
-        element("p", note, class_="small"),
-    ]
+def summary(record: dict[str, Any]) -> list[Child]:
+    """Number of masks, share of pixels covered, and time."""
+    done = record["images"]
+    masks, sizes = sum(one["masks"] for one in done), [one["height"] * one["width"] for one in done]
+    covered = float(np.average([one["covered"] for one in done], weights=sizes))
+    cards = {
+        "images": f"{len(done):,}",
+        "masks": f"{masks:,}",
+        "masks per image": f"{masks / len(done):,.1f}",
+        "pixels in a mask": f"{covered:.0%}",
+        "seconds per image": f"{record['seconds_per_image']:,.1f}",
+        "checkpoint": record["checkpoint"]["name"],
+    }
+    blocks = [element("div", element("dt", name), element("dd", value)) for name, value in cards.items()]
+    note = "The masks have no classes: the model finds what belongs together, not what it is."
+    return [element("dl", blocks, class_="cards cards-3"), element("p", note, class_="small")]
 
 
 def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
-    """What was cleaned up, and what that is worth where the truth is known."""
-    rule = (
-        "Within each mask every pixel got the class that the run predicts for most of it, the largest masks first; "
-        "pixels in no mask stayed as they were."
-    )
+    """The rule of the clean-up, and its effect on the IoU where the truth is known."""
+    rule = "Each mask got the class that the run predicts for most of its pixels; pixels in no mask kept their class."
     says: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
     if "sentence" not in facts:
         return [*says, missing_note("Not measured: --truth DIR compares with true masks.")]
     lead = element("p", f"{facts['sentence'][:1].upper()}{facts['sentence'][1:]}.", class_="lead")
-    found, rows = clean_up.by_class(), []
-    for place, name in enumerate(clean_up.parts.palette.classes):
-        values = (part[place] for part in found)
-        first, second, difference, low, high = values
-        span = f"[{points(low)}, {points(high)}]" if np.isfinite(low) else "-"
-        rows.append([name, share(first), share(second), points(difference) if np.isfinite(difference) else "-", span])
-    head = ["Class", "IoU before", "IoU after", "Difference, points", "95 % interval"]
+    rows: list[list[Child]] = [
+        [name, four(before), four(after), four(difference), span((low, high))]
+        for name, before, after, difference, low, high in zip(
+            clean_up.parts.palette.classes, *paired_ious(*clean_up.counts()), strict=True
+        )
+    ]
+    head = ["Class", "IoU before", "IoU after", "Difference", "95 % interval"]
     note = (
-        "IoU over all pictures. Differences are paired: both masks are of the same pictures, and the intervals are "
-        "bootstrapped over pictures. Choose quality and stability on other pictures than those that you report."
+        "IoU over all images. Differences are paired by image, and intervals are bootstrapped over images. Choose "
+        "quality and stability on other images than those that you report."
     )
     return [lead, *says, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
 
 
-def share(value: float) -> str:
-    """Four digits, or a dash."""
-    return f"{value:.4f}" if np.isfinite(value) else "-"
-
-
-def pictures(tasks: Sequence[Task], done: dict[str, Done], clean_up: CleanUp | None, pixels: int) -> list[Child]:
-    """A strip for each of the first pictures."""
-    says: list[Child] = [element("p", MASKS, class_="small")]
-    if clean_up:
-        says.append(legend(clean_up))
-    for task in tasks[:SHOWN]:
-        says += strip(task, done[task.name], clean_up, pixels)
-    if len(tasks) > SHOWN:
-        rest = f"And {counted(len(tasks) - SHOWN, 'more picture')}, in the folder of this page."
-        says.append(element("p", rest, class_="small"))
-    return says
-
-
-def strip(task: Task, one: Done, clean_up: CleanUp | None, pixels: int) -> list[Child]:
-    """One picture: as it is, with its masks, the masks alone; below them its classes before and after."""
-    title = element("h3", task.name)
-    try:
-        with Image.open(task.file("_overlay.png")) as overlay, Image.open(task.file("_segments.png")) as numbers:
-            ids, image = np.asarray(numbers).astype(np.uint16), open_image(task.path, pixels)
-            panels = [
-                panel(jpeg_uri(image, SIDE), "image", f"{one.size[1]:,} x {one.size[0]:,} pixels"),
-                panel(jpeg_uri(overlay.convert("RGB"), SIDE), "masks over it", f"{one.covered:.0%} of the pixels"),
-                panel(png(colored_ids(small(ids))), "masks", f"{one.masks:,} of them, {one.seconds:,.1f} s"),
-            ]
-    except (OSError, SightlineError) as error:
-        return [title, missing_note(f"Its files cannot be shown: {getattr(error, 'why', '') or error}")]
-    if clean_up and task.name in clean_up.shown:
-        scores = scores_of(task.name, clean_up)
-        colors = display_colors(clean_up.parts.palette)
-        panels += [panel(png(hatched(mask, colors)), kind, scores.get(kind, ""))
-                   for kind, mask in clean_up.shown[task.name].items()]  # fmt: skip
-    return [title, element("div", panels, class_="triple")]
-
-
-def scores_of(name: str, clean_up: CleanUp) -> dict[str, str]:
-    """The mean IoU of one picture before and after, in words; nothing where it was not measured."""
-    if name not in clean_up.measured:
-        return {}
-    place = clean_up.measured.index(name)
-    before, after = (as_counts(counts) for counts in clean_up.counts())
-    found = zip(("prediction", "cleaned up"), (before, after), strict=True)
-    values = {kind: float(mean_iou(counts)[place]) for kind, counts in found}
-    return {kind: f"mean IoU {value:.3f}" for kind, value in values.items() if np.isfinite(value)}
+def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None) -> list[Child]:
+    """The first images: each with its masks over it and the masks alone; below them its classes before and after."""
+    note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask numbers."
+    parts: list[Child] = [element("p", note, class_="small"), legend(clean_up) if clean_up else None]
+    by_name = {image.name: image for image in images}
+    for summary in done[:SHOWN]:
+        image = by_name[summary["file_name"]]
+        original = open_image(image.path, MAX_PIXELS)
+        with Image.open(image.file("_overlay.png")) as overlay, Image.open(image.file("_segments.png")) as numbers:
+            over, ids = jpeg_uri(overlay, SIDE), small(np.asarray(numbers).astype(np.uint16))
+        masks = f"{counted(summary['masks'], 'mask')}, {summary['seconds']:,.1f} s"
+        panels = [
+            panel(jpeg_uri(original, SIDE), "image", f"{original.width:,} x {original.height:,} pixels"),
+            panel(over, "masks over it", f"{summary['covered']:.0%} of the pixels"),
+            panel(png_uri(png_rgb(colored(colors_of(ids), COLORS))), "masks", masks),
+        ]
+        if clean_up:
+            colors = display_colors(clean_up.parts.palette)
+            for kind, mask, score in clean_up.shown.get(image.name, []):
+                panels.append(panel(png_uri(png_rgb(hatched(mask, colors))), kind, score))
+        parts += [element("h3", image.name), element("div", panels, class_="triple")]
+    if len(done) > SHOWN:
+        rest = f"And {counted(len(done) - SHOWN, 'more image')}, in the folder of this page."
+        parts.append(element("p", rest, class_="small"))
+    return parts
 
 
 def panel(source: str, kind: str, note: str) -> Html:
-    """One picture of a strip with its caption."""
+    """One image of a strip with its caption."""
     caption = element("figcaption", element("b", kind), f": {note}" if note else None)
     return element("figure", element("img", src=source, alt=f"{kind} {note}".strip(), loading="lazy"), caption)
 
 
 def legend(clean_up: CleanUp) -> Html:
-    """The classes' colors."""
-    palette = clean_up.parts.palette
-    entries = []
+    """The colors of the classes."""
+    palette, entries = clean_up.parts.palette, []
     for name, color in zip(palette.classes, display_colors(palette), strict=True):
         square = element("rect", width="12", height="12", fill=to_hex(color / 255), stroke="#8a929a")
         drawn = element("svg", square, width="13", height="13", viewBox="-0.5 -0.5 13 13", aria_hidden="true")
@@ -163,28 +117,16 @@ def legend(clean_up: CleanUp) -> Html:
     return element("ul", entries, class_="legend flat")
 
 
-def png(pixels: np.ndarray) -> str:
-    """Exact colors uint8 [h, w, 3] as a data: address."""
-    return png_uri(png_rgb(pixels))
-
-
-def facts(*cells: Child) -> list[Child]:
-    """A row of a table."""
-    return list(cells)
-
-
 def origin(record: dict[str, Any]) -> list[Child]:
     """Checkpoint, settings, versions."""
-    checkpoint = record["checkpoint"]
-    rows: list[list[Child]] = [
-        ["checkpoint", checkpoint["name"]],
-        *(facts(f"SHA-256 of {name}", element("code", digest)) for name, digest in checkpoint["sha256"].items()),
-        *(facts(words, str(record["settings"][key])) for key, words in SETTINGS.items()),
-        ["computed on", f"{record['device']}, {counted(record['threads'], 'thread')}"],
-        ["versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())],
-    ]
+    rows: dict[str, Child] = {"checkpoint": record["checkpoint"]["name"]}
+    rows["SHA-256 of the weights"] = element("code", record["checkpoint"]["sha256"])
+    rows |= {name.replace("_", " "): str(value) for name, value in record["settings"].items()}
+    rows["computed on"] = f"{record['device']}, {counted(record['threads'], 'thread')}"
+    rows["versions"] = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     note = (
-        "Beside this page lie each picture NAME_segments.png (16 bits: the number of the mask, 0 none), "
-        "NAME_segments.json (COCO run lengths and scores) and NAME_overlay.png; segments.json has this page's numbers."
+        "In this folder, for each image: NAME_segments.png (16 bits: mask numbers, 0 none), NAME_segments.json (COCO "
+        "run lengths and scores) and NAME_overlay.png; segments.json has the numbers of this page."
     )
-    return [table(["", ""], rows, "How it was made", kind="facts"), element("p", note, class_="small")]
+    body = table(["", ""], [list(row) for row in rows.items()], "How it was made", kind="facts")
+    return [body, element("p", note, class_="small")]

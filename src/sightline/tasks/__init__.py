@@ -15,6 +15,11 @@ TASKS: dict[str, Task] = {
 }
 
 
+def task_learning_from(what: str) -> Task:
+    """The first task whose training images come with `what`; see `Task.learns_from`."""
+    return next(task for task in TASKS.values() if task.learns_from == what)
+
+
 def task_named(name: Any, where: str = "") -> Task:
     """The task of this name, or of the name that it had in an earlier version; the first for none.
 

@@ -53,10 +53,12 @@ class UseFunctions:
     """Everything that is done with the weights of a run.
 
     evaluate: (run folder, configuration, path of other data or "", split or None, say) -> numbers with intervals.
+    load_masks: (run folder, configuration) -> the network of a run that predicts masks.
     predict: (run folder, configuration, images, out, options, say) -> the path that was written.
     """
 
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
+    load_masks: "Callable[[Path, Any], Any] | None" = None
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
 
 
@@ -76,7 +78,8 @@ class Task:
     name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages ("classifies
     images"). config: its configuration, with its own sections and checks. metrics: those that can rank epochs and
     trials, the default first. selects_epochs: whether the best epoch is selected by one of them; else the newest weights
-    ship. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. unsupported: command -> why the task does not have it.
+    ship. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. predicts: what a run
+    predicts for an image. unsupported: command -> why the task does not have it.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Task:
     config: "type[Config]"
     metrics: Mapping[str, Metric]
     learns_from: Literal["labels", "masks", "nothing"]
+    predicts: Literal["label", "labels", "mask", "number", "features"]
     training: "Callable[[], TrainingFunctions]"
     use: Callable[[], UseFunctions]
     report: Callable[[], ReportFunctions]

@@ -41,6 +41,7 @@ TASK = Task(
         "loss": Metric("Validation loss", lower_is_better=True),
     },
     learns_from="labels",
+    predicts="label",
     training=load_training,
     use=load_use,
     report=load_report,

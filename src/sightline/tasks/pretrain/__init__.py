@@ -37,6 +37,7 @@ TASK = Task(
     config=PretrainConfig,
     metrics={"knn_accuracy": Metric("k-NN accuracy")},
     learns_from="nothing",
+    predicts="features",
     training=load_training,
     use=load_use,
     report=load_report,

@@ -21,7 +21,7 @@ def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
     from . import evaluate
 
-    return UseFunctions(evaluate=evaluate.evaluate)
+    return UseFunctions(evaluate=evaluate.evaluate, load_masks=evaluate.load_segmenter)
 
 
 def load_report() -> ReportFunctions:
@@ -41,6 +41,7 @@ TASK = Task(
         "loss": Metric("Validation loss", lower_is_better=True),
     },
     learns_from="masks",
+    predicts="mask",
     training=load_training,
     use=load_use,
     report=load_report,
