@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from sightline.insight.architecture.file import to_json
 from torch import nn
 
 import sightline
 from sightline.config.files import configured
 from sightline.config.schema import Config
 from sightline.insight import traced
-from sightline.insight.architecture.file import to_json
 from sightline.insight.architecture.tree import TIMES, trace
 from sightline.models import build_model
 from sightline.report import page as report_page

@@ -14,8 +14,8 @@ from ..config.schema import Config
 from ..data.cache import Decoded
 from ..data.pair_cache import DecodedPairs
 from ..errors import SightlineError
-from ..insight.architecture.file import write_architecture
-from ..insight.architecture.tree import trace
+from ..insight.architecture.tracing import trace
+from ..insight.architecture.tree import write_architecture
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from ..insight.architecture.boxes import quantity
-from ..insight.architecture.file import from_json
 from ..insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
-from ..insight.architecture.tree import TIMES, Architecture, Block
-from ..insight.architecture.view import shape_text
+from ..insight.architecture.tree import TIMES, Architecture, Block, from_json, shape_text
 from .html import Child, Html, element, missing_note
 from .run import UNREADABLE, RunFiles
 from .sections import HINT
@@ -27,7 +25,7 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     if found is None:
         return [missing_note(why)], ""
     notes: list[Child] = [missing_note(note) for note in found.notes]
-    if found.root is None:
+    if found.model is None:
         return notes or [missing_note("architecture.json has no blocks.")], ""
     panels = panels_of(found)
     # The builder of the marks escapes every text that it is given.
@@ -37,7 +35,7 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     ]
     hint = element("span", HINT, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
     drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", hint, READING))
-    blocks = [entry(block, 1, opened(block, found.root)) for block in found.root.children]
+    blocks = [entry(block, 1, opened(block, found.model)) for block in found.model.children]
     content: list[Child] = [
         element("p", totals(found)),
         *notes,
@@ -63,7 +61,7 @@ def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
 
 def totals(found: Architecture) -> str:
     """How large the model is, and for what image it was counted."""
-    root = found.root
+    root = found.model
     assert root is not None, "without blocks there are no totals"
     what = "view" if found.method else "image"
     text = f"{root.parameters:,} parameters; {quantity(root.multiply_adds)} multiply-adds for one {what} of "

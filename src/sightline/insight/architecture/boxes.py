@@ -1,199 +1,261 @@
-"""The boxes of an architecture drawing: what happens there, its name, its numbers with bars for their shares.
+"""Marks of an architecture drawing: text that fits, lines, arrows, and the box of a layer with its numbers.
 
-Fills are thin layers of color, so that a box stands on light and on dark ground alike.
+SVG by attributes alone. Ink is `currentColor` and fills are translucent, for light and dark backgrounds.
 """
 
 import html
+import math
+import re
 from dataclasses import dataclass
 
 from ...errors import printable
 from ..style import BLUE, GREEN, ORANGE, VIOLET
-from .marks import MINUS, SOFT, Piece, cut, moved, tag, text, text_width, wrapped
-from .tree import DASH, TIMES
-from .view import Item
+from .tree import DASH, TIMES, Block, shape_text
+from .view import THEN
 
-COLORS = {
-    **dict.fromkeys(("convolution", "block", "sequence"), BLUE),
-    **dict.fromkeys(("linear",), GREEN),
-    **dict.fromkeys(("attention", "product"), VIOLET),
-    **dict.fromkeys(("pooling", "resize"), ORANGE),
-}
-GRAY = "#808a94"
+COLORS = {"convolution": BLUE, "block": BLUE, "sequence": BLUE, "linear": GREEN, "attention": VIOLET, "product": VIOLET}
+COLORS |= {"pooling": ORANGE, "resize": ORANGE}
+GRAY, LINE, SOFT = "#808a94", "#747c84", 0.64
+"""Color of other boxes, and of lines; opacity of secondary text."""
+
 THIN = ("norm", "activation", "pooling", "resize", "dropout", "scale", "identity")
-"""Roles whose boxes are low, for they hardly compute."""
+"""Roles that hardly compute: their boxes are low and have no numbers."""
 
-SYMBOLS = {"add": "+", "multiply": TIMES, "subtract": MINUS}
-ABBREVIATIONS = (
-    ("transposed convolution", "transposed conv"),
-    ("convolution", "conv"),
-    ("batch norm", "BN"),
-    ("scaled dot-product attention", "softmax attention"),
-)
-WIDE = 250
-"""Pixels from which on a box has its numbers in columns on the right."""
+SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtract": "M-4 0H4"}
+ABBREVIATIONS = (("convolution", "conv"), ("batch norm", "BN"), ("scaled dot-product attention", "softmax attention"))
+SLIM, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
+"""Characters that are narrower and wider than others."""
 
-COLUMNS = (74, 10)
-"""Right edges of the numbers in a wide box, from its right."""
-
-TRACK = 54
-"""Length of the bar that stands for all of the model."""
+WIDE, BAR = 250, 54
+"""Pixels: width from which on a box has its numbers on the right; a bar of 100 %."""
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What shares are shares of."""
+class Piece:
+    """Marks of some width, whose line comes in at the middle of the top and leaves at the middle of the bottom.
+
+    headed: whether the line that comes in has an arrowhead; else it goes on inside. side, edge: y and, on the right, x
+    where a line from the side ends; edge 0: none can. shape: of what leaves, as text. ends: x of each line that leaves,
+    if that is not the middle.
+    """
+
+    marks: str
+    height: float
+    headed: bool = True
+    side: float = 0
+    edge: float = 0
+    shape: str = ""
+    ends: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A finished drawing. says: its description for screen readers."""
+
+    title: str
+    says: str
+    marks: str
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Parameters and multiply-adds of the whole drawing; `times` of the box's numbers count, for boxes in a frame."""
 
     parameters: int
     multiply_adds: int
+    times: int = 1
+
+
+def tag(name: str, *children: str, **attributes: object) -> str:
+    """One SVG element. Children are markup; underscores in attribute names become hyphens."""
+    parts = [name]
+    for key, value in attributes.items():
+        text = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        parts.append(f'{key.replace("_", "-")}="{html.escape(printable(text))}"')
+    return f"<{' '.join(parts)}>{''.join(children)}</{name}>" if children else f"<{' '.join(parts)}/>"
+
+
+def text(x: float, y: float, words: str, size: float = 11, anchor: str = "start", **more: object) -> str:
+    """A line of text."""
+    return tag("text", html.escape(printable(words)), x=x, y=y, font_size=size, text_anchor=anchor, **more)
+
+
+def moved(marks: str, x: float, y: float) -> str:
+    """Marks shifted by (x, y)."""
+    return tag("g", marks, transform=f"translate({x:.1f} {y:.1f})") if marks else ""
+
+
+def text_width(words: str, size: float, bold: bool = False) -> float:
+    """Upper estimate of a text's width in pixels, for common sans-serif typefaces."""
+    ems = 0.0
+    for c in words:
+        signs = 0.84 if c in f"{TIMES}{DASH}+" else 0.7 if c.isupper() else 0.61 if ord(c) < 0x1100 else 1.0
+        ems += 0.34 if c in SLIM else 0.92 if c in BROAD else signs
+    return size * ems * (1.1 if bold else 1.0)
+
+
+def cut(words: str, width: float, size: float, bold: bool = False) -> str:
+    """The text, shortened by an ellipsis to a width."""
+    if text_width(words, size, bold) <= width:
+        return words
+    while words and text_width(f"{words}…", size, bold) > width:
+        words = words[:-1]
+    return f"{words.rstrip(' ·,')}…"
+
+
+def wrapped(words: str, width: float, size: float, bold: bool = False) -> list[str]:
+    """The text in lines of a width, broken at spaces but not within `3 x 3`."""
+    lines: list[str] = []
+    for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(THEN, "\u00a0· ").split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, bold) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [cut(line.replace("\u00a0", " "), width, size, bold) for line in lines]
+
+
+def route(*points: tuple[float, float], head: bool = True, dashed: bool = False) -> str:
+    """A line through points, with rounded corners and an arrowhead at its end."""
+    path = "M{:.1f} {:.1f}".format(*points[0])
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        radius = min(6, math.dist(before, corner) / 2, math.dist(corner, after) / 2)
+        bend = (*toward(corner, before, radius), *corner, *toward(corner, after, radius))
+        path += "L{:.1f} {:.1f}Q{:.1f} {:.1f} {:.1f} {:.1f}".format(*bend)
+    end, tip = points[-1], ""
+    if head:
+        x, y = toward(points[-1], points[-2], 5)
+        across, down = 0.64 * (y - end[1]), 0.64 * (end[0] - x)
+        corners = (end, (x - across, y - down), (x + across, y + down))
+        tip = tag("polygon", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners), fill=LINE)
+        end = (x, y)
+    path += "L{:.1f} {:.1f}".format(*end)
+    dashes = {"stroke_dasharray": "4 3"} if dashed else {}
+    return tag("path", d=path, fill="none", stroke=LINE, stroke_width=1.1, **dashes) + tip
+
+
+def toward(start: tuple[float, float], goal: tuple[float, float], length: float) -> tuple[float, float]:
+    """The point that is `length` from `start` in the direction of `goal`."""
+    share = length / max(math.dist(start, goal), 1e-9)
+    return start[0] + share * (goal[0] - start[0]), start[1] + share * (goal[1] - start[1])
 
 
 def quantity(count: int) -> str:
-    """Three digits and a unit: 1.21 k, 25.6 M, 4.09 G; a dash for none."""
+    """Three digits and a unit: 1.21 k, 25.6 M, 4.09 G; a dash for zero."""
     if count == 0:
         return DASH
-    size, units = float(f"{count:.3g}"), list("kMGTPE")
-    unit = ""
-    while size >= 1000 and units:
-        size, unit = float(f"{size / 1000:.3g}"), units.pop(0)
-    return f"{size:g} {unit}".strip()
+    size = float(f"{count:.3g}")
+    power = min(int(math.log10(size)) // 3, 6)
+    return f"{size / 1000**power:.4g} {' kMGTPE'[power]}".strip()
 
 
-def short(words: str) -> str:
-    """The usual abbreviations."""
+def shape_of(block: Block) -> str:
+    """Shape of a block's output, or the number of its outputs if they differ."""
+    shapes = block.shapes or ((),)
+    return shape_text(shapes[0]) if len(set(shapes)) == 1 else f"{len(shapes)} maps"
+
+
+def box(block: Block, width: float, totals: Totals) -> Piece:
+    """The box of a layer or closed block, the circle of a join, or the text of a label."""
+    kind, shape, repeat = block.kind, shape_of(block), block.repeat
     for long, brief in ABBREVIATIONS:
-        words = words.replace(long, brief)
-    return words
+        kind = kind.replace(long, brief)
+    if block.role == "label":
+        lines = enumerate(wrapped(kind, width + 10, 10.5))
+        marks = [text(width / 2, 11 + 13 * row, words, 10.5, "middle") for row, words in lines]
+        return Piece("".join(marks), 3 + 13 * len(marks), shape=shape if block.shapes else "")
+    if block.role == "join":
+        return join(kind, width, shape)
+    counts = [totals.times * repeat * count for count in (block.parameters, block.multiply_adds)]
+    title, _, after = kind.partition(THEN)
+    title = f"{repeat} {TIMES} {title}" if repeat > 1 else title
+    rest = THEN.join(filter(None, ("" if block.name.endswith(block.kind) else short_name(block.name), after)))
+    if block.role in THIN:
+        lines = wrapped(kind, width - 12, 10.5)
+        marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
+        height = 7 + 13.0 * len(lines)
+    elif width >= WIDE:
+        marks, height = wide(title, rest, width)
+        marks += numbers(block.role, counts, totals, (width - 98, width - 37), 16)
+    else:
+        marks, height = compact(title, rest, width)
+        marks += numbers(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
+    described = f"{block.name}: {repeat} {TIMES} {block.kind}; {shape}; "
+    described += "{:,} parameters, {:,} multiply-adds".format(*counts)
+    hint = tag("title", html.escape(printable(described)))
+    marks = tag("g", hint, outline(width, height, block.role, repeat), marks)
+    return Piece(marks, height + (2.5 if repeat > 1 else 0), side=height / 2, edge=width, shape=shape)
 
 
-def box(width: float, height: float, role: str, repeat: int = 1, dashed: bool = False) -> str:
-    """A filled rectangle in the color of its role; a small pile of them for what comes several times."""
+def short_name(path: str) -> str:
+    """The last part of a path that is no number, with numbers behind it: `layer1.0` of `backbone.layer1.0`."""
+    return re.sub(r"^.*\.(?=[^.\d][^.]*(\.\d[^.]*)*$)", "", path)
+
+
+def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
+    """A filled rectangle in the color of its role, with edges of more behind it if it repeats."""
     color = COLORS.get(role, GRAY)
-    edge = {"stroke": color, "stroke_opacity": 0.75, "rx": 4, "fill": color}
-    edge |= {"stroke_dasharray": "4 3"} if dashed else {}
-    shadows = ((2.5, 0.6), (5.0, 0.4)) if repeat > 1 else ()
     behind = [
         tag("path", d=f"M{gap + 4:.1f} {height + gap - 2.5:.1f}v2.5H{width + gap:.1f}V{gap + 4:.1f}h-2.5", fill="none",
             stroke=color, stroke_opacity=opacity)
-        for gap, opacity in shadows
+        for gap, opacity in ((2.5, 0.6), (5.0, 0.4))
     ]  # fmt: skip
-    return "".join([*behind, tag("rect", width=width, height=height, fill_opacity=0.13, **edge)])
+    edge = {"stroke": color, "stroke_opacity": 0.75, "fill": color, "fill_opacity": 0.13, "rx": 4}
+    return "".join([*(behind if repeat > 1 else ()), tag("rect", width=width, height=height, **edge)])
 
 
-def leaf(item: Item, name: str, width: float, whole: Whole) -> Piece:
-    """The box of an item, or its circle if it is a join; name: as it is to be written."""
-    if item.role == "input":
-        return Piece(text(width / 2, 11, item.words[0], 10.5, "middle"), width, 16, side=8, edge=width / 2)
-    if item.role == "join":
-        return join(item, width)
-    pile = 5.0 if item.repeat > 1 else 0.0
-    if item.role in THIN:
-        marks, height = thin(item, name, width)
-    elif width >= WIDE:
-        marks, height = wide(item, name, width, whole)
-    else:
-        marks, height = compact(item, name, width, whole)
-    full = tag("title", html.escape(printable(describe(item))))
-    inside = tag("g", full, box(width, height, item.role, item.repeat), marks)
-    return Piece(inside, width, height + pile / 2, right=pile, side=height / 2, edge=width)
-
-
-def describe(item: Item) -> str:
-    """Everything about an item on one line, for who points at it."""
-    numbers = f"{item.parameters:,} parameters, {item.multiply_adds:,} multiply-adds"
-    return f"{item.name}: {times(', '.join(item.words), item.repeat)}; {item.shape}; {numbers}"
-
-
-def times(words: str, repeat: int) -> str:
-    """`words x 22`, or `(conv 3 x 3) x 2` where the sign stands between sides too; as it is where it comes once."""
-    if repeat == 1:
-        return words
-    return f"({words}) {TIMES} {repeat}" if TIMES in words else f"{words} {TIMES} {repeat}"
-
-
-def join(item: Item, width: float) -> Piece:
-    """A circle with the sign of the operation, or a small box with its name; what follows at once stands beside it."""
-    symbol, after = SYMBOLS.get(item.words[0]), ", ".join(map(short, item.words[1:]))
+def join(kind: str, width: float, shape: str) -> Piece:
+    """A circle with the sign of the operation, or a small box with its name; what follows at once is beside it."""
+    first, _, after = kind.partition(THEN)
     middle = width / 2
-    if symbol:
-        strokes = {"+": "M-4 0H4M0 -4V4", MINUS: "M-4 0H4", TIMES: "M-3 -3L3 3M-3 3L3 -3"}
-        ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": "currentColor", "stroke_opacity": SOFT}
-        sign = tag("path", d=strokes[symbol], stroke="currentColor", stroke_width=1.3)
+    if first in SYMBOLS:
+        ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": LINE}
+        sign = tag("path", d=SYMBOLS[first], stroke="currentColor", stroke_width=1.3)
         marks = moved(tag("circle", r=9, **ring) + sign, middle, 9)
-        marks += text(middle + 14, 20, after, 10, opacity=SOFT) if after else ""
-        return Piece(marks, width, 18, side=9, edge=middle + 9)
-    words = cut(", ".join(map(short, item.words)), width - 16, 10.5)
+        marks += text(middle + 14, 21, after, 10, opacity=SOFT) if after else ""
+        return Piece(marks, 18, side=9, edge=middle + 9, shape=shape)
+    words = cut(kind, width - 16, 10.5)
     half = min(width, text_width(words, 10.5) + 18) / 2
-    marks = moved(box(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
-    return Piece(marks, width, 18, side=9, edge=middle + half)
+    marks = moved(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
+    return Piece(marks, 18, side=9, edge=middle + half, shape=shape)
 
 
-def thin(item: Item, name: str, width: float) -> tuple[str, float]:
-    """A low box: what it does, and its name where there is room."""
-    lines = wrapped(", ".join(map(short, item.words)), width - 12, 10.5)
-    if len(lines) > 1 or width < 160:
-        marks = [text(width / 2, 14.5 + 13 * place, words, 10.5, "middle") for place, words in enumerate(lines)]
-        return "".join(marks), 8 + 13.0 * len(lines)
-    room = width - text_width(lines[0], 10.5) - 36
-    marks = text(10, 14, lines[0], 10.5)
-    if name and text_width(name, 9.5) <= room:
-        marks += text(width - 10, 14, name, 9.5, "end", opacity=SOFT)
-    return marks, 20
-
-
-def wide(item: Item, name: str, width: float, whole: Whole) -> tuple[str, float]:
-    """Two lines on the left, the two numbers with their bars on the right."""
-    room = width - COLUMNS[0] - text_width(quantity(item.parameters), 11) - 20
-    title, rest = heading(item)
-    if text_width(times(title, item.repeat), 12, True) > room and "," in title:
+def wide(title: str, rest: str, width: float) -> tuple[str, float]:
+    """Title and second lines on the left; numbers fit on the right."""
+    room = width - 132
+    if text_width(title, 12, True) > room and ", " in title:
         title, _, tail = title.partition(", ")
-        rest.insert(0, tail)
-    size = next((size for size in (12, 11, 10) if text_width(times(title, item.repeat), size, True) <= room), 10)
-    taken = text_width(times(title, item.repeat), size, True) - text_width(title, size, True)
-    title = cut(title, room - taken, size, True)
-    second = wrapped(" \u00b7 ".join([*([name] if name else []), *rest]), width - COLUMNS[0] - TRACK - 18, 10)
-    marks = [text(10, 16, times(title, item.repeat), size, font_weight=600)]
-    marks += [text(10, 30 + 13 * place, words, 10, opacity=SOFT) for place, words in enumerate(second)]
-    for number, total, right in zip(numbers_of(item), numbers_of(whole), COLUMNS, strict=True):
-        marks.append(text(width - right, 16, quantity(number), 11, "end"))
-        marks.append(bar(width - right - TRACK, 24, TRACK, number / total if total else 0, item.role))
-    return "".join(marks), 36 + 13.0 * max(0, len(second) - 1)
+        rest = f"{rest}{THEN}{tail}"
+    size = next((size for size in (12, 11) if text_width(title, size, True) <= room), 10)
+    marks = [text(10, 16, cut(title, room, size, True), size, font_weight=600)]
+    lines = wrapped(rest, room - 8, 10)
+    marks += [text(10, 30 + 13 * row, words, 10, opacity=SOFT) for row, words in enumerate(lines)]
+    return "".join(marks), 36 + 13.0 * max(0, len(lines) - 1)
 
 
-def heading(item: Item) -> tuple[str, list[str]]:
-    """(what comes first and matters most, what follows)."""
-    words = [short(text) for text in item.words]
-    return ", ".join(words[: item.main + 1]), words[item.main + 1 :]
-
-
-def numbers_of(thing: Item | Whole) -> tuple[int, int]:
-    """Parameters and multiply-adds."""
-    return thing.parameters, thing.multiply_adds
-
-
-def compact(item: Item, name: str, width: float, whole: Whole) -> tuple[str, float]:
-    """Everything in lines one below the other, for boxes that stand side by side."""
-    half, large = width / 2, 11 if width > 100 else 10
-    title, rest = heading(item)
-    second = " \u00b7 ".join([*([name] if name else []), *rest])
+def compact(title: str, rest: str, width: float) -> tuple[str, float]:
+    """Title and second lines in the middle; numbers fit below them."""
+    large, y = 11 if width > 100 else 10, 3.0
     marks: list[str] = []
-    y = 3.0
-    for words in wrapped(times(title, item.repeat), width - 10, large, True):
+    for words in wrapped(title, width - 10, large, True):
         y += large + 3
-        marks.append(text(half, y - 1, words, large, "middle", font_weight=600))
-    for words in wrapped(second, width - 10, 9.5) if second else []:
+        marks.append(text(width / 2, y - 1, words, large, "middle", font_weight=600))
+    for words in wrapped(rest, width - 10, 9.5) if rest else ():
         y += 12.5
-        marks.append(text(half, y - 1, words, 9.5, "middle", opacity=SOFT))
-    y += 14
-    length = min(TRACK, half - 8)
-    for number, total, middle in zip(numbers_of(item), numbers_of(whole), (0.5 * half, 1.5 * half), strict=True):
-        marks.append(text(middle, y - 1, quantity(number), 10.5 if half > 48 else 9.5, "middle"))
-        marks.append(bar(middle - length / 2, y + 3, length, number / total if total else 0, item.role))
-    return "".join(marks), y + 11
+        marks.append(text(width / 2, y - 1, words, 9.5, "middle", opacity=SOFT))
+    return "".join(marks), y + 25
 
 
-def bar(x: float, y: float, length: float, share: float, role: str) -> str:
-    """A small bar that is full for a share of 1."""
-    back = tag("rect", x=x, y=y, width=length, height=3, fill="currentColor", fill_opacity=0.13)
-    filled = max(0.0, min(1.0, share)) * length
-    front = tag("rect", x=x, y=y, width=max(filled, 1.0), height=3, fill=COLORS.get(role, GRAY)) if share > 0 else ""
-    return back + front
+def numbers(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:
+    """Parameters and multiply-adds at two x, each above a bar for its share of the total."""
+    length = min(BAR, middles[1] - middles[0] - 8)
+    marks: list[str] = []
+    for count, total, x in zip(counts, (totals.parameters, totals.multiply_adds), middles, strict=True):
+        bar = {"x": x - length / 2, "y": y + 4, "height": 3}
+        share = max(1.0, length * min(1.0, count / total)) if count and total else 0.0
+        marks.append(text(x, y, quantity(count), 11 if length > 50 else 9.5, "middle"))
+        marks.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
+        marks.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
+    return "".join(marks)

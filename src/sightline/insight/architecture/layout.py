@@ -1,290 +1,266 @@
-"""Where the boxes of an architecture drawing stand: columns, branches beside each other, lines past them, frames."""
+"""Arrange the boxes of a drawing: one column, branches side by side, other connections along lanes on the right."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from .boxes import THIN, Whole, leaf, short
-from .flow import Column, Flow, Fork, Frame, Leaf, places_in
-from .marks import SOFT, Piece, arrow, corner, cut, line, moved, tag, text, text_width
-from .tree import TIMES
-from .view import Item, View
+from .boxes import LINE, SOFT, Piece, Totals, box, cut, moved, route, shape_of, short_name, tag, text, text_width
+from .tree import TIMES, Block
 
-GAP, LANE, PAD, BETWEEN, LEAST, LONGEST = 21.0, 14.0, 6.0, 10.0, 80.0, 130.0
-"""Pixels: of an arrow, a line past boxes, a frame's padding, between boxes side by side; a box's least width; a word
-that is not cut."""
+GAP, FORK, LANE, PAD, BETWEEN, LEAST = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0
+"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, a box's least width."""
+
+Edge = tuple[int, int]
+"""(index of a block that feeds, index of a block that takes); -1 is the input, the number of blocks the output."""
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What the marks of one panel need to know. around: paths that are written around items, and so not in their
-    names; entrance: what comes in; ends: the name of each output by its item."""
+class Leaf:
+    """A block by its index in the view; inside: the column of a frame."""
 
-    view: View
-    whole: Whole
-    around: tuple[str, ...]
-    entrance: str
-    ends: dict[int, str]
+    index: int
+    block: Block
+    inside: "Column | None"
 
 
-def arrange(flow: Flow, width: float, sheet: Sheet, last: bool = False) -> Piece:
-    """A flow with boxes of this width; last: nothing comes behind it but the outputs."""
-    if isinstance(flow, Leaf):
-        item = sheet.view.items[flow.place]
-        return leaf(item, name_of(item, sheet), width, sheet.whole)
-    if isinstance(flow, Frame):
-        return frame(flow, width, sheet)
-    if isinstance(flow, Fork):
-        return bypassed(flow, width, sheet, None) if len(flow.flows) == 1 else beside(flow, width, sheet, last)
-    return linked(flow, width, sheet) if flow.links else stacked(flow.flows, width, sheet, last)
+@dataclass(frozen=True)
+class Fork:
+    """Branches between the same two neighbors."""
+
+    flows: tuple["Column", ...]
 
 
-def name_of(item: Item, sheet: Sheet) -> str:
-    """An item's name below what is written around it; "" where it says no more than the item's words."""
-    name = below(item.name, sheet)
-    return "" if name.rpartition(".")[2] == item.words[item.main] else name
+@dataclass(frozen=True)
+class Column:
+    """Flows one below the other. links: which feeds which, by row; -1 is the input, len(flows) the output."""
+
+    flows: tuple[Leaf | Fork, ...]
+    links: tuple[Edge, ...]
 
 
-def below(path: str, sheet: Sheet) -> str:
-    """A path without the beginning that is written around it already."""
-    front = max((one for one in sheet.around if path.startswith(f"{one}.")), key=len, default="")
-    rest = path[len(front) + 1 :] if front else path
-    return f"{front.rpartition('.')[2]}.{rest}" if front and rest[:1].isdigit() else rest
+def column_of(view: Block) -> Column:
+    """The boxes of a view as a column."""
+    boxes = view.children
+    edges = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
+    edges |= {(output[0], len(boxes)) for output in view.outputs if output}
+    fed = {source for source, _ in edges}
+    edges |= {(index, len(boxes)) for index in range(len(boxes)) if index not in fed}
+    return region(boxes, range(len(boxes)), -1, len(boxes), edges)
 
 
-def framed_paths(flow: Flow) -> set[str]:
-    """Paths of the blocks that have a frame."""
-    inside = flow.flows if isinstance(flow, Column | Fork) else (flow.column,) if isinstance(flow, Frame) else ()
-    own = {flow.part.path} if isinstance(flow, Frame) else set()
-    return own.union(*(framed_paths(inner) for inner in inside))
+def region(boxes: Sequence[Block], members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
+    """The column of some boxes that take from `start` alone and feed `end` alone."""
+    flows = flows_of(boxes, members, start, end, edges)
+    row_of = {start: -1, end: len(flows)} | {index: row for row, flow in enumerate(flows) for index in indices(flow)}
+    labels = {index for index in members if boxes[index].role == "label"}
+    inner = {edge for edge in edges if not (labels & {*edge} and {-1, len(boxes)} & {*edge})}  # a label is an end
+    links = {(row_of[source], row_of[goal]) for source, goal in inner}
+    return Column(tuple(flows), tuple(sorted(link for link in links if link[0] != link[1])))
 
 
-def overhang(flow: Flow, sheet: Sheet) -> tuple[float, float]:
-    """How far a flow sticks out to the left and to the right of its boxes."""
-    if isinstance(flow, Leaf):
-        return 0, 5 if sheet.view.items[flow.place].repeat > 1 else 0
-    if isinstance(flow, Frame):
-        left, right = overhang(flow.column, sheet)
-        return left + PAD, right + PAD
-    sides = [overhang(inner, sheet) for inner in flow.flows] or [(0.0, 0.0)]
-    left, right = max(side[0] for side in sides), max(side[1] for side in sides)
-    if isinstance(flow, Column):
-        return left, right + (LANE * len(lanes_of(flow.links)) + 4 if flow.links else 0)
-    if len(flow.flows) > 1:
-        left = right = 0
-    return left, right + (LANE if flow.bypass else 0)
-
-
-def least_width(flow: Flow, sheet: Sheet) -> float:
-    """The narrowest that the boxes of a flow may be."""
-    if isinstance(flow, Leaf):
-        item = sheet.view.items[flow.place]
-        if item.role == "join":
-            return 40
-        words = " ".join(map(short, item.words[: item.main + 1])).replace(f" {TIMES} ", TIMES).split(" ")
-        longest = max(text_width(word, 10, item.role not in THIN) for word in words)
-        return max(LEAST, min(longest, LONGEST) + 12)
-    if isinstance(flow, Frame):
-        return least_width(flow.column, sheet)
-    if isinstance(flow, Column) or len(flow.flows) == 1:
-        return max((least_width(inner, sheet) for inner in flow.flows), default=LEAST)
-    return sum(sum(overhang(inner, sheet)) + least_width(inner, sheet) + BETWEEN for inner in flow.flows) - BETWEEN
-
-
-def stacked(flows: Sequence[Flow], width: float, sheet: Sheet, last: bool) -> Piece:
-    """Flows one below the other, with arrows and the shapes that they carry."""
-    marks: list[str] = []
-    pieces: list[Piece] = []
-    y, place = 0.0, 0
-    while place < len(flows):
-        flow, start = flows[place], place
-        target = flows[place + 1] if place + 1 < len(flows) else None
-        if isinstance(flow, Fork) and len(flow.flows) == 1 and isinstance(target, Leaf):
-            piece, place = bypassed(flow, width, sheet, target), place + 2
-        elif isinstance(flow, Fork) and isinstance(target, Leaf) and meets(flow, target, sheet):
-            piece, place = met(flow, width, sheet, target), place + 2
+def flows_of(
+    boxes: Sequence[Block], members: Collection[int], start: int, end: int, edges: set[Edge]
+) -> list[Leaf | Fork]:
+    """Boxes that all paths pass, and between them forks where the rest falls into separate branches."""
+    passed = [index for index in members if not any(source < index < goal for source, goal in edges)]
+    flows: list[Leaf | Fork] = []
+    for before, after in pairwise([start, *passed, end]):
+        inside = [index for index in members if before < index < after]
+        inner = {edge for edge in edges if before <= edge[0] and edge[1] <= after} - {(before, after)}
+        branches = components(inside, inner)
+        if len(branches) > 1:
+            parts = [(part, {edge for edge in inner if part & {*edge}}) for part in branches]
+            flows.append(Fork(tuple(region(boxes, sorted(part), before, after, own) for part, own in parts)))
+        elif (before, after) in edges:
+            flows += flows_of(boxes, inside, before, after, inner) if inside else []
         else:
-            piece, place = arrange(flow, width, sheet, last and target is None), place + 1
-        if pieces:
-            marks.append(arrow(width / 2, y, y + GAP, piece.headed))
-            marks.append(carried(flows[start - 1], width, y + GAP / 2, sheet))
-            y += GAP
-        marks.append(moved(piece.marks, 0, y))
-        y += piece.height
-        pieces.append(piece)
-    left, right = max((piece.left for piece in pieces), default=0), max((piece.right for piece in pieces), default=0)
-    first = pieces[0] if pieces else Piece("", width, 0)
-    return Piece("".join(marks), width, y, left, right, first.headed, first.side, first.edge)
+            flows += [leaf(boxes, index) for index in inside]
+        if after != end:
+            flows.append(leaf(boxes, after))
+    return flows
 
 
-def carried(flow: Flow, width: float, y: float, sheet: Sheet, x: float = 0) -> str:
-    """The shape of what a flow gives, beside its arrow, written as closely as the boxes are narrow; width: theirs."""
-    while not isinstance(flow, Leaf):
-        inside = (flow.column,) if isinstance(flow, Frame) else flow.flows
-        if not inside or (isinstance(flow, Fork) and len(inside) > 1):
-            return ""
-        flow = inside[-1]
-    shape, size, room = sheet.view.items[flow.place].shape, 10.0, width / 2 + BETWEEN - 8
+def leaf(boxes: Sequence[Block], index: int) -> Leaf:
+    """The leaf of a block."""
+    block = boxes[index]
+    return Leaf(index, block, column_of(block) if block.role == "frame" and block.children else None)
+
+
+def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
+    """The members in groups that no edge connects."""
+    groups = [{index} for index in members]
+    for source, goal in edges:
+        if source in members and goal in members:
+            met = [group for group in groups if source in group or goal in group]
+            groups = [*(group for group in groups if group not in met), set().union(*met)]
+    return sorted(groups, key=min)
+
+
+def indices(flow: Leaf | Fork | Column) -> list[int]:
+    """Indices of all blocks in a flow."""
+    return [flow.index] if isinstance(flow, Leaf) else [index for inner in flow.flows for index in indices(inner)]
+
+
+def least_width(flow: Leaf | Fork | Column) -> float:
+    """The least width of the boxes of a flow."""
+    if isinstance(flow, Fork):
+        return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in flow.flows) - BETWEEN
+    inner = flow.flows if isinstance(flow, Column) else (flow.inside,) if flow.inside else ()
+    return max(map(least_width, inner), default=LEAST)
+
+
+def overhang(flow: Leaf | Fork | Column) -> tuple[float, float]:
+    """How far frames, lanes and stacked edges stick out to the left and right of the boxes."""
+    if isinstance(flow, Fork):
+        return 0, 0
+    if isinstance(flow, Column):
+        sides = [(0.0, 0.0), *map(overhang, flow.flows)]
+        return max(left for left, _ in sides), max(right for _, right in sides) + LANE * len(set(lanes(flow).values()))
+    if flow.inside:
+        left, right = overhang(flow.inside)
+        return left + PAD, right + PAD
+    return 0, 5 if flow.block.repeat > 1 else 0
+
+
+def lanes(column: Column) -> dict[int, int]:
+    """The lane of each flow that feeds one further down than the next; as few lanes as possible, 0 is the innermost."""
+    farthest = {start: end for start, end in column.links if end - start > 1}
+    used: list[list[Edge]] = []
+    for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
+        free = next((lane for lane in used if all(end <= first or start >= last for first, last in lane)), None)
+        if free is None:
+            used.append(free := [])
+        free.append((start, end))
+    return {start: number for number, lane in enumerate(used) for start, _ in lane}
+
+
+def arrange(flow: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
+    """The marks of a flow whose boxes have a width."""
+    if isinstance(flow, Column):
+        return stack(flow, width, totals)
+    if isinstance(flow, Fork):
+        return branches(flow, width, totals)
+    return frame(flow, width, totals) if flow.inside else box(flow.block, width, totals)
+
+
+def stack(column: Column, width: float, totals: Totals) -> Piece:
+    """Flows one below the other, with arrows between neighbors and other links along lanes on the right."""
+    pieces = [arrange(flow, width, totals) for flow in column.flows]
+    lane_of, count, middle = lanes(column), len(pieces), width / 2
+    spare = any(end == count and start < count - 1 for start, end in column.links)  # further outputs
+    for row, piece in enumerate(pieces):
+        below = pieces[row + 1] if row + 1 < count else None
+        open_end = not spare if below is None else row not in lane_of and takes_sides(piece, below, width)
+        pieces[row] = piece if open_end else joined(piece, middle)
+    marks: list[str] = []
+    tops, feet, y = [], [0.0], 0.0
+    for row, piece in enumerate(pieces):
+        above = pieces[row - 1] if row else Piece("", 0)
+        top = y + (0 if not row else 10 if above.ends else GAP) + (FORK if row - 1 in lane_of else 0)
+        if above.ends:
+            sides = [(x, piece.edge if x > middle else width - piece.edge) for x in above.ends]
+            marks += [route((x, y), (x, top + piece.side), (edge, top + piece.side)) for x, edge in sides]
+        elif top > y and (row - 1, row) in column.links:
+            marks.append(route((middle, y), (middle, top), head=piece.headed))
+        marks += [carried(above.shape, middle, y + GAP / 2, width), moved(piece.marks, 0, top)]
+        tops.append(top)
+        y = top + piece.height
+        feet.append(y)
+    if spare:
+        y += GAP
+        marks.append(route((middle, feet[-1]), (middle, y), head=False))
+    marks.append(long_links(column, pieces, [*tops, y], feet, width) if lane_of else "")
+    last = pieces[-1] if pieces else Piece("", 0)
+    headed = bool(pieces) and pieces[0].headed and -1 not in lane_of
+    return Piece("".join(marks), y, headed, shape=last.shape, ends=last.ends)
+
+
+def takes_sides(above: Piece, below: Piece, width: float) -> bool:
+    """Whether two lines that leave a piece can end at both sides of the one below."""
+    reach = [abs(x - width / 2) for x in above.ends]
+    return len(reach) == 2 and 0 < below.edge < width / 2 + min(reach) - 10
+
+
+def joined(piece: Piece, middle: float) -> Piece:
+    """A piece whose several ends are joined into one."""
+    if not piece.ends:
+        return piece
+    y = piece.height
+    marks = [route((x, y), (x, y + 10), (middle, y + 10), (middle, y + 12), head=False) for x in piece.ends]
+    return replace(piece, marks="".join([piece.marks, *marks]), height=y + 12, ends=())
+
+
+def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: list[float], width: float) -> str:
+    """Lines along lanes, from a dot below a row to the side of each further row that it feeds, or to the output.
+
+    tops: y of each row and of the output. feet: y below the input and each row.
+    """
+    middle, lane_of = width / 2, lanes(column)
+    inner = width + max(overhang(flow)[1] for flow in column.flows)
+    long = [link for link in column.links if link[1] - link[0] > 1]
+    marks: list[str] = []
+    for start, end in long:
+        level = feet[start + 1] + (GAP if start >= 0 else 0)
+        x = inner + LANE * (lane_of[start] + 0.5)
+        others = [first for first, goal in long if goal == end]
+        piece = pieces[end] if end < len(pieces) else Piece("", 0)
+        shift = (len(others) - 1) / 2 - others.index(start)
+        y = tops[end] + piece.side + shift * min(6, 2 * piece.side / len(others))
+        goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
+        marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
+        marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
+        marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=end < len(pieces)))
+    return "".join(marks)
+
+
+def carried(shape: str, x: float, y: float, width: float) -> str:
+    """The shape of a value beside its arrow, if there is room."""
+    size, room = 10.0, width / 2 + BETWEEN - 8
     if text_width(shape, size) > room:
         shape, size = shape.replace(" ", ""), 9.0
-    return text(x + width / 2 + 7, y + 3, shape, size, opacity=SOFT) if text_width(shape, size) <= room else ""
+    return text(x + 7, y + 3, shape, size, opacity=SOFT) if shape and text_width(shape, size) <= room else ""
 
 
-def bypassed(flow: Fork, width: float, sheet: Sheet, target: Leaf | None) -> Piece:
-    """A flow with a line past it that ends at the side of `target`, which stands below it."""
-    middle, inner = width / 2, arrange(flow.flows[0], width, sheet)
-    top = 16.0 if inner.headed else 8.0
-    y, gap = top + inner.height, GAP if target else 8.0
-    goal = arrange(target, width, sheet) if target else Piece("", width, 0, edge=middle)
-    marks = [tag("circle", cx=middle, cy=0, r=2.2, fill="currentColor", opacity=SOFT)]
-    marks += [arrow(middle, 0, top, inner.headed), moved(inner.marks, 0, top)]
-    marks.append(arrow(middle, y, y + gap, target is not None))
-    marks.append(carried(flow.flows[0], width, y + gap / 2, sheet) if target else "")
-    y += gap
-    right = max(inner.right, goal.right) + LANE
-    marks += [moved(goal.marks, 0, y), corner(middle, 0, width + right - 4, y + goal.side, goal.edge)]
-    return Piece("".join(marks), width, y + goal.height, max(inner.left, goal.left), right, False)
-
-
-def beside(flow: Fork, width: float, sheet: Sheet, last: bool) -> Piece:
-    """Flows beside each other between a line that forks and one that they run into, or the outputs."""
-    pieces, free = columns_of(flow, width, sheet, last), begins(flow, sheet)
-    top, middle = 0.0 if free else 20.0, width / 2
+def branches(fork: Fork, width: float, totals: Totals) -> Piece:
+    """Columns side by side, below a line that forks."""
+    hangs, least = [overhang(flow) for flow in fork.flows], [least_width(flow) for flow in fork.flows]
+    extra = width - sum(least) - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
+    widths = [own + max(0.0, extra) / len(least) for own in least]
+    pieces = [arrange(flow, own, totals) for flow, own in zip(fork.flows, widths, strict=True)]
+    fed = any(start == -1 for flow in fork.flows for start, _ in flow.links)
+    top = 20.0 if fed else 0.0
     bottom = top + max(piece.height for piece in pieces)
-    marks, x, centers = [], 0.0, []
-    for inner, piece in zip(flow.flows, pieces, strict=True):
-        center = x + piece.left + piece.width / 2
-        marks.append("" if free else arrow(center, 6, top, piece.headed))
-        marks.append(moved(piece.marks, x + piece.left, top))
-        foot, room = top + piece.height, piece.width + BETWEEN
-        out = ending(inner, center, foot, bottom, sheet, room) if last else arrow(center, foot, bottom + 10, False)
-        marks.append(out)
-        x += piece.left + piece.width + piece.right + BETWEEN
-        centers.append(center)
-    aside = width + LANE - 4
-    ends = [*centers, middle, *([aside] if flow.bypass else [])]
-    marks.append("" if free else line(f"M{middle:.1f} 0V6M{min(ends):.1f} 6H{max(ends):.1f}"))
-    marks.append(line(f"M{aside:.1f} 6V{bottom + 10:.1f}") if flow.bypass else "")
-    right, height = LANE if flow.bypass else 0.0, bottom + 36
-    if not last:
-        height = bottom + 12
-        marks.append(line(f"M{min(ends):.1f} {bottom + 10:.1f}H{max(ends):.1f}M{middle:.1f} {bottom + 10:.1f}v2"))
-    return Piece("".join(marks), width, height, 0, right, False)
-
-
-def meets(flow: Fork, target: Leaf, sheet: Sheet) -> bool:
-    """Whether two branches can come into a join from both sides."""
-    return len(flow.flows) == 2 and not flow.bypass and sheet.view.items[target.place].role == "join"
-
-
-def begins(flow: Flow, sheet: Sheet) -> bool:
-    """Whether a flow begins with inputs, into which no line runs."""
-    if isinstance(flow, Leaf):
-        return sheet.view.items[flow.place].role == "input"
-    inside = (flow.column,) if isinstance(flow, Frame) else flow.flows
-    return all(begins(inner, sheet) for inner in (inside if isinstance(flow, Fork) else inside[:1]))
-
-
-def met(flow: Fork, width: float, sheet: Sheet, target: Leaf) -> Piece:
-    """Two branches that end at the sides of a join below them."""
-    first, second = columns_of(flow, width, sheet, False)
-    goal, middle, top = arrange(target, width, sheet), width / 2, 0.0 if begins(flow, sheet) else 20.0
-    centers = (first.left + first.width / 2, width - second.right - second.width / 2)
-    bottom = top + max(first.height, second.height) + 10
-    marks = [moved(goal.marks, 0, bottom)]
-    marks.append(line(f"M{middle:.1f} 0V6M{centers[0]:.1f} 6H{centers[1]:.1f}") if top else "")
-    for piece, center, edge in zip((first, second), centers, (width - goal.edge, goal.edge), strict=True):
-        marks.append(arrow(center, 6, top, piece.headed) if top else "")
-        marks.append(moved(piece.marks, center - piece.width / 2, top))
-        marks.append(corner(center, top + piece.height, center, bottom + goal.side, edge))
-    return Piece("".join(marks), width, bottom + goal.height, 0, 0, False)
-
-
-def columns_of(flow: Fork, width: float, sheet: Sheet, last: bool) -> list[Piece]:
-    """The branches of a fork, arranged so that together they are so wide; equally wide if that is enough for all."""
-    least = [least_width(inner, sheet) for inner in flow.flows]
-    hangs = [overhang(inner, sheet) for inner in flow.flows]
-    room = width - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
-    share, extra = room / len(least), max(0.0, room - sum(least)) / len(least)
-    widths = [share if share >= max(least) else own + extra for own in least]
-    pieces = [arrange(inner, own, sheet, last) for inner, own in zip(flow.flows, widths, strict=True)]
-    return [
-        Piece(piece.marks, piece.width, piece.height, left, right, piece.headed, piece.side, piece.edge)
-        for piece, (left, right) in zip(pieces, hangs, strict=True)
-    ]
-
-
-def ending(flow: Flow, x: float, start: float, bottom: float, sheet: Sheet, width: float) -> str:
-    """An arrow out of the drawing to the name of an output and its shape, which have so much room."""
-    place = max(places_in(flow))
-    name, shape = sheet.ends.get(place, ""), sheet.view.items[place].shape
-    if name and text_width(f"{name} {shape}", 10.5) <= width:
-        name, shape = f"{name} {shape}", ""
-    marks = [arrow(x, start, bottom + 12), text(x, bottom + 23, name or shape, 10.5, "middle")]
-    return "".join([*marks, text(x, bottom + 35, shape, 10, "middle", opacity=SOFT) if name and shape else ""])
-
-
-def frame(flow: Frame, width: float, sheet: Sheet) -> Piece:
-    """A column in a frame with the name of the block whose inside it is."""
-    inner, part = arrange(flow.column, width, sheet), flow.part
-    middle, top = width / 2, 26.0
-    left, right, height = inner.left + PAD, inner.right + PAD, top + inner.height + 10
-    names = (f"{below(part.path, sheet)} · {part.kind}", part.kind, below(part.path, sheet))
-    room = middle + left - 12
-    title = next((name for name in names if text_width(name, 10) <= room), cut(part.kind, room, 10))
-    marks = [
-        tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, fill="currentColor",
-            fill_opacity=0.035, stroke="currentColor", stroke_opacity=0.25),
-        text(7 - left, 14, title, 10, opacity=SOFT),
-        text(width + right - 8, 16, f"{TIMES} {part.repeat}", 12, "end", font_weight=600) if part.repeat > 1 else "",
-        arrow(middle, 0, top, inner.headed),
-        moved(inner.marks, 0, top),
-        arrow(middle, top + inner.height, height, False),
-    ]  # fmt: skip
-    return Piece("".join(marks), width, height, left, right, False)
-
-
-def lanes_of(links: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Links that are not between neighbors, in as few lanes as let them pass each other; those of one source share."""
-    farthest: dict[int, int] = {}
-    for start, end in links:
-        if end - start > 1:
-            farthest[start] = max(farthest.get(start, 0), end)
-    lanes: list[list[tuple[int, int]]] = []
-    for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
-        free = next((lane for lane in lanes if all(end <= first or start >= final for first, final in lane)), None)
-        if free is None:
-            lanes.append([(start, end)])
-        else:
-            free.append((start, end))
-    return lanes
-
-
-def linked(flow: Column, width: float, sheet: Sheet) -> Piece:
-    """Flows one below the other of which some feed others further down, by lines along the right."""
-    pieces = [arrange(inner, width, sheet) for inner in flow.flows]
-    middle, y = width / 2, 20.0
-    tops: list[float] = []
     marks: list[str] = []
-    for piece in pieces:
-        tops.append(y)
-        marks.append(moved(piece.marks, 0, y))
-        y += piece.height + GAP + 4
-    height = y - 8
-    feet = [0.0, *(top + piece.height for top, piece in zip(tops, pieces, strict=True))]
-    hang, lanes = max(piece.right for piece in pieces), lanes_of(flow.links)
-    lane_of = {start: number for number, lane in enumerate(lanes) for start, _ in lane}
-    for start in dict.fromkeys(start for start, _ in flow.links if start >= 0):
-        marks.append(carried(flow.flows[start], width, feet[start + 1] + 14, sheet))
-    for start, end in flow.links:
-        foot, goal = feet[start + 1], tops[end] if end < len(tops) else height
-        piece = pieces[end] if end < len(pieces) else Piece("", width, 0, headed=False)
-        if start < 0 and end < len(pieces) and begins(flow.flows[end], sheet):
-            continue
-        if end - start == 1:
-            marks.append(arrow(middle, foot, goal, piece.headed))
-            continue
-        level, x = foot + (6 if start >= 0 else 0), width + hang + 4 + LANE * (lane_of[start] + 0.5)
-        own = min(6.0 + 6 * lane_of[start], 2 * piece.side - 5) if piece.side > 10 else piece.side
-        side, edge = (goal + own, piece.edge) if piece.edge else (goal - 5, middle)
-        marks += [arrow(middle, foot, level, False), corner(middle, level, x, side, edge)]
-    return Piece("".join(marks), width, height, max(p.left for p in pieces), hang + LANE * len(lanes) + 4, False)
+    ends: list[float] = []
+    x = 0.0
+    for flow, piece, own, (left, right) in zip(fork.flows, pieces, widths, hangs, strict=True):
+        x += left
+        middle = x + own / 2
+        way = (width / 2, 0), (width / 2, 6), (middle, 6), (middle, top)
+        marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
+        if any(end == len(flow.flows) for _, end in flow.links):
+            leaving, foot = [x + end for end in piece.ends] or [middle], top + piece.height
+            marks += [route((end, foot), (end, bottom), head=False) for end in leaving if foot < bottom]
+            ends += leaving
+        x += own + right + BETWEEN
+    return Piece("".join(marks), bottom, headed=False, ends=tuple(ends))
+
+
+def frame(flow: Leaf, width: float, totals: Totals) -> Piece:
+    """A column in a frame with the name of its block."""
+    assert flow.inside is not None
+    block, (left, right) = flow.block, overhang(flow)
+    inner = joined(stack(flow.inside, width, replace(totals, times=totals.times * block.repeat)), width / 2)
+    middle, top = width / 2, 26.0
+    height = top + inner.height + 10
+    title = cut(f"{short_name(block.name)} \u00b7 {block.kind}", middle + left - 12, 10)
+    ink = {"fill": "currentColor", "fill_opacity": 0.035, "stroke": "currentColor", "stroke_opacity": 0.25}
+    marks = [
+        tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, **ink),
+        text(7 - left, 14, title, 10, opacity=SOFT),
+        text(width + right - 8, 16, f"{TIMES} {block.repeat}", 12, "end", font_weight=600) if block.repeat > 1 else "",
+        route((middle, 0), (middle, top), head=inner.headed),
+        moved(inner.marks, 0, top),
+        route((middle, top + inner.height), (middle, height), head=False),
+    ]
+    return Piece("".join(marks), height, headed=False, shape=shape_of(block))

@@ -1,201 +1,155 @@
-"""An architecture as a drawing for a paper: panels of boxes from top to bottom, as SVG text.
+"""An architecture as SVG: panels of boxes from top to bottom.
 
-The first panel is the whole model, the others the insides of the blocks that it leaves closed.
+The first panel is the whole model, the others the insides of blocks that it leaves closed.
 """
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...errors import printable
 from ..style import INK
-from .boxes import COLUMNS, THIN, WIDE, Whole, quantity
-from .flow import Column, Flow, Fork, Frame, Leaf, flow_of, nesting, places_in, with_frames
-from .layout import Sheet, arrange, begins, framed_paths, least_width, overhang
-from .marks import SOFT, Panel, Piece, arrow, cut, moved, tag, text
+from .boxes import SOFT, Panel, Totals, cut, moved, quantity, shape_of, tag, text
+from .layout import arrange, column_of, least_width, overhang
 from .pair import pair_of, pair_panel
-from .tree import Architecture, Block
-from .valley import side_width, valley
-from .view import View, shape_text, view_of
+from .tree import Architecture, Block, shape_text
+from .unet_layout import unet_layout, unet_levels
+from .view import THEN, view_of, with_labels
 
-WIDTH, HEIGHT, PANELS = 348.0, 960.0, 5
-"""Pixels that a panel has, a phone's width and a printed page's height, and the most panels."""
+WIDTH, HEIGHT, PANELS = 348.0, 1030.0, 5
+"""Pixels of a panel, the width of a phone and the height of a printed page, and the most panels."""
 
-TALLEST, MOST_BOXES = 1.3 * HEIGHT, 120
-"""Pixels that the inside of a block may take, or an encoder beside its decoder; boxes that a panel may have."""
+TALLEST, MOST_BOXES = 1.25 * HEIGHT, 120
+"""Greatest height of a U-Net or of the inside of a block; the most boxes of a panel."""
 
-FEW = 4
-"""Boxes that say too little of a model: then one is opened, however much room its inside takes."""
+FEW, WORTH = 4, 0.02
+"""Boxes up to which a panel opens one more whatever its height; least share of the model's parameters or multiply-adds
+for a panel of a closed block."""
 
-VALLEY = 4
-"""Levels of connections within each other from which on an encoder stands beside its decoder."""
 
-WORTH, WORTH_AGAIN = 0.02, 0.05
-"""Share of the parameters or multiply-adds from which on a closed block gets a panel; one of a kind that has one."""
+@dataclass(frozen=True)
+class Draft:
+    """A panel, its boxes with how often each occurs, and whether it fits and is a U-Net."""
+
+    panel: Panel
+    boxes: tuple[tuple[Block, int], ...]
+    fits: bool
+    unet: bool
 
 
 def panels_of(found: Architecture) -> list[Panel]:
-    """The drawings of an architecture: none where there is no tree, or one too large to be drawn."""
-    if found.root is None:
+    """The drawings of an architecture: none if there is no tree, or too large a one."""
+    if found.model is None:
         return []
-    pair, networks = pair_panel(found, WIDTH), pair_of(found)
-    if pair is None or networks is None:
-        return block_panels(found.name or found.root.kind, found.root, shape_text(found.image), found.outputs)
-    return [pair, *block_panels("backbone", networks[0][0], shape_text(found.image), ("features",))]
+    image, pair = f"image {shape_text(found.image)}", pair_of(found)
+    if pair is None:
+        return block_panels(found.name or found.model.kind, found.model, image, found.outputs)
+    return [pair_panel(found, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
 
 
-def block_panels(title: str, root: Block, image: str, outputs: Sequence[str]) -> list[Panel]:
-    """A panel for a block, and more for those that stay closed in it, of each kind one or two."""
-    first = draw_panel(title, "", root, image, outputs)
-    panels, waiting = ([first[0]], [first[1]]) if first else ([], [])
+def block_panels(title: str, root: Block, entrance: str, outputs: Sequence[str]) -> list[Panel]:
+    """A panel of a block, and of the kinds of blocks that stay closed in it: two of a kind at most."""
+    first = draw(title, "", with_labels(root, entrance, outputs))
+    drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
-    while waiting:
-        closed = [item for item in waiting.pop(0).items if item.role == "block" and item.block.children]
-        for item in sorted(closed, key=lambda item: (-item.multiply_adds, -item.parameters)):
-            share = max(item.multiply_adds / max(1, root.multiply_adds), item.parameters / max(1, root.parameters))
-            known, look = seen.setdefault(item.block.kind.partition(",")[0], []), looks(item.block)
-            if look in known or len(known) > 1 or share < (WORTH_AGAIN if known else WORTH) or len(panels) == PANELS:
+    for draft in drafts:  # panels of closed blocks are appended
+        for box, share in sorted(closed_in(draft, root), key=lambda item: -item[1]):
+            known, look = seen.setdefault(family(box), []), looks(box)
+            if look in known or len(known) > 1 or share < WORTH or len(drafts) == PANELS:
                 continue
             known.append(look)
-            note = f"{item.name}, one of {item.repeat}" if item.repeat > 1 else item.name
-            drawn = draw_panel(item.block.kind, note, replace(item.block, repeat=1), "", ())
-            if drawn is not None and drawn[0].height <= TALLEST:  # the list of blocks has what is larger
-                panels.append(drawn[0])
-                waiting.append(drawn[1])
-    return panels
+            note = f"{box.name}, one of {box.repeat}" if box.repeat > 1 else box.name
+            drawn = draw(family(box), note, with_labels(replace(box, repeat=1), "input", ()))
+            if drawn is not None and drawn.panel.height <= TALLEST:
+                drafts.append(drawn)
+    return [draft.panel for draft in drafts]
+
+
+def closed_in(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
+    """Blocks that can be opened, each with its share of the parameters or multiply-adds, whichever is larger."""
+    for box, times in draft.boxes:
+        if box.role == "block" and box.children:
+            costs = (box.parameters, root.parameters), (box.multiply_adds, root.multiply_adds)
+            yield box, max(times * own / max(1, total) for own, total in costs)
+
+
+def family(block: Block) -> str:
+    """Class of a block: `Attention` of `Attention, 12 heads`."""
+    return main_kind(block).partition(", ")[0]
+
+
+def main_kind(block: Block) -> str:
+    """Kind of a box without the layers behind it."""
+    return block.kind.partition(THEN)[0]
 
 
 def looks(block: Block) -> object:
-    """What is the same for blocks whose drawings differ in numbers alone."""
-    inside = tuple((looks(child), child.inputs) for child in block.children)
-    return block.kind.partition(",")[0], inside
+    """What is equal for blocks whose drawings differ in numbers only."""
+    return family(block), tuple((looks(child), child.inputs) for child in block.children)
 
 
-def draw_panel(title: str, note: str, root: Block, image: str, outputs: Sequence[str]) -> tuple[Panel, View] | None:
-    """The panel of a block, with as much opened as fits, and what it shows; None where it is too much."""
+def draw(title: str, note: str, root: Block) -> Draft | None:
+    """The panel of a block, with as many kinds of blocks opened as fit, the costliest first; None if too large."""
+    if len(view_of(root, ()).children) > MOST_BOXES:
+        return None
     opened: set[str] = set()
-    refused: set[str] = set()
-    plan = planned(root, opened, image, outputs)
-    if plan is None:
-        return None
-    view, flow, sheet = plan
+    tried: set[str] = set()
+    best = draft_of(title, note, root, opened)
     while True:
-        kinds: dict[str, int] = {}
-        for item in view.items:
-            if item.role == "block" and item.block.children and item.block.kind not in refused | opened:
-                kinds[item.block.kind] = kinds.get(item.block.kind, 0) + item.multiply_adds + item.parameters
-        if not kinds:
-            break
-        kind = max(kinds, key=lambda name: (kinds[name], name))
-        trial = planned(root, opened | {kind}, image, outputs)
-        if trial is not None and (fits(*trial[1:]) or len(view.items) <= FEW):
+        shares: dict[str, float] = {}
+        for box, share in closed_in(best, root):
+            shares[main_kind(box)] = shares.get(main_kind(box), 0) + share
+        kind = max(shares.keys() - tried, key=lambda name: (shares[name], name), default=None)
+        if kind is None:
+            return best
+        tried.add(kind)
+        trial = draft_of(title, note, root, opened | {kind})
+        if (trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW:
             opened.add(kind)
-            view, flow, sheet = trial
-        else:
-            refused.add(kind)
-    return finished(title, note, root, flow, sheet), view
+            best = trial
 
 
-def planned(root: Block, opened: set[str], image: str, outputs: Sequence[str]) -> tuple[View, Column, Sheet] | None:
-    """View, flow and sheet of a block with these kinds opened; None where these are more boxes than one can read."""
-    view = view_of(root, opened)
-    if not 0 < len(view.items) <= MOST_BOXES:
-        return None
-    flow = with_frames(flow_of(view), view)
-    assert isinstance(flow, Column)
-    ends = dict(zip(view.outputs, outputs, strict=False)) if len(outputs) == len(view.outputs) else {}
-    entrance = f"image {image}" if image else "input"
-    around = tuple(filter(None, (prefix_of(view), *framed_paths(flow))))
-    return view, flow, Sheet(view, Whole(root.parameters, root.multiply_adds), around, entrance, ends)
-
-
-def prefix_of(view: View) -> str:
-    """The first part of a path that most items share, such as `backbone`."""
-    fronts = [item.name.partition(".")[0] for item in view.items if "." in item.name]
-    best = max(fronts, key=fronts.count, default="")
-    return best if fronts.count(best) > 0.6 * len(view.items) and not best[-1:].isdigit() else ""
-
-
-def fits(flow: Column, sheet: Sheet) -> bool:
-    """Whether a panel would be no larger than it should be."""
-    deep = len(nesting(flow)) >= VALLEY
-    piece, both = body(flow, sheet)
-    small = piece.left + piece.width + piece.right <= WIDTH - 3 and piece.height <= (TALLEST if both else HEIGHT)
-    return small and both == deep
-
-
-def body(flow: Column, sheet: Sheet) -> tuple[Piece, bool]:
-    """The marks of a panel's flow at the width that it gets, and whether they have their own input and outputs."""
-    levels, room = nesting(flow), side_width(WIDTH - 4)
-    columns = [column for level in levels for column in level]
-    wide = any(least_width(column, sheet) + max(overhang(column, sheet)) > room for column in columns)
-    if len(levels) >= VALLEY and not wide and len(sheet.view.outputs) < 2:
-        return valley(levels, WIDTH - 4, sheet), True
-    left, right = overhang(flow, sheet)
-    width = max(WIDTH - 4 - left - right, least_width(flow, sheet))
-    return arrange(flow, width, sheet, True), False
-
-
-def finished(title: str, note: str, root: Block, flow: Column, sheet: Sheet) -> Panel:
-    """A panel with its heading, its input and its outputs."""
-    piece, own = body(flow, sheet)
-    width, y, left = piece.left + piece.width + piece.right + 4, 17.0, 2 + piece.left
-    totals = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
-    marks = [text(2, y, cut(title, width - 4, 13, True), 13, font_weight=600)]
-    columns = not own and is_wide(flow, piece.width, sheet)
-    for words in filter(None, (note, totals, "" if columns else "In a box: parameters, multiply-adds.")):
+def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft:
+    """A panel of a block with the blocks of some kinds opened."""
+    view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
+    column = column_of(view)
+    left, right = overhang(column)
+    width = max(WIDTH - 4, least_width(column) + left + right)
+    skips = unet_levels(column)
+    inner = width - left - right
+    piece = unet_layout(column, skips, width, totals) if skips else arrange(column, inner, totals)
+    fits = width <= WIDTH - 4 and piece.height <= (TALLEST if skips else HEIGHT)
+    sizes = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
+    marks, y = [text(2, 17, cut(title, width, 13, True), 13, font_weight=600)], 17.0
+    for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds, their shares of the total.")):
         y += 15
-        marks.append(text(2, y, cut(words, width - 4, 10.5), 10.5, opacity=SOFT))
-    says = f"{title}, {totals}: {', then '.join(spoken(sheet.view))}"
-    if own:
-        return Panel(title, says, "".join([*marks, moved(piece.marks, left, y + 12)]), width, y + piece.height + 16)
-    center, y = left + piece.width / 2, y + 22
-    if begins(flow, sheet):
-        y -= 6
-    else:
-        marks.append(text(center, y, sheet.entrance, 10.5, "middle"))
-        top, y = y + 6, y + (30 if piece.headed else 25)
-        marks.append(arrow(center, top, y, piece.headed))
-    for name, right in zip(("parameters", "multiply-adds"), COLUMNS, strict=True) if columns else ():
-        marks.append(text(left + piece.width - right, y - 10, name, 8.5, "end", opacity=SOFT))
-    marks.append(moved(piece.marks, left, y))
-    y += piece.height
-    if len(sheet.view.outputs) < 2:
-        place = max(places_in(flow))
-        name, shape = sheet.ends.get(place, "output"), sheet.view.items[place].shape
-        marks += [arrow(center, y, y + 18), text(center, y + 30, f"{name} {shape}", 10.5, "middle")]
-        y += 36
-    return Panel(title, says, "".join(marks), width, y + 4)
+        marks.append(text(2, y, cut(words, width, 10.5), 10.5, opacity=SOFT))
+    marks.append(moved(piece.marks, 2 + (0 if skips else left), y + 12))
+    boxes = tuple(boxes_in(view))
+    steps = [f"{f'{times} times ' if times > 1 else ''}{main_kind(box)} to {shape_of(box)}" for box, times in boxes]
+    panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
+    return Draft(panel, boxes, fits, bool(skips))
 
 
-def is_wide(flow: Flow, width: float, sheet: Sheet) -> bool:
-    """Whether the first box of a flow has its numbers in columns."""
-    while not isinstance(flow, Leaf):
-        if isinstance(flow, Fork) and len(flow.flows) > 1:
-            return False
-        flow = flow.column if isinstance(flow, Frame) else flow.flows[0]
-    return width >= WIDE and sheet.view.items[flow.place].role not in (*THIN, "join")
-
-
-def spoken(view: View) -> Iterator[str]:
-    """The items in words."""
-    for item in view.items:
-        times = f"{item.repeat} times " if item.repeat > 1 else ""
-        yield f"{times}{item.words[item.main]} to {item.shape}"
+def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
+    """(box, how often it occurs) of all boxes, without labels, and with those in frames instead of the frames."""
+    for box in view.children:
+        if box.role == "frame":
+            yield from boxes_in(box, times * box.repeat)
+        elif box.role != "label":
+            yield box, times * box.repeat
 
 
 def page_svg(panel: Panel) -> str:
-    """A panel to stand in a page, in the page's ink."""
-    label = {"role": "img", "aria_label": panel.says}
+    """A panel as an element of a page, in the page's ink."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
-    return tag("svg", panel.marks, **size, **label)
+    return tag("svg", panel.marks, **size, role="img", aria_label=panel.says)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
     """All panels as one file on white: the first on the left, the others beside it."""
     margin, gap = 16.0, 28.0
-    marks: list[str] = []
-    x, height = margin, 0.0
+    x, height, marks = margin, 0.0, []
     for column in side_by_side(panels):
         y = margin
         for panel in column:

@@ -1,199 +1,273 @@
-"""What happens in one forward pass: every call of a module and every operation between them, and who feeds whom.
+"""Trace one forward pass: every call of a module, every operation between them, and which feeds which.
 
-The pass runs on a copy of the model that has shapes and no values (torch's meta device): nothing is computed, and the
-model itself gets no hooks and keeps its mode, its device and its weights.
+The pass runs on a copy of the model on torch's meta device, which has shapes and no values. The model itself gets no
+hooks and keeps its mode, device and weights.
 """
 
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .layer_words import JOINS, SHAPE_ONLY, layer_words, operation_words
+from ...errors import some_of
+from .layer_words import SHAPE_ONLY, join_words, layer_words, operation_words
+from .tree import Architecture, Block, Role, Source, merge, repetition
 
-Run = Callable[[Any, Tensor], Any]
-"""(model, images) -> the outputs of the pass that is wanted."""
+NONE: frozenset[int] = frozenset()
 
 
 @dataclass(eq=False)
 class Node:
     """One call of a module, or one operation outside of any layer.
 
-    inputs: whose values it took, in order. outputs: of a call, by which inner value each of its tensors came about.
-    shapes: of its output tensors, without the batch. weights: ids of the parameters that its own operations took.
+    inputs: the values it takes. outputs: of a module, the inner values that it returns. shapes: of its outputs,
+    without the batch. weights: ids of the parameters that its own operations take.
     """
 
     name: str
-    role: str
-    words: str
+    role: Role
+    kind: str
     parent: "Node | None"
     module: nn.Module | None = None
-    inputs: list["Source"] = field(default_factory=list)
-    outputs: list["Source | None"] = field(default_factory=list)
+    inputs: list["Value"] = field(default_factory=list)
+    outputs: list["Value | None"] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     multiply_adds: int = 0
     weights: set[int] = field(default_factory=set)
     children: list["Node"] = field(default_factory=list)
 
 
-Source = tuple[Node, int]
-"""An output tensor of a node: the node, and which one."""
+Value = tuple[Node, int]
+"""A tensor: the node that computed it, and the number of the output."""
 
 
-def record(model: nn.Module, shape: Sequence[int], run: Run) -> tuple[Node, nn.Module, tuple[str, ...]]:
-    """(the recorded pass, the copy of the model whose parameters the nodes name, names of the outputs if a dict).
+def trace(
+    model: nn.Module,
+    image: Sequence[int],
+    run: Callable[[Any, Tensor], Any] | None = None,
+    name: str = "",
+    method: str = "",
+) -> Architecture:
+    """Trace the pass of one image [C, H, W] without computing it; neither model nor random state changes.
 
-    shape: of one input, without the batch. Raises whatever the model raises.
+    run: function of (model, images [1, C, H, W]) to trace, by default the model. A dict that it returns names the
+    outputs. method: title of the method that trains a Siamese pair. Raises whatever the model raises on torch's meta
+    device.
     """
-    twin = meta_twin(model)
-    root = Node("", *layer_words(model), None, twin, inputs=[(Node("", "", "", None), 0)])
-    recorder, images = Recorder(twin, root), torch.empty(1, *shape, device="meta")
-    recorder.made[id(images)] = root.inputs[0]
+    twin = meta_copy(model)
+    recorder, images = Recorder(twin), torch.empty(1, *image, device="meta")
+    root = recorder.open[0]
+    recorder.made[id(images)] = Node("", "label", "", None), 0
     with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]), recorder.counter, recorder:
-        warnings.simplefilter("ignore")  # of a library about its own pass; training will say them again
-        output = run(twin, images)
-    recorder.finish(root, list(tensors_in(output)))
-    return root, twin, tuple(map(str, output)) if isinstance(output, dict) else ()
+        warnings.simplefilter("ignore")  # training repeats them
+        output = run(twin, images) if run else twin(images)
+    recorder.finish(root, tensors_in(output))
+    connect(root)
+    sizes = {id(value): value.numel() for value in twin.parameters()}
+    tree, used = block_of(root, sizes, set()), parameters_of(root)
+    idle = [path for path, value in twin.named_parameters() if id(value) not in used]
+    note = f"{sum(sizes.values()) - tree.parameters:,} parameters take no part in this pass: {some_of(idle)}."
+    names = tuple(map(str, output)) if isinstance(output, dict) else ()
+    return Architecture(name, tuple(image), tree, names, method, (note,) if idle else ())
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
-    """A copy of the model in evaluation mode whose parameters and buffers have shapes but no values."""
-    known: dict[int, Any] = {}
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy the model in evaluation mode, with parameters and buffers that have shapes but no values."""
+    copied: dict[int, Any] = {}
     for module in model.modules():
         for holder in (module._parameters, module._buffers, module.__dict__):
-            known |= {id(value): hollow(value) for value in holder.values() if isinstance(value, Tensor)}
-    twin = copy.deepcopy(model, known)  # what `known` has is taken for copied already: no weight is read
+            copied |= {id(value): empty_like(value) for value in holder.values() if isinstance(value, Tensor)}
+    twin = copy.deepcopy(model, copied)  # the memo already holds every tensor: no weight is read
     for module in twin.modules():
         module.training = False
         module._compiled_call_impl = None
     return twin
 
 
-def hollow(tensor: Tensor) -> Tensor:
-    """The shape of a tensor on the meta device, a parameter if it is one."""
+def empty_like(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape on the meta device, a parameter if `tensor` is one."""
     empty = tensor.detach().to("meta")
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of nested tuples, lists and dicts, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors_in(item)
+def tensors_in(value: Any) -> list[Tensor]:
+    """Tensors in nested tuples, lists and dicts, in order."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 class Recorder(TorchFunctionMode):
-    """Hears of every call of a module of `twin`, by hooks, and of every function of torch, as the mode that it is."""
+    """Record calls of the modules of `twin` by hooks, and functions of torch by being the function mode."""
 
-    def __init__(self, twin: nn.Module, root: Node):
+    def __init__(self, twin: nn.Module):
         super().__init__()
         self.counter = FlopCounterMode(display=False)
-        self.open = [root]
+        self.open = [Node("", *layer_words(twin), None, twin)]
         self.starts: list[int] = []
-        self.made: dict[int, Source] = {}
-        self.weights: dict[int, frozenset[int]] = {id(value): frozenset([id(value)]) for value in twin.parameters()}
-        self.alive: list[Tensor] = []  # a tensor that is gone leaves its id to another
+        self.made: dict[int, Value] = {}
+        self.weights = {id(value): frozenset([id(value)]) for value in twin.parameters()}
+        self.alive: list[Tensor] = []  # keeps ids of tensors unique
         self.modules = {module: name for name, module in twin.named_modules()}
         self.parameters = {id(value): name for name, value in twin.named_parameters()}
-        for module in self.modules:
-            if module is not twin:
-                module.register_forward_pre_hook(self.enter, with_kwargs=True)
-                module.register_forward_hook(self.leave, with_kwargs=True)
+        for module in list(self.modules)[1:]:
+            module.register_forward_pre_hook(self.enter, with_kwargs=True)
+            module.register_forward_hook(self.leave, with_kwargs=True)
 
     def multiply_adds(self) -> int:
-        """Of the whole pass so far; the counter takes each for two operations."""
+        """Multiply-adds so far; the counter counts each as two operations."""
         return self.counter.get_total_flops() // 2
 
-    def sources(self, values: Any) -> list[Source]:
-        """Whose values these are, each once, in order."""
-        found = [self.made[id(tensor)] for tensor in tensors_in(values) if id(tensor) in self.made]
-        return list(dict.fromkeys(found))
+    def values(self, tensors: list[Tensor]) -> list[Value]:
+        """The recorded values among `tensors`, each once, in order."""
+        return list(dict.fromkeys(self.made[id(tensor)] for tensor in tensors if id(tensor) in self.made))
 
     def below(self, name: str) -> str:
-        """A path of the model as seen from the innermost module that is running."""
+        """Path of a module relative to the module that is running."""
         module = self.open[-1].module
         return name.removeprefix(f"{self.modules[module]}.") if module in self.modules else name
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """A call begins."""
-        node = Node(self.below(self.modules[module]), *layer_words(module), self.open[-1], module)
-        node.inputs = self.sources((args, kwargs))
-        self.open[-1].children.append(node)
+        """Open a node when a call begins."""
+        frame = self.open[-1]
+        node = Node(self.below(self.modules[module]), *layer_words(module), frame, module)
+        node.inputs = self.values(tensors_in((args, kwargs)))
+        frame.children.append(node)
         self.open.append(node)
         self.starts.append(self.multiply_adds())
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """A call ends. Who returns its input as it is gives a new name to the same values, so that both can be told
-        apart."""
+        """Close the node. A module that returns its input unchanged returns a view of it, to tell the two apart."""
         node = self.open.pop()
         node.multiply_adds = self.multiply_adds() - self.starts.pop()
         if isinstance(output, Tensor) and self.made.get(id(output)) in node.inputs:
-            source = self.made[id(output)]
+            value = self.made[id(output)]
             output = output.view_as(output)
-            self.made[id(output)] = source
-        self.finish(node, list(tensors_in(output)))
+            self.made[id(output)] = value
+        self.finish(node, tensors_in(output))
         return output
 
     def finish(self, node: Node, outputs: list[Tensor]) -> None:
-        """Note what a node gave."""
+        """Record the outputs of a node."""
         if node.module is not None:
             node.outputs = [self.made.get(id(tensor)) for tensor in outputs]
-        node.shapes = [tuple(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape) for tensor in outputs]
-        for port, tensor in enumerate(outputs):
-            self.made[id(tensor)] = (node, port)
-        self.alive += outputs
-        if node.parent is None:  # the end
+        if node.parent is None:
             node.multiply_adds = self.multiply_adds()
+        node.shapes = [tuple(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape) for tensor in outputs]
+        self.made |= {id(tensor): (node, port) for port, tensor in enumerate(outputs)}
+        self.alive += outputs
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """An operation: run it, and note it if it joins, computes or does something with a name."""
+        """Run a function of torch and record it."""
         kwargs, before = kwargs or {}, self.multiply_adds()
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        outputs = [args[0]] if name == "__setitem__" else list(tensors_in(result))
+        outputs = [args[0]] if name == "__setitem__" else tensors_in(result)
         if outputs and not name.endswith("_like"):
-            taken = args[:1] if name in SHAPE_ONLY else (args, kwargs)
+            taken = tensors_in(args[:1] if name in SHAPE_ONLY else (args, kwargs))
             self.operation(name, taken, outputs, self.multiply_adds() - before)
         return result
 
-    def operation(self, name: str, taken: Any, outputs: list[Tensor], count: int) -> None:
-        """Note an operation on the tensors in `taken`; one that only moves values passes on whose they are."""
-        given, frame = list(tensors_in(taken)), self.open[-1]
-        sources = self.sources(taken)
-        ids = frozenset().union(*(self.weights.get(id(tensor), frozenset()) for tensor in given))
+    def operation(self, name: str, taken: list[Tensor], outputs: list[Tensor], count: int) -> None:
+        """Record an operation that computes, joins values or has a name; others pass their input's value on."""
+        frame, values = self.open[-1], self.values(taken)
+        ids = NONE.union(*(self.weights.get(id(tensor), NONE) for tensor in taken))
         frame.weights |= ids
         self.alive += outputs
-        if not sources:
+        if not values:
             for tensor in outputs:
                 self.made.pop(id(tensor), None)
                 self.weights |= {id(tensor): ids} if ids else {}
             return
-        role, words = operation_words(name, given[0] if given else None, outputs[0])
-        joins = len(sources) > 1 or (bool(ids) and name in JOINS)
-        if not (count or joins or role):
-            self.made |= {id(tensor): sources[0] for tensor in outputs}
+        role, kind = operation_words(name, taken[0], outputs[0])
+        join = join_words(name)
+        if not (count or role or len(values) > 1 or (ids and join)):
+            self.made |= {id(tensor): values[0] for tensor in outputs}
             return
-        layer, tail = self.named(ids)
+        layer, tail = self.layer_of(ids)
         if not role:
-            role = "join" if len(sources) > 1 else "scale"
-            words = f"{JOINS.get(name, name.strip('_'))} {tail if len(sources) == 1 else ''}".strip()
-        node = Node(layer if count and layer else words, role, words, frame, inputs=sources, multiply_adds=count)
+            role = "join" if len(values) > 1 else "scale"
+            kind = f"{join or name.strip('_')} {tail if role == 'scale' else ''}".strip()
+        node = Node(layer if count and layer else kind, role, kind, frame, inputs=values, multiply_adds=count)
         node.weights = set(ids)
         frame.children.append(node)
         self.finish(node, outputs)
 
-    def named(self, ids: frozenset[int]) -> tuple[str, str]:
-        """(the layer whose parameters these are, the parameters' own names), both as seen from the running module."""
+    def layer_of(self, ids: frozenset[int]) -> tuple[str, str]:
+        """(layer that has these parameters, names of the parameters), relative to the running module."""
         names = sorted(self.below(self.parameters[key]) for key in ids if key in self.parameters)
         layers = {name.rpartition(".")[0] for name in names if "." in name}
         return layers.pop() if len(layers) == 1 else "", ", ".join(names)
+
+
+def connect(root: Node) -> None:
+    """Drop the inside of layers, and give each module the inputs and outputs that its inside takes and returns."""
+    frames = [node for node in nodes_below(root) if has_inside(node)]
+    passed = {frame: [*frame.inputs] for frame in frames}
+    for frame in frames:
+        frame.inputs = []
+    for frame in frames:
+        for value in [*(value for child in frame.children for value in child.inputs), *frame.outputs]:
+            source_of(frame, value)
+    for frame, values in passed.items():
+        frame.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
+
+
+def nodes_below(node: Node) -> Iterator[Node]:
+    """The node and all nodes in it, parents first."""
+    yield node
+    for child in node.children:
+        yield from nodes_below(child)
+
+
+def has_inside(node: Node) -> bool:
+    """Whether a node is a module with modules in it; else its children are dropped."""
+    if node.role not in ("block", "sequence") or all(child.module is None for child in node.children):
+        node.children, node.outputs = [], []
+    return bool(node.children)
+
+
+def source_of(frame: Node, value: Value | None) -> Source | None:
+    """A value as (index of a child of `frame`, output) or (-1, input of `frame`), with inputs and outputs added."""
+    if value is None:
+        return None
+    child = value[0]
+    while child.parent is not None and child.parent is not frame:
+        child = child.parent
+    if child.parent is not frame:
+        if value not in frame.inputs:
+            frame.inputs.append(value)
+            source_of(frame.parent or frame, value)
+        return -1, frame.inputs.index(value)
+    if child is not value[0] and value not in child.outputs:
+        child.outputs.append(value)
+        source_of(child, value)
+    return frame.children.index(child), value[1] if child is value[0] else child.outputs.index(value)
+
+
+def parameters_of(node: Node) -> set[int]:
+    """Ids of the parameters that a node uses."""
+    found = set(node.weights)
+    if node.module is not None:
+        found |= {id(value) for value in node.module.parameters(recurse=not node.children)}
+    return found.union(*(parameters_of(child) for child in node.children))
+
+
+def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
+    """The block of a node. sizes: numbers in each parameter by id. counted: ids that earlier blocks have counted."""
+    own = parameters_of(node)
+    new, shared = (sum(sizes[key] for key in keys) for keys in (own - counted, own & counted))
+    children = []
+    for child in node.children:
+        inputs = tuple(source for value in child.inputs if (source := source_of(node, value)))
+        children.append(replace(block_of(child, sizes, counted), inputs=inputs))
+    counted |= own
+    outputs = tuple(source_of(node, value) for value in node.outputs) if children else ()
+    rows, outputs = merge(children, outputs, repetition)
+    shapes = tuple(node.shapes)
+    return Block(node.name, node.kind, node.role, shapes, new, node.multiply_adds, (), shared, 1, outputs, rows)

@@ -1,197 +1,170 @@
-"""The architecture of a model as a tree of blocks: what one image passes through, in order, and what that costs.
+"""The architecture of a model as a tree of blocks, and architecture.json, the file that holds it."""
 
-`trace` makes the tree; architecture.json of a run holds it (file.py), so that a report needs no model.
-"""
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pydantic import Field, TypeAdapter, ValidationError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from .tracing import Node, Run
-    from .tracing import Source as NodeSource
-
-Source = tuple[int, int]
-"""(place, port): the port-th output of the sibling at this place; place -1: the port-th input of the parent."""
+from ...runs.atomic import atomic_write
 
 TIMES, DASH = "\u00d7", "\u2013"
-"""The sign between the sides of a shape, and the one between first and last."""
+"""Multiplication sign between the sides of a shape, and the dash of a range."""
 
-ROLES = (
-    *("block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling"),
-    *("resize", "dropout", "identity", "join", "scale"),
-)
+MOST_CHILDREN, LONGEST_TEXT = 5_000, 1_000
+"""Limits when a file is read: children of a block, characters of a text."""
+
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Shape = Annotated[tuple[Count, ...], Field(max_length=10)]
+Role = Literal[
+    "block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling", "resize",
+    "dropout", "identity", "join", "scale", "frame", "label",
+]  # fmt: skip
+"""What a block is drawn as. `frame` (a block with its inside) and `label` (an input or output) are for drawings only."""
+
+Source = tuple[Annotated[int, Field(ge=-1)], Count]
+"""(index, port): output number `port` of the sibling at this index; index -1: input number `port` of the parent."""
+
+Sources = tuple[Source | None, ...]
+"""Where values come from; None where a value does not depend on the input."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One call of a module, or an operation between them; `repeat` equal ones in a row count as one.
+    """One call of a module, or an operation between modules; `repeat` equal ones in a row are one block.
 
-    name: path below the parent, `layer3.1-22` for a row. kind: what it is, in words. role: one of ROLES. shapes: of
-    each output, without the batch. parameters, multiply_adds: of one of the row; parameters that an earlier block
-    has too are in `shared` instead. inputs: what it takes, from its siblings. outputs: what each of its outputs is,
-    from its children; None where that is not known.
+    name: path below the parent, `layer3.1-22` for a row. kind: class or operation, in words. shapes: of each output,
+    without the batch. parameters, multiply_adds: of one of the row. shared: parameters that an earlier block has too,
+    not in `parameters`. inputs: sources among the siblings. outputs: sources among the children.
     """
 
-    name: str
-    kind: str
-    role: str
-    shapes: tuple[tuple[int, ...], ...]
-    parameters: int
-    shared: int
-    multiply_adds: int
-    repeat: int
+    name: Text
+    kind: Text
+    role: Role
+    shapes: tuple[Shape, ...]
+    parameters: Count
+    multiply_adds: Count
     inputs: tuple[Source, ...]
-    outputs: tuple[Source | None, ...]
-    children: tuple["Block", ...]
+    shared: Count = 0
+    repeat: Annotated[int, Field(ge=1, lt=1 << 62)] = 1
+    outputs: Sources = ()
+    children: Annotated[tuple["Block", ...], Field(max_length=MOST_CHILDREN)] = ()
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A traced model. name: the model's. image: channels, height, width of the input. outputs: names of the model's
-    outputs, if it has names for them. method: how two networks are trained on each other (`byol`, `simsiam`), else "".
-    notes: what is not in the tree, and why; without a tree, why there is none."""
+    """A traced model.
 
-    name: str
-    image: tuple[int, ...]
-    root: Block | None
-    outputs: tuple[str, ...] = ()
-    method: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def trace(
-    model: "nn.Module", image: Sequence[int], run: "Run | None" = None, name: str = "", method: str = ""
-) -> Architecture:
-    """The architecture of a model by the pass of one image [C, H, W] through it; nothing is computed, and neither the
-    model nor a random state changes.
-
-    run: what to call, a function of (model, images [1, C, H, W]); by default the model. A dict that it returns names
-    the outputs. Raises whatever the model raises on torch's meta device.
+    name: of the model. image: channels, height, width of the input. model: the tree, None if tracing failed. outputs:
+    names of the model's outputs, if they have names. method: title of the method that trains a Siamese pair, else "".
+    notes: why there is no tree, or which parameters are not in it.
     """
-    from .tracing import record
 
-    node, twin, outputs = record(model, image, run or (lambda net, images: net(images)))
-    for inner in nodes_below(node):
-        whole = inner.role not in ("block", "sequence")
-        if whole or not any(child.module is not None for child in inner.children):
-            inner.children, inner.outputs = [], []
-    for inner in nodes_below(node):
-        for child in inner.children:
-            for source in child.inputs:
-                link(inner, source)
-        for output in inner.outputs if inner.children else ():
-            link(inner, output)
-    sizes = {id(value): value.numel() for value in twin.parameters()}
-    root = block_of(node, sizes, set())
-    unused = sum(sizes.values()) - root.parameters
-    notes = [f"{unused:,} parameters take no part in this pass: {', '.join(idle(node, twin))}."] if unused else []
-    return Architecture(name, tuple(image), root, outputs, method, tuple(notes))
+    name: Text
+    image: Shape
+    model: Block | None
+    outputs: tuple[Text, ...] = ()
+    method: Text = ""
+    notes: tuple[Text, ...] = ()
+    format: Literal[1] = 1
 
 
-def nodes_below(node: "Node") -> Iterator["Node"]:
-    """The node and all below it, parents first."""
-    yield node
-    for child in node.children:
-        yield from nodes_below(child)
+FILE = TypeAdapter(Architecture)
 
 
-def link(frame: "Node", source: "NodeSource | None") -> None:
-    """Make a value known in `frame`: from outside as one of its inputs, from deep inside as an output of its child."""
-    if source is None:
-        return
-    child = source[0]
-    while child.parent is not None and child.parent is not frame:
-        child = child.parent
-    if child.parent is frame:
-        if child is not source[0] and source not in child.outputs:
-            child.outputs.append(source)
-            link(child, source)
-    elif source not in frame.inputs:
-        frame.inputs.append(source)
-        if frame.parent is not None:
-            link(frame.parent, source)
+def write_architecture(path: str | Path, make: Callable[[], Architecture], name: str, image: Sequence[int]) -> Path:
+    """Write architecture.json of what `make` returns; if `make` raises, write its error as a note.
+
+    name, image: of the architecture without a tree.
+    """
+    try:
+        found = make()
+    except Exception as error:  # a model may raise anything, and a drawing is not worth a run
+        why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+        note = f"The model could not be traced: its pass does not work on shapes without values ({why})."
+        found = Architecture(name, tuple(image), None, notes=(note,))
+    return atomic_write(path, to_json(found) + "\n")
 
 
-def place(frame: "Node", source: "NodeSource | None") -> Source | None:
-    """A value as (child of the frame, port) or (-1, input of the frame)."""
-    if source is None:
-        return None
-    child = source[0]
-    while child.parent is not None and child.parent is not frame:
-        child = child.parent
-    if child.parent is not frame:
-        return -1, frame.inputs.index(source)
-    return frame.children.index(child), source[1] if child is source[0] else child.outputs.index(source)
+def to_json(found: Architecture) -> str:
+    """Text of architecture.json."""
+    return json.dumps(asdict(found), separators=(",", ":"))
 
 
-def parameters_of(node: "Node") -> set[int]:
-    """Ids of the parameters that a node works with."""
-    found = set(node.weights)
-    if node.module is not None and not node.children:
-        return found | {id(value) for value in node.module.parameters()}
-    if node.module is not None:
-        found |= {id(value) for value in node.module._parameters.values() if value is not None}
-    return found.union(*(parameters_of(child) for child in node.children))
+def from_json(text: str) -> Architecture:
+    """Parse the text of architecture.json. Raises ValueError if it is invalid."""
+    try:
+        found = FILE.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if found.model is not None:
+        check_sources(found.model)
+    return found
 
 
-def block_of(node: "Node", sizes: dict[int, int], counted: set[int]) -> Block:
-    """The block of a node. sizes: numbers in each parameter by id; counted: those that earlier blocks have counted."""
-    own = parameters_of(node)
-    new, known = (sum(sizes[key] for key in keys) for keys in (own - counted, own & counted))
-    children = [replace(block_of(child, sizes, counted), inputs=places(node, child.inputs)) for child in node.children]
-    counted |= own
-    outputs = tuple(place(node, output) for output in node.outputs) if children else ()
-    children, outputs = folded(children, outputs)
-    shapes, name = tuple(node.shapes), node.name
-    return Block(name, node.words, node.role, shapes, new, known, node.multiply_adds, 1, (), outputs, tuple(children))
+def check_sources(block: Block) -> None:
+    """Raise ValueError if a child takes from itself or a later sibling, or an output from a child that is missing."""
+    for index, child in enumerate(block.children):
+        if any(source >= index for source, _ in child.inputs):
+            raise ValueError(f"{child.name}: an input from itself or a later block")
+        check_sources(child)
+    if any(output is not None and output[0] >= len(block.children) for output in block.outputs):
+        raise ValueError(f"{block.name}: an output of a missing block")
 
 
-def places(frame: "Node", sources: list["NodeSource"]) -> tuple[Source, ...]:
-    """Where in the frame these values come from."""
-    found = (place(frame, source) for source in sources)
-    return tuple(source for source in found if source is not None)
+def shape_text(shape: Sequence[int]) -> str:
+    """`64 x 112 x 112`; "1" for a single number."""
+    return f" {TIMES} ".join(map(str, shape)) or "1"
 
 
-def folded(children: list[Block], outputs: tuple[Source | None, ...]) -> tuple[list[Block], tuple[Source | None, ...]]:
-    """The children with every row of equal ones as one, and the outputs of their parent."""
-    users: dict[int, set[int]] = {place: set() for place in range(-1, len(children))}
-    for user, child in enumerate(children):
-        for source, _ in child.inputs:
-            users[source].add(user)
-    for output in outputs:
-        if output is not None:
-            users[output[0]].add(len(children))
-    rows: list[list[int]] = []
-    for here in range(len(children)):
-        if rows and continues(children, rows[-1], here) and users[here - 1] == {here}:
-            rows[-1].append(here)
+def merge(
+    children: Sequence[Block], outputs: Sources, join: Callable[[Block, Block, int], Block | None]
+) -> tuple[tuple[Block, ...], Sources]:
+    """(children, outputs) with children merged into the one before them.
+
+    join(host, child, index of the host) returns the merged block, or None to keep both. It is called where the last
+    source of `child` feeds nothing else; inputs are renumbered.
+    """
+    users: list[set[int]] = [set() for _ in children]
+    sources = [*([source for source, _ in child.inputs] for child in children), [out[0] for out in outputs if out]]
+    for user, taken in enumerate(sources):
+        for source in taken:
+            if source >= 0:
+                users[source].add(user)
+    kept: list[Block] = []
+    moved = {-1: -1}
+    for index, child in enumerate(children):
+        child = replace(child, inputs=tuple((moved[source], port) for source, port in child.inputs))
+        before = max(sources[index], default=-1)
+        alone = before >= 0 and users[before] == {index}
+        merged = join(kept[moved[before]], child, moved[before]) if alone else None
+        if merged is None:
+            moved[index] = len(kept)
+            kept.append(child)
         else:
-            rows.append([here])
-    moved = {-1: -1} | {here: number for number, row in enumerate(rows) for here in row}
-    result = []
-    for row in rows:
-        first, last = children[row[0]], children[row[-1]]
-        inputs = tuple((moved[source], port) for source, port in first.inputs)
-        result.append(replace(first, name=span(first.name, last.name), repeat=len(row), inputs=inputs))
-    return result, tuple(None if output is None else (moved[output[0]], output[1]) for output in outputs)
+            moved[index] = moved[before]
+            kept[moved[before]] = merged
+    return tuple(kept), tuple(out and (moved[out[0]], out[1]) for out in outputs)
 
 
-def continues(children: list[Block], row: list[int], here: int) -> bool:
-    """Whether a child is equal to those of the row before it but for the number in its name, and takes from the last
-    of them what the first of the row takes from whatever is before; values from further off must be the same for all.
+def repetition(host: Block, child: Block, index: int) -> Block | None:
+    """`host` repeated once more, if `child` equals it but for a number in its name and follows it; else None.
+
+    Inputs of the child come from `host`, or from where the host has them too.
     """
-    first, child = children[row[0]], children[here]
-    if child.name.rstrip("0123456789") != first.name.rstrip("0123456789"):
-        return False
-    if replace(child, name="", inputs=()) != replace(first, name="", inputs=()):
-        return False
-    pairs = list(zip(child.inputs, first.inputs, strict=False))
-    steps = [mine for mine, theirs in pairs if mine != theirs]
-    alike = len(child.inputs) == len(first.inputs)
-    return alike and bool(steps) and all(source == row[-1] for source, _ in steps) and row[-1] == here - 1
+    first = host.name.partition(DASH)[0]
+    if child.name.rstrip("0123456789") != first.rstrip("0123456789"):
+        return None
+    if replace(child, name="", inputs=()) != replace(host, name="", inputs=(), repeat=1):
+        return None
+    steps = [mine for mine, theirs in zip(child.inputs, host.inputs, strict=False) if mine != theirs]
+    if len(child.inputs) != len(host.inputs) or not steps or any(source != index for source, _ in steps):
+        return None
+    return replace(host, name=span(first, child.name), repeat=host.repeat + 1)
 
 
 def span(first: str, last: str) -> str:
@@ -200,11 +173,3 @@ def span(first: str, last: str) -> str:
         return first
     front, _, tail = last.rpartition(".")
     return f"{first}{DASH}{tail if first.rpartition('.')[0] == front else last}"
-
-
-def idle(node: "Node", twin: "nn.Module") -> list[str]:
-    """Paths of the largest modules of which no parameter takes part."""
-    used = parameters_of(node)
-    unused = {name for name, module in twin.named_modules() if not used & {id(value) for value in module.parameters()}}
-    largest = (name for name in unused if name.rpartition(".")[0] not in unused)
-    return sorted(name for name in largest if any(True for _ in twin.get_submodule(name).parameters()))

@@ -1,0 +1,64 @@
+"""Layout of a U-Net: the encoder goes down on the left, the decoder comes up on the right."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from .boxes import Piece, Totals, box, moved, route
+from .layout import GAP, Column, Edge, Leaf, carried
+
+MIDDLE, LEVEL, LEVELS = 30.0, 27.0, 4
+"""Pixels between the sides, and from one level to the next; the fewest levels of a U-Net."""
+
+
+def unet_levels(column: Column) -> list[Edge]:
+    """Skip connections of a U-Net, the outermost first; none if the column is not a U-Net.
+
+    In a U-Net each skip connection is within the one before, and every other link is between neighbors.
+    """
+    skips = sorted(link for link in column.links if link[1] - link[0] > 1)
+    nested = all(outer[0] < inner[0] and inner[1] < outer[1] for outer, inner in pairwise(skips))
+    plain = all(isinstance(flow, Leaf) and not flow.inside for flow in column.flows)
+    chained = len(column.links) == len(column.flows) - 1 + len(skips)
+    return skips if len(skips) >= LEVELS and nested and plain and chained else []
+
+
+def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals) -> Piece:
+    """Both sides of a U-Net with arrows across for skip connections; skips: of `unet_levels`."""
+    own = (width - MIDDLE) / 2
+    blocks = [flow.block for flow in column.flows if isinstance(flow, Leaf)]
+    pieces = [box(block, own, totals) for block in blocks]
+    count, deepest = len(pieces), skips[-1]
+    turn = deepest[1] - (1 if deepest[1] - deepest[0] > 2 else 0)  # the first box on the right
+    tops: dict[int, float] = {}
+
+    def pile(rows: Iterable[int], foot: float) -> float:
+        """Put boxes one above the other on `foot`; returns the height."""
+        y = foot
+        for row in rows:
+            tops[row] = y - pieces[row].height
+            y = tops[row] - GAP
+        return foot - y - GAP
+
+    foot, before = -LEVEL, (-1, count)
+    for start, end in [*skips, (turn - 1, turn)]:
+        left, right = range(start, before[0], -1), range(end, before[1])
+        foot += LEVEL + max(pile(left, 0), pile(right, 0))
+        pile(left, foot)
+        pile(right, foot)
+        before = (start, end)
+    marks = [moved(piece.marks, 0 if row < turn else own + MIDDLE, tops[row]) for row, piece in enumerate(pieces)]
+    feet = {row: tops[row] + piece.height for row, piece in enumerate(pieces)}
+    middles = own / 2, own + MIDDLE + own / 2
+    for start, end in [*skips, *pairwise(range(count))]:
+        if start < turn <= end:
+            x, y = own + (5 if blocks[start].repeat > 1 else 0), feet[start]
+            y -= min(pieces[start].height, pieces[end].height) / 2
+            turns_up = feet[end] < y
+            marks.append(
+                route((x, y), *([(middles[1], y), (middles[1], feet[end])] if turns_up else [(own + MIDDLE, y)]))
+            )
+        else:
+            x, rising = middles[start >= turn], start >= turn
+            y, goal = (tops[start], feet[end]) if rising else (feet[start], tops[end])
+            marks += [route((x, y), (x, goal)), carried(pieces[start].shape, x, (y + goal) / 2, own)]
+    return Piece("".join(marks), foot + 3)
