@@ -219,7 +219,7 @@ def the_grid(folder: Path, mark: str) -> str:
 
 def the_sweep(folder: Path, mark: str) -> str:
     """A sweep with two whole trials and one that failed."""
-    from sightline.report.sweep import write_sweep_report
+    from sightline.sweep.report import write_sweep_report
 
     place = folder / f"sweep {as_file(mark)}"
     for trial in range(2):

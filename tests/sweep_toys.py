@@ -1,47 +1,45 @@
-"""What the tests of sweeps share."""
+"""Shared by the tests of sweeps."""
 
-import contextlib
 import os
-from typing import Any, ClassVar
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 
 def shown(rows: list[dict[str, Any]]) -> list[tuple]:
-    """Of trials what must not depend on time: settings, state, value, epochs."""
+    """What must not depend on time: settings, state, value, epochs."""
     return [(r["trial"], r["state"], r["values"], r["value"], r["best_epoch"], r["epochs"], r["same_as"]) for r in rows]
 
 
-class Forked:
-    """A nursery's process, as subprocess.Popen would give it."""
+class ForkedProcess:
+    """In place of `start_process`: a fork of the test, which has torch loaded."""
 
-    held: ClassVar[set[int]] = set()
+    def __init__(self, folder: Path, environment: dict[str, str]):
+        from sightline.sweep import child
 
-    def __init__(self) -> None:
-        import sightline.resume
-
-        import sightline.train  # noqa: F401
-        from sightline.sweep.nursery import serve
-
-        down, up = os.pipe(), os.pipe()
+        self.status: int | None = None
+        parent = os.getpid()
         self.pid = os.fork()
-        if self.pid == 0:
+        if self.pid:
+            return
+        try:
             os.setsid()
-            for handle in (down[1], up[0], *Forked.held):  # a fork holds the pipes of the nurseries before it
-                with contextlib.suppress(OSError):
-                    os.close(handle)
-            serve(down[0], up[1])
+            log = os.open(child.log_file(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                signal.signal(signal.Signals[name], signal.SIG_DFL)
+            child.main(folder, parent)
+        finally:
             os._exit(0)
-        os.close(down[0])
-        os.close(up[1])
-        self.stdin, self.stdout = os.fdopen(down[1], "wb", buffering=0), os.fdopen(up[0], "rb", buffering=0)
-        self.gone = False
-        Forked.held.add(down[1])
 
     def poll(self) -> int | None:
-        self.gone = self.gone or os.waitpid(self.pid, os.WNOHANG)[0] != 0
-        return 0 if self.gone else None
+        if self.status is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if done else None
+        return self.status
 
-    def wait(self, timeout: float = 0) -> None:
-        Forked.held.clear()
-        if not self.gone:
-            os.waitpid(self.pid, 0)
-            self.gone = True
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)

@@ -15,7 +15,7 @@ from sam_toys import write_sam
 from sightline.__main__ import app, run
 from sightline.errors import FINDINGS
 from sightline.recipes import RECIPES
-from sweep_toys import Forked
+from sweep_toys import ForkedProcess
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -130,7 +130,7 @@ def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
     """Trials of a sweep are forked from the test, and draw nothing."""
-    monkeypatch.setattr(importlib.import_module("sightline.sweep.nursery"), "spawn", lambda environment: Forked())
+    monkeypatch.setattr(importlib.import_module("sightline.sweep.work"), "start_process", ForkedProcess)
 
 
 @pytest.mark.usefixtures("each_figure_once")

@@ -196,12 +196,12 @@ def _recipe(place: Path, name: str) -> None:
 
 
 def _sweep(place: Path, name: str) -> None:
-    """The same of a sweep, whose claim on its folder is the first that it writes."""
+    """The same of a sweep, which writes into its folder before the first trial."""
     import sightline
 
     module = importlib.import_module("sightline.sweep")
     recipe = configured({"name": name, "data.path": str(place / "photos"), "model.name": "small_cnn"})
-    unrun = mock.patch.multiple(module, run_here=lambda *_: None, ended=lambda *_: None)
+    unrun = mock.patch.multiple(module, TrialScheduler=mock.MagicMock(), finish=lambda *_: None)
     settings: dict[str, Any] = {"optim.lr": "0.1,0.2", "data.size": 16, "data.cache_dir": str(place / "cache")}
     with contextlib.chdir(place), unrun:
         sightline.sweep(recipe, quiet=True, trials=1, **settings)

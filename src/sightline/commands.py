@@ -78,7 +78,7 @@ def drawn_report(
 
         return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml")).report
     if (Path(run) / "sweep.yaml").is_file():
-        from .report.sweep import write_sweep_report
+        from .sweep.report import write_sweep_report
 
         write_sweep_report(Path(run))
         return Path(run) / "report.html"

@@ -8,7 +8,7 @@ import pytest
 
 from sightline.config.files import configured
 from sightline.config.schema import Config
-from sweep_toys import Forked
+from sweep_toys import ForkedProcess
 
 SMALL = {
     "name": "small",
@@ -31,8 +31,9 @@ BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
 def forked(quick_figures: None) -> Iterator[None]:
     """Trials begin without a fresh interpreter, and their reports draw nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("sightline.sweep.nursery"), "spawn", lambda environment: Forked())
-        patch.setattr(importlib.import_module("sightline.sweep.trial"), "POLL_SECONDS", 0.02)
+        for module in ("work", "cluster"):
+            patch.setattr(importlib.import_module(f"sightline.sweep.{module}"), "start_process", ForkedProcess)
+        patch.setattr(importlib.import_module("sightline.sweep.work"), "POLL_SECONDS", 0.02)
         patch.setattr(importlib.import_module("sightline.report.compare.files"), "png", lambda figure: BLANK)
         yield
 

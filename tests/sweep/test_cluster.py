@@ -12,47 +12,44 @@ from typing import Any
 import pytest
 
 import sightline
-from sightline.config.resolve import resolve
+from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Config
-from sightline.errors import SightlineError
-from sightline.runs.atomic import read_json_lines
-from sightline.sweep import Sweep, claim_folder
-from sightline.sweep.cluster import Worker
-from sightline.sweep.plan import checked, make_plan
+from sightline.errors import INTERRUPTED, SightlineError
+from sightline.runs.atomic import atomic_write, read_json, read_json_lines
+from sightline.sweep.cluster import TrialJob
+from sightline.sweep.trial import log_file
 
 SPACE = {"optim.lr": "1e-2..1e-1"}
 
 
-def test_two_trials_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, capfd) -> None:
-    """In processes of their own from end to end: the controller, the job, its nursery, the trials."""
-    result = sightline.sweep(
-        recipe, tiles, out=tmp_path / "s", trials=2, cluster="local", **{"cluster.minutes": "5"}, **SPACE
-    )
-    assert [row["state"] for row in result.trials] == ["complete", "complete"]
-    assert (result.path / "trial-0001" / "report.html").is_file() and result.report.is_file()
+def test_a_trial_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, capfd) -> None:
+    """In processes of their own from end to end: the sweep, the job, the trial."""
+    options: dict[str, Any] = {"cluster": "local", "cluster.minutes": "5"}
+    result = sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=1, **options, **SPACE)
+    assert [row["state"] for row in result.trials] == ["complete"]
+    assert (result.path / "trial-0000" / "report.html").is_file() and result.report.is_file()
     assert next(r["event"] for r in read_json_lines(result.path / "trial-0000" / "metrics.jsonl")) == "start"
     said = capfd.readouterr().out
-    assert "submitted 1 to local" in said and "2/2  trial 1" in said
+    assert "trial 0: submitted to local as job" in said and "1/1  trial 0" in said
 
 
 @pytest.mark.usefixtures("forked")
-def test_a_job_that_is_preempted_saves_its_trial_and_goes_on_in_the_next(
+def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
     recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:
-    """As submitit does it: a signal in the midst of the work, `checkpoint`, and the end of the process."""
-    long = resolve(recipe, {"train.epochs": 60})
-    plan = checked(make_plan(long, {"data.path": str(tiles), **SPACE}, None, "tpe", "none", 0))
-    out = tmp_path / "s"
-    claim_folder(out, plan, False)
-    worker, place = Worker(str(out), 1, "", 0.0, 0, ["sightline"]), out / "trial-0000"
+    """As submitit does it: a signal while the job is running, `checkpoint`, and the end of the process."""
+    folder = tmp_path / "s" / "trial-0000"
+    config = resolve(recipe, {"train.epochs": 60, "data.path": str(tiles)})
+    atomic_write(log_file(folder, "yaml"), to_yaml(config))
+    job = TrialJob(folder, {}, ["sightline"])
     again: list[Any] = []
 
     def preempted(number: int, frame: object) -> None:
-        again.append(worker.checkpoint())
+        again.append(job.checkpoint())
         raise SystemExit
 
     def evaluated() -> int:
-        return sum(record.get("event") == "eval" for record in read_json_lines(place / "metrics.jsonl"))
+        return sum(record.get("event") == "eval" for record in read_json_lines(folder / "metrics.jsonl"))
 
     def preempt() -> None:
         while evaluated() < 2:
@@ -63,23 +60,26 @@ def test_a_job_that_is_preempted_saves_its_trial_and_goes_on_in_the_next(
     try:
         threading.Thread(target=preempt, daemon=True).start()
         with pytest.raises(SystemExit):
-            worker()
+            job()
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert 2 <= evaluated() < 60 and again[0].function.folder == str(out)
-    assert pickle.loads(pickle.dumps(again[0].function))() == "done"
+    assert 2 <= evaluated() < 60 and read_json(log_file(folder, "json"))["status"] == INTERRUPTED
+    assert pickle.loads(pickle.dumps(again[0].function))() == 0
     assert evaluated() == 60
-    assert any(record["event"] == "resume" for record in read_json_lines(place / "metrics.jsonl"))
+    assert any(record["event"] == "resume" for record in read_json_lines(folder / "metrics.jsonl"))
 
 
-def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Path:
-    """An sbatch that keeps what it is given and answers so; sacct and squeue know nothing. Returns what was kept."""
+def fake_slurm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, state: str = "FAILED", job: int = 77
+) -> Path:
+    """An sbatch that keeps its script and prints an answer, and an sacct that has a job. Returns the script's path."""
     folder.mkdir()
     kept = folder / "kept.sh"
     for name, text in (
         ("sbatch", f'cp "$1" {kept}\n{answer}'),
         ("srun", "exit 0"),
-        ("sacct", 'echo "JobID|State"\necho "77_0|FAILED"\necho "77_1|FAILED"'),
+        ("scancel", "exit 0"),
+        ("sacct", f'echo "JobID|State"\necho "{job}|{state}"'),
     ):
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755 | stat.S_IXUSR)
@@ -87,28 +87,40 @@ def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> Pa
     return kept
 
 
-def test_slurm_gets_an_array_with_what_was_asked_for(
+def test_slurm_jobs_get_the_options_and_their_failure_is_reported(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 77"')
     options: dict[str, Any] = {"partition": "gpu", "minutes": "90", "gpus": "1", "cpus": "4", "setup": "module load x"}
-    with pytest.raises(SightlineError, match="has died") as caught:  # sacct says that the jobs have failed
+    with pytest.raises(SightlineError, match="the first 3 trials have all failed") as caught:
         sightline.sweep(
             recipe, tiles, out=tmp_path / "s", trials=4, jobs=2, cluster="slurm", quiet=True,
             **{f"cluster.{name}": value for name, value in options.items()}, **SPACE,
         )  # fmt: skip
-    assert caught.value.status == 3 and "the same command" in caught.value.cure
+    assert "job 77 ended, state FAILED" in caught.value.why
     text = kept.read_text()
-    for line in ("--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=4", "--array=0-1%2"):
+    for line in ("--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=4"):
         assert f"#SBATCH {line}\n" in text, line
     assert "module load x\n" in text and "--signal=" in text
-    assert Sweep(tmp_path / "s").trials == []
 
 
-def test_where_slurm_refuses_it_is_said(
+def test_ctrl_c_leaves_slurm_jobs_running_and_the_same_command_takes_them_over(
+    recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 78"', "RUNNING", 78)
+    for submitted in (True, False):
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(SightlineError, match="submitted jobs continue: 78") as caught:
+            sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=1, cluster="slurm", quiet=True, **SPACE)
+        assert caught.value.status == INTERRUPTED and "scancel 78" in caught.value.cure
+        assert kept.is_file() == submitted
+        kept.unlink(missing_ok=True)
+
+
+def test_a_rejected_job_is_an_error_with_slurms_message(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_slurm(tmp_path / "bin", monkeypatch, 'echo "sbatch: error: invalid partition" >&2; exit 1')
-    with pytest.raises(SightlineError, match="slurm takes no jobs") as caught:
+    with pytest.raises(SightlineError, match="slurm rejects the job") as caught:
         sightline.sweep(recipe, tiles, out=tmp_path / "s", cluster="slurm", quiet=True, **SPACE)
     assert "invalid partition" in caught.value.why and caught.value.status == 3

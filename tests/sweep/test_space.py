@@ -10,18 +10,7 @@ from hypothesis import strategies as st
 from sightline.config.files import configured
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
-from sightline.sweep.plan import spec_of
-from sightline.sweep.space import (
-    GRID_POINTS,
-    Choices,
-    Range,
-    combinations,
-    grid_of,
-    range_of,
-    read_space,
-    read_spec,
-    split_choices,
-)
+from sightline.sweep.space import GRID_POINTS, Choices, Range, combinations, grid, range_of, read_space, read_spec
 
 BASE = load_recipe("digits")
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False).map(lambda value: float(f"{value:.6g}"))
@@ -35,7 +24,7 @@ def faults(settings: dict) -> str:
 
 
 def test_ranges_choices_and_single_values_are_told_apart() -> None:
-    fixed, space = read_space(
+    fixed, space, first = read_space(
         BASE,
         {"optim.lr": "1e-3..1e-1", "train.batch_size": "16..128", "optim.name": "sgd,adamw", "train.epochs": "3",
          "optim.nesterov": "true,false", "optim.weight_decay": "lin:0..1", "loss.smoothing": "0, 0.1",
@@ -48,8 +37,9 @@ def test_ranges_choices_and_single_values_are_told_apart() -> None:
     assert space["loss.smoothing"] == Choices((0, 0.1))
     assert space["schedule.milestone_epochs"] == Choices(([1, 2], [3]))
     assert space["model.args.dropout"] == Range(0.0, 0.5, False, False)
+    assert first == {key: spec.candidates[0] for key, spec in space.items()}
     given_lists = read_space(BASE, {"optim.name": ["sgd", "adamw"], "optim": {"betas": [0.9, 0.99]}})
-    assert given_lists == ({"optim.betas": [0.9, 0.99]}, {"optim.name": Choices(("sgd", "adamw"))})
+    assert given_lists[:2] == ({"optim.betas": [0.9, 0.99]}, {"optim.name": Choices(("sgd", "adamw"))})
 
 
 @given(NUMBERS, NUMBERS, st.sampled_from([None, "log", "lin"]))
@@ -62,8 +52,8 @@ def test_a_range_holds_what_it_says_or_is_refused(low: float, high: float, scale
     found = read_spec("optim.lr", text)
     assert (found.low, found.high) == (low, high) and not found.whole
     assert found.log == (scale == "log" or (scale is None and low > 0 and high >= 10 * low))
-    assert spec_of(str(found)) == found, "sweep.yaml gives it back"
-    points = found.points()
+    assert read_spec("optim.lr", str(found)) == found
+    points = found.values()
     assert len(points) == GRID_POINTS and points[0] == low and points[-1] == high
     assert all(low <= one <= high for one in points) and sorted(points) == list(points)
     steps = [math.log(one) for one in points] if found.log else points
@@ -77,20 +67,23 @@ def test_whole_numbers_stay_whole(low: int, high: int) -> None:
         return
     found = range_of(int, None, str(low), str(high))
     assert found.whole and found.count == high - low + 1
-    assert all(isinstance(one, int) and low <= one <= high for one in found.points())
-    assert len(set(found.points())) == len(found.points()) == min(GRID_POINTS, found.count)
+    points = found.values()
+    assert all(isinstance(one, int) and low <= one <= high for one in points)
+    assert len(set(points)) == len(points) == min(GRID_POINTS, found.count)
 
 
-@given(st.lists(st.text("abc[]{}'\" 1.", max_size=6), min_size=1, max_size=5))
-def test_choices_are_split_only_outside_of_brackets_and_quotes(parts: list[str]) -> None:
-    text = ",".join(parts)
-    found = split_choices(text)
-    assert "".join(",".join(found).split()) == "".join(text.split()), "nothing is lost"
-    whole = all(part.count("[") == part.count("]") == part.count("{") == part.count("'") == part.count('"') == 0
-                and "}" not in part for part in parts)  # fmt: skip
-    if whole:
-        assert found == [part.strip() for part in parts]
-    assert split_choices(f"[{','.join('ab')}],{{x: 1, y: 2}},'p,q'") == ["[a,b]", "{x: 1, y: 2}", "'p,q'"]
+@pytest.mark.parametrize(
+    ("key", "text", "values"),
+    [
+        ("optim.betas", "[0.8, 0.9],[0.9, 0.99]", ([0.8, 0.9], [0.9, 0.99])),
+        ("model.args", "{widths: [8, 8], depth: 2},{widths: [4]}", ({"widths": [8, 8], "depth": 2}, {"widths": [4]})),
+        ("model.args.norm", "'p,q',batch", ("p,q", "batch")),
+        ("model.name", "resnet18, 01", ("resnet18", "01")),
+        ("train.batch_size", "32,064", (32, "064")),
+    ],
+)
+def test_choices_are_separated_by_commas_outside_brackets_and_quotes(key: str, text: str, values: tuple) -> None:
+    assert read_spec(key, text) == Choices(values)
 
 
 def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
@@ -101,8 +94,8 @@ def test_everything_wrong_is_said_at_once_with_the_nearest_name() -> None:
     )  # fmt: skip
     lines = why.strip().splitlines()
     assert len([line for line in lines if line.strip()]) >= 10
-    for said in ("did you mean optim.lr?", "found -1.0", "whole numbers at its ends", "found 'adamww'", "9..3 has",
-                 "found 1.0", "stands twice", "no range", "above 0", "nesterov"):  # fmt: skip
+    for said in ("did you mean optim.lr?", "found -1.0", "whole numbers at its ends", "found 'adamww'", "9..3 is empty",
+                 "found 1.0", "given twice", "not a range", "above 0", "nesterov"):  # fmt: skip
         assert said in why, said
 
 
@@ -122,15 +115,15 @@ def test_a_value_that_goes_with_no_other_is_refused_and_one_that_does_is_not() -
 
 def test_many_choices_are_each_checked_without_all_their_combinations() -> None:
     space = {f"k{n}": Choices(tuple(range(9))) for n in range(9)}
-    seen = [set(pairs.items()) for pairs in combinations(space)]
+    seen = [set(values.items()) for values in combinations(space)]
     assert len(seen) < 1000 and len(set.union(*seen)) == 81
 
 
 def test_a_grid_has_every_combination_once() -> None:
     space = {"a": Choices((1, 2)), "b": Range(1, 3, True, False), "c": Range(0.0, 1.0, False, False)}
-    rows = grid_of(space)
+    rows = grid({key: spec.values() for key, spec in space.items()})
     assert len(rows) == 2 * 3 * GRID_POINTS == len({tuple(row.items()) for row in rows})
-    assert len(grid_of({"b": Range(1, 100, True, False)}, whole=True)) == 100
+    assert len(Range(1, 100, True, False).values(most=100)) == 100
 
 
 def test_the_ends_are_those_of_the_setting() -> None:

@@ -8,6 +8,8 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sightline.config.schema import Config
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json, read_json_lines
+from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
 from sweep_toys import shown
 
@@ -58,11 +61,11 @@ def test_the_best_is_a_recipe_that_repeats_it(done: Sweep, tmp_path: Path) -> No
     assert sightline.Run(tmp_path / "again").metrics["loss"] == done.best.metrics["loss"]
 
 
-def test_the_page_says_that_picking_is_optimistic_and_what_the_best_two_differ_by(done: Sweep) -> None:
+def test_the_page_says_that_selection_is_optimistic_and_what_the_best_two_differ_by(done: Sweep) -> None:
     page = done.report.read_text(encoding="utf-8")
     compared = json.loads((done.path / "compare" / "compare.json").read_text())
     sentence = compared["comparisons"][0]["sentence"]
-    assert re.split(r"[\[:]", sentence)[0] in page and "The best of 4 trials was picked" in page
+    assert re.split(r"[\[:]", sentence)[0] in page and "The best of 4 trials was selected" in page
     assert compared["reference"] == done.best.path.name  # ty: ignore[unresolved-attribute]
     assert {path.stem for path in (done.path / "figures").iterdir()} == {"progress", "curves", "setting-1", "setting-2"}
     for row in done.trials:
@@ -109,6 +112,12 @@ def epochs_of(run_folder: Path) -> int:
     return sum(record.get("event") == "eval" for record in read_json_lines(run_folder / "metrics.jsonl"))
 
 
+def is_unlocked(run_folder: Path) -> bool:
+    with suppress(SightlineError), lock_run(run_folder):
+        return True
+    return False
+
+
 def test_killed_at_any_time_it_goes_on_to_the_same_trials(
     done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +126,7 @@ def test_killed_at_any_time_it_goes_on_to_the_same_trials(
     wait_for(lambda: epochs_of(place) >= 1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    wait_for(lambda: is_unlocked(place))
     held = (out / "trials.journal").read_bytes()
     (out / "trials.journal").write_bytes(held + b'{"op_code":5,"trial_')  # torn, as a crash of the machine leaves it
     assert sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE).trials[-1]["state"] == "complete"
@@ -143,7 +153,7 @@ def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on_with_it(
 def test_a_bad_trial_is_stopped_early_and_stays_stopped(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("sightline.sweep.board"), "STARTUP_TRIALS", 1)
+    monkeypatch.setattr(importlib.import_module("sightline.sweep.study"), "STARTUP_TRIALS", 1)
     arguments: dict[str, Any] = {"sampler": "grid", "out": tmp_path / "s", "optim.lr": [0.05, 1e-9]}
     long = resolve(recipe, {"train.epochs": 80, "optim.momentum": 0.9})
     result = sightline.sweep(long, tiles, **arguments)
@@ -186,7 +196,7 @@ def test_what_is_not_the_same_sweep_is_refused_with_the_differences(
         sightline.sweep(recipe, tiles, out=done.path, trials=4, seed=3, **changed)
     why = caught.value.why
     assert "optim.lr: log:0.0001..1.0 -> log:0.001..1.0" in why and "seed: 0 -> 3" in why
-    assert "optim.momentum: the recipe -> 0.5" in why and "train.batch_size" not in why
+    assert "optim.momentum: 0.9 -> 0.5" in why and "train.batch_size" not in why
     other = make_photos(tmp_path / "other", classes=2, train=15, val=8, size=8)
     with pytest.raises(SightlineError, match="another sweep") as caught:
         sightline.sweep(recipe, other, out=done.path, trials=4, **SPACE)
@@ -209,19 +219,19 @@ def test_pictures_that_changed_under_their_names_end_the_sweep(
         sightline.sweep(recipe, data, trials=2, **arguments)
 
 
-def test_two_at_a_time_and_two_commands_share_the_trials(recipe: Config, tiles: Path, tmp_path: Path) -> None:
-    out = tmp_path / "s"
-    child = sweep_in_a_fork(recipe, tiles, out, trials=5, storage=f"sqlite:///{tmp_path}/s.db")
-    wait_for(lambda: (out / "sweep.yaml").is_file())
-    sightline.sweep(recipe, tiles, out=out, trials=5, jobs=2, storage=f"sqlite:///{tmp_path}/s.db", quiet=True, **SPACE)
+def test_parallel_trials_in_a_database_and_a_second_command_is_rejected(
+    recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    out, storage = tmp_path / "s", f"sqlite:///{tmp_path}/s.db"
+    long = resolve(recipe, {"train.epochs": 20})
+    child = sweep_in_a_fork(long, tiles, out, trials=3, jobs=2, storage=storage)
+    wait_for(lambda: epochs_of(out / "trial-0000") >= 1 and epochs_of(out / "trial-0001") >= 1)
+    with pytest.raises(SightlineError, match="another run is writing"):
+        sightline.sweep(long, tiles, out=out, trials=3, storage=storage, quiet=True, **SPACE)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    result = sightline.sweep(
-        recipe, tiles, out=out, trials=5, storage=f"sqlite:///{tmp_path}/s.db", quiet=True, **SPACE
-    )
-    assert [row["trial"] for row in result.trials] == list(range(5))
-    assert all(row["state"] == "complete" for row in result.trials)
-    starts = [r["event"] for n in range(5) for r in read_json_lines(out / f"trial-{n:04d}" / "metrics.jsonl")]
-    assert starts.count("start") == 5 and "resume" not in starts, "nobody trained what another did"
+    assert [(row["trial"], row["state"]) for row in Sweep(out).trials] == [(n, "complete") for n in range(3)]
+    with pytest.raises(SightlineError, match="storage belongs to another sweep"):
+        sightline.sweep(long, tiles, out=out, trials=3, quiet=True, **SPACE)
 
 
 def test_few_combinations_are_each_tried_once_whatever_the_sampler(recipe: Config, tiles: Path, tmp_path: Path) -> None:
@@ -233,20 +243,21 @@ def test_a_readonly_disk_is_status_3_and_no_trial_is_lost(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fills up while the second trial trains: said by the system, as tests may run as root."""
-    module = importlib.import_module("sightline.sweep.trial")
+    module = importlib.import_module("sightline.sweep.work")
+    outcome, write_results = module.RunningTrial.outcome, module.write_results
+    failed: list[int] = []
 
-    def full(folder: Path) -> None:
-        raise SightlineError("cannot write .probe", why="No space left on device", status=3)
+    def second(trial: Any) -> Any:
+        failed.extend([1] * (trial.trial.number == 1))
+        return replace(outcome(trial), state="failed", message="cannot write best") if failed else outcome(trial)
 
-    real = module.concluded
+    def full(study: Any) -> Any:
+        if failed:
+            raise SightlineError("cannot write sweep.json", why="No space left on device", status=3)
+        return write_results(study)
 
-    def second(board: Any, follower: Any, end: dict, asked: bool) -> Any:
-        if follower.trial.number == 1:
-            end = {"exit": 3, "error": {"what": "cannot write best"}}
-        return real(board, follower, end, asked)
-
-    monkeypatch.setattr(module, "concluded", second)
-    monkeypatch.setattr(module, "check_disk", full)
+    monkeypatch.setattr(module.RunningTrial, "outcome", second)
+    monkeypatch.setattr(module, "write_results", full)
     with pytest.raises(SightlineError) as caught:
         sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
     assert caught.value.status == 3

@@ -120,3 +120,10 @@ def table(
 def slug(text: str) -> str:
     """A fragment name for a heading."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def set_in_type(sentence: str) -> list[Child]:
+    """Minus signs for hyphens before digits; intervals that do not break over lines."""
+    signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
+    parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
+    return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]

@@ -1,28 +1,29 @@
-"""`sightline sweep`: a search over settings. Each trial is an ordinary run, pruned early; the end is a comparison."""
+"""`sightline sweep`: search settings. Each trial is an ordinary run; bad ones stop early; the best are compared."""
 
 import os
-import shutil
-import sys
-import time
+import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..errors import SightlineError, printable
+from ..config.strict_yaml import dump_yaml, parse_yaml
+from ..errors import SightlineError, listing
 from ..runs import run_folder
-from ..runs.atomic import remove
-from ..runs.signals import StopRequest
-from . import claims
-from .plan import FILE, Plan, budget, checked, load_plan, make_plan, refuse_other, write_plan
+from ..runs.atomic import atomic_write, remove
+from ..runs.lock import lock_run
+from ..runs.terminal import print_plain
+from .cluster import cluster_faults, cluster_launcher, split_cluster
+from .plan import SweepPlan, make_plan
+from .report import write_sweep_report
 from .results import Sweep, write_results
-from .storage import JOURNAL, need_optuna
+from .study import JOURNAL, SweepStudy, require
+from .work import TrialScheduler, local_launcher
 
-OWN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare", "logs",
-       "jobs", "claims")  # fmt: skip
+FILE = "sweep.yaml"
+WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
+           "logs", "jobs")  # fmt: skip
 """What a sweep writes into its folder besides its trials."""
-GO_ON = "the same command goes on with it"
 
 
 def sweep(
@@ -45,151 +46,104 @@ def sweep(
 ) -> Sweep:
     """Search settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.
 
-    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: how many in
-    all (20; of a grid all), those of earlier calls counted. minutes: of this call; what runs then is saved. jobs: at
-    a time, on this machine or as jobs of `cluster` (slurm or local; its own settings are `cluster.minutes`
-    and the like). metric: the recipe's `train.best_metric`. storage: a database's address in place of a file in the
-    folder. The same call goes on with a sweep that was interrupted; several at a time share its trials. Raises
-    SightlineError for all that is wrong with the space before anything starts, and (status 4) when interrupted.
+    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: their total
+    number (default 20, or all of a grid), those of earlier calls included. minutes: time limit of this call; running
+    trials are saved. jobs: parallel trials, on this machine or as jobs of `cluster` (slurm or local, with options such
+    as `cluster.minutes`). metric: default is the recipe's `train.best_metric`. storage: a database URL instead of a
+    file in the folder. The same call resumes an interrupted sweep. Raises one SightlineError for everything wrong with
+    the search space before any training, and one with status 4 when interrupted.
     """
-    need_optuna()
-    from .board import Board
-    from .cluster import refuse_cluster, split_cluster
-
+    require("optuna")
+    if cluster:
+        require("submitit")
     typed, options = split_cluster(dict(settings))
-    refuse_cluster(cluster, options)
-    refuse_numbers(trials, minutes, jobs, seed)
+    check_options(trials, minutes, jobs, seed, cluster_faults(cluster, options))
     if data is not None:
         typed["data.path"] = os.fspath(data)
-    plan = checked(make_plan(recipe, typed, metric, sampler, pruner, seed))
-    folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.name}")
-    run_folder.refuse_inside(folder, plan.data["path"])
-    say: Callable[[str], None] = (lambda text: None) if quiet else speak
-    count, walk, said = budget(plan, trials)
-    plan = claim_folder(folder, plan, overwrite)
-    board = Board(folder, plan, count, walk, storage)
-    if said:
-        say(said)
-    if cluster:
-        from .cluster import run_on_cluster
-
-        run_on_cluster(board, cluster, options, jobs, minutes, storage, say)
-    else:
-        run_here(board, jobs, minutes, say)
-    return ended(board, say)
+    plan = make_plan(recipe, typed, metric, sampler, pruner, seed)
+    folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
+    run_folder.refuse_inside(folder, plan.first.data.path)
+    require_sweep_folder(folder)
+    say = (lambda text: None) if quiet else print_plain
+    with lock_run(folder) as note:
+        if note:
+            say(note)
+        study = SweepStudy(folder, plan, study_name(folder, plan, overwrite), trials, storage)
+        if study.is_grid and sampler != "grid":
+            say(f"there are {study.trials} combinations: each is tried once")
+        launch = cluster_launcher(study, cluster, options, jobs, say) if cluster else local_launcher(jobs)
+        TrialScheduler(study, launch, jobs, say, detach=cluster == "slurm").run(minutes)
+        return finish(study, say)
 
 
-def run_here(board: Any, jobs: int, minutes: float, say: Callable[[str], None]) -> None:
-    """Work through the trials on this machine; SightlineError of status 4 where the user asks to stop."""
-    from .work import Session, Teller, interrupted
-
-    teller = Teller(board, say, jobs)
-    if not teller.begin():
-        return
-    session = Session(board, jobs, threads_each(jobs), teller, time.monotonic() + 60 * minutes if minutes else 0.0)
-    with StopRequest() as stop:
-        try:
-            session.start()
-            session.join(lambda: stop.requested)
-        finally:
-            session.close()
-    if session.error:
-        raise session.error
-    if session.interrupted:
-        raise interrupted(session, f"{GO_ON}: {command()}")
+def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faults: list[str]) -> None:
+    """SightlineError with every invalid option. faults: those of the cluster's options."""
+    numbers = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
+    numbers += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
+    numbers += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
+    numbers += [f"--seed {seed}: 0 or more"] * (seed < 0)
+    if numbers + faults:
+        why = "\n" + listing(numbers + faults)
+        raise SightlineError("invalid options", where="the command line", why=why, cure="sightline sweep --help")
 
 
-def threads_each(jobs: int) -> int:
-    """The processor threads of each of several trials at a time; 0: one alone may use what the recipe says."""
-    from ..engine.device import processors
-
-    return max(1, processors() // jobs) if jobs > 1 else 0
-
-
-def command() -> str:
-    """What was typed, to be typed again."""
-    import shlex
-
-    from ..runs.provenance import command_line
-
-    return shlex.join(command_line())
-
-
-def ended(board: Any, say: Callable[[str], None]) -> Sweep:
-    """The results and the page of a sweep whose trials are done, or out of time; says what is best."""
-    from ..report.sweep import write_sweep_report
-
-    result = write_results(board)
-    if result.best is None:
-        states = [trial["state"] for trial in result.trials]
-        left = board.trials - len(states) + states.count("running")
-        why = f"{states.count('failed')} failed, {states.count('pruned')} were pruned, {left} are left"
-        raise SightlineError("no trial has a result yet", where=str(board.folder), why=why, cure=GO_ON)
-    for line in write_sweep_report(board.folder):
-        say(line)
-    left = board.trials - sum(trial["state"] != "running" for trial in result.trials)
-    if left > 0:
-        say(f"{left} of {board.trials} trials are not done: they run in another process, or {GO_ON}")
-    say(f"report: {result.report}")
-    return result
-
-
-def refuse_numbers(trials: int | None, minutes: float, jobs: int, seed: int) -> None:
-    """SightlineError naming every number that is none of its kind."""
-    wrong = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
-    wrong += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
-    wrong += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
-    wrong += [f"--seed {seed}: 0 or more"] * (seed < 0)
-    if wrong:
-        raise SightlineError("these numbers cannot be", why="; ".join(wrong), cure="sightline sweep --help")
-
-
-def claim_folder(folder: Path, plan: Plan, overwrite: bool) -> Plan:
-    """Write sweep.yaml, or check that the folder's own is this sweep; returns the plan that counts.
-
-    SightlineError where the folder is a stranger's, or holds another sweep (unless `overwrite`).
-    """
+def require_sweep_folder(folder: Path) -> None:
+    """SightlineError if the folder is a file or holds anything but a sweep."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the sweep's folder is a file", where=str(folder), cure="choose another with --out")
     seen = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
-    if seen and FILE not in seen and set(seen) - {"claims"}:
-        why = f"it holds {min(seen)!r} and no sweep"
+    if seen and FILE not in seen:
+        why = f"it contains {min(seen)!r} and no sweep"
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
-    with claims.turn(folder):
-        old = load_plan(folder) if (folder / FILE).is_file() else None
-        if old and overwrite:
-            clear(folder)
-            old = None
-        if old is None:
-            write_plan(folder, plan)
-            return plan
-        refuse_other(folder, old, plan)
-        return replace(plan, data=old.data)
 
 
-def clear(folder: Path) -> None:
-    """Remove a sweep from its folder, and nothing else; SightlineError where another process works on it."""
-    places = sorted(folder.glob("trial-[0-9][0-9][0-9][0-9]*"))
-    held = [claims.take(folder, int(place.name.removeprefix("trial-"))) for place in places]
-    for claim in held:
-        if claim:
-            claim.release()
-    if not all(held):
-        raise SightlineError("another process works on this sweep", where=str(folder), cure="wait for it, or end it")
-    for place in places:
-        shutil.rmtree(place)
-    remove(folder / name for name in OWN if name != "claims")
-    remove(path for path in (folder / "claims").iterdir() if path.name != "turn")
+def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
+    """Read the name of the Optuna study from sweep.yaml, or write a new sweep.yaml and return a new name.
 
-
-def speak(text: str) -> None:
-    """A line to the user; nobody may be listening any more."""
-    from ..runs.terminal import print_plain
-
+    overwrite: remove the sweep in the folder first. SightlineError with the differences if it is another sweep.
+    """
+    path, identity = folder / FILE, plan.identity()
+    if path.is_file() and overwrite:
+        trials = sorted(folder.glob("trial-[0-9][0-9][0-9][0-9]*"))
+        for trial in trials:
+            with lock_run(trial):  # raises if a job that was left running still writes there
+                pass
+        remove([*trials, *(folder / name for name in reversed(WRITTEN))])
+    if not path.is_file():
+        name = f"{folder.resolve().name}-{secrets.token_hex(4)}"
+        atomic_write(path, dump_yaml({"study": name, "settings": identity}))
+        return name
     try:
-        print_plain(printable(text))
-    except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        name, before = str(values["study"]), dict(values["settings"])
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        why, cure = f"{type(error).__name__}: {error}", "choose another --out, or --overwrite to remove that sweep"
+        raise SightlineError("sweep.yaml cannot be read", where=str(path), why=why, cure=cure) from error
+    keys = dict.fromkeys([*before, *identity])
+    changed = [key for key in keys if before.get(key) != identity.get(key)]
+    if changed:
+        lines = [f"{key}: {before.get(key, 'none')} -> {identity.get(key, 'none')}"[:200] for key in changed]
+        cure = "the same command as before, another --out, or --overwrite to remove that sweep"
+        why = "\n" + listing(lines)
+        raise SightlineError("the folder contains another sweep", where=str(folder), why=why, cure=cure)
+    return name
+
+
+def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
+    """Write the results and the report, and print the best trial. SightlineError if no trial is complete."""
+    result = write_results(study)
+    states = [trial["state"] for trial in result.trials]
+    left = study.trials - len(states) + states.count("running")
+    if result.best is None:
+        why = f"{states.count('failed')} failed, {states.count('pruned')} were pruned, {left} are left"
+        cure = "the same command continues, with a larger --trials if none is left"
+        raise SightlineError("no trial is complete", where=str(study.folder), why=why, cure=cure)
+    for line in write_sweep_report(study.folder):
+        say(line)
+    if left:
+        say(f"{left} of {study.trials} trials are left: the same command continues")
+    say(f"report: {result.report}")
+    return result
 
 
 __all__ = ["Sweep", "sweep"]

@@ -1,6 +1,5 @@
-"""What a sweep leaves besides its runs: sweep.json, sweep.csv, best.yaml; and the line of a trial in a terminal."""
+"""What a sweep leaves besides its runs: sweep.json, sweep.csv and best.yaml."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,15 @@ from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..runs.csv_io import csv_text
 from ..runs.run_folder import Run
 from ..runs.terminal import duration
-from .board import Board
-from .plan import Plan
-from .space import as_typed, plain
-from .trial import folder_of
-
-COLUMNS = ("metric", "best_epoch", "epochs", "seconds", "train_flops", "message")
+from .page import ranked, shown, trial_folder
+from .plan import SweepPlan
+from .space import plain
+from .study import SweepStudy
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, and what lies in its sweep.json."""
+    """The folder of a sweep, with the contents of its sweep.json."""
 
     path: Path
 
@@ -38,37 +35,31 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """A dict a trial, by number: state, values, value of the metric, epochs, seconds, message."""
+        """One dict per trial, by number: state, values, value of the metric, epochs, seconds, message."""
         return self.values.get("trials", [])
 
     @property
     def best(self) -> Run | None:
         """The run of the best trial."""
         number = self.values.get("best")
-        return None if number is None else Run(folder_of(self.path, number))
+        return None if number is None else Run(trial_folder(self.path, number))
 
 
-def ranked(plan_lowest: bool, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Whole trials that have runs of their own, the best first; of equal ones the earlier."""
-    whole = [row for row in rows if row["state"] == "complete" and row["value"] is not None and row["same_as"] is None]
-    return sorted(whole, key=lambda row: ((1 if plan_lowest else -1) * row["value"], row["trial"]))
-
-
-def write_results(board: Board) -> Sweep:
-    """sweep.json, sweep.csv and best.yaml as the trials stand; returns where they are."""
-    plan, folder, rows = board.plan, board.folder, board.rows()
-    best = next(iter(ranked(plan.lowest, rows)), None)
+def write_results(study: SweepStudy) -> Sweep:
+    """Write sweep.json, sweep.csv and best.yaml for the trials so far."""
+    plan, folder, rows = study.plan, study.folder, study.rows()
+    lowest = plan.direction == "minimize"
+    best = next(iter(ranked(rows, lowest)), None)
     values = {
         "format": 1,
-        "name": plan.name,
+        "name": plan.base.name,
         "metric": plan.metric,
-        "lowest": plan.lowest,
-        "sampler": "every combination" if board.walk else plan.sampler,
+        "lowest": lowest,
+        "sampler": "every combination" if study.is_grid else plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
-        "wanted": board.trials,
-        "space": as_typed(plan.space),
-        "log": [key for key, spec in plan.space.items() if getattr(spec, "log", False)],
+        "wanted": study.trials,
+        "space": {key: str(spec) for key, spec in plan.space.items()},
         "fixed": {key: plain(value) for key, value in plan.fixed.items() if key != "train.best_metric"},
         "data": plan.data,
         "best": best and best["trial"],
@@ -76,51 +67,43 @@ def write_results(board: Board) -> Sweep:
     }
     write_json(folder / "sweep.json", finite(values))
     atomic_write(folder / "sweep.csv", as_csv(plan, rows))
-    recipe = folder_of(folder, best["trial"]) / "recipe.yaml" if best else None
+    recipe = trial_folder(folder, best["trial"]) / "recipe.yaml" if best else None
     if recipe and recipe.is_file():
-        atomic_write(folder / "best.yaml", to_yaml(resolve(load_recipe_file(recipe), {"name": f"{plan.name}-best"})))
+        name = f"{plan.base.name}-best"
+        atomic_write(folder / "best.yaml", to_yaml(resolve(load_recipe_file(recipe), {"name": name})))
     return Sweep(folder)
 
 
-def as_csv(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A row a trial: number, state, the settings, then what became of it."""
-    head = [plan.metric if column == "metric" else column for column in COLUMNS]
-    lines: list[list[object]] = [["trial", "state", *plan.space, *head]]
+def as_csv(plan: SweepPlan, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """One row per trial: number, state, settings, outcome."""
+    head = ["trial", "state", *plan.space, plan.metric, "best_epoch", "epochs", "seconds", "train_flops", "message"]
+    lines: list[list[object]] = [head]
     for row in rows:
-        settings = [json.dumps(v) if isinstance(v := row["values"].get(key, ""), list | dict) else written(v)
-                    for key in plan.space]  # fmt: skip
-        own = [row["value"], row["best_epoch"], row["epochs"], row["seconds"], row["flops"]]
-        lines.append([row["trial"], row["state"], *settings, *map(written, own), row["message"]])
+        settings = [row["values"].get(key) for key in plan.space]
+        numbers = [row[key] for key in ("value", "best_epoch", "epochs", "seconds", "flops")]
+        cells = ["" if value is None else plain(value) for value in (*settings, *numbers)]
+        lines.append([row["trial"], row["state"], *cells, row["message"]])
     return csv_text(lines)
 
 
-def written(value: Any) -> str:
-    """A number with nine digits, anything else as it is typed; empty where there is none."""
-    if value is None or value == "":
-        return ""
-    return f"{value:.9g}" if isinstance(value, float) else plain(value)
-
-
-def line_of(row: Mapping[str, Any], metric: str, done: str, best: Mapping[str, Any] | None) -> str:
-    """A finished trial for a terminal: number, metric, settings, how long, the best so far."""
-    value = "" if row["value"] is None else f"{metric.replace('_', ' ')} {row['value']:.4f}"
-    if row["state"] == "failed":
-        value = f"failed: {row['message']}"
-    elif row["state"] == "pruned":
-        value += f", {row['message']}"
-    settings = "  ".join(f"{key} {short(value)}" for key, value in row["values"].items())
-    parts = [done, f"trial {row['trial']}", value, settings]
+def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
+    """A finished trial for the terminal: count, metric, settings, duration, the best so far, time left."""
+    rows = [row for row in study.rows() if row["state"] != "running"]
+    row = next(row for row in rows if row["trial"] == number)
+    best = next(iter(ranked(rows, study.plan.direction == "minimize")), None)
+    parts = [f"{len(rows):>{len(str(study.trials))}}/{study.trials}", f"trial {number}"]
+    if row["value"] is not None:
+        parts.append(f"{study.plan.metric.replace('_', ' ')} {row['value']:.4f}")
+    if row["state"] != "complete":
+        parts.append(row["message"] if row["state"] == "pruned" else f"failed: {row['message']}")
+    parts += [f"{key} {shown(value)}" for key, value in row["values"].items()]
     if row["same_as"] is not None:
-        parts.append(f"as trial {row['same_as']}")
+        parts.append(row["message"])
     elif row["state"] == "complete":
         parts.append(f"{counted(int(row['epochs']), 'epoch')}, {duration(row['seconds'])}")
-    if best is row:
-        parts.append("(best)")
-    elif best is not None:
-        parts.append(f"best {best['value']:.4f} (trial {best['trial']})")
+    if best is not None:
+        parts.append("(best)" if best is row else f"best {best['value']:.4f} (trial {best['trial']})")
+    times, left = [row["seconds"] for row in rows if row["seconds"]], study.trials - len(rows)
+    if times and left > 0:
+        parts.append(f"about {duration(sum(times) / len(times) * left / jobs)} left")
     return "  ".join(parts)
-
-
-def short(value: Any) -> str:
-    """A value of a setting in four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else plain(value)

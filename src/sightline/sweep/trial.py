@@ -1,185 +1,149 @@
-"""One trial: its run is trained by a nursery, its evaluations are followed, and it is pruned between epochs."""
+"""One trial of a sweep: its process, its reports to the pruner, its outcome."""
 
+import os
+import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from ..config.resolve import to_yaml
+import numpy as np
+
 from ..config.schema import Config
-from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
-from ..insight.curves import number, without_repeats
+from ..engine.device import processors
+from ..errors import INTERRUPTED, SightlineError
+from ..insight.curves import history, number
 from ..runs import run_folder
-from ..runs.atomic import atomic_write, read_json_lines
-from .board import Board, Outcome
-from .claims import Claim
-from .nursery import Nursery
+from ..runs.atomic import read_json, read_json_lines
+from .page import trial_folder
+from .study import SweepStudy, TrialOutcome
 
 if TYPE_CHECKING:
     import optuna
 
-POLL_SECONDS = 0.1
-ASK_SECONDS = 1.0
-"""Between two polite signals: one that comes before a child listens is lost."""
+KILLED = "its process was killed, as operating systems do when memory runs out"
 
 
-def folder_of(sweep: Path, number: int) -> Path:
-    """The run folder of a trial."""
-    return sweep / f"trial-{number:04d}"
+def log_file(folder: Path, ending: str) -> Path:
+    """A file of a trial in `logs/`: its recipe (yaml), its output (log), its exit status and error message (json)."""
+    return folder.parent / "logs" / f"{folder.name}.{ending}"
+
+
+def in_one_line(error: SightlineError) -> str:
+    """An error as one line of a table."""
+    why = error.why.strip().partition("\n")[0]
+    return " ".join(f"{error.what}{f' ({why})' if why else ''}".split())
+
+
+def thread_limit(jobs: int) -> dict[str, str]:
+    """The environment variable that shares the processors among parallel trials; one trial alone has no limit."""
+    return {"OMP_NUM_THREADS": str(max(1, processors() // jobs))} if jobs > 1 else {}
+
+
+class TrialProcess(Protocol):
+    """A process or job that trains a trial. `poll`: None while it runs. `terminate`: have it save and end."""
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+
+
+def start_process(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Train a trial in a new process. It has a session of its own, so that Ctrl-C reaches only the sweep."""
+    command = [sys.executable, "-m", "sightline.sweep.child", str(folder), str(os.getpid()), *sys.argv]
+    environment = os.environ | environment
+    with open(log_file(folder, "log"), "ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
 
 
 @dataclass
-class Follower:
-    """What a trial's log says so far. told: epochs that the pruner knows. pruned: the epoch at which it said stop."""
+class RunningTrial:
+    """A trial and its process. slot: its index among the parallel trials. pruned_epoch: where it was pruned, or 0."""
 
-    board: Board
+    study: SweepStudy
     trial: "optuna.Trial"
-    folder: Path
     config: Config
-    told: set[int]
-    pruned: int = 0
-    stamp: tuple[int, int] = (0, 0)
+    slot: int
+    process: TrialProcess | None = None
+    stopped: bool = False
+    pruned_epoch: int = 0
+    log_size: int = 0
 
-    def look(self) -> bool:
-        """Tell the pruner of evaluations that are new; returns whether it wants the trial to stop."""
+    @property
+    def folder(self) -> Path:
+        return trial_folder(self.study.folder, self.trial.number)
+
+    def stop(self) -> None:
+        """Ask the process, once, to save and end."""
+        if self.process is not None and not self.stopped:
+            self.process.terminate()
+        self.stopped = True
+
+    def report(self) -> None:
+        """Report new evaluations to the pruner in order, up to the epoch at which it stops the trial."""
         path = self.folder / "metrics.jsonl"
-        if not path.is_file():
-            return False
-        state = path.stat()
-        if (state.st_mtime_ns, state.st_size) == self.stamp or self.pruned:
-            return bool(self.pruned)
-        self.stamp = (state.st_mtime_ns, state.st_size)
-        for record in evaluations(self.folder):
-            epoch, value = int(number(record.get("epoch"), 0.0)), number(record.get(self.board.plan.metric))
-            if value != value or epoch in self.told:
-                continue
-            self.told.add(epoch)
-            self.trial.report(value, epoch)
-            if epoch < self.config.train.epochs and self.trial.should_prune():
-                self.pruned = epoch
-                return True
-        return False
+        size = path.stat().st_size if path.is_file() else 0
+        if self.pruned_epoch or size == self.log_size:
+            return
+        self.log_size = size
+        self.check_contents()
+        known = self.study.all()[self.trial.number].intermediate_values
+        for value_epoch, value in self.evaluations().items():
+            epoch = int(value_epoch)
+            if epoch not in known:
+                self.trial.report(value, epoch)
+            if max(known, default=0) <= epoch < self.config.train.epochs and self.trial.should_prune():
+                self.pruned_epoch = epoch
+                return
 
-    def outcome(self) -> Outcome:
-        """The result of a trial that is over: up to the epoch at which it was pruned, whatever came after."""
-        plan = self.board.plan
-        seen = [r for r in evaluations(self.folder) if not self.pruned or number(r.get("epoch"), 0.0) <= self.pruned]
-        values = [(number(r.get(plan.metric)), int(number(r.get("epoch"), 0.0))) for r in seen]
-        best: float | None = None
-        best_epoch = 0
-        for value, epoch in values:
-            if value == value and plan.better(value, best):
-                best, best_epoch = value, epoch
-        last: dict[str, Any] = seen[-1] if seen else {}
-        epochs, seconds = number(last.get("epoch"), 0.0), number(last.get("seconds"), 0.0)
-        if self.pruned:
-            said = f"pruned after epoch {self.pruned}"
-            return Outcome("pruned", best, best_epoch, epochs, seconds, message=said)
-        done = [record for record in read_json_lines(self.folder / "metrics.jsonl") if record.get("event") == "done"]
-        if not done or not run_folder.is_finished(self.folder) or best is None:
-            return Outcome("failed", best, best_epoch, epochs, seconds, message="it ended without a result")
-        end = done[-1]
-        value = number(end.get(plan.metric), best)
-        flops = number(end.get("train_flops"))
-        shown = int(number(end.get("best_epoch"), epochs))
-        return Outcome("complete", value, shown, epochs, number(end.get("seconds"), seconds),
-                       flops if flops == flops else None)  # fmt: skip
+    def evaluations(self) -> dict[float, float]:
+        """Epoch -> metric on the validation set, up to the epoch at which the trial was pruned."""
+        columns = history(read_json_lines(self.folder / "metrics.jsonl")).evaluation
+        pairs = zip(columns["epoch"].tolist(), columns[self.study.plan.metric].tolist(), strict=True)
+        most = self.pruned_epoch or np.inf
+        return {epoch: value for epoch, value in pairs if np.isfinite(value) and epoch <= most}
 
+    def check_contents(self) -> None:
+        """SightlineError if the images differ from those of earlier trials although their names are the same."""
+        data, config = run_folder.provenance(self.folder).get("data", {}), self.config
+        key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"
+        known = self.study.study.user_attrs.get("digests", {})
+        if key not in known:
+            self.study.study.set_user_attr("digests", known | {key: data.get("digest")})
+        elif known[key] != data.get("digest"):
+            why = "images have the same names as in earlier trials, but other contents"
+            cure = "restore the data, or start another sweep with --out"
+            raise SightlineError("the data of this sweep have changed", where=data.get("path", ""), why=why, cure=cure)
 
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The validation records of a run, what was taken back by a resumption left out."""
-    records = without_repeats(read_json_lines(folder / "metrics.jsonl"))
-    return [dict(r) for r in records if r.get("event") == "eval" and r.get("split", "val") == "val"]
+    def outcome(self) -> TrialOutcome | None:
+        """The outcome after the process has ended; None if it was interrupted and can be resumed."""
+        self.report()
+        result = self.result()
+        if result.state != "failed":
+            return result
+        killed = {"status": INTERRUPTED if self.stopped else 1, "message": KILLED}
+        end = read_json(log_file(self.folder, "json")) or killed
+        if end["status"] == INTERRUPTED:
+            return None
+        return replace(result, message=end["message"] or "it ended without a result")
 
-
-def run_trial(
-    board: Board, trial: "optuna.Trial", claim: Claim, nursery: Nursery, threads: int, stopping: Callable[[], bool]
-) -> Outcome | None:
-    """Train a trial to its end, or until it is pruned; None where it was interrupted and can be gone on with.
-
-    threads: those that it may use; 0: as the recipe says. stopping: whether all work is to be saved and left. Raises
-    SightlineError where the machine and not the trial is at fault (a full disk), or the data have changed.
-    """
-    folder, log = folder_of(board.folder, trial.number), board.folder / "logs" / f"trial-{trial.number:04d}.log"
-    try:
-        config = board.plan.config_of(board.values(trial), folder.name, threads)
-    except SightlineError as error:
-        return Outcome("failed", message=in_a_line(error))
-    if (twin := board.twin(trial)) is not None:
-        found = Outcome(**twin.user_attrs["outcome"])
-        said = f"the same settings as trial {twin.number}, whose result it has"
-        return replace(found, seconds=0.0, flops=0.0, message=said, same_as=twin.number)
-    known = board.study(trial.number).get_trials(deepcopy=False)[trial.number]
-    follower = Follower(board, trial, folder, config, set(known.intermediate_values))
-    last = max(follower.told, default=0)
-    if last and last < config.train.epochs and trial.should_prune():
-        follower.pruned = last
-    if follower.pruned or follower.look() or run_folder.is_finished(folder):
-        return follower.outcome()
-    atomic_write(log, f"sightline sweep, trial {trial.number}: {board.values(trial)}\n") if not log.exists() else None
-    nursery.start({"folder": str(folder), "recipe": to_yaml(config), "log": str(log), "argv": sys.argv})
-    end, compared, asked = None, False, 0.0
-    while end is None:
-        end = nursery.wait(POLL_SECONDS)
-        claim.beat()
-        compared = compared or compare_data(board, folder, config, nursery)
-        if (follower.look() or stopping()) and nursery.child and time.monotonic() - asked > ASK_SECONDS:
-            nursery.stop()
-            asked = time.monotonic()
-    follower.look()
-    if follower.pruned:
-        return follower.outcome()
-    return concluded(board, follower, end, bool(asked))
-
-
-def concluded(board: Board, follower: Follower, end: dict[str, Any], asked: bool) -> Outcome | None:
-    """The outcome of a trial whose process has ended so; None where it was interrupted."""
-    status, wrong = end["exit"], end["error"] or {}
-    if status == 0:
-        return follower.outcome()
-    if status == INTERRUPTED or (asked and status < 0):
-        return None
-    if status == ENVIRONMENT:
-        check_disk(board.folder)
-    message = f"its process was killed (signal {-status}), as a system does that runs out of memory"
-    if status > 0:
-        message = in_a_line(SightlineError(wrong.get("what", "?"), why=wrong.get("why", "")))
-    return replace(follower.outcome(), state="failed", message=message)
-
-
-def check_disk(folder: Path) -> None:
-    """SightlineError where the sweep's folder cannot be written: then no trial is at fault, and none can go on."""
-    probe = folder / ".probe"
-    atomic_write(probe, b"0" * 65536)
-    probe.unlink()
-
-
-def in_a_line(error: SightlineError) -> str:
-    """An error as one line of a table."""
-    why = error.why.strip().splitlines()
-    return " ".join(f"{error.what}{f' ({why[0].strip()})' if why else ''}".split())
-
-
-def compare_data(board: Board, folder: Path, config: Config, nursery: Nursery) -> bool:
-    """Once a trial has said what its images contain, compare that with the trials before it; returns whether it has.
-
-    SightlineError where names are the same and contents are not: their results could not be compared.
-    """
-    data = run_folder.provenance(folder).get("data")
-    if not isinstance(data, dict):
-        return False
-    key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"
-    study = board.study()
-    known = study.user_attrs.get("digests", {})
-    digest = data.get("digest")
-    if known.setdefault(key, digest) != digest:
-        nursery.close()
-        counts = counted(int(data.get("counts", {}).get("val", 0)), "validation image")
-        why = f"their contents are not what the trials before were trained on ({counts})"
-        cure = "put the data back as they were, or begin another sweep with --out"
-        raise SightlineError("the data of this sweep have changed", where=str(data.get("path")), why=why, cure=cure)
-    if study.user_attrs.get("digests") != known:
-        study.set_user_attr("digests", known)
-    return True
+    def result(self) -> TrialOutcome:
+        """The numbers of the run; state `failed` if it was not pruned and is not finished."""
+        plan, values = self.study.plan, self.evaluations()
+        choose = max if plan.direction == "maximize" else min
+        best = choose(values, key=lambda epoch: values[epoch], default=0)
+        seconds = history(read_json_lines(self.folder / "metrics.jsonl")).seconds
+        found = TrialOutcome("failed", values.get(best), int(best), max(values, default=0.0), seconds)
+        if self.pruned_epoch:
+            return replace(found, state="pruned", message=f"pruned after epoch {self.pruned_epoch}")
+        end = run_folder.Run(self.folder).metrics
+        if not end or not values:
+            return found
+        return replace(
+            found,
+            state="complete",
+            value=number(end.get(plan.metric), values[best]),
+            best_epoch=int(number(end.get("best_epoch"), found.epochs)),
+            flops=end.get("train_flops"),
+        )

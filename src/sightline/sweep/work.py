@@ -1,171 +1,162 @@
-"""Working through the trials: a thread for each of those at a time, until none is left or all must stop."""
+"""Run the trials of a sweep: start, poll, prune and record them, several at a time."""
 
 import os
-import threading
+import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import torch
+
+from ..config.resolve import to_yaml
 from ..errors import INTERRUPTED, SightlineError, listing
-from ..runs.atomic import disk_error
-from .board import Board, Outcome
-from .nursery import Nursery
-from .results import line_of, ranked, write_results
-from .trial import run_trial
+from ..runs import run_folder
+from ..runs.atomic import atomic_write
+from ..runs.provenance import command_line
+from ..runs.signals import StopRequest
+from .page import trial_folder
+from .results import progress_line, write_results
+from .study import SweepStudy, TrialOutcome
+from .trial import RunningTrial, TrialProcess, in_one_line, log_file, start_process, thread_limit
 
+if TYPE_CHECKING:
+    import optuna
+
+POLL_SECONDS = 0.1
 FIRST_TRIALS = 3
-"""When so many fail and none has succeeded, the rest would fail too."""
-END_SECONDS = 120.0
+"""If this many trials fail and none succeeds, the sweep ends."""
 
 
-@dataclass
-class Teller:
-    """Says each trial once when it is finished, and how long the rest may take; keeps sweep.json up to date."""
+class TrialScheduler:
+    """Keeps `jobs` trials running until all have an outcome.
 
-    board: Board
-    say: Callable[[str], None]
-    jobs: int = 1
-    told: set[int] = field(default_factory=set)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    launch: starts the process of a trial. detach: on Ctrl-C leave running trials alone instead of stopping them.
+    """
 
-    def hush(self) -> int:
-        """Take what is finished as said; returns how many that are."""
-        self.told |= {trial.number for trial in self.board.finished()}
-        return len(self.told)
+    def __init__(
+        self,
+        study: SweepStudy,
+        launch: Callable[[RunningTrial], TrialProcess],
+        jobs: int,
+        say: Callable[[str], None],
+        detach: bool = False,
+    ):
+        self.study, self.launch, self.jobs, self.say, self.detach = study, launch, jobs, say, detach
+        self.running: list[RunningTrial] = []
+        self.resumed = study.interrupted()
 
-    def begin(self) -> int:
-        """Say how many trials are done already; returns how many are left."""
-        done = self.hush()
+    def run(self, minutes: float = 0.0) -> None:
+        """Run trials until all have an outcome or the time is up (0: no limit); trials still running are saved.
+
+        SightlineError with status 4 after Ctrl-C or SIGTERM.
+        """
+        done = len(self.study.finished())
         if done:
-            self.say(f"goes on: {done} of {self.board.trials} trials are done")
-        return max(0, self.board.trials - done)
-
-    def update(self) -> None:
-        """Say what is new."""
-        with self.turn:
-            write_results(self.board)
-            rows = [row for row in self.board.rows() if row["state"] != "running"]
-            best = next(iter(ranked(self.board.plan.lowest, rows)), None)
-            for row in rows:
-                if row["trial"] not in self.told:
-                    self.told.add(row["trial"])
-                    left = self.left(rows) if row is rows[-1] else ""
-                    done = f"{len(self.told):>{len(str(self.board.trials))}}/{self.board.trials}"
-                    self.say(line_of(row, self.board.plan.metric, done, best) + left)
-
-    def left(self, rows: list[dict]) -> str:
-        """How long the trials that are left may take, by the mean of those that are done."""
-        from ..runs.terminal import duration
-
-        times = [row["seconds"] for row in rows if row["seconds"]]
-        waiting = self.board.trials - len(rows)
-        if not times or waiting <= 0:
-            return ""
-        return f"  about {duration(sum(times) / len(times) * waiting / self.jobs)} left"
-
-
-@dataclass
-class Session:
-    """One process's part in a sweep. deadline: of time.monotonic(), when running trials are saved and left; 0: none."""
-
-    board: Board
-    jobs: int
-    threads: int
-    teller: Teller
-    deadline: float = 0.0
-    stop: threading.Event = field(default_factory=threading.Event)
-    error: BaseException | None = None
-    failures: list[tuple[int, str]] = field(default_factory=list)
-    succeeded: bool = False
-    interrupted: bool = False
-    nurseries: list[Nursery] = field(default_factory=list)
-    workers: list[threading.Thread] = field(default_factory=list)
-
-    def stopping(self) -> bool:
-        return self.stop.is_set() or (self.deadline > 0 and time.monotonic() > self.deadline)
-
-    def start(self) -> None:
-        """Begin: the processes first, for a process that has threads is not to be forked."""
-        devices = graphics_cards() if self.jobs > 1 else []
-        for place in range(self.jobs):
-            own = {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if len(devices) > 1 else {}
-            self.nurseries.append(Nursery(own))
-            self.nurseries[-1].warm_up()
-        for nursery in self.nurseries:
-            self.workers.append(threading.Thread(target=self.work, args=(nursery,), daemon=True))
-            self.workers[-1].start()
-
-    def working(self) -> bool:
-        return any(worker.is_alive() for worker in self.workers)
-
-    def join(self, asked: Callable[[], bool] = lambda: False) -> None:
-        """Wait until all is done; `asked` says when all is to be saved and left."""
-        while self.working():
-            if asked():
-                self.interrupted = True
-                self.stop.set()
-            for worker in self.workers:
-                worker.join(0.05)
-        self.close()
-
-    def close(self) -> None:
-        for nursery in self.nurseries:
-            nursery.close()
-
-    def work(self, nursery: Nursery) -> None:
-        """A thread: trial after trial. What is wrong with the machine ends all threads."""
-        try:
-            while not self.stopping() and (found := self.board.next()):
-                trial, claim = found
-                try:
-                    outcome = run_trial(self.board, trial, claim, nursery, self.threads, self.stopping)
-                    if outcome is None:
-                        self.interrupted = self.interrupted or not self.stopping()
-                        self.stop.set()
+            self.say(f"resuming: {done} of {self.study.trials} trials are done")
+        deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+        with StopRequest() as stop:
+            try:
+                while time.monotonic() < deadline:
+                    if stop.requested:
+                        raise self.interruption()
+                    self.fill()
+                    if not self.running:
                         return
-                    self.board.tell(trial, outcome)
-                finally:
-                    claim.release()
-                self.teller.update()
-                self.count(trial.number, outcome)
-        except OSError as error:
-            self.end(disk_error(self.board.folder, error))
-        except BaseException as error:
-            self.end(error)
+                    for one in list(self.running):
+                        self.advance(one)
+                    time.sleep(POLL_SECONDS)
+            finally:
+                self.stop_all()
 
-    def end(self, error: BaseException) -> None:
-        self.error = self.error or error
-        self.stop.set()
+    def fill(self) -> None:
+        """Start trials, interrupted ones first, until `jobs` are running or none is left."""
+        while len(self.running) < self.jobs:
+            trial = self.resumed.pop(0) if self.resumed else self.study.next()
+            if trial is None:
+                return
+            self.start(trial)
 
-    def count(self, number: int, outcome: Outcome) -> None:
-        """SightlineError where the first trials have all failed."""
-        if outcome.state != "failed":
-            self.succeeded = True
+    def start(self, trial: "optuna.Trial") -> None:
+        """Start a trial; record its outcome at once if that is known without training."""
+        folder = trial_folder(self.study.folder, trial.number)
+        try:
+            config = self.study.plan.config_of(self.study.values(trial), folder.name)
+        except SightlineError as error:
+            return self.record(trial, TrialOutcome("failed", message=in_one_line(error)))
+        if (twin := self.study.twin(trial)) is not None:
+            found = TrialOutcome(**twin.user_attrs["outcome"] | {"seconds": 0.0, "flops": 0.0, "same_as": twin.number})
+            return self.record(trial, found)
+        slot = min(set(range(self.jobs)) - {one.slot for one in self.running})
+        one = RunningTrial(self.study, trial, config, slot)
+        one.report()
+        if (one.pruned_epoch or run_folder.is_finished(folder)) and (outcome := one.outcome()):
+            return self.record(trial, outcome)
+        atomic_write(log_file(folder, "yaml"), to_yaml(config))
+        log_file(folder, "json").unlink(missing_ok=True)
+        one.process = self.launch(one)
+        self.running.append(one)
+
+    def advance(self, one: RunningTrial) -> None:
+        """Report a running trial's evaluations, stop it if it is pruned, and record its outcome if it has ended."""
+        assert one.process is not None
+        ended = one.process.poll() is not None
+        one.report()
+        if one.pruned_epoch:
+            one.stop()
+        if not ended:
             return
-        self.failures.append((number, outcome.message))
-        most = min(FIRST_TRIALS, self.board.trials)
-        whole = any(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.board.finished())
-        if len(self.failures) >= most and not self.succeeded and not whole:
-            lines = [f"trial {place}: {message}" for place, message in self.failures]
-            why = "the others would most likely fail too:\n" + listing(lines)
-            cure = f"mend what they say; their logs are in {self.board.folder / 'logs'}"
-            what = f"the first {len(lines)} trials have all failed" if len(lines) > 1 else "the first trial has failed"
-            raise SightlineError(what, where=str(self.board.folder), why=why, cure=cure)
+        outcome = one.outcome()
+        self.running.remove(one)
+        if outcome is None:
+            raise self.interruption()
+        self.record(one.trial, outcome)
+
+    def record(self, trial: "optuna.Trial", outcome: TrialOutcome) -> None:
+        """Store an outcome and print it."""
+        write_results(self.study)  # raises if the disk is full: a trial that failed because of it stays open
+        self.study.tell(trial, outcome)
+        write_results(self.study)
+        self.say(progress_line(self.study, trial.number, self.jobs))
+        self.check_failures()
+
+    def check_failures(self) -> None:
+        """SightlineError if the first trials have all failed."""
+        rows = [row for row in self.study.rows() if row["state"] != "running"]
+        if len(rows) < min(FIRST_TRIALS, self.study.trials) or any(row["state"] != "failed" for row in rows):
+            return
+        messages = [f"trial {row['trial']}: {row['message']}" for row in rows]
+        why = "the others would most likely fail too:\n" + listing(messages)
+        what = f"the first {len(rows)} trials have all failed" if len(rows) > 1 else "the first trial has failed"
+        cure = f"correct the settings; the full output is in {self.study.folder / 'logs'}"
+        raise SightlineError(what, where=str(self.study.folder), why=why, cure=cure)
+
+    def stop_all(self) -> None:
+        """Have all running trials save and end."""
+        for one in self.running:
+            one.stop()
+        while any(one.process is not None and one.process.poll() is None for one in self.running):
+            time.sleep(POLL_SECONDS)
+
+    def interruption(self) -> SightlineError:
+        """The error for a sweep that was interrupted; detaches from running trials that can go on without it."""
+        what = f"interrupted: {len(self.study.finished())} of {self.study.trials} trials are done"
+        cure = f"resume with: {shlex.join(command_line())}"
+        if self.detach:
+            jobs = shlex.join(str(one.trial.user_attrs["job"]) for one in self.running)
+            what, cure = f"{what}, submitted jobs continue: {jobs}", f"{cure}; cancel with: scancel {jobs}"
+            self.running.clear()
+        return SightlineError(what, where=str(self.study.folder), cure=cure, status=INTERRUPTED)
 
 
-def graphics_cards() -> list[str]:
-    """The graphics cards that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
+def local_launcher(jobs: int) -> Callable[[RunningTrial], TrialProcess]:
+    """Starts trials as processes of this machine, which share its processors and take its GPUs in turn."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name]
-    return [str(place) for place in range(torch.cuda.device_count())]
+    gpus = (
+        list(map(str, range(torch.cuda.device_count()))) if named is None else [gpu for gpu in named.split(",") if gpu]
+    )
 
+    def launch(one: RunningTrial) -> TrialProcess:
+        gpu = {"CUDA_VISIBLE_DEVICES": gpus[one.slot % len(gpus)]} if jobs > 1 and len(gpus) > 1 else {}
+        return start_process(one.folder, thread_limit(jobs) | gpu)
 
-def interrupted(session: Session, cure: str) -> SightlineError:
-    """The polite end: what is trained is saved."""
-    board = session.board
-    done = len(board.finished())
-    what = f"interrupted with {done} of {board.trials} trials done; those that were running are saved"
-    return SightlineError(what, where=str(board.folder), cure=cure, status=INTERRUPTED)
+    return launch

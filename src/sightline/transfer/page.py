@@ -1,10 +1,9 @@
 """The page of a transfer grid: the sentences, the table, the runs, what their recipes change."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from ..report.html import Child, element, missing_note, table
+from ..report.html import Child, element, missing_note, set_in_type, table
 from ..report.origin import flat, shown
 from ..report.page import layout
 from ..report.sections import figure
@@ -71,13 +70,6 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
         element("p", note, class_="small"),
         *[missing_note(note) for note in result.notes],
     ]  # fmt: skip
-
-
-def set_in_type(sentence: str) -> list[Child]:
-    """Minus signs for hyphens before digits; intervals that do not break over lines."""
-    signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
-    parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
-    return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]
 
 
 def the_runs(folder: Path, grid: Grid, result: GridResult) -> list[Child]:

@@ -7,11 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sightline.insight.traced import both, logits, outputs
-from torch import Tensor, nn
-from torch.nn import functional
-
-from sightline.insight.architecture.boxes import quantity
 from sightline.insight.architecture.file import from_json, to_json
 from sightline.insight.architecture.flow import (
     IN,
@@ -27,6 +22,11 @@ from sightline.insight.architecture.flow import (
     with_frames,
 )
 from sightline.insight.architecture.marks import Panel, cut, text_width, wrapped
+from sightline.insight.traced import both, logits, outputs
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sightline.insight.architecture.boxes import quantity
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from sightline.insight.architecture.tree import DASH, ROLES, TIMES, Architecture, Block, trace
 from sightline.insight.architecture.view import Item, Part, View, view_of

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from sightline.insight.architecture.file import from_json, to_json, write_architecture
 from sightline.insight.traced import both, logits, outputs
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.config.schema import Config
-from sightline.insight.architecture.file import from_json, to_json, write_architecture
 from sightline.insight.architecture.tree import DASH, Architecture, Block, trace
 from sightline.models import build_model, parameter_count
 from sightline.models.segmenters import build_segmenter

@@ -1,0 +1,184 @@
+"""The trials of a sweep in an Optuna study.
+
+Sampling depends only on the seed, the trial's number and the trials before it, so that an interrupted sweep continues
+with the same trials.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ENVIRONMENT, SightlineError
+from .plan import SweepPlan
+from .space import Choices, plain
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "trials.journal"
+STARTUP_TRIALS = 5
+"""Finished trials before the median pruner stops any."""
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """The result of a trial. state: complete, pruned or failed. value: the metric at the best epoch, if any.
+
+    same_as: the earlier trial with the same settings whose result this is.
+    """
+
+    state: str
+    value: float | None = None
+    best_epoch: int = 0
+    epochs: float = 0.0
+    seconds: float = 0.0
+    flops: float | None = None
+    message: str = ""
+    same_as: int | None = None
+
+
+class SweepStudy:
+    """The trials of one sweep. trials: their number in all. storage: a database URL; empty: a journal in the folder."""
+
+    def __init__(self, folder: Path, plan: SweepPlan, name: str, trials: int | None, storage: str = ""):
+        import optuna
+
+        self.folder, self.plan = folder, plan
+        self.trials, self.is_grid = plan.trial_count(trials)
+        self.storage = open_storage(folder, storage)
+        self.study = optuna.create_study(
+            storage=self.storage,
+            study_name=name,
+            direction=plan.direction,
+            pruner=pruner_of(plan),
+            load_if_exists=True,
+        )
+        known = self.all()
+        if not known and any(folder.glob("trial-[0-9]*")):
+            why, cure = "it has none of the trials in this folder", "the same --storage as before, or --overwrite"
+            raise SightlineError("the storage belongs to another sweep", where=storage or JOURNAL, why=why, cure=cure)
+        for row in plan.grid() if self.is_grid else ():
+            if len(self.all()) >= self.trials:
+                break
+            choices = {key: plain(row[key]) for key, spec in plan.space.items() if isinstance(spec, Choices)}
+            self.study.enqueue_trial(row | choices, skip_if_exists=True)
+
+    def all(self) -> "list[optuna.trial.FrozenTrial]":
+        """All trials by number, those of a grid that have not started included."""
+        return self.study.get_trials(deepcopy=False)
+
+    def started(self) -> "list[optuna.trial.FrozenTrial]":
+        """Trials that have started, by number."""
+        return [trial for trial in self.all() if trial.state.name != "WAITING"]
+
+    def finished(self) -> "list[optuna.trial.FrozenTrial]":
+        """Trials that have an outcome, by number."""
+        return [trial for trial in self.all() if trial.state.is_finished()]
+
+    def interrupted(self) -> "list[optuna.Trial]":
+        """Trials without an outcome that an earlier command has started, to be resumed."""
+        import optuna
+
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        numbers = [trial.number for trial in self.started() if not trial.state.is_finished()]
+        ids = [self.storage.get_trial_id_from_study_id_trial_number(study_id, number) for number in numbers]
+        return [self.suggested(optuna.Trial(self.study, trial_id)) for trial_id in ids]
+
+    def next(self) -> "optuna.Trial | None":
+        """A new trial with a value for each setting; None if all have started."""
+        count = len(self.started())
+        return self.suggested(self.study.ask()) if count < self.trials else None
+
+    def suggested(self, trial: "optuna.Trial") -> "optuna.Trial":
+        """Sample the settings that a trial has no value for. Each trial has a sampler of its own."""
+        import optuna
+
+        sampler = optuna.samplers.TPESampler if self.plan.sampler == "tpe" else optuna.samplers.RandomSampler
+        self.study.sampler = sampler(seed=(self.plan.seed * 1_000_003 + trial.number) % 2**31)
+        for key, spec in self.plan.space.items():
+            spec.suggest(trial, key)
+        return trial
+
+    def values(self, trial: "optuna.Trial | optuna.trial.FrozenTrial") -> dict[str, Any]:
+        """The settings of a trial, as a recipe takes them."""
+        return {
+            key: spec.from_text(trial.params[key]) if isinstance(spec, Choices) else trial.params[key]
+            for key, spec in self.plan.space.items()
+            if key in trial.params
+        }
+
+    def twin(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
+        """An earlier complete trial with the same settings, which would only be repeated."""
+        complete = [other for other in self.finished() if other.state.name == "COMPLETE"]
+        return next((other for other in complete if other.params == trial.params), None)
+
+    def tell(self, trial: "optuna.Trial", outcome: TrialOutcome) -> None:
+        """Record the outcome of a trial."""
+        import optuna
+
+        trial.set_user_attr("outcome", asdict(outcome))
+        states = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
+        state = states.get(outcome.state, optuna.trial.TrialState.FAIL)
+        self.study.tell(trial, outcome.value if outcome.state == "complete" else None, state=state)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Started trials as plain values for sweep.json: number, state, settings, outcome."""
+        return [
+            {"trial": trial.number, **asdict(outcome_of(trial)), "values": self.values(trial)}
+            for trial in self.started()
+        ]
+
+
+def outcome_of(trial: "optuna.trial.FrozenTrial") -> TrialOutcome:
+    """The recorded outcome of a trial, or the state `running`."""
+    return TrialOutcome(**trial.user_attrs["outcome"]) if trial.state.is_finished() else TrialOutcome("running")
+
+
+def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
+    """The pruner of a sweep.
+
+    Median: stop below the median of other trials at the same epoch, after a fifth of the epochs. Halving: continue
+    only with the best third of the trials that came as far, after a ninth and a third of the epochs.
+    """
+    import optuna
+
+    epochs = plan.first.train.epochs
+    if plan.pruner == "median":
+        warmup = 1 + max(1, epochs // 5)
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup)
+    if plan.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9), reduction_factor=3)
+    return optuna.pruners.NopPruner()
+
+
+def require(package: str) -> None:
+    """SightlineError if a package of the extra `sweep` is not installed."""
+    import importlib
+
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        why, cure = f"{error.name} is not installed", "pip install 'sightline-vision[sweep]'"
+        raise SightlineError(f"a sweep needs {package}", why=why, cure=cure, status=ENVIRONMENT) from error
+
+
+def open_storage(folder: Path, url: str) -> Any:
+    """The journal in the folder, or a database; SightlineError if it cannot be opened."""
+    import optuna
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url:
+        try:
+            return RDBStorage(url)
+        except Exception as error:  # each driver has exceptions of its own
+            what, why = "cannot open the database of --storage", f"{type(error).__name__}: {error}".partition("\n")[0]
+            cure = "--storage sqlite:///FILE or postgresql://USER@HOST/DATABASE (with its driver installed)"
+            raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
+    path = folder / JOURNAL
+    content = path.read_bytes() if path.is_file() else b"\n"
+    if not content.endswith(b"\n"):  # an incomplete last line, left by a power cut; Optuna could not append to it
+        os.truncate(path, content.rfind(b"\n") + 1)
+    return JournalStorage(JournalFileBackend(str(path)))
