@@ -265,7 +265,7 @@ def the_segments(folder: Path, mark: str) -> str:
 def the_server(folder: Path, mark: str) -> str:
     from sightline.serve.page import page
 
-    return page([mark, f"{mark} 2"], ["classify", "segment"], "http://127.0.0.1:8000/", True, 1000)
+    return page([mark, f"{mark} 2"], ["classes", "a mask"], "http://127.0.0.1:8000/", 1000)
 
 
 def the_watched(folder: Path, mark: str) -> str:

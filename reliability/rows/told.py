@@ -216,29 +216,27 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def answers_of(name: str) -> dict[str, bytes]:
     """By name, bodies of `sightline serve` with names in them."""
-    from sightline.inference.predictor import Predictor
-    from sightline.serve.app import refusal
-    from sightline.serve.models import Classifier, Examples, Segmenter
-    from sightline.serve.near import Near
-    from sightline.serve.words import Fault, Found, Setup
+    from sightline.serve.guard import error_response
+    from sightline.serve.models import ExampleImages, ServedClassifier, ServedSegmenter
+    from sightline.serve.neighbors import NeighborIndex
+    from sightline.serve.schemas import ErrorDetail, PredictResponse, ServerInfo
 
     classes = (f"a{name}", f"{name}b")
     train = cast(Any, SimpleNamespace(names=(name,), labels=np.array([1]), classes=classes))
-    near = Near(train, np.array([0]), "", np.ones((1, 1), np.float32), 1)
-    nothing: Any = None
-    answers = Predictor((), classes, nothing, nothing, (8, 8), nothing, nothing, False, True)
-    examples = Examples((np.zeros((3, 8, 8), np.uint8),), (name,), (classes[0],))
-    model = Classifier("a model", Config(), answers, near, "", examples)
-    said = model.answer(np.array([0.75, 0.25]), np.ones(1, np.float32))
+    neighbors = NeighborIndex(train, np.array([0]), "", np.ones((1, 1), np.float32), 1)
     parts = cast(Any, SimpleNamespace(palette=named.palette_of(name)))
-    mask = Segmenter("another", Config(), parts, examples).answer(np.zeros((4, 4), np.uint8))
-    found = Found(width=1, height=1, seconds=1.0, answers=[said, mask])
-    setup = Setup(models=[model.described()], segment_anything="", most_bytes=1)
-    fault = Fault(what="w", why=errors.printable(name))
+    examples = ExampleImages((np.zeros((3, 8, 8), np.uint8),), (name,), (classes[0],))
+    common: Any = {"name": "a model", "config": Config(), "classes": classes, "examples": examples}
+    model = ServedClassifier(**common, predictor=cast(Any, None), neighbors=neighbors)
+    labels = model.answer(np.array([0.75, 0.25]), np.ones(1, np.float32))
+    common["classes"] = parts.palette.classes
+    mask = ServedSegmenter(**common, parts=parts).answer(np.zeros((4, 4), np.uint8))
+    response = PredictResponse(width=1, height=1, seconds=1.0, answers=[labels, mask])
+    info = ServerInfo(models=[model.info()], segment_anything="", most_bytes=1)
     return {
-        "answers": found.model_dump_json().encode(),
-        "models": setup.model_dump_json().encode(),
-        "a refusal": bytes(refusal(400, fault).body),
+        "answers": response.model_dump_json().encode(),
+        "models": info.model_dump_json().encode(),
+        "a refusal": bytes(error_response(400, ErrorDetail(what="w", why=errors.printable(name))).body),
     }
 
 

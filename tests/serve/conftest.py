@@ -1,4 +1,4 @@
-"""Runs of a second each, and servers of them on 127.0.0.1 that end with their test."""
+"""Small trained runs, and servers of them on 127.0.0.1 that stop after their test."""
 
 import contextlib
 import importlib
@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from sightline.serve.tasks import load
 
 import sightline
 from sightline.config.schema import Config
-from sightline.serve import bound, serving
-from sightline.serve.models import Served, load
+from sightline.serve import bind, serving
+from sightline.serve.models import ServedModel
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 
 @contextlib.contextmanager
-def without_reports(place: Path) -> Generator[None]:
-    """Runs draw no report, and decode into a cache of their own."""
+def without_reports(cache: Path) -> Generator[None]:
+    """Skip reports, and use a separate cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIGHTLINE_CACHE", str(place))
+        patch.setenv("SIGHTLINE_CACHE", str(cache))
         patch.setattr(importlib.import_module("sightline.report.page"), "write_report", lambda run: run)
         yield
 
@@ -43,23 +44,23 @@ def segmenter_run(
     make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A segmenter of land-cover fields after two epochs."""
-    place = tmp_path_factory.mktemp("serve")
-    with without_reports(place / "cache"):
-        sightline.train(toy(), make_scenes(place / "land"), out=place / "fields", quiet=True)
-    return place / "fields"
+    folder = tmp_path_factory.mktemp("serve")
+    with without_reports(folder / "cache"):
+        sightline.train(toy(), make_scenes(folder / "land"), out=folder / "fields", quiet=True)
+    return folder / "fields"
 
 
 @contextlib.contextmanager
-def served(models: Sequence[Served], **options: object) -> Generator[httpx.Client]:
+def served(models: Sequence[ServedModel], **options: object) -> Generator[httpx.Client]:
     """A client of a server that runs in a thread."""
-    with bound("127.0.0.1", 0) as listening, serving(models, listening, **options) as (server, url):  # ty: ignore[invalid-argument-type]
+    with bind(0) as listening, serving(models, listening, **options) as (server, url):  # ty: ignore[invalid-argument-type]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         until = time.monotonic() + 20
         while not server.started and time.monotonic() < until:
             time.sleep(0.01)
         try:
-            with httpx.Client(base_url=url.partition("?")[0], timeout=60) as client:
+            with httpx.Client(base_url=url, timeout=60) as client:
                 yield client
         finally:
             server.should_exit = True
@@ -67,17 +68,17 @@ def served(models: Sequence[Served], **options: object) -> Generator[httpx.Clien
 
 
 @pytest.fixture(scope="session")
-def classifier(classifier_run: Path) -> Served:
+def classifier(classifier_run: Path) -> ServedModel:
     return load(classifier_run, "corners", True, print)
 
 
 @pytest.fixture(scope="session")
-def segmenter(segmenter_run: Path) -> Served:
+def segmenter(segmenter_run: Path) -> ServedModel:
     return load(segmenter_run, "fields", True, print)
 
 
 @pytest.fixture(scope="module")
-def client(classifier: Served, segmenter: Served) -> Iterator[httpx.Client]:
+def client(classifier: ServedModel, segmenter: ServedModel) -> Iterator[httpx.Client]:
     """A client of a server of both models."""
     with served([classifier, segmenter]) as one:
         yield one
@@ -85,7 +86,7 @@ def client(classifier: Served, segmenter: Served) -> Iterator[httpx.Client]:
 
 @contextlib.contextmanager
 def pages_of(browser: "Browser", url: str) -> Generator[Callable[..., "Page"]]:
-    """open_page(width, **options): the page in a browser; in the end it has made no error and has asked nobody else."""
+    """open_page(width, **options) opens the page in a browser; errors and requests to other hosts fail the test."""
     contexts: list[BrowserContext] = []
     faults: list[str] = []
 
@@ -95,7 +96,7 @@ def pages_of(browser: "Browser", url: str) -> Generator[Callable[..., "Page"]]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         own = (url, "data:", "blob:")
-        page.on("request", lambda asked: faults.append(asked.url) if not asked.url.startswith(own) else None)
+        page.on("request", lambda sent: faults.append(sent.url) if not sent.url.startswith(own) else None)
         page.goto(url)
         page.wait_for_selector(".reel img")
         return page

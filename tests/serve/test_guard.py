@@ -1,4 +1,4 @@
-"""Who is let in, how much, how slowly: by Host, Origin, token, size and time; over real sockets where that matters."""
+"""Rejected requests: foreign hosts and origins, large bodies, malformed heads; over raw sockets where needed."""
 
 import contextlib
 import socket
@@ -8,37 +8,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sightline.serve import guard
-from sightline.serve.guard import names_of
-from sightline.serve.models import Served
-from sightline.serve.protocol import Protocol
+from sightline.serve.models import ServedModel
 
 from .conftest import served
 
-OWN = ("localhost", "127.0.0.1", "[::1]", "LOCALHOST", "localhost.")
-FOREIGN = (
-    "evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "0.0.0.0", "10.0.0.1", "127.0.0.2", "", "user@localhost",
-    "localhost/x", "[::1", "2130706433", "localhost:x", "127.1",
-)  # fmt: skip
-
-
-def test_loopback_answers_to_its_three_names_and_its_port_alone() -> None:
-    names = names_of("127.0.0.1", 8123)
-    for host in OWN:
-        assert names.allows(f"{host}:8123"), host
-        assert not names.allows(f"{host}:8124") and not names.allows(host)
-    for host in FOREIGN:
-        assert not names.allows(f"{host}:8123"), host
-    for ending in ("#", "?", "/", "#evil.com"):
-        assert not names.allows(f"localhost:8123{ending}"), ending
-
-
-def test_a_server_for_others_answers_to_addresses_and_its_own_names_never_to_strangers() -> None:
-    names = names_of("0.0.0.0", 80)
-    for host in ("192.168.1.7", "[fe80::1]", "127.0.0.1", "localhost:80", socket.gethostname().lower()):
-        assert names.allows(host), host
-    for host in ("evil.com", "192.168.1.7.evil.com", "192.168.1.7:81", ""):
-        assert not names.allows(host), host
+FOREIGN = ("evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "0.0.0.0", "10.0.0.1", "", "user@localhost", "127.1")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +21,14 @@ def port(client: httpx.Client) -> int:
     return client.base_url.port
 
 
-@pytest.mark.parametrize("path", ["/", "/api/models", "/openapi.json", "/nothing"])
-def test_a_foreign_name_for_this_machine_gets_nothing(client: httpx.Client, port: int, path: str) -> None:
-    """DNS rebinding: the name of a foreign page that was made to point here."""
-    answer = client.get(path, headers={"Host": f"evil.com:{port}"})
-    assert answer.status_code == 403 and "models" not in answer.text and "own address" in answer.json()["error"]["what"]
+def test_only_loopback_names_are_accepted_as_host(client: httpx.Client, port: int) -> None:
+    """DNS rebinding: a foreign name that resolves to this machine."""
+    for host in ("localhost", "127.0.0.1", "LOCALHOST"):
+        assert client.get("/api/models", headers={"Host": f"{host}:{port}"}).status_code == 200, host
+    for host in FOREIGN:
+        for path in ("/", "/api/models", "/openapi.json", "/nothing"):
+            response = client.get(path, headers={"Host": f"{host}:{port}"})
+            assert response.status_code == 400 and "models" not in response.text, (host, path)
 
 
 @pytest.mark.parametrize(
@@ -71,27 +48,30 @@ def test_a_foreign_name_for_this_machine_gets_nothing(client: httpx.Client, port
         ({"Sec-Fetch-Site": "same-origin"}, 400),
     ],
 )
-def test_a_foreign_page_cannot_ask(client: httpx.Client, port: int, headers: dict[str, str], status: int) -> None:
-    """400: it came through, and b"x" is no picture."""
+def test_requests_of_other_sites_are_rejected(
+    client: httpx.Client, port: int, headers: dict[str, str], status: int
+) -> None:
+    """400: the request was accepted, and b"x" is no image."""
     sent = {name: value.format(port=port) for name, value in headers.items()}
-    answer = client.post("/api/predict", content=b"x", headers=sent)
-    assert answer.status_code == status
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    response = client.post("/api/predict", content=b"x", headers=sent)
+    assert response.status_code == status
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_a_link_from_elsewhere_opens_the_page_but_no_picture_of_it(client: httpx.Client) -> None:
+def test_a_link_of_another_site_opens_the_page_but_no_image(client: httpx.Client) -> None:
     linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert client.get("/", headers=linked).status_code == 200
     assert client.get("/", headers=linked | {"Sec-Fetch-Mode": "no-cors"}).status_code == 403
     assert client.get("/api/models/0/training/0.png", headers=linked).status_code == 403
 
 
-def test_every_answer_carries_the_headers(client: httpx.Client) -> None:
-    for answer in (client.get("/"), client.get("/nothing"), client.get("/", headers={"Host": "evil.com"})):
-        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["cache-control"] == "no-store" and "server" not in answer.headers
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "'unsafe" not in answer.headers["content-security-policy"]
+def test_every_response_has_the_security_headers(client: httpx.Client) -> None:
+    for response in (client.get("/"), client.get("/nothing"), client.get("/", headers={"Host": "evil.com"})):
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
+        assert response.headers["cache-control"] == "no-store" and "server" not in response.headers
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "'unsafe" not in response.headers["content-security-policy"]
 
 
 PATHS = [
@@ -105,51 +85,37 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_path_leads_to_a_file(port: int, path: str) -> None:
+def test_no_path_reads_a_file(port: int, path: str) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
-        answer = b"".join(iter(lambda: raw.recv(65536), b""))
-    assert answer.split(b" ", 2)[1] in (b"400", b"404"), answer[:80]
-    assert b"root:" not in answer and b"Traceback" not in answer
+        response = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert response.split(b" ", 2)[1] in (b"400", b"404"), response[:80]
+    assert b"root:" not in response and b"Traceback" not in response
 
 
 @pytest.fixture(scope="module")
-def small(classifier: Served) -> Iterator[httpx.Client]:
-    """A server that takes 1,000 bytes and is not patient."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Protocol, "patience", 1.0)
-        patch.setattr(guard.Guard, "slowest", 1.5)
-        with served([classifier], most_bytes=1000) as one:
-            yield one
+def small(classifier: ServedModel) -> Iterator[httpx.Client]:
+    """A server with a limit of 1,000 bytes."""
+    with served([classifier], most_bytes=1000) as one:
+        yield one
 
 
-def test_a_body_that_is_said_to_be_too_large_is_not_read(small: httpx.Client) -> None:
+def test_a_large_content_length_is_rejected_before_the_body_is_read(small: httpx.Client) -> None:
     port = small.base_url.port
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 999999999999\r\n\r\n"
         raw.sendall(head.encode())
         assert raw.recv(65536).startswith(b"HTTP/1.1 413")
-    answer = small.post("/api/predict", content=b"x" * 1001)
-    assert answer.status_code == 413 and "--max-mb" in answer.json()["error"]["cure"]
+    response = small.post("/api/predict", content=b"x" * 1001)
+    assert response.status_code == 413 and "--max-mb" in response.json()["error"]["cure"]
 
 
-def test_a_body_that_does_not_say_how_large_it_is_is_counted(small: httpx.Client) -> None:
-    answer = small.post("/api/predict", content=iter([b"x" * 600, b"x" * 600]))
-    assert answer.status_code == 413
+def test_the_bytes_of_a_chunked_body_are_counted(small: httpx.Client) -> None:
+    response = small.post("/api/predict", content=iter([b"x" * 600, b"x" * 600]))
+    assert response.status_code == 413
     assert small.post("/api/predict", content=iter([b"x" * 400, b"x" * 400])).status_code == 400
-
-
-def test_a_body_without_end_is_ended(small: httpx.Client) -> None:
-    start = time.monotonic()
-
-    def pieces() -> Iterator[bytes]:
-        while time.monotonic() < start + 20:
-            time.sleep(0.01)
-            yield b"x" * 50
-
-    with contextlib.suppress(httpx.WriteError):  # it hangs up while more is being sent
-        assert small.post("/api/predict", content=pieces()).status_code in (408, 413)
-    assert time.monotonic() - start < 10 and small.get("/api/models").status_code == 200
+    assert small.post("/api/predict", content=iter([b"x" * 50_000] * 100)).status_code == 413
+    assert small.get("/api/models").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -168,52 +134,28 @@ def test_a_body_without_end_is_ended(small: httpx.Client) -> None:
     ],
     ids=["negative", "two lengths", "hex", "gzip", "two hosts", "no host", "foreign", "nonsense", "long", "many"],
 )
-def test_a_request_that_is_wrong_gets_an_error_and_nobody_else_notices(small: httpx.Client, head: str) -> None:
+def test_malformed_requests_get_an_error_and_the_server_continues(small: httpx.Client, head: str) -> None:
     port = small.base_url.port
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         try:
             raw.sendall(head.replace("{host}", f"127.0.0.1:{port}").encode())
-            answer = raw.recv(65536)
+            response = raw.recv(65536)
         except ConnectionError:
-            answer = b"HTTP/1.1 400 it hung up"
-    assert answer[9:12] in (b"400", b"403", b"431", b"501"), answer[:60]
+            response = b"HTTP/1.1 400 connection closed"
+    assert response[9:12] in (b"400", b"403", b"431", b"501"), response[:60]
     assert small.get("/api/models").status_code == 200
 
 
-def test_a_crowd_of_slow_clients_holds_nobody_up_and_is_sent_away(small: httpx.Client) -> None:
+def test_slow_clients_do_not_block_others_and_disconnects_are_not_faults(
+    small: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
     port = small.base_url.port
     begun = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 900\r\n\r\nx".encode()
-    slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(50)]
-    for place, one in enumerate(slow):
-        one.sendall(begun if place % 2 else b"GET / HT")
-    start = time.monotonic()
-    assert small.get("/api/models").status_code == 200 and time.monotonic() - start < 1
-    for place, one in enumerate(slow):
-        with one:
-            answer = one.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 408") if place % 2 else answer == b"", answer[:60]
-    assert time.monotonic() - start < 10
-
-
-def test_a_token_where_one_is_needed(classifier: Served) -> None:
-    with served([classifier], token="a secret") as client:
-        for given in ({}, {"Authorization": "Bearer a secre"}, {"Authorization": "a"}, {"Cookie": "sightline=no"}):
-            answer = client.get("/api/models", headers=given)
-            assert answer.status_code == 401 and "token" in answer.json()["error"]["what"]
-            assert "corners" not in answer.text
-        assert client.get("/?token=wrong").status_code == 401
-        assert client.get("/api/models?token=a+secret").status_code == 401, "addresses end up in logs"
-        assert client.get("/api/models", headers={"Authorization": "Bearer a secret"}).status_code == 200
-        entering = client.get("/?token=a+secret")
-        assert entering.status_code == 303 and entering.headers["location"] == "/"
-        assert "HttpOnly" in entering.headers["set-cookie"] and "SameSite=strict" in entering.headers["set-cookie"]
-        assert client.get("/").status_code == 200, "the client keeps the cookie"
-
-
-def test_bodies_are_held_within_a_room(classifier: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard.Guard, "room", 1500)
-    with served([classifier], most_bytes=2000) as client:
-        for _ in range(3):  # what was held is given back
-            assert client.post("/api/predict", content=b"x" * 1400).status_code == 400
-        answer = client.post("/api/predict", content=b"x" * 1600)
-        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+    with contextlib.ExitStack() as stack:
+        for number in range(50):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            slow.sendall(begun if number % 2 else b"GET / HT")
+        start = time.monotonic()
+        assert small.get("/api/models").status_code == 200 and time.monotonic() - start < 1
+    assert small.get("/api/models").status_code == 200
+    assert "fault" not in capsys.readouterr().err

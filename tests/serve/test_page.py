@@ -1,4 +1,4 @@
-"""The page in a real browser: a picture by a click, a drop, a paste and the camera; answers, a divider, mistakes."""
+"""The page in a real browser: input by click, drop, paste and camera; predictions, divider, errors."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.serve.models import Classifier, Segmenter
+from sightline.serve.models import ServedClassifier, ServedSegmenter
 
 from .conftest import pages_of, served
 
@@ -35,21 +35,19 @@ DROP = """([text, type]) => {
 
 
 @pytest.fixture(scope="module")
-def url(classifier: Classifier, segmenter: Segmenter) -> Iterator[str]:
-    """A server of a classifier whose first class is called as markup, and a segmenter."""
-    assert classifier.near is not None
-    classes = (NAME, *classifier.answers.classes[1:])
-    train = replace(classifier.near.train, classes=classes)
-    named = replace(
-        classifier, answers=replace(classifier.answers, classes=classes), near=replace(classifier.near, train=train)
-    )
+def url(classifier: ServedClassifier, segmenter: ServedSegmenter) -> Iterator[str]:
+    """A server of a classifier whose first class is named as markup, and a segmenter."""
+    assert classifier.neighbors is not None
+    classes = (NAME, *classifier.classes[1:])
+    neighbors = replace(classifier.neighbors, train=replace(classifier.neighbors.train, classes=classes))
+    named = replace(classifier, classes=classes, neighbors=neighbors)
     with served([named, segmenter]) as client:
         yield str(client.base_url)
 
 
 @pytest.fixture
 def opened(browser: "Browser", url: str) -> Iterator[Callable[..., "Page"]]:
-    """opened(width, **options): the page, which must make no error and ask nobody else."""
+    """opened(width, **options): the page; errors and requests to other hosts fail the test."""
     with pages_of(browser, url) as open_page:
         yield open_page
 
@@ -58,7 +56,7 @@ def picture(photos: Path, label: int = 0) -> Path:
     return sorted((photos / "val" / f"class_{label}").glob("*.png"))[0]
 
 
-def test_a_chosen_picture_is_answered_by_both_models(opened: Callable[..., "Page"], photos: Path) -> None:
+def test_both_models_predict_a_chosen_image(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Choose a picture").click()
@@ -78,7 +76,7 @@ def test_a_chosen_picture_is_answered_by_both_models(opened: Callable[..., "Page
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photos: Path, way: str) -> None:
+def test_an_image_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photos: Path, way: str) -> None:
     page = opened()
     text = base64.b64encode(picture(photos, 1).read_bytes()).decode("ascii")
     if way == "drop":
@@ -90,7 +88,7 @@ def test_a_picture_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photo
     expect(page.locator(".numbers").first).to_contain_text("16 x 16 pixels")
 
 
-def test_a_photograph_by_the_camera(opened: Callable[..., "Page"]) -> None:
+def test_a_photo_by_the_camera(opened: Callable[..., "Page"]) -> None:
     page = opened(permissions=["camera"])
     page.evaluate(
         """() => {
@@ -111,14 +109,14 @@ def test_a_photograph_by_the_camera(opened: Callable[..., "Page"]) -> None:
     assert page.locator("dialog").count() == 0
 
 
-def test_without_a_camera_it_says_so(opened: Callable[..., "Page"]) -> None:
+def test_a_missing_camera_is_reported(opened: Callable[..., "Page"]) -> None:
     page = opened()
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('none') }; }")
     page.get_by_role("button", name="Take a photo").click()
     expect(page.locator(".numbers").first).to_contain_text("No camera")
 
 
-def test_an_example_says_its_truth_and_the_keyboard_reaches_it(opened: Callable[..., "Page"]) -> None:
+def test_an_example_shows_its_true_class_and_can_be_chosen_by_keyboard(opened: Callable[..., "Page"]) -> None:
     page = opened()
     group = page.get_by_role("group", name="Validation pictures")
     assert group.get_by_role("button").count() == 8
@@ -135,8 +133,8 @@ def colors_of(page: "Page", points: list[tuple[int, int]]) -> np.ndarray:
     return np.array(page.get_by_role("region", name="fields").locator("canvas").evaluate(read, points))
 
 
-def test_divider_opacity_and_views_draw_what_they_say(
-    opened: Callable[..., "Page"], segmenter_run: Path, segmenter: Segmenter
+def test_divider_opacity_and_views(
+    opened: Callable[..., "Page"], segmenter_run: Path, segmenter: ServedSegmenter
 ) -> None:
     path = sorted((segmenter_run.parent / "land" / "validation").glob("*_sat.jpg"))[0]
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(float)
@@ -173,7 +171,7 @@ def test_divider_opacity_and_views_draw_what_they_say(
     assert len(listed) == len({*mask.ravel().tolist()})
 
 
-def test_what_is_no_picture_is_told_and_the_next_is_answered(
+def test_a_file_that_is_not_an_image_is_reported_and_the_next_works(
     opened: Callable[..., "Page"], photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.png").write_bytes(b"hello")
@@ -184,7 +182,7 @@ def test_what_is_no_picture_is_told_and_the_next_is_answered(
     expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
 
 
-def test_a_picture_that_the_browser_cannot_show_is_shown_all_the_same(
+def test_a_format_that_the_browser_cannot_show_is_shown_as_png(
     opened: Callable[..., "Page"], photos: Path, tmp_path: Path
 ) -> None:
     Image.open(picture(photos)).save(tmp_path / "scan.tif")
@@ -194,7 +192,7 @@ def test_a_picture_that_the_browser_cannot_show_is_shown_all_the_same(
     assert page.locator(".preview img").evaluate("image => image.naturalWidth") == 16
 
 
-def test_of_two_pictures_the_later_one_counts(opened: Callable[..., "Page"], photos: Path) -> None:
+def test_of_two_images_the_later_one_is_shown(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
     held: list = []
     page.route("**/api/predict*", lambda route: held.append(route) if not held else route.continue_())
@@ -208,24 +206,24 @@ def test_of_two_pictures_the_later_one_counts(opened: Callable[..., "Page"], pho
     assert page.locator(".preview img").get_attribute("src") == before
 
 
-def test_a_crowded_server_is_asked_again(opened: Callable[..., "Page"], photos: Path) -> None:
+def test_status_503_is_retried(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
     refusals = iter(range(2))
 
-    def crowd(route: "sync_api.Route") -> None:
+    def busy(route: "sync_api.Route") -> None:
         if next(refusals, None) is None:
             route.continue_()
         else:
-            error = {"error": {"what": "too many requests wait", "why": "", "cure": ""}}
+            error = {"error": {"what": "too many requests", "why": "", "cure": ""}}
             route.fulfill(status=503, headers={"Retry-After": "0.1"}, body=json.dumps(error))
 
-    page.route("**/api/predict*", crowd)
+    page.route("**/api/predict*", busy)
     page.locator("#file").set_input_files(picture(photos))
     expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible(timeout=8000)
 
 
 @pytest.mark.parametrize("width", [390, 1280, 2200])
-def test_it_fits_the_screen(opened: Callable[..., "Page"], width: int) -> None:
+def test_the_page_fits_the_screen(opened: Callable[..., "Page"], width: int) -> None:
     page = opened(width)
     page.get_by_role("group", name="Validation pictures").get_by_role("button").first.click()
     expect(page.get_by_role("region", name="fields").locator("canvas")).to_be_visible()

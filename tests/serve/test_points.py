@@ -1,4 +1,4 @@
-"""Points and boxes on a picture, by Segment Anything with a tiny checkpoint: over the API and on the page."""
+"""Points and boxes with a tiny Segment Anything checkpoint, through the API and on the page."""
 
 import base64
 import io
@@ -15,8 +15,8 @@ from sam_toys import write_sam
 from sightline.data.decode.images import open_image, planes
 from sightline.segment_anything.model import Sam, load_sam
 from sightline.serve import points
-from sightline.serve.models import Classifier
-from sightline.serve.points import Pictures
+from sightline.serve.models import ServedClassifier
+from sightline.serve.points import EmbeddingCache
 
 from .conftest import pages_of, served
 
@@ -30,32 +30,32 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> Sam:
 
 
 @pytest.fixture(scope="module")
-def client(classifier: Classifier, sam: Sam) -> Iterator[httpx.Client]:
-    with served([classifier], points=Pictures(sam)) as one:
+def client(classifier: ServedClassifier, sam: Sam) -> Iterator[httpx.Client]:
+    with served([classifier], points=EmbeddingCache(sam)) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of 60 x 40 pixels."""
+    """An image of 60 x 40 pixels."""
     pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(10, 1)
     target = tmp_path_factory.mktemp("picture") / "field.png"
     Image.fromarray(pixels).save(target)
     return target
 
 
-def test_masks_are_those_of_the_model(client: httpx.Client, sam: Sam, path: Path) -> None:
-    looked = client.post("/api/segment/pictures", content=path.read_bytes()).json()
-    assert (looked["width"], looked["height"]) == (60, 40) and len(looked["picture"]) == 64
-    address = f"/api/segment/pictures/{looked['picture']}/masks"
-    embedded = sam.embedded(planes(open_image(str(path), 10**6)))
+def test_masks_equal_those_of_the_model(client: httpx.Client, sam: Sam, path: Path) -> None:
+    embedded = client.post("/api/segment/pictures", content=path.read_bytes()).json()
+    assert (embedded["width"], embedded["height"]) == (60, 40) and len(embedded["picture"]) == 64
+    address = f"/api/segment/pictures/{embedded['picture']}/masks"
+    expected = sam.embedded(planes(open_image(str(path), 10**6)))
     for prompt in (
         {"points": [[20, 10]], "labels": [1]},
         {"points": [[20, 10], [50, 30]], "labels": [1, 0]},
         {"points": [], "labels": [], "box": [5, 5, 40, 30]},
     ):
         found = client.post(address, json=prompt).json()["masks"]
-        masks, scores = sam.masks_at(embedded, prompt["points"], prompt["labels"], prompt.get("box"))  # ty: ignore[invalid-argument-type]
+        masks, scores = sam.masks_at(expected, prompt["points"], prompt["labels"], prompt.get("box"))  # ty: ignore[invalid-argument-type]
         assert [one["score"] for one in found] == pytest.approx(scores.tolist(), abs=1e-4) and len(found) == len(masks)
         for one, mask in zip(found, masks, strict=True):
             shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["mask"]))))
@@ -75,35 +75,35 @@ def test_masks_are_those_of_the_model(client: httpx.Client, sam: Sam, path: Path
         {"else": 1},
     ],
 )
-def test_prompts_that_mean_nothing_are_refused(client: httpx.Client, path: Path, prompt: dict) -> None:
+def test_invalid_prompts_are_rejected(client: httpx.Client, path: Path, prompt: dict) -> None:
     known = client.post("/api/segment/pictures", content=path.read_bytes()).json()["picture"]
     found = client.post(f"/api/segment/pictures/{known}/masks", json=prompt)
     assert found.status_code == 400 and found.json()["error"]["what"]
 
 
-def test_a_picture_that_is_not_known_is_asked_for(client: httpx.Client) -> None:
+def test_an_image_that_is_not_cached_is_status_404(client: httpx.Client) -> None:
     for name, status in (("0" * 64, 404), ("../" * 20, 404), ("0" * 63, 400)):
         found = client.post(f"/api/segment/pictures/{name}/masks", json={"points": [[1, 1]], "labels": [1]})
         assert found.status_code == status
 
 
-def test_few_pictures_are_kept_those_that_were_asked_about_last(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_embedding_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "KEPT", 2)
-    looked: list[int] = []
+    embedded: list[int] = []
 
-    class Counting:
+    class CountingSam:
         name = "counting"
 
         def embedded(self, image: np.ndarray) -> int:
-            looked.append(int(image[0, 0, 0]))
-            return looked[-1]
+            embedded.append(int(image[0, 0, 0]))
+            return embedded[-1]
 
-    pictures = Pictures(Counting())  # ty: ignore[invalid-argument-type]
-    given = [(bytes([number]), np.full((3, 2, 2), number, np.uint8)) for number in range(3)]
-    names = pictures.look(given[:2])
-    assert pictures.look(given[:1]) == names[:1] and looked == [0, 1], "a known picture is not looked at again"
-    pictures.look(given[2:])
-    assert len(pictures.known) == 2 and names[1] not in pictures.known, "the one that was asked about longest ago"
+    cache = EmbeddingCache(CountingSam())  # ty: ignore[invalid-argument-type]
+    images = [(bytes([number]), np.full((3, 2, 2), number, np.uint8)) for number in range(3)]
+    keys = cache.embed(images[:2])
+    assert cache.embed(images[:1]) == keys[:1] and embedded == [0, 1], "a cached image is not embedded again"
+    cache.embed(images[2:])
+    assert len(cache.embeddings) == 2 and keys[1] not in cache.embeddings
 
 
 def test_a_click_and_a_box_on_the_page(browser: "Browser", client: httpx.Client, path: Path) -> None:

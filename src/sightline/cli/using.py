@@ -90,36 +90,30 @@ def serve(
     run: Path,
     /,
     *others: Path,
-    host: str = "127.0.0.1",
     port: Whole | None = None,
-    token: str = "",
     sam: str = "",
     no_neighbors: bool = False,
     max_mb: float = 32,
     quiet: bool = False,
 ) -> None:
-    """Try a run, or several side by side, in a web page on this machine, until Ctrl-C; programs get JSON.
+    """Try one run, or several side by side, in a web page on this machine, until Ctrl-C; programs get JSON.
 
     Parameters
     ----------
-    host
-        127.0.0.1 is reached from this machine alone; any other address needs the token that is printed.
     port
-        8000, or a free one where that is taken.
-    token
-        A token of your own; better as the environment variable SIGHTLINE_TOKEN.
+        8000, or a free one if that is taken.
     sam
-        A Segment Anything checkpoint, for masks of what is clicked.
+        A Segment Anything checkpoint, for masks of points and boxes.
     no_neighbors
-        Leave out the nearest training pictures.
+        Leave out the nearest training images.
     max_mb
-        The largest picture that is taken, in megabytes.
+        Limit of an image file in megabytes.
     quiet
         Print nothing.
     """
     import sightline
 
-    options = {"host": host, "port": port, "token": token, "sam": sam, "max_mb": max_mb, "quiet": quiet}
+    options = {"port": port, "sam": sam, "max_mb": max_mb, "quiet": quiet}
     sightline.serve(run, *others, neighbors=not no_neighbors, **options)
 
 

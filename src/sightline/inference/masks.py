@@ -280,7 +280,7 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Callable
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(parts.device, parts.dtype):
-            return parts.task.logits(pixels.to(parts.device))
+            return parts.learner.logits(pixels.to(parts.device))
 
     tiling, classes = Tiling(tile, tile // 4), len(parts.palette.classes)
     predict_scene(forward, scene.read, scene.height, scene.width, classes, tiling, write)

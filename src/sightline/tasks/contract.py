@@ -53,11 +53,13 @@ class UseFunctions:
     """Everything that is done with the weights of a run.
 
     evaluate: (run folder, configuration, path of other data or "", split or None, say) -> numbers with intervals.
-    load_masks: (run folder, configuration) -> the network of a run that predicts masks.
+    serve: (run folder, configuration, name, whether to index training images, say) ->
+    serve.models.ServedModel. load_masks: (run folder, configuration) -> the network of a run that predicts masks.
     predict: (run folder, configuration, images, out, options, say) -> the path that was written.
     """
 
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
+    serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     load_masks: "Callable[[Path, Any], Any] | None" = None
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
 

@@ -19,9 +19,9 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate
+    from . import evaluate, serve
 
-    return UseFunctions(evaluate=evaluate.evaluate_run)
+    return UseFunctions(evaluate=evaluate.evaluate_run, serve=serve.served)
 
 
 def load_report() -> ReportFunctions:

@@ -1,0 +1,39 @@
+"""Example images and nearest images of a served run, from the run's own data."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from ..config.schema import Config
+from ..data.cache import decode
+from ..data.sources.open import Source
+from ..errors import SightlineError, printable
+from .neighbors import MOST, NeighborIndex, sampled_rows
+
+Say = Callable[[str], None]
+Loaded = TypeVar("Loaded")
+EXAMPLES = 8
+
+
+def if_readable(find: Callable[[], Loaded], name: str, say: Say) -> tuple[Loaded | None, str]:
+    """(the result of `find`, ""), or (None, a note for the page) if the run's data cannot be read."""
+    try:
+        return find(), ""
+    except SightlineError as error:
+        why = ": ".join(filter(None, (error.what, error.where, error.why)))
+        say(f"{name}: its data cannot be read ({why}); it is served without training and validation images")
+        return None, f"No training images: {printable(error.what)}."
+
+
+def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
+    """The training images to compare with; their features are computed later."""
+    train = decode(source, "train", config.data.size, config.data, say)
+    count = len(train.names)
+    note = f"{MOST:,} of {count:,} training images, drawn at random" if count > MOST else ""
+    return NeighborIndex(train, sampled_rows(count, config.train.seed), note)
+
+
+def spread(count: int) -> list[int]:
+    """EXAMPLES indices, evenly over `count`."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, EXAMPLES)).round()})

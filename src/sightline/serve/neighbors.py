@@ -1,0 +1,59 @@
+"""Nearest training images of a query, by cosine similarity of penultimate features."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..data.cache import Decoded
+from ..inference.predictor import Predictor
+
+MOST = 50_000
+"""Training images in an index; of more, a random subset of this size is taken."""
+BATCH = 64
+
+
+@dataclass
+class NeighborIndex:
+    """Training images and their normalized features float32 [M, D], the first `done` of which are computed.
+
+    train: the decoded split. rows: indices in it of the M images. note: a remark for the reader of the page.
+    """
+
+    train: Decoded
+    rows: np.ndarray
+    note: str = ""
+    features: np.ndarray | None = None
+    done: int = 0
+
+    def steps(self, predictor: Predictor) -> Iterator[None]:
+        """Compute the features, one batch per step."""
+        for start in range(0, len(self.rows), BATCH):
+            pixels = torch.from_numpy(np.ascontiguousarray(self.train.images[self.rows[start : start + BATCH]]))
+            _, found = predictor.of(pixels)
+            assert found is not None
+            if self.features is None:
+                self.features = np.zeros((len(self.rows), found.shape[1]), np.float32)
+            self.features[start : start + len(found)] = normalized(found)
+            self.done = start + len(found)
+            yield
+
+    def nearest(self, feature: np.ndarray, count: int) -> list[tuple[int, float]]:
+        """(index in the training split, cosine similarity) of the images nearest to a feature [D], nearest first."""
+        if self.features is None or not np.isfinite(feature).all():
+            return []
+        similarity = self.features[: self.done] @ normalized(feature[None])[0]
+        best = np.argsort(-similarity, kind="stable")[:count]
+        return [(int(self.rows[index]), float(similarity[index])) for index in best]
+
+
+def sampled_rows(count: int, seed: int, most: int = MOST) -> np.ndarray:
+    """Random indices of at most `most` of `count` images, shuffled so that a partial index is a fair sample."""
+    return np.random.default_rng([seed, count]).permutation(count)[:most]
+
+
+def normalized(features: np.ndarray) -> np.ndarray:
+    """Features [N, D] scaled to unit length; zero vectors stay."""
+    lengths = np.linalg.norm(features.astype(np.float32), axis=1, keepdims=True)
+    return features.astype(np.float32) / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,41 @@
+"""A classifier's run as a served model."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...data.cache import decode
+from ...data.sources.open import open_source
+from ...runs import run_folder
+from ...serve.examples import Say, if_readable, index_of, spread
+from ...serve.models import ExampleImages, ServedClassifier, ServedModel
+from .config import ClassifyConfig
+from .predict import predictor
+
+
+def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
+    """A classifier with the nearest training images; without them if its data is missing."""
+
+    def examples() -> ExampleImages:
+        val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
+        assert val.labels is not None
+        rows = np.argsort(val.labels, kind="stable")[spread(len(val.names))]
+        return ExampleImages(
+            [np.array(val.images[row]) for row in rows],
+            [val.names[row] for row in rows],
+            [val.classes[val.labels[row]] for row in rows],
+        )
+
+    single = len(run_folder.shipped_checkpoints(folder)) == 1
+    index, note = None, ""
+    if not single:
+        note = "The run ships several epochs, whose features cannot be compared: no nearest images."
+    elif neighbors:
+        index, note = if_readable(
+            lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
+        )
+    network = predictor(folder, config, features=single)
+    return ServedClassifier(
+        name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
+        examples=if_readable(examples, name, say)[0] or ExampleImages(),
+    )  # fmt: skip

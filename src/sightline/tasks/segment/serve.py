@@ -1,0 +1,27 @@
+"""A segmenter's run as a served model."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...data.pair_cache import decode_pairs
+from ...data.sources.pairs import open_pairs
+from ...serve.examples import Say, if_readable, spread
+from ...serve.models import ExampleImages, ServedModel, ServedSegmenter
+from .config import SegmentConfig
+from .evaluate import load_segmenter
+
+
+def served(folder: Path, config: SegmentConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
+    """A segmenter, which has no neighbors."""
+    parts = load_segmenter(folder, config)
+
+    def examples() -> ExampleImages:
+        source, palette = open_pairs(config.data, config.data.split_seed, known=parts.palette)
+        val = decode_pairs(source, "val", palette, config.data, say)
+        rows = spread(len(val.names))
+        images = [np.array(val.images[row][:, : val.sizes[row][0], : val.sizes[row][1]]) for row in rows]
+        return ExampleImages(images, [val.names[row] for row in rows], [""] * len(rows))
+
+    found = if_readable(examples, name, say)[0] or ExampleImages()
+    return ServedSegmenter(name=name, config=config, classes=parts.palette.classes, parts=parts, examples=found)
