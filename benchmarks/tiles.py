@@ -1,6 +1,6 @@
 """What tiling costs: megapixels/s of `predict_scene` against the bare forward pass on the same tiles, and peak memory.
 
-Both run the same model on the same tiles with the same batch, precision, memory format and threads, in turn; the bare
+Both run the same model on the same tiles with the same precision, memory format and threads, in turn; the bare
 pass has its tiles in memory and drops its results. Tiles overlap, so it sees more pixels than the scene has: its
 megapixels/s are divided by the overlap factor (pixels in tiles / pixels in the scene). Ratios are taken pair by pair,
 because a shared machine drifts.
@@ -70,11 +70,11 @@ def wait(device: str) -> None:
 def bare_seconds(forward: Callable[[torch.Tensor], torch.Tensor], options: argparse.Namespace, tiles: int) -> float:
     """Seconds of the forward pass alone over so many tiles."""
     side = min(options.tile, options.side)
-    images = torch.randint(256, (options.batch, 3, side, side), dtype=torch.uint8)
+    image = torch.randint(256, (1, 3, side, side), dtype=torch.uint8)
     wait(options.device)
     start = time.perf_counter()
-    for first in range(0, tiles, options.batch):
-        forward(images[: min(options.batch, tiles - first)])
+    for _ in range(tiles):
+        forward(image)
     wait(options.device)
     return time.perf_counter() - start
 
@@ -90,12 +90,12 @@ def tiled_seconds(
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         return scene[:, top : top + height, left : left + width]
 
-    def write(top: int, left: int, classes: np.ndarray) -> None:
-        found[top : top + classes.shape[0], left : left + classes.shape[1]] = classes
+    def write(top: int, classes: np.ndarray) -> None:
+        found[top : top + len(classes)] = classes
 
     start = time.perf_counter()
     side, classes = options.side, options.classes
-    tiling = Tiling(options.tile, options.overlap, batch=options.batch)
+    tiling = Tiling(options.tile, options.overlap)
     predict_scene(forward, read, side, side, classes, tiling, write)
     wait(options.device)
     return time.perf_counter() - start
@@ -144,9 +144,9 @@ def measure_speed(options: argparse.Namespace) -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as name:
         scene, found = memory_maps(Path(name), options.side)
-        bare_seconds(forward, options, 2 * options.batch)  # warm up
+        bare_seconds(forward, options, 2)  # warm up
         title = f"{options.model}, {options.precision}, {tiles} tiles of {axis.side}, overlap {options.overlap}"
-        print(f"{title}, batch {options.batch}, {torch.get_num_threads()} threads; overlap factor {factor:.3f}; MP/s")
+        print(f"{title}, {torch.get_num_threads()} threads; overlap factor {factor:.3f}; MP/s")
         print(f"{'pair':>4} {'bare forward / factor':>22} {'predict_scene':>14} {'ratio':>7}")
         for pair in range(options.pairs):
             bare = bare_seconds(forward, options, tiles)
@@ -167,7 +167,6 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--overlap", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")

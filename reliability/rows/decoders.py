@@ -1,4 +1,4 @@
-"""Decoders that crash, and end the program without a word: whatever is started next names the file."""
+"""Decoders that crash and end the process: the next command names the file."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ def load(self):
 HOW = os.environ.get("RELIABILITY_HOW", "")
 if HOW:
     ImageFile.ImageFile.load = load
-if os.environ.get("RELIABILITY_NO_CRUMBS"):
+if os.environ.get("RELIABILITY_NO_TEST"):
     import sightline.data.crumbs
-    sightline.data.crumbs.learn = lambda root: None
+    sightline.data.crumbs.test_suspects = lambda: None
 """
 HOW = ("SIGSEGV", "SIGABRT", "SIGBUS", "exit")
 
@@ -64,19 +64,21 @@ def check_crashes(settings: Settings) -> Outcome:
 
 def _run(words: list[str], folder: Path, how: str, cache: str) -> subprocess.CompletedProcess[str]:
     path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    more = {"PYTHONPATH": path, "RELIABILITY_HOW": how, "SIGHTLINE_CACHE": str(folder / cache), "OMP_NUM_THREADS": "1"}
+    (folder / cache).mkdir(exist_ok=True)  # the cache, and the temporary files, which name what was being decoded
+    more = {"SIGHTLINE_CACHE": str(folder / cache), "TMPDIR": str(folder / cache), "OMP_NUM_THREADS": "1"}
+    more |= {"PYTHONPATH": path, "RELIABILITY_HOW": how}
     command = [sys.executable, "-m", "sightline", *words]
     return subprocess.run(command, env=os.environ | more, capture_output=True, text=True, cwd=folder)
 
 
 @contextlib.contextmanager
-def no_crumbs() -> Generator[None]:
-    """Programs that start as if nothing had been."""
-    os.environ["RELIABILITY_NO_CRUMBS"] = "1"
+def no_test() -> Generator[None]:
+    """Commands that do not test the images of an earlier crash."""
+    os.environ["RELIABILITY_NO_TEST"] = "1"
     try:
         yield
     finally:
-        del os.environ["RELIABILITY_NO_CRUMBS"]
+        del os.environ["RELIABILITY_NO_TEST"]
 
 
 ROWS = (
@@ -85,6 +87,6 @@ ROWS = (
         "Bad input",
         "after a crash in a decoder the next command names the file, refuses it as a bad image and lives",
         check_crashes,
-        {"nothing learned from a crash": no_crumbs},
+        {"nothing learned from a crash": no_test},
     ),
 )

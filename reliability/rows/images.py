@@ -105,7 +105,7 @@ def only_oserror_sent() -> Generator[None]:
         try:
             return images.opened(io.BytesIO(content), max_pixels, side, None)
         except OSError as error:
-            raise images.refusal_of_sent(content, error) from error
+            raise images.refusal_of_upload(content, error) from error
 
     with mock.patch.object(images, "image_in", image_in):
         yield

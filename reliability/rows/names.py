@@ -225,15 +225,15 @@ def _shards(place: Path, name: str) -> None:
 
 def _listed(place: Path, name: str) -> None:
     """The names of a list of pictures: masks, of a segmenter and of Segment Anything, are called by them."""
-    from sightline.inference.inputs import Picture
-    from sightline.inference.masks import plan
+    from sightline.inference.inputs import InputImage
+    from sightline.inference.masks import mask_jobs
     from sightline.runs.atomic import atomic_write
     from sightline.segment_anything.outputs import plan_images
 
     real = str(place / "data" / "0.png")
     if "\0" in name:  # in no list: a path that is opened cannot hold it
         return
-    for job in plan([Picture(f"{name}/0.png", real), Picture(name, real)], place / "masks", 1000):
+    for job in mask_jobs([InputImage(f"{name}/0.png", real), InputImage(name, real)], place / "masks", 1000):
         atomic_write(job.target, b"")
     with contextlib.chdir(place):
         Path("list.txt").write_bytes(os.fsencode(f"{name}/0.png\ndata/0.png\n"))

@@ -83,9 +83,9 @@ def read_files(folder: Path, step: int | None) -> str:
 
 def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     """A long prediction, row by row, then finished: whole once it has its name."""
-    from sightline.inference.resumable_csv import Growing
+    from sightline.inference.resumable_csv import ResumableTable
 
-    table = Growing(folder / "guesses.csv", ["filename", "label"])
+    table = ResumableTable(folder / "guesses.csv", ["filename", "label"])
     folder.mkdir(parents=True, exist_ok=True)
     table.begin({"weights": "w"}, overwrite=False)
     for row in range(4):
@@ -96,7 +96,7 @@ def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 def read_table(folder: Path, rows: int | None) -> str:
     from sightline.errors import SightlineError
-    from sightline.inference.resumable_csv import Growing
+    from sightline.inference.resumable_csv import ResumableTable
 
     whole = folder / "guesses.csv"
     if whole.is_file():
@@ -104,7 +104,7 @@ def read_table(folder: Path, rows: int | None) -> str:
         return "" if len(lines) == 5 and lines[4] == "3.png,cat" else f"a table with its name is not whole: {lines}"
     if rows is not None:
         return "the finished table is gone"
-    table = Growing(whole, ["filename", "label"])
+    table = ResumableTable(whole, ["filename", "label"])
     try:
         table.begin({"weights": "w"}, overwrite=False)
         names = list(table.names()) if table.part.is_file() else []

@@ -195,7 +195,7 @@ def tables_of(folder: Path, name: str) -> dict[str, Callable[[], list[list[str]]
         return [[row, found.classes[place]] for row, place in zip(found.names, found.predicted, strict=True)]
 
     def predicted() -> list[list[str]]:
-        table = resumable_csv.Growing(folder / "guesses.csv", ["filename", "label", "confidence"])
+        table = resumable_csv.ResumableTable(folder / "guesses.csv", ["filename", "label", "confidence"])
         table.begin({}, True)
         table.add([[*row, "1"] for row in wanted])
         return rows_of(table.finish())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sightline import SightlineError
-from sightline.inference.inputs import Picture, pictures_in
+from sightline.inference.inputs import InputImage, input_images
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*places: str, stdin: bytes | None = None) -> list[str]:
-    return [one.name for one in pictures_in(places, Counter(), io.BytesIO(stdin) if stdin is not None else None)]
+    return [one.name for one in input_images(places, Counter(), io.BytesIO(stdin) if stdin is not None else None)]
 
 
 def test_a_folder_gives_its_files_then_its_folders_named_from_it(folder: Path) -> None:
     tally: Counter[str] = Counter()
-    found = list(pictures_in([str(folder)], tally))
+    found = list(input_images([str(folder)], tally))
     assert [one.name for one in found] == ["a.JPG", "b.png", "k/e.tif", "z/c.webp", "z/y/d.bmp"]
     assert all(os.path.samefile(one.path, folder / one.name) for one in found)
     assert tally == {".txt": 1, "hidden": 1, ".csv": 1}
@@ -67,12 +67,12 @@ def test_lists_and_standard_input_are_taken_as_they_are(folder: Path) -> None:
 
 def test_a_stream_is_read_as_it_is_asked_for(folder: Path) -> None:
     lines = (b"%d.png\n" % number for number in iter(int, 1))  # never ends
-    assert next(pictures_in(["-"], Counter(), lines)) == Picture("0.png", "0.png")  # ty: ignore
+    assert next(input_images(["-"], Counter(), lines)) == InputImage("0.png", "0.png")  # ty: ignore
 
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("nowhere", "nothing there"), ("in/k/t.csv", "not a folder"), ("in/*.gif", "no images"), ("-", "no images")],
+    [("nowhere", "does not exist"), ("in/k/t.csv", "not a folder"), ("in/*.gif", "no images"), ("-", "no images")],
 )
 def test_what_is_none_of_these_is_refused(folder: Path, place: str, says: str) -> None:
     with pytest.raises(SightlineError) as caught:

@@ -15,7 +15,7 @@ from sightline.config.schema import Config
 from sightline.data.decode.geotiff import has_windows, orientation
 from sightline.errors import INTERRUPTED
 from sightline.inference import masks as predict_masks
-from sightline.inference.inputs import Picture
+from sightline.inference.inputs import InputImage
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -121,7 +121,7 @@ def test_the_true_masks_beside_the_images_are_never_overwritten(
 ) -> None:
     folder = make_scenes(tmp_path / "data", train=2, val=1) / "train"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(SightlineError, match="the output is the input") as caught:
+    with pytest.raises(SightlineError, match="would overwrite an input") as caught:
         sightline.predict(run.path, folder, out=folder, overwrite=True, quiet=True)
     assert "2 files" in caught.value.why and "overwrite" not in caught.value.cure
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -152,7 +152,7 @@ def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarra
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out")
-    assert "1 mask without a place on the map, the first of palette.tif" in capsys.readouterr().out
+    assert "1 mask without coordinates, the first of palette.tif" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -179,15 +179,6 @@ def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(
     assert (tmp_path / "out" / "flat_overlay.png").read_text() == "mine"
 
 
-def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, said = iter([0.0, 0.0, 5.0, 12.0, 13.0, 40.0]), []
-    monkeypatch.setattr(predict_masks.time, "monotonic", lambda: next(clock))
-    tell = predict_masks.progress("town.tif", 100, said.append)
-    for part in (10, 20, 10, 60):
-        tell(part)
-    assert said == ["town.tif: 30%, about 28 s left"]
-
-
 def test_folders_lists_and_patterns_give_masks_too(
     run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,8 +198,8 @@ def test_folders_lists_and_patterns_give_masks_too(
 
 
 def test_paths_from_the_root_or_above_stay_below_the_output(tmp_path: Path) -> None:
-    pictures = [Picture("/data/a.png", "/data/a.png"), Picture("../../b.png", "../../b.png")]
-    jobs = predict_masks.plan(pictures, tmp_path / "out", 10**6)
+    images = [InputImage("/data/a.png", "/data/a.png"), InputImage("../../b.png", "../../b.png")]
+    jobs = predict_masks.mask_jobs(images, tmp_path / "out", 10**6)
     assert [job.target for job in jobs] == [tmp_path / "out/data/a_mask.png", tmp_path / "out/up/up/b_mask.png"]
 
 
@@ -219,7 +210,7 @@ def test_an_interrupted_folder_of_masks_is_gone_on_with(
     whole = sightline.predict(run.path, scenes, out=tmp_path / "whole", quiet=True)
     predict_one, done = predict_masks.predict_one, []
 
-    def three_times(parts: object, job: predict_masks.Job, *rest: object) -> None:
+    def three_times(parts: object, job: predict_masks.MaskJob, *rest: object) -> None:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(job.name)
@@ -235,7 +226,7 @@ def test_an_interrupted_folder_of_masks_is_gone_on_with(
     done.clear()
     monkeypatch.setattr(predict_masks, "predict_one", lambda *all: done.append(all[1].name) or predict_one(*all))
     out = sightline.predict(run.path, scenes, out=tmp_path / "out")
-    assert len(done) == 2 and "going on after 3 masks" in capsys.readouterr().out
+    assert len(done) == 2 and "resuming after 3 masks" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert all((out / path.name).read_bytes() == path.read_bytes() for path in whole.iterdir())
     with pytest.raises(SightlineError, match="exists"):
@@ -254,4 +245,4 @@ def test_processes_of_torchrun_share_the_masks(
         out = sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
         counts.append(len(list(out.glob("*_mask.png"))))
     assert counts == [3, 5]
-    assert [path.name for path in out.glob("*.csv")] == ["errors.rank-1-of-2.csv"] and not list(out.glob("*.part"))
+    assert [path.name for path in out.glob("*.csv")] == ["errors.rank-1-of-2.csv"] and not list(out.glob("*.part*"))

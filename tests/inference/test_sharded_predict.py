@@ -9,8 +9,7 @@ import pytest
 import sightline
 from sightline import SightlineError
 from sightline.config.files import configured
-from sightline.inference.resumable_csv import Growing
-from sightline.inference.sharded_predict import Share, own_target, put_together, share_of
+from sightline.inference.sharded_predict import Share, merge_shards, shard_table, share_of
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 HEAD = ["filename", "error"]
@@ -27,12 +26,12 @@ def test_rows_and_features_are_put_back_in_order_by_the_last(tmp_path: Path, cou
     names = [[f"{number}.png", ""] for number in range(count)]
     for rank in (1, 2, 0):
         assert not target.exists()
-        table = Growing(own_target(target, Share(rank, 3)), HEAD)
+        table = shard_table(target, HEAD, Share(rank, 3))
         table.begin({}, False)
         if names[rank::3]:
             table.add(names[rank::3], values[rank::3])
         table.finish()
-        assert put_together(target, HEAD, Share(rank, 3)) == (rank == 0)
+        assert merge_shards(target, HEAD, Share(rank, 3)) == (rank == 0)
     assert rows_of(target) == [HEAD, *names]
     assert count == 0 or (np.load(tmp_path / "t.features.npy") == values).all()
     assert {path.name for path in tmp_path.iterdir()} <= {"t.csv", "t.features.npy"}

@@ -20,7 +20,7 @@ from sightline import SightlineError
 from sightline.config.files import configured
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
-from sightline.inference.resumable_csv import Growing
+from sightline.inference.resumable_csv import ResumableTable
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -91,7 +91,7 @@ def test_an_image_is_never_overwritten_and_a_folder_gets_a_table(
     shutil.copytree(photos / "val", tmp_path / "in")
     picture = next((tmp_path / "in" / "class_0").iterdir())
     before = picture.read_bytes()
-    with pytest.raises(SightlineError, match="are a table"):
+    with pytest.raises(SightlineError, match="CSV or Parquet"):
         sightline.predict(run.path, tmp_path / "in", out=picture, overwrite=True)
     assert picture.read_bytes() == before
     assert sightline.predict(run.path, picture, out=tmp_path, quiet=True) == tmp_path / "predictions.csv"
@@ -162,21 +162,20 @@ def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
-    monkeypatch.setattr(batching, "FIRST", 4)
-    monkeypatch.setattr(autotune, "BATCHES", (4, 4, 4))
-    add, calls = Growing.add, []
+    monkeypatch.setattr(autotune, "CPU_BATCH", 4)
+    add, calls = ResumableTable.add, []
 
-    def add_three_times(self: Growing, *rows: Any) -> None:
+    def add_three_times(self: ResumableTable, *rows: Any) -> None:
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(add(self, *rows))
 
-    monkeypatch.setattr(Growing, "add", add_three_times)
+    monkeypatch.setattr(ResumableTable, "add", add_three_times)
     with pytest.raises(SightlineError, match="interrupted") as caught:
         sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
     assert caught.value.status == INTERRUPTED and "12 rows" in str(caught.value)
     assert len(rows_of(tmp_path / "p.csv.part")) == 12
-    monkeypatch.setattr(Growing, "add", add)
+    monkeypatch.setattr(ResumableTable, "add", add)
     read: list[str] = []
     open_image = batching.open_image
     monkeypatch.setattr(batching, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
@@ -194,7 +193,7 @@ def test_changed_pictures_do_not_go_into_a_begun_table(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos / "val", tmp_path / "in")
-    monkeypatch.setattr(Growing, "finish", lambda table: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(ResumableTable, "finish", lambda table: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SightlineError, match="interrupted"):
         sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
     first = min((tmp_path / "in" / "class_0").iterdir())
@@ -240,3 +239,14 @@ def test_the_command_reads_a_list_from_standard_input(run: sightline.Run, photos
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "p.csv")
     assert [row["filename"] for row in rows] == lines.split("\n")[:-1] and rows[-1]["error"] and not rows[0]["error"]
+
+
+def test_progress_is_reported_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lines = [0.0], list[str]()
+    monkeypatch.setattr(batching.time, "monotonic", lambda: now[0])
+    scene, table = batching.ProgressLines(lines.append, "town.tif", 100), batching.ProgressLines(lines.append)
+    for seconds, count in ((5.0, 10), (12.0, 20), (13.0, 10), (40.0, 60)):
+        now[0] = seconds
+        scene.add(count)
+        table.add(10 * count)
+    assert lines == ["town.tif: 30%, about 28 s left", "300 images, 25 a second", "1,000 images, 25 a second"]

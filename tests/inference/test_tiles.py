@@ -21,7 +21,6 @@ from sightline.inference.tiles import (
     predict_scene,
     put_back,
     scene_bands,
-    strips_of,
     tiles_along,
 )
 
@@ -45,20 +44,20 @@ def window_of(scene: np.ndarray) -> Callable[[int, int, int, int], np.ndarray]:
 
 
 def tiled(forward, scene: np.ndarray, tile: int, overlap: int, **more) -> tuple[np.ndarray, torch.Tensor]:
-    """(class indices, probabilities) of the scene, put together from what is written, each pixel exactly once."""
+    """(class indices, probabilities) of the scene, assembled from the bands, each pixel exactly once."""
     height, width = scene.shape[1:]
     found = np.full((height, width), 255, np.uint8)
     probabilities = torch.full((CLASSES, height, width), torch.nan)
 
-    def write(top: int, left: int, indices: np.ndarray) -> None:
-        place = found[top : top + indices.shape[0], left : left + indices.shape[1]]
-        assert indices.dtype == np.uint8 and place.shape == indices.shape and (place == 255).all()
-        place[:] = indices
+    def write(top: int, indices: np.ndarray) -> None:
+        rows = found[top : top + len(indices)]
+        assert indices.dtype == np.uint8 and rows.shape == indices.shape and (rows == 255).all()
+        rows[:] = indices
 
     arguments = (forward, window_of(scene), height, width, CLASSES, Tiling(tile, overlap, **more))
     predict_scene(*arguments, write)
-    for top, left, band in scene_bands(*arguments):
-        probabilities[:, top : top + band.shape[1], left : left + band.shape[2]] = band
+    for top, band in scene_bands(*arguments):
+        probabilities[:, top : top + band.shape[1]] = band
     return found, probabilities
 
 
@@ -68,13 +67,13 @@ def whole(forward, scene: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "tile", "overlap", "batch"),
-    [(61, 83, 24, 8, 1), (40, 90, 24, 11, 3), (90, 33, 32, 20, 2), (20, 70, 24, 8, 4), (70, 20, 24, 9, 1)],
+    ("height", "width", "tile", "overlap"),
+    [(61, 83, 24, 8), (40, 90, 24, 11), (90, 33, 32, 20), (20, 70, 24, 8), (70, 20, 24, 9)],
 )
-def test_where_the_margin_is_the_receptive_radius_tiles_equal_the_whole(height, width, tile, overlap, batch) -> None:
+def test_where_the_margin_is_the_receptive_radius_tiles_equal_the_whole(height, width, tile, overlap) -> None:
     forward, scene = network(), picture(height, width)
     expected = whole(forward, scene)
-    found, probabilities = tiled(forward, scene, tile, overlap, batch=batch, margin=RADIUS)
+    found, probabilities = tiled(forward, scene, tile, overlap, margin=RADIUS)
     torch.testing.assert_close(probabilities, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(found, expected.argmax(0).numpy())
 
@@ -90,40 +89,6 @@ def test_with_less_overlap_they_agree_away_from_the_seams() -> None:
     assert away.sum() > 400 and difference[away].max() < 1e-6 < difference.max()
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "tile", "overlap", "batch"),
-    [(40, 200, 24, 8, 1), (30, 211, 24, 13, 2), (24, 150, 16, 0, 3), (5, 99, 24, 23, 1)],
-)
-@pytest.mark.parametrize("widest", [0, 50, 80])
-def test_strips_give_what_whole_rows_give(height, width, tile, overlap, batch, widest) -> None:
-    """Where the room is small the scene comes in strips, and no pixel is another for it."""
-    forward, scene = network(), picture(height, width)
-    room = 4 * CLASSES * min(tile, height) * widest
-    rows = tiled(forward, scene, tile, overlap, batch=batch)
-    strips = tiled(forward, scene, tile, overlap, batch=batch, room=room)
-    torch.testing.assert_close(strips[1], rows[1], rtol=0, atol=1e-6)
-    assert (strips[0] == rows[0]).mean() > 0.999
-    tiling = Tiling(tile, overlap, batch=batch, room=room)
-    arguments = (forward, window_of(scene), height, width, CLASSES, tiling)
-    sizes = {piece.untyped_storage().nbytes() for *_, piece in scene_bands(*arguments)}
-    axis = tiles_along(width, tiling)
-    most = max(after - before for before, after in itertools.pairwise(axis.starts)) + tile
-    assert max(sizes) <= max(room, 4 * CLASSES * min(tile, height) * (most + tile))
-    assert len({left for _, left, _ in scene_bands(*arguments)}) > 1
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 40), st.data(), st.integers(0, 120))
-def test_strips_cover_each_column_once_with_all_its_tiles(length, tile, data, widest) -> None:
-    axis = tiles_along(length, Tiling(tile, data.draw(st.integers(0, tile - 1)), margin=0))
-    strips = strips_of(axis, widest)
-    assert [s.left for s in strips] == [0, *(s.right for s in strips[:-1])] and strips[-1].right == length
-    for strip in strips:
-        assert strip.left < strip.right
-        for place, start in enumerate(axis.starts):
-            assert strip.first <= place <= strip.last or start + axis.side <= strip.left or start >= strip.right
-
-
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (7, 24), (11, 5)])
 def test_a_scene_that_fits_one_tile_is_the_whole_prediction_to_the_bit(height, width) -> None:
     forward, scene = network(), picture(height, width)
@@ -133,17 +98,17 @@ def test_a_scene_that_fits_one_tile_is_the_whole_prediction_to_the_bit(height, w
 
 
 def test_tiles_that_disagree_blend_without_a_step() -> None:
-    """Each tile says something else, as with a network of a wide view: neighbors differ by one step of the ramp."""
+    """Each tile has another class, as with a network of a wide view: neighbors differ by one step of the ramp."""
     calls = itertools.count()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         share = torch.full((len(images), 1, *images.shape[2:]), float(next(calls) % 2))
-        return torch.cat([share, 1 - share], 1)
+        return torch.cat([share, 1 - share], 1).log()
 
     scene = picture(16, 100)
-    bands = scene_bands(forward, window_of(scene), 16, 100, 2, Tiling(32, 12, margin=2), softmax=False)
-    (top, left, band), *rest = [(top, left, band.clone()) for top, left, band in bands]
-    assert top == 0 and left == 0 and not rest
+    bands = scene_bands(forward, window_of(scene), 16, 100, 2, Tiling(32, 12, margin=2))
+    (top, band), *rest = [(top, band.clone()) for top, band in bands]
+    assert top == 0 and not rest
     torch.testing.assert_close(band.sum(0), torch.ones(16, 100))
     steps = band[0].diff(dim=1).abs()
     assert 0.1 < steps.max() <= 1 / 8 + 1e-6
@@ -180,10 +145,10 @@ def test_all_tiles_have_one_size_and_nothing_grows_with_the_height() -> None:
     def forward(images: torch.Tensor) -> torch.Tensor:
         return functional.one_hot(images[:, 0].long(), 3).movedim(3, 1).float()
 
-    predict_scene(forward, read, 5000, 50, 3, Tiling(32, 8), lambda top, left, rows: written.append(len(rows)))
+    predict_scene(forward, read, 5000, 50, 3, Tiling(32, 8), lambda top, rows: written.append(len(rows)))
     assert seen == {(32, 32)} and max(written) <= 32 and sum(written) == 5000
-    pieces = scene_bands(forward, read, 5000, 50, 3, Tiling(32, 8))
-    assert len({piece.untyped_storage().data_ptr() for *_, piece in pieces}) == 1
+    bands = scene_bands(forward, read, 5000, 50, 3, Tiling(32, 8))
+    assert {band.untyped_storage().nbytes() for _, band in bands} == {4 * 3 * 32 * 50}
 
 
 def test_the_index_of_the_best_is_that_of_argmax_and_ties_go_to_the_first() -> None:
@@ -216,9 +181,9 @@ def test_flips_and_turns_make_any_network_keep_them() -> None:
 
 @pytest.mark.parametrize(
     ("tile", "overlap", "more"),
-    [(0, 0, {}), (32, 32, {}), (32, -1, {}), (32, 8, {"margin": 5}), (32, 8, {"margin": -1}), (32, 8, {"batch": 0})],
+    [(0, 0, {}), (32, 32, {}), (32, -1, {}), (32, 8, {"margin": 5}), (32, 8, {"margin": -1})],
 )
-def test_sizes_that_do_not_go_together_are_said(tile, overlap, more) -> None:
+def test_sizes_that_do_not_match_are_errors(tile, overlap, more) -> None:
     with pytest.raises(SightlineError, match="cannot be tiled") as caught:
         Tiling(tile, overlap, **more)
     assert caught.value.why and caught.value.cure
@@ -226,4 +191,4 @@ def test_sizes_that_do_not_go_together_are_said(tile, overlap, more) -> None:
 
 def test_more_classes_than_a_mask_can_hold_are_refused() -> None:
     with pytest.raises(SightlineError, match="too many classes"):
-        predict_scene(network(), window_of(picture(9, 9)), 9, 9, 256, Tiling(8, 2), lambda top, left, rows: None)
+        predict_scene(network(), window_of(picture(9, 9)), 9, 9, 256, Tiling(8, 2), lambda top, rows: None)

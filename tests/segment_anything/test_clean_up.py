@@ -120,7 +120,7 @@ def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "truth").mkdir(exist_ok=True)
         Image.new("RGB", (8, 4), (number, 100, 50)).save(tmp_path / "in" / f"{number}_sat.png")
         Image.fromarray(COLORS[truth].astype(np.uint8)).save(tmp_path / "truth" / f"{number}_mask.png")
-    monkeypatch.setattr(clean_up, "scene_mask", lambda *_: predicted.copy())
+    monkeypatch.setattr(clean_up, "predict_mask", lambda *_: predicted.copy())
     half = within(slice(0, 4), slice(0, 4), (4, 8))
     monkeypatch.setattr(work, "find_segments", lambda *_: [half])
     return tmp_path
@@ -172,8 +172,8 @@ def test_masks_of_others_are_not_overwritten(hand_made: Path, run: sightline.Run
     """The true masks may lie in the folder of the results, or beside the images."""
     options = {"model": str(tiny_sam), "run": run.path, "quiet": True}
     before = {path.name: path.read_bytes() for path in (hand_made / "truth").iterdir()}
-    for overwrite, message in ((False, "the output exists|the output is the input"), (True, "the output is the input")):
-        with pytest.raises(SightlineError, match=message):
+    for overwrite, told in ((False, "the output exists|would overwrite an input"), (True, "would overwrite an input")):
+        with pytest.raises(SightlineError, match=told):
             sightline.masks(
                 hand_made / "in", out=hand_made / "truth", truth=hand_made / "truth", overwrite=overwrite, **options
             )

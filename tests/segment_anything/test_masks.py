@@ -245,7 +245,7 @@ def test_results_beside_the_images_are_not_inputs_of_the_next_call(
     assert "skipped 6 files" in capsys.readouterr().out
     save(folder / "x.png")
     save(folder / "x_segments.png", 8)
-    with pytest.raises(SightlineError, match="the output is the input"):
+    with pytest.raises(SightlineError, match="would overwrite an input"):
         masks(out=folder, overwrite=True)
     results = ["a_segments.png", "a_overlay.png", "a_mask.png", "deep/b_segments.png"]
     for name in ("lone_segments.png", *results):
@@ -361,7 +361,7 @@ def test_a_missing_overlay_is_written_again(masks: Masks, generated: list[str]) 
 
 MISTAKES = {
     "no pictures": (["--out", "o"], "no images were named"),
-    "not there": (["nowhere", "--out", "o"], "there is nothing there"),
+    "not there": (["nowhere", "--out", "o"], "it does not exist"),
     "a file": (["in", "--out", "masks.png"], "--out must be a folder"),
     "truth alone": (["in", "--out", "o", "--truth", "in"], "add --run RUN"),
     "points": (["in", "--out", "o", "--points-per-side", "0"], "1 to 128"),

@@ -23,7 +23,6 @@ from ..config.paths import absolute
 from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, listing, printable
 from ..runs.atomic import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
-from .decode.crash_guard import laid
 from .decode.decoding import DIGEST_BYTES, DIGESTS, notes_of, write_images
 from .decode.images import VERSION, Square
 from .sources.open import Items, Source
@@ -220,8 +219,7 @@ def make_entry(folder: Path, opened: Callable[[Path], object | None], fill: Call
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
         temporary.mkdir()
-        with laid(root):
-            meta = fill(temporary)
+        meta = fill(temporary)
         if (temporary / DIGESTS).is_file():
             meta["digests_sha256"] = sha256(temporary / DIGESTS)
         write_json(temporary / "meta.json", meta | {"seal": seal_of(meta)})

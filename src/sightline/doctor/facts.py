@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..data.cache import cache_root
-from ..data.decode.crash_guard import laid
 from ..data.decode.decoding import PROGRESS_SECONDS
 from ..data.decode.images import Header, open_image
 from ..data.sources.open import Items
@@ -65,7 +63,7 @@ def gather(jobs: Sequence[ImageJob], max_pixels: int, announce: Callable[[str], 
     found: list[Facts] = []
     started = spoken = time.monotonic()
     parts = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
-    with laid(cache_root()), ThreadPoolExecutor(processors()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for part in pool.map(lambda some: [facts_of(job, max_pixels) for job in some], parts):
             found += part
             if time.monotonic() - spoken > PROGRESS_SECONDS:

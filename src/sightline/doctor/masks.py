@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..config.schema import Data
-from ..data.cache import cache_root
-from ..data.decode.crash_guard import laid
 from ..data.decode.masks import MaskFacts
 from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import Items, locate
@@ -102,5 +100,5 @@ def read_all(items: Items, sizes: dict[str, tuple[int, int]], palette: Palette) 
         except SightlineError as error:
             return with_file_names(error, items, index)
 
-    with laid(cache_root()), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         return list(pool.map(read, range(len(items.names))))

@@ -1,124 +1,122 @@
-"""Pictures a chunk at a time: decoded while the model computes, in batches of the size that was measured to be best."""
+"""Predict images in batches: threads decode the next batch while the model computes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import chain, islice
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 
-from ..config.schema import Config
 from ..data.decode.images import open_image, planes
-from ..errors import SightlineError
-from .autotune import Way
-from .inputs import Picture
+from ..errors import SightlineError, counted
+from ..runs.terminal import duration
+from .inputs import InputImage
 from .predictor import Predictor
 
-FIRST = 32
-"""Pictures of the first chunk, on which the fastest way is looked for."""
+PROGRESS_SECONDS = 10.0
+Decoded = np.ndarray | SightlineError
 
 
 @dataclass
-class Chunk:
-    """Some pictures with what came of them: probabilities [K] and features [D] by name's place, or an error."""
+class PredictedBatch:
+    """errors: by index, why an image could not be decoded. probabilities: float32 [N, K], and features: float32 [N, D],
+    NaN for undecoded images; None without classes, if no features are requested, and if no image could be decoded."""
 
-    pictures: list[Picture]
-    groups: list[tuple[list[int], torch.Tensor]]
+    images: Sequence[InputImage]
     errors: dict[int, str]
-    probabilities: dict[int, np.ndarray] = field(default_factory=dict)
-    features: dict[int, np.ndarray] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
+    features: np.ndarray | None = None
 
-    def rows(self, classes: Sequence[str]) -> tuple[list[list[str]], np.ndarray | None]:
-        """The rows of the table, and their features float32 [N, D] if there are any."""
-        rows = [
-            row_of(picture.name, self.errors.get(place, ""), classes, self.probabilities.get(place))
-            for place, picture in enumerate(self.pictures)
-        ]
-        if not self.features:
-            return rows, None
-        found = np.full((len(rows), len(next(iter(self.features.values())))), np.nan, np.float32)
-        for place, values in self.features.items():
-            found[place] = values
-        return rows, found
+    def rows(self, classes: Sequence[str]) -> list[list[str]]:
+        """Rows of the table: name, class, confidence, a probability for each class, error."""
+        return [self.row(index, image.name, classes) for index, image in enumerate(self.images)]
 
-
-def answered(
-    pictures: Iterator[Picture],
-    answers: Predictor,
-    config: Config,
-    find_way: Callable[[Predictor, torch.Tensor], Way] | None,
-) -> Iterator[Chunk]:
-    """Chunks with their answers; the next is decoded while the model computes. find_way: where it pays to look for one;
-    it is given the first pictures."""
-
-    def read(part: list[Picture]) -> Chunk:
-        return read_chunk(part, answers, config.data.max_pixels)
-
-    first, way = read(list(islice(pictures, FIRST))), Way(answers, FIRST)
-    if find_way is not None and first.groups:
-        way = find_way(answers, first.groups[0][1])
-    for chunk in chain([first] * bool(first.pictures), ahead(batched(pictures, way.batch), read)):
-        for places, pixels in chunk.groups:
-            probabilities, features = way.answers.of(pixels)
-            chunk.probabilities |= dict(zip(places, probabilities, strict=True)) if probabilities is not None else {}
-            chunk.features |= dict(zip(places, features, strict=True)) if features is not None else {}
-        chunk.groups = []
-        yield chunk
+    def row(self, index: int, name: str, classes: Sequence[str]) -> list[str]:
+        """A row of the table."""
+        error = " ".join(self.errors.get(index, "").split())
+        if not classes:
+            return [name, error]
+        if error or self.probabilities is None:
+            return [name, "", "", *[""] * len(classes), error]
+        values = self.probabilities[index]
+        best = int(values.argmax())
+        return [name, classes[best], *[f"{value:.9g}" for value in (values[best], *values)], ""]
 
 
-def batched(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
-    """Consecutive pieces of `size` pictures."""
-    while piece := list(islice(pictures, size)):
-        yield piece
+def predict_batches(
+    images: Iterator[InputImage], answers: Predictor, max_pixels: int, size: int
+) -> Iterator[PredictedBatch]:
+    """Predict images in order, `size` at a time."""
 
-
-def ahead(pieces: Iterable[list[Picture]], read: Callable[[list[Picture]], Chunk]) -> Iterator[Chunk]:
-    """`read` of each piece, one piece ahead of who asks."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = None
-        for piece in pieces:
-            coming = pool.submit(read, piece)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = coming
-        if waiting is not None:
-            yield waiting.result()
-
-
-def read_chunk(pictures: list[Picture], answers: Predictor, max_pixels: int) -> Chunk:
-    """The pictures as uint8 [G, 3, h, w] in groups of one shape, and why some cannot be read.
-
-    As the run's validation images were decoded, so that predictions equal the run's own: images of exactly their size
-    stay as they are (the model's transform resizes them), all others become the model's square.
-    """
-
-    def read(picture: Picture) -> np.ndarray | SightlineError:
+    def decode(image: InputImage) -> Decoded:
+        """The image as uint8 [3, h, w], as the run's validation images were decoded: those of exactly their size are
+        kept, and resized by the model's transform; all others are resized to the model's square."""
         try:
-            image = open_image(picture.path, max_pixels, answers.square.side)
+            pixels = open_image(image.path, max_pixels, answers.square.side)
         except SightlineError as error:
             return error
-        return planes(image) if image.size[::-1] == answers.kept else answers.square.of(image)
+        return planes(pixels) if pixels.size[::-1] == answers.kept else answers.square.of(pixels)
 
+    queue: deque[tuple[list[InputImage], list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, pictures))
+        while batch := list(islice(images, size)):
+            queue.append((batch, [pool.submit(decode, image) for image in batch]))
+            if len(queue) > 1:
+                yield predict_batch(*queue.popleft(), answers)
+        while queue:
+            yield predict_batch(*queue.popleft(), answers)
+
+
+def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], answers: Predictor) -> PredictedBatch:
+    """Predict decoded images, those of one shape together."""
+    decoded = [future.result() for future in futures]
     errors = {
-        place: found.why or found.what for place, found in enumerate(results) if isinstance(found, SightlineError)
+        index: found.why or found.what for index, found in enumerate(decoded) if isinstance(found, SightlineError)
     }
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    arrays = {place: found for place, found in enumerate(results) if isinstance(found, np.ndarray)}
-    for place, array in arrays.items():
-        by_shape.setdefault(array.shape, []).append(place)
-    groups = [(same, torch.from_numpy(np.stack([arrays[place] for place in same]))) for same in by_shape.values()]
-    return Chunk(pictures, groups, errors)
+    batch = PredictedBatch(images, errors)
+    arrays = {index: found for index, found in enumerate(decoded) if isinstance(found, np.ndarray)}
+    for shape in dict.fromkeys(array.shape for array in arrays.values()):
+        indices = [index for index, array in arrays.items() if array.shape == shape]
+        probabilities, features = answers.of(torch.from_numpy(np.stack([arrays[index] for index in indices])))
+        batch.probabilities = filled(batch.probabilities, len(images), indices, probabilities)
+        batch.features = filled(batch.features, len(images), indices, features)
+    return batch
 
 
-def row_of(name: str, error: str, classes: Sequence[str], probabilities: np.ndarray | None) -> list[str]:
-    """One row: the probabilities, or empty fields and the error."""
-    why = " ".join(error.split())
-    if not classes:
-        return [name, why]
-    if probabilities is None:
-        return [name, "", "", *[""] * len(classes), why]
-    best = int(probabilities.argmax())
-    return [name, classes[best], f"{probabilities[best]:.9g}", *[f"{value:.9g}" for value in probabilities], ""]
+def filled(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
+    """`whole` [count, D], NaN to begin with, with these values at these indices."""
+    if values is None:
+        return whole
+    if whole is None:
+        whole = np.full((count, values.shape[1]), np.nan, np.float32)
+    whole[indices] = values
+    return whole
+
+
+class ProgressLines:
+    """Report the progress of a prediction every PROGRESS_SECONDS: the share done and the time left, or, if the total is
+    not known, the number of images and their speed."""
+
+    def __init__(self, say: Callable[[str], None], name: str = "", total: int = 0):
+        self.say, self.name, self.total, self.done = say, name, total, 0
+        self.start = self.reported = time.monotonic()
+
+    @property
+    def speed(self) -> float:
+        """What was done in a second."""
+        return self.done / max(time.monotonic() - self.start, 1e-9)
+
+    def add(self, count: int) -> None:
+        """Count images, or pixels of a scene."""
+        self.done += count
+        if time.monotonic() - self.reported < PROGRESS_SECONDS or self.done == self.total:
+            return
+        self.reported = time.monotonic()
+        if self.total:
+            left = duration((self.total - self.done) / self.speed)
+            self.say(f"{self.name}: {self.done / self.total:.0%}, about {left} left")
+        else:
+            self.say(f"{counted(self.done, 'image')}, {self.speed:,.0f} a second")

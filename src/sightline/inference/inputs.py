@@ -1,4 +1,4 @@
-"""Which pictures a command is given: folders, single files, patterns, lists, standard input; one after the other."""
+"""Input images of a command: folders, files, patterns, lists and standard input, one image after the other."""
 
 import glob
 import os
@@ -14,75 +14,75 @@ LISTS = (".txt", ".lst", ".list")
 STDIN = ("-", "/dev/stdin")
 
 
-class Picture(NamedTuple):
-    """What a picture is called in the results, and where it lies."""
+class InputImage(NamedTuple):
+    """An image file. name: what it is called in the results."""
 
     name: str
     path: str
 
 
-def pictures_in(places: Sequence[str], tally: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[Picture]:
-    """Every picture of the places, in order: a folder's files sorted, then its subfolders; the lines of a list as they
-    come. Nothing but the names of one folder, or the matches of one pattern, is held in memory.
+def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:
+    """Every image of the inputs, in order: a folder's files sorted, then its subfolders; the lines of a list as they
+    are. Only the names of one folder, or the matches of one pattern, are in memory.
 
-    A place is a folder, an image, a pattern (`photos/**/*.jpg`), a list (.txt: one path a line, from the current
-    folder) or `-`, a list on standard input. What one folder or one image gives is named from there, everything else
-    by its path. Files that are no images are counted in `tally`; what a list names is taken as it is. Raises
-    SightlineError for a place that is none of these, at the end for places without any picture.
+    An input is a folder, an image, a pattern (`photos/**/*.jpg`), a list (.txt: one path a line, relative to the
+    current folder) or `-`, a list on standard input. The images of a single folder, and a single image, are named
+    relative to their folder, all others by their path. Other files are counted in `skipped`; the paths of a list are
+    not checked. Raises SightlineError for an input of another kind, and at the end if there were no images.
     """
-    short, count = len(places) == 1, 0
-    for place in places:
-        for picture in pictures_of(place, tally, short, stdin):
+    relative, count = len(inputs) == 1, 0
+    for given in inputs:
+        for image in images_of(given, skipped, relative, stdin):
             count += 1
-            yield picture
+            yield image
     if not count:
-        why = f"there is {left_out(tally) or 'nothing'}"
+        why = f"there is {left_out(skipped) or 'nothing'}"
         cure = f"give a folder of {FORMATS_TEXT} files, a pattern in quotes, or a list of paths"
-        raise SightlineError("no images found", where=" ".join(places), why=why, cure=cure)
+        raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
 
 
-def pictures_of(place: str, tally: Counter[str], short: bool, stdin: IO[bytes] | None) -> Iterator[Picture]:
-    """The pictures of one place; short: named from it."""
-    if place in STDIN:
-        yield from listed(stdin or sys.stdin.buffer)
-    elif os.path.isdir(place):
-        for file in walk(place, "", tally):
-            path = os.path.join(place, file.name)
-            yield Picture(file.name if short else path, path)
-    elif place.lower().endswith(LISTS) and os.path.isfile(place):
-        with opened(place) as file:
-            yield from listed(file)
-    elif place.lower().endswith(EXTENSIONS) and os.path.exists(place):
-        yield Picture(os.path.basename(place) if short else place, place)
-    elif glob.has_magic(place) and not os.path.exists(place):
-        yield from matches(place, tally)
+def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes] | None) -> Iterator[InputImage]:
+    """The images of one input; relative: named relative to its folder."""
+    if given in STDIN:
+        yield from listed_images(stdin or sys.stdin.buffer)
+    elif os.path.isdir(given):
+        for file in walk(given, "", skipped):
+            path = os.path.join(given, file.name)
+            yield InputImage(file.name if relative else path, path)
+    elif given.lower().endswith(LISTS) and os.path.isfile(given):
+        with open_list(given) as file:
+            yield from listed_images(file)
+    elif given.lower().endswith(EXTENSIONS) and os.path.exists(given):
+        yield InputImage(os.path.basename(given) if relative else given, given)
+    elif glob.has_magic(given) and not os.path.exists(given):
+        yield from matching_images(given, skipped)
     else:
-        here = os.path.exists(place)
-        why = f"it is not a folder, a list or a file of {FORMATS_TEXT}" if here else "there is nothing there"
-        raise SightlineError("cannot find images", where=place, why=why, cure="check the path")
+        exists = os.path.exists(given)
+        why = f"it is not a folder, a list or a file of {FORMATS_TEXT}" if exists else "it does not exist"
+        raise SightlineError("cannot find images", where=given, why=why, cure="check the path")
 
 
-def matches(pattern: str, tally: Counter[str]) -> Iterator[Picture]:
-    """The images that a pattern matches, sorted; `**` goes into folders."""
+def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:
+    """The images that match a pattern, sorted; `**` matches folders of any depth."""
     for path in sorted(glob.iglob(pattern, recursive=True)):
         if path.lower().endswith(EXTENSIONS):
-            yield Picture(path, path)
+            yield InputImage(path, path)
         elif not os.path.isdir(path):
-            tally[os.path.splitext(path)[1].lower() or "other"] += 1
+            skipped[os.path.splitext(path)[1].lower() or "other"] += 1
 
 
-def listed(lines: Iterable[bytes]) -> Iterator[Picture]:
-    """The paths of a list, one a line; empty lines are passed over."""
+def listed_images(lines: Iterable[bytes]) -> Iterator[InputImage]:
+    """The paths of a list, one a line; empty lines are skipped."""
     for line in lines:
         path = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         if path.strip():
-            yield Picture(path, path)
+            yield InputImage(path, path)
 
 
-def opened(place: str) -> IO[bytes]:
-    """A list as an open file."""
+def open_list(path: str) -> IO[bytes]:
+    """Open a list of paths."""
     try:
-        return open(place, "rb")
+        return open(path, "rb")
     except OSError as error:
         why, cure = error.strerror or str(error), "check the path and its permissions"
-        raise SightlineError("cannot read a list", where=place, why=why, cure=cure, status=ENVIRONMENT) from error
+        raise SightlineError("cannot read a list", where=path, why=why, cure=cure, status=ENVIRONMENT) from error

@@ -1,21 +1,22 @@
-"""Parquet out of a table of predictions, a piece at a time."""
+"""Convert a table of predictions from CSV to Parquet, block by block."""
 
 import csv
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError
 from ..runs.atomic import atomic_path
 
-ROWS = 50_000
 TEXTS = ("filename", "label", "error")
+BLOCK = 2**24
+"""Bytes of CSV that are converted at a time."""
 
 
 def require_parquet() -> Any:
-    """pyarrow; SightlineError with the command that installs it where it is not there."""
+    """pyarrow; SightlineError with the command that installs it if it is missing."""
     try:
         import pyarrow
+        import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
         cure = "pip install 'sightline-vision[parquet]', or --out with the ending .csv"
@@ -24,30 +25,23 @@ def require_parquet() -> Any:
 
 
 def write_parquet(table: Path, target: Path) -> Path:
-    """The CSV `table` as Parquet: texts, and float64 for all other columns, null where a field is empty.
-
-    Names that are not UTF-8 have backslash escapes there. Not more than ROWS rows are in memory.
-    """
+    """Convert the CSV file `table`: text columns, and float64 for all others, null for an empty field. Bytes that are
+    not UTF-8 become backslash escapes."""
     arrow = require_parquet()
-    with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file, atomic_path(target) as place:
-        rows = csv.reader(file)
-        head = next(rows)
-        types = [arrow.string() if name in TEXTS else arrow.float64() for name in head]
-        with arrow.parquet.ParquetWriter(place, arrow.schema(list(zip(head, types, strict=True)))) as writer:
-            while piece := list(islice(rows, ROWS)):
-                columns = []
-                for values, kind in zip(zip(*piece, strict=True), types, strict=True):
-                    column = [readable(value) if kind == arrow.string() else decimal(value) for value in values]
-                    columns.append(arrow.array(column, kind))
-                writer.write_table(arrow.table(columns, names=head))
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        names = next(csv.reader(file))
+    read = arrow.csv.ReadOptions(column_names=names, skip_rows_after_names=1, block_size=BLOCK)
+    parse = arrow.csv.ParseOptions(newlines_in_values=True)
+    types = {name: arrow.binary() if name in TEXTS else arrow.float64() for name in names}
+    convert = arrow.csv.ConvertOptions(column_types=types, null_values=[""])
+    schema = arrow.schema([(name, arrow.string() if name in TEXTS else arrow.float64()) for name in names])
+    with atomic_path(target) as path, arrow.parquet.ParquetWriter(path, schema) as writer:
+        for batch in arrow.csv.open_csv(table, read, parse, convert):
+            columns = [text(column) if column.type == arrow.binary() else column for column in batch.columns]
+            writer.write_table(arrow.table(columns, schema=schema))
     return target
 
 
-def decimal(text: str) -> float | None:
-    """A number, or None for an empty field."""
-    return float(text) if text else None
-
-
-def readable(text: str) -> str:
-    """Text that is UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def text(column: Any) -> list[str]:
+    """A column of bytes as text."""
+    return [value.decode("utf-8", "backslashreplace") for value in column.to_pylist()]

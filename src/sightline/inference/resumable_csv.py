@@ -1,49 +1,52 @@
-"""A table that grows while it can be watched, and is gone on with after an interruption.
+"""A CSV table with optional features that can be watched while it is written, and resumed after an interruption.
 
-`guesses.csv` is `guesses.csv.part` until it is whole, beside `guesses.csv.part.json`, which says what it is of. Rows
-are added a chunk at a time; one that a crash has torn is cut off. Features, where wanted, grow beside it in
-`guesses.features.npy.part`, a row for each row.
+`guesses.csv` is written as `guesses.csv.part`. Beside it `guesses.csv.part.json` records what the table is computed
+from, and how many rows are on the disk; resuming drops everything behind these. Features are float32, a row for each
+row of the table, and are written in the same way to `guesses.features.npy`.
 """
 
 import csv
 import os
-import struct
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import SightlineError
-from ..runs.atomic import adopt, append_bytes, read_json, remove, write_json
+from ..runs.atomic import adopt, atomic_write, disk_error, make_folder, read_json, remove, write_json
 from ..runs.csv_io import csv_text
+from .parquet import write_parquet
 
-HEADER = 128
-"""Bytes of the head of a features file: always the same, so that the number of rows can be set at the end."""
+COMMIT_SECONDS = 1.0
+"""Rows are flushed to the disk this often; a killed process loses no more than these seconds."""
 
 
 @dataclass
-class Growing:
-    """target: the table when it is whole. columns: their heads. rows: complete ones so far. wide: features a row."""
+class ResumableTable:
+    """target: path of the complete table. columns: its header. rows: written so far. width: features of a row, 0
+    without any. origin: what the table is computed from."""
 
     target: Path
     columns: list[str]
     rows: int = 0
-    wide: int = 0
+    width: int = 0
+    origin: dict[str, Any] = field(default_factory=dict)
+    committed: float = 0.0
 
     @property
     def part(self) -> Path:
         return self.target.with_name(f"{self.target.name}.part")
 
     @property
-    def origin(self) -> Path:
+    def record(self) -> Path:
         return self.target.with_name(f"{self.target.name}.part.json")
 
     @property
     def features(self) -> Path:
-        """The features when they are whole."""
         return self.target.with_name(f"{self.target.stem}.features.npy")
 
     @property
@@ -51,98 +54,82 @@ class Growing:
         return self.features.with_name(f"{self.features.name}.part")
 
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or find out how far an interrupted one of the same origin has come.
-
-        SightlineError where the interrupted one is of another origin (other weights, pictures or columns).
-        """
-        if overwrite or not (self.part.is_file() and self.origin.is_file()):
-            remove([self.part, self.origin, self.features_part])
-            write_json(self.origin, origin)
-            append_bytes(self.part, csv_text([self.columns]))
+        """Start the table, or resume an interrupted one; SightlineError if that has another origin."""
+        self.origin = origin
+        size = os.path.getsize(self.part) if self.part.is_file() else -1
+        known = None if overwrite else read_json(self.record)
+        if isinstance(known, dict) and size >= known.get("bytes", size + 1):
+            require_same_origin(known["origin"], origin, self.part)
+            self.rows, self.width = known["rows"], known["width"]
+            os.truncate(self.part, known["bytes"])
+            if self.width:
+                os.truncate(self.features_part, 4 * self.width * self.rows)
             return
-        refuse_other(self.origin, origin, str(self.part))
-        self.cut()
-
-    def cut(self) -> None:
-        """Cut off what a crash left torn, so that table and features have the same number of rows."""
-        ends = [end for _, end in complete_rows(self.part, len(self.columns))]
-        if not ends:
-            remove([self.part, self.features_part])
-            append_bytes(self.part, csv_text([self.columns]))
-            return
-        self.rows = len(ends) - 1
-        if self.features_part.is_file():
-            self.wide = np.load(self.features_part, mmap_mode="r").shape[1] if self.rows else 0
-            held = max(0, os.path.getsize(self.features_part) - HEADER) // (4 * self.wide) if self.wide else 0
-            self.rows = min(self.rows, held)
-            if self.rows:
-                os.truncate(self.features_part, HEADER + 4 * self.wide * self.rows)
-            else:
-                remove([self.features_part])
-        os.truncate(self.part, ends[self.rows])
+        remove([self.record, self.part, self.features_part])
+        make_folder(self.target.parent)
+        self.append(self.part, csv_text([self.columns]))
+        self.commit()
 
     def names(self) -> Iterator[str]:
-        """The first column of the rows that are there."""
-        rows = complete_rows(self.part, len(self.columns))
-        next(rows)
-        for _, (row, _) in zip(range(self.rows), rows, strict=False):
-            yield row[0]
+        """The first column of the rows so far."""
+        with open(self.part, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield from (row[0] for row in islice(csv.reader(file), 1, 1 + self.rows))
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
-        """Write rows, and their features float [N, D]; both are in the file when this returns."""
-        if features is not None:
-            if not self.features_part.is_file():
-                self.wide = features.shape[1]
-                append_bytes(self.features_part, npy_head(0, self.wide))
-            append_bytes(self.features_part, np.ascontiguousarray(features, dtype="<f4").tobytes())
-        append_bytes(self.part, csv_text(rows))
+        """Append rows, and their features float32 [N, D]; None: unknown for these rows, which is stored as NaN."""
+        if features is not None and not self.width:
+            self.width = features.shape[1]
+            self.append(self.features_part, unknown_features(self.rows, self.width).tobytes())
+        if self.width:
+            values = unknown_features(len(rows), self.width) if features is None else features
+            self.append(self.features_part, np.ascontiguousarray(values, np.float32).tobytes())
+        self.append(self.part, csv_text(rows))
         self.rows += len(rows)
+        if time.monotonic() - self.committed > COMMIT_SECONDS:
+            self.commit()
+
+    def append(self, path: Path, content: bytes) -> None:
+        """Append bytes to a file; SightlineError if the disk is full or the folder cannot be written."""
+        try:
+            with open(path, "ab") as file:
+                file.write(content)
+        except OSError as error:
+            raise disk_error(path, error) from error
+
+    def commit(self) -> None:
+        """Flush the rows to the disk, then record how many there are."""
+        try:
+            for path in (self.features_part, self.part) if self.width else (self.part,):
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_error(self.part, error) from error
+        known = {"origin": self.origin, "rows": self.rows, "width": self.width, "bytes": os.path.getsize(self.part)}
+        write_json(self.record, known)
+        self.committed = time.monotonic()
 
     def finish(self) -> Path:
-        """Give table and features their names."""
-        if self.features_part.is_file():
-            with open(self.features_part, "r+b") as file:
-                file.write(npy_head(self.rows, self.wide))
-            adopt(self.features_part, self.features)
+        """Rename the complete table, write its features as .npy, and remove the working files."""
+        if self.width:
+            values = np.memmap(self.features_part, np.float32, "r", shape=(self.rows, self.width))
+            atomic_write(self.features, lambda file: np.save(file, values), need=values.nbytes)
         if self.target.suffix.lower() == ".parquet":
-            from .parquet import write_parquet
-
             write_parquet(self.part, self.target)
-            remove([self.part])
         else:
             adopt(self.part, self.target)
-        remove([self.origin])
+        remove([self.record, self.part, self.features_part])
         return self.target
 
 
-def refuse_other(begun: Path, origin: dict[str, Any], where: str) -> None:
-    """SightlineError where the file `begun` says that what lies there unfinished is of another origin."""
-    if (known := read_json(begun)) != origin:
+def unknown_features(rows: int, width: int) -> np.ndarray:
+    """NaN for images that cannot be read: float32 [rows, width]."""
+    return np.full((rows, width), np.nan, np.float32)
+
+
+def require_same_origin(known: Any, origin: dict[str, Any], where: Path) -> None:
+    """SightlineError if an unfinished prediction was started with another origin."""
+    if known != origin:
         differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
-        why, cure = f"it was begun with other {differs or 'settings'}", "--overwrite to begin anew, or another --out"
-        raise SightlineError("an unfinished prediction lies there", where=where, why=why, cure=cure)
-
-
-def complete_rows(path: Path, columns: int) -> Iterator[tuple[list[str], int]]:
-    """(a row, the byte behind it) of each row that is whole, up to one that is not."""
-    place, last = 0, b"\n"
-
-    def lines() -> Iterator[str]:
-        nonlocal place, last
-        with open(path, "rb") as file:
-            for last in file:
-                place += len(last)
-                yield last.decode("utf-8", "surrogateescape")
-
-    rows = csv.reader(lines(), strict=True)  # strict: an open quote at the end is an error, not a row
-    with suppress(csv.Error):
-        for row in rows:
-            if len(row) != columns or not last.endswith(b"\n"):
-                return
-            yield row, place
-
-
-def npy_head(rows: int, wide: int) -> bytes:
-    """The first HEADER bytes of a .npy file (format 1.0) of float32 [rows, wide]."""
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {wide}), }}"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10) + text.ljust(HEADER - 11).encode("ascii") + b"\n"
+        why = f"it was started with other {differs or 'settings'}"
+        cure = "--overwrite to start again, or another --out"
+        raise SightlineError("there is an unfinished prediction", where=str(where), why=why, cure=cure)

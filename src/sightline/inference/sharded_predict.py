@@ -1,8 +1,9 @@
-"""A prediction shared by the processes of `torchrun`: each writes a table of its own, the last puts them together."""
+"""Share a prediction among the processes of `torchrun`: each writes a table, and the last to finish merges them."""
 
+import contextlib
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -10,21 +11,22 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import SightlineError
-from ..runs.atomic import remove
-from .resumable_csv import Growing
+from ..runs.atomic import atomic_path, remove
+from .resumable_csv import ResumableTable
 
-PIECE = 4096
+MERGED_ROWS = 4096
+"""Rows that are merged at a time."""
 
 
 class Share(NamedTuple):
-    """Which of how many processes this one is."""
+    """Rank of this process, and the number of processes."""
 
     rank: int
     world: int
 
 
-def share_of(environment: dict[str, str] | os._Environ[str]) -> Share:
-    """The place that torchrun gave this process; (0, 1) without torchrun."""
+def share_of(environment: Mapping[str, str]) -> Share:
+    """The rank and world size set by torchrun; (0, 1) without torchrun."""
     try:
         share = Share(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
     except ValueError:
@@ -35,58 +37,49 @@ def share_of(environment: dict[str, str] | os._Environ[str]) -> Share:
     return share
 
 
-def own_target(target: Path, share: Share) -> Path:
-    """The table of this process: `guesses.rank-0-of-4.csv` for `guesses.csv`, and that itself where it is alone."""
-    if share.world == 1:
-        return target
-    return target.with_name(f"{target.stem}.rank-{share.rank}-of-{share.world}.csv")
+def shard_path(path: Path, share: Share) -> Path:
+    """The file of one process: `guesses.rank-0-of-4.csv` for `guesses.csv`; the same path for a single process."""
+    return path if share.world == 1 else path.with_stem(f"{path.stem}.rank-{share.rank}-of-{share.world}")
 
 
-def put_together(target: Path, columns: list[str], share: Share) -> bool:
-    """Make the table out of those of all processes, in the order of the pictures, once all are whole.
+def shard_table(target: Path, columns: list[str], share: Share) -> ResumableTable:
+    """The table of one process, always CSV if there are several."""
+    return ResumableTable(shard_path(target if share.world == 1 else target.with_suffix(".csv"), share), columns)
 
-    Each process calls it at its end; the one that finds all of them does it, and True is returned there.
+
+def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
+    """Merge the tables of all processes into `target`, a row of each in turn, as the images were distributed.
+
+    Each process calls this at its end; only in the one that finds all tables complete is the result True.
     """
-    parts = [Growing(own_target(target, Share(rank, share.world)), columns) for rank in range(share.world)]
-    if not all(part.target.is_file() for part in parts):
-        return False
-    claim = target.with_name(f"{target.name}.merging")
+    shards = [shard_table(target, columns, Share(rank, share.world)) for rank in range(share.world)]
+    claimed = shards[0].target.with_suffix(".merging")
     try:
-        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
+        if not all(shard.target.is_file() for shard in shards):
+            return False
+        os.rename(shards[0].target, claimed)  # succeeds in one process only
+    except FileNotFoundError:
         return False
-    try:
-        whole = Growing(target, columns)
-        whole.begin({"parts": share.world}, overwrite=True)
-        features = [np.load(part.features, mmap_mode="r") for part in parts if part.features.is_file()]
-        rows, done = in_turn([rows_of(part.target) for part in parts]), 0
-        while piece := list(islice(rows, PIECE)):
-            whole.add(piece, rows_in_turn(features, done, done + len(piece)) if features else None)
-            done += len(piece)
-        whole.finish()
-        remove([place for part in parts for place in (part.target, part.features)])
-    finally:
-        remove([claim])
+    tables = [claimed, *(shard.target for shard in shards[1:])]
+    merged = ResumableTable(target, columns)
+    merged.begin({}, overwrite=True)
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(open(path, encoding="utf-8", errors="surrogateescape", newline="")) for path in tables
+        ]
+        turns = islice(zip_longest(*map(csv.reader, files)), 1, None)
+        rows = (row for turn in turns for row in turn if row is not None)
+        while piece := list(islice(rows, MERGED_ROWS)):
+            merged.add(piece)
+    features = {rank: np.load(shard.features, "r") for rank, shard in enumerate(shards) if shard.features.is_file()}
+    if features:
+        width = next(iter(features.values())).shape[1]
+        with atomic_path(merged.features) as path:
+            whole = np.lib.format.open_memmap(path, "w+", np.float32, (merged.rows, width))
+            whole[:] = np.nan
+            for rank, values in features.items():
+                whole[rank :: share.world] = values
+            whole.flush()
+    merged.finish()
+    remove([*tables, *(shard.features for shard in shards)])
     return True
-
-
-def rows_of(table: Path) -> Iterator[list[str]]:
-    """The rows of a table behind its head."""
-    with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield from islice(csv.reader(file), 1, None)
-
-
-def in_turn(tables: list[Iterator[list[str]]]) -> Iterator[list[str]]:
-    """A row of each table in turn."""
-    for rows in zip_longest(*tables):
-        yield from (row for row in rows if row is not None)
-
-
-def rows_in_turn(tables: list[np.ndarray], start: int, stop: int) -> np.ndarray:
-    """Rows start to stop, [stop - start, D], of what a row of each table in turn makes."""
-    places = np.arange(start, stop)
-    found = np.empty((stop - start, tables[0].shape[1]), np.float32)
-    for rank, table in enumerate(tables):
-        own = places % len(tables) == rank
-        found[own] = table[places[own] // len(tables)]
-    return found

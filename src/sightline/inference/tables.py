@@ -1,43 +1,33 @@
-"""Pictures in, a table out: rows as they come, bounded memory; a file that cannot be read is a row that says why."""
+"""Predict images with a run: a table row for each image of a classifier, a mask file for each image of a segmenter."""
 
 import contextlib
 import os
 import shlex
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..config.files import load_recipe_file
 from ..config.schema import Config
-from ..data.cache import cache_root
-from ..data.decode.crash_guard import laid
-from ..data.sources.scan import EXTENSIONS, left_out
+from ..data.sources.scan import left_out
+from ..engine.device import precision_name
 from ..engine.memory import explained_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
 from ..runs.terminal import print_plain
 from ..tasks.classify.predict import predictor
-from .autotune import PRECISIONS, Way, fastest_way, threads_to_try
-from .batching import Chunk, answered
-from .inputs import Picture, pictures_in
-from .predictor import Predictor, in_precision
-from .resumable_csv import Growing
-from .sharded_predict import own_target, put_together, share_of
-
-if TYPE_CHECKING:
-    import torch
-
-OTHER_TABLES = (".xlsx", ".xls", ".ods", ".tsv", ".json", ".jsonl", ".feather", ".html")
-"""Endings of tables that are not written: a CSV file under such a name opens nowhere."""
+from .autotune import PRECISIONS, batch_size, choose_precision
+from .batching import ProgressLines, predict_batches
+from .inputs import InputImage, input_images
+from .masks import predict_masks
+from .parquet import require_parquet
+from .resumable_csv import ResumableTable
+from .sharded_predict import merge_shards, shard_table, share_of
 
 FEW = 64
-"""Fewer images than this are not worth trying batches for."""
-TOLD = 10.0
-"""Seconds between two lines of progress."""
+"""For fewer images, the dtype of the run is not compared with float32: measuring takes longer than it saves."""
 
 
 def predict(
@@ -52,113 +42,103 @@ def predict(
     precision: str = "run",
     quiet: bool = False,
 ) -> Path:
-    """Classify or segment images with a run's shipped weights.
+    """Classify or segment images with the weights of a run, and return the path of the result.
 
-    images: what `pictures_in.pictures_in` takes: folders, images, patterns, lists, `-` for standard input. A classifier
-    writes a table `out` (.csv or .parquet); its path is returned. A segmenter writes a mask an image into the folder
-    `out`, see `predict_masks.predict_masks`; overlay and tile are for it alone.
+    images: folders, images, patterns, lists, or `-` for standard input, see `pictures_in.input_images`. A classifier
+    writes the table `out` (.csv or .parquet), a segmenter a mask for each image into the folder `out`, see
+    `predict_masks.predict_masks`; only there overlay and tile have an effect.
 
-    Columns: filename (relative to the folder), label, confidence, one probability a class, error. features: also the
-    penultimate features, float32 [rows, D], into `NAME.features.npy` beside the table, NaN for a file that cannot be
-    read; a run of pre-training gives these alone. Rows are added to `out.part` as they come, which becomes `out` when
-    it is complete; the same command goes on with one that was interrupted. Under torchrun the processes share the
-    pictures. How many images at once, threads and precision are found by trying, see `ways.fastest_way`.
+    Columns: filename (relative to the folder), label, confidence, a probability for each class, error: why an image
+    cannot be read. features: also write the penultimate features, float32 [rows, D], to `NAME.features.npy`, NaN for
+    images that cannot be read; a pre-training has no other result. Rows are appended to `out.part`, which is renamed
+    to `out` at the end. Repeating the command resumes an interrupted one. Under torchrun the processes share the
+    images. precision: see `ways.choose_precision`.
     """
     folder = run_folder.existing(run)
-    places = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(place) for place in images]
     config = load_recipe_file(folder / "recipe.yaml")
+    inputs = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     say = (lambda text: None) if quiet else print_plain
     if precision not in PRECISIONS:
         raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
-    if config.task == "segment":
-        return masks_of(folder, config, places, Path(out), overwrite, features, overlay, tile, say)
+    if writes_masks(folder, config, features):
+        skipped: Counter[str] = Counter()
+        found = list(input_images(inputs, skipped))
+        if left := left_out(skipped):
+            say(f"left out: {left}")
+        with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
+            return predict_masks(folder, config, found, Path(out), overwrite, overlay, tile, say)
+    return predict_table(
+        folder, config, inputs, table_target(Path(out), overwrite), overwrite, features, precision, say
+    )
+
+
+def writes_masks(folder: Path, config: Config, features: bool) -> bool:
+    """Whether a run predicts masks rather than rows; SightlineError if it has no result of the requested kind.
+
+    All of this module that depends on the task.
+    """
+    if config.task == "segment" and features:
+        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
     if config.task == "byol" and not features:
-        why = "pre-training without labels knows no classes"
+        why = "pre-training without labels has no classes"
         cure = (
             "--features for its features, or train a classifier on it first: "
             f"sightline train ... --model.weights {shlex.quote(str(folder))}"
         )
         raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
-    target = usable_target(Path(out), overwrite)
-    return table_of(folder, config, places, target, overwrite, features, precision, say)
+    return config.task == "segment"
 
 
-def table_of(
+def predict_table(
     folder: Path,
     config: Config,
-    places: list[str],
+    inputs: list[str],
     target: Path,
     overwrite: bool,
     features: bool,
     precision: str,
     say: Callable[[str], None],
 ) -> Path:
-    """The table of one prediction, or of this process's share of it."""
-    tally: Counter[str] = Counter()
-    share = share_of(os.environ)
-    stream = islice(pictures_in(places, tally), share.rank, None, share.world)
-    first = list(islice(stream, FEW))  # what cannot be found is said before a model is built
-    answers = in_precision(predictor(folder, config, features), precision)
-    head = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
-    table = Growing(own_target(target, share), head)
-    table.begin(origin_of(folder, places, features, precision), overwrite)
-    progress = Progress(say, table.rows)
-    threads = threads_to_try(config.train.threads, os.environ.get("OMP_NUM_THREADS", ""))
-
-    def find_way(answers: Predictor, pixels: "torch.Tensor") -> Way:
-        way = fastest_way(answers, pixels, precision, threads)
-        say(way.said)
-        return way
-
-    with explained_memory(config, f"{folder}/recipe.yaml"), going_on(target, table), laid(cache_root()):
-        rest = remaining(chain(first, stream), table)
-        for chunk in answered(rest, answers, config, find_way if len(first) >= FEW else None):
-            table.add(*chunk.rows(answers.classes))
-            progress.add(chunk)
+    """Write the table of a prediction, or this process's share of it."""
+    skipped, share = Counter[str](), share_of(os.environ)
+    images = islice(input_images(inputs, skipped), share.rank, None, share.world)
+    first = list(islice(images, FEW))  # before the model is built: wrong paths are reported at once
+    answers = predictor(folder, config, features)
+    if len(first) >= FEW or precision != "run":
+        answers = choose_precision(answers, precision)
+    size = batch_size(answers.device, config.train.eval_batch_size)
+    say(f"computing in {precision_name(answers.dtype)}, {size} images at a time")
+    columns = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
+    table = shard_table(target, columns, share)
+    weights = [*run_folder.weights_of(folder).values()]
+    table.begin({"weights": weights, "images": inputs, "features": features, "precision": precision}, overwrite)
+    if table.rows:
+        say(f"resuming after {counted(table.rows, 'row')}")
+    progress, unreadable, example = ProgressLines(say), 0, ""
+    with explained_memory(config, f"{folder}/recipe.yaml"), resumable(table):
+        for batch in predict_batches(remaining(chain(first, images), table), answers, config.data.max_pixels, size):
+            table.add(batch.rows(answers.classes), batch.features)
+            progress.add(len(batch.images))
+            unreadable += len(batch.errors)
+            example = example or next((batch.images[index].name for index in batch.errors), "")
         table.finish()
-    progress.end(left_out(tally))
-    if share.world > 1 and put_together(target, head, share):
-        say(f"put together the tables of {share.world} processes")
+    left = f"; left out: {left_out(skipped)}" if skipped else ""
+    say(f"{counted(table.rows - unreadable, 'image')} done, {progress.speed:,.0f} a second{left}")
+    if unreadable:
+        say(f"{counted(unreadable, 'image')} could not be read, see the column error; the first: {example}")
+    if share.world > 1 and merge_shards(target, columns, share):
+        say(f"merged the tables of {share.world} processes")
     return target
 
 
-def masks_of(
-    folder: Path,
-    config: Config,
-    places: list[str],
-    out: Path,
-    overwrite: bool,
-    features: bool,
-    overlay: bool,
-    tile: int,
-    say: Callable[[str], None],
-) -> Path:
-    """A mask for each image by a segmenter's run."""
-    from .masks import predict_masks
-
-    if features:
-        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="leave it out")
-    tally: Counter[str] = Counter()
-    pictures = list(pictures_in(places, tally))
-    if left := left_out(tally):
-        say(f"left out: {left}")
-    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
-        return predict_masks(folder, config, pictures, out, overwrite, overlay, tile, say)
-
-
-def usable_target(out: Path, overwrite: bool) -> Path:
-    """The table to write: `out`, or predictions.csv in it where it is a folder; never a picture."""
+def table_target(out: Path, overwrite: bool) -> Path:
+    """The path of the table: `out`, or predictions.csv in it if it is a folder; SightlineError if it cannot be
+    written."""
     target = out / "predictions.csv" if out.is_dir() else out
-    if target.name.lower().endswith(EXTENSIONS):
-        why = "its name is that of an image"
-        raise SightlineError("predictions are a table", where=str(target), why=why, cure="--out predictions.csv")
-    if target.suffix.lower() in OTHER_TABLES:
-        why = f"{target.suffix} is another format than what would be written"
-        cure = "--out predictions.csv, or .parquet"
-        raise SightlineError("predictions are written as CSV or Parquet", where=str(target), why=why, cure=cure)
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        what, cure = "predictions are written as CSV or Parquet", "--out predictions.csv, or .parquet"
+        raise SightlineError(what, where=str(target), why=f"its ending is {target.suffix!r}", cure=cure)
     if target.suffix.lower() == ".parquet":
-        from .parquet import require_parquet
-
         require_parquet()
     if target.is_dir() or (target.exists() and not overwrite):
         cure = "another --out" if target.is_dir() else "another --out, or --overwrite"
@@ -166,66 +146,25 @@ def usable_target(out: Path, overwrite: bool) -> Path:
     return target
 
 
-def origin_of(folder: Path, places: list[str], features: bool, precision: str) -> dict[str, Any]:
-    """What a table is of: an interrupted one is gone on with only where all of this is the same."""
-    return {
-        "weights": [*run_folder.weights_of(folder).values()],
-        "pictures": places,
-        "features": features,
-        "precision": precision,
-    }
-
-
-def remaining(pictures: Iterator[Picture], table: Growing) -> Iterator[Picture]:
-    """The pictures behind those that have rows already, which must be the first ones."""
+def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[InputImage]:
+    """The images that have no row yet; SightlineError if those of the rows are not the first ones."""
     for name in table.names():
-        picture = next(pictures, None)
-        if picture is None or picture.name != name:
-            why = f"its row {name!r} is " + (
-                "of no picture now" if picture is None else f"that of {picture.name!r} now"
-            )
-            cure = "--overwrite to begin anew, or another --out"
-            where = str(table.part)
-            raise SightlineError("the pictures have changed since the interruption", where=where, why=why, cure=cure)
-    yield from pictures
+        image = next(images, None)
+        if image is None or image.name != name:
+            now = "there is no such image now" if image is None else f"the image is {image.name!r} now"
+            cure = "--overwrite to start again, or another --out"
+            why, where = f"its row is {name!r}, and {now}", str(table.part)
+            raise SightlineError("the images have changed since the interruption", where=where, why=why, cure=cure)
+    yield from images
 
 
 @contextlib.contextmanager
-def going_on(target: Path, table: Growing) -> Generator[None]:
-    """Ctrl-C leaves what is done, and says so."""
+def resumable(table: ResumableTable) -> Generator[None]:
+    """On Ctrl-C, flush the rows to the disk and report how to resume."""
     try:
         yield
     except KeyboardInterrupt:
-        why = f"{counted(table.rows, 'row')} are in {table.part}"
-        cure = "the same command goes on with them"
-        raise SightlineError("interrupted", where=str(target), why=why, cure=cure, status=INTERRUPTED) from None
-
-
-class Progress:
-    """Lines about how far a prediction has come."""
-
-    def __init__(self, say: Callable[[str], None], before: int):
-        self.say, self.before, self.done, self.bad, self.first = say, before, 0, 0, ""
-        self.start = self.told = time.monotonic()
-        if before:
-            say(f"going on after {counted(before, 'row')} that are there")
-
-    def add(self, chunk: Chunk) -> None:
-        """Count a chunk; say something where it is time."""
-        self.done += len(chunk.pictures)
-        self.bad += len(chunk.errors)
-        if chunk.errors and not self.first:
-            self.first = chunk.pictures[next(iter(chunk.errors))].name
-        now = time.monotonic()
-        if now - self.told >= TOLD:
-            self.told = now
-            self.say(f"{counted(self.before + self.done, 'image')}, {self.done / (now - self.start):,.0f} a second")
-
-    def end(self, left: str) -> None:
-        """The last lines."""
-        spent = max(time.monotonic() - self.start, 1e-9)
-        speed = f", {self.done / spent:,.0f} a second" if spent > TOLD else ""
-        done = self.before + self.done - self.bad
-        self.say(f"{counted(done, 'image')} done{speed}" + (f"; left out: {left}" if left else ""))
-        if self.bad:
-            self.say(f"{self.bad:,} could not be read; their rows say why, the first: {self.first}")
+        table.commit()
+        why, cure = f"{counted(table.rows, 'row')} are in {table.part}", "repeat the command to resume"
+        where = str(table.target)
+        raise SightlineError("interrupted", where=where, why=why, cure=cure, status=INTERRUPTED) from None

@@ -15,7 +15,7 @@ import numpy as np
 from ..config.files import load_recipe_file
 from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted
-from ..inference.masks import scene_mask
+from ..inference.masks import predict_mask
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.intervals import verdict
@@ -52,7 +52,7 @@ class CleanUp:
     def add(self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]]) -> None:
         """Write the cleaned mask of an image uint8 [3, H, W]; where its truth is known, count the pixels of both."""
         palette = self.parts.palette
-        predicted = scene_mask(self.parts, pixels, TILE)
+        predicted = predict_mask(self.parts, pixels, TILE)
         better = cleaned(predicted, segments, len(palette.classes))
         atomic_write(image.file("_mask.png"), write_mask(better, palette))
         masks = {"prediction": predicted, "cleaned up": better}

@@ -14,8 +14,8 @@ from scipy.ndimage import binary_dilation
 from ..data.decode.palettes import IGNORE
 from ..data.sources.scan import left_out
 from ..errors import SightlineError, counted, listing
-from ..inference.inputs import pictures_in
-from ..inference.masks import Job, refuse_clashes, refuse_twice, without_outputs
+from ..inference.inputs import input_images
+from ..inference.masks import MaskJob, require_distinct_targets, require_free_targets, without_outputs
 from ..insight.strips import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
@@ -50,7 +50,7 @@ def plan_images(
     """
     paths = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     tally: Counter[str] = Counter()
-    given = [image.path for image in pictures_in(paths, tally)]
+    given = [image.path for image in input_images(paths, tally)]
     if left := left_out(tally):
         say(f"skipped: {left}")
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in given])
@@ -76,12 +76,12 @@ def finished_before(
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
     before = {image.name: found for image in images if (found := summary_and_changes(image, made_by))}
-    refuse_twice([Job(image.name, Path(image.path), image.base, False) for image in images], out)
+    require_distinct_targets([MaskJob(image.name, Path(image.path), image.base, False) for image in images], out)
     new = [image.file(ending) for image in images if image.name not in before for ending in ENDINGS]
     new += [image.file("_mask.png") for image in images if cleaning and not (own and record["clean_up"])]
     new += [] if own else [out / RECORD, out / PAGE]
-    jobs = [Job(path.name, path, path, False) for path in new]
-    refuse_clashes(jobs, [Path(path) for path in inputs], out, overwrite, False)
+    jobs = [MaskJob(path.name, path, path, False) for path in new]
+    require_free_targets(jobs, [Path(path) for path in inputs], out, overwrite, False)
     if overwrite:
         remove(image.file(ending) for image in images for ending in ENDINGS)
         return {}

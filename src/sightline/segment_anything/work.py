@@ -16,7 +16,8 @@ from ..data.decode.masks import MAX_PIXELS
 from ..engine.device import device_name, use_threads
 from ..engine.memory import explained_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
-from ..inference.masks import progress, report_bad
+from ..inference.batching import ProgressLines
+from ..inference.masks import report_unreadable
 from ..runs.atomic import atomic_write, read_json, sha256, sweep_temporaries, write_json
 from ..runs.lock import lock_run
 from ..runs.provenance import describe_run
@@ -92,7 +93,7 @@ def generate_all(work: Work, overwrite: bool) -> Path:
     record["versions"] |= {package: version(package) for package in ("transformers", "pycocotools")}
     write_json(out / RECORD, record)
     done, bad = process(work, before, made_by)
-    report_bad(bad, out, say)
+    report_unreadable(bad, out / "errors.csv", say)
     if not done:
         why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"repair the images; {out / 'errors.csv'} lists them all"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
@@ -122,7 +123,7 @@ def process(
     sam = load(work.checkpoint) if new else None
     if sam:
         work.say(f"generating masks of {counted(new, 'image')} with {sam.name} on {device_name(sam.device)}")
-    tell = progress("masks", new * points if sam else len(before), work.say)
+    tell = ProgressLines(work.say, "masks", new * points if sam else len(before)).add
     done: list[dict[str, Any]] = []
     bad: list[tuple[str, str]] = []
     for image in work.images:

@@ -17,7 +17,7 @@ from ..config.schema import Config
 from ..data.decode.images import image_in, planes
 from ..data.decode.palettes import display_colors
 from ..errors import printable
-from ..inference.masks import scene_mask
+from ..inference.masks import predict_mask
 from ..inference.predictor import Predictor
 from ..tasks.segment.evaluate import MaskInference
 from .neighbors import NeighborIndex
@@ -147,7 +147,7 @@ class ServedSegmenter(ServedModel):
 
     def compute(self, images: Sequence[np.ndarray]) -> list[MaskAnswer]:
         """Predict one image after the other; large ones in tiles, as `sightline predict`."""
-        return [self.answer(scene_mask(self.parts, image, TILE)) for image in images]
+        return [self.answer(predict_mask(self.parts, image, TILE)) for image in images]
 
     def answer(self, mask: np.ndarray) -> MaskAnswer:
         """The response for a mask uint8 [h, w]."""

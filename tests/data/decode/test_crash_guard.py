@@ -1,10 +1,11 @@
-"""A decoder that crashes ends the program; the next one names the file and leaves it out, whatever command it is."""
+"""A decoder that crashes ends the process; the next one names the file and decodes all others."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sightline.data.decode.images import open_image
 from sightline.errors import SightlineError
 
 CRASHES = """
-import os, signal, sys
+import os, signal
 from PIL import ImageFile
 real = ImageFile.ImageFile.load
 def load(self):
@@ -25,99 +26,98 @@ HOW = os.environ.get("HOW", "")
 if HOW:
     ImageFile.ImageFile.load = load
 """
-READS = """
+DECODE_ALL = """
 import sys
-from pathlib import Path
-from sightline.data.crumbs import laid
 from sightline.data.images import open_image
 from sightline.errors import SightlineError
-with laid(Path(sys.argv[1])):
-    for path in sys.argv[2:]:
-        try:
-            open_image(path, 10**6)
-        except SightlineError as error:
-            print(error)
+for path in sys.argv[1:]:
+    try:
+        open_image(path, 10**6)
+    except SightlineError as error:
+        print(error)
 """
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for temporary files, and a process that has not decoded anything."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(crash_guard, "_page", None)
+    monkeypatch.setattr(crash_guard, "_crashing", {})
+    return folder
+
+
+def leave_record(folder: Path, *paths: str) -> Path:
+    """The file of a process that has ended while it decoded these images."""
+    page = folder / f"{crash_guard.PREFIX}999999999-ab"
+    page.write_bytes(b"".join(os.fsencode(path).ljust(crash_guard.SLOT_BYTES, b"\0") for path in paths))
+    return page
+
+
 @pytest.mark.parametrize("how", ["signal", "exit"])
-def test_a_decoder_that_crashes_is_named_at_the_next_start(
-    how: str, tmp_path: Path, make_photos: Callable[..., Path]
+def test_a_decoder_that_crashes_is_named_at_the_next_start(how: str, photos: Path, temporary: Path) -> None:
+    (temporary.parent / "sitecustomize.py").write_text(CRASHES)
+    content = (photos / "train" / "class_0" / "0.png").read_bytes()
+    paths = [temporary.parent / name for name in ("a.png", "evil \udcff.png", "z.png")]
+    for path in paths:
+        path.write_bytes(content)
+    search = f"{temporary.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"PYTHONPATH": search, "HOW": how, "TMPDIR": str(temporary)}
+
+    def decode() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", DECODE_ALL, *map(str, paths)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert decode().returncode == (-signal.SIGSEGV if how == "signal" else 7), "the fault did not happen"
+    for _ in range(2):
+        found = decode()
+        assert found.returncode == 0, found.stderr
+        assert "evil" in found.stdout and ("SIGSEGV" if how == "signal" else "exit status 7") in found.stdout
+        assert found.stdout.count("cannot be used") == 1, "all others are decoded"
+        assert "on_bad_image" in found.stdout and len(list(temporary.iterdir())) == 1
+    paths[1].write_bytes(b"mended")
+    environment["HOW"] = ""
+    assert "not an intact" in decode().stdout and not list(temporary.iterdir())
+
+
+def test_images_of_a_killed_process_are_tested_and_used(photos: Path, temporary: Path) -> None:
+    good = str(photos / "train" / "class_0" / "0.png")
+    page = leave_record(temporary, good, "/gone.png")
+    assert open_image(good, 10**6).size == (16, 16)
+    assert not page.exists() and len(list(temporary.iterdir())) == 1, "the file of this process"
+
+
+def test_a_decoder_that_does_not_end_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash_guard, "TIMEOUT_SECONDS", 0.01)
+    leave_record(temporary, "slow.png")
+    with pytest.raises(SightlineError, match="takes more than"), crash_guard.record_decoding("slow.png"):
+        pass
+
+
+def test_images_are_decoded_where_no_file_can_be_written(
+    photos: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(CRASHES)
-    photos = make_photos(tmp_path / "photos", train=2, val=1)
-    (photos / "train" / "class_1" / "0.png").rename(photos / "train" / "class_1" / "evil \udcff.png")
-    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    environment = os.environ | {"PYTHONPATH": path, "HOW": how, "SIGHTLINE_CACHE": str(tmp_path / "cache")}
-
-    def read() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", READS, str(tmp_path / "cache"), *map(str, sorted(photos.rglob("*.png")))]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-
-    assert read().returncode == (-11 if how == "signal" else 7), "the fault did not happen"
-    for _ in range(2):  # the second time it is known, and nothing crashes any more
-        told = read()
-        assert told.returncode == 0, told.stderr
-        assert "evil" in told.stdout and ("SIGSEGV" if how == "signal" else "exit status 7") in told.stdout
-        assert told.stdout.count("cannot be used") == 1, "all others are read"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))
+    assert open_image(str(photos / "train" / "class_0" / "0.png"), 10**6).size == (16, 16)
 
 
-def test_what_was_merely_killed_is_not_suspected_for_long(tmp_path: Path, photos: Path) -> None:
-    good, root = str(photos / "train" / "class_0" / "0.png"), tmp_path / "cache"
-    root.mkdir()
-    place = root / f"{crash_guard.READING}999999999-{crash_guard.platform.node()}-ab"
-    place.write_bytes(
-        good.encode().ljust(crash_guard.SLOT_BYTES, b"\0") + b"/gone.png".ljust(crash_guard.SLOT_BYTES, b"\0")
-    )
-    with crash_guard.laid(root):
-        assert open_image(good, 10**6).size == (16, 16)
-        assert len(list(root.iterdir())) == 1, "its own crumbs"
-    assert not list(root.iterdir())
+def test_each_thread_records_its_own_path(temporary: Path) -> None:
+    barrier, found = threading.Barrier(3), []
 
+    def decode(name: str) -> None:
+        with crash_guard.record_decoding(name):
+            barrier.wait()
+            barrier.wait()
 
-def test_a_file_that_was_changed_is_no_longer_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(b"x")
-    monkeypatch.setattr(
-        crash_guard, "_crashed", {str(path): (crash_guard.stamp(str(path)), "its decoder crashes: at once")}
-    )
-    with pytest.raises(SightlineError, match="its decoder crashes") as caught:
-        open_image(str(path), 10**6)
-    assert "on_bad_image" in caught.value.cure
-    path.write_bytes(b"xy")
-    with pytest.raises(SightlineError, match="not an intact"):
-        open_image(str(path), 10**6)
-
-
-def test_without_a_place_for_crumbs_images_are_read_all_the_same(tmp_path: Path, photos: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with crash_guard.laid(tmp_path / "file" / "below"):
-        assert open_image(str(photos / "train" / "class_0" / "0.png"), 10**6).size == (16, 16)
-
-
-def test_a_thread_that_ends_first_leaves_the_page_to_the_others(tmp_path: Path) -> None:
-    with crash_guard.laid(tmp_path):
-        with crash_guard.laid(tmp_path), crash_guard.reading("image.png"):
-            assert len(list(tmp_path.iterdir())) == 1
-        with crash_guard.reading("later.png"):
-            assert b"later.png" in next(tmp_path.iterdir()).read_bytes()
-    assert not list(tmp_path.iterdir())
-
-
-def test_threads_that_come_and_go_read_without_a_fault(tmp_path: Path) -> None:
-    faults: list[BaseException] = []
-
-    def reads() -> None:
-        try:
-            for each in range(300):
-                with crash_guard.laid(tmp_path), crash_guard.reading(f"{each}.png"):
-                    pass
-        except BaseException as fault:
-            faults.append(fault)
-
-    threads = [threading.Thread(target=reads) for _ in range(4)]
+    threads = [threading.Thread(target=decode, args=(name,)) for name in ("one.png", "two.png")]
     for thread in threads:
         thread.start()
+    barrier.wait()
+    found = next(temporary.iterdir()).read_bytes()
+    barrier.wait()
     for thread in threads:
         thread.join()
-    assert not faults and not list(tmp_path.iterdir())
+    assert b"one.png" in found and b"two.png" in found
+    assert b"\0one.png" not in b"\0" + next(temporary.iterdir()).read_bytes()

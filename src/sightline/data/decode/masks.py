@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import SightlineError
-from .crash_guard import reading
-from .images import COPY, FORMATS, RESAVE, diagnosis, diagnosis_of, refusal, upright, upright_size
+from .crash_guard import record_decoding
+from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -55,7 +55,7 @@ def read_mask(
     outside it (with count, first position and cure), and unreadable files.
     """
     try:
-        with reading(path):
+        with record_decoding(path):
             image, scale = load(path, max_pixels, content)
         indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
     except SightlineError as error:
@@ -64,7 +64,7 @@ def read_mask(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refusal(path, error) from error
     except Exception as error:  # decoders raise many types of errors, always because of the file
-        why, cure = diagnosis(path, error) if content is None else diagnosis_of(content, error)
+        why, cure = diagnosis(path, error, content)
         cure = "copy it again from its source" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
     if facts is not None:
@@ -229,7 +229,7 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise SightlineError("is not a regular file")
+            raise SightlineError("is not a regular file", cure="remove it from the data")
         with Image.open(path, formats=FORMATS) as image:
             return upright_size(image)
     except Exception as error:  # as in images.open_image
