@@ -226,9 +226,9 @@ def _shards(place: Path, name: str) -> None:
 def _listed(place: Path, name: str) -> None:
     """The names of a list of pictures: masks, of a segmenter and of Segment Anything, are called by them."""
     from sightline.inference.inputs import InputImage
-    from sightline.inference.masks import mask_jobs
     from sightline.runs.atomic import atomic_write
     from sightline.segment_anything.outputs import plan_images
+    from sightline.tasks.segment.predict import mask_jobs
 
     real = str(place / "data" / "0.png")
     if "\0" in name:  # in no list: a path that is opened cannot hold it

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .errors import SightlineError
     from .evaluate import evaluate
     from .export import export
-    from .inference.tables import predict
+    from .predict import predict
     from .runs.run_folder import Run
     from .segment_anything import masks
     from .serve import serve
@@ -57,7 +57,7 @@ _PLACES = {
     "train": "train",
     "resume": "train",
     "evaluate": "evaluate",
-    "predict": "inference.tables",
+    "predict": "predict",
     "export": "export",
     "pack": "data.shards.pack",
     "masks": "segment_anything",

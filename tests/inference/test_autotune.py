@@ -6,6 +6,7 @@ import torch
 from sightline.data.decode.images import Square
 from sightline.inference import autotune
 from sightline.inference.autotune import batch_size, choose_precision
+from sightline.inference.predictor import Predictor
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 F, B = torch.float32, torch.bfloat16

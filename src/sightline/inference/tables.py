@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..data.sources.scan import left_out
 from ..engine.device import precision_name
@@ -16,13 +14,12 @@ from ..engine.memory import explained_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
-from ..runs.terminal import print_plain
-from ..tasks.classify.predict import predictor
-from .autotune import PRECISIONS, batch_size, choose_precision
+from .autotune import batch_size, choose_precision
 from .batching import ProgressLines, predict_batches
 from .inputs import InputImage, input_images
-from .masks import predict_masks
+from .options import PredictOptions
 from .parquet import require_parquet
+from .predictor import Predictor
 from .resumable_csv import ResumableTable
 from .sharded_predict import merge_shards, shard_table, share_of
 
@@ -30,80 +27,23 @@ FEW = 64
 """For fewer images, the dtype of the run is not compared with float32: measuring takes longer than it saves."""
 
 
-def predict(
-    run: str | os.PathLike[str],
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    out: str | os.PathLike[str],
-    overwrite: bool = False,
-    features: bool = False,
-    overlay: bool = False,
-    tile: int = 1024,
-    precision: str = "run",
-    quiet: bool = False,
-) -> Path:
-    """Classify or segment images with the weights of a run, and return the path of the result.
-
-    images: folders, images, patterns, lists, or `-` for standard input, see `pictures_in.input_images`. A classifier
-    writes the table `out` (.csv or .parquet), a segmenter a mask for each image into the folder `out`, see
-    `predict_masks.predict_masks`; only there overlay and tile have an effect.
-
-    Columns: filename (relative to the folder), label, confidence, a probability for each class, error: why an image
-    cannot be read. features: also write the penultimate features, float32 [rows, D], to `NAME.features.npy`, NaN for
-    images that cannot be read; a pre-training has no other result. Rows are appended to `out.part`, which is renamed
-    to `out` at the end. Repeating the command resumes an interrupted one. Under torchrun the processes share the
-    images. precision: see `ways.choose_precision`.
-    """
-    folder = run_folder.existing(run)
-    config = load_recipe_file(folder / "recipe.yaml")
-    inputs = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
-    say = (lambda text: None) if quiet else print_plain
-    if precision not in PRECISIONS:
-        raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
-    if writes_masks(folder, config, features):
-        skipped: Counter[str] = Counter()
-        found = list(input_images(inputs, skipped))
-        if left := left_out(skipped):
-            say(f"left out: {left}")
-        with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
-            return predict_masks(folder, config, found, Path(out), overwrite, overlay, tile, say)
-    return predict_table(
-        folder, config, inputs, table_target(Path(out), overwrite), overwrite, features, precision, say
-    )
-
-
-def writes_masks(folder: Path, config: Config, features: bool) -> bool:
-    """Whether a run predicts masks rather than rows; SightlineError if it has no result of the requested kind.
-
-    All of this module that depends on the task.
-    """
-    if config.task == "segment" and features:
-        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
-    if config.task == "byol" and not features:
-        why = "pre-training without labels has no classes"
-        cure = (
-            "--features for its features, or train a classifier on it first: "
-            f"sightline train ... --model.weights {shlex.quote(str(folder))}"
-        )
-        raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
-    return config.task == "segment"
-
-
 def predict_table(
     folder: Path,
     config: Config,
-    inputs: list[str],
-    target: Path,
-    overwrite: bool,
-    features: bool,
-    precision: str,
+    inputs: Sequence[str],
+    out: Path,
+    options: PredictOptions,
+    load: Callable[[], Predictor],
     say: Callable[[str], None],
 ) -> Path:
-    """Write the table of a prediction, or this process's share of it."""
+    """Write the table of a prediction, or this process's share of it. load: gives the network, once the inputs are
+    known to exist."""
+    target, overwrite = table_target(out, options.overwrite), options.overwrite
+    features, precision = options.features, options.precision
     skipped, share = Counter[str](), share_of(os.environ)
     images = islice(input_images(inputs, skipped), share.rank, None, share.world)
     first = list(islice(images, FEW))  # before the model is built: wrong paths are reported at once
-    answers = predictor(folder, config, features)
+    answers = load()
     if len(first) >= FEW or precision != "run":
         answers = choose_precision(answers, precision)
     size = batch_size(answers.device, config.train.eval_batch_size)
@@ -111,7 +51,7 @@ def predict_table(
     columns = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
     table = shard_table(target, columns, share)
     weights = [*run_folder.weights_of(folder).values()]
-    table.begin({"weights": weights, "images": inputs, "features": features, "precision": precision}, overwrite)
+    table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)
     if table.rows:
         say(f"resuming after {counted(table.rows, 'row')}")
     progress, unreadable, example = ProgressLines(say), 0, ""

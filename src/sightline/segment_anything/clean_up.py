@@ -15,7 +15,6 @@ import numpy as np
 from ..config.files import load_recipe_file
 from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted
-from ..inference.masks import predict_mask
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.intervals import verdict
@@ -23,6 +22,7 @@ from ..stats.paired import paired_interval, swap_test
 from ..tasks import TASKS
 from ..tasks.segment.evaluate import MaskInference
 from ..tasks.segment.metrics import Counts, as_counts, class_iou, confusion, mean_iou, summed
+from ..tasks.segment.predict import predict_mask
 from ..tasks.segment.score import Faults, masks_below, pair_name
 from .automatic import decoded
 from .outputs import PlannedImage

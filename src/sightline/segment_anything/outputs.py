@@ -15,10 +15,10 @@ from ..data.decode.palettes import IGNORE
 from ..data.sources.scan import left_out
 from ..errors import SightlineError, counted, listing
 from ..inference.inputs import input_images
-from ..inference.masks import MaskJob, require_distinct_targets, require_free_targets, without_outputs
 from ..insight.strips import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
+from ..tasks.segment.predict import MaskJob, require_distinct_targets, require_free_targets, without_outputs
 from ..tasks.segment.results import mask_names
 from .automatic import numbered
 

@@ -17,10 +17,10 @@ from ..engine.device import device_name, use_threads
 from ..engine.memory import explained_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
 from ..inference.batching import ProgressLines
-from ..inference.masks import report_unreadable
 from ..runs.atomic import atomic_write, read_json, sha256, sweep_temporaries, write_json
 from ..runs.lock import lock_run
 from ..runs.provenance import describe_run
+from ..tasks.segment.predict import report_unreadable
 from .automatic import NMS_IOU, Settings, find_segments
 from .checkpoint import WEIGHTS, Checkpoint, find_checkpoint
 from .clean_up import CleanUp, open_clean_up

@@ -17,9 +17,9 @@ from ..config.schema import Config
 from ..data.decode.images import image_in, planes
 from ..data.decode.palettes import display_colors
 from ..errors import printable
-from ..inference.masks import predict_mask
 from ..inference.predictor import Predictor
 from ..tasks.segment.evaluate import MaskInference
+from ..tasks.segment.predict import predict_mask
 from .neighbors import NeighborIndex
 from .schemas import (  # fmt: skip
     ClassProbability,

@@ -17,6 +17,7 @@ from ..errors import SightlineError
 if TYPE_CHECKING:
     from ..config.schema import Config
     from ..engine.state import TrainingFunctions
+    from ..inference.options import PredictOptions
     from ..report.compare.kinds import TaskComparison
     from ..report.run import RunFiles
     from ..report.sections import Content
@@ -35,17 +36,6 @@ class Metric:
     def better(self, score: float, best: float | None) -> bool:
         """Whether `score` beats `best`, if there is one."""
         return best is None or (score < best if self.lower_is_better else score > best)
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """The options of `sightline predict`, as they were given."""
-
-    overwrite: bool = False
-    features: bool = False
-    overlay: bool = False
-    tile: int = 1024
-    precision: str = "run"
 
 
 @dataclass(frozen=True)

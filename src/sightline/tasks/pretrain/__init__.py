@@ -19,9 +19,9 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, serve
+    from . import evaluate, predict, serve
 
-    return UseFunctions(evaluate=evaluate.evaluate_run, serve=serve.served)
+    return UseFunctions(evaluate=evaluate.evaluate_run, predict=predict.predict, serve=serve.served)
 
 
 def load_report() -> ReportFunctions:

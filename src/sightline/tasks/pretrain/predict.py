@@ -1,5 +1,7 @@
 """Features of images by a pre-training run."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,9 +10,13 @@ from ...config.resolve import resolve
 from ...data.augment.batch import evaluation_transform
 from ...data.decode.images import Square
 from ...engine.device import pick_device, pick_precision, use_threads
+from ...errors import SightlineError
+from ...inference.options import PredictOptions
 from ...inference.predictor import Predictor
+from ...inference.tables import predict_table
 from ...runs import run_folder
 from ...runs.checkpoint import description_of, load_model
+from ..contract import Say
 from .build import build_siamese
 from .config import PretrainConfig
 
@@ -32,3 +38,17 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     model.to(device).to(memory_format=torch.channels_last)
     dtype = pick_precision(run_folder.precision_of(folder), device)
     return Predictor([model.eval()], (), transform, square, kept, device, dtype, flip=False, features=True)
+
+
+def predict(
+    folder: Path, config: PretrainConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write the features of each image; SightlineError unless they are asked for."""
+    if not options.features:
+        why = "pre-training without labels has no classes"
+        cure = (
+            "--features for its features, or train a classifier on it first: "
+            f"sightline train ... --model.weights {shlex.quote(str(folder))}"
+        )
+        raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
+    return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)

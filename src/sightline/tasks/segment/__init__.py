@@ -19,9 +19,11 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, serve
+    from . import evaluate, predict, serve
 
-    return UseFunctions(evaluate=evaluate.evaluate, serve=serve.served, load_masks=evaluate.load_segmenter)
+    return UseFunctions(
+        evaluate=evaluate.evaluate, predict=predict.predict, serve=serve.served, load_masks=evaluate.load_segmenter
+    )
 
 
 def load_report() -> ReportFunctions:

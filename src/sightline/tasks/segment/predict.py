@@ -11,23 +11,26 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..config.schema import Config
-from ..data.decode.geotiff import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
-from ..data.decode.images import open_image, planes
-from ..data.decode.masks import coded, write_mask
-from ..data.decode.palettes import IGNORE, Palette, display_colors
-from ..engine.device import autocast
-from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
-from ..runs import run_folder
-from ..runs.atomic import atomic_write, read_json, remove, write_json
-from ..runs.csv_io import csv_text
-from ..tasks.segment.evaluate import MaskInference, load_segmenter
-from ..tasks.segment.results import mask_names
-from .batching import ProgressLines
-from .inputs import InputImage
-from .resumable_csv import require_same_origin
-from .sharded_predict import shard_path, share_of
-from .tiles import Tiling, Write, predict_scene
+from ...data.decode.geotiff import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
+from ...data.decode.images import open_image, planes
+from ...data.decode.masks import coded, write_mask
+from ...data.decode.palettes import IGNORE, Palette, display_colors
+from ...data.sources.scan import left_out
+from ...engine.device import autocast
+from ...engine.memory import explained_memory
+from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
+from ...inference.batching import ProgressLines
+from ...inference.inputs import InputImage, input_images
+from ...inference.options import PredictOptions
+from ...inference.resumable_csv import require_same_origin
+from ...inference.sharded_predict import shard_path, share_of
+from ...inference.tiles import Tiling, Write, predict_scene
+from ...runs import run_folder
+from ...runs.atomic import atomic_write, read_json, remove, write_json
+from ...runs.csv_io import csv_text
+from .config import SegmentConfig
+from .evaluate import MaskInference, load_segmenter
+from .results import mask_names
 
 SMALLEST_TILE = 32
 Say = Callable[[str], None]
@@ -48,9 +51,23 @@ class MaskJob:
         return self.target.with_stem(f"{self.target.stem.removesuffix('_mask')}_overlay")
 
 
+def predict(
+    folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write a mask for each image; SightlineError where features are asked for."""
+    if options.features:
+        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
+    skipped: Counter[str] = Counter()
+    images = list(input_images(inputs, skipped))
+    if left := left_out(skipped):
+        say(f"left out: {left}")
+    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, options.tile // 2)}"):
+        return predict_masks(folder, config, images, out, options.overwrite, options.overlay, options.tile, say)
+
+
 def predict_masks(
     folder: Path,
-    config: Config,
+    config: SegmentConfig,
     images: Sequence[InputImage],
     out: Path,
     overwrite: bool,

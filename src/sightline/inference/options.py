@@ -1,0 +1,14 @@
+"""The options of `sightline predict`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options as given. overlay, tile: for masks. features, precision: for tables."""
+
+    overwrite: bool = False
+    features: bool = False
+    overlay: bool = False
+    tile: int = 1024
+    precision: str = "run"
