@@ -229,9 +229,8 @@ def common(tally: Tally, closes_slow: bool) -> None:
 
 def train_toy(folder: Path) -> "ServedModel":
     """A model to serve, with a secret beside it."""
-    from sightline.serve.tasks import load
-
     import sightline
+    from sightline.serve import load
 
     for number in range(8):
         place = folder / "photos" / f"class_{number % 2}"

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from sightline.serve.tasks import load
 
 import sightline
 from sightline.config.schema import Config
-from sightline.serve import bind, serving
+from sightline.serve import bind, load, serving
 from sightline.serve.models import ServedModel
 
 if TYPE_CHECKING:

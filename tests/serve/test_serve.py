@@ -20,12 +20,11 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from sightline.serve.tasks import load
 
 import sightline
 from sightline import SightlineError
 from sightline.runs.atomic import sha256
-from sightline.serve import bind, load_all, serving
+from sightline.serve import bind, load, load_all, serving
 from sightline.serve.models import ServedClassifier, ServedSegmenter
 from sightline.serve.worker import InferenceWorker, QueueFull
 

@@ -14,7 +14,7 @@ from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.decode.geotiff import has_windows, orientation
 from sightline.errors import INTERRUPTED
-from sightline.inference import masks as predict_masks
+from sightline.tasks.segment import predict as masks as predict_masks
 from sightline.inference.inputs import InputImage
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
