@@ -14,8 +14,8 @@ from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.decode.geotiff import has_windows, orientation
 from sightline.errors import INTERRUPTED
-from sightline.tasks.segment import predict as masks as predict_masks
 from sightline.inference.inputs import InputImage
+from sightline.tasks.segment import predict as predict_masks
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
