@@ -72,7 +72,7 @@ class Calls:
         for mode, calls in (("killed", others), ("torn", writes), ("failing", sorted(others + ends))):
             least = LEAST if self.toy.task == "classify" else 1
             least = 4 * LEAST if settings.blind else least  # one of them has to see it
-            number = max(least, round(len(calls) * min(settings.scale, 1.0)))
+            number = least if settings.short else max(least, round(len(calls) * min(settings.scale, 1.0)))
             chosen = sorted(dice.sample(calls, min(number, len(calls))))
             fired = 0
             for n in chosen:

@@ -6,9 +6,6 @@ import importlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +15,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from forked import ended, fork, sightline_command, wait_until
 from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
@@ -81,11 +79,16 @@ def no_figures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def figures_seen() -> set[tuple[str, str]]:
+    """The figures that `each_figure_once` has let through."""
+    return set()
+
+
 @pytest.fixture
-def each_figure_once() -> Iterator[None]:
-    """For tests of several runs: each figure is drawn for the first run that has one of its name, whatever the run."""
-    seen: set[tuple[str, str]] = set()
-    with figures(lambda figure: figure not in seen and not seen.add(figure)):
+def each_figure_once(figures_seen: set[tuple[str, str]]) -> Iterator[None]:
+    """For tests of several runs: each figure is drawn for the first run that has one of its name, in whichever test."""
+    with figures(lambda figure: figure not in figures_seen and not figures_seen.add(figure)):
         yield
 
 
@@ -208,8 +211,9 @@ PRETRAINING = {
     "optim.lr": 2e-3,
     "train.epochs": 2,
     "train.batch_size": 16,
-    "train.best_metric": "epoch",
     "train.precision": "fp32",
+    "train.threads": 1,
+    "train.best_metric": "epoch",
     "train.checkpoint_minutes": 5,
     "report.samples": 16,
 }
@@ -228,16 +232,14 @@ def train_and_kill() -> Callable[..., None]:
     """train_and_kill(arguments of `sightline train`, its run folder, step): SIGKILL once that step is logged."""
 
     def start(arguments: list[object], run: Path, step: int) -> None:
-        process = subprocess.Popen([sys.executable, "-m", "sightline", "train", *map(str, arguments), "--quiet"])
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
+        def logged() -> bool:
             steps = [r["step"] for r in read_json_lines(run / "metrics.jsonl") if r["event"] == "train"]
-            if steps and steps[-1] >= step:
-                break
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (run / "report.html").exists(), "the run ended before it could be killed"
+            return not process.is_alive() or (bool(steps) and steps[-1] >= step)
+
+        process = fork(sightline_command, "train", *arguments, "--quiet", output=run.with_name("killed.txt"))
+        wait_until(logged, pause=0.002)
+        process.kill()
+        assert ended(process) == -signal.SIGKILL, "the run ended before it could be killed"
 
     return start
 

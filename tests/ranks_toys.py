@@ -1,12 +1,8 @@
-"""Run by `test_ranks.py` in several processes: what each finds goes as JSON to the file that argv names.
-
-RANK=0 WORLD_SIZE=2 ... python ranks_toys.py PHOTOS SCENES FOUND.json
-"""
+"""Run by `test_ranks.py` in several processes: what each finds goes as JSON to a file of its own."""
 
 import copy
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +142,8 @@ def said() -> dict[str, Any]:
     }
 
 
-def main(photos: str, scenes: str, out: str) -> None:
-    """Everything in turn: alone first, then together."""
+def main(photos: str, scenes: str, out: str, rank: int) -> None:
+    """Everything in turn: alone first, then together. What is found goes to OUT.RANK."""
     torch.set_num_threads(1)
     alone, runs = {}, {}
     for name, settings in PLAIN.items():
@@ -169,8 +165,4 @@ def main(photos: str, scenes: str, out: str) -> None:
             shared = numbers(joined)
             loss, grads = gradients(joined)
             found[name] = [alone[name][0], loss, farthest(alone[name][1], grads), alone[name][2], shared]
-    Path(f"{out}.{sys.argv[4]}").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    Path(f"{out}.{rank}").write_text(json.dumps(found))

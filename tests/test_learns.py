@@ -30,7 +30,7 @@ def test_32_pictures_are_fitted(
     settings |= {"report.samples": 0, "schedule.name": "linear"}
     if model == "vgg13_bn":
         # 4096 wide a state of 1.6 GB is saved in each epoch; with its usual dropout of a half it needs 60 steps.
-        settings |= {"data.size": 32, "model.args": {"width": 256, "dropout": 0.1}, "train.epochs": 12}
+        settings |= {"data.size": 32, "model.args": {"width": 256, "dropout": 0.1}, "train.epochs": 8}
     if model == "resnet9":
         settings["model.args"] = {"widths": [8, 16, 16, 16]}
     run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)

@@ -41,16 +41,20 @@ def test_settings_that_would_do_nothing_together_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------------ wrong names
 
 
+KEYS = set(all_keys())
+
+
 def one_edit(key: str) -> set[str]:
-    """Keys one slip away: a letter left out, doubled, changed, or two exchanged; the dots stay."""
+    """Keys one slip away: in turn a letter left out, doubled, changed, or exchanged with the next; the dots stay."""
     typos = set()
     for i, letter in enumerate(key):
         if letter == ".":
             continue
-        typos |= {key[:i] + key[i + 1 :], key[:i] + letter + key[i:], key[:i] + "q" + key[i + 1 :]}
+        slips = [key[:i] + key[i + 1 :], key[:i] + letter + key[i:], key[:i] + "q" + key[i + 1 :]]
         if i + 1 < len(key) and key[i + 1] != ".":
-            typos.add(key[:i] + key[i + 1] + letter + key[i + 2 :])
-    return {typo for typo in typos if typo not in all_keys() and not typo.endswith(".") and not typo.startswith(".")}
+            slips.append(key[:i] + key[i + 1] + letter + key[i + 2 :])
+        typos.add(slips[i % len(slips)])
+    return {typo for typo in typos - KEYS if not typo.endswith(".") and not typo.startswith(".")}
 
 
 @pytest.mark.parametrize("key", all_keys())

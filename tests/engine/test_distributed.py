@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+import ranks_toys
 import sightline
+from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
 from sightline.config.files import configured
 from sightline.config.resolve import all_keys
@@ -24,6 +26,7 @@ from sightline.data.cache import Decoded, subset
 from sightline.data.pair_cache import DecodedPairs
 from sightline.engine import distributed
 from sightline.engine.setup import lines_of, settings_of
+from sightline.errors import INTERRUPTED
 from sightline.runs.atomic import read_json_lines
 
 HERE = Path(__file__).parents[1]
@@ -39,14 +42,18 @@ def found(
     """What each of two, and of three, processes found in `ranks_toys.py`."""
     folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
-    command = [sys.executable, str(HERE / "ranks_toys.py"), *map(str, data), str(folder / "found")]
     started = [
-        subprocess.Popen([*command, str(rank)], env=environment(rank, size, port), stderr=subprocess.PIPE, text=True)
+        fork(
+            ranks_toys.main,
+            *map(str, (*data, folder / "found")),
+            rank,
+            output=folder / f"{rank}.txt",
+            **environment(rank, size, port),
+        )
         for rank in range(size)
     ]
-    for process in started:
-        _, errors = process.communicate(timeout=120)
-        assert (folder / f"found.{started.index(process)}").is_file(), errors
+    for rank, process in enumerate(started):
+        assert ended(process, 120) == 0, (folder / f"{rank}.txt").read_text()
     return [json.loads((folder / f"found.{rank}").read_text()) for rank in range(size)]
 
 
@@ -111,13 +118,26 @@ def test_a_step_of_several_is_that_of_one(found: list[dict[str, Any]], name: str
 
 TINY = "--data.size 16 --model.name small_cnn --augment.crop random --augment.padding 2 --train.batch_size 10"
 QUICK = "--train.precision fp32 --train.threads 1 --report.samples 0 --train.evaluate_every 9 --optim.lr 1e-3"
-SIGHTLINE = [sys.executable, str(HERE / "without_report.py")]
 
 
 def command(photos: Path, out: Path, *more: str) -> list[str]:
-    """A training on `photos`, as a command after python's name."""
-    recipe = [SIGHTLINE[1], "train", "photos_scratch", "--data", str(photos), "--out", str(out), "--quiet"]
+    """A training on `photos`, as arguments of `sightline`."""
+    recipe = ["train", "photos_scratch", "--data", str(photos), "--out", str(out), "--quiet"]
     return [*recipe, *TINY.split(), *QUICK.split(), *more]
+
+
+def run_alone(*tokens: str, folder: Path) -> None:
+    """A command by one process, to its end."""
+    said = folder / "alone.txt"
+    assert ended(fork(sightline_command, *tokens, output=said)) == 0, said.read_text()
+
+
+def together(folder: Path, port: int, *orders: list[str]) -> list[BaseProcess]:
+    """Commands as the processes of one run; what each says goes to folder/RANK.txt."""
+    return [
+        fork(sightline_command, *order, output=folder / f"{rank}.txt", **environment(rank, len(orders), port))
+        for rank, order in enumerate(orders)
+    ]
 
 
 def train_records(run: Path) -> list[dict[str, Any]]:
@@ -135,19 +155,17 @@ def test_sigterm_saves_and_another_number_of_processes_goes_on(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     photos = make_photos(tmp_path / "photos", train=9, val=5)
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", str(free_port()), *command(photos, run, "--train.epochs", "8")]
-    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        errors = process.communicate(timeout=60)[1].decode()
-    assert errors.count("interrupted at step") == 1, errors
-    subprocess.run([*SIGHTLINE, "resume", str(run), "--quiet"], check=True)
-    subprocess.run([sys.executable, *command(photos, whole, "--train.epochs", "8")], check=True)
+    run, whole, more = tmp_path / "run", tmp_path / "whole", ["--train.epochs", "8"]
+    order = command(photos, run, *more)
+    processes = together(tmp_path, free_port(), order, order)
+    wait_until(lambda: train_records(run))
+    for process in processes:
+        process.terminate()
+    assert [ended(process) for process in processes] == [INTERRUPTED, INTERRUPTED]
+    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert "".join(said).count("interrupted at step") == 1, said
+    run_alone("resume", str(run), "--quiet", folder=tmp_path)
+    run_alone(*command(photos, whole, *more), folder=tmp_path)
     steps = [record["step"] for record in train_records(run)]
     assert steps == list(range(1, 33))
     losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
@@ -172,13 +190,10 @@ def test_torchrun_starts_all_again_and_they_go_on_with_the_stream(
     packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
     run, whole = tmp_path / "run", tmp_path / "whole"
     more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    torchrun += ["--master-port", str(free_port()), *command(packed, run, *more)]
-    with subprocess.Popen(torchrun, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not ((run / "metrics.jsonl").is_file() and train_records(run)):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    launcher += ["--master-port", str(free_port()), str(HERE / "without_report.py"), *command(packed, run, *more)]
+    with subprocess.Popen(launcher, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: process.poll() is not None or train_records(run))
         victim = of_rank(process.pid, 1)
         assert victim is not None
         os.kill(victim, signal.SIGKILL)
@@ -187,7 +202,7 @@ def test_torchrun_starts_all_again_and_they_go_on_with_the_stream(
         finally:
             process.terminate()  # and torchrun ends its processes, should they wait for each other
     assert process.returncode == 0, errors
-    subprocess.run([sys.executable, *command(packed, whole, *more)], check=True)
+    run_alone(*command(packed, whole, *more), folder=tmp_path)
     assert [record["step"] for record in train_records(run)] == list(range(1, 33))
     assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]
     losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
@@ -199,10 +214,10 @@ def test_a_sharded_model_learns_what_a_whole_one_does(tmp_path: Path, make_photo
     photos, port = make_photos(tmp_path / "photos", train=9, val=5), free_port()
     runs = [tmp_path / name for name in ("whole", "sharded")]
     more = ["--optim.name", "adamw", "--optim.ema", "0.9", "--train.epochs", "2"]
-    subprocess.run([sys.executable, *command(photos, runs[0], *more)], check=True)
-    order = [sys.executable, *command(photos, runs[1], *more, "--train.shard_model", "true")]
-    processes = [subprocess.Popen(order, env=environment(rank, 2, port)) for rank in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    run_alone(*command(photos, runs[0], *more), folder=tmp_path)
+    order = command(photos, runs[1], *more, "--train.shard_model", "true")
+    processes = together(tmp_path, port, order, order)
+    assert [ended(process, 120) for process in processes] == [0, 0]
     losses = [[record["loss"] for record in train_records(run)] for run in runs]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     assert weights_apart(*runs) < 5e-3
@@ -212,17 +227,10 @@ def test_a_process_with_another_recipe_is_named_with_the_setting(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     photos, port = make_photos(tmp_path / "photos", train=2, val=1), free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *command(photos, tmp_path / "run", "--train.seed", str(rank))],
-            env=environment(rank, 2, port),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [3, 2], errors
+    orders = [command(photos, tmp_path / "run", "--train.seed", str(rank)) for rank in range(2)]
+    statuses = [ended(process) for process in together(tmp_path, port, *orders)]
+    errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert statuses == [3, 2], errors
     assert "process 1 is not part of the run" in errors[1] and "another process of this run has ended" in errors[0]
     assert "another recipe: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
     assert not (tmp_path / "run" / "recipe.yaml").exists()

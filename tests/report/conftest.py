@@ -101,12 +101,16 @@ def report(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
-    """open_page(path, width=1280, dark=False): the page; in the end it has asked for nothing and nothing has failed."""
+    """open_page(path, width=1280, dark=False, still=False): the page; in the end it has asked for nothing and nothing
+    has failed. still: points jump to their places, as for people who want less motion."""
     asked, failed, contexts = [], [], []
 
-    def opened(path: Path, width: int = 1280, dark: bool = False) -> "Page":
+    def opened(path: Path, width: int = 1280, dark: bool = False, still: bool = False) -> "Page":
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", has_touch=width < 600
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            has_touch=width < 600,
+            reduced_motion="reduce" if still else "no-preference",
         )
         contexts.append(context)
         page = context.new_page()

@@ -91,7 +91,7 @@ def crowded(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def test_hovering_a_point_shows_its_picture_and_what_was_said_at_that_epoch(report: Path, open_page) -> None:
-    page = open_page(report)
+    page = open_page(report, still=True)
     page.mouse.move(*point_of(page, 5))
     card = page.locator(".map .card")
     lines = ["Truth: Maine & Coon", "Prediction: Maine & Coon", "75.0% sure", "val/5.png"]
@@ -101,7 +101,6 @@ def test_hovering_a_point_shows_its_picture_and_what_was_said_at_that_epoch(repo
     original = np.load(report.parent / "snapshots" / "samples.npz")["images"][5].transpose(1, 2, 0)
     assert np.abs(pixels - original.astype(int)).mean() < 45  # random pixels, which WebP blurs; another is at 85
     page.locator(".map .time input").fill("0")
-    page.wait_for_timeout(900)
     page.mouse.move(*point_of(page, 5))
     assert "Prediction: <script>alert(1)</script>\n12.5% sure" in card.inner_text()
 
@@ -140,7 +139,7 @@ def test_play_starts_over_at_the_end_stops_there_and_can_be_paused(report: Path,
 
 
 def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_picked(report: Path, open_page) -> None:
-    page = open_page(report)
+    page = open_page(report, still=True)
     canvas, truth = page.locator("canvas.map"), np.arange(24) % 4
     classes = json.loads(page.locator("#items-data").text_content() or "")["colors"]
     palette = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in classes])
@@ -155,10 +154,8 @@ def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_pick
 
     everything = np.ones(24, bool)
     page.locator(".map .time input").fill("2")
-    page.wait_for_timeout(900)
     check(palette[truth], everything)
     page.get_by_role("button", name="PCA").click()
-    page.wait_for_timeout(900)
     check(palette[truth], everything)
     page.locator(".map .legend button", has_text="Maine & Coon").click()
     alone = check(palette[truth], truth == 1)
@@ -170,7 +167,6 @@ def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_pick
     rope(page, square(page))
     assert "6 images inside the lasso, 6 right" in page.locator(".map .listing").inner_text()
     page.locator(".map .time input").fill("0")
-    page.wait_for_timeout(900)
     page.get_by_role("button", name="Right or wrong").click()
     check(np.where(truth[:, None] == 0, ACCENT, WARM), everything)
     page.get_by_role("button", name="Prediction").click()
@@ -178,9 +174,8 @@ def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_pick
 
 
 def test_a_zoomed_map_is_picked_where_it_is_seen(report: Path, open_page) -> None:
-    page = open_page(report)
+    page = open_page(report, still=True)
     page.locator(".map .time input").fill("1")
-    page.wait_for_timeout(900)
     points, middle = places(page), page.locator("canvas.map").evaluate("canvas => canvas.clientWidth") / 2
     seen = middle + (points - middle) * 1.6
     within = (np.abs(points - middle).max(1) > 30) & (np.abs(seen - middle).max(1) < middle)
@@ -228,9 +223,8 @@ def test_the_lasso_lists_the_pictures_inside(report: Path, open_page) -> None:
 
 
 def test_what_the_lasso_holds_stands_out_and_its_mistakes_come_first(report: Path, open_page) -> None:
-    page = open_page(report)
+    page = open_page(report, still=True)
     page.locator(".map .time input").fill("0")
-    page.wait_for_timeout(900)
     page.get_by_role("button", name="Lasso").click()
     rope(page, square(page)[[0, 1, 3]])
     listing, points = page.locator(".map .listing"), places(page)
