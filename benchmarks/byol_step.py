@@ -36,6 +36,7 @@ from sightline.runs.atomic import read_json_lines
 from sightline.runs.checkpoint import load_model
 from sightline.stats.metrics import knn_votes
 from sightline.tasks.pretrain.build import probe_images
+from sightline.tasks.pretrain.config import PretrainConfig
 from sightline.train import train
 
 HEADS = {"lightly": 1024, "byol-pytorch": 4096}
@@ -126,6 +127,7 @@ def worths(options: argparse.Namespace, rival: str, hidden: int, speed: tuple[fl
 def knn_of(options: argparse.Namespace, tensors: dict[str, torch.Tensor], normalization: str) -> float:
     """k-NN accuracy of a ResNet-18 with these weights on the probe."""
     config = resolve(load_recipe("byol_fast"), {"data.size": options.size, "pretrain.probe": options.probe})
+    assert isinstance(config, PretrainConfig)
     val, bank = probe_images(config, lambda text: None)
     network, _ = build_backbone("resnet18", options.size)
     network.load_state_dict(tensors)

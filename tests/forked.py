@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-
 import sightline.train  # noqa: F401 - children have both from here
 from sightline import __main__ as commands
 

@@ -103,7 +103,7 @@ def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
         except KeyboardInterrupt as error:
             raise ImportError("numpy could not be imported") from error
 
-    monkeypatch.setattr("sightline.commands.recipes", interrupted)
+    monkeypatch.setattr("sightline.recipes.listing.recipes", interrupted)
     assert run(["recipes"]) == 4
     error = capsys.readouterr().err
     assert "Traceback" not in error and "stopped at once" in error

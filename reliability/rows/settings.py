@@ -12,6 +12,7 @@ import numpy as np
 
 from reliability.contract import Outcome, Row, Settings
 from sightline import __main__ as command
+from sightline.config import files
 from sightline.config import resolve as recipes
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
@@ -80,7 +81,7 @@ def check_slips(settings: Settings) -> Outcome:
             path.write_text(f"{section}:\n  {name}: 1\n" if section else f"{name}: 1\n")
             tried += 1
             try:
-                recipes.load_recipe_file(path)
+                files.load_recipe_file(path)
                 failures.append(f"{slip} was taken from a file")
             except SightlineError as error:
                 text = str(error)
@@ -98,7 +99,7 @@ def check_slips(settings: Settings) -> Outcome:
 @contextlib.contextmanager
 def no_hint() -> Generator[None]:
     """Unknown keys refused without the nearest right one."""
-    with mock.patch.object(recipes, "nearest", lambda key: "another"):
+    with mock.patch.object(recipes, "nearest", lambda key, kind=None: "another"):
         yield
 
 
@@ -107,14 +108,14 @@ def unknown_keys_pass() -> Generator[None]:
     """A validation that drops what it does not know."""
     real = recipes.validated
 
-    def validated(values: dict, where: str) -> Config:
-        known = set(recipes.all_keys())
+    def validated(values: dict, where: str, kind: type[Config]) -> Config:
+        known = set(recipes.all_keys(kind))
         for section, inner in list(values.items()):
             if isinstance(inner, dict):
                 values[section] = {name: value for name, value in inner.items() if f"{section}.{name}" in known}
             elif section not in known:
                 del values[section]
-        return real(values, where)
+        return real(values, where, kind)
 
     with mock.patch.object(recipes, "validated", validated):
         yield
@@ -178,7 +179,7 @@ def check_traps(settings: Settings) -> Outcome:
         path.write_bytes(f"{mark}name: mine{end}optim:{end}  lr: {text}{end}".encode())
         tried += 1
         try:
-            found = recipes.load_recipe_file(path).optim.lr
+            found = files.load_recipe_file(path).optim.lr
             if found != value:
                 failures.append(f"{text} became {found!r}")
         except SightlineError as error:
@@ -187,7 +188,7 @@ def check_traps(settings: Settings) -> Outcome:
         path.write_text(text, encoding="utf-8")
         tried += 1
         try:
-            values = recipes.load_recipe_file(path)
+            values = files.load_recipe_file(path)
             if text:
                 failures.append(f"{name} was taken: {values.name}")
         except SightlineError as error:
@@ -218,7 +219,7 @@ def plain_yaml() -> Generator[None]:
         except Exception as error:
             raise SightlineError("this is not valid YAML", where=where, why=str(error), cure="mend it") from error
 
-    with mock.patch.object(recipes, "parse_yaml", parse):
+    with mock.patch.object(files, "parse_yaml", parse):
         yield
 
 

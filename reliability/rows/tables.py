@@ -16,6 +16,7 @@ from reliability.contract import Outcome, Row, Settings
 from reliability.forked import run_trials
 from reliability.mutants import encoded, mutant, scene
 from reliability.rows.images import MOST_BYTES, PIXELS, SECTION, refused
+from sightline.config import files
 from sightline.config import resolve as recipes
 from sightline.config.schema import Data
 from sightline.data.decode import masks
@@ -122,7 +123,7 @@ def recipe_seeds() -> dict[str, bytes]:
 
 def check_recipes(settings: Settings) -> Outcome:
     path = settings.folder / "mine.yaml"
-    return _mutants(settings.count(4_000), recipe_seeds(), settings.seed, path, lambda: recipes.load_recipe_file(path))
+    return _mutants(settings.count(4_000), recipe_seeds(), settings.seed, path, lambda: files.load_recipe_file(path))
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ def safe_load() -> Generator[None]:
     """PyYAML's own safe_load, whose errors pass."""
     import yaml
 
-    with mock.patch.object(recipes, "parse_yaml", lambda text, where: yaml.safe_load(text)):
+    with mock.patch.object(files, "parse_yaml", lambda text, where: yaml.safe_load(text)):
         yield
 
 

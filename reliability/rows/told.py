@@ -29,10 +29,11 @@ from sightline import errors
 from sightline.config.files import configured
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
+from sightline.engine import setup
 from sightline.inference import resumable_csv
 from sightline.runs import csv_io, run_folder, terminal
 
-commands: Any = importlib.import_module("sightline.commands")
+commands: Any = importlib.import_module("sightline.reporting")
 evaluate: Any = importlib.import_module("sightline.engine.evaluate")  # the package has a function of that name
 SECTION = "Hostile input"
 STEERING = (
@@ -202,7 +203,7 @@ def tables_of(folder: Path, name: str) -> dict[str, Callable[[], list[list[str]]
 
     def splits() -> list[list[str]]:
         parts = cast(Any, SimpleNamespace(train=decoded, val=decoded))
-        run_folder.write_splits(folder / "splits.csv", parts)
+        setup.write_splits(folder / "splits.csv", parts)
         return rows_of(folder / "splits.csv")[:3]
 
     return {"predictions/val.csv": run, "predict's table": predicted, "splits.csv": splits}

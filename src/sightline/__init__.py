@@ -13,14 +13,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .commands import cache, demo, recipes, report
     from .config.schema import Config
+    from .data.cache_command import cache
     from .data.shards.pack import pack
+    from .demo import demo
     from .doctor import doctor
     from .errors import SightlineError
     from .evaluate import evaluate
     from .export import export
     from .predict import predict
+    from .recipes.listing import recipes
+    from .reporting import report
     from .runs.run_folder import Run
     from .segment_anything import masks
     from .serve import serve
@@ -65,10 +68,10 @@ _PLACES = {
     "score": "tasks.segment.score",
     "serve": "serve",
     "sweep": "sweep",
-    "report": "commands",
-    "recipes": "commands",
-    "demo": "commands",
-    "cache": "commands",
+    "report": "reporting",
+    "recipes": "recipes.listing",
+    "demo": "demo",
+    "cache": "data.cache_command",
     "doctor": "doctor",
     "Config": "config.schema",
     "SightlineError": "errors",

@@ -1,4 +1,4 @@
-"""`sightline export` on runs of seconds: the files are used as an outsider would, without Sightline."""
+"""`sightline export` on small runs: graphs are used with onnxruntime alone, folders of weights with `predict`."""
 
 import csv
 import json
@@ -14,16 +14,16 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import ENVIRONMENT
-from sightline.export import onnx_file, weights
+from sightline.export import onnx_file
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
-WITHOUT = "import runpy, sys; sys.modules['sightline'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -32,14 +32,14 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def test_nothing_is_written_down_for_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+def test_onnxruntime_records_no_telemetry(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
     graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "model.onnx")
     (tmp_path / "home").mkdir()
-    code = "import sys; from sightline.export.check import Graph; Graph(open(sys.argv[1], 'rb').read())"
+    code = "import sys; from sightline.export.session import OnnxSession; OnnxSession(open(sys.argv[1], 'rb').read())"
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
     environ["HOME"] = str(tmp_path / "home")
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.onnx")], env=environ, check=True)
@@ -54,11 +54,11 @@ def as_input(*paths: Path) -> np.ndarray:
 def classifier(
     tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path], tiny: dict, quick_figures: None
 ) -> Path:
-    """An ensemble of two epochs, of pictures that have to shrink from 40 to 16 pixels, exported."""
-    place = tmp_path_factory.mktemp("classifier")
-    data = make_photos(place / "photos", size=40, val=6)
+    """An exported ensemble of two epochs, trained on images that shrink from 40 to 16 pixels."""
+    folder = tmp_path_factory.mktemp("classifier")
+    data = make_photos(folder / "photos", size=40, val=6)
     more = {"optim.lr": 0.01, "report.samples": 0, "train.ensemble": 2, "loss.smoothing": 0.4}
-    run = sightline.train(resolve(Config(name="t"), tiny | more), data, out=place / "run", quiet=True)
+    run = sightline.train(resolve(Config(name="t"), tiny | more), data, out=folder / "run", quiet=True)
     sightline.export(run.path, int8=True, quiet=True)
     return run.path
 
@@ -70,15 +70,15 @@ def segmenter(
     toy: Callable[..., Config],
     quick_figures: None,
 ) -> Path:
-    place = tmp_path_factory.mktemp("segmenter")
-    data = make_scenes(place / "scenes", size=40)  # 40 is no multiple of 32: the graph has to pad
+    folder = tmp_path_factory.mktemp("segmenter")
+    data = make_scenes(folder / "scenes", size=40)  # 40 is no multiple of 32: the graph has to pad
     settings = {"train.epochs": 1, "report.samples": 0, "train.flip_test": True, "augment.window": [32, 32]}
-    run = sightline.train(toy(**settings), data, out=place / "run", quiet=True)
+    run = sightline.train(toy(**settings), data, out=folder / "run", quiet=True)
     sightline.export(run.path, quiet=True)
     return run.path
 
 
-def test_the_graph_takes_files_as_they_are_and_repeats_the_runs_predictions(classifier: Path) -> None:
+def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Path) -> None:
     graph = session(classifier / "export" / "model.onnx")
     with open(classifier / "predictions" / "val.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -90,7 +90,7 @@ def test_the_graph_takes_files_as_they_are_and_repeats_the_runs_predictions(clas
     top = np.sort(expected, 1)
     clear = top[:, -1] - top[:, -2] > 0.1
     assert clear.sum() > 5
-    labels = np.array([facts["classes"][place] for place in found.argmax(1)])
+    labels = np.array([facts["classes"][index] for index in found.argmax(1)])
     assert (labels == np.array([row["label"] for row in rows]))[clear].all()
     one = graph.run(None, {"images": as_input(data / rows[0]["filename"])})[0]
     assert np.allclose(one, found[:1], atol=1e-5)
@@ -98,7 +98,7 @@ def test_the_graph_takes_files_as_they_are_and_repeats_the_runs_predictions(clas
     assert facts["task"] == "classify" and facts["preprocessing"]["size"] == 16
 
 
-def test_what_the_check_found_lies_beside_the_graph(classifier: Path) -> None:
+def test_the_results_of_the_check_are_saved_beside_the_graph(classifier: Path) -> None:
     facts = json.loads((classifier / "export" / "model.json").read_text(encoding="utf-8"))
     same, files = facts["checks"]
     assert same["items"] == 24 and same["differ"] == same["ties"] and same["largest_difference"] < 1e-4
@@ -113,23 +113,22 @@ def test_what_the_check_found_lies_beside_the_graph(classifier: Path) -> None:
     assert "QuantizeLinear" in kinds
 
 
-def test_the_graph_says_nothing_of_the_machine_that_wrote_it(classifier: Path) -> None:
+def test_the_graph_contains_no_paths_of_the_machine(classifier: Path) -> None:
     content = (classifier / "export" / "model.onnx").read_bytes()
     for private in (str(Path.home()), str(Path(sightline.__file__).parent), "stack_trace"):
         assert private.encode() not in content
 
 
-def spoiled(
+def export_with_heads(
     classifier: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray] = lambda head: head
 ) -> None:
-    """Let the exporter write the graph with other weights in the heads, as a faulty translation would."""
+    """Let the exporter write the graph with changed weights of the heads, as a wrong translation would."""
     model = onnx.load(classifier / "export" / "model.onnx")
     heads = [tensor for tensor in model.graph.initializer if tensor.name.endswith(("head.bias", "head.weight"))]
     assert len(heads) == 4, [tensor.name for tensor in heads]
     for tensor in heads:
         tensor.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(tensor)), tensor.name))
     monkeypatch.setattr(onnx_file, "traced", lambda *arguments: model)
-    monkeypatch.setattr(onnx_file, "with_resize", lambda model, *arguments: model)
 
 
 def exchanged(head: np.ndarray) -> np.ndarray:
@@ -138,30 +137,30 @@ def exchanged(head: np.ndarray) -> np.ndarray:
 
 
 def softened(head: np.ndarray) -> np.ndarray:
-    """Less sure of everything, but of one mind."""
+    """Lower confidence, the same labels."""
     return head * np.float32(0.2)
 
 
 @pytest.mark.parametrize("change", [exchanged, softened])
-def test_a_graph_that_differs_is_not_called_exported(
+def test_a_graph_that_differs_from_pytorch_is_rejected(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]
 ) -> None:
-    """Also where every label may stay the same, and the probabilities alone are wrong."""
-    spoiled(classifier, monkeypatch, change)
+    """Also if all labels are the same and only the probabilities are wrong."""
+    export_with_heads(classifier, monkeypatch, change)
     with pytest.raises(SightlineError, match="not exported") as caught:
         sightline.export(classifier, out=tmp_path / "mine.onnx", quiet=True)
     assert caught.value.status == ENVIRONMENT
     assert "differ" in caught.value.why
     if change is exchanged:
-        assert "val/class_" in caught.value.why, "pictures that differ are named"
+        assert "val/class_" in caught.value.why, "images that differ are named"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.refused.onnx"]
     assert str(tmp_path / "mine.refused.onnx") in caught.value.cure
 
 
-def test_the_untouched_graph_passes_through_the_same_door(
+def test_a_correct_graph_is_accepted_and_not_overwritten(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoiled(classifier, monkeypatch)
+    export_with_heads(classifier, monkeypatch)
     assert sightline.export(classifier, out=tmp_path / "mine.onnx") == tmp_path / "mine.onnx"
     said = capsys.readouterr().out
     assert " of 24 differ" in said and "PyTorch" in said
@@ -189,56 +188,59 @@ def test_masks_of_any_size_and_number(segmenter: Path) -> None:
     assert graph.run(["mask"], {"images": other})[0].shape == (1, 33, 70)
 
 
-def without_sightline(folder: Path, pictures: list[Path], *more: str) -> str:
-    """What load.py prints where `import sightline` is impossible."""
-    command = [sys.executable, "-c", WITHOUT, str(folder / "load.py"), *map(str, pictures), *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_weights_load_without_sightline(
-    make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = make_photos(tmp_path / "photos", train=4, val=2)  # 8 pictures: as many as the export runs its script on
-    settings = tiny | {"model.name": "resnet18", "train.epochs": 1, "report.samples": 0}
+def test_int8_leaves_the_resize_in_float32(make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+    """The matrix products of the resize for data.fit = crop have no weights."""
+    settings = tiny | {"train.epochs": 1, "report.samples": 0, "data.fit": "crop"}
+    data = make_photos(tmp_path / "photos", size=40, train=4, val=2)
     run = sightline.train(resolve(Config(name="t"), settings), data, out=tmp_path / "run", quiet=True)
-    said: list[str] = []
-
-    def spied(*arguments: object) -> str:
-        said.append(without_sightline(*arguments))  # ty: ignore[invalid-argument-type]
-        return said[-1]
-
-    monkeypatch.setattr(weights, "run_script", spied)
-    folder = sightline.export(run.path, format="safetensors", out=tmp_path / "weights", quiet=True)
-    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "load.py", "model.safetensors"}
-    with open(run.path / "predictions" / "val.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row, line in zip(rows, said[0].splitlines(), strict=True):
-        _, label, confidence = line.rsplit(" ", 2)
-        assert label == row["label"] and float(confidence) == pytest.approx(float(row["confidence"]), abs=1e-4)
+    sightline.export(run.path, int8=True, quiet=True)
+    graph = onnx.load(run.path / "export" / "model-int8.onnx").graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [[producers.get(name) for name in node.input] for node in graph.node if node.op_type == "MatMul"]
+    assert sum("DequantizeLinear" not in kinds for kinds in products) == 2
+    assert "DequantizeLinear" in producers.values()
 
 
-def test_a_script_that_says_something_else_is_refused(
-    make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+def test_exported_weights_predict_as_the_run_without_its_paths(classifier: Path, tmp_path: Path) -> None:
+    """An ensemble, whose folder holds the weights of both epochs."""
+    folder = sightline.export(classifier, format="safetensors", out=tmp_path / "weights", quiet=True)
+    photos = classifier.parent / "photos"
+    sightline.predict(folder, photos / "val", out=tmp_path / "predictions.csv", quiet=True)
+    with open(tmp_path / "predictions.csv", encoding="utf-8") as file:
+        found = {row["filename"]: row for row in csv.DictReader(file)}
+    with open(classifier / "predictions" / "val.csv", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            own = found[row["filename"].removeprefix("val/")]
+            assert own["label"] == row["label"]
+            assert float(own["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+    for path in folder.rglob("*"):
+        assert path.is_dir() or str(classifier.parent).encode() not in path.read_bytes(), path
+    (member, _) = sorted((folder / "checkpoints").iterdir())
+    tensors = load_file(member / "model.safetensors")
+    assert any(name.startswith("head.") for name in tensors)
+
+
+def test_exported_weights_are_verified_and_only_an_export_is_overwritten(segmenter: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(segmenter, tmp_path / "run")
+    for _ in range(2):
+        folder = sightline.export(run, format="safetensors", overwrite=True, quiet=True)
+    scenes = segmenter.parent / "scenes" / "validation"
+    sightline.predict(folder, scenes, out=tmp_path / "masks", quiet=True)
+    for path in (segmenter / "predictions" / "val").glob("*_mask.png"):
+        assert (np.asarray(Image.open(path)) == np.asarray(Image.open(tmp_path / "masks" / path.name))).all()
+    with pytest.raises(SightlineError, match="not empty"):
+        sightline.export(segmenter, format="safetensors", out=run, overwrite=True, quiet=True)
+    weights = run / "checkpoints" / "best" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(SightlineError):
+        sightline.export(run, format="safetensors", out=tmp_path / "other", quiet=True)
+    assert not (tmp_path / "other" / "recipe.yaml").exists()
+
+
+def test_data_that_was_moved_is_named_with_data(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = make_photos(tmp_path / "photos", train=4, val=2)
-    settings = tiny | {"train.epochs": 1, "report.samples": 0}
-    run = sightline.train(resolve(Config(name="t"), settings), data, out=tmp_path / "run", quiet=True)
-    monkeypatch.setattr(weights, "run_script", lambda *arguments: "a.png nonsense 0.25\n" * 8)
-    with pytest.raises(SightlineError, match="differs from PyTorch"):
-        sightline.export(run.path, format="safetensors", out=tmp_path / "weights", quiet=True)
-    assert not (tmp_path / "weights").exists()
-
-
-def test_what_a_plain_script_would_not_repeat_is_refused(classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="does not say what this run says") as caught:
-        sightline.export(classifier, format="safetensors", out=tmp_path / "w", quiet=True)
-    assert "--format onnx" in caught.value.cure and not (tmp_path / "w").exists()
-
-
-def test_data_that_has_moved_is_named_anew(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoiled(classifier, monkeypatch)
+    export_with_heads(classifier, monkeypatch)
     shutil.copytree(classifier, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
     recipe = tmp_path / "run" / "recipe.yaml"
     photos = classifier.parent / "photos"
@@ -249,8 +251,8 @@ def test_data_that_has_moved_is_named_anew(classifier: Path, tmp_path: Path, mon
     assert sightline.export(tmp_path / "run", data=photos, quiet=True).is_file()
 
 
-def test_wrong_wishes_are_refused(classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="no format"):
+def test_invalid_options_are_errors(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="unknown format"):
         sightline.export(classifier, format="tflite", quiet=True)
     with pytest.raises(SightlineError, match="int8"):
         sightline.export(classifier, format="safetensors", int8=True, quiet=True)

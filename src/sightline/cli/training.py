@@ -13,7 +13,7 @@ from . import Settings, Whole, app
 def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
     """Train a classifier, a segmenter and a transfer grid, without a download; prints where the reports are."""
     import sightline
-    from sightline.commands import next_commands
+    from sightline.demo import next_commands
 
     for run in sightline.demo(out=out, quiet=quiet):
         print_plain(f"open this in a browser: {run.report.resolve()}")

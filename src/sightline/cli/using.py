@@ -61,21 +61,21 @@ def export(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Write a run's model for other programs, checked on its validation images.
+    """Write a run's model for other programs.
 
     Parameters
     ----------
     format
-        onnx: a graph with resize, normalization, class names and probabilities inside. safetensors: a folder with the
-        weights and a script that loads them without Sightline.
+        onnx: a graph with resize, normalization, class names and probabilities, checked on the validation images.
+        safetensors: a small run folder with weights and settings, for other installations of Sightline.
     out
         The file or folder; by default RUN/export/model.onnx or RUN/export/safetensors.
     data
-        Where the run's data lies now, if it has moved.
+        The present path of the run's data, if it was moved.
     int8
-        Also a graph of 8-bit integers, with the accuracy that it costs.
+        Also write a graph of 8-bit integers, with its measured loss of accuracy.
     overwrite
-        Replace what is there.
+        Replace an existing export.
     quiet
         Print the path only.
     """

@@ -1,4 +1,4 @@
-"""What of a run goes into the graph: networks around its shipped weights that end in probabilities."""
+"""The networks that become graphs: images uint8 [N, 3, H, W] of any size in, probabilities and masks out."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,12 +7,56 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..data.decode.images import Square
 from ..inference.tiles import moved, put_back
 from ..models.segmenters import Segmenter
 
 
+class Resize(nn.Module):
+    """Images uint8 [N, 3, H, W] -> squares float [N, 3, side, side] of values 0..255, as `data.images.Square` does it.
+
+    Like Pillow it has two passes with antialiasing, the width first, each rounded to whole levels; the result is within
+    one level, except for images that shrink more than six times, which Pillow reduces by box averaging first. Images
+    whose size is `kept` (height, width) are resized without rounding, as `evaluation_transform` does it.
+    """
+
+    def __init__(self, square: Square, kept: tuple[int, int]):
+        super().__init__()
+        self.side, self.crop, self.mode, self.kept = square.side, square.fit == "crop", square.filter, kept
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        exact = (torch.scalar_tensor(height) == self.kept[0]) & (torch.scalar_tensor(width) == self.kept[1])
+        values = images.float()
+        if self.crop:  # Pillow's filter at the edge of its box uses pixels outside of the box, so slicing would differ
+            shorter = torch.sym_min(height, width)
+            values = self.rounded(values @ self.weights(width, shorter).T, exact)
+            return self.rounded(self.weights(height, shorter) @ values, exact)
+        for sides in ((height, self.side), (self.side, self.side)):
+            values = functional.interpolate(values, sides, mode=self.mode, antialias=True)
+            values = self.rounded(values, exact)
+        return values
+
+    def rounded(self, values: Tensor, exact: Tensor) -> Tensor:
+        """Values rounded to 0..255, unless `exact`."""
+        return torch.where(exact, values, (values + 0.5).floor().clamp(0, 255))
+
+    def weights(self, length: int, part: int | torch.SymInt) -> Tensor:
+        """Pillow's filter [side, length] that resizes the `part` central pixels of a row of `length`."""
+        scale = torch.scalar_tensor(part, dtype=torch.float64) / self.side
+        centers = (torch.arange(self.side, dtype=torch.float64) + 0.5) * scale + (length - part) // 2
+        pixels = torch.arange(length, dtype=torch.float64) + 0.5
+        distance = ((pixels - centers[:, None]) / scale.clamp(min=1)).abs()
+        weights = (1 - distance).clamp(min=0)
+        if self.mode == "bicubic":  # Keys' cubic with a = -0.5
+            outer = -0.5 * (((distance - 5) * distance + 8) * distance - 4)
+            inner = (1.5 * distance - 2.5) * distance * distance + 1
+            weights = torch.where(distance < 1, inner, torch.where(distance < 2, outer, torch.zeros_like(distance)))
+        return (weights / weights.sum(1, keepdim=True)).float()
+
+
 class Normalized(nn.Module):
-    """Values 0..255 of images [N, 3, H, W], uint8 or float -> float32 normalized, as `augment.normalize` does it."""
+    """Values 0..255 of images [N, 3, H, W] -> float32, normalized as by `augment.normalize`."""
 
     scale: Tensor
     shift: Tensor
@@ -27,48 +71,41 @@ class Normalized(nn.Module):
 
 
 class ClassifierGraph(nn.Module):
-    """Squares float [N, 3, S, S] of values 0..255 -> probabilities [N, K].
+    """Images uint8 [N, 3, H, W] -> probabilities [N, K], the mean over the members of an ensemble.
 
-    The mean over the members of an ensemble; with `flip` also over each image and its mirror image.
+    flip: average over each image and its mirror image too. prepare: resize and normalization.
     """
 
-    def __init__(self, members: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float], flip: bool):
+    def __init__(self, prepare: nn.Module, members: Sequence[nn.Module], flip: bool):
         super().__init__()
-        self.normalized, self.members, self.flip = Normalized(mean, std), nn.ModuleList(members), flip
+        self.prepare, self.members, self.flip = prepare, nn.ModuleList(members), flip
 
-    def forward(self, squares: Tensor) -> Tensor:
-        images = self.normalized(squares)
+    def forward(self, images: Tensor) -> Tensor:
+        images = self.prepare(images)
         views = [images, images.flip(3)] if self.flip else [images]
         found = [member(view).softmax(1) for member in self.members for view in views]
         return torch.stack(found).mean(0) if len(found) > 1 else found[0]
 
 
 class SegmenterGraph(nn.Module):
-    """Images uint8 [N, 3, H, W] of any height and width -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
+    """Images uint8 [N, 3, H, W] -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
 
-    motions: over which of the eight flips and quarter turns of `tiles.moved` the probabilities are averaged. It repeats
-    `Segmenter.forward` without asking whether a side fits: a question that would bind the graph to the sides that it is
-    traced with. coarse: whether the network's maps are smaller than its images.
+    motions: those of the eight flips and quarter turns of `tiles.moved` over which the probabilities are averaged. It
+    computes what `Segmenter.forward` does, without branches on the sides, which would bind the graph to the sides of
+    the traced example. coarse: whether the network's maps are smaller than its images.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        mean: Sequence[float],
-        std: Sequence[float],
-        motions: tuple[int, ...],
-    ):
+    def __init__(self, prepare: nn.Module, segmenter: Segmenter, motions: tuple[int, ...]):
         super().__init__()
-        self.normalized, self.network = Normalized(mean, std), segmenter.network
+        self.prepare, self.network, self.motions = prepare, segmenter.network, motions
         self.run, self.stride, self.smallest = segmenter.run, segmenter.stride, segmenter.smallest
-        self.motions = motions
         side = max(-(-64 // self.stride) * self.stride, self.smallest)
         with torch.no_grad():
             maps = self.run(self.network, torch.zeros(1, 3, side, side), False)["logits"]
         self.coarse = maps.shape[-2:] != (side, side)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        prepared = self.normalized(images)
+        prepared = self.prepare(images)
         found = [put_back(self.logits(moved(prepared, motion)).softmax(1), motion) for motion in self.motions]
         probabilities = torch.stack(found).mean(0) if len(found) > 1 else found[0]
         return probabilities.argmax(1).to(torch.uint8), probabilities
@@ -85,6 +122,6 @@ class SegmenterGraph(nn.Module):
         return maps[..., :height, :width]
 
     def fitting(self, side: int) -> int | torch.SymInt:
-        """The next side that the network takes."""
+        """The next larger side that the network accepts."""
         whole = (side + self.stride - 1) // self.stride * self.stride
         return torch.sym_max(whole, self.smallest) if self.smallest > self.stride else whole

@@ -1,85 +1,75 @@
-"""8-bit integers by onnxruntime's static quantization: calibrated on training pictures, and what it costs, measured."""
+"""Static quantization to 8 bits with onnxruntime, calibrated on training images, and its measured cost."""
 
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..config.schema import Config
-from ..data.cache import Decoded
 from ..data.decode.decoding import size_text
 from ..data.decode.images import planes
-from ..data.loader import evaluation_batches
 from ..data.sources.open import Items
 from ..engine.device import device_name
 from ..errors import ENVIRONMENT, SightlineError, counted
 from ..runs.atomic import atomic_write
-from ..stats.intervals import paired_bootstrap, points
-from ..stats.paired import paired_interval
-from ..tasks.segment.metrics import confusion_per_image, mean_iou, summed
-from .check import Graph, graph_probabilities, images_per_second
-from .runtime import load_onnxruntime
-
-if TYPE_CHECKING:
-    from .onnx_file import Checked, Say
+from ..stats.intervals import points
+from .contract import Say, TaskGraph
+from .session import OnnxSession, load_onnxruntime
 
 CALIBRATION = 128
-"""Training pictures from whose activations the ranges are taken."""
-LARGEST_BATCH = 32
-HEAVY = ["Conv", "Gemm", "MatMul"]
-"""What becomes integers: nearly all of the work. The resize before and the softmax behind stay as they are."""
+"""Training images whose activations give the ranges."""
+HEAVY = ("Conv", "Gemm", "MatMul")
 
 
-class Pictures:
-    """What onnxruntime calibrates on: `get_next` gives one picture after the other, then None."""
+class CalibrationImages:
+    """onnxruntime's interface of calibration data: `get_next` returns one image after the other, then None."""
 
     def __init__(self, items: Items, seed: int):
-        count = len(items.names)
-        chosen = np.random.default_rng(seed).permutation(count)[:CALIBRATION]
-        self.rest: Iterator[dict[str, np.ndarray]] = (
-            {"images": np.ascontiguousarray(planes(items.read(int(place)))[None])} for place in chosen
+        rows = np.random.default_rng(seed).permutation(len(items.names))[:CALIBRATION]
+        self.images: Iterator[dict[str, np.ndarray]] = (
+            {"images": np.ascontiguousarray(planes(items.read(int(row)))[None])} for row in rows
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """One picture as the graph's input."""
-        return next(self.rest, None)
+        """One image as the graph's input."""
+        return next(self.images, None)
 
 
-def quantized(checked: "Checked", config: Config, target: Path, say: "Say") -> dict[str, Any]:
-    """The graph in 8 bits beside `target`, as NAME-int8.onnx; returns what it costs and brings."""
-    say(f"quantizing: ranges from {min(CALIBRATION, len(checked.train.names))} training pictures")
+def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) -> dict[str, Any]:
+    """Write the graph in 8 bits as NAME-int8.onnx beside `target`; returns its accuracy, size and speed."""
+    say(f"quantizing: ranges from {min(CALIBRATION, len(task.train.names))} training images")
     start = time.monotonic()
-    small = eight_bits(checked.model, checked.train, config.train.seed)
-    graphs = [Graph(checked.model), Graph(small)]
-    facts = cost(checked, graphs[1], config)
-    place = target.with_name(f"{target.stem}-int8{target.suffix}")
-    atomic_write(place, small)
-    batch = sample(checked)
-    speeds = images_per_second(graphs, batch)
-    facts |= {"file": place.name, "bytes": len(small), "images_per_second": {"float32": speeds[0], "int8": speeds[1]}}
-    facts |= {"batch": len(batch), "threads": torch.get_num_threads()}
-    low, high = facts["interval"]
-    change = f"{points(facts['difference'])} points [{points(low)}, {points(high)}]"
-    say(f"int8: {facts['metric']} {facts['int8']:.4f}, float32 {facts['float32']:.4f}: {change}; {facts['changed']}")
-    sides = f"{batch.shape[3]} x {batch.shape[2]} pixels"
-    where = f"{counted(torch.get_num_threads(), 'thread')} of {device_name(torch.device('cpu'))}"
+    small = eight_bits(model, task.train, seed)
+    graphs = [OnnxSession(model), OnnxSession(small)]
+    cost = task.cost(graphs[1])
+    path = target.with_name(f"{target.stem}-int8{target.suffix}")
+    atomic_write(path, small)
+    speeds, batch, threads = images_per_second(graphs, task.sample), len(task.sample), torch.get_num_threads()
+    low, high = cost.interval
+    change = f"{points(cost.difference)} points [{points(low)}, {points(high)}]"
+    say(f"int8: {cost.metric} {cost.values[1]:.4f}, float32 {cost.values[0]:.4f}: {change}; {cost.changed}")
     say(
-        f"{place}: {size_text(len(small))}, float32 {size_text(len(checked.model))}; "
-        f"{speeds[1]:,.0f} images/s, float32 {speeds[0]:,.0f}, "
-        f"in batches of {len(batch)} of {sides}, on {where}"
+        f"{path}: {size_text(len(small))}, float32 {size_text(len(model))}; "
+        f"{speeds[1]:,.0f} images/s, float32 {speeds[0]:,.0f}, in batches of {batch} of "
+        f"{task.sample.shape[3]} x {task.sample.shape[2]} pixels, on {counted(threads, 'thread')} of "
+        f"{device_name(torch.device('cpu'))}"
     )
     say(f"quantized and measured in {time.monotonic() - start:.0f} s")
-    return facts
+    return {
+        "metric": cost.metric, "changed": cost.changed, "float32": cost.values[0], "int8": cost.values[1],
+        "difference": cost.difference, "interval": list(cost.interval), "file": path.name, "bytes": len(small),
+        "images_per_second": {"float32": speeds[0], "int8": speeds[1]}, "batch": batch, "threads": threads,
+    }  # fmt: skip
 
 
 def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
-    """The model with integers in its convolutions and matrix products: weights by output channel, QDQ nodes."""
+    """The model with 8-bit integers in convolutions and matrix products with weights; the resize stays in float32."""
     load_onnxruntime()
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -89,61 +79,39 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
         whole.write_bytes(model)
         try:
             quant_pre_process(str(whole), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+            graph = onnx.load(prepared).graph
+            weights = {tensor.name for tensor in graph.initializer}
+            heavy = [node.name for node in graph.node if node.op_type in HEAVY and weights & set(node.input)]
             quantize_static(
                 str(prepared),
                 str(result),
-                Pictures(train, seed),  # ty: ignore[invalid-argument-type]
+                CalibrationImages(train, seed),  # ty: ignore[invalid-argument-type]
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=HEAVY,
+                op_types_to_quantize=list(HEAVY),
+                nodes_to_quantize=heavy,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
         except SightlineError:
             raise
-        except Exception as error:  # the quantizer raises whatever its passes do
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except Exception as error:  # the quantizer's passes raise many types
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
             cure = "leave out --int8: the float32 graph is written"
-            raise SightlineError(
-                "onnxruntime cannot quantize this graph", why=why, cure=cure, status=ENVIRONMENT
-            ) from error
+            what = "onnxruntime cannot quantize this graph"
+            raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
         return result.read_bytes()
 
 
-def cost(checked: "Checked", graph: Graph, config: Config) -> dict[str, Any]:
-    """The metric of both graphs on the validation images, the difference and its paired 95 % interval, as shares."""
-    split = checked.validation
-    if isinstance(split, Decoded):
-        right = graph_probabilities(graph, split).argmax(1) == split.labels
-        difference, interval = paired_bootstrap(checked.items, right, seed=config.train.seed)
-        values, metric = (float(checked.items.mean()), float(right.mean())), "accuracy"
-        lost, won = int((checked.items & ~right).sum()), int((~checked.items & right).sum())
-        changed = f"{lost:,} of {len(right):,} become wrong, {won:,} right"
-    else:
-        classes, found = len(split.classes), []
-        for batch in evaluation_batches(split, config.train.eval_batch_size):
-            assert batch.labels is not None
-            mask = graph(batch.images.numpy())["mask"]
-            found.append(confusion_per_image(mask, batch.labels.numpy(), classes))
-        confusions = np.concatenate(found)
-        difference, interval = paired_interval(checked.items, confusions)
-        changed = f"{counted(len(confusions), 'image')}"
-        values, metric = tuple(float(mean_iou(summed(part))) for part in (checked.items, confusions)), "mean IoU"
-    return {
-        "metric": metric,
-        "changed": changed,
-        "float32": values[0],
-        "int8": values[1],
-        "difference": float(difference),
-        "interval": [float(edge) for edge in interval],
-    }
-
-
-def sample(checked: "Checked") -> np.ndarray:
-    """Validation pictures of one size to measure the speed with, uint8 [N, 3, H, W]."""
-    split = checked.validation
-    if isinstance(split, Decoded):
-        return np.ascontiguousarray(split.images[:LARGEST_BATCH])
-    height, width = split.sizes[0]
-    alike = (split.sizes[:4] == split.sizes[0]).all(1)
-    return np.ascontiguousarray(split.images[:4][alike][:, :, :height, :width])
+def images_per_second(graphs: Sequence[OnnxSession], images: np.ndarray, seconds: float = 2.0) -> list[float]:
+    """Throughput of each graph for one batch uint8 [N, 3, H, W]: the median of alternating runs."""
+    times: list[list[float]] = [[] for _ in graphs]
+    for graph in graphs:
+        graph(images)
+    begun = time.perf_counter()
+    while len(times[0]) < 3 or time.perf_counter() - begun < seconds:
+        for graph, own in zip(graphs, times, strict=True):
+            start = time.perf_counter()
+            graph(images)
+            own.append(time.perf_counter() - start)
+    return [len(images) / float(np.median(own)) for own in times]

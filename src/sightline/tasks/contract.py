@@ -43,12 +43,14 @@ class UseFunctions:
     """Everything that is done with the weights of a run.
 
     evaluate: (run folder, configuration, path of other data or "", split or None, say) -> numbers with intervals.
+    graph: (run folder, configuration, say) -> export.contract.TaskGraph.
     serve: (run folder, configuration, name, whether to index training images, say) ->
     serve.models.ServedModel. load_masks: (run folder, configuration) -> the network of a run that predicts masks.
     predict: (run folder, configuration, images, out, options, say) -> the path that was written.
     """
 
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
+    graph: "Callable[[Path, Any, Say], Any] | None" = None
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     load_masks: "Callable[[Path, Any], Any] | None" = None
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
@@ -71,7 +73,7 @@ class Task:
     images"). config: its configuration, with its own sections and checks. metrics: those that can rank epochs and
     trials, the default first. selects_epochs: whether the best epoch is selected by one of them; else the newest weights
     ship. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. predicts: what a run
-    predicts for an image. unsupported: command -> why the task does not have it.
+    predicts for an image. unsupported: command -> (why the task does not have it, what helps).
     """
 
     name: str
@@ -86,11 +88,11 @@ class Task:
     former_names: tuple[str, ...] = ()
     selects_epochs: bool = True
     probe_setting: str = ""
-    unsupported: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def supported(self, function: T | None, command: str, where: str) -> T:
         """`function`; SightlineError with the task's own sentence where it does not have the command."""
         if function is None:
-            why = self.unsupported.get(command, f"its task, {self.name}, has no {command}")
-            raise SightlineError(f"`sightline {command}` does not apply to this run", where=where, why=why)
+            why, cure = self.unsupported.get(command, (f"its task, {self.name}, has no {command}", ""))
+            raise SightlineError(f"`sightline {command}` does not apply to this run", where=where, why=why, cure=cure)
         return function

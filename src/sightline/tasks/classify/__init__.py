@@ -19,9 +19,11 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, predict, serve
+    from . import evaluate, export, predict, serve
 
-    return UseFunctions(evaluate=evaluate.evaluate, predict=predict.predict, serve=serve.served)
+    return UseFunctions(
+        evaluate=evaluate.evaluate, graph=export.ClassifierExport, predict=predict.predict, serve=serve.served
+    )
 
 
 def load_report() -> ReportFunctions:

@@ -44,4 +44,10 @@ TASK = Task(
     former_names=("byol",),
     selects_epochs=False,
     probe_setting="pretrain.probe",
+    unsupported={
+        "export": (
+            "a pre-training without labels has no classes",
+            "train a classifier on it first: sightline train ... --model.weights RUN",
+        )
+    },
 )

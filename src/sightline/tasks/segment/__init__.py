@@ -19,10 +19,14 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, predict, serve
+    from . import evaluate, export, predict, serve
 
     return UseFunctions(
-        evaluate=evaluate.evaluate, predict=predict.predict, serve=serve.served, load_masks=evaluate.load_segmenter
+        evaluate=evaluate.evaluate,
+        graph=export.SegmenterExport,
+        predict=predict.predict,
+        serve=serve.served,
+        load_masks=evaluate.load_segmenter,
     )
 
 

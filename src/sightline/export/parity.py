@@ -1,0 +1,80 @@
+"""Comparison of an exported graph with PyTorch on the validation set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ENVIRONMENT, SightlineError, listing
+
+TIE = 1e-4
+"""Rounding alone may exchange two classes whose probabilities in PyTorch are closer than this."""
+FAR = 0.01
+"""Larger differences of probabilities for the same pixels are not due to rounding."""
+MOST_CHANGED = 0.01
+"""Share of images whose class may change if the graph resizes the files itself."""
+
+
+@dataclass
+class Parity:
+    """Agreement of PyTorch and a graph, counted batch by batch.
+
+    metric, values: its name, and its value for PyTorch and for the graph. unit, items, differ: what is compared, how
+    many, and how many have another most probable class. ties: how many of these PyTorch itself leaves open. largest:
+    the largest difference of two probabilities. from_files: whether the graph resized the image files.
+    """
+
+    metric: str
+    unit: str = "images"
+    from_files: bool = False
+    values: tuple[float, float] = (0.0, 0.0)
+    items: int = 0
+    differ: int = 0
+    ties: int = 0
+    largest: float = 0.0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, names: Sequence[str], probabilities: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
+        """Count a batch: probabilities [N, K, ...] and labels [N, ...] of PyTorch and of the graph."""
+        apart = (labels[0] != labels[1]).reshape(len(names), -1)
+        top = np.partition(probabilities[0], -2, axis=1)[:, -2:] if probabilities[0].shape[1] > 1 else None
+        close = np.zeros_like(apart) if top is None else (top[:, 1] - top[:, 0] < TIE).reshape(apart.shape) & apart
+        gap = float(np.abs(probabilities[0] - probabilities[1]).max())
+        self.largest = max(self.largest, gap) if np.isfinite(gap) else float("inf")
+        self.items, self.differ = self.items + apart.size, self.differ + int(apart.sum())
+        self.ties += int(close.sum())
+        pixels = apart.shape[1]
+        for name, count in zip(names, (apart & ~close).sum(1), strict=True):
+            if count and len(self.examples) < 10:
+                self.examples.append(name if pixels == 1 else f"{name}: {count:,} of {pixels:,} pixels")
+
+    def __str__(self) -> str:
+        of = f"{self.items:,} {self.unit}".removesuffix(" images")
+        program = "ONNX from the files" if self.from_files else "ONNX"
+        line = f"{self.metric}: PyTorch {self.values[0]:.4f}, {program} {self.values[1]:.4f}, "
+        line += f"{self.differ:,} of {of} differ; probabilities by at most {self.largest:.1e}"
+        if self.ties:
+            which = "all" if self.ties == self.differ else f"{self.ties:,}"
+            line += f" ({which} of these are ties: two classes within {TIE:g} of each other)"
+        return line
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON file beside the graph."""
+        numbers = {"pytorch": self.values[0], "onnx": self.values[1], "largest_difference": self.largest}
+        counts = {"items": self.items, "unit": self.unit, "differ": self.differ, "ties": self.ties}
+        return {"metric": self.metric, **numbers, **counts, "examples": self.examples}
+
+    def require(self, kept: Path) -> None:
+        """Raise SightlineError if more differs than rounding explains. kept: where the rejected graph is saved."""
+        if self.from_files:
+            good = self.differ <= max(1, MOST_CHANGED * self.items)
+            cure = f"shrink images to at most six times the model's side before the graph; it is saved as {kept}"
+        else:
+            good = self.differ == self.ties and self.largest <= FAR
+            cure = f"try another version of torch or onnxruntime; do not use the graph, which is saved as {kept}"
+        if not good:
+            what = "not exported: the graph's predictions differ from PyTorch's"
+            why = "\n".join(filter(None, (str(self), listing(self.examples))))
+            raise SightlineError(what, where=str(kept), why=why, cure=cure, status=ENVIRONMENT)

@@ -1,0 +1,48 @@
+"""`sightline export --format safetensors`: a run folder with only what prediction needs."""
+
+import json
+import shutil
+from pathlib import Path
+
+from ..config.paths import paths_in
+from ..config.resolve import resolve, to_yaml
+from ..config.schema import Config
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, write_json
+from ..runs.checkpoint import CONFIG, MODEL, load_model
+from ..runs.provenance import installed_versions
+from ..runs.tensor_file import sidecar
+
+MARKER = "export.json"
+README = """# {name}
+
+Weights of the Sightline run {name}.
+
+    pip install sightline-vision
+    sightline predict . IMAGES --out OUT
+
+- `checkpoints/*/model.safetensors`: the weights, float32; `safetensors.torch.load_file` reads them without Sightline.
+- `checkpoints/*/config.json`: the model's name and arguments, classes, preprocessing and palette.
+- `recipe.yaml`: the settings of the run, without paths.
+
+For programs without PyTorch and Sightline: `sightline export RUN --format onnx`.
+"""
+
+
+def export_weights(folder: Path, config: Config, target: Path) -> Path:
+    """Write the folder `target`: verified copies of the shipped weights, the recipe, the metrics, README.md."""
+    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # of an earlier export, perhaps of other epochs
+    for member in run_folder.shipped_checkpoints(folder):
+        load_model(member)  # raises SightlineError if the weights do not have their checksum
+        for path in (member / MODEL, sidecar(member / MODEL), member / CONFIG):
+            if path.is_file():
+                atomic_write(target / "checkpoints" / member.name / path.name, path.read_bytes())
+    name, metrics = folder.resolve().name, run_folder.Run(folder).metrics
+    atomic_write(target / "recipe.yaml", to_yaml(resolve(config, dict.fromkeys(paths_in(config), ""))))
+    write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder)})
+    if metrics:
+        atomic_write(target / "metrics.jsonl", json.dumps(metrics) + "\n")
+    atomic_write(target / "README.md", README.format(name=name))
+    version = installed_versions().get("sightline-vision", "")
+    write_json(target / MARKER, {"format": "safetensors", "run": name, "sightline": version})
+    return target

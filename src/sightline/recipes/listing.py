@@ -1,0 +1,16 @@
+"""`sightline recipes`: the shipped recipes, or one of them as YAML."""
+
+from ..config.resolve import to_yaml
+from ..transfer.grid import grid_yaml
+from . import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
+
+
+def recipes(name: str | None = None) -> str:
+    """The shipped recipes, a line each; or one, resolved, as YAML with its docstring as comment."""
+    if name is None:
+        shipped = [*RECIPES, *GRIDS]
+        width = max(map(len, shipped))
+        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in shipped)
+    text = grid_yaml(load_grid(name)) if name in GRIDS else to_yaml(load_recipe(name))
+    lines = documentation(name).splitlines() if name in RECIPES or name in GRIDS else []
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + text.rstrip()

@@ -1,0 +1,81 @@
+"""The graph of a segmenter: masks and probabilities of images of any size."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...data.loader import evaluation_batches
+from ...data.pair_cache import decode_pairs
+from ...data.sources.pairs import open_pairs
+from ...errors import counted
+from ...export.contract import Cost, Say, TaskGraph
+from ...export.networks import Normalized, SegmenterGraph
+from ...export.parity import Parity
+from ...export.session import OnnxSession
+from ...inference.evaluation import chosen_split
+from ...inference.tiles import likeliest
+from ...models.segmenters import Segmenter
+from ...runs import run_folder
+from ...runs.checkpoint import description_of
+from ...stats.paired import paired_interval
+from .config import SegmentConfig
+from .evaluate import load_segmenter
+from .metrics import confusion_per_image, mean_iou, summed
+
+
+class SegmenterExport(TaskGraph):
+    """A segmenter with its test-time averages."""
+
+    outputs = {
+        "mask": "uint8 [N, H, W], indices into classes",
+        "probabilities": "float32 [N, classes, H, W]",
+    }
+    metric = "mean_iou"
+
+    def __init__(self, folder: Path, config: SegmentConfig, say: Say):
+        parts = load_segmenter(folder, config)
+        source, palette = open_pairs(config.data, config.data.split_seed, known=parts.palette)
+        self.config, self.learner, self.split = config, parts.learner, chosen_split(None, source)
+        self.decoded, self.train = decode_pairs(source, self.split, palette, config.data, say), source.splits["train"]
+        self.digest = self.decoded.digest
+        height, width = self.decoded.sizes[0]
+        alike = (self.decoded.sizes[:4] == self.decoded.sizes[0]).all(1)
+        self.sample = np.ascontiguousarray(self.decoded.images[:4][alike][:, :, :height, :width])
+        with description_of(run_folder.shipped_checkpoints(folder)[0]) as description:
+            normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
+        model = self.learner.model
+        assert isinstance(model, Segmenter)
+        motions = tuple(range(8)) if config.train.turn_test else (0, 4) if config.train.flip_test else (0,)
+        self.network, self.smallest = SegmenterGraph(normalized, model.eval(), motions), model.smallest
+
+    def compare(self, graph: OnnxSession) -> Iterator[Parity]:
+        """Compare masks and probabilities of the validation images."""
+        parity, confusions = Parity("mean IoU", unit="pixels"), ([], [])
+        self.learner.parameters().eval()
+        with torch.inference_mode():
+            for batch in evaluation_batches(self.decoded, self.config.train.eval_batch_size):
+                assert batch.labels is not None
+                logits = self.learner.logits(batch.images).float()
+                found = graph(batch.images.numpy())
+                masks = (torch.stack([likeliest(scores) for scores in logits]).numpy(), found["mask"])
+                names = [self.decoded.names[index] for index in batch.samples.tolist()]
+                parity.add(names, (logits.softmax(1).numpy(), found["probabilities"]), masks)
+                for mask, counts in zip(masks, confusions, strict=True):
+                    counts.append(confusion_per_image(mask, batch.labels.numpy(), self.learner.classes))
+        own, self.confusions = (np.concatenate(counts) for counts in confusions)
+        parity.values = (float(mean_iou(summed(own))), float(mean_iou(summed(self.confusions))))
+        yield parity
+
+    def cost(self, graph: OnnxSession) -> Cost:
+        """The difference of the mean IoU, paired by image."""
+        found = []
+        for batch in evaluation_batches(self.decoded, self.config.train.eval_batch_size):
+            assert batch.labels is not None
+            mask = graph(batch.images.numpy())["mask"]
+            found.append(confusion_per_image(mask, batch.labels.numpy(), self.learner.classes))
+        confusions = np.concatenate(found)
+        difference, (low, high) = paired_interval(self.confusions, confusions)
+        values = (float(mean_iou(summed(self.confusions))), float(mean_iou(summed(confusions))))
+        return Cost("mean IoU", values, float(difference), (float(low), float(high)), counted(len(confusions), "image"))
