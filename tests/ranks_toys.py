@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.config.files import configured
 from sightline.data.loader import part_of, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate

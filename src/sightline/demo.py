@@ -41,7 +41,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
         done.append(train(name, data, out=place, overwrite=again, quiet=quiet))
     digits = write_digits(folder / "digits-data")
     say("\ndoes pre-training pay? five ways to a classifier of the digits 5 to 9, ten labeled images of each:")
-    source = digits / "pretrain"
+    source = digits / "pretraining"
     grid = transfer(
         "transfer_digits",
         digits / "target",

@@ -59,12 +59,12 @@ def write_digits(folder: str | Path) -> Path:
     rows = ["filename,label"]
     for index, (image, label) in enumerate(zip(gray_levels(bunch.images), bunch.target.tolist(), strict=True)):
         if label < FIRST_DIGIT:
-            path = root / "pretrain" / "images" / f"{index:04d}.png"
+            path = root / "pretraining" / "images" / f"{index:04d}.png"
             rows.append(f"images/{path.name},digit {label}")
         else:
             split = "train" if seen[label] < FEW else "val"
             path = root / "target" / split / f"digit {label}" / f"{index:04d}.png"
         seen[label] += 1
         atomic_write(path, encoded(image, "PNG"))
-    atomic_write(root / "pretrain" / "labels.csv", "\n".join(rows) + "\n")
+    atomic_write(root / "pretraining" / "labels.csv", "\n".join(rows) + "\n")
     return root

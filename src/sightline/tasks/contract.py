@@ -43,15 +43,11 @@ class UseFunctions:
     """Everything that is done with the weights of a run.
 
     evaluate: (run folder, configuration, path of other data or "", split or None, say) -> numbers with intervals.
-    graph: (run folder, configuration, say) -> export.contract.TaskGraph.
-    serve: (run folder, configuration, name, whether to index training images, say) ->
-    serve.models.ServedModel. load_masks: (run folder, configuration) -> the network of a run that predicts masks.
+    load_masks: (run folder, configuration) -> the network of a run that predicts masks.
     predict: (run folder, configuration, images, out, options, say) -> the path that was written.
     """
 
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
-    graph: "Callable[[Path, Any, Say], Any] | None" = None
-    serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     load_masks: "Callable[[Path, Any], Any] | None" = None
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
 
@@ -72,7 +68,9 @@ class Task:
     name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages ("classifies
     images"). config: its configuration, with its own sections and checks. metrics: those that can rank epochs and
     trials, the default first. selects_epochs: whether the best epoch is selected by one of them; else the newest weights
-    ship. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. predicts: what a run
+    ship. export: loads (run folder,
+    configuration, say) -> export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index
+    training images, say) -> serve.models.ServedModel. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. predicts: what a run
     predicts for an image. unsupported: command -> (why the task does not have it, what helps).
     """
 
@@ -85,6 +83,8 @@ class Task:
     training: "Callable[[], TrainingFunctions]"
     use: Callable[[], UseFunctions]
     report: Callable[[], ReportFunctions]
+    export: "Callable[[], Callable[[Path, Any, Say], Any]] | None" = None
+    serve: "Callable[[], Callable[[Path, Any, str, bool, Say], Any]] | None" = None
     former_names: tuple[str, ...] = ()
     selects_epochs: bool = True
     probe_setting: str = ""

@@ -1,6 +1,7 @@
 """Self-supervised pre-training: a backbone without labels."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..contract import Metric, ReportFunctions, Task, UseFunctions
 from .config import PretrainConfig
@@ -19,9 +20,9 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, predict, serve
+    from . import evaluate, predict
 
-    return UseFunctions(evaluate=evaluate.evaluate_run, predict=predict.predict, serve=serve.served)
+    return UseFunctions(evaluate=evaluate.evaluate_run, predict=predict.predict)
 
 
 def load_report() -> ReportFunctions:
@@ -29,6 +30,13 @@ def load_report() -> ReportFunctions:
     from . import compare, report
 
     return ReportFunctions(content=report.content, comparison=compare.COMPARISON)
+
+
+def load_serve() -> Callable[..., Any]:
+    """What turns a run into a served model; loads torch."""
+    from .serve import served
+
+    return served
 
 
 TASK = Task(
@@ -41,6 +49,7 @@ TASK = Task(
     training=load_training,
     use=load_use,
     report=load_report,
+    serve=load_serve,
     former_names=("byol",),
     selects_epochs=False,
     probe_setting="pretrain.probe",

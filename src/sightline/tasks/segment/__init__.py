@@ -1,6 +1,7 @@
 """Semantic segmentation: one class a pixel."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..contract import Metric, ReportFunctions, Task, UseFunctions
 from .config import SegmentConfig
@@ -19,13 +20,11 @@ def load_training() -> "TrainingFunctions":
 
 def load_use() -> UseFunctions:
     """The functions that use a run's weights; loads torch."""
-    from . import evaluate, export, predict, serve
+    from . import evaluate, predict
 
     return UseFunctions(
         evaluate=evaluate.evaluate,
-        graph=export.SegmenterExport,
         predict=predict.predict,
-        serve=serve.served,
         load_masks=evaluate.load_segmenter,
     )
 
@@ -35,6 +34,20 @@ def load_report() -> ReportFunctions:
     from . import compare, report
 
     return ReportFunctions(content=report.content, comparison=compare.COMPARISON)
+
+
+def load_export() -> Callable[..., Any]:
+    """What an exported graph is made of; loads torch."""
+    from .export import SegmenterExport
+
+    return SegmenterExport
+
+
+def load_serve() -> Callable[..., Any]:
+    """What turns a run into a served model; loads torch."""
+    from .serve import served
+
+    return served
 
 
 TASK = Task(
@@ -51,4 +64,6 @@ TASK = Task(
     training=load_training,
     use=load_use,
     report=load_report,
+    export=load_export,
+    serve=load_serve,
 )
