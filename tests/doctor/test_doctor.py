@@ -1,4 +1,4 @@
-"""The doctor on data with planted faults: each is found, by name, nothing else is, and no file of the user changes."""
+"""The doctor on data with planted faults: exactly these are found, and no file of the user changes."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from sightline.doctor.findings import Diagnosis
 from sightline.errors import SightlineError
 
 
-def look(data: Path | str, tmp_path: Path, **options: object) -> Diagnosis:
+def diagnose(data: Path | str, tmp_path: Path, **options: object) -> Diagnosis:
     return sightline.doctor(data, out=tmp_path / "out", quiet=True, **options)
 
 
@@ -32,7 +32,7 @@ def kinds(found: Diagnosis) -> dict[str, set[str]]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file with its digest and time of change."""
+    """Every file with its modification time and digest."""
     return {
         os.fsencode(path).decode(
             "latin-1"
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict[str, set[str]]]:
-    """Pictures of 48 pixels with one or more of each fault, and what must be found."""
+    """Images of 48 pixels with one or more of each fault, and the expected findings."""
     root = make_photos(tmp_path / "photos", size=48)
     train = root / "train"
 
@@ -108,7 +108,7 @@ def test_every_planted_fault_is_found_and_nothing_else(
     root, planted = faulty
     before = contents(root)
     assert run(["doctor", str(root), "--out", str(tmp_path / "out")]) == 5
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "doctor.json").read_text())
     found = {one["kind"]: set(one["files"]) for one in report["findings"]}
     assert found == planted
@@ -116,17 +116,17 @@ def test_every_planted_fault_is_found_and_nothing_else(
     errors = {kind for kind, severity in severities.items() if severity == "error"}
     assert errors == {"unreadable", "leak", "conflicting_labels"} and report["errors"] == 3
     assert all(one["why"] and one["cure"] for one in report["findings"])
-    assert "it is empty (0 bytes)" in said and "PNG named .jpg" in said and "--write-clean-list" in said
+    assert "it is empty (0 bytes)" in printed and "PNG named .jpg" in printed and "--write-clean-list" in printed
     assert contents(root) == before
 
 
-def test_clean_data_have_a_page_that_says_so(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_clean_data_have_no_findings(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     assert run(["doctor", str(root), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     page = (tmp_path / "out" / "doctor.html").read_text()
-    assert "Nothing was found in 80 images." in page and "truncated" in page
+    assert "Nothing was found in 80 images." in page and "unreadable images, " in page
     assert json.loads((tmp_path / "out" / "doctor.json").read_text())["findings"] == []
-    assert not look("sklearn:digits", tmp_path).findings, "8 x 8 pixels are too few to call digits near copies"
+    assert not diagnose("sklearn:digits", tmp_path).findings, "8 x 8 pixels are too few to call digits near copies"
 
 
 @pytest.mark.usefixtures("quick_figures")
@@ -138,21 +138,21 @@ def test_the_clean_list_can_be_trained_on(
 ) -> None:
     root, planted = faulty
     path = tmp_path / "lists" / "clean.csv"
-    found = look(root, tmp_path, write_clean_list=path)
+    found = diagnose(root, tmp_path, write_clean_list=path)
     assert found.clean_list == path
     names = {line.split(",")[0].removeprefix("../photos/") for line in path.read_text().splitlines()[1:]}
     gone = planted["unreadable"] | planted["conflicting_labels"]
     gone |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}
     everything = {str(p.relative_to(root)) for p in root.rglob("*.*g*") if p.is_file() and ".i" not in str(p)}
     assert names == everything - gone - {"train/class_1/._a.png"}
-    again = kinds(look(path, tmp_path))
+    again = kinds(diagnose(path, tmp_path))
     assert not {"unreadable", "leak", "conflicting_labels", "duplicate"} & again.keys()
     done = sightline.train("photos_scratch", path, out=tmp_path / "run", **tiny | {"train.epochs": 1})
     assert done.metrics["accuracy"] >= 0
     assert "doctor:" in capsys.readouterr().out
     with pytest.raises(SightlineError, match="already"):
-        look(root, tmp_path, write_clean_list=path)
-    look(root, tmp_path, write_clean_list=path, overwrite=True)
+        diagnose(root, tmp_path, write_clean_list=path)
+    diagnose(root, tmp_path, write_clean_list=path, overwrite=True)
 
 
 def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., P
     for number, name in enumerate(strange):
         Path(os.fsdecode(os.fsencode(root / "train" / "class_0") + b"/" + name.replace(b"/", b"-"))).write_bytes(b"")
         picture(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
-    found = look(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+    found = diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
     assert len(kinds(found)["unreadable"]) == 4
     assert "<script>alert" not in found.page.read_text()
     assert "train/class_0/caf\udce9.png" in json.loads(found.json.read_text())["findings"][0]["files"]
-    listed = look(tmp_path / "clean.csv", tmp_path)
+    listed = diagnose(tmp_path / "clean.csv", tmp_path)
     assert listed.counts == {"train": 67, "val": 16}, "the one name that is not UTF-8 is left out"
 
 
@@ -174,21 +174,21 @@ def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Pat
     shutil.rmtree(root / "val" / "class_3")
     for path in sorted((root / "train" / "class_2").iterdir())[2:]:
         path.unlink()
-    found = {finding.kind: finding for finding in look(root, tmp_path).findings}
+    found = {finding.kind: finding for finding in diagnose(root, tmp_path).findings}
     assert [group.note for group in found["missing_class"].groups] == ["class_3"]
     assert found["missing_class"].severity == "warning"
     assert found["imbalance"].groups[0].note == "class_2: 2 images"
     assert "--loss.class_weights balanced" in found["imbalance"].cure
 
 
-def test_what_train_refuses_is_a_finding_beside_the_others(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     shutil.copytree(root / "val" / "class_0", root / "val" / "class_8")
     (root / "train" / "class_0" / "none.png").write_bytes(b"")
-    found = kinds(look(root, tmp_path))
-    assert {"layout", "unreadable", "conflicting_labels"} <= found.keys()
+    found = kinds(diagnose(root, tmp_path))
+    assert {"layout", "unreadable", "duplicate"} <= found.keys(), "without labels, copies are duplicates"
     with pytest.raises(SightlineError, match="no clean list"):
-        look(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+        diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
 
 
 def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,11 +199,11 @@ def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: py
     assert not (tmp_path / "out").exists()
 
 
-def test_files_of_others_stay(photos: Path, tmp_path: Path) -> None:
+def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "doctor.json").write_text("{}")
     with pytest.raises(SightlineError, match="not of `sightline doctor`"):
-        look(photos, tmp_path)
+        diagnose(photos, tmp_path)
     with pytest.raises(SightlineError, match="inside the data"):
         sightline.doctor(photos, out=photos / "out", quiet=True)
 
@@ -214,8 +214,8 @@ def test_settings_reach_the_data_only(photos: Path, capsys: pytest.CaptureFixtur
     assert "data.layout" in capsys.readouterr().err
 
 
-def test_pictures_of_the_page_are_inside_it(faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> None:
-    page = look(faulty[0], tmp_path).page.read_text()
+def test_images_of_the_page_are_embedded(faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> None:
+    page = diagnose(faulty[0], tmp_path).page.read_text()
     assert page.count("data:image/") >= 20
     assert 'src="http' not in page and "style=" not in page
 
@@ -225,7 +225,7 @@ def test_damaged_exif_blocks_are_listed(make_photos: Callable[..., Path], tmp_pa
     root = make_photos(tmp_path / "photos")
     place = root / "train" / "class_0" / "torn.jpg"
     picture(0, 700).save(place, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
-    assert kinds(look(root, tmp_path)) == {"exif": {"train/class_0/torn.jpg"}}
+    assert kinds(diagnose(root, tmp_path)) == {"exif": {"train/class_0/torn.jpg"}}
 
 
 @pytest.mark.parametrize("films", [True, False])
@@ -239,7 +239,7 @@ def test_names_of_frames_bring_the_setting_that_keeps_them_together(tmp_path: Pa
                 path = tmp_path / "data" / label / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 first.point(lambda value, frame=frame: int(value * (1 - 0.1 * frame))).save(path)
-    (finding,) = look(tmp_path / "data", tmp_path).findings
+    (finding,) = diagnose(tmp_path / "data", tmp_path).findings
     assert finding.kind == "near_duplicate" and len(finding.groups) == 6
     assert (f"--data.group '{FRAMES}'" in finding.cure) == films, "a class of one source cannot be divided by sources"
     if films:

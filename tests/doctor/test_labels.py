@@ -1,4 +1,4 @@
-"""Likely wrong labels: those that were planted come first, and a run whose labels are right has none."""
+"""Likely wrong labels: planted ones come first, and a run with right labels has none."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def test_planted_wrong_labels_come_first() -> None:
 
 
 def test_by_hand_with_thresholds_of_the_classes() -> None:
-    """Class 0 is known with 0.9 on average, class 1 with 0.6: the one of class 0 that reaches 0.7 as 1 is wrong."""
+    """Class 0 is predicted with 0.9 on average, class 1 with 0.6: an image of class 0 with 0.7 for class 1 is wrong."""
     probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
     labels = np.array([0] * 10 + [1] * 10)
     assert likely_wrong(labels, probabilities).tolist() == [9]
@@ -44,7 +44,7 @@ def test_by_hand_with_thresholds_of_the_classes() -> None:
 
 @pytest.fixture
 def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
-    """A run folder on `photos` with its predictions; two of the labels it was validated with may be wrong."""
+    """A run folder on `photos` with its predictions; two of its validation labels may be wrong."""
 
     def make(mistakes: bool) -> Path:
         folder = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Broken pairs and masks: all of them at once."""
+"""Broken pairs and masks are all reported together."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +11,14 @@ import sightline
 from sightline.doctor.findings import Finding
 
 
-def look(data: Path, tmp_path: Path) -> dict[str, Finding]:
+def diagnose(data: Path, tmp_path: Path) -> dict[str, Finding]:
     found = sightline.doctor(data, out=tmp_path / "out", quiet=True, **{"data.palette": "landcover"})
     assert found.task == "segment"
     return {finding.kind: finding for finding in found.findings}
 
 
 def test_whole_pairs_have_nothing_but_their_rare_classes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
-    assert not look(make_scenes(tmp_path / "land", train=12, val=8), tmp_path).keys() - {"missing_class"}
+    assert not diagnose(make_scenes(tmp_path / "land", train=12, val=8), tmp_path).keys() - {"missing_class"}
 
 
 def test_every_broken_pair_is_found_at_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_every_broken_pair_is_found_at_once(make_scenes: Callable[..., Path], tm
     (train / "0005_mask.png").write_bytes(b"")
     Image.new("RGB", (32, 32)).save(train / "0006_mask.png")
     (train / "0007_sat.jpg").write_bytes((train / "0007_sat.jpg").read_bytes()[:200])
-    found = look(root, tmp_path)
+    found = diagnose(root, tmp_path)
     expected = {
         "image_without_mask": {"train/0000_sat.jpg"},
         "mask_without_image": {"train/0001_mask.png"},
@@ -61,7 +61,7 @@ def test_a_value_outside_the_palette_is_named_with_its_place(tmp_path: Path) -> 
     assert "9 (1 px, first at x=7, y=5)" in finding.groups[0].note and "classes.txt" in finding.cure
 
 
-def test_without_a_palette_that_is_said_and_the_images_are_looked_at(
+def test_a_missing_palette_is_a_finding_and_the_images_are_checked(
     make_scenes: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = make_scenes(tmp_path / "land")
@@ -71,7 +71,7 @@ def test_without_a_palette_that_is_said_and_the_images_are_looked_at(
     assert {"palette", "unreadable"} <= kinds.keys() and "landcover" in kinds["palette"].cure
 
 
-def test_a_clean_list_of_masks_is_refused(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_clean_list_of_masks_is_an_error(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     root = make_scenes(tmp_path / "land")
     with pytest.raises(sightline.SightlineError, match="no clean list"):
         sightline.doctor(root, out=tmp_path / "out", write_clean_list=tmp_path / "c.csv", quiet=True)

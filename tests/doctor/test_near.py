@@ -1,4 +1,4 @@
-"""Near copies are found, and pictures that are merely similar are not."""
+"""Near copies are found, and similar images are not."""
 
 import io
 
@@ -10,7 +10,7 @@ from sightline.doctor.near import candidates, confirmed, connected, correlation
 
 
 def photograph(seed: int, side: int = 96) -> Image.Image:
-    """A picture with 1/f structure, as photographs have."""
+    """An image with 1/f structure, like a photograph."""
     random = np.random.default_rng(seed)
     planes = [random.integers(0, 255, (size, size, 3), np.uint8) for size in (3, 6, 12, 24)]
     weights = (1.0, 0.5, 0.25, 0.12)
@@ -47,7 +47,7 @@ def test_a_changed_copy_is_found_among_others(change: str) -> None:
     assert pairs_of([*images, CHANGES[change](images[7])]) == {(7, 200)}
 
 
-def test_similar_pictures_and_plain_ones_are_no_copies() -> None:
+def test_similar_and_plain_images_are_not_copies() -> None:
     random = np.random.default_rng(0)
     plain = [Image.fromarray((200 + random.integers(0, 3, (32, 32, 3))).astype(np.uint8)) for _ in range(20)]
     ball = np.hypot(*np.mgrid[-16:16, -16:16]) < 9
@@ -59,8 +59,8 @@ def test_similar_pictures_and_plain_ones_are_no_copies() -> None:
     assert not pairs_of([mirrored, mirrored.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
 
 
-def test_two_pictures_of_one_gradient_are_no_copies() -> None:
-    """Their 8 x 8 colors and most of their 64 x 64 are the same; what is different is the rest."""
+def test_two_images_of_one_gradient_are_not_copies() -> None:
+    """Their 8 x 8 colors and most of their 64 x 64 pixels are the same; only the detail differs."""
     random = np.random.default_rng(4)
     slope = np.linspace(0, 230, 32)[None, :, None]
     skies = [Image.fromarray((slope + random.integers(0, 25, (32, 32, 3))).astype(np.uint8)) for _ in range(6)]

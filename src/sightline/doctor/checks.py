@@ -1,20 +1,15 @@
 """Checks of single images and of classes: facts in, findings out."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from PIL import Image
 
 from ..data.sources.splits import WHOLE
 from .facts import Facts
 from .findings import Finding, Group, finding
 
-JPEG = ("JPEG", "MPO")
-FORMATS = {
-    ".png": ("PNG",), ".jpg": JPEG, ".jpeg": JPEG, ".jfif": JPEG, ".webp": ("WEBP",), ".bmp": ("BMP",),
-    ".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",),
-}  # fmt: skip
 RARE = 0.2
 """A property of at most this share of the images is a finding; where more have it, it is normal for the data."""
 APART = 4.0
@@ -29,27 +24,28 @@ IMBALANCE = 10
 
 def image_checks(facts: Sequence[Facts]) -> list[Finding]:
     """Findings on single images."""
-    good = [fact for fact in facts if not fact.why]
+    good, wrong = [fact for fact in facts if not fact.why], []
     found = finding("unreadable", [Group((fact.name,), fact.why) for fact in facts if fact.why])
-    wrong = [(fact, os.path.splitext(fact.name)[1].lower()) for fact in good if fact.path]
-    groups = [
-        Group((fact.name,), f"{fact.header.format} named {extension}")
-        for fact, extension in wrong
-        if fact.header.format not in FORMATS.get(extension, (fact.header.format,))
-    ]
-    found += finding("wrong_extension", groups)
-    for kind, (test, most) in image_tests(good).items() if good else ():
+    known = Image.registered_extensions()
+    for fact in good:
+        extension, kind = os.path.splitext(fact.name)[1].lower(), fact.header.format.replace("MPO", "JPEG")
+        if fact.path and known.get(extension, kind) != kind:
+            wrong.append(Group((fact.name,), f"{kind} named {extension}"))
+    found += finding("wrong_extension", wrong)
+    side = float(np.median([np.sqrt(fact.size[0] * fact.size[1]) for fact in good])) if good else 0.0
+    for kind, (test, most) in image_tests(good, side).items():
         some = [fact for fact in good if test(fact)]
-        side = float(np.median([np.sqrt(fact.size[0] * fact.size[1]) for fact in good]))
         if len(some) <= most * len(good):
             found += finding(kind, map(sized, some), median=f"{side:,.0f} x {side:,.0f}")
     return found
 
 
-def image_tests(good: Sequence[Facts]) -> dict[str, tuple[Callable[[Facts], bool], float]]:
-    """Kind of finding -> (test of an image, the largest share of images that may pass it for a finding)."""
-    side = float(np.median([np.sqrt(fact.size[0] * fact.size[1]) for fact in good]))
-    longest = max(LONG, 2 * float(np.median([ratio(fact) for fact in good])))
+def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[[Facts], bool], float]]:
+    """Kind of finding -> (test of an image, the largest share of images that may pass it for a finding).
+
+    side: of the median image.
+    """
+    longest = max(LONG, 2 * float(np.median([ratio(fact) for fact in good] or [1])))
     largest = min(MOST_PIXELS, (APART * side) ** 2)
     return {
         "tiny": (lambda fact: min(fact.size) < max(LEAST_SIDE, side / APART), 1),
@@ -116,10 +112,3 @@ def imbalance(
     cure = "add images of them, or weight them: --loss.class_weights balanced; judge by the scores of each class"
     groups = tuple(Group((), f"{classes[index]}: {count[index]:,} {noun}") for index in rare)
     return [Finding("imbalance", "warning", what, why, cure, groups)]
-
-
-def label_counts(facts: Sequence[Facts], classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Images of each class, int64 [K], by split, of the splits that have labels."""
-    pairs = Counter((fact.split, fact.label) for fact in facts if fact.label >= 0)
-    return {split: np.array([pairs[split, index] for index in range(len(classes))])
-            for split in dict.fromkeys(split for split, _ in pairs)}  # fmt: skip

@@ -6,7 +6,7 @@ About a kilobyte of each image is kept in memory.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -47,24 +47,17 @@ class Facts(NamedTuple):
     header: Header = Header()
 
 
-class ImageJob(NamedTuple):
-    """An image to read. path: its file, or empty where only `items` can read it, at `index`."""
+def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Callable[[str], None]) -> list[Facts]:
+    """The facts of all images in order, by threads: Pillow releases the interpreter lock.
 
-    name: str
-    split: str
-    label: int
-    path: str
-    items: Items
-    index: int
-
-
-def gather(jobs: Sequence[ImageJob], max_pixels: int, announce: Callable[[str], None]) -> list[Facts]:
-    """The facts of all images, in the order of `jobs`, by threads: Pillow releases the interpreter lock."""
+    root: the folder of the images' files, empty where they are no files.
+    """
     found: list[Facts] = []
     started = spoken = time.monotonic()
+    jobs = [(split, items, index) for split, items in splits.items() for index in range(len(items.names))]
     parts = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     with ThreadPoolExecutor(processors()) as pool:
-        for part in pool.map(lambda some: [facts_of(job, max_pixels) for job in some], parts):
+        for part in pool.map(lambda some: [facts_of(*job, root, max_pixels) for job in some], parts):
             found += part
             if time.monotonic() - spoken > PROGRESS_SECONDS:
                 spoken = time.monotonic()
@@ -72,18 +65,23 @@ def gather(jobs: Sequence[ImageJob], max_pixels: int, announce: Callable[[str], 
     return found
 
 
-def facts_of(job: ImageJob, max_pixels: int) -> Facts:
+def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -> Facts:
     """The facts of one image; `why` and `cure` where it cannot be read."""
-    header, known = Header(), job[:4]
+    name, header, file = items.names[index], Header(), b""
+    path = os.path.join(root, name) if root else ""
+    known = (name, split, -1 if items.labels is None else int(items.labels[index]), path)
     try:
-        image = read(job, max_pixels, header)
-        file = bytes.fromhex(sha256(job.path)) if job.path else b""
+        if path:
+            image, file = open_image(path, max_pixels, SIDE, header), bytes.fromhex(sha256(path))
+        else:
+            image = items.read(index)
+            header.mode = image.mode
     except SightlineError as error:
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
     except OSError as error:  # removed after it was listed
         return Facts(*known, why=error.strerror or str(error), cure="run the command again", header=header)
     size = header.size[::-1] if header.turn in (5, 6, 7, 8) else header.size
-    if not job.path or header.format == "TIFF":  # Pillow turns TIFF upright while loading
+    if not path or header.format == "TIFF":  # Pillow turns TIFF upright while loading
         size = image.size
     pixels = hashlib.sha256(repr(size).encode() + image.tobytes()).digest()
     thumb = image.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes()
@@ -91,20 +89,12 @@ def facts_of(job: ImageJob, max_pixels: int) -> Facts:
     return Facts(*known, size=size, file=file, pixels=pixels, thumb=thumb, plain=plain, header=header)
 
 
-def read(job: ImageJob, max_pixels: int, header: Header) -> Image.Image:
-    """The image as RGB; `header` is filled in."""
-    if job.path:
-        return open_image(job.path, max_pixels, SIDE, header)
-    image = job.items.read(job.index)
-    header.mode, header.size = image.mode, image.size
-    return image
+def opener(splits: dict[str, Items], root: str, max_pixels: int) -> Callable[[str], Image.Image]:
+    """A function that opens an image of the splits, or another file below `root`, by its name."""
+    known = {name: (items, index) for items in splits.values() for index, name in enumerate(items.names)}
 
+    def read(name: str) -> Image.Image:
+        items, index = known.get(name, (None, 0))
+        return items.read(index, SIDE) if items else open_image(os.path.join(root, name), max_pixels, SIDE)
 
-def jobs_of(root: str, splits: dict[str, Items], files: bool) -> list[ImageJob]:
-    """All images of all splits. files: whether they are files below `root`."""
-    jobs = []
-    for split, items in splits.items():
-        labels = [-1] * len(items.names) if items.labels is None else items.labels.tolist()
-        for index, (name, label) in enumerate(zip(items.names, labels, strict=True)):
-            jobs.append(ImageJob(name, split, label, os.path.join(root, name) if files else "", items, index))
-    return jobs
+    return read

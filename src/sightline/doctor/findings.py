@@ -9,7 +9,7 @@ STOPS = "training stops"
 
 
 class FindingKind(NamedTuple):
-    """The texts of a kind of finding. what: singular and plural, divided by |, after the number of files."""
+    """The texts of a kind of finding. what: follows the number of files; * becomes s in the plural."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -18,79 +18,69 @@ class FindingKind(NamedTuple):
 
 
 KINDS = {
-    "unreadable": FindingKind("error", "image cannot be read|images cannot be read", STOPS,
+    "unreadable": FindingKind("error", "unreadable image*", STOPS,
         "copy them again or remove them; --data.on_bad_image skip leaves out a few; --write-clean-list clean.csv"),
-    "wrong_extension": FindingKind("warning",
-        "file has another format than its extension|files have another format than their extension",
+    "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "they are read by their content here; other tools may fail, or read lossy files as lossless",
         "rename them: mv NAME.jpg NAME.png"),
-    "tiny": FindingKind("warning", "image is tiny|images are tiny",
+    "tiny": FindingKind("warning", "tiny image*",
         "the median image has about {median} pixels; enlarged, these have no detail",
         "look at them: remove icons, previews and failed downloads; find the originals of the others"),
-    "huge": FindingKind("warning", "image is huge|images are huge",
+    "huge": FindingKind("warning", "huge image*",
         "the median image has about {median} pixels; these decode slowly, and their content becomes far smaller",
         "look at them: cut out what matters, or save them smaller"),
-    "long": FindingKind("warning", "image is far longer in one direction than the others|"
-        "images are far longer in one direction than the others",
+    "long": FindingKind("warning", "image* far longer in one direction than the others",
         "the model sees their middle only (--data.fit crop), or sees them distorted (--data.fit squash)",
         "cut out what matters, or change --data.fit"),
-    "plain": FindingKind("warning", "image has a single color|images have a single color",
+    "plain": FindingKind("warning", "image* of a single color",
         "there is nothing in them to learn from", "remove them, unless a class consists of empty images"),
-    "transparent": FindingKind("warning", "image has transparency, unlike the others|"
-        "images have transparency, unlike the others",
+    "transparent": FindingKind("warning", "image* with transparency, unlike the others",
         "transparent pixels become white, an edge that no other image has", "put them on the background of the others"),
-    "deep": FindingKind("warning", "image has 16 or more bits per channel, unlike the others|"
-        "images have 16 or more bits per channel, unlike the others",
+    "deep": FindingKind("warning", "image* with 16 or more bits per channel, unlike the others",
         "they are scaled to 8 bits, and become dark where a sensor used few of them",
         "stretch and save them like the others: 8-bit PNG or JPEG"),
-    "cmyk": FindingKind("warning", "image is in CMYK, unlike the others|images are in CMYK, unlike the others",
+    "cmyk": FindingKind("warning", "image* in CMYK, unlike the others",
         "they are converted without their color profile, and their colors differ from those of the others",
         "convert them to RGB with their profile in an image editor"),
-    "rotated": FindingKind("warning", "image is stored rotated or mirrored, with an EXIF orientation|"
-        "images are stored rotated or mirrored, with an EXIF orientation",
+    "rotated": FindingKind("warning", "image* stored rotated or mirrored, with an EXIF orientation",
         "they are turned upright here; other tools, and masks drawn with these, may show them as stored",
         "save them upright: mogrify -auto-orient FILE"),
-    "gray": FindingKind("warning", "image is gray, unlike the others|images are gray, unlike the others",
-        "a model that depends on color may fail on them",
+    "gray": FindingKind("warning", "gray image* among color images", "a model that depends on color may fail on them",
         "get them in color, or train without dependence on it: --augment.grayscale 0.1"),
-    "frames": FindingKind("warning", "image has several frames or pages|images have several frames or pages",
+    "frames": FindingKind("warning", "image* with several frames or pages",
         "only the first one is used", "save the frame that matters as an image of its own"),
-    "exif": FindingKind("warning", "image has a damaged EXIF block|images have a damaged EXIF block",
+    "exif": FindingKind("warning", "image* with a damaged EXIF block",
         "their orientation may be lost, and other tools may fail to read them",
         "check that they are upright, then save them without it: mogrify -strip FILE"),
-    "conflicting_labels": FindingKind("error", "image has several labels|images have several labels",
+    "conflicting_labels": FindingKind("error", "image* with several labels",
         "identical images with different labels cannot both be right, and no model can learn them",
         "correct the labels{clean}"),
-    "leak": FindingKind("error", "image is in several splits|images are in several splits",
+    "leak": FindingKind("error", "image* in several splits",
         "the model is validated on what it was trained on: its scores are too high", "remove them from train{clean}"),
-    "duplicate": FindingKind("warning",
-        "image occurs more than once in a split|images occur more than once in a split",
+    "duplicate": FindingKind("warning", "image* more than once in a split",
         "they count several times; where a share is held out for validation, one copy may be trained on",
         "remove all but one of each{clean}"),
-    "near_leak": FindingKind("warning",
-        "set of near copies is in several splits|sets of near copies are in several splits",
+    "near_leak": FindingKind("warning", "set* of near copies in several splits",
         "the validation images were nearly seen in training: the scores may be too high",
         "look at them; keep each set, such as the frames of one film, in one split"),
-    "near_duplicate": FindingKind("warning",
-        "set of near copies is in one split|sets of near copies are in one split",
+    "near_duplicate": FindingKind("warning", "set* of near copies in one split",
         "they count several times, and leak if split at random; two labels in a set are likely a mistake",
         "look at them; remove all but one of each{frames}"),
-    "hidden": FindingKind("warning", "hidden path has images|hidden paths have images",
+    "hidden": FindingKind("warning", "hidden path* with images",
         "they are skipped here; other tools take such a folder for a class, or its images for data",
         "remove them: rm -r PATH"),
-    "not_used": FindingKind("warning", "image has no image extension|images have no image extension",
+    "not_used": FindingKind("warning", "image* without an image extension",
         "they are not used", "rename them with an extension, such as .png or .jpg; convert HEIC and AVIF first"),
-    "image_without_mask": FindingKind("error", "image has no mask|images have no mask", STOPS, "{cure}"),
-    "mask_without_image": FindingKind("error", "mask has no image|masks have no image", STOPS, "{cure}"),
-    "ambiguous_pair": FindingKind("error", "pair is ambiguous|pairs are ambiguous", STOPS, "{cure}"),
-    "unreadable_mask": FindingKind("error", "mask cannot be read|masks cannot be read", STOPS, "{cure}"),
-    "mask": FindingKind("error", "mask cannot be used|masks cannot be used", STOPS, "{cure}"),
-    "mask_size": FindingKind("error",
-        "mask has another size than its image|masks have another size than their images", STOPS, "{cure}"),
-    "empty_mask": FindingKind("warning", "mask has only ignored pixels|masks have only ignored pixels",
+    "image_without_mask": FindingKind("error", "image* without a mask", STOPS, "{cure}"),
+    "mask_without_image": FindingKind("error", "mask* without an image", STOPS, "{cure}"),
+    "ambiguous_pair": FindingKind("error", "ambiguous pair*", STOPS, "{cure}"),
+    "unreadable_mask": FindingKind("error", "unreadable mask*", STOPS, "{cure}"),
+    "mask": FindingKind("error", "unusable mask*", STOPS, "{cure}"),
+    "mask_size": FindingKind("error", "mask* of another size than the image", STOPS, "{cure}"),
+    "empty_mask": FindingKind("warning", "mask* with ignored pixels only",
         "nothing can be learned from them: training skips them, and validation ignores them",
         "draw them, or remove the pairs"),
-    "wrong_label": FindingKind("warning", "validation label is likely wrong|validation labels are likely wrong",
+    "wrong_label": FindingKind("warning", "likely wrong validation label*",
         "the model was not trained on these images and is surer of another class than on images of that class",
         "look at them; move an image to the class that it shows, or correct its row, and train again"),
 }  # fmt: skip
@@ -153,8 +143,6 @@ class Diagnosis:
 
 def finding(kind: str, groups: Iterable[Group], **words: str) -> list[Finding]:
     """The finding of a kind in KINDS, with these words in its texts; none without groups."""
-    groups = tuple(groups)
-    severity, what, why, cure = KINDS[kind]
-    one, _, many = what.partition("|")
-    what = f"{len(groups):,} {one if len(groups) == 1 else many}"
+    groups, (severity, what, why, cure) = tuple(groups), KINDS[kind]
+    what = f"{len(groups):,} {what.replace('*', '' if len(groups) == 1 else 's')}"
     return [Finding(kind, severity, what, why.format(**words), cure.format(**words), groups)] if groups else []

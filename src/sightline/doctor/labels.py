@@ -6,15 +6,12 @@ Uses cleanlab (Apache-2.0 from 2.9 on) from the extra `doctor`.
 import csv
 import importlib.util
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..config.files import load_recipe_file
 from ..config.schema import Config
-from ..data.sources.open import open_source
 from ..errors import ENVIRONMENT, SightlineError
 from ..runs import run_folder
 from ..runs.csv_io import RUN_COLUMNS, classes_of
@@ -71,17 +68,3 @@ def read_probabilities(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ..
         what, cure = "no usable predictions", "sightline evaluate RUN writes them"
         raise SightlineError(what, where=str(path), why=str(error), cure=cure) from error
     return [row[0] for row in rows], labels, classes, probabilities
-
-
-def open_validation(config: Config) -> Callable[[str], Image.Image]:
-    """A function that opens a validation image by its name; it raises SightlineError where the image is missing."""
-    source = open_source(config.data, config.data.split_seed)
-    known = {name: (items, index) for items in source.splits.values() for index, name in enumerate(items.names)}
-
-    def read(name: str) -> Image.Image:
-        if name not in known:
-            raise SightlineError("it is no longer in the data", where=name)
-        items, index = known[name]
-        return items.read(index, 128)
-
-    return read

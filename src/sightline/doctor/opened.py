@@ -4,18 +4,15 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
 from ..data.shards.index import is_sharded
-from ..data.sources.labels import sorted_classes
 from ..data.sources.open import FOLDER_HINT, Items, locate, open_source
 from ..data.sources.pair_layouts import holds_pairs
 from ..data.sources.pairs import labeled_by_folders
-from ..data.sources.scan import EXTENSIONS, File, images_below, is_hidden, list_folder
-from ..data.sources.splits import WHOLE, split_folders
+from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
+from ..data.sources.splits import WHOLE
 from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import STOPS, Finding, Group, finding
 
@@ -77,38 +74,21 @@ def open_labeled(data: Data) -> Opened:
 
 
 def open_any_layout(data: Data, error: SightlineError) -> Opened:
-    """All images below a folder whose layout is rejected with `error`; splits and labels by the folders' names."""
+    """All images below a folder whose layout is rejected with `error`, as one split without labels."""
     root, _ = locate(data)
     files = images_below(root, "", Counter())
     if not files:
         raise error
-    try:
-        folders = split_folders(list_folder(root).folders, root, forced=False)
-    except SightlineError:
-        folders = {}
-    names = {folder: split for split, folder in folders.items()}
-    parts: dict[str, list[tuple[File, str]]] = {}
-    for file in files:
-        first, _, rest = file.name.partition("/")
-        inner = rest if first in names else file.name
-        parts.setdefault(names.get(first, WHOLE), []).append((file, inner.rpartition("/")[0].partition("/")[0]))
-    classes = sorted_classes({label for members in parts.values() for _, label in members if label})
-    splits = {split: items_of_folders(root, members, classes, data.max_pixels) for split, members in parts.items()}
-    note = "this layout cannot be trained on; splits and classes are guessed from the folders' names"
-    found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
-    return Opened(root, splits, classes, (note,), regular=False, findings=found)
-
-
-def items_of_folders(root: str, members: list[tuple[File, str]], classes: tuple[str, ...], max_pixels: int) -> Items:
-    """Items of files with a folder's name as label, -1 for none."""
-    index = {name: number for number, name in enumerate(classes)}
-    names = tuple(file.name for file, _ in members)
-    return Items(
+    names = tuple(file.name for file in files)
+    items = Items(
         names=names,
-        labels=np.array([index.get(label, -1) for _, label in members], np.int64),
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
-        stamps=tuple(file.stamp for file, _ in members),
+        labels=None,
+        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
+        stamps=tuple(file.stamp for file in files),
     )
+    found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
+    note = "train rejects this layout: splits, labels and masks are not checked"
+    return Opened(root, {WHOLE: items}, (), (note,), regular=False, findings=found)
 
 
 def stray_checks(root: str) -> list[Finding]:

@@ -17,22 +17,21 @@ TILE = 256
 SMALL = 40
 """Images up to this side are shown as exact PNG."""
 SHOWN_GROUPS, SHOWN_FILES, SHOWN_SINGLES, SHOWN_WORDS = 12, 12, 36, 100
-GROUPED = ("conflicting_labels", "leak", "near_leak", "duplicate", "near_duplicate", "mask_size")
 WITHOUT_IMAGES = ("unreadable", "hidden", "unreadable_mask", "not_used")
 """Findings whose files cannot be shown, or need not be."""
 
 
-def render(found: Diagnosis, open_picture: Opener | None) -> str:
-    """The whole page; open_picture opens an image by its name, or raises SightlineError."""
+def render(found: Diagnosis, open_named: Opener | None) -> str:
+    """The whole page; open_named opens an image by its name, or raises SightlineError."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(found))]
     used: Counter[str] = Counter()
     for finding in found.findings:
         used[finding.kind] += 1
         title = finding.kind.replace("_", " ").capitalize()
         again = used[finding.kind]
-        content.append((title if again == 1 else f"{title}, {again}", section(finding, open_picture)))
+        content.append((title if again == 1 else f"{title}, {again}", section(finding, open_named)))
     notes: list[Child] = [element("h3", "How the data are read"), listed(found.notes)] if found.notes else []
-    content.append(("What was checked", [listed(found.looked), *notes]))
+    content.append(("What was checked", [element("p", ", ".join(found.looked), class_="small"), *notes]))
     kicker = "Sightline doctor" if found.task != "labels" else "Sightline doctor: labels"
     return layout(kicker, Path(found.data).name or found.data, "", content)
 
@@ -41,22 +40,22 @@ def summary(found: Diagnosis) -> list[Child]:
     """The number of findings and images, and a line for each finding."""
     errors = sum(finding.severity == "error" for finding in found.findings)
     warnings = len(found.findings) - errors
-    parts = [counted(errors, "error")] * bool(errors) + [counted(warnings, "warning")] * bool(warnings)
-    lead = f"{' and '.join(parts) or 'Nothing was found'} in {counted(sum(found.counts.values()), 'image')}."
+    numbers = [counted(errors, "error")] * bool(errors) + [counted(warnings, "warning")] * bool(warnings)
+    lead = f"{' and '.join(numbers) or 'Nothing was found'} in {counted(sum(found.counts.values()), 'image')}."
     cards = found.counts | ({"classes": len(found.classes)} if found.classes else {})
     blocks = [element("div", element("dt", name), element("dd", f"{count:,}")) for name, count in cards.items()]
-    says: list[Child] = [element("p", lead, class_="lead"), element("dl", blocks, class_=f"cards cards-{len(cards)}")]
+    parts: list[Child] = [element("p", lead, class_="lead"), element("dl", blocks, class_=f"cards cards-{len(cards)}")]
     if not found.findings:
-        return says
+        return parts
     rows: list[list[Child]] = [
         [element("span", one.severity, class_="wrong" if one.severity == "error" else None), one.what, one.cure]
         for one in found.findings
     ]
     note = "An error stops training, or makes its scores wrong; check the warnings. No file was changed."
-    return [*says, table(["Severity", "What", "Cure"], rows, "Findings"), element("p", note, class_="small")]
+    return [*parts, table(["Severity", "What", "Cure"], rows, "Findings"), element("p", note, class_="small")]
 
 
-def section(finding: Finding, open_picture: Opener | None) -> list[Child]:
+def section(finding: Finding, open_named: Opener | None) -> list[Child]:
     """One finding: what, why, cure, and its files."""
     lines = [line.strip() for line in finding.why.strip().splitlines() if line.strip()]
     parts: list[Child] = [
@@ -64,10 +63,12 @@ def section(finding: Finding, open_picture: Opener | None) -> list[Child]:
         element("p", f"Why: {lines[0]}.") if len(lines) == 1 else listed(lines),
         element("p", f"Cure: {finding.cure}."),
     ]
-    if open_picture is None or finding.kind in WITHOUT_IMAGES or not finding.files:
+    if open_named is None or finding.kind in WITHOUT_IMAGES or not finding.files:
         return [*parts, *words(finding.groups)]
-    show = rows_of if finding.kind in GROUPED else gallery
-    return [*parts, *show(finding.groups, open_picture)]
+    if any(len(group.files) > 1 for group in finding.groups):
+        return [*parts, *rows_of(finding.groups, open_named)]
+    tiles = [tile(group.files[0], group.note, open_named) for group in finding.groups[:SHOWN_SINGLES] if group.files]
+    return [*parts, gallery(tiles), more(len(finding.groups) - SHOWN_SINGLES)]
 
 
 def listed(lines: Sequence[str]) -> Html:
@@ -89,34 +90,31 @@ def more(count: int) -> Html | None:
     return element("p", f"And {count:,} more, in doctor.json.", class_="small") if count > 0 else None
 
 
-def rows_of(groups: Sequence[Group], open_picture: Opener) -> list[Child]:
+def rows_of(groups: Sequence[Group], open_named: Opener) -> list[Child]:
     """A row of images for each group."""
     parts: list[Child] = []
     for group in groups[:SHOWN_GROUPS]:
-        tiles = [element("li", tile(name, "", open_picture)) for name in group.files[:SHOWN_FILES]]
-        parts += [element("p", group.note, class_="row"), element("ul", tiles, class_="gallery")]
-        parts.append(more(len(group.files) - len(tiles)))
+        tiles = [tile(name, "", open_named) for name in group.files[:SHOWN_FILES]]
+        parts += [element("p", group.note, class_="row"), gallery(tiles), more(len(group.files) - len(tiles))]
     return [*parts, more(len(groups) - SHOWN_GROUPS)]
 
 
-def gallery(groups: Sequence[Group], open_picture: Opener) -> list[Child]:
-    """The first image of each group in one grid, with its note."""
-    some = groups[:SHOWN_SINGLES]
-    tiles = [element("li", tile(group.files[0], group.note, open_picture)) for group in some if group.files]
-    return [element("ul", tiles, class_="gallery"), more(len(groups) - len(some))]
+def gallery(tiles: Sequence[Html]) -> Html:
+    """Images in a grid."""
+    return element("ul", [element("li", one) for one in tiles], class_="gallery")
 
 
-def tile(name: str, note: str, open_picture: Opener) -> Html:
+def tile(name: str, note: str, open_named: Opener) -> Html:
     """An image with its name and note, without metadata; where it cannot be read, the name and the reason."""
     try:
-        picture = open_picture(name)
+        image = open_named(name)
     except SightlineError as error:
         return element("figure", element("figcaption", name, element("span", error.why or error.what, class_="wrong")))
-    small, buffer = max(picture.size) <= SMALL, io.BytesIO()
+    small, buffer = max(image.size) <= SMALL, io.BytesIO()
     if small:
-        picture.save(buffer, "PNG", optimize=True)
-    source = png_uri(buffer.getvalue()) if small else jpeg_uri(picture, TILE)
-    image = element("img", src=source, alt=f"{name} {note}".strip(), title=name, loading="lazy",
+        image.save(buffer, "PNG", optimize=True)
+    source = png_uri(buffer.getvalue()) if small else jpeg_uri(image, TILE)
+    shown = element("img", src=source, alt=f"{name} {note}".strip(), title=name, loading="lazy",
                     class_="pixels" if small else None)  # fmt: skip
-    says = element("span", note, class_="wrong") if note else None
-    return element("figure", image, element("figcaption", says, element("span", name, class_="sure")))
+    caption = element("span", note, class_="wrong") if note else None
+    return element("figure", shown, element("figcaption", caption, element("span", name, class_="sure")))

@@ -56,9 +56,9 @@ def summary(record: dict[str, Any]) -> list[Child]:
 def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
     """The rule of the clean-up, and its effect on the IoU where the truth is known."""
     rule = "Each mask got the class that the run predicts for most of its pixels; pixels in no mask kept their class."
-    says: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
+    parts: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
     if "sentence" not in facts:
-        return [*says, missing_note("Not measured: --truth DIR compares with true masks.")]
+        return [*parts, missing_note("Not measured: --truth DIR compares with true masks.")]
     lead = element("p", f"{facts['sentence'][:1].upper()}{facts['sentence'][1:]}.", class_="lead")
     rows: list[list[Child]] = [
         [name, four(before), four(after), four(difference), span((low, high))]
@@ -71,7 +71,7 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
         "IoU over all images. Differences are paired by image, and intervals are bootstrapped over images. Choose "
         "quality and stability on other images than those that you report."
     )
-    return [lead, *says, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
+    return [lead, *parts, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
 
 
 def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None) -> list[Child]:
