@@ -1,4 +1,4 @@
-"""The sweep as jobs: submitit's local executor for real, and what SLURM is asked for."""
+"""Trials as jobs: with submitit's local executor, and with fake SLURM commands."""
 
 import os
 import pickle
@@ -7,7 +7,8 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +17,7 @@ from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.errors import INTERRUPTED, SightlineError
 from sightline.runs.atomic import atomic_write, read_json, read_json_lines
-from sightline.sweep.cluster import TrialJob
+from sightline.sweep.cluster import JobProcess, TrialJob
 from sightline.sweep.trial import log_file
 
 SPACE = {"optim.lr": "1e-2..1e-1"}
@@ -115,6 +116,19 @@ def test_ctrl_c_leaves_slurm_jobs_running_and_the_same_command_takes_them_over(
         assert caught.value.status == INTERRUPTED and "scancel 78" in caught.value.cure
         assert kept.is_file() == submitted
         kept.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("state", "status"), [("PREEMPTED", INTERRUPTED), ("OUT_OF_MEMORY", 1)])
+def test_a_job_that_ends_without_a_result_is_resumed_if_the_cluster_ended_it(
+    state: str, status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "job.err").write_text("loading\nslurmstepd: the reason\n\n")
+    job = SimpleNamespace(
+        job_id="5", state=state, done=lambda force_check: True, paths=SimpleNamespace(stderr=tmp_path / "job.err")
+    )
+    assert JobProcess(cast(Any, job), tmp_path / "trial-0000").poll() == 0
+    end = read_json(log_file(tmp_path / "trial-0000", "json"))
+    assert end["status"] == status and "the reason" in end["message"]
 
 
 def test_a_rejected_job_is_an_error_with_slurms_message(

@@ -22,7 +22,7 @@ from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
-from sightline.runs.atomic import read_json, read_json_lines
+from sightline.runs.atomic import read_json_lines
 from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
 from sweep_toys import shown
@@ -57,6 +57,7 @@ def test_every_trial_is_an_ordinary_run_with_the_values_that_were_drawn(done: Sw
 def test_the_best_is_a_recipe_that_repeats_it(done: Sweep, tmp_path: Path) -> None:
     best = max(done.trials, key=lambda row: (row["value"], -row["trial"]))
     assert done.best is not None and done.best.path.name == f"trial-{best['trial']:04d}"
+    assert load_recipe_file(done.path / "best.yaml").name == "small-best"
     assert run(["train", str(done.path / "best.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
     assert sightline.Run(tmp_path / "again").metrics["loss"] == done.best.metrics["loss"]
 
@@ -303,8 +304,3 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SightlineError) as caught:
         sightline.sweep("digits", out=tmp_path / "s", **{"optim.lr": "1..2"})
     assert "sightline-vision[sweep]" in caught.value.cure and not (tmp_path / "s").exists()
-
-
-def test_best_yaml_resolves(done: Sweep) -> None:
-    config = load_recipe_file(done.path / "best.yaml")
-    assert config.name == "small-best" and read_json(done.path / "sweep.json")["best"] is not None

@@ -14,7 +14,7 @@ from ..data.sources.open import open_source
 from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
 from ..runs.run_folder import refuse_inside
-from ..tasks import TASKS
+from ..tasks import TASKS, task_learning_from
 from .checks import image_checks, imbalance, missing_classes
 from .clean import check_clean_list, write_clean_list
 from .copies import exact_checks, near_checks

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ENVIRONMENT, SightlineError
+from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..runs.atomic import make_folder, write_json
 from .study import SweepStudy
 from .trial import RunningTrial, TrialProcess, log_file, start_process, thread_limit
@@ -36,6 +36,7 @@ DEFAULT_MINUTES = 60
 SAVE_SECONDS = 60.0
 """How long a trial may take to save before its job ends."""
 MAX_REQUEUES = 100
+RESUMABLE_STATES = ("PREEMPTED", "TIMEOUT", "NODE_FAIL")
 CHECK_SECONDS, CANCELLED_CHECK_SECONDS = 1.0, 5.0
 """Time between two looks at a job's state."""
 
@@ -114,7 +115,8 @@ class JobProcess:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
             last = next((line for line in reversed(lines) if line.strip()), "")
             message = f"job {self.job.job_id} ended, state {self.job.state}: {last or 'no output'}"
-            write_json(log_file(self.folder, "json"), {"status": 1, "message": message})
+            status = INTERRUPTED if self.job.state in RESUMABLE_STATES else 1
+            write_json(log_file(self.folder, "json"), {"status": status, "message": message})
         return 0
 
     def terminate(self) -> None:

@@ -156,7 +156,7 @@ def summary(data: SweepData) -> list[Child]:
         lead,
         element("aside", element("p", OPTIMISTIC.format(trials=data.finished)), class_="notice"),
         missing_note(data.note) if data.note else element("p", PAIRED, class_="small row"),
-        element("p", "Further: ", links, ".", class_="row"),
+        element("p", "See also: ", links, ".", class_="row"),
         element("p", "Train with the best trial's settings; evaluate it, once, on a test split:", class_="row"),
         *(command_box(shlex.join(["sightline", *words])) for words in commands),
     ]
@@ -205,36 +205,32 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
 
 
 def settings(data: SweepData, figures: Figures) -> list[Child]:
-    """The value against each setting."""
-    keys = list(data.values["space"])
-    drawn = [
-        figure(figures, f"setting-{place}", f"{data.title} of each trial against {key}")
-        for place, key in enumerate(keys, 1)
-    ]
+    """The value of each trial against each setting."""
+    says = f"{data.title} of each trial against"
+    drawn = [figure(figures, f"setting-{index}", f"{says} {key}") for index, key in enumerate(data.values["space"], 1)]
     if not any(drawn):
         return [missing_note("No trial has a value yet: there is nothing to draw.")]
     note = (
-        "A dot a trial; hollow ones were pruned, a ring marks the best. The settings change together: a pattern in one "
-        "drawing may come from another setting."
+        "One dot per trial; hollow dots are pruned trials, the ring marks the best. All settings vary together: a "
+        "pattern in one figure may be caused by another setting."
     )
     return [element("div", drawn, class_="triple"), element("p", note, class_="small row")]
 
 
 def origin(data: SweepData) -> list[Child]:
-    """The space, what was fixed, how it was searched."""
+    """The search space, fixed settings, search method and data."""
     values = data.values
     rows: list[list[Child]] = [[key, text, "searched"] for key, text in values["space"].items()]
     rows += [[key, text, "fixed"] for key, text in values.get("fixed", {}).items()]
     source = values.get("data", {})
-    images = source.get("images", {})
+    counts = [counted(images, f"{split} image") for split, images in source.get("images", {}).items()]
     facts = (
-        f"Sampler {values['sampler']}, pruner {values['pruner']}, seed {values['seed']}; {values['wanted']} wanted. "
-        f"Data: {source.get('path')}, {images.get('train', 0):,} training images"
-        + (f" and {images['val']:,} validation images." if "val" in images else ".")
+        f"Sampler {values['sampler']}, pruner {values['pruner']}, seed {values['seed']}, {values['wanted']} trials "
+        f"requested. Data: {source.get('path')}, {', '.join(counts)}."
     )
-    compared = f"The {COMPARED} best whole trials are compared."
+    note = f"The {COMPARED} best complete trials are compared. sweep.csv and sweep.json contain every number."
     return [
         table(["Setting", "Values", ""], rows, "The space", kind="facts"),
         element("p", facts),
-        element("p", compared, " sweep.csv and sweep.json beside this page have every number.", class_="small"),
+        element("p", note, class_="small"),
     ]

@@ -107,9 +107,12 @@ class TrialScheduler:
             return
         outcome = one.outcome()
         self.running.remove(one)
-        if outcome is None:
+        if outcome is not None:
+            self.record(one.trial, outcome)
+        elif self.detach:  # a job that was preempted and not queued again
+            self.resumed.append(one.trial)
+        else:
             raise self.interruption()
-        self.record(one.trial, outcome)
 
     def record(self, trial: "optuna.Trial", outcome: TrialOutcome) -> None:
         """Store an outcome and print it."""
