@@ -38,7 +38,8 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
             if path.is_file():
                 atomic_write(target / "checkpoints" / member.name / path.name, path.read_bytes())
     name, metrics = folder.resolve().name, run_folder.Run(folder).metrics
-    atomic_write(target / "recipe.yaml", to_yaml(resolve(config, dict.fromkeys(paths_in(config), ""))))
+    private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
+    atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
     write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder)})
     if metrics:
         atomic_write(target / "metrics.jsonl", json.dumps(metrics) + "\n")

@@ -18,15 +18,16 @@ from .page import page, policy
 from .points import EmbeddingCache
 from .worker import InferenceWorker
 
-try:
+try:  # the extra `serve`
+    import fastapi  # noqa: F401
     import uvicorn
-
+except ImportError as error:
+    MISSING = error.name
+else:
     from .app import AppState, build_app
     from .guard import Guard
 
-    MISSING = ""
-except ImportError as error:  # the extra `serve` is not installed
-    MISSING = error.name or "fastapi"
+    MISSING = None
 
 ADDRESS = "127.0.0.1"
 PORT = 8000
