@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sightline.data.decode.images import Square
-from sightline.inference import autotune
+from sightline.engine import device
 from sightline.inference.autotune import batch_size, choose_precision
 from sightline.inference.predictor import Predictor
 
@@ -13,16 +13,16 @@ F, B = torch.float32, torch.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("precision", "own", "faster", "chosen"),
+    ("precision", "own", "gain", "chosen"),
     [
-        *(("run", F, B, F), ("run", B, B, B), ("run", B, F, F)),
-        *(("auto", F, B, B), ("auto", B, F, F), ("fp32", B, B, F), ("bf16", F, F, B)),
+        *(("run", F, 2.0, F), ("run", B, 2.0, B), ("run", B, 1.1, B), ("run", B, 0.9, F)),
+        *(("auto", F, 2.0, B), ("auto", B, 1.1, F), ("fp32", B, 2.0, F), ("bf16", F, 0.9, B)),
     ],
 )
 def test_the_dtype_of_the_run_unless_it_is_slow_here_or_another_is_requested(
-    monkeypatch: pytest.MonkeyPatch, precision: str, own: torch.dtype, faster: torch.dtype, chosen: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, precision: str, own: torch.dtype, gain: float, chosen: torch.dtype
 ) -> None:
-    monkeypatch.setattr(autotune, "pick_precision", lambda name, device: faster)
+    monkeypatch.setattr(device, "convolution_seconds", lambda dtype: 1.0 if dtype == B else gain)
     answers = Predictor((), ("a",), torch.nn.Identity(), Square(2), (2, 2), CPU, own, False, False)
     assert choose_precision(answers, precision).dtype == chosen
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..engine.device import pick_precision, precision_name
+from ..engine.device import bfloat16_gain, pick_precision, precision_name
 from .predictor import Predictor, in_precision
 
 CPU_BATCH, ACCELERATOR_BATCH = 32, 128
@@ -19,8 +19,12 @@ def choose_precision(answers: Predictor, precision: str) -> Predictor:
     """The predictor with another dtype.
 
     precision: "run", the dtype that the run was trained and measured in, but float32 if bfloat16 is no faster on this
-    machine; "auto", the faster one, by measurement; "fp32" or "bf16".
+    processor; "auto", bfloat16 if it is faster by far; "fp32" or "bf16".
     """
-    if precision == "auto" or (precision == "run" and answers.dtype == torch.bfloat16):
+    if precision == "auto":
         precision = precision_name(pick_precision("auto", answers.device))
+    elif (
+        precision == "run" and answers.dtype == torch.bfloat16 and answers.device.type == "cpu" and bfloat16_gain() < 1
+    ):
+        precision = "fp32"
     return in_precision(answers, precision)
