@@ -5,13 +5,12 @@ SVG by attributes alone. Ink is `currentColor` and fills are translucent, for li
 
 import html
 import math
-import re
 from dataclasses import dataclass
 
 from ...errors import printable
 from ..style import BLUE, GREEN, ORANGE, VIOLET
-from .tree import DASH, TIMES, Block, shape_text
-from .view import THEN
+from .tree import DASH, TIMES, Block
+from .view import THEN, shape_of, short_kind, short_name
 
 COLORS = {"convolution": BLUE, "block": BLUE, "sequence": BLUE, "linear": GREEN, "attention": VIOLET, "product": VIOLET}
 COLORS |= {"pooling": ORANGE, "resize": ORANGE}
@@ -22,7 +21,6 @@ THIN = ("norm", "activation", "pooling", "resize", "dropout", "scale", "identity
 """Roles that hardly compute: their boxes are low and have no numbers."""
 
 SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtract": "M-4 0H4"}
-ABBREVIATIONS = (("convolution", "conv"), ("batch norm", "BN"), ("scaled dot-product attention", "softmax attention"))
 SLIM, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
 """Characters that are narrower and wider than others."""
 
@@ -35,8 +33,7 @@ class Piece:
     """Marks of some width, whose line comes in at the middle of the top and leaves at the middle of the bottom.
 
     headed: whether the line that comes in has an arrowhead; else it goes on inside. side, edge: y and, on the right, x
-    where a line from the side ends; edge 0: none can. shape: of what leaves, as text. ends: x of each line that leaves,
-    if that is not the middle.
+    where a line from the side ends; edge 0: none can. shape: of what leaves, as text.
     """
 
     marks: str
@@ -45,7 +42,6 @@ class Piece:
     side: float = 0
     edge: float = 0
     shape: str = ""
-    ends: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,47 +147,35 @@ def quantity(count: int) -> str:
     return f"{size / 1000**power:.4g} {' kMGTPE'[power]}".strip()
 
 
-def shape_of(block: Block) -> str:
-    """Shape of a block's output, or the number of its outputs if they differ."""
-    shapes = block.shapes or ((),)
-    return shape_text(shapes[0]) if len(set(shapes)) == 1 else f"{len(shapes)} maps"
-
-
 def box(block: Block, width: float, totals: Totals) -> Piece:
     """The box of a layer or closed block, the circle of a join, or the text of a label."""
-    kind, shape, repeat = block.kind, shape_of(block), block.repeat
-    for long, brief in ABBREVIATIONS:
-        kind = kind.replace(long, brief)
+    kind, shape, repeat = short_kind(block), shape_of(block), block.repeat
     if block.role == "label":
-        lines = enumerate(wrapped(kind, width + 10, 10.5))
-        marks = [text(width / 2, 11 + 13 * row, words, 10.5, "middle") for row, words in lines]
-        return Piece("".join(marks), 3 + 13 * len(marks), shape=shape if block.shapes else "")
+        return Piece(text(width / 2, 11, kind, 10.5, "middle"), 16, shape=shape if block.shapes else "")
     if block.role == "join":
         return join(kind, width, shape)
     counts = [totals.times * repeat * count for count in (block.parameters, block.multiply_adds)]
     title, _, after = kind.partition(THEN)
     title = f"{repeat} {TIMES} {title}" if repeat > 1 else title
-    rest = THEN.join(filter(None, ("" if block.name.endswith(block.kind) else short_name(block.name), after)))
+    name = "" if block.name.endswith(block.kind.partition(THEN)[0]) else short_name(block.name)
+    rest = THEN.join(filter(None, (name, after)))
     if block.role in THIN:
         lines = wrapped(kind, width - 12, 10.5)
         marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
         height = 7 + 13.0 * len(lines)
     elif width >= WIDE:
-        marks, height = wide(title, rest, width)
+        marks, height = words_of(title, rest, width - 138, 10, "start", 12)
+        height = max(36.0, height + 6)
         marks += numbers(block.role, counts, totals, (width - 98, width - 37), 16)
     else:
-        marks, height = compact(title, rest, width)
+        marks, height = words_of(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
+        height += 25
         marks += numbers(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
     described = f"{block.name}: {repeat} {TIMES} {block.kind}; {shape}; "
     described += "{:,} parameters, {:,} multiply-adds".format(*counts)
     hint = tag("title", html.escape(printable(described)))
     marks = tag("g", hint, outline(width, height, block.role, repeat), marks)
     return Piece(marks, height + (2.5 if repeat > 1 else 0), side=height / 2, edge=width, shape=shape)
-
-
-def short_name(path: str) -> str:
-    """The last part of a path that is no number, with numbers behind it: `layer1.0` of `backbone.layer1.0`."""
-    return re.sub(r"^.*\.(?=[^.\d][^.]*(\.\d[^.]*)*$)", "", path)
 
 
 def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
@@ -222,30 +206,16 @@ def join(kind: str, width: float, shape: str) -> Piece:
     return Piece(marks, 18, side=9, edge=middle + half, shape=shape)
 
 
-def wide(title: str, rest: str, width: float) -> tuple[str, float]:
-    """Title and second lines on the left; numbers fit on the right."""
-    room = width - 132
-    if text_width(title, 12, True) > room and ", " in title:
-        title, _, tail = title.partition(", ")
-        rest = f"{rest}{THEN}{tail}"
-    size = next((size for size in (12, 11) if text_width(title, size, True) <= room), 10)
-    marks = [text(10, 16, cut(title, room, size, True), size, font_weight=600)]
-    lines = wrapped(rest, room - 8, 10)
-    marks += [text(10, 30 + 13 * row, words, 10, opacity=SOFT) for row, words in enumerate(lines)]
-    return "".join(marks), 36 + 13.0 * max(0, len(lines) - 1)
-
-
-def compact(title: str, rest: str, width: float) -> tuple[str, float]:
-    """Title and second lines in the middle; numbers fit below them."""
-    large, y = 11 if width > 100 else 10, 3.0
-    marks: list[str] = []
-    for words in wrapped(title, width - 10, large, True):
-        y += large + 3
-        marks.append(text(width / 2, y - 1, words, large, "middle", font_weight=600))
-    for words in wrapped(rest, width - 10, 9.5) if rest else ():
+def words_of(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
+    """Title and second lines, wrapped to a width, and the height of both."""
+    marks, y = [], 3.0
+    for words in wrapped(title, width, size, True):
+        y += size + 3
+        marks.append(text(x, y - 1, words, size, anchor, font_weight=600))
+    for words in wrapped(rest, width, 9.5) if rest else ():
         y += 12.5
-        marks.append(text(width / 2, y - 1, words, 9.5, "middle", opacity=SOFT))
-    return "".join(marks), y + 25
+        marks.append(text(x, y - 1, words, 9.5, anchor, opacity=SOFT))
+    return "".join(marks), y
 
 
 def numbers(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:

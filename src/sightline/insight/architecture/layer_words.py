@@ -18,16 +18,17 @@ OPERATIONS: dict[str, tuple[Role, str]] = {
     **dict.fromkeys(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"), ("product", "matrix product")),
     **dict.fromkeys(("interpolate", "upsample", "grid_sample"), ("resize", "resize")),
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), ("pooling", "max pooling")),
-    "avg_pool2d": ("pooling", "average pooling"),
-    "batch_norm": ("norm", "batch norm"),
-    "layer_norm": ("norm", "layer norm"),
-    "group_norm": ("norm", "group norm"),
-    "normalize": ("norm", "unit length"),
-    "conv1d": ("convolution", "convolution"),
-    "conv2d": ("convolution", "convolution"),
-    "conv_transpose2d": ("convolution", "transposed convolution"),
-    "linear": ("linear", "linear"),
-    "scaled_dot_product_attention": ("attention", "scaled dot-product attention"),
+    **{
+        "avg_pool2d": ("pooling", "average pooling"),
+        "scaled_dot_product_attention": ("attention", "softmax attention"),
+    },
+    **{
+        "batch_norm": ("norm", "batch norm"),
+        "layer_norm": ("norm", "layer norm"),
+        "group_norm": ("norm", "group norm"),
+    },
+    **{"conv2d": ("convolution", "convolution"), "conv_transpose2d": ("convolution", "transposed convolution")},
+    **{"linear": ("linear", "linear"), "normalize": ("norm", "unit length")},
 }
 JOINS = {
     **{"add": "add", "mul": "multiply", "multiply": "multiply", "sub": "subtract", "cat": "concatenate"},

@@ -1,14 +1,16 @@
 """Arrange the boxes of a drawing: one column, branches side by side, other connections along lanes on the right."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .boxes import LINE, SOFT, Piece, Totals, box, cut, moved, route, shape_of, short_name, tag, text, text_width
+from .boxes import LINE, SOFT, Piece, Totals, box, cut, moved, route, tag, text, text_width
 from .tree import TIMES, Block
+from .view import THEN, shape_of, short_kind, short_name
 
-GAP, FORK, LANE, PAD, BETWEEN, LEAST = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0
-"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, a box's least width."""
+GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
+"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, the least width of a box,
+the most that it is widened for a long word."""
 
 Edge = tuple[int, int]
 """(index of a block that feeds, index of a block that takes); -1 is the input, the number of blocks the output."""
@@ -39,51 +41,45 @@ class Column:
 
 
 def column_of(view: Block) -> Column:
-    """The boxes of a view as a column."""
-    boxes = view.children
-    edges = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
-    edges |= {(output[0], len(boxes)) for output in view.outputs if output}
-    fed = {source for source, _ in edges}
-    edges |= {(index, len(boxes)) for index in range(len(boxes)) if index not in fed}
-    return region(boxes, range(len(boxes)), -1, len(boxes), edges)
+    """The boxes of a view as a column: boxes that all paths pass, with forks where separate branches lie between them.
 
+    Branches are found again within each branch, and between the ends of a connection that bypasses boxes.
+    """
+    boxes, last = view.children, len(view.children)
+    taken = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
+    taken |= {(output[0], last) for output in view.outputs if output}
+    loose = {(index, last) for index in range(last) if index not in {source for source, _ in taken}}
+    undrawn = loose | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
 
-def region(boxes: Sequence[Block], members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
-    """The column of some boxes that take from `start` alone and feed `end` alone."""
-    flows = flows_of(boxes, members, start, end, edges)
-    row_of = {start: -1, end: len(flows)} | {index: row for row, flow in enumerate(flows) for index in indices(flow)}
-    labels = {index for index in members if boxes[index].role == "label"}
-    inner = {edge for edge in edges if not (labels & {*edge} and {-1, len(boxes)} & {*edge})}  # a label is an end
-    links = {(row_of[source], row_of[goal]) for source, goal in inner}
-    return Column(tuple(flows), tuple(sorted(link for link in links if link[0] != link[1])))
+    def region(members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
+        """The column of boxes that take from `start` alone and feed `end` alone."""
+        flows = flows_of(members, start, end, edges)
+        rows = {start: -1, end: len(flows)} | {index: row for row, flow in enumerate(flows) for index in indices(flow)}
+        links = {(rows[source], rows[goal]) for source, goal in edges - undrawn}
+        return Column(tuple(flows), tuple(sorted(link for link in links if link[0] != link[1])))
 
+    def flows_of(members: Collection[int], start: int, end: int, edges: set[Edge]) -> list[Leaf | Fork]:
+        passed = [index for index in members if not any(source < index < goal for source, goal in edges)]
+        flows: list[Leaf | Fork] = []
+        for before, after in pairwise([start, *passed, end]):
+            inside = [index for index in members if before < index < after]
+            inner = {edge for edge in edges if before <= edge[0] and edge[1] <= after} - {(before, after)}
+            branches = components(inside, inner)
+            if len(branches) > 1:
+                parts = [(sorted(part), {edge for edge in inner if part & {*edge}}) for part in branches]
+                flows.append(Fork(tuple(region(part, before, after, own) for part, own in parts)))
+            elif inside and (before, after) in edges:
+                flows += flows_of(inside, before, after, inner)
+            else:
+                flows += [leaf(index) for index in inside]
+            flows += [leaf(after)] if after != end else []
+        return flows
 
-def flows_of(
-    boxes: Sequence[Block], members: Collection[int], start: int, end: int, edges: set[Edge]
-) -> list[Leaf | Fork]:
-    """Boxes that all paths pass, and between them forks where the rest falls into separate branches."""
-    passed = [index for index in members if not any(source < index < goal for source, goal in edges)]
-    flows: list[Leaf | Fork] = []
-    for before, after in pairwise([start, *passed, end]):
-        inside = [index for index in members if before < index < after]
-        inner = {edge for edge in edges if before <= edge[0] and edge[1] <= after} - {(before, after)}
-        branches = components(inside, inner)
-        if len(branches) > 1:
-            parts = [(part, {edge for edge in inner if part & {*edge}}) for part in branches]
-            flows.append(Fork(tuple(region(boxes, sorted(part), before, after, own) for part, own in parts)))
-        elif (before, after) in edges:
-            flows += flows_of(boxes, inside, before, after, inner) if inside else []
-        else:
-            flows += [leaf(boxes, index) for index in inside]
-        if after != end:
-            flows.append(leaf(boxes, after))
-    return flows
+    def leaf(index: int) -> Leaf:
+        box = boxes[index]
+        return Leaf(index, box, column_of(box) if box.role == "frame" and box.children else None)
 
-
-def leaf(boxes: Sequence[Block], index: int) -> Leaf:
-    """The leaf of a block."""
-    block = boxes[index]
-    return Leaf(index, block, column_of(block) if block.role == "frame" and block.children else None)
+    return region(range(last), -1, last, taken | loose)
 
 
 def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
@@ -105,8 +101,10 @@ def least_width(flow: Leaf | Fork | Column) -> float:
     """The least width of the boxes of a flow."""
     if isinstance(flow, Fork):
         return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in flow.flows) - BETWEEN
-    inner = flow.flows if isinstance(flow, Column) else (flow.inside,) if flow.inside else ()
-    return max(map(least_width, inner), default=LEAST)
+    if isinstance(flow, Column):
+        return max(map(least_width, flow.flows), default=LEAST)
+    longest = max(text_width(word, 10, True) for word in short_kind(flow.block).split(" "))
+    return least_width(flow.inside) if flow.inside else max(LEAST, min(WORD, 12 + longest))
 
 
 def overhang(flow: Leaf | Fork | Column) -> tuple[float, float]:
@@ -146,48 +144,21 @@ def arrange(flow: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
 def stack(column: Column, width: float, totals: Totals) -> Piece:
     """Flows one below the other, with arrows between neighbors and other links along lanes on the right."""
     pieces = [arrange(flow, width, totals) for flow in column.flows]
-    lane_of, count, middle = lanes(column), len(pieces), width / 2
-    spare = any(end == count and start < count - 1 for start, end in column.links)  # further outputs
-    for row, piece in enumerate(pieces):
-        below = pieces[row + 1] if row + 1 < count else None
-        open_end = not spare if below is None else row not in lane_of and takes_sides(piece, below, width)
-        pieces[row] = piece if open_end else joined(piece, middle)
+    lane_of, middle = lanes(column), width / 2
     marks: list[str] = []
-    tops, feet, y = [], [0.0], 0.0
+    tops, feet, y, shape = [], [0.0], 0.0, ""
     for row, piece in enumerate(pieces):
-        above = pieces[row - 1] if row else Piece("", 0)
-        top = y + (0 if not row else 10 if above.ends else GAP) + (FORK if row - 1 in lane_of else 0)
-        if above.ends:
-            sides = [(x, piece.edge if x > middle else width - piece.edge) for x in above.ends]
-            marks += [route((x, y), (x, top + piece.side), (edge, top + piece.side)) for x, edge in sides]
-        elif top > y and (row - 1, row) in column.links:
+        top = y + (GAP if row else 0) + (FORK if row - 1 in lane_of else 0)
+        if top > y and (row - 1, row) in column.links:
             marks.append(route((middle, y), (middle, top), head=piece.headed))
-        marks += [carried(above.shape, middle, y + GAP / 2, width), moved(piece.marks, 0, top)]
+        marks += [carried(shape, middle, y + GAP / 2, width), moved(piece.marks, 0, top)]
         tops.append(top)
-        y = top + piece.height
+        y, shape = top + piece.height, piece.shape
         feet.append(y)
-    if spare:
-        y += GAP
-        marks.append(route((middle, feet[-1]), (middle, y), head=False))
+    y += GAP if any(end == len(pieces) and end - start > 1 for start, end in column.links) else 0
     marks.append(long_links(column, pieces, [*tops, y], feet, width) if lane_of else "")
-    last = pieces[-1] if pieces else Piece("", 0)
     headed = bool(pieces) and pieces[0].headed and -1 not in lane_of
-    return Piece("".join(marks), y, headed, shape=last.shape, ends=last.ends)
-
-
-def takes_sides(above: Piece, below: Piece, width: float) -> bool:
-    """Whether two lines that leave a piece can end at both sides of the one below."""
-    reach = [abs(x - width / 2) for x in above.ends]
-    return len(reach) == 2 and 0 < below.edge < width / 2 + min(reach) - 10
-
-
-def joined(piece: Piece, middle: float) -> Piece:
-    """A piece whose several ends are joined into one."""
-    if not piece.ends:
-        return piece
-    y = piece.height
-    marks = [route((x, y), (x, y + 10), (middle, y + 10), (middle, y + 12), head=False) for x in piece.ends]
-    return replace(piece, marks="".join([piece.marks, *marks]), height=y + 12, ends=())
+    return Piece("".join(marks), y, headed, shape=shape)
 
 
 def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: list[float], width: float) -> str:
@@ -209,8 +180,8 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: lis
         goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
         marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
         marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
-        marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=end < len(pieces)))
-    return "".join(marks)
+        marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.headed))
+    return "".join(dict.fromkeys(marks))
 
 
 def carried(shape: str, x: float, y: float, width: float) -> str:
@@ -230,30 +201,30 @@ def branches(fork: Fork, width: float, totals: Totals) -> Piece:
     fed = any(start == -1 for flow in fork.flows for start, _ in flow.links)
     top = 20.0 if fed else 0.0
     bottom = top + max(piece.height for piece in pieces)
-    marks: list[str] = []
-    ends: list[float] = []
-    x = 0.0
+    x, height, center, marks = 0.0, bottom, width / 2, []
     for flow, piece, own, (left, right) in zip(fork.flows, pieces, widths, hangs, strict=True):
         x += left
-        middle = x + own / 2
-        way = (width / 2, 0), (width / 2, 6), (middle, 6), (middle, top)
+        middle, foot = x + own / 2, top + piece.height
+        way = (center, 0), (center, 6), (middle, 6), (middle, top)
         marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
         if any(end == len(flow.flows) for _, end in flow.links):
-            leaving, foot = [x + end for end in piece.ends] or [middle], top + piece.height
-            marks += [route((end, foot), (end, bottom), head=False) for end in leaving if foot < bottom]
-            ends += leaving
+            height = bottom + 12
+            marks.append(
+                route((middle, foot), (middle, bottom + 6), (center, bottom + 6), (center, height), head=False)
+            )
         x += own + right + BETWEEN
-    return Piece("".join(marks), bottom, headed=False, ends=tuple(ends))
+    return Piece("".join(marks), height, headed=False)
 
 
 def frame(flow: Leaf, width: float, totals: Totals) -> Piece:
     """A column in a frame with the name of its block."""
     assert flow.inside is not None
     block, (left, right) = flow.block, overhang(flow)
-    inner = joined(stack(flow.inside, width, replace(totals, times=totals.times * block.repeat)), width / 2)
+    inner = stack(flow.inside, width, replace(totals, times=totals.times * block.repeat))
     middle, top = width / 2, 26.0
     height = top + inner.height + 10
-    title = cut(f"{short_name(block.name)} \u00b7 {block.kind}", middle + left - 12, 10)
+    title, room = f"{short_name(block.name)}{THEN}{block.kind}", middle + left - 12
+    title = cut(title if text_width(title, 10) <= room else block.kind, room, 10)
     ink = {"fill": "currentColor", "fill_opacity": 0.035, "stroke": "currentColor", "stroke_opacity": 0.25}
     marks = [
         tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, **ink),

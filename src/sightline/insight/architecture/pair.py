@@ -24,31 +24,28 @@ def pair_of(found: Architecture) -> tuple[list[Block], list[Block]] | None:
 def pair_panel(found: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
     """Both networks side by side, what connects their weights, and the loss below them."""
     own, title = (width - 4 - MIDDLE) / 2, f"{found.name}, {found.method}".removeprefix(", ")
-    trained, work, followed = (
-        sum(getattr(block, key) for block in blocks)
-        for key, blocks in (("parameters", online), ("multiply_adds", [*online, *target]), ("parameters", target))
-    )
-    totals = Totals(trained + followed, work)
-    image = Block("", "", "label", (found.image,), 0, 0, ())
-    lanes, feet = (2 + own / 2, width - 2 - own / 2), []
+    trained, followed = (sum(block.parameters for block in blocks) for blocks in (online, target))
+    work = sum(block.multiply_adds for block in [*online, *target])
     follows = f", {quantity(followed)} follow" if target else ""
     marks = [
         text(2, 17, cut(title, width - 4, 13, True), 13, font_weight=600),
         text(2, 32, f"{quantity(trained)} parameters are trained{follows}", 10.5, opacity=SOFT),
         text(2, 47, f"{quantity(work)} multiply-adds a view", 10.5, opacity=SOFT),
     ]
+    totals, lanes, feet = Totals(trained + followed, work), (2 + own / 2, width - 2 - own / 2), []
     titles = ("online network", "target network" if target else "the same network")
-    for number, blocks in enumerate((online, target or online[:2])):
-        boxes = [replace(image, kind=f"view {number + 1}"), *map(network, blocks, NETWORKS)]
+    for side, (x, blocks) in enumerate(zip(lanes, (online, target or online[:2]), strict=True)):
+        view = Block("", f"view {side + 1}", "label", (found.image,), 0, 0, ())
+        boxes = [view, *map(network, blocks, NETWORKS)]
         leaves = tuple(Leaf(index, block, None) for index, block in enumerate(boxes))
-        column = stack(Column(leaves, tuple((row, row + 1) for row in range(-1, len(boxes)))), own, totals)
-        marks.append(text(lanes[number], 74, titles[number], 11.5, "middle", font_weight=600))
-        marks.append(moved(column.marks, lanes[number] - own / 2, TOP))
+        column = stack(Column(leaves, tuple((row, row + 1) for row in range(len(boxes)))), own, totals)
+        marks.append(text(x, 74, titles[side], 11.5, "middle", font_weight=600))
+        marks.append(moved(column.marks, x - own / 2, TOP))
         feet.append(TOP + column.height)
-    y = TOP + 16
+    y = TOP + 16 + GAP
     for block, name in zip(online[:2], NETWORKS, strict=False):
         height = box(network(block, name), own, totals).height
-        marks.append(between(2 + own, y + GAP + height / 2, bool(target)))
+        marks.append(between(2 + own, y + height / 2, bool(target)))
         y += GAP + height
     marks.append(loss(lanes, feet, online, width))
     says = f"{title}: an online network of backbone, projector and predictor, and "
@@ -83,18 +80,15 @@ def between(x: float, y: float, follows: bool) -> str:
 
 def loss(lanes: tuple[float, float], feet: list[float], online: list[Block], width: float) -> str:
     """The loss, which takes from both sides, and the stop of the gradient on the right."""
-    (left, right), y, middle, half = lanes, feet[0] + 34, width / 2, 25.0
-    stop = feet[1] + 30
-    return "".join(
-        [
-            moved(outline(2 * half, 22, "attention"), middle - half, y - 11),
-            text(middle, y + 4, "loss", 11.5, "middle", font_weight=600),
-            route((left, feet[0]), (left, y), (middle - half, y)),
-            route((right, feet[1]), (right, y), (middle + half, y)),
-            text(left + 7, feet[0] + 15, shape_text(online[2].shapes[0]), 10, opacity=SOFT),
-            text(right + 7, feet[1] + 15, shape_text(online[1].shapes[0]), 10, opacity=SOFT),
-            tag("path", d=f"M{right - 7:.1f} {stop + 3:.1f}l14 -6m-14 11l14 -6", stroke=GRAY, stroke_width=1.6),
-            text(right - 12, stop + 7, "stop-gradient", 9.5, "end", opacity=SOFT),
-            text(2, y + 34, "Each view passes through both networks; the loss is the sum of both.", 10, opacity=SOFT),
-        ]
-    )
+    (left, right), y, stop = lanes, feet[0] + 34, feet[1] + 30
+    marks = [
+        moved(outline(50, 22, "attention"), width / 2 - 25, y - 11),
+        text(width / 2, y + 4, "loss", 11.5, "middle", font_weight=600),
+        tag("path", d=f"M{right - 7:.1f} {stop + 3:.1f}l14 -6m-14 11l14 -6", stroke=GRAY, stroke_width=1.6),
+        text(right - 12, stop + 7, "stop-gradient", 9.5, "end", opacity=SOFT),
+        text(2, y + 34, "Each view passes through both networks; the loss is the sum of both.", 10, opacity=SOFT),
+    ]
+    for x, foot, end, block in ((left, feet[0], -25, online[2]), (right, feet[1], 25, online[1])):
+        marks.append(route((x, foot), (x, y), (width / 2 + end, y)))
+        marks.append(text(x + 7, foot + 15, shape_text(block.shapes[0]), 10, opacity=SOFT))
+    return "".join(marks)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from ...errors import printable
 from ..style import INK
-from .boxes import SOFT, Panel, Totals, cut, moved, quantity, shape_of, tag, text
+from .boxes import SOFT, Panel, Totals, cut, moved, quantity, tag, text
 from .layout import arrange, column_of, least_width, overhang
 from .pair import pair_of, pair_panel
 from .tree import Architecture, Block, shape_text
 from .unet_layout import unet_layout, unet_levels
-from .view import THEN, view_of, with_labels
+from .view import family, shape_of, view_of, with_labels
 
 WIDTH, HEIGHT, PANELS = 348.0, 1030.0, 5
 """Pixels of a panel, the width of a phone and the height of a printed page, and the most panels."""
@@ -48,7 +48,7 @@ def panels_of(found: Architecture) -> list[Panel]:
 
 
 def block_panels(title: str, root: Block, entrance: str, outputs: Sequence[str]) -> list[Panel]:
-    """A panel of a block, and of the kinds of blocks that stay closed in it: two of a kind at most."""
+    """A panel of a block, and of the blocks that stay closed in it: two of a class at most."""
     first = draw(title, "", with_labels(root, entrance, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
@@ -73,23 +73,13 @@ def closed_in(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
             yield box, max(times * own / max(1, total) for own, total in costs)
 
 
-def family(block: Block) -> str:
-    """Class of a block: `Attention` of `Attention, 12 heads`."""
-    return main_kind(block).partition(", ")[0]
-
-
-def main_kind(block: Block) -> str:
-    """Kind of a box without the layers behind it."""
-    return block.kind.partition(THEN)[0]
-
-
 def looks(block: Block) -> object:
     """What is equal for blocks whose drawings differ in numbers only."""
     return family(block), tuple((looks(child), child.inputs) for child in block.children)
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, with as many kinds of blocks opened as fit, the costliest first; None if too large."""
+    """The panel of a block, with as many classes of blocks opened as fit, the costliest first; None if too large."""
     if len(view_of(root, ()).children) > MOST_BOXES:
         return None
     opened: set[str] = set()
@@ -98,7 +88,7 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
     while True:
         shares: dict[str, float] = {}
         for box, share in closed_in(best, root):
-            shares[main_kind(box)] = shares.get(main_kind(box), 0) + share
+            shares[family(box)] = shares.get(family(box), 0) + share
         kind = max(shares.keys() - tried, key=lambda name: (shares[name], name), default=None)
         if kind is None:
             return best
@@ -110,7 +100,7 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
 
 
 def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft:
-    """A panel of a block with the blocks of some kinds opened."""
+    """A panel of a block with the blocks of some classes opened."""
     view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
     column = column_of(view)
     left, right = overhang(column)
@@ -126,7 +116,7 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft:
         marks.append(text(2, y, cut(words, width, 10.5), 10.5, opacity=SOFT))
     marks.append(moved(piece.marks, 2 + (0 if skips else left), y + 12))
     boxes = tuple(boxes_in(view))
-    steps = [f"{f'{times} times ' if times > 1 else ''}{main_kind(box)} to {shape_of(box)}" for box, times in boxes]
+    steps = [f"{f'{times} times ' if times > 1 else ''}{family(box)} to {shape_of(box)}" for box, times in boxes]
     panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
     return Draft(panel, boxes, fits, bool(skips))
 
@@ -147,10 +137,15 @@ def page_svg(panel: Panel) -> str:
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
-    """All panels as one file on white: the first on the left, the others beside it."""
+    """All panels as one file on white, in columns: the first alone, the others in columns of a page's height."""
     margin, gap = 16.0, 28.0
     x, height, marks = margin, 0.0, []
-    for column in side_by_side(panels):
+    columns = [[panels[0]]]
+    for panel in panels[1:]:
+        if len(columns) == 1 or sum(one.height for one in [*columns[-1], panel]) > max(HEIGHT, panels[0].height):
+            columns.append([])
+        columns[-1].append(panel)
+    for column in columns:
         y = margin
         for panel in column:
             marks.append(moved(panel.marks, x, y))
@@ -163,15 +158,3 @@ def file_svg(panels: Sequence[Panel]) -> str:
     fonts = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
     size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "font_family": fonts}
     return tag("svg", title, ground, tag("g", *marks, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size)
-
-
-def side_by_side(panels: Sequence[Panel]) -> list[list[Panel]]:
-    """Panels in columns: the first alone, the others in one more, or in as many as are about as high."""
-    columns = [[panels[0]], *([[]] if len(panels) > 1 else [])]
-    room = max(HEIGHT, panels[0].height)
-    room = 1.5 * room if sum(panel.height for panel in panels[1:]) <= 1.5 * room else room
-    for panel in panels[1:]:
-        if columns[-1] and sum(one.height for one in columns[-1]) + panel.height > room:
-            columns.append([])
-        columns[-1].append(panel)
-    return columns

@@ -27,8 +27,8 @@ NONE: frozenset[int] = frozenset()
 class Node:
     """One call of a module, or one operation outside of any layer.
 
-    inputs: the values it takes. outputs: of a module, the inner values that it returns. shapes: of its outputs,
-    without the batch. weights: ids of the parameters that its own operations take.
+    name: path of the module. inputs: the values it takes. outputs: of a module, the inner values that it returns.
+    shapes: of its outputs, without the batch. weights: ids of the parameters that its own operations take.
     """
 
     name: str
@@ -69,6 +69,7 @@ def trace(
         warnings.simplefilter("ignore")  # training repeats them
         output = run(twin, images) if run else twin(images)
     recorder.finish(root, tensors_in(output))
+    root.multiply_adds = recorder.multiply_adds()
     connect(root)
     sizes = {id(value): value.numel() for value in twin.parameters()}
     tree, used = block_of(root, sizes, set()), parameters_of(root)
@@ -127,17 +128,11 @@ class Recorder(TorchFunctionMode):
         """The recorded values among `tensors`, each once, in order."""
         return list(dict.fromkeys(self.made[id(tensor)] for tensor in tensors if id(tensor) in self.made))
 
-    def below(self, name: str) -> str:
-        """Path of a module relative to the module that is running."""
-        module = self.open[-1].module
-        return name.removeprefix(f"{self.modules[module]}.") if module in self.modules else name
-
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Open a node when a call begins."""
-        frame = self.open[-1]
-        node = Node(self.below(self.modules[module]), *layer_words(module), frame, module)
+        node = Node(self.modules[module], *layer_words(module), self.open[-1], module)
         node.inputs = self.values(tensors_in((args, kwargs)))
-        frame.children.append(node)
+        self.open[-1].children.append(node)
         self.open.append(node)
         self.starts.append(self.multiply_adds())
 
@@ -156,8 +151,6 @@ class Recorder(TorchFunctionMode):
         """Record the outputs of a node."""
         if node.module is not None:
             node.outputs = [self.made.get(id(tensor)) for tensor in outputs]
-        if node.parent is None:
-            node.multiply_adds = self.multiply_adds()
         node.shapes = [tuple(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape) for tensor in outputs]
         self.made |= {id(tensor): (node, port) for port, tensor in enumerate(outputs)}
         self.alive += outputs
@@ -189,20 +182,16 @@ class Recorder(TorchFunctionMode):
         if not (count or role or len(values) > 1 or (ids and join)):
             self.made |= {id(tensor): values[0] for tensor in outputs}
             return
-        layer, tail = self.layer_of(ids)
+        names = sorted(self.parameters[key].rpartition(".") for key in ids)
         if not role:
             role = "join" if len(values) > 1 else "scale"
-            kind = f"{join or name.strip('_')} {tail if role == 'scale' else ''}".strip()
-        node = Node(layer if count and layer else kind, role, kind, frame, inputs=values, multiply_adds=count)
-        node.weights = set(ids)
+            tail = ", ".join(own for *_, own in names) if role == "scale" else ""
+            kind = f"{join or name.strip('_')} {tail}".strip()
+        layers = {layer for layer, *_ in names} - {frame.name}
+        path = layers.pop() if count and len(layers) == 1 else kind
+        node = Node(path, role, kind, frame, inputs=values, multiply_adds=count, weights=set(ids))
         frame.children.append(node)
         self.finish(node, outputs)
-
-    def layer_of(self, ids: frozenset[int]) -> tuple[str, str]:
-        """(layer that has these parameters, names of the parameters), relative to the running module."""
-        names = sorted(self.below(self.parameters[key]) for key in ids if key in self.parameters)
-        layers = {name.rpartition(".")[0] for name in names if "." in name}
-        return layers.pop() if len(layers) == 1 else "", ", ".join(names)
 
 
 def connect(root: Node) -> None:
@@ -212,7 +201,7 @@ def connect(root: Node) -> None:
     for frame in frames:
         frame.inputs = []
     for frame in frames:
-        for value in [*(value for child in frame.children for value in child.inputs), *frame.outputs]:
+        for value in [*(value for child in frame.children for value in child.inputs), *filter(None, frame.outputs)]:
             source_of(frame, value)
     for frame, values in passed.items():
         frame.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
@@ -232,10 +221,8 @@ def has_inside(node: Node) -> bool:
     return bool(node.children)
 
 
-def source_of(frame: Node, value: Value | None) -> Source | None:
+def source_of(frame: Node, value: Value) -> Source:
     """A value as (index of a child of `frame`, output) or (-1, input of `frame`), with inputs and outputs added."""
-    if value is None:
-        return None
     child = value[0]
     while child.parent is not None and child.parent is not frame:
         child = child.parent
@@ -264,10 +251,11 @@ def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
     new, shared = (sum(sizes[key] for key in keys) for keys in (own - counted, own & counted))
     children = []
     for child in node.children:
-        inputs = tuple(source for value in child.inputs if (source := source_of(node, value)))
+        inputs = tuple(source_of(node, value) for value in child.inputs)
         children.append(replace(block_of(child, sizes, counted), inputs=inputs))
     counted |= own
-    outputs = tuple(source_of(node, value) for value in node.outputs) if children else ()
+    outputs = tuple(value and source_of(node, value) for value in node.outputs) if children else ()
     rows, outputs = merge(children, outputs, repetition)
     shapes = tuple(node.shapes)
-    return Block(node.name, node.kind, node.role, shapes, new, node.multiply_adds, (), shared, 1, outputs, rows)
+    name = node.name.removeprefix(f"{node.parent.name}.") if node.parent else node.name
+    return Block(name, node.kind, node.role, shapes, new, node.multiply_adds, (), shared, 1, outputs, rows)

@@ -23,7 +23,7 @@ Role = Literal[
     "block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling", "resize",
     "dropout", "identity", "join", "scale", "frame", "label",
 ]  # fmt: skip
-"""What a block is drawn as. `frame` (a block with its inside) and `label` (an input or output) are for drawings only."""
+"""How a block is drawn. `frame` (a block with its inside) and `label` (an input or output) are for drawings only."""
 
 Source = tuple[Annotated[int, Field(ge=-1)], Count]
 """(index, port): output number `port` of the sibling at this index; index -1: input number `port` of the parent."""

@@ -1,5 +1,6 @@
 """Choose the boxes of a drawing: open some blocks of the tree, close others, fuse layers with what follows them."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -16,8 +17,8 @@ LONGEST_CHAIN, MOST_PORTS = 7, 64
 def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
     """The block with the boxes of a drawing as its children, named by their paths. path: of `root`, if in a frame.
 
-    Sequences and blocks of the kinds in `opened` are replaced by their children. A block that repeats, or has one input
-    and one output, becomes a `frame` around its own view instead, unless it is nearly all of `root`.
+    Sequences and blocks of the classes in `opened` are replaced by their children. A block that repeats, or has one
+    input and one output, becomes a `frame` around its own view instead, unless it is nearly all of `root`.
     """
     boxes: list[Block] = []
 
@@ -27,33 +28,24 @@ def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
         if closed is not None and closed.role == "identity" and taken:
             return taken[:1]
         main &= 4 * block.multiply_adds > 3 * root.multiply_adds
-        inside = block is root
-        if closed is None and not inside and block.children and (block.role == "sequence" or block.kind in opened):
-            closed = (
-                None if main or (block.role, block.repeat) == ("sequence", 1) else frame_of(block, taken, opened, path)
-            )
-            inside = closed is None and block.repeat == 1
-        if not inside:
+        opens = closed is None and bool(block.children) and (block.role == "sequence" or family(block) in opened)
+        if opens and block is not root and (block.repeat > 1 or not (main or block.role == "sequence")):
+            closed = frame_of(block, taken, opened, path)
+            opens = closed is None and block.repeat == 1
+        if not opens and block is not root:
             inputs = tuple(source for source in taken if source is not None)
             boxes.append(replace(closed or block, name=path, inputs=inputs))
             return [(len(boxes) - 1, port) for port in range(MOST_PORTS)]
-        results: list[Sequence[Source | None]] = []
-        for child in block.children:
-            sources = [pick(source, taken, results) for source in child.inputs]
-            results.append(add(child, sources, f"{path}.{child.name}" if path else child.name, main))
-        return [pick(output, taken, results) for output in block.outputs]
+        known = {(-1, port): source for port, source in enumerate(taken)}
+        for index, child in enumerate(block.children):
+            name = f"{path}.{child.name}" if path else child.name
+            outputs = add(child, [known.get(source) for source in child.inputs], name, main)
+            known |= {(index, port): source for port, source in enumerate(outputs)}
+        return [output and known.get(output) for output in block.outputs]
 
     outputs = tuple(add(root, [(-1, port) for port in range(MOST_PORTS)], path, True))
     children, outputs = merge(*merge(boxes, outputs, fused), repetition)
     return replace(root, children=children, outputs=outputs)
-
-
-def pick(
-    source: Source | None, taken: Sequence[Source | None], results: Sequence[Sequence[Source | None]]
-) -> Source | None:
-    """A source within a block as a source among the boxes, None if unknown."""
-    values = () if source is None else taken if source[0] < 0 else results[source[0]]
-    return values[source[1]] if source is not None and source[1] < len(values) else None
 
 
 def frame_of(block: Block, taken: Sequence[Source | None], opened: Collection[str], path: str) -> Block | None:
@@ -114,9 +106,27 @@ def with_labels(block: Block, entrance: str, names: Sequence[str]) -> Block:
 
     children = [replace(child, inputs=tuple(map(moved, child.inputs))) for child in block.children]
     names = names if len(names) == len(block.shapes) else ["output" for _ in block.shapes]
-    ends = [
-        Block("", f"{name} {shape_text(shape)}", "label", (), 0, 0, (moved(output),))
-        for name, shape, output in zip(names, block.shapes, block.outputs, strict=False)
-        if output
-    ]
+    sources = [moved(output) for output in block.outputs[: len(names)] if output]
+    ends = [Block("", name, "label", (), 0, 0, (source,)) for name, source in zip(names, sources, strict=False)]
     return replace(block, children=(*labels, *children, *ends), outputs=())
+
+
+def shape_of(block: Block) -> str:
+    """Shape of a block's output, or the number of its outputs if they differ."""
+    shapes = block.shapes or ((),)
+    return shape_text(shapes[0]) if len(set(shapes)) == 1 else f"{len(shapes)} maps"
+
+
+def family(block: Block) -> str:
+    """Class of a block: `Attention` of `Attention, 12 heads`."""
+    return block.kind.partition(THEN)[0].partition(", ")[0]
+
+
+def short_kind(block: Block) -> str:
+    """Kind of a block with abbreviations."""
+    return block.kind.replace("convolution", "conv").replace("batch norm", "BN")
+
+
+def short_name(path: str) -> str:
+    """The last part of a path that is no number, with numbers behind it: `layer1.0` of `backbone.layer1.0`."""
+    return re.sub(r"^.*\.(?=[^.\d][^.]*(\.\d[^.]*)*$)", "", path)
