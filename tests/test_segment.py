@@ -21,7 +21,7 @@ from sightline.data.loader import training_batches
 from sightline.engine import training_state
 from sightline.runs.atomic import read_json_lines
 from sightline.tasks.building import build
-from sightline.tasks.segment.task import Segment
+from sightline.tasks.segment.task import SegmentLearner
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -287,12 +287,12 @@ def test_eightfold_evaluation_is_the_mean_over_mirrors_and_turns(
     assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "else the test says nothing"
 
 
-def task_of_run(run: sightline.Run, config: Config) -> tuple[Segment, torch.Tensor]:
+def task_of_run(run: sightline.Run, config: Config) -> tuple[SegmentLearner, torch.Tensor]:
     """The task of a configuration with the weights of a run, and two validation images."""
     parts = build(config, lambda text: None)
     parts.model.load_state_dict(load_file(run.path / "checkpoints" / "best" / "model.safetensors"))
     parts.model.eval().requires_grad_(False)
-    assert isinstance(parts.learner, Segment)
+    assert isinstance(parts.learner, SegmentLearner)
     return parts.learner, torch.from_numpy(parts.val.images[:2].copy())
 
 

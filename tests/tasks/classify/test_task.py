@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from sightline.inference.predictor import mirror_mean
-from sightline.tasks.classify.task import Classify, classification_intervals, surprise
+from sightline.tasks.classify.task import ClassifyLearner, classification_intervals, negative_log_likelihood
 
 
 def test_the_loss_is_that_of_the_logits_however_sure_and_wrong_they_are() -> None:
     logits = torch.tensor([[300.0, 0.0], [0.0, 200.0], [3.0, 1.0]])
-    task: Any = mock.Mock(feature_mask=None, spec=["looked_at", "feature_mask"])
-    task.looked_at = lambda batch: {"logits": logits, "labels": torch.tensor([1, 0, 0])}
-    numbers, arrays = Classify.metrics(task, [mock.Mock()])
+    task: Any = mock.Mock(feature_mask=None, spec=["evaluate_batch", "feature_mask"])
+    task.evaluate_batch = lambda batch: {"logits": logits, "labels": torch.tensor([1, 0, 0])}
+    numbers, arrays = ClassifyLearner.metrics(task, [mock.Mock()])
     expected = [300.0, 200.0, float(np.log1p(np.exp(-2)))]
     np.testing.assert_allclose(arrays["losses"], expected, rtol=1e-6)
     assert numbers["loss"] == pytest.approx(np.mean(expected)) and numbers["accuracy"] == pytest.approx(1 / 3)
@@ -33,4 +33,4 @@ def test_mirrored_logits_are_those_of_the_mean_and_stay_finite() -> None:
 def test_of_probabilities_alone_a_loss_ends_where_float32_does() -> None:
     """An ensemble has means of probabilities and no logits."""
     probabilities = torch.tensor([[1.0, 0.0]])
-    assert float(surprise(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)
+    assert float(negative_log_likelihood(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)

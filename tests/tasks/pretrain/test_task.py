@@ -22,7 +22,7 @@ from sightline.tasks.pretrain.config import Pretrain
 from sightline.tasks.pretrain.objectives.byol import byol_loss
 from sightline.tasks.pretrain.objectives.moco import contrastive_loss
 from sightline.tasks.pretrain.objectives.simsiam import simsiam_loss
-from sightline.tasks.pretrain.task import Byol, target_momentum
+from sightline.tasks.pretrain.task import PretrainLearner, target_momentum
 
 SIZE = 16
 Toy = Callable[..., Config]
@@ -31,13 +31,13 @@ FAST = {"model": {"name": "fastnet", "args": {"widths": [8, 16, 16]}}}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-def task_of(config: Config) -> Byol:
+def task_of(config: Config) -> PretrainLearner:
     torch.manual_seed(0)
     model = build_siamese(config)
     large, tiny = view_functions(config, MEAN, STD)
     transform = evaluation_transform(config.data.size, MEAN, STD)
     rest = {"transform": transform, "bank": None, "feature_mask": None}
-    return Byol(config, model=model, views=large, small=tiny, **rest)
+    return PretrainLearner(config, model=model, views=large, small=tiny, **rest)
 
 
 def photographs(count: int, size: int = SIZE, seed: int = 0) -> torch.Tensor:
@@ -259,7 +259,7 @@ def test_the_second_view_differs_as_its_settings_say(small: Toy) -> None:
 # ------------------------------------------------------------------------------------------------ learning, collapse
 
 
-def pretrained(task: Byol, images: torch.Tensor, steps: int) -> list[float]:
+def pretrained(task: PretrainLearner, images: torch.Tensor, steps: int) -> list[float]:
     """The spread of the projections after every tenth of so many steps of 32 images."""
     spreads = []
     model, config = task.model.train(), task.config

@@ -8,7 +8,16 @@ from torch.nn import functional
 from sightline.data.decode.palettes import IGNORE
 from sightline.errors import SightlineError
 from sightline.tasks.classify import losses
-from sightline.tasks.segment.losses import DENSE_LOSSES, compound, cross_entropy, dice, focal, lovasz, ohem, surprise
+from sightline.tasks.segment.losses import (
+    DENSE_LOSSES,
+    compound,
+    cross_entropy,
+    dice,
+    focal,
+    lovasz,
+    negative_log_likelihood,
+    ohem,
+)
 
 CLASSES = 5
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25])
@@ -347,11 +356,11 @@ def test_surprise_is_pytorchs_and_strangers_are_no_class() -> None:
     logits[0, :, 0, 0] = float("inf")  # below an ignored pixel, where nothing counts
     for memory in (torch.contiguous_format, torch.channels_last):
         mine, theirs = (logits.clone(memory_format=memory).requires_grad_() for _ in range(2))
-        found = surprise(mine, targets.to(torch.uint8))
+        found = negative_log_likelihood(mine, targets.to(torch.uint8))
         expected = functional.cross_entropy(theirs, targets, ignore_index=IGNORE, reduction="none")
         torch.testing.assert_close(found, expected)
         found[1].sum().backward()
         expected[1].sum().backward()
         torch.testing.assert_close(mine.grad[1], theirs.grad[1])
     with pytest.raises((RuntimeError, IndexError)):
-        surprise(logits, torch.full((2, 6, 7), 200, dtype=torch.uint8))
+        negative_log_likelihood(logits, torch.full((2, 6, 7), 200, dtype=torch.uint8))

@@ -42,7 +42,7 @@ from ...models.weights import load_weights
 from ...runs.checkpoint import description_of
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from .config import ClassifyConfig
-from .task import Classify
+from .task import ClassifyLearner
 
 
 def check(config: Config) -> None:
@@ -89,7 +89,7 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     rows, labels = rows_of(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
-    learner = Classify(
+    learner = ClassifyLearner(
         config,
         model=model,
         classes=len(train.classes),
@@ -192,7 +192,7 @@ def head_flops(model: Classifier) -> float:
 class Inference:
     """A run's learner around a model of its shape, without weights yet, and where and how to compute."""
 
-    learner: Classify
+    learner: ClassifyLearner
     model: Classifier
     transform: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...]
@@ -223,7 +223,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     model = build_model(name, len(classes), size, args, head)
     model.to(device).to(memory_format=torch.channels_last)
     transform = evaluation_transform(size, mean, std)
-    learner = Classify(config, model=model, classes=len(classes), augment=None, transform=transform)
+    learner = ClassifyLearner(config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
     return Inference(learner, model, transform, classes, square, kept, device, dtype, step, epoch)

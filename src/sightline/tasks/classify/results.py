@@ -20,7 +20,7 @@ from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text
 from ...runs.run_folder import shipped_checkpoints
-from .task import Classify, classification_intervals, classification_numbers, surprise
+from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
 """Misclassified validation images that are kept for the report, at most."""
@@ -42,7 +42,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 def preview(training: Training, batch: Batch) -> Figure:
     """A sheet of a training batch as the model sees it, with its labels."""
     parts = training.parts
-    assert isinstance(parts.learner, Classify)
+    assert isinstance(parts.learner, ClassifyLearner)
     images, targets = parts.learner.prepare(batch)
     labels = targets if targets.ndim == 1 else targets.argmax(1)
     pixels = images.float().cpu().numpy()
@@ -80,7 +80,7 @@ def evaluate_checkpoints(
         singles.append(numbers["accuracy"])
     arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
     mean, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
-    losses = surprise(mean, labels)
+    losses = negative_log_likelihood(mean, labels)
     arrays["losses"] = losses.numpy()
     numbers = classification_numbers(mean, labels, losses)
     return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays

@@ -21,7 +21,7 @@ from ...stats.metrics import accuracy, calibration_error, top_k
 from . import losses
 
 
-class Classify:
+class ClassifyLearner:
     """The classification task.
 
     classes: how many there are.
@@ -90,7 +90,7 @@ class Classify:
         Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
         `feature_mask`.
         """
-        found = collected([self.looked_at(batch) for batch in batches])
+        found = collected([self.evaluate_batch(batch) for batch in batches])
         if not found:
             return {}, {}
         truth = torch.cat([part["labels"] for part in found])
@@ -103,11 +103,11 @@ class Classify:
             arrays["features"] = np.concatenate([part["features"].numpy() for part in found])
         return numbers, arrays
 
-    def looked_at(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def evaluate_batch(self, batch: Batch) -> dict[str, torch.Tensor]:
         """{"logits": float32 [N, K], "labels": [N]} of an evaluation batch, and the "features" float16 of those that
         `feature_mask` names; on the processor."""
         assert batch.labels is not None, "classification needs labels"
-        penultimate = self.evaluated_features(batch)
+        penultimate = self.evaluation_features(batch)
         outputs = self.model.head(penultimate)
         kept = {}
         if self.feature_mask is not None:
@@ -122,7 +122,7 @@ class Classify:
         found = [part["features"].numpy() for part in collected(parts)]
         return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat refuses float16 under autocast
 
-    def evaluated_features(self, batch: Batch) -> torch.Tensor:
+    def evaluation_features(self, batch: Batch) -> torch.Tensor:
         """What the head sees of a batch of the evaluated split, [N, D]."""
         if self.fixed is not None:
             return self.fixed[1]()[batch.samples]
@@ -155,7 +155,7 @@ def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]
     return {f"{name}_interval": list(bootstrap_interval(values, seed=seed)) for name, values in items.items()}
 
 
-def surprise(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def negative_log_likelihood(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """-log of the probability float32 [N, K] of each truth int64 [N], float64 [N]; at most 87.5. For an ensemble, whose
     mean of probabilities has no logits."""
     return -probabilities.gather(1, truth[:, None]).squeeze(1).double().clamp_min(1e-38).log()

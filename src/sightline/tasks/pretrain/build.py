@@ -44,7 +44,7 @@ from .collapse import collapse
 from .config import PretrainConfig
 from .objectives import OBJECTIVES
 from .siamese import LastMap, Siamese
-from .task import Bank, Byol
+from .task import Bank, PretrainLearner
 
 WATCHED, BANKED = 2500, 5000
 """Images that are evaluated after each epoch where no validation split says which, and those whose labels vote."""
@@ -85,7 +85,7 @@ def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "
     if len(train.names) < 2:
         why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
         raise SightlineError("one image is too few to learn from", where=config.data.path, why=why, cure=cure)
-    val, bank = watched(config, source, train, say)
+    val, bank = evaluated_images(config, source, train, say)
     mean, std = normalization(config, train)
     if fresh and receipt is None:
         show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
@@ -138,13 +138,13 @@ def build_learner(
     rows: np.ndarray,
     count: int,
     device: torch.device,
-) -> Byol:
+) -> PretrainLearner:
     """The learner around a model. rows: of the `count` evaluated images, those whose features are kept."""
     neighbors = None
     if bank is not None:
         neighbors = Bank(lambda: bank_batches(bank, config, device), len(bank.classes))
     large, small = view_functions(config, mean, std)
-    return Byol(
+    return PretrainLearner(
         config,
         model=model,
         views=large,
@@ -244,7 +244,7 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     return 2 * (3 * online + target) + 3 * count * small
 
 
-def watched(
+def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Callable[[str], None]
 ) -> tuple[Decoded, Decoded | None]:
     """(the images that are evaluated after each epoch, the labeled images among which their neighbors are looked for).

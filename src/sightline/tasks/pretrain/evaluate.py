@@ -15,7 +15,7 @@ from ...errors import SightlineError
 from ...inference.evaluation import note_look
 from ...runs import run_folder
 from ...runs.checkpoint import description_of, load_model
-from .build import build_learner, build_siamese, open_images, probe_images, watched
+from .build import build_learner, build_siamese, evaluated_images, open_images, probe_images
 from .config import PretrainConfig
 from .task import pretraining_intervals
 
@@ -45,7 +45,7 @@ def evaluate_run(
     else:
         source = open_images(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
-        val, bank = watched(config, source, train, say)
+        val, bank = evaluated_images(config, source, train, say)
     model = build_siamese(config)
     tensors, moment = load_model(shipped)
     model.load_state_dict(tensors)

@@ -11,7 +11,7 @@ from ...insight.figures import draw_sheet
 from ...insight.preview import denormalized
 from ...runs.checkpoint import load_model
 from ...runs.run_folder import shipped_checkpoints
-from .task import Byol, pretraining_intervals
+from .task import PretrainLearner, pretraining_intervals
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
@@ -31,7 +31,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 def preview(training: Training, batch: Batch) -> Figure:
     """A sheet of the two views of each image of a batch, side by side."""
     parts = training.parts
-    assert isinstance(parts.learner, Byol)
+    assert isinstance(parts.learner, PretrainLearner)
     views, _ = parts.learner.prepare(batch)
     first, second = (denormalized(view.float().cpu().numpy(), *parts.normalization) for view in views)
     images = [image for pair in zip(first, second, strict=True) for image in pair]

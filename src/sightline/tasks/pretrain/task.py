@@ -46,7 +46,7 @@ class Bank:
     classes: int
 
 
-class Byol:
+class PretrainLearner:
     """The pre-training task.
 
     views: the augmentations of the two views, each images uint8 [N, 3, H, W], samples [N], seed, epoch -> float
@@ -119,7 +119,7 @@ class Byol:
         The loss is of the views of epoch 0 of the first images, in evaluation mode. Arrays: features float16 [M, D] of
         `feature_mask`; where there are labels, labels int64 [N] and predictions int64 [N].
         """
-        found = collected([self.looked_at(batch) for batch in batches])
+        found = collected([self.evaluate_batch(batch) for batch in batches])
         bank = collected([self.featured(batch) for batch in self.bank.batches()]) if self.bank is not None else []
         if not found:
             return {}, {}
@@ -141,7 +141,7 @@ class Byol:
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
         return numbers, arrays
 
-    def looked_at(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Of an evaluation batch the features [N, D], their "projections", "labels", of the first batches the sum of
         the "loss", and the features "kept" of those that `feature_mask` names."""
         features = self.model.features(self.transform(batch.images))

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 def load_training() -> "TrainingFunctions":
     """The functions of training; loads torch."""
     from ...engine.state import TrainingFunctions
-    from . import build, conclude
+    from . import build, results
 
-    return TrainingFunctions(build.open_source, build.build, build.check, conclude.results, conclude.preview)
+    return TrainingFunctions(build.open_source, build.build, build.check, results.results, results.preview)
 
 
 def load_use() -> UseFunctions:

@@ -25,7 +25,7 @@ from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from ...models.weights import load_encoder
 from ...runs.sampling import named_rows, sample_rows
 from .config import SegmentConfig
-from .task import Segment
+from .task import SegmentLearner
 
 STRIPS = 24
 """Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
@@ -52,7 +52,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
     if config.data.size != Data().size:  # runs of earlier versions have it, so it is no fault
         say("note: data.size does nothing for a segmenter; augment.window is what it trains on")
     source, palette = open_masked(config, say)
-    rows = followed(config, source)
+    rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
     receipt = None
@@ -78,7 +78,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
     model.to(device).to(memory_format=torch.channels_last)
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
-    learner = Segment(
+    learner = SegmentLearner(
         config,
         model=model,
         classes=len(palette.classes),
@@ -121,7 +121,7 @@ def training_pairs(
     return train, decode_pairs(source, "val", palette, config.data, say)
 
 
-def followed(config: Config, source: Source) -> np.ndarray:
+def sampled_rows(config: Config, source: Source) -> np.ndarray:
     """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
     wanted, names = config.report.samples, source.splits["val"].names
     if isinstance(wanted, int):

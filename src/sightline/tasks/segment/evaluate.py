@@ -20,14 +20,14 @@ from ...runs.checkpoint import CONFIG, description_of, load_model
 from .build import normalizer
 from .config import SegmentConfig
 from .results import measure
-from .task import Segment
+from .task import SegmentLearner
 
 
 @dataclass(frozen=True)
 class MaskInference:
     """A run's segmentation learner with its shipped weights, and where and how to compute."""
 
-    learner: Segment
+    learner: SegmentLearner
     palette: Palette
     device: torch.device
     dtype: torch.dtype
@@ -49,7 +49,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     tensors, moment = load_model(shipped)
     network.load_state_dict(tensors)
     network.to(device).to(memory_format=torch.channels_last).eval()
-    learner = Segment(
+    learner = SegmentLearner(
         config, model=network, classes=len(palette.classes), normalize=normalizer(tuple(mean), tuple(std))
     )
     dtype = pick_precision(run_folder.precision_of(folder), device)

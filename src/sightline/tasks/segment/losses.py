@@ -26,7 +26,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
     """
     weights = on_device(weights, logits)
     if not smoothing:
-        terms = surprise(logits, targets)
+        terms = negative_log_likelihood(logits, targets)
         terms = terms if weights is None else terms * by_class(weights)[targets.long()]
         return terms.sum() / divisor(targets, weights)
     total = functional.cross_entropy(
@@ -40,7 +40,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
     return total / divisor(targets, weights)
 
 
-def surprise(logits: Tensor, targets: Tensor) -> Tensor:
+def negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
     """-log p of each pixel's own class, float32 [N, H, W]; 0 where it is ignored.
 
     functional.cross_entropy takes more than twice as long on a processor, forward and backward: 130 to 155 ms against
@@ -67,7 +67,7 @@ def focal(
     """
     weights = on_device(weights, logits)
     targets = targets.long()
-    terms = focal_terms(surprise(logits, targets), alpha, gamma)
+    terms = focal_terms(negative_log_likelihood(logits, targets), alpha, gamma)
     if weights is not None:
         terms = terms * by_class(weights)[targets]
     if smoothing:
@@ -150,7 +150,7 @@ def ohem(
     at least `minimum` and at least 1, and never more than there are. Their mean is weighted as in `cross_entropy`.
     """
     weights, targets = on_device(weights, logits), targets.long()
-    losses = surprise(logits, targets).flatten()
+    losses = negative_log_likelihood(logits, targets).flatten()
     ignored = (targets == IGNORE).flatten()
     counted = len(ignored) - int(ignored.sum())
     taken = min(counted, max(round(share * counted), minimum, 1))

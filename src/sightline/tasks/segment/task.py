@@ -15,11 +15,11 @@ from ...data.loader import Batch
 from ...engine.distributed import collected, gathered
 from ...engine.learner import Arrays
 from ...inference.tiles import dihedral, likeliest, mirror
-from .losses import POOLED, compound, mean_over, surprise
+from .losses import POOLED, compound, mean_over, negative_log_likelihood
 from .metrics import confusion_per_image, segment_numbers
 
 
-class Segment:
+class SegmentLearner:
     """The segmentation task.
 
     classes: how many there are. augment: images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes int64 [N, 2],
@@ -100,7 +100,7 @@ class Segment:
         Arrays: confusion int64 [N, K, K] per image, rows the truth; with_ignored int64 [K + 1, K + 1] of the split, the
         ignored pixels as one more class; masks uint8 [M, *room] predicted for `kept`.
         """
-        found = collected([self.looked_at(batch, each) for batch in batches])
+        found = collected([self.evaluate_batch(batch, each) for batch in batches])
         if not found:
             return {}, {}
         loss, pixels = torch.zeros((), dtype=torch.float64), 0
@@ -115,7 +115,7 @@ class Segment:
             arrays["masks"] = padded(kept, self.room)
         return numbers, arrays
 
-    def looked_at(self, batch: Batch, each: Callable[[Batch, np.ndarray], None] | None) -> dict[str, torch.Tensor]:
+    def evaluate_batch(self, batch: Batch, each: Callable[[Batch, np.ndarray], None] | None) -> dict[str, torch.Tensor]:
         """{"loss": the sum over "pixels", "confusion": int64 [N, K + 1, K + 1]} of an evaluation batch, and the "kept"
         masks [M, H, W] if there are some."""
         assert batch.labels is not None, "segmentation needs masks"
@@ -147,4 +147,4 @@ def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
 
 def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(sum over the counted pixels in double precision, how many they are); logits [N, K, H, W], masks uint8."""
-    return surprise(logits, masks).double().sum().cpu(), int((masks != IGNORE).sum())
+    return negative_log_likelihood(logits, masks).double().sum().cpu(), int((masks != IGNORE).sum())
