@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # no test's temporary files wait for a disk
+
 # The same examples each time, so that no commit fails by the chance of another one's fault; "explore" looks for more.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
@@ -244,7 +248,7 @@ def train_and_kill() -> Callable[..., None]:
     return start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """A Chromium without a window; tests that ask for it are skipped where there is none."""
     sync_api = pytest.importorskip(

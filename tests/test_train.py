@@ -212,7 +212,8 @@ def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
 
 def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
-    plain |= {"model.name": "resnet18", "model.freeze": True}  # frozen batch norm sees no batch
+    plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}}
+    plain |= {"model.freeze": True}  # frozen batch norm sees no batch
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 32}), photos, out=tmp_path / "a", quiet=True)
     settings = plain | {"train.batch_size": 16, "optim.accumulate": 2}
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
@@ -316,7 +317,7 @@ def test_an_epoch_whose_validation_loss_is_not_finite_is_not_the_best(
 
 def test_unequal_batches_of_a_step_weigh_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
-    plain |= {"model.name": "resnet18", "model.freeze": True}
+    plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}, "model.freeze": True}
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 64}), photos, out=tmp_path / "a", quiet=True)
     settings = plain | {"train.batch_size": 40, "optim.accumulate": 2}  # 40 + 24 of the 64 images
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
@@ -361,6 +362,7 @@ def test_compiled_training_gives_the_same_losses(
     else:
         heads = {"projector": [32, 16], "predictor": 32}
         byol = tiny | {"train.best_metric": "epoch", "train.epochs": 1, "augment.progressive": [], "report.samples": 0}
+        byol |= {"model.args": NARROW | {"dropout": 0.0}}
         config, data = resolve(load_recipe("byol_fast"), byol | {"pretrain": heads}), photos
     found = []
     for compiled in (False, True):
