@@ -15,13 +15,13 @@ from reliability.contract import Outcome, Row, Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PHASES = {  # name: (module, function) during which the signal comes
-    "start-up": ("starting", "build"),
+    "start-up": ("engine.setup", "build"),
     "decoding": ("data.cache", "make_entry"),
-    "first files": ("runs", "start"),
-    "a step": ("train", "note_step"),
-    "a save": ("checkpoint", "write_tensors"),
+    "first files": ("engine.setup", "write_start"),
+    "a step": ("train", "log_step"),
+    "a save": ("runs.checkpoint", "write_tensors"),
     "evaluation": ("train", "evaluate"),
-    "the end": ("finish", "finish"),
+    "the end": ("train", "log_results"),
     "the report": ("report.page", "render"),
 }
 
@@ -53,9 +53,6 @@ def signal_in(phase: str, number: int, times: int, nth: int) -> Callable[[], Non
             module = importlib.import_module(f"sightline.{place}")
             if hasattr(module, name):
                 setattr(module, name, signalled(getattr(module, name)))
-        if phase == "the end":
-            train = importlib.import_module("sightline.train")
-            train.finish = importlib.import_module("sightline.engine.results").finish
         if phase == "a save":
             importlib.import_module("sightline.runs.checkpoint")
 

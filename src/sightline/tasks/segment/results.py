@@ -14,7 +14,7 @@ from ...data.decode.palettes import Palette
 from ...data.loader import Batch
 from ...data.pair_cache import DecodedPairs
 from ...engine.evaluate import evaluate
-from ...engine.learner import Arrays
+from ...engine.parts import Arrays
 from ...runs.atomic import atomic_write
 from ...runs.csv_io import csv_text
 from .metrics import interval, per_image_iou, pixel_accuracy
