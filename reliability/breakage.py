@@ -77,8 +77,8 @@ def nothing(_: Any) -> Any:
     return lambda *arguments, **options: None
 
 
-def without_limit(joined: Any) -> Any:
-    return lambda seconds: joined(3600)
+def without_limit(process_group: Any) -> Any:
+    return lambda seconds: process_group(3600)
 
 
 def padded(batches: Any) -> Any:
@@ -94,15 +94,15 @@ def padded(batches: Any) -> Any:
 
 
 BROKEN: dict[str, Broken] = {
-    "a saver without the rename": replaced("files", "atomic_path", lambda _: in_place),
-    "a saver without fsync": replaced("files", "adopt", lambda _: adopt_unsynced),
-    "a saver without the folder's fsync": replaced("files", "sync_folder", nothing),
+    "a saver without the rename": replaced("runs.atomic", "atomic_path", lambda _: in_place),
+    "a saver without fsync": replaced("runs.atomic", "adopt", lambda _: adopt_unsynced),
+    "a saver without the folder's fsync": replaced("runs.atomic", "sync_folder", nothing),
     "an order that ignores the seed": replaced("data.loader", "epoch_order", any_order),
-    "a resume that forgets the optimizer": replaced("saving", "restore", without_optimizer),
-    "a checksum that is not checked": replaced("tensor_file", "sha256", recorded_digest),
-    "a wait without a limit": replaced("ranks", "joined", without_limit),
-    "an evaluator that pads": replaced("evaluate", "evaluation_batches", padded),
-    "a save over the newest state": replaced("checkpoint", "serial", always_first_slot),
+    "a resume that forgets the optimizer": replaced("engine.training_state", "restore", without_optimizer),
+    "a checksum that is not checked": replaced("runs.tensor_file", "sha256", recorded_digest),
+    "a wait without a limit": replaced("train", "process_group", without_limit),
+    "an evaluator that pads": replaced("engine.evaluate", "evaluation_batches", padded),
+    "a save over the newest state": replaced("runs.checkpoint", "serial", always_first_slot),
 }
 
 

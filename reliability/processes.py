@@ -72,7 +72,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     from sightline.runs import atomic
 
     loop: Any = importlib.import_module("sightline.train")
-    sign, real = Path(f"{out}.harm"), loop.note_step
+    sign, real = Path(f"{out}.harm"), loop.log_step
 
     def harmful(*arguments: Any) -> None:
         real(*arguments)
@@ -84,7 +84,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
                 return
             time.sleep(600)
 
-    loop.note_step = harmful
+    loop.log_step = harmful
     endless = {"train.epochs": 5000, "train.evaluate_every": 5000, "train.rank_timeout_seconds": float(limit)}
     try:
         loop.train(recipe, data, out=out, quiet=True, **endless)
@@ -111,8 +111,8 @@ def evaluate(data: str, out: str) -> int:
     from sightline.config.resolve import resolve
     from sightline.config.schema import Config
     from sightline.data.cache import Decoded, subset
-    from sightline.engine import distributed
     from sightline.engine.evaluate import evaluate as measure
+    from sightline.engine.process_group import process_group
     from sightline.tasks.building import build
 
     config = resolve(
@@ -126,9 +126,9 @@ def evaluate(data: str, out: str) -> int:
         return [measure(parts.learner, split, 2, parts.device, parts.dtype)[0] for split in splits]
 
     alone = numbers()
-    with distributed.joined(60) as world:
+    with process_group(60) as world:
         together = numbers()
-    if world.leads:
+    if world.is_rank0:
         same = {count: first == second for count, (first, second) in enumerate(zip(alone, together, strict=True), 1)}
         Path(out).write_text(json.dumps(same))
     return 0

@@ -14,6 +14,7 @@ from sightline.data.loader import part_of, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
 from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
+from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
@@ -121,7 +122,7 @@ def said() -> dict[str, Any]:
     """What the processes tell each other."""
     place = distributed.world()
     parts = [{"n": torch.tensor([number])} for number in range(place.rank, 5, place.size)]
-    collected = [int(part["n"]) for part in distributed.collected(parts)]
+    collected = [int(part["n"]) for part in distributed.gather_to_rank0(parts)]
     rows = torch.full((place.rank + 1, 2), float(place.rank), requires_grad=True)
     every = distributed.gathered(rows)
     (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
@@ -133,7 +134,7 @@ def said() -> dict[str, Any]:
         refused = f"{error.what}: {error.why}"
     return {
         "collected": collected,
-        "told": distributed.told([0.1 + 0.2, place.rank]),
+        "told": distributed.broadcast_json([0.1 + 0.2, place.rank]),
         "any": distributed.any_of([place.rank == 1, False]),
         "gathered": every[:, 0].tolist(),
         "back": rows.grad[:, 0].tolist() if rows.grad is not None else None,
@@ -157,7 +158,7 @@ def main(photos: str, scenes: str, out: str, rank: int) -> None:
         alone[name] = (*gradients(runs[name]), evaluated)
         runs[name].parts.model.load_state_dict(first)
     found: dict[str, Any] = {}
-    with distributed.joined(60):
+    with process_group(60):
         found["norms"], found["dropped"], found["said"] = norms(), dropped(), said()
         for name, training in runs.items():
             joined = assemble(training.config, training.folder, training.log, training.parts, Progress())

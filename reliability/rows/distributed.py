@@ -24,6 +24,7 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     """What torchrun tells a process."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     names = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    names |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     return names | {name: str(value) for name, value in place.items()}
 
 

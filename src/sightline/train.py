@@ -19,13 +19,13 @@ from .data.loader import Batch, training_batches
 from .data.resident import one_ahead
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
-from .engine.evaluate import evaluate
+from .engine.evaluate import evaluate, log_results
 from .engine.memory import explained_memory, in_parts
-from .engine.optim import Average, build_optimizer, clip_gradients, uphill
+from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbed
 from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
-from .engine.results import log_results, save_preview
-from .engine.schedules import climbs, cycled_momentum, ends_at_zero, factor, mixes, schedule_epochs
+from .engine.process_group import process_group, restarted, shutdown
+from .engine.schedules import cycled_momentum, ends_at_zero, factor, mixes, sam_active, schedule_epochs
 from .engine.state import Clock, Progress, Training, log_step
 from .errors import SightlineError, counted
 from .models import layer_depths
@@ -67,21 +67,21 @@ def train(
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
     functions = TASKS[config.task].training()
     functions.check(config)
-    with distributed.joined(config.train.rank_timeout_seconds) as world:
-        if distributed.restarted() and run_folder.is_of(folder, config):
+    with process_group(config.train.rank_timeout_seconds) as world:
+        if restarted() and run_folder.is_of(folder, config):
             return resume(folder, quiet=quiet)
-        if world.leads:
+        if world.is_rank0:
             run_folder.refuse_taken(folder, overwrite)
             run_folder.refuse_inside(folder, config.data.path)
         with setup.claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
             parts = setup.built(config, functions, log)
-            if world.leads:
+            if world.is_rank0:
                 setup.begin(config, folder, log, parts)
             training = assemble(config, folder, log, parts, Progress())
-            if config.train.preview and world.leads:
-                save_preview(training)
+            if config.train.preview and world.is_rank0:
+                setup.save_preview(training)
             training_state.save_state(training)
-            with watching(folder, log.say) if watch and world.leads else contextlib.nullcontext():
+            with watching(folder, log.say) if watch and world.is_rank0 else contextlib.nullcontext():
                 return run_epochs(training)
 
 
@@ -96,14 +96,14 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
     with (
-        distributed.joined(written.train.rank_timeout_seconds) as world,
+        process_group(written.train.rank_timeout_seconds) as world,
         setup.claimed(folder, quiet) as log,
         explained_memory(written),
         stoppable(folder),
     ):
-        if world.leads:
+        if world.is_rank0:
             sweep_temporaries(folder)
-        distributed.told(None)  # no process reads the folder before the first has locked and swept it
+        distributed.broadcast_json(None)  # no process reads the folder before the first has locked and swept it
         tensors, values = training_state.load_state(folder, log)
         # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
         # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
@@ -121,7 +121,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         distributed.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        note = setup.note_resume(folder, old, config, parts, progress.step) if world.leads else ""
+        note = setup.note_resume(folder, old, config, parts, progress.step) if world.is_rank0 else ""
         if note:
             log.say(note)
         if config != old:
@@ -131,7 +131,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
             )
             log.say(f"changed since the run was saved: {', '.join(changes)}")
             progress.stopped = ""
-            if world.leads:
+            if world.is_rank0:
                 run_folder.write_config(folder, config)
             training_state.save_state(training)
         return run_epochs(training)
@@ -198,8 +198,8 @@ def run_epochs(training: Training) -> Run:
     if progress.stopped:
         training.log.say(f"stopped after epoch {training.epoch}: {reason}")
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
-    leads = training.world.leads
-    distributed.part()
+    leads = training.world.is_rank0
+    shutdown()
     if leads:
         log_results(unsharded(training))
         training.log.say(f"report: {write_report(training.folder)}")
@@ -222,8 +222,8 @@ def train_epoch(training: Training) -> str:
             if "momentum" in parameters:
                 parameters["momentum"] = momentum
         loss = add_gradients(training, group)
-        if climbs(config, epoch):
-            with uphill(learner.parameters(), config.optim.sam_radius):
+        if sam_active(config, epoch):
+            with sam_perturbed(learner.parameters(), config.optim.sam_radius):
                 add_gradients(training, group)
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
@@ -308,7 +308,7 @@ def evaluate_epoch(training: Training) -> str:
     training.log.tick(progress.step, doing="validating")
     with training_state.evaluated_weights(training):
         size = config.train.eval_batch_size
-        with distributed.in_step(training.forward):
+        with distributed.unsharded_for(training.forward):
             numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
         if not math.isfinite(numbers["loss"]):
             training.log.warn(

@@ -94,7 +94,7 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
     assert distributed.first_difference(lines[:3], lines).startswith(
         "3 in process 0, 4 here; only this process has 'c.png"
     )
-    assert distributed.first_difference(lines, lines) == "its names are the same, what is in it is not"
+    assert distributed.first_difference(lines, lines) == "the names are the same, the content differs"
     masks = np.zeros((3, 2, 2), np.uint8)
     pairs = DecodedPairs(images, masks, names, ("sea",), np.full((3, 2), 2), np.zeros((3, 1), np.int64), "", 0)
     assert lines_of(pairs)[1] != lines_of(replace(pairs, labels=masks + 1))[1], "masks count among the pixels"

@@ -15,7 +15,7 @@ from sightline.engine.optim import (
     hidden_weights,
     orthogonalize,
     parameter_groups,
-    uphill,
+    sam_perturbed,
 )
 from sightline.errors import SightlineError
 
@@ -345,7 +345,7 @@ def test_uphill_by_hand():
         layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
     layer.weight.grad, layer.bias.grad = torch.tensor([[3.0, 4.0]]), torch.zeros(1)
     before = layer.weight.detach().clone()
-    with uphill(layer, 0.5):
+    with sam_perturbed(layer, 0.5):
         assert layer.weight.tolist() == [pytest.approx([1.3, 2.4])]
         assert layer.weight.grad is None
         (layer.weight.square().sum() / 2).backward()
@@ -358,7 +358,7 @@ def test_uphill_batch_norm_counts_nothing_and_all_is_back_after_an_error():
     images = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     model(images).square().mean().backward()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="inside"), uphill(model, 0.1):
+    with pytest.raises(RuntimeError, match="inside"), sam_perturbed(model, 0.1):
         model(images * 5).square().mean().backward()
         raise RuntimeError("inside")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -370,5 +370,5 @@ def test_uphill_without_a_gradient_stays():
     layer = nn.Linear(2, 1)
     layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
     before = layer.weight.detach().clone()
-    with uphill(layer, 0.5):
+    with sam_perturbed(layer, 0.5):
         assert torch.equal(layer.weight, before)

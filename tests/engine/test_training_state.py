@@ -18,7 +18,7 @@ from sightline.config.schema import Config
 from sightline.errors import ENVIRONMENT, USER
 from sightline.runs import atomic, checkpoint
 from sightline.runs.atomic import TEMPORARY, read_json_lines
-from sightline.runs.deferred_writes import Waiting
+from sightline.runs.deferred_writes import DeferredWrites
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -45,7 +45,7 @@ class Disk:
         self.number, self.full = number, False
         self.refused: list[str] = []
         self.at: Callable[[Any], None] = lambda training: None  # once a step is done, before its save
-        real, note = getattr(os, call), loop.note_step
+        real, note = getattr(os, call), loop.log_step
 
         def refusing(*arguments: object) -> None:
             if self.full:
@@ -60,7 +60,7 @@ class Disk:
             self.at(training)
 
         patch.setattr(os, call, refusing)
-        patch.setattr(loop, "note_step", noted)
+        patch.setattr(loop, "log_step", noted)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_what_is_refused_at_first_and_taken_again_is_said(
 
 
 def test_what_waits_is_a_copy_and_what_it_replaces_stays(tmp_path: Path) -> None:
-    waiting, found, weight = Waiting(), [], torch.zeros(2)
+    waiting, found, weight = DeferredWrites(), [], torch.zeros(2)
     refuses = [True]
 
     def write(content: dict) -> None:
@@ -199,4 +199,4 @@ def test_only_the_disk_is_waited_for() -> None:
         raise SightlineError("the state holds NaN", status=USER)
 
     with pytest.raises(SightlineError, match="NaN"):
-        Waiting().write(Path("x"), write, {})
+        DeferredWrites().write(Path("x"), write, {})

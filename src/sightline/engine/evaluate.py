@@ -7,9 +7,11 @@ import torch
 from ..data.cache import Decoded
 from ..data.loader import Batch, evaluation_batches
 from ..data.pair_cache import DecodedPairs
+from ..errors import SightlineError, counted
 from .device import autocast
-from .distributed import align_buffers, told, world
-from .learner import Arrays, Learner
+from .distributed import align_buffers, broadcast_json, world
+from .parts import Arrays, Learner, training_flops
+from .state import Training
 
 
 @torch.inference_mode()
@@ -36,6 +38,24 @@ def evaluate(
             numbers, arrays = (metrics or learner.metrics)(
                 evaluation_batches(decoded, batch_size, device, world().share)
             )
-            return told(numbers), arrays
+            return broadcast_json(numbers), arrays
     finally:
         module.train(training)
+
+
+def log_results(training: Training) -> None:
+    """Compute the task's final results, log them, and print their sentence."""
+    progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
+    if progress.best is None:
+        why = "the validation loss was not finite after any epoch"
+        cure = "begin again with a lower rate: sightline train ... --optim.lr, or --train.precision fp32"
+        raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
+    numbers, sentence = training.functions.results(training)
+    images = len(parts.train.names)
+    epochs = progress.step / training.epoch_steps
+    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once * images
+    best = progress.best_epoch
+    chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
+    log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)
+    what = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
+    log.say(f"{sentence} ({what}, {len(parts.val.names):,} images)")

@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 
 from ..config.schema import Optim
 from ..errors import SightlineError
-from .distributed import part_like, whole
+from .distributed import full_tensor, shard_like
 
 
 def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def align_moments(optimizer: Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if name != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(part_like(value, parameter))
+                state[name] = torch.empty_like(parameter).copy_(shard_like(value, parameter))
 
 
 class Muon(Optimizer):
@@ -231,14 +231,14 @@ def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
     Where it is greater than `clip_norm` the gradients are scaled down to it, in place; clip_norm 0: never.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
+    norm = full_tensor(nn.utils.get_total_norm([p.grad for p in parameters]))
     if clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     return norm
 
 
 @contextmanager
-def uphill(model: nn.Module, radius: float) -> Generator[None]:
+def sam_perturbed(model: nn.Module, radius: float) -> Generator[None]:
     """Within the block the trained weights lie `radius` further along the gradient, and there is no gradient yet.
 
     The climb of sharpness-aware minimization (arXiv 2010.01412): radius * g / |g|, with the norm over all parameters
@@ -315,4 +315,4 @@ class Average:
             raise SightlineError("the saved average belongs to another model", cure=cure)
         self.updates = updates
         for name, mean in self.means.items():
-            mean.copy_(part_like(tensors[name], mean))
+            mean.copy_(shard_like(tensors[name], mean))

@@ -22,8 +22,7 @@ from ..errors import SightlineError
 from . import distributed
 from .device import precision_name
 from .distributed import all_gathered
-from .learner import Learner
-from .parts import Parts, build
+from .parts import Learner, Parts, build
 from .state import Training
 
 SHARDABLE = ("sgd", "adam", "adamw")

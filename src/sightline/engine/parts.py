@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,10 +23,29 @@ from ..models.fast import FastNet
 from ..models.weights import Receipt
 from ..runs.sampling import sample_rows
 from ..stats.class_weights import class_weights
-from .learner import Arrays, Learner
-from .schedules import climbs, training_side
+from .schedules import sam_active, training_side
+
+Arrays = dict[str, np.ndarray]
 
 WHITENING_IMAGES = 5000
+
+
+class Learner(Protocol):
+    """What the training loop calls.
+
+    step: a training batch -> {"loss": scalar with a graph, ...}. With several processes, each of which has a part of
+    the batch, "weight" is the denominator of the part's mean; without it the number of images is. after_step: called
+    after each optimizer step, for example to update a target network. metrics: (numbers by name, arrays by name) of a
+    split, in its order; ({}, {}) on all ranks but 0. parameters: the module to train.
+    """
+
+    def step(self, batch: Batch) -> dict[str, torch.Tensor]: ...
+
+    def after_step(self, step: int, total_steps: int) -> None: ...
+
+    def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]: ...
+
+    def parameters(self) -> nn.Module: ...
 
 
 def no_alarm(numbers: Mapping[str, float]) -> str:
@@ -184,7 +203,7 @@ def training_flops(config: Config, cost: dict[int, float], images: int, epochs: 
 
 def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
     """What one image costs in an epoch, from 0; a sharpness-aware step takes two gradients."""
-    return cost[training_side(config, epoch)] * (2 if climbs(config, epoch) else 1)
+    return cost[training_side(config, epoch)] * (2 if sam_active(config, epoch) else 1)
 
 
 def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:

@@ -53,7 +53,7 @@ def mixes(config: Config, epoch: int) -> bool:
     return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
 
 
-def climbs(config: Config, epoch: int) -> bool:
+def sam_active(config: Config, epoch: int) -> bool:
     """Whether the steps of an epoch, from 0, are sharpness-aware ones (`optim.sam_radius`)."""
     return bool(config.optim.sam_radius) and epoch >= config.optim.sam_from * schedule_epochs(config)
 

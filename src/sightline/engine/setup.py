@@ -12,10 +12,12 @@ from pathlib import Path
 from ..config.resolve import flat
 from ..config.schema import Config
 from ..data.cache import Decoded
+from ..data.loader import training_batches
 from ..data.pair_cache import DecodedPairs
 from ..errors import SightlineError
 from ..insight.architecture.tracing import trace
 from ..insight.architecture.tree import write_architecture
+from ..insight.style import png
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
@@ -27,13 +29,16 @@ from . import distributed, training_state
 from .device import pick_precision, precision_name
 from .memory import keep_freed
 from .parts import Parts, build
-from .state import TrainingFunctions
+from .state import Training, TrainingFunctions
+
+PREVIEWED = 48
+"""Largest number of images in a preview."""
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
     """The log of a run in a folder that is locked; in all processes of a run but the first it is silent."""
-    leads = distributed.world().leads
+    leads = distributed.world().is_rank0
     with lock_run(folder) if leads else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=leads) as log:
         if note:
             log.warn(note)
@@ -45,7 +50,7 @@ def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: 
     keep_freed()
     if distributed.world().size > 1:  # before anything is decoded: all that follows depends on it
         distributed.require_same({"recipe": settings_of(config)})
-    with distributed.leader_first():
+    with distributed.local_rank0_first():
         parts = build(functions.build, config, log.say, precision, fresh)
     if distributed.world().size > 1:
         if config.train.on_out_of_memory != "stop":
@@ -53,7 +58,7 @@ def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: 
             raise SightlineError(
                 "several processes cannot halve their batches", where="train.on_out_of_memory", cure=cure
             )
-        chosen = distributed.told(precision_name(parts.dtype))
+        chosen = distributed.broadcast_json(precision_name(parts.dtype))
         parts = replace(parts, dtype=pick_precision(chosen, parts.device))
         splits = {"train": parts.train, "val": parts.val}
         digests = {f"data of {split}": digest for split, digest in parts.facts["data"]["digest"].items()}
@@ -169,3 +174,12 @@ def check_data(folder: Path, parts: Parts) -> None:
         why = f"changed since the run began: {' and '.join(changed)} (images: {', '.join(counts)})"
         cure = "put the data back as it was, or begin a new run with --model.weights RUN"
         raise SightlineError("the data is not what this run began with", where=now["path"], why=why, cure=cure)
+
+
+def save_preview(training: Training) -> None:
+    """Write figures/preview.png: the first batch of the first epoch, augmented."""
+    config, parts = training.config, training.parts
+    size = min(PREVIEWED, config.train.batch_size)
+    batch = next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device))
+    path = atomic_write(training.folder / "figures" / "preview.png", png(training.functions.preview(training, batch)))
+    training.log.say(f"what the model sees: {path}")

@@ -11,7 +11,7 @@ import torch
 from ..config.schema import Config
 from ..data.loader import Batch, steps_per_epoch
 from ..data.sources.open import Source
-from ..runs.deferred_writes import Waiting
+from ..runs.deferred_writes import DeferredWrites
 from ..runs.log import RunLog
 from ..runs.signals import StopRequest
 from . import distributed
@@ -73,7 +73,7 @@ class Training:
     forward: Callable[
         [Batch], dict[str, torch.Tensor]
     ]  # the learner's step; of several processes with gradients averaged
-    waiting: Waiting = field(default_factory=Waiting)
+    waiting: DeferredWrites = field(default_factory=DeferredWrites)
 
     @property
     def world(self) -> distributed.World:

@@ -24,8 +24,7 @@ from ..runs.deferred_writes import MOST_REFUSED
 from ..runs.log import RunLog
 from . import distributed
 from .evaluate import evaluate
-from .learner import Arrays
-from .parts import Parts, Sampled
+from .parts import Arrays, Parts, Sampled
 from .state import Training
 
 THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
@@ -37,9 +36,9 @@ def save_state(training: Training) -> None:
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
-    optimizer = {f"optimizer.{name}": distributed.whole(tensor) for name, tensor in optimizer.items()}
-    tensors = {name: distributed.whole(tensor) for name, tensor in state_tensors(training).items()} | optimizer
-    if not training.world.leads:
+    optimizer = {f"optimizer.{name}": distributed.full_tensor(tensor) for name, tensor in optimizer.items()}
+    tensors = {name: distributed.full_tensor(tensor) for name, tensor in state_tensors(training).items()} | optimizer
+    if not training.world.is_rank0:
         return
     settings = training.config.model_dump(mode="json")
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
@@ -122,7 +121,7 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
 
     here = training.parts.model.state_dict()
     training.parts.model.load_state_dict(
-        {name: distributed.part_like(t, here[name]) for name, t in part("model.").items()}
+        {name: distributed.shard_like(t, here[name]) for name, t in part("model.").items()}
     )
     state = checkpoint.unflatten_optimizer(part("optimizer."), values["optimizer"])
     training.optimizer.load_state_dict(state)
@@ -139,8 +138,8 @@ def evaluated_weights(training: Training) -> Generator[None]:
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
     """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
-    weights = {name: distributed.whole(tensor) for name, tensor in training.parts.model.state_dict().items()}
-    if not training.world.leads:
+    weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
+    if not training.world.is_rank0:
         return
     description = training.parts.description | {
         "epoch": training.epoch,
@@ -162,7 +161,7 @@ def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
     ranked = sorted([*others, entry])
     if entry in ranked[:size]:
         save_weights(training, epoch_name(training.epoch), numbers)
-    for _, epoch in ranked[size:] if training.world.leads else ():
+    for _, epoch in ranked[size:] if training.world.is_rank0 else ():
         training.waiting.remove(training.folder / "checkpoints" / epoch_name(int(epoch)))
     training.progress.ensemble = ranked[:size]
 
@@ -178,7 +177,7 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
     place = folder / epoch_name(training.epoch)
     if training.parts.sampled is not None and len(training.parts.rows):
         keep_sampled(training, training.parts.sampled, place)
-    if not training.world.leads:
+    if not training.world.is_rank0:
         return
     if "masks" in arrays:
         keep_arrays(training, place / "masks.npz", {"masks": shrunk(arrays["masks"])})
@@ -200,9 +199,9 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
 def keep_sampled(training: Training, sampled: Sampled, place: Path) -> None:
     """Features of the sampled training images, beside those of the validation images."""
     parts, size = training.parts, training.config.train.eval_batch_size
-    with distributed.in_step(training.forward):
+    with distributed.unsharded_for(training.forward):
         arrays = evaluate(parts.learner, sampled.images, size, parts.device, parts.dtype, sampled.features)[1]
-    if training.world.leads:
+    if training.world.is_rank0:
         keep_arrays(training, place / "train-features.npz", arrays)
 
 
@@ -279,7 +278,7 @@ def not_finite(training: Training, group: list[Batch], loss: float, norm: float,
     names = training.parts.train.names
     shown = [names[sample] for batch in group for sample in batch.every.tolist()]
     path = training.folder / "not-finite-batch.txt"
-    if training.world.leads:
+    if training.world.is_rank0:
         atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))
     best = f" [--model.weights {name}]" if training.progress.best is not None else ""

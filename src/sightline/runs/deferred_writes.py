@@ -16,7 +16,7 @@ MOST_REFUSED = 3
 
 
 @dataclass
-class Waiting:
+class DeferredWrites:
     """Weights and snapshots that a full or failing disk has refused, by their path; and how many saves in a row.
 
     They are written before the next state for resumption, so that no state on the disk tells of weights that are not

@@ -12,7 +12,7 @@ from ...data.cache import Decoded
 from ...data.loader import Batch
 from ...data.pair_cache import DecodedPairs
 from ...engine.evaluate import evaluate
-from ...engine.learner import Arrays, Learner
+from ...engine.parts import Arrays, Learner
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, thumbnails
 from ...insight.preview import draw_preview

@@ -11,8 +11,8 @@ from torch.nn import functional
 from ...config.schema import Config
 from ...data.augment.batch import mix
 from ...data.loader import Batch
-from ...engine.distributed import collected
-from ...engine.learner import Arrays
+from ...engine.distributed import gather_to_rank0
+from ...engine.parts import Arrays
 from ...engine.schedules import mixes, training_side
 from ...inference.predictor import mirror_mean
 from ...models import Classifier
@@ -90,7 +90,7 @@ class ClassifyLearner:
         Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
         `feature_mask`.
         """
-        found = collected([self.evaluate_batch(batch) for batch in batches])
+        found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
         if not found:
             return {}, {}
         truth = torch.cat([part["labels"] for part in found])
@@ -119,7 +119,7 @@ class ClassifyLearner:
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """{"features": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
         parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
-        found = [part["features"].numpy() for part in collected(parts)]
+        found = [part["features"].numpy() for part in gather_to_rank0(parts)]
         return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat refuses float16 under autocast
 
     def evaluation_features(self, batch: Batch) -> torch.Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data.loader import Batch
-from ...engine.distributed import collected, gathered
-from ...engine.learner import Arrays
+from ...engine.distributed import gather_to_rank0, gathered
+from ...engine.parts import Arrays
 from ...engine.schedules import training_side
 from ...stats.intervals import bootstrap_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
@@ -119,8 +119,8 @@ class PretrainLearner:
         The loss is of the views of epoch 0 of the first images, in evaluation mode. Arrays: features float16 [M, D] of
         `feature_mask`; where there are labels, labels int64 [N] and predictions int64 [N].
         """
-        found = collected([self.evaluate_batch(batch) for batch in batches])
-        bank = collected([self.featured(batch) for batch in self.bank.batches()]) if self.bank is not None else []
+        found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
+        bank = gather_to_rank0([self.featured(batch) for batch in self.bank.batches()]) if self.bank is not None else []
         if not found:
             return {}, {}
         losses = [part["loss"] for part in found if "loss" in part]

@@ -15,7 +15,7 @@ from ...data.decode.palettes import Palette, display_colors, from_dict
 from ...data.loader import Batch
 from ...data.pair_cache import DecodedPairs
 from ...engine.evaluate import evaluate
-from ...engine.learner import Arrays
+from ...engine.parts import Arrays
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, shrunk
 from ...insight.figures import draw_sheet

@@ -12,8 +12,8 @@ from ...data.augment.windows import Anchors
 from ...data.decode.masks import padded
 from ...data.decode.palettes import IGNORE
 from ...data.loader import Batch
-from ...engine.distributed import collected, gathered
-from ...engine.learner import Arrays
+from ...engine.distributed import gather_to_rank0, gathered
+from ...engine.parts import Arrays
 from ...inference.tiles import dihedral, likeliest, mirror
 from .losses import POOLED, compound, mean_over, negative_log_likelihood
 from .metrics import confusion_per_image, segment_numbers
@@ -100,7 +100,7 @@ class SegmentLearner:
         Arrays: confusion int64 [N, K, K] per image, rows the truth; with_ignored int64 [K + 1, K + 1] of the split, the
         ignored pixels as one more class; masks uint8 [M, *room] predicted for `kept`.
         """
-        found = collected([self.evaluate_batch(batch, each) for batch in batches])
+        found = gather_to_rank0([self.evaluate_batch(batch, each) for batch in batches])
         if not found:
             return {}, {}
         loss, pixels = torch.zeros((), dtype=torch.float64), 0

@@ -1,0 +1,144 @@
+"""The process group of a `torchrun` run: setup, shutdown, and the exit when another process has failed."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
+from ..inference.sharded_predict import share_of
+from .distributed import Activity, World, all_gathered, unlimited_group, world
+
+NO_LIMIT = timedelta(days=7)  # for the barrier of `local_rank0_first`: decoding a large data set takes hours
+GRACE_SECONDS = 8  # from a signal until a process without progress is ended
+FAILED_PEER = (
+    "closed by peer",
+    "reset by peer",
+    "timed out",
+    "timeout",
+    "broken pipe",
+    "connection refused",
+    "nccl",
+    "aborted",
+)
+
+
+def restarted() -> bool:
+    """Whether torchrun restarted the processes after a failure."""
+    return restart_count() not in ("", "0")
+
+
+def restart_count() -> str:
+    """Number of restarts by torchrun."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
+@contextlib.contextmanager
+def process_group(timeout_seconds: float) -> Generator[World]:
+    """Join the process group of torchrun within the block; do nothing without torchrun.
+
+    timeout_seconds: limit of each collective operation. A killed process is noticed at once, a hanging one after this
+    time; both end all processes with exit code 3 (environment). Raises SightlineError if torchrun's variables are
+    invalid or the other processes cannot be reached.
+    """
+    if share_of(os.environ).world == 1 or dist.is_initialized():
+        yield world()
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    try:
+        limit = timedelta(seconds=timeout_seconds)
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        # torchrun may keep its store over a restart: separate the keys of each start.
+        store = dist.PrefixStore(f"attempt {restart_count()}", store)
+        backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+        dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
+    except (ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        cure = "torchrun --nproc-per-node 2 -m sightline train ...; --rdzv-endpoint HOST:PORT sets a free port"
+        what = "the processes of this run cannot connect to each other"
+        raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
+    unlimited_group.append(dist.new_group(backend="gloo", timeout=NO_LIMIT))
+    with failed_peers_explained(local_peers()), exit_after_signal():
+        yield world()
+        if dist.is_initialized():
+            shutdown()
+
+
+def shutdown() -> None:
+    """Destroy the process group in all processes; afterwards `world` has one process."""
+    if dist.is_initialized():
+        dist.barrier(group=unlimited_group.pop())
+        dist.destroy_process_group()
+
+
+def local_peers() -> list[int]:
+    """Process ids of the run's other processes on this machine."""
+    host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
+    every = all_gathered(torch.tensor([host, os.getpid()]))
+    return [int(pid) for other, pid in map(Tensor.tolist, every) if other == host and pid != os.getpid()]
+
+
+@contextlib.contextmanager
+def failed_peers_explained(peers: list[int]) -> Generator[None]:
+    """Raise SightlineError for a failed collective operation, and after a timeout kill the peers on this machine.
+
+    torchrun would wait 30 seconds for a stopped process.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not any(phrase in text.lower() for phrase in FAILED_PEER):
+            raise
+        late = "time" in text.lower() and "out" in text.lower()
+        if late:
+            for pid in peers:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        what = "another process of this run hangs" if late else "another process of this run has ended"
+        cure = "read its own message, above or below, then resume: torchrun ... -m sightline resume RUN"
+        raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
+
+
+@contextlib.contextmanager
+def exit_after_signal() -> Generator[None]:
+    """Exit if `Activity` does not change within GRACE_SECONDS of a signal.
+
+    A process that is blocked in NCCL by a dead peer never returns to Python, where signals are handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receive, send = os.pipe()
+    os.set_blocking(send, False)
+    before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(receive, 1) not in (b"", b"\0"):
+            seen, deadline = Activity.count, time.monotonic() + GRACE_SECONDS
+            while Activity.count == seen and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if Activity.count == seen:
+                os._exit(INTERRUPTED)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        Activity.count += 1
+        signal.set_wakeup_fd(before)
+        os.write(send, b"\0")
+        thread.join()
+        os.close(send)
+        os.close(receive)
