@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, tsne, turned_towards
+from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, tsne, rotated_to
 
 
 def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +38,8 @@ def test_turning_undoes_rotation_and_reflection_and_keeps_distances():
     points = np.random.default_rng(1).normal(size=(20, 2))
     points -= points.mean(0)
     turned = points @ np.array([[0.6, 0.8], [0.8, -0.6]])
-    np.testing.assert_allclose(turned_towards(turned, points), points, atol=1e-12)
-    stretched = turned_towards(3 * turned, points)
+    np.testing.assert_allclose(rotated_to(turned, points), points, atol=1e-12)
+    stretched = rotated_to(3 * turned, points)
     np.testing.assert_allclose(stretched, 3 * points, atol=1e-12)
 
 

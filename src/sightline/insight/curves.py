@@ -1,6 +1,6 @@
-"""The history of a run out of its metric records, and its curves."""
+"""The history of a run from its metric records, and its curves over the epochs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +12,71 @@ from matplotlib.ticker import MaxNLocator
 
 from .style import BLUE, INK, MUTED, ORANGE, VIOLET, legend_above, new_figure, styled
 
-TRAIN_FIELDS = ("step", "epoch", "loss", "lr", "grad_norm", "data_wait", "images_per_second")
-EVAL_FIELDS = (
-    *("step", "epoch", "loss", "accuracy", "accuracy_top5", "calibration_error"),
-    *("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_accuracy"),
-    *("knn_accuracy", "feature_std", "effective_rank"),
-)
+
+class Columns(dict[str, np.ndarray]):
+    """The numeric fields of records in order of their steps, float64 [T] each; NaN where a record lacks the field.
+
+    A field that no record has reads as a column of NaN.
+    """
+
+    def __init__(self, records: Sequence[Mapping[str, Any]]):
+        records = sorted(records, key=lambda record: number(record.get("step"), 0))
+        self.rows = len(records)
+        fields = dict.fromkeys(name for record in records for name, value in record.items() if is_number(value))
+        super().__init__({name: np.array([number(r.get(name)) for r in records], dtype=np.float64) for name in fields})
+
+    def __missing__(self, name: str) -> np.ndarray:
+        return np.full(self.rows, np.nan)
+
+
+@dataclass(frozen=True)
+class MetricCurve:
+    """How a page draws one metric of the evaluations over the epochs.
+
+    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in percent.
+    small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second: (field,
+    label) of a second, muted line.
+    """
+
+    field: str
+    title: str
+    percent: bool = True
+    small: bool = False
+    digits: int = 2
+    label: str = "validation"
+    second: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The metric in file names and element identifiers."""
+        return self.field.replace("_", "-")
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit."""
+        return f"{self.title}, %" if self.percent else self.title
+
+    @property
+    def factor(self) -> float:
+        """From the recorded value to the drawn one."""
+        return 100.0 if self.percent else 1.0
+
+    def drawn_for(self, past: "History") -> bool:
+        """Whether the run has a value of the metric."""
+        return bool(np.isfinite(past.evaluation[self.field]).any())
 
 
 @dataclass(frozen=True)
 class History:
-    """A run's records as columns, float64 [T]; a value that a record lacks is NaN.
+    """A run's training and evaluation records as columns.
 
-    resumes: epochs at which the run was taken up again. best_epoch: 0 where unknown. seconds: of training, all
-    pieces together. stop: why training ended, "" while it has not. finished: whether the run said that it is done.
-    ensemble: the epochs whose mean probabilities are the result; empty: those of the best epoch.
+    resumes: epochs at which training was resumed. best_epoch: 0 where unknown. seconds: of training, over all sessions.
+    stop: why training ended, "" while it continues. finished: whether the log has its `done` record. ensemble: the
+    epochs whose probabilities are averaged in the result; empty: the result is of the best epoch.
     """
 
-    train: Mapping[str, np.ndarray]
-    evaluation: Mapping[str, np.ndarray]
+    train: Columns
+    evaluation: Columns
     resumes: tuple[float, ...]
     best_epoch: int
     seconds: float
@@ -40,16 +86,21 @@ class History:
 
     @property
     def last_epoch(self) -> float:
-        """The epoch, counted from 1 and with fractions, that the records reach; 0 without records."""
+        """The last epoch in the records, counted from 1 and with fractions; 0 without records."""
         epochs = np.concatenate([self.train["epoch"], self.evaluation["epoch"]])
         return float(np.max(epochs[np.isfinite(epochs)], initial=0.0))
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether training ended before its last planned epoch."""
+        return self.stop not in ("", "all epochs done")
+
 
 def history(records: Iterable[Mapping[str, Any]]) -> History:
-    """Records in the order of the log -> one history. A resumed run's pieces become one curve.
+    """The history from records in the order of the log; the sessions of a resumed run form one curve.
 
-    A `resume` record at step s takes back what was logged beyond s (those steps were done again); of records with
-    the same event and step the last counts.
+    A `resume` record at step s discards the records beyond s, whose steps were repeated. Of several records with the
+    same event and step, the last one counts.
     """
     kept = without_repeats(records)
     train = [record for record in kept if record.get("event") == "train"]
@@ -62,8 +113,8 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
     named = number(ends[-1].get("best_epoch")) if done else float("nan")
     resumes = [number(r.get("epoch")) for r in kept if r.get("event") == "resume"]
     return History(
-        train=columns(train, TRAIN_FIELDS),
-        evaluation=columns(evaluation, EVAL_FIELDS),
+        train=Columns(train),
+        evaluation=Columns(evaluation),
         resumes=tuple(epoch for epoch in resumes if epoch == epoch),
         best_epoch=int(named) if named == named else marked[-1] if marked else 0,
         seconds=max((number(r.get("seconds"), 0.0) for r in kept), default=0.0),
@@ -74,14 +125,14 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
 
 
 def ensemble_epochs(value: object) -> tuple[int, ...]:
-    """Epochs out of what a `done` record says of them: numbers, or names of checkpoints such as "epoch-00012"."""
+    """Epochs from the `ensemble` field of a `done` record: numbers, or checkpoint names such as "epoch-00012"."""
     members = value if isinstance(value, list) else []
     digits = [str(member).removeprefix("epoch-") for member in members]
     return tuple(int(text) for text in digits if text.isascii() and text.isdigit())
 
 
 def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The records less those that a resumption took back or a later record of the same event and step replaces."""
+    """The records without those that were discarded by a resume or repeated later with the same event and step."""
     kept: list[Mapping[str, Any]] = []
     for record in records:
         if record.get("event") == "resume":
@@ -89,20 +140,18 @@ def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
             kept = [r for r in kept if r.get("event") not in ("train", "eval") or number(r.get("step"), 0) <= step]
         kept.append(record)
     keys = [(str(r.get("event")), str(r.get("split")), number(r.get("step"), -1)) for r in kept]
-    last = {key: place for place, key in enumerate(keys)}
-    return [record for place, (record, key) in enumerate(zip(kept, keys, strict=True)) if last[key] == place]
+    last = {key: index for index, key in enumerate(keys)}
+    return [record for index, (record, key) in enumerate(zip(kept, keys, strict=True)) if last[key] == index]
 
 
-def columns(records: list[Mapping[str, Any]], fields: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The named fields of records as float64 columns, in order of their steps."""
-    records = sorted(records, key=lambda record: number(record.get("step"), 0))
-    return {name: np.array([number(record.get(name)) for record in records], dtype=np.float64) for name in fields}
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite int or float, not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def number(value: object, otherwise: float = float("nan")) -> float:
     """`value` as a float where it is a finite number."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-    return float(value) if usable else otherwise  # type: ignore[arg-type]
+    return float(value) if is_number(value) else otherwise  # type: ignore[arg-type]
 
 
 @styled
@@ -118,50 +167,41 @@ def draw_loss(past: History) -> Figure:
 
 
 @styled
-def draw_accuracy(past: History) -> Figure:
-    """Validation accuracy (top 1, and top 5 where it says more) over epochs in percent."""
-    figure, axes = panel(past, "Accuracy, %")
-    top5 = past.evaluation["accuracy_top5"]
-    if np.isfinite(top5).any() and np.nanmin(top5) < 0.999:
-        line(axes, past.evaluation["epoch"], 100 * top5, MUTED, "validation, top 5", dots=True)
-    line(axes, past.evaluation["epoch"], 100 * past.evaluation["accuracy"], BLUE, "validation", dots=True)
-    mark(axes, past, 100 * past.evaluation["accuracy"])
-    legend_above(axes)
-    return figure
+def draw_metric(past: History, curve: MetricCurve) -> Figure:
+    """A metric of the evaluations over epochs; a large panel has the best epoch marked.
 
-
-@styled
-def draw_metric(past: History, name: str, title: str) -> Figure:
-    """One share of the evaluations, in percent, over epochs, with the best epoch marked."""
-    figure, axes = panel(past, title)
-    line(axes, past.evaluation["epoch"], 100 * past.evaluation[name], BLUE, "validation", dots=True)
-    mark(axes, past, 100 * past.evaluation[name])
+    The second line is left out where it is constantly 1, as top-5 accuracy of five classes.
+    """
+    epochs, values = past.evaluation["epoch"], curve.factor * past.evaluation[curve.field]
+    if curve.small:
+        figure, axes = panel(past, curve.heading, width=3.2, height=2.3)
+        line(axes, epochs, values, BLUE, "", dots=True)
+        from_zero(axes)
+        mark_resumes(axes, past)
+        return figure
+    figure, axes = panel(past, curve.heading)
+    if curve.second:
+        other = past.evaluation[curve.second[0]]
+        if np.isfinite(other).any() and np.nanmin(other) < 0.999:
+            line(axes, epochs, curve.factor * other, MUTED, f"validation, {curve.second[1]}", dots=True)
+    line(axes, epochs, values, BLUE, "validation", dots=True)
+    mark(axes, past, values)
     legend_above(axes)
     return figure
 
 
 @styled
 def draw_quantity(past: History, name: str, title: str, factor: float = 1.0) -> Figure:
-    """One column of the training records, times `factor`, over epochs; small."""
+    """A column of the training records, times `factor`, over epochs; small."""
     figure, axes = panel(past, title, width=3.2, height=2.3)
     line(axes, past.train["epoch"], factor * past.train[name], BLUE, "", noisy=name != "lr")
     from_zero(axes)
-    seams(axes, past)
-    return figure
-
-
-@styled
-def draw_watched(past: History, name: str, title: str) -> Figure:
-    """One column of the evaluations over epochs; small."""
-    figure, axes = panel(past, title, width=3.2, height=2.3)
-    line(axes, past.evaluation["epoch"], past.evaluation[name], BLUE, "", dots=True)
-    from_zero(axes)
-    seams(axes, past)
+    mark_resumes(axes, past)
     return figure
 
 
 def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
-    """A figure with one plot over the epochs of the run, from 0, so that plots side by side share their axis."""
+    """A figure with one plot over all epochs of the run, from 0, so that adjacent plots share their axis."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -173,7 +213,7 @@ def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) ->
 
 
 def from_zero(axes: Axes) -> None:
-    """Values from 0 to a little above the highest; where some are below 0, as they come."""
+    """Set the y axis from 0 to 5 % above the highest value; unchanged where a value is negative."""
     top = float(axes.dataLim.y1)
     if float(axes.dataLim.y0) < 0:
         return
@@ -183,7 +223,7 @@ def from_zero(axes: Axes) -> None:
 def line(
     axes: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str, dots: bool = False, noisy: bool = True
 ) -> None:
-    """A curve; many noisy points become a faint line with their mean per epoch on top."""
+    """Draw a curve; more than 100 noisy points are drawn faintly, with their mean per epoch on top."""
     if not len(x):
         return
     if len(x) > 100 and noisy and not dots:
@@ -195,7 +235,7 @@ def line(
 
 
 def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of `values` in each epoch, placed at the mean of its points; NaN values are left out."""
+    """The mean of `values` in each epoch, at the mean position of its points; NaN values are left out."""
     usable = np.isfinite(values)
     epochs, values = epochs[usable], values[usable]
     bins = np.unique(np.ceil(epochs), return_inverse=True)[1]
@@ -204,14 +244,14 @@ def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
-    """A ring and a word at the best epoch; a line at the end where training stopped early; lines at resumptions.
+    """Mark the best epoch with a ring and a label, an early end and resumes with vertical lines.
 
-    top: write the word there, away from curves that fall.
+    top: put the label at the top, away from falling curves.
     """
     epochs = past.evaluation["epoch"]
-    place = np.flatnonzero(epochs == past.best_epoch)
-    if len(place) and np.isfinite(values[place[-1]]):
-        x, y = epochs[place[-1]], values[place[-1]]
+    best = np.flatnonzero(epochs == past.best_epoch)
+    if len(best) and np.isfinite(values[best[-1]]):
+        x, y = epochs[best[-1]], values[best[-1]]
         axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3)
         axes.axvline(x, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), alpha=0.5, zorder=1)
         beyond = x > 0.6 * past.last_epoch
@@ -219,15 +259,15 @@ def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> No
         axes.annotate(f"best: epoch {past.best_epoch}", (x, 1.0 if top else 0.0), xycoords=axes.get_xaxis_transform(),
                       xytext=(-6 if beyond else 6, -3 if top else 3), ha="right" if beyond else "left", fontsize=8,
                       textcoords="offset points", va="top" if top else "bottom", path_effects=rim)  # fmt: skip
-    if past.stop and past.stop != "all epochs done":
+    if past.stopped_early:
         axes.axvline(past.last_epoch, color=ORANGE, linewidth=1.2, alpha=0.8)
         axes.annotate("stopped", (past.last_epoch, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(4, -2),
                       textcoords="offset points", va="top", rotation=90, fontsize=7.5, color=ORANGE)  # fmt: skip
-    seams(axes, past)
+    mark_resumes(axes, past)
 
 
-def seams(axes: Axes, past: History) -> None:
-    """A dashed line wherever the run was taken up again, above the grid (0.5) and below the curves (2)."""
-    for place, epoch in enumerate(past.resumes):
-        label = "resumed" if place == 0 and axes.get_legend_handles_labels()[1] else None
+def mark_resumes(axes: Axes, past: History) -> None:
+    """Draw a dashed line at each resume, above the grid (0.5) and below the curves (2)."""
+    for index, epoch in enumerate(past.resumes):
+        label = "resumed" if index == 0 and axes.get_legend_handles_labels()[1] else None
         axes.axvline(epoch, color=VIOLET, linewidth=1.2, linestyle=(0, (4, 2)), label=label, zorder=1.5)

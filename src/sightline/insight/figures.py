@@ -1,4 +1,4 @@
-"""What a classifier confuses, how sure it is of itself, and maps of its features: arrays in, figures out."""
+"""Figures of arrays: confusion matrix, calibration, maps of features, sheets of images."""
 
 from collections.abc import Sequence
 
@@ -16,17 +16,17 @@ from ..stats.metrics import calibration_error, reliability
 from .projection import EpochMap
 from .style import BLUE, INK, MUTED, bare, class_colors, dark, faint, legend_above, new_figure, short, styled
 
-NUMBERED_CELLS = 25  # up to so many classes the cells carry their counts
-LARGEST_MATRIX = 100  # rows that stay readable
-LABELED_CLASSES = 20  # up to so many classes every cluster carries its name
+NUMBERED_CELLS = 25  # classes up to which cells show their counts
+LARGEST_MATRIX = 100  # readable rows
+LABELED_CLASSES = 20  # classes up to which every cluster is named
 PANEL_INCHES = 3.5  # three panels fill the page's width
-HIGHLIGHTED = 12  # of more classes, those that are named and drawn in full color
+HIGHLIGHTED = 12  # of more classes, how many are named and drawn in full color
 
 
 def class_order(confusion: np.ndarray) -> np.ndarray:
-    """Classes [K] in an order in which those that are taken for each other stand together.
+    """Order of classes [K] that places confused classes next to each other.
 
-    Average linkage on the symmetric share of confusions, with optimal leaf ordering (Bar-Joseph et al. 2001).
+    Average linkage on the symmetrized share of confusions, with optimal leaf ordering (Bar-Joseph et al. 2001).
     """
     count = len(confusion)
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
@@ -42,7 +42,7 @@ def class_order(confusion: np.ndarray) -> np.ndarray:
 
 
 def shown_classes(confusion: np.ndarray) -> np.ndarray:
-    """The classes that the matrix shows, ordered: all, or the LARGEST_MATRIX with the most mistakes of and for them."""
+    """The classes in the matrix, ordered: all, or the LARGEST_MATRIX with most errors as truth or prediction."""
     order = class_order(confusion)
     if len(order) <= LARGEST_MATRIX:
         return order
@@ -53,9 +53,9 @@ def shown_classes(confusion: np.ndarray) -> np.ndarray:
 
 @styled
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """int64 [K, K], rows the truth.
+    """Draw a confusion matrix int64 [K, K], rows the truth.
 
-    Right answers have a blue scale; mistakes an orange one of their own that ends at the worst, or few would show.
+    Correct predictions have a blue scale. Errors have an orange one that ends at the largest, so that rare ones show.
     """
     order = shown_classes(confusion)
     count = len(order)
@@ -95,7 +95,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
-    """Each count other than zero in its cell, in ink or white, whichever reads better on it."""
+    """Write each nonzero count into its cell, in black or white by the cell's brightness."""
     dark = colors[..., :3] @ np.array([0.299, 0.587, 0.114]) < 0.55
     size = 8 if len(counts) <= 12 else 6.5
     for row, column in np.argwhere(counts):
@@ -105,7 +105,7 @@ def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
 
 @styled
 def draw_calibration(confidence: np.ndarray, correct: np.ndarray) -> Figure:
-    """Accuracy against confidence in 15 bins, and how many predictions each bin holds. Both [N]."""
+    """Draw accuracy against confidence in 15 bins, and the number of predictions in each; both arrays [N]."""
     bins = reliability(confidence, correct)
     error = calibration_error(confidence, correct)
     figure = new_figure(4.9, 4.6)
@@ -133,10 +133,10 @@ def draw_maps(
     classes: Sequence[str],
     hard: Sequence[int] = (),
 ) -> Figure:
-    """The same samples at several epochs on shared axes. points: [N, 2] each; labels: int64 [N].
+    """Draw the same samples at several epochs on shared axes. points: [N, 2] each; labels: int64 [N].
 
-    To LABELED_CLASSES classes every cluster is named at its median; of more, those in `hard` (the hardest first)
-    are named and the rest stay faint.
+    Up to LABELED_CLASSES classes, every cluster is named at its median; of more, the first HIGHLIGHTED of `hard` are
+    named and the others are drawn faintly.
     """
     count = len(classes)
     named, palette = list(range(count)), class_colors(count)
@@ -151,19 +151,19 @@ def draw_maps(
     panels = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
     low, high = square_limits(np.concatenate(points))
     size = float(np.clip(8000 / max(len(labels), 1), 3, 18))
-    for axes, place, title in zip(panels, points, titles, strict=True):
-        axes.scatter(*place[front].T, s=size, c=colors[front], alpha=0.7, linewidths=0)
+    for axes, positions, title in zip(panels, points, titles, strict=True):
+        axes.scatter(*positions[front].T, s=size, c=colors[front], alpha=0.7, linewidths=0)
         axes.set_title(title, fontweight="normal", fontsize=9.5)
         bare(axes)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-        name_clusters(axes, place, labels, classes, named, palette)
+        name_clusters(axes, positions, labels, classes, named, palette)
         for spine in axes.spines.values():
             spine.set(visible=True, color="#dfe3e7")
     return figure
 
 
 def square_limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner [2] of a square around all points, with a margin."""
+    """Lower and upper corners [2] of the square around all points, with a margin."""
     low, high = points.min(0), points.max(0)
     half = max(float((high - low).max()) * 0.53, 1e-9)
     return (low + high) / 2 - half, (low + high) / 2 + half
@@ -177,42 +177,42 @@ def name_clusters(
     named: Sequence[int],
     colors: Sequence[str],
 ) -> None:
-    """Class names at the medians of their points, in their color with a white rim, moved apart where they overlap."""
+    """Write class names at the medians of their points, in their colors with a white outline, without overlaps."""
     rim = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
     seen = [index for index in named if (labels == index).any()]
     if not seen:
         return
-    unit = (axes.get_xlim()[1] - axes.get_xlim()[0]) / (72 * (PANEL_INCHES - 0.2))  # data units in a point of type
+    unit = (axes.get_xlim()[1] - axes.get_xlim()[0]) / (72 * (PANEL_INCHES - 0.2))  # data units per typographic point
     names = [short(classes[index], 18) for index in seen]
     medians = np.array([np.median(points[labels == index], axis=0) for index in seen])
-    places = moved_apart(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
-    for index, name, (x, y) in zip(seen, names, places, strict=True):
+    centers = moved_apart(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
+    for index, name, (x, y) in zip(seen, names, centers, strict=True):
         axes.text(x, y, name, color=dark(colors[index]), fontsize=8.5, fontweight="bold", ha="center", va="center",
                   path_effects=rim, clip_on=False)  # fmt: skip
 
 
 def moved_apart(centers: np.ndarray, widths: np.ndarray, height: float, rounds: int = 60) -> np.ndarray:
-    """Centers [N, 2] of labels, moved up and down until no two boxes of these widths [N] and this height overlap."""
-    places = centers.copy()
+    """Centers [N, 2] of labels, moved vertically until boxes of these widths [N] and this height do not overlap."""
+    centers = centers.copy()
     for _ in range(rounds):
-        order = np.argsort(places[:, 1], kind="stable")
+        order = np.argsort(centers[:, 1], kind="stable")
         moved = False
         for rank, lower in enumerate(order):
             for upper in order[rank + 1 :]:
-                gap = places[upper, 1] - places[lower, 1]
-                beside = abs(places[upper, 0] - places[lower, 0]) >= (widths[upper] + widths[lower]) / 2
+                gap = centers[upper, 1] - centers[lower, 1]
+                beside = abs(centers[upper, 0] - centers[lower, 0]) >= (widths[upper] + widths[lower]) / 2
                 if beside or gap >= height * 0.999:
                     continue
-                places[lower, 1] -= (height - gap) / 2
-                places[upper, 1] += (height - gap) / 2
+                centers[lower, 1] -= (height - gap) / 2
+                centers[upper, 1] += (height - gap) / 2
                 moved = True
         if not moved:
             break
-    return places
+    return centers
 
 
 def map_titles(maps: Sequence[EpochMap], kind: str) -> list[str]:
-    """A title for each panel: the epoch, and the numbers of the features that a map can belie."""
+    """A title for each panel: the epoch, and the measures of its features."""
     titles = []
     for one in maps:
         says = [] if one.knn is None else [f"k-NN {100 * one.knn:.1f}%"]
@@ -224,7 +224,7 @@ def map_titles(maps: Sequence[EpochMap], kind: str) -> list[str]:
 
 @styled
 def draw_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
-    """Pictures uint8 [3, h, w] each, in rows of `columns`, with a caption of a few lines below each."""
+    """Draw images uint8 [3, h, w] in rows of `columns`, each with a caption below."""
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)

@@ -1,4 +1,4 @@
-"""A sheet of what the model really sees: images after augmentation, resizing and normalization."""
+"""A sheet of training images after augmentation and resizing, with normalization undone."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,16 @@ def draw_preview(
     classes: Sequence[str],
     columns: int = 8,
 ) -> Figure:
-    """images: float [N, 3, H, W] as the model gets them; mean, std: of the normalization, undone here.
+    """Draw model inputs, float [N, 3, H, W], with their class names. mean, std: of the normalization; labels: int [N].
 
-    labels: int [N] or None. Values that leave 0..1 after the normalization is undone are cut off.
+    Values outside 0..1 after undoing the normalization are clipped.
     """
     names = [""] * len(images) if labels is None else [short(classes[label], 16) for label in labels]
     return draw_sheet(list(denormalized(images, mean, std)), names, columns)
 
 
 def denormalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """uint8 [N, 3, H, W] out of normalized floats of the same shape."""
+    """Undo the normalization: uint8 [N, 3, H, W] from floats of the same shape."""
     scale, shift = (np.asarray(values, dtype=np.float64).reshape(1, 3, 1, 1) for values in (std, mean))
     shares = (np.asarray(images, dtype=np.float64) * scale + shift).clip(0, 1)
     return (255 * shares).round().astype(np.uint8)

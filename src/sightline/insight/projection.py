@@ -1,4 +1,4 @@
-"""Flat maps of features over the epochs of a run: PCA and t-SNE, each aligned so that epochs can be compared."""
+"""Two-dimensional maps of features over the epochs of a run: PCA and t-SNE, aligned between epochs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import scipy.linalg
 from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
-FEWEST = 10  # samples; below this a neighborhood is no more than the whole set
+FEWEST = 10  # samples; of fewer, a neighborhood is the whole set
 COMPONENTS = 50  # principal components that t-SNE works on; the usual choice (van der Maaten & Hinton 2008: 30)
 PERPLEXITY = 30
 NEIGHBORS = 20
@@ -17,11 +17,11 @@ NEIGHBORS = 20
 
 @dataclass(frozen=True)
 class EpochMap:
-    """The maps of one epoch, and what its features themselves say.
+    """The maps of one epoch, and measures of its features.
 
-    pca, tsne: float64 [N, 2]; tsne None where it was not asked for. explained: share of the variance that `pca` shows.
-    knn: accuracy of the vote of the `neighbors` nearest others, which are NEIGHBORS or, of fewer samples, all; None
-    without labels. silhouette: -1 to 1, or None. Both by cosine in the original feature space.
+    pca, tsne: float64 [N, 2]; tsne is None where not requested. explained: share of the variance in `pca`.
+    knn: leave-one-out accuracy of k-NN with k = `neighbors` (NEIGHBORS, or all others of fewer samples); None without
+    labels. silhouette: -1 to 1, or None. Both use cosine distance in the original feature space.
     """
 
     epoch: int
@@ -37,21 +37,20 @@ def epoch_maps(
     epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, neighbors: bool = True
 ) -> list[EpochMap]:
     """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N], or None.
+    neighbors: compute t-SNE too.
 
-    neighbors: t-SNE too.
-
-    PCA: the features of two epochs lie in different spaces, so each epoch has its own two components, in units of
-    that epoch's root mean square distance from its mean; the map is then only turned or mirrored towards that of
-    the LAST epoch. t-SNE: each epoch starts from the map of the epoch before and is turned towards it.
+    PCA: feature spaces differ between epochs, so each epoch has its own two components, in units of its root mean
+    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each epoch
+    is initialized with the map of the epoch before, and rotated to match it.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
-    planes = [turned_towards(centered(plane), planes[-1]) for plane in planes]
+    planes = [rotated_to(centered(plane), planes[-1]) for plane in planes]
     maps: list[EpochMap] = []
     for epoch, array, plane, (scores, shares, _) in zip(epochs, features, planes, reduced, strict=True):
         before = maps[-1].tsne if maps else None
         flat = tsne(scores, before) if neighbors else None
-        flat = turned_towards(flat, before) if flat is not None and before is not None else flat
+        flat = rotated_to(flat, before) if flat is not None and before is not None else flat
         shown = float(shares[:2].sum())
         voters = min(NEIGHBORS, len(array) - 1)
         knn, apart = None, None
@@ -65,7 +64,7 @@ def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, 
     """Scores float64 [N, k], their shares of the variance [k], and the root of the total variance; exact PCA.
 
     k = min(count, N, D), and at least 2. The eigenvectors are those of the smaller of covariance [D, D] and Gram
-    matrix [N, N]. Signs: the score largest in size is positive, so that the same features give the same map.
+    matrix [N, N]. Signs: the score of largest magnitude is positive, for reproducible maps.
     """
     wide = centered(features.astype(np.float64))
     samples, width = wide.shape
@@ -83,13 +82,13 @@ def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 
 def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndarray:
-    """t-SNE map float64 [N, 2] of `scores` [N, k], from the map `start` of an earlier epoch or from PCA.
+    """t-SNE map float64 [N, 2] of `scores` [N, k], initialized with an earlier epoch's map `start` or PCA.
 
-    `start` is shrunk to the size that early exaggeration needs and the whole schedule runs: it gives the layout,
-    not the clusters. Going on from it at full size without exaggeration is faster, but classes that were scattered
-    early stay torn (50 classes, 2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99). 150 + 300 iterations
-    instead of openTSNE's 250 + 500 keep that accuracy (0.35 and 0.34 on hard features) at two thirds of the time.
-    One thread and a fixed seed: the same features give the same map.
+    `start` is scaled down for early exaggeration and the full schedule runs: it sets the layout, not the clusters.
+    Continuing at full scale without exaggeration is faster, but splits classes that were scattered early (50 classes,
+    2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99). 150 + 300 iterations
+    instead of openTSNE's 250 + 500 keep that accuracy (0.35 and 0.34 on hard features) in two thirds of the time.
+    One thread and a fixed seed make the map reproducible.
     """
     from openTSNE import TSNE
 
@@ -107,22 +106,20 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
     return centered(np.asarray(model.fit(scores), dtype=np.float64))
 
 
-def turned_towards(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`points` [N, 2] rotated or mirrored about the origin to lie as near as possible to `target` (Procrustes).
-
-    Distances stay as they are: no scaling. Both must be centered.
+def rotated_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered.
     """
     rotation, _ = scipy.linalg.orthogonal_procrustes(points, target)
     return points @ rotation
 
 
 def centered(points: np.ndarray) -> np.ndarray:
-    """Points [N, D] less their mean."""
+    """Points [N, D] minus their mean."""
     return points - points.mean(0)
 
 
 def still_maps(maps: Sequence[EpochMap]) -> list[EpochMap]:
-    """Those of the first, middle and last epoch: what fits side by side on a page."""
+    """The maps of the first, middle and last epoch, which fit side by side on a page."""
     chosen = first_middle_last([one.epoch for one in maps])
     return [one for one in maps if one.epoch in chosen]
 

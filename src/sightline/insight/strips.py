@@ -1,7 +1,7 @@
-"""What a segmenter sees: film strips over epochs, its worst images, its classes. Arrays in, figures out.
+"""Figures of masks: strips over epochs, worst images, IoU and frequency of classes.
 
-Images are uint8 [3, h, w]; truth and predictions class indices, uint8 [h, w], where 255 in the truth is left out of
-everything; colors uint8 [K, 3]. Several of them are one array [M, ...] or, where sizes differ, a sequence of M arrays.
+Images are uint8 [3, h, w]; truth and predictions are class indices uint8 [h, w], where 255 in the truth is ignored;
+colors are uint8 [K, 3]. Several of them are one array [M, ...] or, where sizes differ, a sequence of M arrays.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from ..tasks.segment.metrics import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
-PAGE_INCHES = 10.5  # as wide as three maps
+PAGE_INCHES = 10.5  # the width of three maps
 LARGEST_PANEL = 2.3  # inches
 EDGE = "#b4bac1"
 Arrays = Sequence[np.ndarray] | np.ndarray
 
 
 def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] = GRAY) -> np.ndarray:
-    """A mask, class indices uint8 [h, w], in its classes' colors, uint8 [h, w, 3]; 255 has `ignored_color`."""
+    """A mask of class indices uint8 [h, w] in class colors, uint8 [h, w, 3]; 255 gets `ignored_color`."""
     assert (mask[mask != IGNORE] < len(colors)).all(), f"class {mask[mask != IGNORE].max()} of {len(colors)} colors"
     table = np.empty((256, 3), np.uint8)
     table[:] = ignored_color
@@ -35,24 +35,24 @@ def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] =
 
 
 def hatched(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """`colored` with diagonal stripes over what is left out: no palette has a stripe."""
-    picture = colored(mask, colors)
-    picture[stripes(mask) & (mask == IGNORE)] = STRIPE
-    return picture
+    """`colored` with diagonal stripes over ignored pixels, which no class color resembles."""
+    pixels = colored(mask, colors)
+    pixels[stripes(mask) & (mask == IGNORE)] = STRIPE
+    return pixels
 
 
 def stripes(mask: np.ndarray) -> np.ndarray:
-    """Every other diagonal of a hatching, bool [h, w], with some 20 of them to a side."""
+    """Diagonal stripes bool [h, w], about 20 along the longer side."""
     height, width = mask.shape
     period = max(4, max(height, width) // 20)
     return (np.add.outer(np.arange(height), np.arange(width)) % period) < period * 0.4
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """The image uint8 [3, h, w] with a share `alpha` of its mask's colors in it, uint8 [h, w, 3]; plain where 255."""
-    picture = image.transpose(1, 2, 0)
-    mixed = picture * np.float32(1 - alpha) + colored(mask, colors) * np.float32(alpha)
-    return np.where((mask == IGNORE)[..., None], picture, np.rint(mixed).astype(np.uint8))
+    """The image uint8 [3, h, w] blended with its mask's colors by `alpha`, uint8 [h, w, 3]; unchanged where 255."""
+    pixels = image.transpose(1, 2, 0)
+    mixed = pixels * np.float32(1 - alpha) + colored(mask, colors) * np.float32(alpha)
+    return np.where((mask == IGNORE)[..., None], pixels, np.rint(mixed).astype(np.uint8))
 
 
 @styled
@@ -65,17 +65,17 @@ def draw_strip(
     classes: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """One row an image: the image, its truth, and the prediction after each epoch with its scores below.
+    """Draw one row per image: the image, its truth, and the prediction after each epoch with its scores.
 
     predictions: one set of M masks for each of `epochs`; names: M captions. See the module for the shapes.
     """
     titles = ["image", "truth", *[f"epoch {epoch}" for epoch in epochs]]
     figure, panels = grid(images, len(titles))
-    for place, (row, image, true) in enumerate(zip(panels, images, truth, strict=True)):
-        show(row[0], image.transpose(1, 2, 0), short(names[place], 30))
+    for index, (row, image, true) in enumerate(zip(panels, images, truth, strict=True)):
+        show(row[0], image.transpose(1, 2, 0), short(names[index], 30))
         show(row[1], hatched(true, colors), "")
         for axes, masks in zip(row[2:], predictions, strict=True):
-            show(axes, hatched(masks[place], colors), score_text(confusion(masks[place], true, len(classes))))
+            show(axes, hatched(masks[index], colors), score_text(confusion(masks[index], true, len(classes))))
     head(panels, titles)
     class_legend(figure, classes, colors, any((true == IGNORE).any() for true in truth))
     return figure
@@ -91,39 +91,38 @@ def draw_errors(
     names: Sequence[str],
     most: int = 8,
 ) -> Figure:
-    """The `most` images with the smallest share of right pixels, the worst first: image, truth, prediction, errors.
+    """Draw the `most` images with the lowest pixel accuracy, the worst first: image, truth, prediction, errors.
 
-    Below the errors: the class that lost most pixels of the image to another, and to which.
+    The caption of the errors is the most frequent confusion of two classes.
     """
     confusions = [confusion(found, true, len(classes)) for true, found in zip(truth, predicted, strict=True)]
     rights = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))
     worst = np.argsort(rights, kind="stable")[: min(most, np.isfinite(rights).sum())]  # NaN comes last
-    figure, panels = grid([images[place] for place in worst], 4, lines=2)
-    for row, place in zip(panels, worst, strict=True):
-        show(row[0], images[place].transpose(1, 2, 0), short(names[place], 30))
-        show(row[1], hatched(truth[place], colors), "")
-        show(row[2], hatched(predicted[place], colors), score_text(confusions[place]))
-        show(
-            row[3], error_map(images[place], truth[place], predicted[place]), worst_mistake(confusions[place], classes)
-        )
+    figure, panels = grid([images[index] for index in worst], 4, lines=2)
+    for row, index in zip(panels, worst, strict=True):
+        image, true, found, matrix = images[index], truth[index], predicted[index], confusions[index]
+        show(row[0], image.transpose(1, 2, 0), short(names[index], 30))
+        show(row[1], hatched(true, colors), "")
+        show(row[2], hatched(found, colors), score_text(matrix))
+        show(row[3], error_map(image, true, found), worst_mistake(matrix, classes))
     head(panels, ["image", "truth", "prediction", "errors"])
     mark = Patch(facecolor=ORANGE, edgecolor=EDGE, linewidth=0.6, label="wrong")
-    class_legend(figure, classes, colors, any((truth[place] == IGNORE).any() for place in worst), [mark])
+    class_legend(figure, classes, colors, any((truth[index] == IGNORE).any() for index in worst), [mark])
     return figure
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The image uint8 [3, h, w] in pale gray, wrong pixels orange and those left out hatched, uint8 [h, w, 3]."""
+    """The image uint8 [3, h, w] in pale gray, wrong pixels orange and ignored ones hatched, uint8 [h, w, 3]."""
     light = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), image, 1)
-    picture = np.repeat((140 + 0.4 * light)[..., None], 3, 2).astype(np.uint8)
+    pixels = np.repeat((140 + 0.4 * light)[..., None], 3, 2).astype(np.uint8)
     ignored = truth == IGNORE
-    picture[ignored], picture[ignored & stripes(truth)] = GRAY, STRIPE
-    picture[(truth != predicted) & ~ignored] = np.rint(255 * np.array(to_rgb(ORANGE)))
-    return picture
+    pixels[ignored], pixels[ignored & stripes(truth)] = GRAY, STRIPE
+    pixels[(truth != predicted) & ~ignored] = np.rint(255 * np.array(to_rgb(ORANGE)))
+    return pixels
 
 
 def worst_mistake(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """The most frequent mistake of one image in words, with its share of the pixels that count."""
+    """The most frequent confusion in one image, with its share of the labeled pixels."""
     mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
     if not mistakes.any():
         return "no mistake"
@@ -133,21 +132,18 @@ def worst_mistake(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; one decimal where it is small."""
+    """A share in whole percent; with one decimal below 10 %."""
     return f"{100 * share:.0f}%" if share >= 0.0995 or not share else f"{max(100 * share, 0.1):.1f}%"
 
 
 def score_text(matrix: np.ndarray) -> str:
-    """The caption of a prediction, of the confusion matrix of its image."""
+    """The scores of one image as a caption, from its confusion matrix."""
     iou, right = float(mean_iou(matrix)), float(pixel_accuracy(matrix))
     return f"mIoU {iou:.2f} · {percent(right)} right" if iou == iou else "nothing to score"
 
 
 def grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure with panels [len(images), columns], as wide as the page allows, as high as the images need.
-
-    lines: of the longest caption.
-    """
+    """A figure as wide as the page with panels [len(images), columns] of the images' height. lines: of a caption."""
     width = min(LARGEST_PANEL, PAGE_INCHES / columns)
     tallest = max((image.shape[1] / image.shape[2] for image in images), default=1.0)
     height = (width - 0.08) * min(max(tallest, 0.3), 2.0) + 0.12 * lines + 0.16
@@ -160,24 +156,24 @@ def grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarr
 
 
 def head(panels: np.ndarray, titles: Sequence[str]) -> None:
-    """A title above each column."""
+    """Write a title above each column."""
     for axes, title in zip(panels[0] if len(panels) else (), titles, strict=False):
         axes.set_title(title, fontsize=9, loc="center", pad=4)
 
 
-def show(axes: Axes, picture: np.ndarray, caption: str) -> None:
-    """A picture uint8 [h, w, 3] in a thin frame (a class may be white) with a caption below."""
+def show(axes: Axes, pixels: np.ndarray, caption: str) -> None:
+    """Draw pixels uint8 [h, w, 3] in a thin frame (a class may be white) with a caption below."""
     bare(axes)
     for spine in axes.spines.values():
         spine.set(visible=True, color=EDGE, linewidth=0.6)
-    axes.imshow(picture)
+    axes.imshow(pixels)
     axes.set_xlabel(caption, fontsize=7.5, color=INK, labelpad=3)
 
 
 def class_legend(
     figure: Figure, classes: Sequence[str], colors: np.ndarray, ignored: bool, more: Sequence[Patch] = ()
 ) -> None:
-    """The classes' colors below all panels, and what the hatching means where there is some."""
+    """Add a legend of class colors below all panels, with an entry for ignored pixels where there are some."""
     patches = [
         Patch(facecolor=to_hex(color / 255), edgecolor=EDGE, linewidth=0.6, label=short(name))
         for name, color in zip(classes, colors, strict=True)
@@ -194,7 +190,7 @@ def class_legend(
 
 
 def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray]:
-    """A figure with one row a class from the top, its axes, and the rows' places [K]."""
+    """A figure with one row per class from the top, its axes, and the rows' positions [K]."""
     figure = new_figure(width, 0.27 * max(count, 1) + 1.0)
     axes = figure.add_subplot()
     axes.grid(False, axis="y")
@@ -203,18 +199,18 @@ def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray
 
 
 def name_rows(axes: Axes, classes: Sequence[str], colors: np.ndarray) -> None:
-    """Class names at the rows, each with a square of its color."""
-    places = np.arange(len(classes))
-    axes.set_yticks(places, [short(name) for name in classes])
+    """Label the rows with class names, each with a square of its color."""
+    rows = np.arange(len(classes))
+    axes.set_yticks(rows, [short(name) for name in classes])
     axes.tick_params(axis="y", length=0, pad=16, labelcolor=INK)
     squares = np.full(len(classes), -0.022)
-    axes.scatter(squares, places, s=52, marker="s", c=colors / 255, edgecolors=EDGE, linewidths=0.6, clip_on=False,
+    axes.scatter(squares, rows, s=52, marker="s", c=colors / 255, edgecolors=EDGE, linewidths=0.6, clip_on=False,
                  transform=axes.get_yaxis_transform())  # fmt: skip
 
 
 @styled
 def draw_class_frequencies(train: np.ndarray, val: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> Figure:
-    """Which share of the pixels each class has in training and validation, most frequent first; counts [K] each."""
+    """Draw each class's share of training and validation pixels, the most frequent first; counts [K] each."""
     shares = [counts / max(int(counts.sum()), 1) for counts in (train, val)]
     order = np.argsort(-shares[0], kind="stable")
     figure, axes, rows = class_rows(len(classes))
@@ -240,9 +236,9 @@ def draw_ious(
     colors: np.ndarray,
     mean: float | None = None,
 ) -> Figure:
-    """IoU of each class, float [K], the best first, with the interval of each, float [K, 2]; NaN: the class is absent.
+    """Draw the IoU of each class, float [K], the best first, with intervals float [K, 2]; NaN: the class is absent.
 
-    mean: the headline mean IoU, which may leave classes out, as a line.
+    mean: the headline mean IoU, drawn as a line.
     """
     order = np.argsort(-ious, kind="stable")  # NaN comes last
     figure, axes, rows = class_rows(len(classes))

@@ -1,4 +1,4 @@
-"""One look for all figures: quiet axes, a color-blind-safe palette, PNG bytes that depend on nothing but the data."""
+"""The style of all figures: color-blind-safe palette, plain axes, reproducible PNG bytes."""
 
 import colorsys
 import functools
@@ -60,7 +60,7 @@ STYLE: Any = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A drawing function run under the shared style, whatever matplotlib's own settings say."""
+    """Decorator: run a drawing function under the shared style, regardless of matplotlib's settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -73,7 +73,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @functools.cache
 def font_families() -> list[str]:
-    """Matplotlib's own font, then those fonts for other scripts that this machine has."""
+    """Matplotlib's default font, then the installed fonts for other scripts."""
     from matplotlib.font_manager import fontManager
 
     here = set(fontManager.get_font_names())
@@ -81,23 +81,23 @@ def font_families() -> list[str]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, width and height in inches of 96 pixels, that lays itself out."""
+    """An empty figure with constrained layout; width and height in inches of 96 pixels."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG bytes, the same for the same figure."""
+    """The figure as PNG bytes; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a class name in a script without a font here: boxes
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # names in a script without an installed font become boxes
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def class_colors(count: int) -> list[str]:
-    """One color per class: the palette to ten, then evenly turned hues in three depths."""
+    """One color per class: the palette up to ten classes, else hues spaced by the golden angle in three depths."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     depths = ((0.42, 0.75), (0.60, 0.55), (0.30, 0.60))
@@ -106,14 +106,14 @@ def class_colors(count: int) -> list[str]:
 
 
 def dark(color: str, share: float = 0.35) -> str:
-    """The color with so much ink in it, for small type."""
+    """The color mixed with a share of dark gray, for small text."""
     parts = zip(matplotlib.colors.to_rgb(color), matplotlib.colors.to_rgb(INK), strict=True)
     red, green, blue = (own * (1 - share) + ink * share for own, ink in parts)
     return matplotlib.colors.to_hex((red, green, blue))
 
 
 def faint(color: str, share: float = 0.62) -> str:
-    """The color with so much white in it."""
+    """The color mixed with a share of white."""
     red, green, blue = (1 - (1 - part) * (1 - share) for part in matplotlib.colors.to_rgb(color))
     return matplotlib.colors.to_hex((red, green, blue))
 
@@ -125,13 +125,13 @@ def short(name: str, limit: int = 24) -> str:
 
 
 def legend_above(axes: Axes) -> None:
-    """The legend in the line of the title, where it hides no data."""
+    """Put the legend on the line of the title, outside the plot."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, handlelength=1.4, columnspacing=1.2)
 
 
 def bare(axes: Axes) -> None:
-    """No ticks, spines or grid."""
+    """Remove ticks, spines and grid."""
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     for spine in axes.spines.values():
@@ -139,7 +139,7 @@ def bare(axes: Axes) -> None:
 
 
 def png_rgb(pixels: np.ndarray) -> bytes:
-    """PNG bytes of a picture uint8 [h, w, 3], or of a gray one [h, w]."""
+    """PNG bytes of an image uint8 [h, w, 3], or of a grayscale one [h, w]."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The report of a run: a pure function of what lies in its folder."""
+"""The report of a run: a pure function of the files in its folder."""

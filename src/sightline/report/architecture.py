@@ -1,4 +1,4 @@
-"""The architecture of a run's model: its drawing, and the list of its blocks, each of which opens."""
+"""The architecture of a run's model: a drawing and an expandable list of its blocks."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ from ..insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from ..insight.architecture.tree import TIMES, Architecture, Block, from_json, shape_text
 from .html import Child, Html, element, missing_note
 from .run import UNREADABLE, RunFiles
-from .sections import HINT
+from .sections import SCROLL
 
 FILE = "architecture.json"
 READING = (
-    "From top to bottom; each arrow says the shape of what it carries. Numbers are parameters and multiply-adds, and "
-    f"those of something that comes several times ({TIMES} n) are of all of them together. The bars are shares of the "
-    "whole panel. BN: batch normalization."
+    "From top to bottom; each arrow has the shape of its tensor. Numbers are parameters and multiply-adds; those of a "
+    f"repeated block ({TIMES} n) are of all its repetitions. The bars are shares of the whole panel. BN: batch "
+    "normalization."
 )
-COUNTED = "Multiply-adds are those of convolutions, linear layers and matrix products; nothing else is counted."
-WITHOUT = "There is no architecture.json: runs of earlier versions have none."
+COUNTED = "Multiply-adds are counted in convolutions, linear layers and matrix products only."
+WITHOUT = "There is no architecture.json; runs of earlier versions have none."
 
 
 def architecture(files: RunFiles) -> tuple[list[Child], str]:
-    """(totals, drawing, and the list of blocks; the drawing as the text of an SVG file, "" where there is none)."""
+    """(totals, drawing and list of blocks; the drawing as an SVG file, or "" without one)."""
     found, why = read_architecture(files.path)
     if found is None:
         return [missing_note(why)], ""
@@ -28,18 +28,18 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     if found.model is None:
         return notes or [missing_note("architecture.json has no blocks.")], ""
     panels = panels_of(found)
-    # The builder of the marks escapes every text that it is given.
+    # `page_svg` escapes its texts.
     drawings = [
         element("div", Html(page_svg(panel)), class_="scroll", tabindex="0", role="region", aria_label=panel.title)
         for panel in panels
     ]
-    hint = element("span", HINT, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
+    hint = element("span", SCROLL, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
     drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", hint, READING))
     blocks = [entry(block, 1, opened(block, found.model)) for block in found.model.children]
     content: list[Child] = [
         element("p", totals(found)),
         *notes,
-        drawing if drawings else missing_note("It has too many blocks to be drawn."),
+        drawing if drawings else missing_note("It has too many blocks for a drawing."),
         element("h3", "Block by block"),
         element("div", heads(), element("ul", blocks), class_="blocks"),
         element("p", COUNTED, class_="small"),
@@ -48,19 +48,18 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
 
 
 def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
-    """(what architecture.json says, ""), or (None, why there is nothing)."""
+    """(the architecture in architecture.json, ""), or (None, why there is none)."""
     path = folder / FILE
     if not path.is_file():
         return None, WITHOUT
     try:
         return from_json(path.read_text(encoding="utf-8")), ""
     except UNREADABLE as error:
-        why = f"{FILE} cannot be read ({type(error).__name__}: {error})."
-        return None, why.replace("\n", " ")[:300]
+        return None, f"{FILE} cannot be read ({type(error).__name__}: {error}).".replace("\n", " ")[:300]
 
 
 def totals(found: Architecture) -> str:
-    """How large the model is, and for what image it was counted."""
+    """Parameters and multiply-adds of the model, and the image size that they were counted for."""
     root = found.model
     assert root is not None, "without blocks there are no totals"
     what = "view" if found.method else "image"
@@ -70,18 +69,18 @@ def totals(found: Architecture) -> str:
 
 
 def heads() -> Html:
-    """The heads of the columns."""
+    """The column headings of the list."""
     names = ("Block", "Output", "Parameters", "Multiply-adds")
     return element("div", [element("span", name) for name in names], class_="entry heads")
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block is most of the model, and so is of no use closed."""
+    """Whether a block holds most of the model and is therefore shown expanded."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 
 
 def entry(block: Block, times: int, opened: bool = False) -> Html:
-    """A block of the list with those in it; times: how often all of it comes."""
+    """A block of the list with its children; times: repetitions of its parent."""
     times *= block.repeat
     often = element("b", f" {TIMES} {block.repeat}") if block.repeat > 1 else None
     name = element("small", block.name) if block.name != block.kind else None

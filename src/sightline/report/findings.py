@@ -1,23 +1,28 @@
-"""Every number of the report, computed once from a run's files."""
+"""The numbers, images and maps of a report, computed once from a run's files."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..insight.curves import History, history, number
+from ..insight.features import unit_rows
 from ..insight.projection import FEWEST, EpochMap, epoch_maps
 from ..stats.intervals import bootstrap_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
-from .run import Pictures, Predictions, RunFiles, Snapshot
+from .run import Predictions, RunFiles, Snapshot, Thumbnails
+from .words import section
 
 PAIRS = 12
 TILES = 24
 TILES_PER_PAIR = 8
+MOST_GROUPS, MEMBERS = 10, 20
+"""The largest number of clusters, and their smallest mean size."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What predictions/val.csv says. accuracy, interval (95 %, bootstrap over images) and baseline (always the most
+class PredictionSummary:
+    """The numbers of predictions/val.csv. accuracy, interval (95 %, bootstrap over images) and baseline (always the most
     frequent class) are shares; confusion int64 [K, K], rows the truth; pairs (truth, prediction, count)."""
 
     accuracy: float
@@ -33,7 +38,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tile:
-    """One validation image with what the model says of it. image: uint8 [3, h, w]."""
+    """One validation image with its truth and its prediction. image: uint8 [3, h, w]."""
 
     image: np.ndarray
     name: str
@@ -44,12 +49,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Findings:
-    """The content of the report. Lists are empty and the verdict None where the run lacks their files; `maps` are of
-    the samples with `map_labels`, int64 [M]. `notes` say why something could not be computed. `training_maps`: the same
-    of training images, where these were followed."""
+    """What a report of features and predicted classes shows.
+
+    Lists are empty and `verdict` is None where the run lacks their files. confused: (truth, prediction, count, tiles).
+    maps: of the samples with `map_labels`, int64 [M]; training_maps: of training images, with `training_labels`. notes:
+    why something could not be computed.
+    """
 
     past: History
-    verdict: Verdict | None
+    verdict: PredictionSummary | None
     wrong: list[Tile]
     confused: list[tuple[str, str, int, list[Tile]]]
     maps: list[EpochMap]
@@ -60,25 +68,24 @@ class Findings:
 
 
 def find(files: RunFiles, neighbors: bool = True) -> Findings:
-    """All numbers, pictures and maps of the report. neighbors: t-SNE too, which takes seconds an epoch."""
-    predictions, notes = files.predictions, []
-    verdict = judge(predictions, seed_of(files)) if predictions else None
-    labels, why = map_labels(files)
-    if why:
-        notes.append(why)
+    """All numbers, images and maps of the report. neighbors: with t-SNE, which takes seconds per epoch."""
+    predictions, classes = files.predictions, len(files.classes)
+    verdict = summarized(predictions, seed_of(files)) if predictions else None
+    labels, why = labels_of(files.samples, files.snapshots, classes)
+    notes = [why] if why else []
     maps = [] if why else maps_of(files.snapshots, None if files.grouped else labels, neighbors)
-    taught, training_maps = np.zeros(0, dtype=np.int64), []
+    training, training_maps = np.zeros(0, dtype=np.int64), []
     if files.train_samples is not None:
-        taught, why = labels_of(files.train_samples, files.train_snapshots, len(files.classes))
-        training_maps = [] if why else maps_of(files.train_snapshots, taught, neighbors)
-        notes += [f"of the training images: {why}"] * bool(why)
+        training, why = labels_of(files.train_samples, files.train_snapshots, classes)
+        training_maps = [] if why else maps_of(files.train_snapshots, training, neighbors)
+        notes += [f"of the training images: {why}"] if why else []
     wrong, confused = [], []
     if predictions and verdict:
-        pictures = pictures_by_row(files, len(predictions.names))
-        wrong = most_wrong(predictions, verdict.correct, pictures)
-        confused = confused_pairs(predictions, verdict.pairs, pictures)
+        images = images_by_row(files, len(predictions.names))
+        wrong = most_wrong(predictions, verdict.correct, images)
+        confused = confused_pairs(predictions, verdict.pairs, images)
     past = history(files.records)
-    return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, taught)
+    return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, training)
 
 
 def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbors: bool = True) -> list[EpochMap]:
@@ -87,16 +94,15 @@ def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbor
 
 
 def seed_of(files: RunFiles) -> int:
-    """The run's seed, so that the interval is the one that training printed."""
-    train = files.recipe.get("train")
-    return max(0, int(number(train.get("seed"), 0))) if isinstance(train, dict) else 0
+    """The run's seed, with which training computed its intervals."""
+    return max(0, int(number(section(files.recipe, "train").get("seed"), 0)))
 
 
-def judge(predictions: Predictions, seed: int) -> Verdict:
+def summarized(predictions: Predictions, seed: int) -> PredictionSummary:
     """The numbers of the predictions."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
-    return Verdict(
+    return PredictionSummary(
         accuracy=float(correct.mean()),
         interval=bootstrap_interval(correct, seed=seed),
         baseline=float(confusion.sum(1).max() / len(correct)),
@@ -109,67 +115,79 @@ def judge(predictions: Predictions, seed: int) -> Verdict:
     )
 
 
-def map_labels(files: RunFiles) -> tuple[np.ndarray, str]:
-    """True classes int64 [M] of the samples in the snapshots, and why there can be no maps, or ""."""
-    none = np.zeros(0, dtype=np.int64)
-    if not files.snapshots:
-        return none, "no maps: the run kept no features (report.samples: 0, or no epoch is done yet)"
-    if files.samples is None or files.samples.labels is None:
-        return none, "no maps: their labels are in snapshots/samples.npz, which is written when training ends"
-    return labels_of(files.samples, files.snapshots, len(files.classes))
+def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
+    """(labels int64 [M] of the samples, why there can be no maps of their snapshots or "")."""
+    labels, why = samples.labels if samples else None, ""
+    if not snapshots:
+        why = "no maps: the run kept no features (report.samples: 0, or no epoch has ended yet)"
+    elif labels is None:
+        why = "no maps: the labels are in snapshots/samples.npz, which is written when training ends"
+    elif any(len(snapshot.features) != len(labels) for snapshot in snapshots):
+        why = "no maps: snapshots/samples.npz has other samples than the features"
+    elif len(labels) < FEWEST:
+        why = f"no maps: {len(labels)} samples are too few, {FEWEST} are needed"
+    elif labels.min() < 0 or labels.max() >= classes:
+        why = "no maps: snapshots/samples.npz has labels outside of the classes"
+    return (np.zeros(0, dtype=np.int64) if why or labels is None else labels), why
 
 
-def labels_of(samples: Pictures, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
-    """True classes int64 [M] of samples, and why there can be no maps of their snapshots, or ""."""
-    none, labels = np.zeros(0, dtype=np.int64), samples.labels
-    if labels is None:
-        return none, "no maps: the samples have no labels"
-    if any(len(snapshot.features) != len(labels) for snapshot in snapshots):
-        return none, "no maps: snapshots/samples.npz is of other samples than the features"
-    if len(labels) < FEWEST:
-        return none, f"no maps: {len(labels)} samples are too few, {FEWEST} are needed"
-    if labels.min() < 0 or labels.max() >= classes:
-        return none, "no maps: snapshots/samples.npz has labels outside of the classes"
-    return labels, ""
-
-
-def pictures_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
-    """Thumbnail of each row of predictions/val.csv that has one; mistakes first, most confident first."""
+def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
+    """Thumbnails by their row of predictions/val.csv, those of misclassified images first."""
     found: dict[int, np.ndarray] = {}
-    for pictures in (files.mistakes, files.samples):
-        found |= {row: image for row, image in rows_of(pictures, count) if row not in found}
+    for kept in filter(None, (files.mistakes, files.samples)):
+        rows = zip(kept.rows.tolist(), kept.images, strict=True)
+        found |= {row: image for row, image in rows if 0 <= row < count and row not in found}
     return found
 
 
-def rows_of(pictures: Pictures | None, count: int) -> list[tuple[int, np.ndarray]]:
-    """(row, image) of pictures whose row exists."""
-    if pictures is None:
-        return []
-    return [(int(r), image) for r, image in zip(pictures.rows, pictures.images, strict=True) if 0 <= r < count]
-
-
 def tile(predictions: Predictions, row: int, image: np.ndarray) -> Tile:
-    """One row of the predictions with its picture."""
+    """One row of the predictions with its image."""
     classes = predictions.classes
     truth, predicted = classes[predictions.truth[row]], classes[predictions.predicted[row]]
     return Tile(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
 
 
-def most_wrong(predictions: Predictions, correct: np.ndarray, pictures: dict[int, np.ndarray]) -> list[Tile]:
-    """The wrong predictions with a picture, most confident first."""
-    rows = sorted((row for row in pictures if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
-    return [tile(predictions, row, pictures[row]) for row in rows[:TILES]]
+def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[Tile]:
+    """The wrong predictions with a thumbnail, the most confident first."""
+    rows = sorted((row for row in images if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
+    return [tile(predictions, row, images[row]) for row in rows[:TILES]]
 
 
 def confused_pairs(
-    predictions: Predictions, pairs: list[tuple[int, int, int]], pictures: dict[int, np.ndarray]
+    predictions: Predictions, pairs: list[tuple[int, int, int]], images: Mapping[int, np.ndarray]
 ) -> list[tuple[str, str, int, list[Tile]]]:
-    """(truth, prediction, count, tiles) of the most confused pairs; a pair may have fewer pictures than mistakes."""
+    """(truth, prediction, count, tiles) of the most confused pairs; only images with a thumbnail have a tile."""
     result = []
     for truth, predicted, count in pairs:
         both = (predictions.truth == truth) & (predictions.predicted == predicted)
-        rows = [int(row) for row in np.flatnonzero(both) if int(row) in pictures]
-        rows.sort(key=lambda row: (-predictions.confidence[row], row))
-        tiles = [tile(predictions, row, pictures[row]) for row in rows[:TILES_PER_PAIR]]
+        tiles = most_wrong(predictions, ~both, images)[:TILES_PER_PAIR]
         result.append((predictions.classes[truth], predictions.classes[predicted], count, tiles))
     return result
+
+
+def with_groups(files: RunFiles) -> RunFiles:
+    """The run with clusters of the features as classes, where its samples have no labels; else unchanged.
+
+    k-means of the last kept epoch's features, normalized to length 1, which makes it a clustering by cosine. Clusters
+    are numbered by size. They come from the features themselves, so no accuracy may be computed with them.
+    """
+    samples, snapshots = files.samples, files.snapshots
+    if samples is None or samples.labels is not None or not snapshots:
+        return files
+    features = snapshots[-1].features
+    if len(features) != len(samples.rows) or len(features) < FEWEST:
+        return files
+    labels = groups_of(features)
+    names = tuple(f"group {number}" for number in range(1, int(labels.max()) + 2))
+    return replace(files, samples=replace(samples, labels=labels), classes=names, grouped=True)
+
+
+def groups_of(features: np.ndarray) -> np.ndarray:
+    """Cluster int64 [N] of features [N, D], numbered from 0 by descending size; deterministic."""
+    from sklearn.cluster import KMeans
+
+    unit = unit_rows(features)
+    count = min(max(2, min(MOST_GROUPS, len(unit) // MEMBERS)), len(np.unique(unit, axis=0)))
+    found = KMeans(count, n_init=4, random_state=0).fit(unit).labels_
+    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    return np.argsort(order, kind="stable")[found].astype(np.int64)

@@ -1,4 +1,4 @@
-"""HTML out of values: whatever is not markup already is escaped, so that a class may be called <script>."""
+"""HTML from values; text is escaped, markup has its own type."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import printable
 
 VOID = ("img", "link", "meta", "wbr")
-AFTER_HOME = r"(?![\w-]|\.\w)"  # /home/me, but not /home/me-too
+AFTER_HOME = r"(?![\w-]|\.\w)"  # matches /home/me, not /home/me-too
 HOMES = re.compile(
     r"(?<![\w.~-])(?:/(?:home|Users)/[^/\s\"'<>:;,]+|/root|[A-Za-z]:\\Users\\[^\\\s\"'<>:;,]+)" + AFTER_HOME
 )
@@ -21,26 +21,26 @@ Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
 class Html(str):
-    """Text that is markup. Only `element` and the page's own assets make it."""
+    """Text that is markup, made by `element` and from the package's own assets only."""
 
     __slots__ = ()
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Html:
-    """One element. Attribute names lose a trailing underscore and get hyphens for the others; None leaves one out."""
+    """One element. Attribute names: a trailing underscore is dropped, others become hyphens; None omits the attribute."""
     parts = [tag]
     for key, value in attributes.items():
         if value is not None and value is not False:
             key = key.rstrip("_").replace("_", "-")
             text = printable(value)
-            text = text if key in ("href", "src") else without_home(text)  # addresses lead where they lead
+            text = text if key in ("href", "src") else without_home(text)  # URLs stay complete
             parts.append(key if value is True else f'{key}="{html.escape(text)}"')
     opening = f"<{' '.join(parts)}>"
     return Html(opening if tag in VOID else f"{opening}{inner(*children)}</{tag}>")
 
 
 def inner(*children: Child) -> Html:
-    """Children one after the other, escaped where they are not Html; None is nothing."""
+    """Concatenate children, escaped where they are not Html; None is skipped."""
     pieces: list[str] = []
     for child in children:
         if isinstance(child, Html):
@@ -53,9 +53,9 @@ def inner(*children: Child) -> Html:
 
 
 def without_home(text: str) -> str:
-    """The text with home folders as `~`: a page is sent around, and has not to say whose machine it was made on.
+    """Replace home folders by `~`, so that a shared page does not contain user names.
 
-    That is this user's home and, since a run may come from elsewhere, where systems usually have them.
+    Covers this user's home and, for runs of other machines, the usual places of home folders.
     """
     home = os.path.expanduser("~")
     if len(home) > 1 and home in text:
@@ -64,25 +64,25 @@ def without_home(text: str) -> str:
 
 
 def missing_note(text: str) -> Html:
-    """A line that says what is not here."""
+    """A paragraph that names what is missing."""
     return element("p", text, class_="missing")
 
 
 def png_uri(data: bytes) -> str:
-    """A PNG as a data: address."""
+    """A PNG as a data: URL."""
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def jpeg_uri(picture: Image.Image, side: int) -> str:
-    """A picture as a data: address: a JPEG of at most `side` pixels a side, without metadata."""
-    picture, buffer = picture.copy(), io.BytesIO()
-    picture.thumbnail((side, side))
-    picture.save(buffer, "JPEG", quality=85)
+def jpeg_uri(image: Image.Image, side: int) -> str:
+    """An image as a data: URL of a JPEG without metadata, at most `side` pixels wide and high."""
+    image, buffer = image.copy(), io.BytesIO()
+    image.thumbnail((side, side))
+    image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, out of a PNG's header."""
+    """Width and height in pixels from a PNG's header."""
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
@@ -95,13 +95,13 @@ def table(
     sortable: bool = False,
     kind: str = "",
 ) -> Html:
-    """A table in a box of its own that scrolls, called `name` for those who hear it.
+    """A table in a scrolling box labeled `name`.
 
-    Columns from `numeric` on, or within it, are right-aligned figures; the first cell of a row is its header. A head of
-    empty texts is left out. kind: one more class for the style sheet.
+    numeric: the first right-aligned column, or their range. The first cell of a row is its header. A head of empty texts
+    is left out. kind: a further CSS class.
     """
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
-    sides = ["figures" if place in figures else "words" for place in range(len(head))]
+    sides = ["figures" if column in figures else "words" for column in range(len(head))]
     top = [
         element("th", element("button", name, type="button") if sortable else name, scope="col", class_=side)
         for name, side in zip(head, sides, strict=True)
@@ -118,12 +118,12 @@ def table(
 
 
 def slug(text: str) -> str:
-    """A fragment name for a heading."""
+    """A heading as an element identifier."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def set_in_type(sentence: str) -> list[Child]:
-    """Minus signs for hyphens before digits; intervals that do not break over lines."""
+    """A sentence with minus signs before digits, and with intervals that do not break over lines."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
     parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
     return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]

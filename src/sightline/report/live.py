@@ -1,67 +1,66 @@
-"""What the page's scripts read: pictures in sheets, maps, curves, the confusion matrix and masks, as JSON blocks.
+"""The data of the page's scripts as JSON blocks: thumbnails, maps, curves, confusion matrix and masks.
 
-The scripts are built from web/, whose src/data.ts has the other side of these names. Without them the page shows the
-same in still pictures.
+web/src/data.ts declares the same names. Without scripts the page shows still figures.
 """
 
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import printable
-from ..insight.curves import History
+from ..insight.curves import Columns, History, MetricCurve
 from ..insight.figures import class_order
 from ..insight.projection import EpochMap
 from ..insight.style import class_colors, png_rgb
-from .drawing import kinds
+from .drawing import QUANTITIES, kinds
 from .findings import Findings
 from .html import Child, Html, element, png_uri
-from .run import Pictures, Predictions, RunFiles, Snapshot
+from .run import Predictions, RunFiles, Snapshot, Thumbnails
 from .words import percent
 
-SHEET_PIXELS = 4096  # phones refuse much larger pictures
-CLEAR = 95  # quality of small pictures, of which every pixel counts
+SHEET_PIXELS = 4096  # phones do not display much larger images
+CLEAR = 95  # WebP quality of images of at most 40 pixels
 FINE = 82
 MOST_POINTS = 2000  # of a curve
 
 
 def block(name: str, values: object) -> Html:
-    """A JSON block that no text in it can end."""
+    """A JSON block, with `<` escaped so that no text in it closes the element."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Html(text), type="application/json", id=name)
 
 
 def live(kind: str, source: str, items: str | None = None) -> Html:
-    """A place that the script fills, hidden until then."""
+    """An element that the script fills and then shows."""
     return element("div", class_=f"live {kind}", data_live=kind, data_source=source, data_items=items, hidden=True)
 
 
 def numbers(values: np.ndarray | None) -> str:
-    """Whole numbers 0 to 65535 as base64 of little-endian 16-bit ones."""
+    """Integers 0 to 65535 as base64 of little-endian uint16."""
     assert values is not None
     return base64.b64encode(np.ascontiguousarray(values, dtype="<u2").tobytes()).decode("ascii")
 
 
 def shares(values: np.ndarray | None) -> str:
-    """Shares of 1 as `numbers`."""
+    """Shares 0 to 1 as `numbers` 0 to 65535."""
     assert values is not None
     return numbers(np.rint(np.clip(values, 0, 1) * 65535))
 
 
 def webp(pixels: np.ndarray, quality: int) -> str:
-    """A picture uint8 [h, w, 3] as a data: address."""
+    """An image uint8 [h, w, 3] as a data: URL."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def sheets(images: np.ndarray) -> dict[str, Any]:
-    """Thumbnails uint8 [M, 3, h, w] side by side in a few large pictures."""
+    """Thumbnails uint8 [M, 3, h, w] arranged in a few large images."""
     _, _, height, width = images.shape
     columns = max(1, SHEET_PIXELS // width)
     rows = max(1, SHEET_PIXELS // height)
@@ -78,12 +77,12 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
     return {"sheets": found, "tile": [height, width], "columns": columns, "perSheet": rows * columns}
 
 
-def items(name: str, files: RunFiles, samples: Pictures, mistakes: Pictures | None) -> Html:
-    """The block of the pictures: the samples, then those of the mistakes that are not among them."""
+def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails | None) -> Html:
+    """The block of the thumbnails: the samples, then the misclassified images that are not among them."""
     predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
     if predictions is not None and not has_rows(predictions, rows).all():
-        predictions = None  # the files are of different runs
+        predictions = None  # the files do not belong together
     if predictions is not None and mistakes is not None and mistakes.images.shape[1:] == images.shape[1:]:
         fresh = ~np.isin(mistakes.rows, rows) & has_rows(predictions, mistakes.rows)
         images, rows = np.concatenate([images, mistakes.images[fresh]]), np.concatenate([rows, mistakes.rows[fresh]])
@@ -101,7 +100,7 @@ def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
 
 
 def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
-    """What predictions/val.csv says of its rows [M]."""
+    """Names, truth, predictions and confidence of rows [M] of predictions/val.csv."""
     return {
         "names": [printable(predictions.names[row]) for row in rows.tolist()],
         "truth": numbers(predictions.truth[rows]),
@@ -111,7 +110,7 @@ def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
 
 
 def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot], classes: int) -> Html:
-    """The block of the maps, on axes shared over the epochs, square, and what the model said at each epoch."""
+    """The block of the maps, on square axes shared by the epochs, with the predictions at each epoch."""
     placed = {kind: squared([getattr(one, kind) for one in maps]) for kind in kinds(maps)}
     epochs = [
         {
@@ -122,8 +121,8 @@ def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot]
         }
         for one in maps
     ]
-    said = {one.epoch: one for one in snapshots}
-    shown = [said[one.epoch] for one in maps]
+    by_epoch = {one.epoch: one for one in snapshots}
+    shown = [by_epoch[one.epoch] for one in maps]
     usable = all(one.predictions is not None and 0 <= one.predictions.min() <= one.predictions.max() < classes
                  for one in shown)  # fmt: skip
     sure = usable and all(one.confidence is not None for one in shown)
@@ -140,16 +139,16 @@ def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot]
 
 
 def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Points [N, 2] of each epoch as 0 to 65535 of one square around all of them."""
+    """Points [N, 2] of each epoch as 0 to 65535 within one square around all of them."""
     every = np.concatenate(points)
     low, high = every.min(0), every.max(0)
     side = max(float((high - low).max()), 1e-12)
     corner = (low + high) / 2 - side / 2
-    return [np.rint(np.clip((place - corner) / side, 0, 1) * 65535).astype(np.uint16).ravel() for place in points]
+    return [np.rint(np.clip((one - corner) / side, 0, 1) * 65535).astype(np.uint16).ravel() for one in points]
 
 
 def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html | None:
-    """The block of the confusion matrix with its orders; None where it is too large to be of use."""
+    """The block of the confusion matrix with its orders of classes; None above 200 classes."""
     verdict = found.verdict
     if verdict is None or len(classes) > 200:
         return None
@@ -161,66 +160,51 @@ def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html 
     return block(name, {"orders": orders, "counts": verdict.confusion.tolist()})
 
 
-CURVES = (
-    ("loss", "Loss", 3, (("train", "loss", "training", 1.0), ("validation", "loss", "validation", 1.0))),
-    (
-        "accuracy",
-        "Accuracy, %",
-        2,
-        (("validation", "accuracy", "validation", 100.0), ("other", "accuracy_top5", "top 5", 100.0)),
-    ),
-    ("mean-iou", "Mean IoU, %", 2, (("validation", "mean_iou", "validation", 100.0),)),
-    ("knn-accuracy", "k-NN accuracy, %", 2, (("validation", "knn_accuracy", "evaluated images", 100.0),)),
-    ("feature-std", "Spread of the projections, 0 to 1", 3, (("validation", "feature_std", "evaluated images", 1.0),)),
-    ("effective-rank", "Effective rank", 1, (("validation", "effective_rank", "evaluated images", 1.0),)),
-    ("learning-rate", "Learning rate", 6, (("train", "lr", "training", 1.0),)),
-    ("gradient-norm", "Gradient norm", 3, (("train", "grad_norm", "training", 1.0),)),
-    ("data-wait", "Waiting for data, % of the time", 1, (("train", "data_wait", "training", 100.0),)),
-)
-
-
-def curves_block(name: str, past: History) -> Html | None:
-    """The block of all curves that the run has; None before its first epoch."""
-    drawn = []
-    for own, title, digits, wanted in CURVES:
-        lines = [line for kind, field, label, factor in wanted if (line := curve(past, kind, field, label, factor))]
-        if lines:
-            drawn.append({"name": own, "title": title, "digits": digits, "lines": lines, "marks": marks(past)})
+def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Html | None:
+    """The block of the loss, the metrics and the training quantities that the run has; None before its first epoch."""
+    train, evaluation = (past.train, "train"), (past.evaluation, "validation")
+    every = [("loss", "Loss", 3, [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")])]
+    for one in metrics:
+        lines = [curve(*evaluation, one.field, one.label, one.factor)]
+        if one.second:
+            lines.append(curve(past.evaluation, "other", *one.second, one.factor))
+        every.append((one.name, one.heading, one.digits, lines))
+    every += [(q.name, q.title, q.digits, [curve(*train, q.field, "training", q.factor)]) for q in QUANTITIES]
+    drawn = [
+        {"name": own, "title": title, "digits": digits, "lines": kept, "marks": marks(past)}
+        for own, title, digits, lines in every
+        if (kept := [line for line in lines if line])
+    ]
     return block(name, drawn) if drawn else None
 
 
-def curve(past: History, kind: str, field: str, label: str, factor: float) -> dict[str, Any] | None:
-    """One line; None without values. Of very many points every k-th is kept, and the last."""
-    table: Mapping[str, np.ndarray] = past.train if kind == "train" else past.evaluation
-    usable = np.flatnonzero(np.isfinite(table[field]) & np.isfinite(table["epoch"]))
+def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1.0) -> dict[str, Any] | None:
+    """One line; None without values. Above MOST_POINTS points, every k-th and the last are kept."""
+    usable = np.flatnonzero(np.isfinite(columns[field]) & np.isfinite(columns["epoch"]))
     if not len(usable):
         return None
     step = -(-len(usable) // MOST_POINTS)
     usable = np.unique(np.append(usable[::step], usable[-1]))
-    x, y = table["epoch"][usable], factor * table[field][usable]
-    return {
-        "label": label,
-        "kind": kind,
-        "x": [float(f"{value:.6g}") for value in x],
-        "y": [float(f"{value:.6g}") for value in y],
-    }
+    x, y = columns["epoch"][usable], factor * columns[field][usable]
+    rounded = {"x": [float(f"{value:.6g}") for value in x], "y": [float(f"{value:.6g}") for value in y]}
+    return {"label": label, "kind": kind, **rounded}
 
 
 def marks(past: History) -> list[dict[str, Any]]:
-    """Where the run was best, was taken up again, and stopped before its end."""
+    """The resumes, the best epoch and an early end."""
     found: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
     if past.best_epoch and not past.ensemble:
         found.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
-    if past.stop and past.stop != "all epochs done":
+    if past.stopped_early:
         found.append({"at": past.last_epoch, "kind": "stopped", "label": "stopped"})
     return found
 
 
 def gray_png(mask: np.ndarray) -> str:
-    """A mask of class indices uint8 [h, w] as a data: address."""
+    """A mask of class indices uint8 [h, w] as a data: URL."""
     return png_uri(png_rgb(mask))
 
 
-def with_lives(still: Sequence[Child], *places: Html | None) -> Html:
-    """Still pictures and the live place that stands for them where scripts run."""
-    return element("div", [place for place in places if place], element("div", list(still), class_="still"))
+def with_lives(still: Sequence[Child], *lives: Html | None) -> Html:
+    """Still figures, and the data and elements that replace them where scripts run."""
+    return element("div", [one for one in lives if one], element("div", list(still), class_="still"))

@@ -1,4 +1,4 @@
-"""Where a run comes from: its command, recipe and provenance, as sections of the page."""
+"""The command, recipe and provenance of a run as sections of its page."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from ..insight.curves import number
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
-from .words import bits, device_name, known, section, times
+from .words import bits, known, section, times
 
 NAMES = {
     "git_commit": "Sightline commit",
@@ -17,14 +17,14 @@ NAMES = {
     "train_flops_done": "Training, as done",
     "train_flops_per_image": "Training, one image",
 }
-PLAIN = ("seed", "parameters", "versions")  # of another type they are of no use
+PLAIN = ("seed", "parameters", "versions")  # shown as text, not as mappings
 
 
 def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
-    """How to repeat the run, what its recipe changes, the recipe whole."""
+    """The commands of the run, the settings that differ from the defaults, the whole recipe."""
     parts = commands(files)
     if not files.recipe:
-        return [*parts, missing_note("There is no recipe.yaml that can be read.")]
+        return [*parts, missing_note("recipe.yaml is missing or cannot be read.")]
     changed = [[key, shown(value), shown(defaults.get(key))] for key, value in flat(files.recipe).items()
                if key not in defaults or value != defaults[key]]  # fmt: skip
     heading = "What the recipe changes"
@@ -39,7 +39,7 @@ def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
 
 
 def commands(files: RunFiles) -> list[Child]:
-    """The command that began the run and, in order, those that went on with it."""
+    """The command that started the run, and those that resumed it."""
     resumes = resumptions(files)
     unknown = 0 if resumes else sum(record.get("event") == "resume" for record in files.records)
     first = typed(files.provenance.get("command"))
@@ -52,45 +52,45 @@ def commands(files: RunFiles) -> list[Child]:
         then = typed(entry.get("command"))
         parts.append(command_box(then) if then else missing_note("The command is unknown."))
     if unknown:
-        parts.append(missing_note(f"The run was resumed {times(unknown)}; those commands were not kept."))
+        parts.append(missing_note(f"The run was resumed {times(unknown)}; those commands were not recorded."))
     return parts
 
 
 def resumptions(files: RunFiles) -> list[dict[str, Any]]:
-    """What provenance.json says of each time that the run was taken up again."""
+    """The resumes in provenance.json."""
     entries = files.provenance.get("resumes")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """From where a run went on, and what was different from then on; before: the versions until then."""
+    """The step of a resume, and what it changed; before: the versions until then."""
     step = number(entry.get("step"))
-    says = ["Resumed" if step != step else f"Resumed after step {step:,.0f}"]
-    says += [f"{key} {change(value)}" for key, value in section(dict(entry), "changed").items()]
+    start = "Resumed" if step != step else f"Resumed after step {step:,.0f}"
+    changes = [f"{key} {change(value)}" for key, value in section(dict(entry), "changed").items()]
     now = section(dict(entry), "versions")
-    says += [f"{name} {change([before.get(name), now[name]])}" for name in now if now[name] != before.get(name)]
-    return (f"{says[0]}, with " if len(says) > 1 else says[0]) + "; ".join(says[1:]) + ":"
+    changes += [f"{name} {change([before.get(name), now[name]])}" for name in now if now[name] != before.get(name)]
+    return f"{start}{', with ' if changes else ''}{'; '.join(changes)}:"
 
 
 def change(pair: object) -> str:
-    """A value before and after, as [old, new]; anything else as it is."""
+    """[old, new] as text with an arrow; any other value as text."""
     return f"{shown(pair[0])} \u2192 {shown(pair[1])}" if isinstance(pair, list) and len(pair) == 2 else shown(pair)
 
 
 def typed(command: object) -> str:
-    """A command as it is typed: provenance.json has it as a text or as a list of its words."""
+    """A command as shell text, from text or a list of arguments."""
     if isinstance(command, list):
         return shlex.join(map(str, command))
     return command if isinstance(command, str) else ""
 
 
 def command_box(text: str) -> Html:
-    """A command to copy."""
+    """A command in a box to copy from."""
     return element("pre", element("code", text), class_="scroll", tabindex="0")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key; a model's own arguments stay one value."""
+    """Nested values by dotted key; `model.args` stays one value."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -102,7 +102,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A setting's value for people."""
+    """The value of a setting as text."""
     if value is None or value == "":
         return "(none)"
     if isinstance(value, list):
@@ -113,7 +113,7 @@ def shown(value: object) -> str:
 
 
 def provenance(files: RunFiles) -> list[Child]:
-    """Data, machine, versions, and the notes that the run left."""
+    """Data, machine, versions, and the notes of the run."""
     facts = {
         key: value
         for key, value in files.provenance.items()
@@ -123,36 +123,34 @@ def provenance(files: RunFiles) -> list[Child]:
     done = [record for record in files.records if record.get("event") == "done" and "train_flops" in record]
     if done:
         facts["train_flops_done"] = done[-1]["train_flops"]
-    rows = [[NAMES.get(key) or title(key), fact(key, value, files.provenance)] for key, value in facts.items()]
+    rows = [[NAMES.get(key) or title(key), fact(key, value)] for key, value in facts.items()]
     notes = files.provenance.get("notes")
     parts: list[Child] = []
     if isinstance(notes, list) and notes:
         parts += [element("h3", "Notes"), element("ul", [element("li", str(note)) for note in notes], class_="notes")]
     if not rows:
-        return [*parts, missing_note("There is no provenance.json that can be read: the origin is unknown.")]
-    return [*parts, element("h3", "Data, machine, versions"), table(["", ""], rows, "Data, machine, versions",
-                                                                    kind="facts")]  # fmt: skip
+        return [*parts, missing_note("provenance.json is missing or cannot be read: the origin is unknown.")]
+    heading = "Data, machine, versions"
+    return [*parts, element("h3", heading), table(["", ""], rows, heading, kind="facts")]
 
 
 def title(key: str) -> str:
-    """A key of provenance.json as words."""
+    """A key of provenance.json as a heading."""
     words = key.replace("_", " ").replace("flops", "FLOPs")
     return words[:1].upper() + words[1:]
 
 
-def fact(key: str, value: object, whole: dict[str, Any]) -> str:
-    """A value of provenance.json for people."""
+def fact(key: str, value: object) -> str:
+    """A value of provenance.json as text."""
     count = number(value)
-    if key == "device":
-        return device_name(whole)
     if "flops" in key and count > 0:
         return f"{bits(count)}FLOPs"
     if key == "started":
         return known(value).replace("T", " ", 1)
-    if key == "data digest" and isinstance(value, dict):  # whole in provenance.json
+    if key == "data digest" and isinstance(value, dict):  # shortened
         return shown({split: known(text)[:12] for split, text in value.items()})
     if key != "seed" and count >= 1000 and count == int(count):
         return f"{count:,.0f}"
-    if key in ("git_commit", "platform", "precision", "threads") or (key in PLAIN and not isinstance(value, dict)):
+    if key in ("device", "git_commit", "platform", "precision", "threads") or (key in PLAIN and not isinstance(value, dict)):
         return known(value)
     return shown(value)

@@ -1,4 +1,4 @@
-"""The report: one HTML page that opens with no network and no server, and its figures as files."""
+"""The report: one self-contained HTML page, and its figures as files."""
 
 import base64
 import hashlib
@@ -16,14 +16,14 @@ from .run import RunFiles, read_run
 from .sections import preview
 
 ASSETS = Path(__file__).parent / "assets"
-SIZE = Html('<span id="size"></span>')  # stands for the size until that is known; no other text is markup
+SIZE = Html('<span id="size"></span>')  # replaced by the size of the page
 
 
 def write_report(run: str | Path) -> Path:
     """Draw figures/*.png, figures/architecture.svg and report.html of the run folder `run`; returns the page's path.
 
-    Both depend on nothing but the files of the run (not on the clock, nor on an older report): the same files give
-    the same bytes. Parts that the run lacks are named on the page. Raises SightlineError where `run` is no run.
+    The same files give the same bytes. Missing parts of the run are named on the page. Raises SightlineError where `run`
+    is not a run.
     """
     text, figures = render(run)
     for name, data in figures.items():
@@ -32,8 +32,8 @@ def write_report(run: str | Path) -> Path:
 
 
 def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
-    """(the page, its figures by the name of their file). watched: the state of the run that the page shows; it asks its
-    server for a newer one, and has no t-SNE, which takes seconds an epoch."""
+    """(the page, its figures by file name). watched: the stamp of a page served during training, which polls its server
+    for a newer one and has no t-SNE, which takes seconds per epoch; "" for a file."""
     files = read_run(run)
     task = task_named(files.recipe.get("task"), str(files.path))
     content = task.report().content(files, bool(watched))
@@ -51,7 +51,7 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
 def page(
     files: RunFiles, past: History, content: list[tuple[str, list[Child]]], watched: str = "", shown: str = ""
 ) -> str:
-    """The whole page of a run. shown: see `layout`."""
+    """The complete page of a run. watched: see `render`; shown: see `layout`."""
     name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
     content = [
         *content,
@@ -71,9 +71,9 @@ def layout(
     watched: str = "",
     shown: str = "",
 ) -> str:
-    """A page of titled sections with their contents beside them, and its own size at the end.
+    """A page of titled sections with a table of contents, and its size at the end.
 
-    watched: see `render`. shown: how many pictures of how many it shows.
+    small: a line below the name. watched: see `render`. shown: a sentence on how many images the page shows.
     """
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
@@ -94,21 +94,21 @@ def layout(
 
 
 def notice(files: RunFiles, past: History) -> Html | None:
-    """What is not in the run, and how to go on with one that has not reached its end; None where all is there."""
-    says: list[Child] = []
+    """What is missing in the run, and how to resume an unfinished one; None where nothing is missing."""
+    parts: list[Child] = []
     if files.recipe and not past.finished and (files.records or not files.predictions):
-        old = " The predictions below are of the end before it went on." if files.predictions else ""
+        old = " The predictions below are of its state before it was resumed." if files.predictions else ""
         cure = element("code", "sightline resume RUN")
-        says.append(element("p", f"This run is not finished.{old} If it was interrupted, ", cure,
-                            " goes on with it; RUN is its folder."))  # fmt: skip
+        parts.append(element("p", f"This run is not finished.{old} If it was interrupted, ", cure,
+                            " continues it; RUN is its folder."))  # fmt: skip
     if files.missing:
-        says.append(element("p", "Not in this run's folder, and therefore not in this report:"))
-        says.append(element("ul", [element("li", line) for line in files.missing]))
-    return element("aside", says, class_="notice") if says else None
+        parts.append(element("p", "Not in this run's folder, and therefore not in this report:"))
+        parts.append(element("ul", [element("li", line) for line in files.missing]))
+    return element("aside", parts, class_="notice") if parts else None
 
 
 def head(name: str, watched: str = "") -> Html:
-    """Title, style, and a policy under which the browser itself refuses anything that is not in the page."""
+    """Title, style, and a content security policy that blocks everything outside of the page."""
     style = Html(asset("uplot.css") + asset("style.css"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('report.js'))}'; "
@@ -126,17 +126,17 @@ def head(name: str, watched: str = "") -> Html:
 
 
 def asset(name: str) -> Html:
-    """One of the page's own files, which are markup as they stand."""
+    """A file of the package's assets, as markup."""
     return Html((ASSETS / name).read_text(encoding="utf-8"))
 
 
 def digest(text: str) -> str:
-    """The hash by which a content security policy knows an inline style or script."""
+    """The hash of an inline style or script in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def defaults_of(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The default settings of a recipe's task; {} of a task that this version does not have."""
+    """The default settings of a recipe's task; {} for an unknown task."""
     try:
         return task_named(recipe.get("task")).config().model_dump(mode="json")
     except SightlineError:

@@ -1,32 +1,36 @@
-"""The sections of the page: findings and figures in, HTML out."""
+"""The parts of a run's page that several tasks share: figures, facts, curves, links to what stands out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..insight.curves import History, number
-from . import alt
-from .drawing import QUANTITIES
+from ..insight.curves import History, MetricCurve, number
+from .drawing import QUANTITIES, loss_text, metric_text, quantity_text
+from .findings import Findings
 from .html import Child, Html, element, missing_note, png_size, png_uri
 from .live import curves_block, live, with_lives
 from .run import RunFiles
-from .words import bits, count, device, duration, in_words, known, section, status, times
+from .words import bits, count, device, duration, in_words, known, percent, section, status, times
 
 Figures = Mapping[str, bytes]
+Hint = tuple[str, str]
+"""(what stands out in a run, the identifier of the section that shows it)."""
 
 CURVES = (
-    "Training loss is measured on augmented "
-    "images while the weights change, and includes label smoothing and class weights if the recipe has them; "
-    "validation loss is plain cross-entropy: compare their shapes, not their heights."
+    "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
+    "weights where the recipe has them; validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
-HINT = "Scroll the picture sideways to see all of it. "
-NARROW = 330  # pixels that a phone shows of a picture
+SCROLL = "Scroll sideways to see the whole figure. "
+NARROW = 330  # pixels of a figure that a phone shows
+MOST_HINTS = 4
+OVERFITTED = 1.1  # of the lowest validation loss
+WAITING = 0.1  # of the time
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a task puts on the page of a run: the run's files, titled sections, figures by file name without ending, the
+    """A task's part of the page of a run: the run's files, titled sections, figures by file name without ending, the
     history of its records, and a sentence on how many images the page shows."""
 
     files: RunFiles
@@ -37,9 +41,9 @@ class Content:
 
 
 def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: bool = False) -> Html | None:
-    """A picture of the report at its natural size with a caption; None where it was not drawn.
+    """A figure of the report at its natural size with a caption; None where it was not drawn.
 
-    says: what it shows, for who does not see it. wide: it scrolls where the window is narrower.
+    says: its alternative text. wide: it scrolls sideways in a narrow window.
     """
     if name not in figures:
         return None
@@ -47,16 +51,15 @@ def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: 
     image = element("img", src=png_uri(figures[name]), alt=says, width=width, height=height, loading="lazy")
     scrolls = {"class_": "paper scroll wide", "tabindex": "0", "role": "region", "aria_label": name} if wide else {}
     paper = element("div", image, **(scrolls or {"class_": "paper"}))
-    hint = element("span", HINT, class_="hint") if wide and width > NARROW else None
+    hint = element("span", SCROLL, class_="hint") if wide and width > NARROW else None
     return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
 
 
-def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str, str]]) -> Html:
+def facts_of_the_run(files: RunFiles, past: History, tiles: Sequence[tuple[str, str, str]]) -> Html:
     """Cards (name, value, note): the task's own, then best epoch, time, speed, device, size."""
     tiles = list(tiles)
     if past.ensemble:
-        chosen = ", ".join(map(str, past.ensemble))
-        tiles.append(("Epochs averaged", chosen, "mean of their probabilities"))
+        tiles.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
     elif past.best_epoch:
         planned = section(files.recipe, "train").get("epochs")
         tiles.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
@@ -79,18 +82,11 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: list[tuple[str, str,
     return element("dl", cards, class_=f"cards cards-{columns}")
 
 
-def curves(figures: Figures, past: History, says: str = CURVES, more: Sequence[Child] = ()) -> list[Child]:
-    """Loss and the task's metric side by side, the three small curves below; says: how the curves are to be read.
-
-    more: further small curves of the task.
-    """
-    large = [
-        figure(figures, "curve-loss", alt.loss(past)),
-        figure(figures, "curve-accuracy", alt.metric(past, "accuracy", "Accuracy")),
-        figure(figures, "curve-mean-iou", alt.metric(past, "mean_iou", "Mean IoU")),
-        figure(figures, "curve-knn-accuracy", alt.metric(past, "knn_accuracy", "k-NN accuracy")),
-    ]
-    small = [figure(figures, name, alt.quantity(past, field, title, k)) for name, field, title, k in QUANTITIES]
+def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], says: str = CURVES) -> list[Child]:
+    """Loss and the task's metrics side by side, the small curves below; says: how to read the curves."""
+    drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
+    large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
+    small = [figure(figures, f"curve-{one.name}", quantity_text(past, one)) for one in QUANTITIES]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     notes = [says]
@@ -99,31 +95,84 @@ def curves(figures: Figures, past: History, says: str = CURVES, more: Sequence[C
     elif past.best_epoch:
         notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
-        notes.append(
-            f"The run was resumed {times(len(past.resumes))} (dashed line): steps that were done twice "
-            "are drawn once, as they were done last."
-        )
-    if past.stop and past.stop != "all epochs done":
+        again = times(len(past.resumes))
+        notes.append(f"The run was resumed {again} (dashed line); of repeated steps, the last values are drawn.")
+    if past.stopped_early:
         notes.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
-    still = [element("div", large, class_="pair"), element("div", [*small, *more], class_="triple")]
+    small += [one for is_small, one in drawn if is_small]
+    still = [element("div", large, class_="pair"), element("div", small, class_="triple")]
     return [
         element("p", " ".join(notes), class_="small"),
-        with_lives(still, curves_block("curves-data", past), live("curves", "curves-data")),
+        with_lives(still, curves_block("curves-data", past, metrics), live("curves", "curves-data")),
     ]
 
 
 def bar(share: float) -> Html:
-    """A small bar for a share, of no meaning to a screen reader that has the number beside it."""
-    width = round(60 * share, 1)
+    """A small bar of a share, hidden from screen readers, which read the number beside it."""
     back = element("rect", width=60, height=6, rx=3, class_="track")
-    front = element("rect", width=width, height=6, rx=3, class_="fill")
+    front = element("rect", width=round(60 * share, 1), height=6, rx=3, class_="fill")
     return element("svg", back, front, width=60, height=6, viewBox="0 0 60 6", aria_hidden="true")
 
 
 def preview(figures: Figures) -> list[Child]:
-    """The sheet of training images, where the run has one."""
-    return [
-        figure(figures, "preview", "A sheet of training images as the model sees them",
-               "Training images of the first batch, as the model sees them: augmented, resized, normalization undone.",
-               wide=True)
-    ]  # fmt: skip
+    """The sheet of training images."""
+    says = "Training images of the first batch as the model gets them: augmented, resized, normalization undone."
+    return [figure(figures, "preview", "A sheet of training images after augmentation", says, wide=True)]
+
+
+def hints_list(hints: Sequence[Hint]) -> Html | None:
+    """The first few hints as links to their sections; None without hints."""
+    if not hints:
+        return None
+    entries = [element("li", element("a", says, href=f"#{target}")) for says, target in hints[:MOST_HINTS]]
+    return element("div", element("h3", "Look next at"), element("ul", entries, class_="notes"))
+
+
+def curve_hints(past: History) -> list[Hint]:
+    """Overfitting, too few epochs, and waiting for data."""
+    hints: list[Hint] = []
+    loss = past.evaluation["loss"]
+    known = np.flatnonzero(np.isfinite(loss))
+    if len(known) > 2:
+        lowest = known[loss[known].argmin()]
+        if loss[known[-1]] > OVERFITTED * loss[lowest]:
+            epoch = past.evaluation["epoch"][lowest]
+            hints.append((f"The validation loss rises after epoch {epoch:g}: the model overfits", "curves"))
+    complete = past.finished and not past.stopped_early
+    if complete and past.best_epoch and past.best_epoch >= past.last_epoch and len(known) > 2:
+        says = "The last epoch is the best: more epochs may give more (sightline resume RUN --train.epochs)"
+        hints.append((says, "curves"))
+    wait = past.train["data_wait"][np.isfinite(past.train["data_wait"])]
+    if len(wait) and np.median(wait) > WAITING:
+        hints.append((f"{percent(float(np.median(wait)))}% of the time was spent waiting for data", "curves"))
+    return hints
+
+
+def images_shown(files: RunFiles, found: Findings, kind: str = "validation") -> str:
+    """A sentence on how many images a page shows; "" without any. kind: of the samples."""
+    parts, verdict = [], found.verdict
+    if files.samples is not None:
+        total = len(files.predictions.names) if files.predictions else split_size(files, "val")
+        parts.append(f"{part_of(len(files.samples.rows), total)} {kind} images")
+    if files.mistakes is not None and verdict is not None and not verdict.correct.all():
+        kept, wrong = len(files.mistakes.rows), int((~verdict.correct).sum())
+        surest = ", those with the highest confidence" if kept < wrong else ""
+        parts.append(f"{part_of(kept, wrong)} misclassified ones{surest}")
+    if files.train_samples is not None:
+        parts.append(f"{part_of(len(files.train_samples.rows), split_size(files, 'train'))} training images")
+    return shown_sentence(parts)
+
+
+def shown_sentence(parts: Sequence[str]) -> str:
+    """What the page shows, as a sentence; "" for nothing."""
+    return f"It shows {'; '.join(parts)}." if parts else ""
+
+
+def split_size(files: RunFiles, split: str) -> int:
+    """The number of images in a split; 0 where unknown."""
+    return int(number(section(section(files.provenance, "data"), "counts").get(split), 0))
+
+
+def part_of(shown: int, total: int) -> str:
+    """`24 of 500`, `all 24`; the first alone where the total is unknown or smaller."""
+    return f"all {shown:,}" if shown == total else f"{shown:,} of {total:,}" if total > shown else f"{shown:,}"

@@ -1,4 +1,4 @@
-"""The page of a run while it trains: served on this machine only, drawn anew when the run has something new."""
+"""Serve the page of a running training on the loopback address, updated when the run logs something."""
 
 import contextlib
 import json
@@ -15,55 +15,55 @@ from .html import element
 from .page import layout, render
 
 ADDRESS = "127.0.0.1"
-SLOWEST_CLIENT = 20  # seconds that a connection may take
+TIMEOUT_SECONDS = 20  # of a connection
 
 
-class Watched:
-    """A run's page, drawn again when what it is made of has changed."""
+class WatchedRun:
+    """A run's page, rendered again when its files have changed."""
 
     def __init__(self, run: Path):
-        self.run, self.drawn, self.text = run, "", ""
+        self.run, self.rendered, self.text = run, "", ""
         self.lock = threading.Lock()
 
     def stamp(self) -> str:
-        """Changes whenever the run has logged something or its predictions are there; "" before it begins."""
+        """A text that changes with the log and the predictions; "" before the run begins."""
         stamps = []
         for name in ("metrics.jsonl", "predictions/val.csv", "predictions/val-confusion.npz"):
             with contextlib.suppress(OSError):
-                found = os.stat(self.run / name)
-                stamps.append(f"{found.st_size}-{found.st_mtime_ns}")
+                status = os.stat(self.run / name)
+                stamps.append(f"{status.st_size}-{status.st_mtime_ns}")
         return "_".join(stamps)
 
     def page(self) -> str:
-        """The page of now."""
+        """The current page."""
         with self.lock:
             stamp = self.stamp()
-            if not self.text or stamp != self.drawn:
+            if not self.text or stamp != self.rendered:
                 try:
                     self.text = render(self.run, stamp or "waiting")[0]
                 except SightlineError:
-                    waiting = element("p", f"No run is in {self.run} yet. This page looks again by itself.")
+                    waiting = element("p", f"There is no run in {self.run} yet. This page reloads when there is one.")
                     self.text = layout("Sightline", self.run.name, "", [("Waiting", [waiting])], watched="waiting")
-                self.drawn = stamp
+                self.rendered = stamp
             return self.text
 
 
-class Handler(BaseHTTPRequestHandler):
-    """GET / is the page, GET /state tells whether there is something new. Nothing else is answered."""
+class WatchHandler(BaseHTTPRequestHandler):
+    """GET / returns the page, GET /state its stamp; anything else is an error."""
 
-    timeout = SLOWEST_CLIENT
+    timeout = TIMEOUT_SECONDS
     server_version, sys_version = "Sightline", ""
 
     def do_GET(self) -> None:
-        assert isinstance(self.server, Server)
-        if self.headers.get("Host") not in self.server.hosts:  # another site's name that points to this machine
-            self.reply(403, "text/plain", "this page answers to its own address only")
+        assert isinstance(self.server, WatchServer)
+        if self.headers.get("Host") not in self.server.hosts:  # DNS rebinding
+            self.reply(403, "text/plain", "wrong Host header")
         elif self.path == "/":
             self.reply(200, "text/html", self.server.watched.page())
         elif self.path == "/state":
             self.reply(200, "application/json", json.dumps({"stamp": self.server.watched.stamp()}))
         else:
-            self.reply(404, "text/plain", "there is only /")
+            self.reply(404, "text/plain", "not found: only / exists")
 
     def reply(self, status: int, kind: str, text: str) -> None:
         content = text.encode("utf-8", "backslashreplace")
@@ -73,21 +73,21 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the reader has gone
+        with contextlib.suppress(ConnectionError):  # the client has disconnected
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """A terminal that shows training is no place for requests."""
+        """Log no requests: the terminal shows the training."""
 
 
-class Server(ThreadingHTTPServer):
-    """A server of one watched run, on this machine only."""
+class WatchServer(ThreadingHTTPServer):
+    """Serve one run on the loopback address."""
 
     daemon_threads = True
 
     def __init__(self, run: Path, port: int):
-        self.watched = Watched(run)
-        super().__init__((ADDRESS, port), Handler)
+        self.watched = WatchedRun(run)
+        super().__init__((ADDRESS, port), WatchHandler)
         self.hosts = {f"{name}:{self.server_address[1]}" for name in (ADDRESS, "localhost")}
 
     @property
@@ -96,14 +96,12 @@ class Server(ThreadingHTTPServer):
 
 
 def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> None:
-    """Serve the page of `run` until Ctrl-C. port 0: one that is free. Raises SightlineError where a port is taken."""
+    """Serve the page of `run` until Ctrl-C; port 0 takes a free port. Raises SightlineError where the port is in use."""
     try:
-        server = Server(run, port)
+        server = WatchServer(run, port)
     except OSError as error:
-        cure = "leave --port out, and a free one is taken"
-        raise SightlineError(
-            f"port {port} cannot be used", why=error.strerror or "", cure=cure, status=ENVIRONMENT
-        ) from error
+        what, cure = f"port {port} cannot be used", "leave --port out for a free port"
+        raise SightlineError(what, why=error.strerror or "", cure=cure, status=ENVIRONMENT) from error
     say(f"watch it at {server.url}")
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever(poll_interval=0.2)
@@ -111,19 +109,19 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
 
 @contextlib.contextmanager
 def watching(run: Path, say: Callable[[str], object]) -> Generator[None]:
-    """A process beside this one that serves the run's page while the block runs, at low priority."""
+    """Serve the run's page from a low-priority child process while the block runs."""
     command = [sys.executable, "-m", "sightline", "report", str(run), "--watch"]
-    quiet = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=quiet,
-        start_new_session=True,  # Ctrl-C is for the training
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=environment,
+        start_new_session=True,  # Ctrl-C reaches the training only
     )  # fmt: skip
     try:
         if hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, 10)
         assert process.stdout is not None
-        say(process.stdout.readline().strip() or "the page to watch could not be served")
+        say(process.stdout.readline().strip() or "the page could not be served")
         yield
     finally:
         process.terminate()
