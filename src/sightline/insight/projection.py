@@ -107,8 +107,7 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
 
 
 def rotated_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered.
-    """
+    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered."""
     rotation, _ = scipy.linalg.orthogonal_procrustes(points, target)
     return points @ rotation
 
