@@ -125,7 +125,7 @@ def with_masks(folder: Path, mark: str) -> Path:
     """What a segmenter leaves."""
     from sightline.data.decode.masks import write_mask
     from sightline.data.decode.palettes import to_dict
-    from sightline.tasks.segment.metrics import confusion_per_image
+    from sightline.stats.segmentation import confusion_per_image
     from sightline.tasks.segment.results import mask_names
 
     palette, names = palette_of(mark), np.array(names_of(mark))

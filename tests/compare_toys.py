@@ -12,7 +12,7 @@ from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.data.decode.masks import write_mask
 from sightline.data.decode.palettes import Palette, to_dict
-from sightline.tasks.segment.metrics import confusion_per_image
+from sightline.stats.segmentation import confusion_per_image
 
 CLASSES = ("cat", "dog", "<b>cow</b>")
 MODELS = {"classify": "small_cnn", "segment": "unet", "byol": "small_cnn"}

@@ -8,7 +8,7 @@ from sklearn.metrics import jaccard_score
 
 from sightline.insight import strips
 from sightline.insight.style import png
-from sightline.tasks.segment.metrics import confusion, mean_iou, pixel_accuracy
+from sightline.stats.segmentation import confusion, mean_iou, pixel_accuracy
 
 CLASSES = ("field $1", "forest", "river", "犬", "x" * 60)
 COLORS = np.array([(255, 255, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)], np.uint8)

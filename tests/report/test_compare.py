@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.report.compare.numbers import Comparison, compare
 from sightline.stats.intervals import paired_bootstrap
 from sightline.stats.paired import paired_interval
-from sightline.tasks.segment.metrics import confusion_per_image, mean_iou
+from sightline.stats.segmentation import confusion_per_image, mean_iou
 
 TRUTH = np.arange(60) % 3
 WRONG = (TRUTH + 1) % 3

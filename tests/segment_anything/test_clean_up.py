@@ -20,7 +20,7 @@ from sightline.recipes import load_recipe
 from sightline.segment_anything import clean_up, work
 from sightline.segment_anything.automatic import decoded, encoded
 from sightline.segment_anything.clean_up import cleaned, effect, sentence, small, true_masks
-from sightline.tasks.segment.metrics import Counts
+from sightline.stats.segmentation import Counts
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 COLORS = LAND[:6]

@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score, recall_score
 
 from sightline.stats.metrics import confusion_matrix, per_class
 from sightline.stats.paired import holm, paired_classes, paired_interval, paired_ious, swap_test
-from sightline.tasks.segment.metrics import Counts, class_iou, mean_iou, summed
+from sightline.stats.segmentation import Counts, class_iou, mean_iou, summed
 
 
 def matrices(images: int, classes: int = 3, seed: int = 0, skill: int = 30) -> np.ndarray:

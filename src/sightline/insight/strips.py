@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from ..data.decode.palettes import IGNORE
-from ..tasks.segment.metrics import confusion, mean_iou, pixel_accuracy
+from ..stats.segmentation import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)

@@ -19,9 +19,9 @@ from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.intervals import verdict
 from ..stats.paired import paired_interval, swap_test
+from ..stats.segmentation import Counts, as_counts, class_iou, confusion, mean_iou, summed
 from ..tasks import TASKS
 from ..tasks.segment.evaluate import MaskInference
-from ..tasks.segment.metrics import Counts, as_counts, class_iou, confusion, mean_iou, summed
 from ..tasks.segment.predict import predict_mask
 from ..tasks.segment.score import Faults, masks_below, pair_name
 from .automatic import decoded

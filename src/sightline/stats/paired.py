@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..tasks.segment.metrics import DRAWS, Confusion, Counts, as_counts, class_iou, interval, mean_iou, quotient, summed
+from .segmentation import DRAWS, Confusion, Counts, as_counts, class_iou, interval, mean_iou, quotient, summed
 
 
 class ClassDifferences(NamedTuple):

@@ -9,7 +9,7 @@ from PIL import Image
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE, LANDCOVER
 from sightline.errors import SightlineError
-from sightline.tasks.segment.metrics import confusion, confusion_per_image, interval, other_definitions, segment_numbers
+from sightline.stats.segmentation import confusion, confusion_per_image, interval, other_definitions, segment_numbers
 from sightline.tasks.segment.score import pair_name, score, text
 
 MODULE = importlib.import_module("sightline.tasks.segment.score")  # the package has a function of this name

@@ -10,7 +10,7 @@ from ...data.decode.palettes import Palette, display_colors
 from ...engine.training_state import shrunk
 from ...errors import SightlineError
 from ...insight.curves import number
-from ...tasks.segment.metrics import pixel_accuracy
+from ...stats.segmentation import pixel_accuracy
 from ...tasks.segment.report import read_arrays, read_palette
 from ...tasks.segment.results import mask_names
 from ..findings import pictures_by_row

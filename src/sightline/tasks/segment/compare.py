@@ -9,7 +9,7 @@ from ...report.compare.pictures import same_masks
 from ...report.run import RunFiles, attempt
 from ...stats.intervals import Interval
 from ...stats.paired import paired_interval, paired_ious, swap_test
-from .metrics import interval, mean_iou, pixel_accuracy, summed
+from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
 from .report import read_arrays
 
 COUNTS = "predictions/val-confusion.npz"

@@ -20,9 +20,9 @@ from ...models.segmenters import Segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import description_of
 from ...stats.paired import paired_interval
+from ...stats.segmentation import confusion_per_image, mean_iou, summed
 from .config import SegmentConfig
 from .evaluate import load_segmenter
-from .metrics import confusion_per_image, mean_iou, summed
 
 
 class SegmenterExport(TaskGraph):

@@ -24,7 +24,15 @@ from ...report.run import RunFiles, attempt
 from ...report.sections import Content, Figures, bar, curves, facts_of_the_run, figure
 from ...report.words import in_words, percent, section
 from ...runs.sampling import named_rows
-from .metrics import class_intervals, class_iou, class_numbers, interval, mean_iou, other_definitions, segment_numbers
+from ...stats.segmentation import (
+    class_intervals,
+    class_iou,
+    class_numbers,
+    interval,
+    mean_iou,
+    other_definitions,
+    segment_numbers,
+)
 
 STRIPS = 6
 """Validation images in the film strip."""

@@ -25,7 +25,7 @@ from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
-from .metrics import interval, per_image_iou, pixel_accuracy
+from ...stats.segmentation import interval, per_image_iou, pixel_accuracy
 from .task import SegmentLearner
 
 PREVIEWED = 16

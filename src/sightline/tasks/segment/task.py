@@ -15,8 +15,8 @@ from ...data.loader import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...inference.tiles import dihedral, likeliest, mirror
+from ...stats.segmentation import confusion_per_image, segment_numbers
 from .losses import POOLED, compound, mean_over, negative_log_likelihood
-from .metrics import confusion_per_image, segment_numbers
 
 
 class SegmentLearner:

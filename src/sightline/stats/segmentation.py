@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...data.decode.palettes import IGNORE
-from ...errors import SightlineError
+from ..data.decode.palettes import IGNORE
+from ..errors import SightlineError
 
 BLOCK = 2**18
 """Pixels counted at a time: what is worked on stays in the processor's cache, and memory small for any mask."""

@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 
 from sightline.data.decode.palettes import IGNORE
 from sightline.errors import SightlineError
-from sightline.tasks.segment.metrics import (
+from sightline.stats.segmentation import (
     BLOCK,
     Counts,
     as_counts,
@@ -316,7 +316,7 @@ def test_interval_is_deterministic_by_seed_and_takes_counts():
 def test_interval_does_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
     matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
     whole = class_intervals(matrix, resamples=100)
-    monkeypatch.setattr("sightline.tasks.segment.metrics.DRAWS", 30 * 7)
+    monkeypatch.setattr("sightline.stats.segmentation.DRAWS", 30 * 7)
     np.testing.assert_array_equal(class_intervals(matrix, resamples=100), whole)
 
 
@@ -353,5 +353,5 @@ def test_two_thousand_resamples_of_a_validation_set_are_quick():
 
 
 def test_torch_is_not_imported():
-    code = "import sys; from sightline.tasks.segment import metrics, score; print('torch' in sys.modules)"
+    code = "import sys; from sightline.stats import segmentation; from sightline.tasks.segment import score; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
