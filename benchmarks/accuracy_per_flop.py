@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sightline.config.files import load_recipe_file
 from sightline.config.schema import Config
 from sightline.engine.parts import epoch_cost
 from sightline.engine.schedules import training_side
@@ -22,6 +21,7 @@ from sightline.insight.style import png
 from sightline.models import build_model, forward_flops
 from sightline.runs.atomic import atomic_write, read_json_lines
 from sightline.runs.run_folder import provenance
+from sightline.tasks.files import load_recipe_file
 
 METRICS = {
     "classify": ("accuracy", "validation accuracy, plain evaluation"),

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.config.files import configured
 from sightline.config.resolve import to_yaml
 from sightline.engine.training_state import save_arrays
 from sightline.report.page import write_report
 from sightline.report.pdf import find_chromium
 from sightline.runs.atomic import atomic_write
+from sightline.tasks.files import configured
 
 CLASSES, WIDTH, SIDE = 50, 256, 32
 WHEEL = """async (turns) => {

@@ -183,8 +183,8 @@ class Toy:
 
 def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
     """Write data and recipe of a task below `folder`."""
-    from sightline.config.files import configured
     from sightline.config.resolve import to_yaml
+    from sightline.tasks.files import configured
 
     config = configured({"name": "toy"} | COMMON | SETTINGS[task] | settings)
     data = make_data(folder / f"{task}-data", task)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.config.files import configured
 from sightline.data.loader import part_of, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
@@ -19,6 +18,7 @@ from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
 from sightline.tasks.building import build
+from sightline.tasks.files import configured
 from sightline.train import add_gradients, assemble
 
 TINY = {

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import sightline
-from sightline.config.files import load_recipe_file
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.atomic import read_json, read_json_lines
+from sightline.tasks.files import load_recipe_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HOME = "/tmp/sightline-old"

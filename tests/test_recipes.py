@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.config.files import load_recipe_file
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
@@ -16,6 +15,7 @@ from sightline.errors import SightlineError
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
 from sightline.tasks.building import build
+from sightline.tasks.files import load_recipe_file
 from sightline.train import assemble, train_epoch
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
-from sightline.config.files import load_recipe_file
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.engine import setup, training_state
@@ -21,6 +20,7 @@ from sightline.runs import run_folder
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.provenance import not_identical
 from sightline.runs.run_folder import precision_of
+from sightline.tasks.files import load_recipe_file
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
-from sightline.config.files import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.engine.parts import training_flops
@@ -28,6 +27,7 @@ from sightline.stats.class_weights import class_weights
 from sightline.tasks.building import build
 from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
+from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

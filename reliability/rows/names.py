@@ -21,11 +21,11 @@ from reliability import named
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutants import scene
 from reliability.named import PAGES, palette_of, without_figures
-from sightline.config.files import configured
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Data
 from sightline.errors import SightlineError
 from sightline.report import html as building
+from sightline.tasks.files import configured
 
 SECTION = "Hostile input"
 PAYLOADS = (

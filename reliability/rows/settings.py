@@ -12,10 +12,10 @@ import numpy as np
 
 from reliability.contract import Outcome, Row, Settings
 from sightline import __main__ as command
-from sightline.config import files
 from sightline.config import resolve as recipes
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
+from sightline.tasks import files
 
 SECTION = "Bad input"
 LETTERS = string.ascii_lowercase + "_"

@@ -16,7 +16,6 @@ from reliability.contract import Outcome, Row, Settings
 from reliability.forked import run_trials
 from reliability.mutants import encoded, mutant, scene
 from reliability.rows.images import MOST_BYTES, PIXELS, SECTION, refused
-from sightline.config import files
 from sightline.config import resolve as recipes
 from sightline.config.schema import Data
 from sightline.data.decode import masks
@@ -26,6 +25,7 @@ from sightline.data.sources import tables
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
 from sightline.runs import checkpoint
+from sightline.tasks import files
 
 
 def _mutants(

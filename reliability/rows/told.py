@@ -26,12 +26,12 @@ from reliability.rows.names import PAYLOADS, TOGETHER, steering
 from reliability.rows.server import train_toy
 from sightline import __main__ as command
 from sightline import errors
-from sightline.config.files import configured
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.engine import setup
 from sightline.inference import resumable_csv
 from sightline.runs import csv_io, run_folder, terminal
+from sightline.tasks.files import configured
 
 commands: Any = importlib.import_module("sightline.reporting")
 evaluate: Any = importlib.import_module("sightline.engine.evaluate")  # the package has a function of that name

@@ -4,12 +4,12 @@ import os
 import shlex
 from pathlib import Path
 
-from .config.files import load_recipe_file
 from .data.builtin import write_digits
 from .data.scenes import write_scenes
 from .errors import SightlineError
 from .runs.run_folder import Run
 from .runs.terminal import print_plain
+from .tasks.files import load_recipe_file
 from .train import train
 from .transfer.outcomes import GridResult
 from .transfer.results import text_table

@@ -3,12 +3,12 @@
 import os
 from typing import Any
 
-from .config.files import load_recipe_file
 from .config.paths import absolute
 from .engine.memory import explained_memory
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
+from .tasks.files import load_recipe_file
 
 
 def evaluate(

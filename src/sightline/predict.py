@@ -4,13 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config.files import load_recipe_file
 from .errors import SightlineError
 from .inference.autotune import PRECISIONS
 from .inference.options import PredictOptions
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
+from .tasks.files import load_recipe_file
 
 
 def predict(

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from .config.files import config_of, load_recipe_file, typed
 from .config.resolve import resolve
 from .config.schema import Config
 from .data.loader import Batch, training_batches
@@ -39,6 +38,7 @@ from .runs.run_folder import Run
 from .runs.signals import StopRequest, stoppable
 from .tasks import TASKS
 from .tasks.contract import Metric
+from .tasks.files import config_of, load_recipe_file, typed
 
 INTERRUPTED_BY_SIGNAL = "interrupted"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from sightline import SightlineError
-from sightline.config.files import configured
 from sightline.config.paths import absolute, expanded
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
 from sightline.errors import USER
 from sightline.recipes import load_recipe
 from sightline.runs.run_folder import with_whole_paths
+from sightline.tasks.files import configured
 
 
 def test_variables_and_the_home_are_put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config.files import configured
 from sightline.doctor.labels import likely_wrong
 from sightline.errors import SightlineError
 from sightline.runs.run_folder import write_config
+from sightline.tasks.files import configured
 
 
 def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,6 @@ import ranks_toys
 import sightline
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
-from sightline.config.files import configured
 from sightline.config.resolve import all_keys
 from sightline.data.cache import Decoded, subset
 from sightline.data.pair_cache import DecodedPairs
@@ -28,6 +27,7 @@ from sightline.engine import distributed
 from sightline.engine.setup import lines_of, settings_of
 from sightline.errors import INTERRUPTED
 from sightline.runs.atomic import read_json_lines
+from sightline.tasks.files import configured
 
 HERE = Path(__file__).parents[1]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from sightline import SightlineError
-from sightline.config.files import configured
 from sightline.config.schema import Config
 from sightline.data.loader import Batch
 from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
 from sightline.errors import ENVIRONMENT
+from sightline.tasks.files import configured
 
 
 def test_a_failed_allocation_names_the_cure() -> None:

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
-from sightline.config.files import configured
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
 from sightline.inference.resumable_csv import ResumableTable
+from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -14,13 +14,13 @@ from sightline.insight.architecture.file import to_json
 from torch import nn
 
 import sightline
-from sightline.config.files import configured
 from sightline.config.schema import Config
 from sightline.insight import traced
 from sightline.insight.architecture.tree import TIMES, trace
 from sightline.models import build_model
 from sightline.report import page as report_page
 from sightline.report.page import write_report
+from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sightline import SightlineError
-from sightline.config.files import configured
 from sightline.config.resolve import to_yaml
 from sightline.runs.sampling import named_rows, sample_rows
+from sightline.tasks.files import configured
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
 

@@ -17,7 +17,6 @@ import pytest
 
 import sightline
 from sightline.__main__ import run
-from sightline.config.files import load_recipe_file
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
@@ -25,6 +24,7 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
+from sightline.tasks.files import load_recipe_file
 from sweep_toys import shown
 
 pytestmark = pytest.mark.usefixtures("forked")

@@ -39,3 +39,8 @@ def paths_in(config: Any) -> dict[str, str]:
         section, _, name = key.partition(".")
         paths[key] = config.model_dump()[section][name]
     return {key: path for key, path in paths.items() if path not in NO_PATH}
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is the address of a server."""
+    return path.startswith(("http://", "https://"))

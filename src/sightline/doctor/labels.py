@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..errors import ENVIRONMENT, SightlineError
 from ..runs import run_folder
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..tasks import TASKS
+from ..tasks.files import load_recipe_file
 from .findings import Finding, Group, finding
 
 

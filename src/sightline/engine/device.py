@@ -4,11 +4,13 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from ..errors import ENVIRONMENT, USER, SightlineError
+from .distributed import world
 from .small_maps import SmallMaps
 
 PROBES = 8  # about 0.2 s in all
@@ -147,3 +149,8 @@ def device_name(device: torch.device) -> str:
         return f"{device.type} of {model}"
     capability = torch.backends.cpu.get_cpu_capability()
     return model if capability in ("DEFAULT", "NO AVX") else f"{model} ({capability})"
+
+
+def rounding(device: torch.device) -> dict[str, Any]:
+    """What decides the order in which sums are rounded, and with it the last bits of every weight."""
+    return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}

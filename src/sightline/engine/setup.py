@@ -24,9 +24,9 @@ from ..runs.checkpoint import preflight
 from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
 from ..runs.log import RunLog
-from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, not_identical, rounding
+from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, not_identical
 from . import distributed, training_state
-from .device import pick_precision, precision_name
+from .device import pick_precision, precision_name, rounding
 from .memory import keep_freed
 from .parts import Parts, build
 from .state import Training, TrainingFunctions
@@ -107,7 +107,9 @@ def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str])
     notes = [*parts.source.notes, *warnings]
     write_json(
         folder / "provenance.json",
-        describe_run(parts.device, parts.dtype, seed=config.train.seed, notes=notes, **parts.facts),
+        describe_run(
+            rounding(parts.device), precision_name(parts.dtype), seed=config.train.seed, notes=notes, **parts.facts
+        ),
     )
     note_architecture(folder, config, parts)
 

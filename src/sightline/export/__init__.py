@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config.files import load_recipe_file
 from ..config.resolve import resolve
 from ..engine.memory import explained_memory
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.terminal import print_plain
+from ..tasks.files import load_recipe_file
 from .onnx_file import export_onnx
 from .portable import MARKER, export_weights
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..config.files import load_recipe_file
 from ..config.paths import paths_in
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import SightlineError
+from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
 from . import classify, pretrain, segment, transfer
 

@@ -1,17 +1,15 @@
-"""What a run must say of itself so that others can repeat it."""
+"""Provenance of a run: command, commit, versions, machine."""
 
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from ..engine.device import device_name, precision_name
-from ..engine.distributed import world
 
 PACKAGES = (
     "sightline-vision",
@@ -59,11 +57,6 @@ def command_line() -> list[str]:
     return ["sightline", *sys.argv[1:]] if sys.argv[0].endswith(("sightline", "__main__.py")) else list(sys.argv)
 
 
-def rounding(device: torch.device) -> dict[str, Any]:
-    """What the order depends on in which sums are rounded, and with it the last bits of every weight."""
-    return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}
-
-
 def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
     """A sentence where a run that is resumed rounds its sums otherwise than before; "" where it does as before.
 
@@ -78,15 +71,15 @@ def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.d
     return f"not bit-identical to a run never stopped, from step {entry['step']:,} on: {', '.join(changed)}"
 
 
-def describe_run(device: torch.device, dtype: torch.dtype, **fields: Any) -> dict[str, Any]:
-    """provenance.json: command, versions, device, precision, threads, plus the fields that the caller knows."""
+def describe_run(rounding: Mapping[str, Any], precision: str, **fields: Any) -> dict[str, Any]:
+    """provenance.json: command, versions, device, precision, threads, plus `fields`. rounding: of `engine.device.rounding`."""
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": git_commit(),
         "versions": installed_versions(),
         "platform": platform.platform(),
-        **rounding(device),
-        "precision": precision_name(dtype),
+        **rounding,
+        "precision": precision,
         **fields,
     }

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute, paths_in
+from ..config.paths import absolute, is_address, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
-from ..data.shards.fetch import is_address
 from ..errors import INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ..config.files import load_recipe_file
 from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted
 from ..runs import run_folder
@@ -21,6 +20,7 @@ from ..stats.intervals import verdict
 from ..stats.paired import paired_interval, swap_test
 from ..stats.segmentation import Counts, as_counts, class_iou, confusion, mean_iou, summed
 from ..tasks import TASKS
+from ..tasks.files import load_recipe_file
 from ..tasks.segment.evaluate import MaskInference
 from ..tasks.segment.predict import predict_mask
 from ..tasks.segment.score import Faults, masks_below, pair_name

@@ -8,12 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..config.schema import Config
 from ..data.decode.images import open_image, planes
 from ..data.decode.masks import MAX_PIXELS
-from ..engine.device import device_name, use_threads
+from ..engine.device import device_name, rounding, use_threads
 from ..engine.memory import explained_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
 from ..inference.batching import ProgressLines
@@ -82,8 +80,8 @@ def generate_all(work: Work, overwrite: bool) -> Path:
     if before:
         say(f"reusing the masks of {len(before):,} of {counted(len(work.images), 'image')}")
     record = describe_run(
-        sam_device(),
-        torch.float32,
+        rounding(sam_device()),
+        "fp32",
         segments=FORMAT,
         complete=False,
         checkpoint=checkpoint._asdict() | {"folder": str(checkpoint.folder), "sha256": weights},

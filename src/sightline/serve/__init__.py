@@ -6,13 +6,13 @@ import socket
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from ..config.files import load_recipe_file
 from ..engine.device import use_threads
 from ..errors import ENVIRONMENT, SightlineError, printable
 from ..runs import run_folder
 from ..runs.terminal import print_plain
 from ..segment_anything.model import load_sam
 from ..tasks import TASKS
+from ..tasks.files import load_recipe_file
 from .models import ServedModel
 from .page import page, policy
 from .points import EmbeddingCache

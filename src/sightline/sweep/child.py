@@ -11,10 +11,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ..config.files import load_recipe_file
 from ..config.schema import Config
 from ..errors import INTERRUPTED, USER, SightlineError
 from ..runs.atomic import write_json
+from ..tasks.files import load_recipe_file
 from ..train import resume, train
 from .trial import in_one_line, log_file
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..config.files import typed
 from ..config.resolve import flat, resolve
 from ..config.schema import Config
 from ..data.sources.open import Source
@@ -15,6 +14,7 @@ from ..errors import SightlineError
 from ..recipes import load_recipe
 from ..runs import run_folder
 from ..tasks import TASKS
+from ..tasks.files import typed
 from .space import GRID_POINTS, WHERE, Space, grid, plain, read_space
 
 Direction: TypeAlias = Literal["minimize", "maximize"]

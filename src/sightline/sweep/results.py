@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.files import load_recipe_file
 from ..config.resolve import resolve, to_yaml
 from ..errors import counted
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..runs.csv_io import csv_text
 from ..runs.run_folder import Run
 from ..runs.terminal import duration
+from ..tasks.files import load_recipe_file
 from .page import ranked, shown, trial_folder
 from .plan import SweepPlan
 from .space import plain

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from ..config.files import typed
 from ..config.schema import Config
 from ..engine import parts
 from ..engine.parts import Parts
 from . import TASKS
+from .files import typed
 
 
 def build(config: Config, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:

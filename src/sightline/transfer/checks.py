@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..config.files import load_recipe_file
 from ..config.paths import paths_in
 from ..config.resolve import resolve
 from ..config.schema import Config
@@ -17,6 +16,7 @@ from ..models.weights import load_weights, weights_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
+from ..tasks.files import load_recipe_file
 from .grid import LEARNS_FROM, PRETRAININGS, TRAINED, WAYS, Grid
 
 T = TypeVar("T")

@@ -8,12 +8,12 @@ import pydantic
 from pydantic import Field, SerializeAsAny
 
 from ..config.fields import CountOrZero, Section
-from ..config.files import config_of, typed
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
 from ..errors import SightlineError
 from ..tasks import TASKS
+from ..tasks.files import config_of, typed
 
 
 class Way(NamedTuple):

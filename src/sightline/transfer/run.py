@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..config.files import load_recipe_file
 from ..config.paths import absolute
 from ..config.resolve import resolve
 from ..config.schema import Config
@@ -19,6 +18,7 @@ from ..runs.atomic import atomic_write
 from ..runs.lock import lock_run
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
+from ..tasks.files import load_recipe_file
 from ..train import resume, train
 from .checks import check_sources, opened, probed, refuse_changed_weights, stages_of
 from .grid import PRETRAININGS, STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..config.resolve import combined, flat, resolve
+from ..config.schema import Config
+from ..config.strict_yaml import MAX_CHARACTERS, parse_yaml
 from ..errors import SightlineError
 from ..runs.terminal import print_plain
-from ..tasks import TASKS, task_named
-from .resolve import combined, flat, resolve
-from .schema import Config
-from .strict_yaml import MAX_CHARACTERS, parse_yaml
+from . import TASKS, task_named
 
 
 def load_recipe_file(path: Path) -> Config:
