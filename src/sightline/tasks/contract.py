@@ -54,10 +54,10 @@ class UseFunctions:
 
 @dataclass(frozen=True)
 class ReportFunctions:
-    """What the pages show of runs, from their files alone. content: (files, whether the run is still training) -> the
-    task's sections and figures. comparison: how several runs are compared."""
+    """The pages of runs, from their files alone. content: (files, the task's metrics, whether the run is still training)
+    -> the task's sections and figures. comparison: how several runs are compared."""
 
-    content: "Callable[[RunFiles, bool], Content]"
+    content: "Callable[[RunFiles, Mapping[str, Metric], bool], Content]"
     comparison: "TaskComparison"
 
 

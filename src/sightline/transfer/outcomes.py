@@ -7,11 +7,9 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the finished runs of one setting say. seeds: S of them. correct: bool [S, N], one column an image.
-
-    accuracy: the mean over the seeds, interval: its 95 % interval over images and seeds. seconds: of training, mean.
-    """
+class SettingResult:
+    """The finished runs of one setting. seeds: S. correct: bool [S, N], one column per image. accuracy: the mean over the
+    seeds, with its 95 % interval over images and seeds. seconds: mean time of a run."""
 
     setting: str
     seeds: tuple[int, ...]
@@ -22,17 +20,17 @@ class Outcome:
 
     @property
     def accuracies(self) -> list[float]:
-        """One of each seed."""
+        """The accuracy of each seed."""
         return [float(value) for value in self.correct.mean(1)]
 
 
 @dataclass(frozen=True)
 class GridResult:
-    """A grid's numbers. path: its folder. comparisons: (first, second, difference, interval, sentence). missing: runs
-    that are not finished. notes: why something could not be computed."""
+    """The numbers of a grid. path: its folder. comparisons: (first, second, difference, interval, sentence). missing:
+    unfinished runs. notes: warnings, and why something could not be computed."""
 
     path: Path
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SettingResult, ...]
     comparisons: tuple[tuple[str, str, float, tuple[float, float], str], ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]

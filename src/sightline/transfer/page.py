@@ -1,4 +1,4 @@
-"""The page of a transfer grid: the sentences, the table, the runs, what their recipes change."""
+"""The page of a transfer grid: sentences, table, runs, recipes."""
 
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ STAGES = {
 
 
 def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, bytes]) -> str:
-    """The whole page."""
+    """The complete page."""
     content: list[tuple[str, list[Child]]] = [
         ("Does pre-training pay?", summary(grid, result, figures)),
         ("The runs", the_runs(folder, grid, result)),
-        ("While pre-training", pretraining(figures)),
+        ("During pre-training", pretraining(figures)),
         ("How it was made", recipes(grid)),
     ]
     return layout("Sightline transfer grid", grid.name, "", content)
 
 
 def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[Child]:
-    """The sentences, the table, the drawing."""
+    """The sentences, the table, the figure."""
     if not result.outcomes:
         return [missing_note("No run of the grid is finished yet.")]
     images, seeds = result.outcomes[0].correct.shape[1], sorted({len(outcome.seeds) for outcome in result.outcomes})
@@ -42,70 +42,57 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
         reported = grid.reported.get(outcome.setting)
         row = [outcome.setting, *WAYS[outcome.setting].words, percent(outcome.accuracy), f"{low} to {high}", each]
         rows.append([*row, duration(outcome.seconds), *([percent(reported)] if reported is not None else [""])])
-    header = [
-        "",
-        "Pre-training",
-        "Trained",
-        "Accuracy, %",
-        "95% interval",
-        "Each seed, %",
-        "Time a run",
-        "Reported elsewhere, %",
-    ]
+    header = ["", "Pre-training", "Trained", "Accuracy, %", "95% interval", "Each seed, %", "Time per run"]
+    header.append("Reported elsewhere, %")
     columns = len(header) if grid.reported else len(header) - 1
     counts = " to ".join(str(edge) for edge in dict.fromkeys((seeds[0], seeds[-1])))
-    over = "over images and seeds" if seeds[-1] > 1 else "over images alone, for there is one seed"
+    over = "over images and seeds" if seeds[-1] > 1 else "over images only, because there is one seed"
     note = (
         f"Mean over {counts} seed{'s' * (seeds[-1] > 1)}, on the same {images:,} validation images. Intervals are "
-        f"bootstraps {over}; comparisons are paired by image. There is one pre-training of each kind: what another one "
-        "would give is not in the intervals. Each run's best epoch was chosen on these images."
+        f"bootstraps {over}; comparisons are paired by image. There is one pre-training of each kind: the "
+        "intervals do not cover another one. Each run's best epoch was chosen on these images."
     )
     if grid.reported:
-        note += " What others report is of other images."
+        note += " The values reported elsewhere are on other images."
+    sentences = [set_in_type(f"{sentence[0].upper()}{sentence[1:]}.") for *_, sentence in result.comparisons]
     return [
-        element("ul", [element("li", set_in_type(f"{sentence[0].upper()}{sentence[1:]}."))
-                       for *_, sentence in result.comparisons], class_="lead"),
+        element("ul", [element("li", sentence) for sentence in sentences], class_="lead"),
         figure(figures, "grid", "Accuracy of each setting with its interval"),
         table(header[:columns], [row[:columns] for row in rows], "The grid", numeric=3),
         element("p", note, class_="small"),
         *[missing_note(note) for note in result.notes],
-    ]  # fmt: skip
+    ]
 
 
 def the_runs(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
-    """Links to the reports of the runs that are there, a line a setting, and which are not finished."""
+    """Links to the reports of the runs, one line per setting, and the unfinished runs."""
 
     def link(name: str, text: str) -> Child:
         there = (folder / name / "report.html").is_file()
         return element("a", text, href=f"{name}/report.html") if there else f"{text} (not finished)"
 
     lines: list[Child] = [
-        element("li", link(name, says))
-        for name, says in (
-            ("pretrain-labeled", "pre-training with labels"),
-            ("pretrain-unlabeled", "pre-training without labels"),
-        )
-        if (folder / name).is_dir()
+        element("li", link(f"pretrain-{stage}", f"pre-training {words} labels"))
+        for stage, words in (("labeled", "with"), ("unlabeled", "without"))
+        if (folder / f"pretrain-{stage}").is_dir()
     ]
     for setting in grid.settings:
         links = [[" ", link(f"{setting}-{seed}", f"seed {seed}")] for seed in grid.seeds]
         lines.append(element("li", f"{setting}:", links))
-    waiting = (
-        f"Not finished: {', '.join(result.missing)}. The same command goes on with them." if result.missing else ""
-    )
-    return [element("ul", lines), missing_note(waiting) if waiting else None]
+    unfinished = f"Not finished: {', '.join(result.missing)}. The same command continues them."
+    return [element("ul", lines), missing_note(unfinished) if result.missing else None]
 
 
 def pretraining(figures: dict[str, bytes]) -> list[Child]:
     """The k-NN curve of the pre-training without labels."""
     if "curve-knn-accuracy" not in figures:
-        return [missing_note("No k-NN accuracy was measured: the pre-training had no probe, or is not in this folder.")]
-    says = "Share of the probe's validation images whose nearest neighbors among the features say the right class."
+        return [missing_note("No k-NN accuracy was measured: the pre-training had no probe, or is in another folder.")]
+    says = "k-NN accuracy of the features on the probe's validation images."
     return [figure(figures, "curve-knn-accuracy", says, says)]
 
 
 def recipes(grid: Grid) -> list[Child]:
-    """What the recipes of the four stages change, side by side; the grid whole."""
+    """The settings of the four stages that differ from the defaults, side by side; the whole grid."""
     defaults: dict[str, Any] = {}
     for stage in STAGES:
         defaults |= flat(type(getattr(grid, stage))().model_dump(mode="json"))

@@ -1,7 +1,5 @@
-"""The transfer grid as numbers, as text and as a page: a table, a drawing, and a sentence for every comparison."""
+"""The results of a transfer grid: numbers with intervals, a text table, figures, files and a page."""
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +7,23 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..insight.curves import draw_metric, history, number
+from ..insight.curves import MetricCurve, draw_metric, history, number
 from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
 from ..report.run import UNREADABLE, read_predictions
 from ..runs.atomic import atomic_write, read_json_lines
+from ..runs.csv_io import csv_text
 from ..runs.run_folder import provenance
 from ..stats.intervals import seeded_bootstrap, verdict
 from ..tasks.pretrain.collapse import collapse
 from .grid import COMPARISONS, PRETRAININGS, WAYS, Grid
-from .outcomes import GridResult, Outcome
+from .outcomes import GridResult, SettingResult
 from .page import grid_page
+
+KNN = MetricCurve("knn_accuracy", "k-NN accuracy during pre-training")
 
 
 def read_results(folder: Path, grid: Grid) -> GridResult:
-    """The numbers of the runs in a grid's folder that are finished."""
+    """The numbers of the finished runs in a grid's folder."""
     outcomes, missing, notes = [], [], []
     images: tuple[str, ...] = ()
     for setting in grid.settings:
@@ -40,7 +41,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
                 continue
             images = images or predictions.names
             if predictions.names != images:
-                notes.append(f"{run.name} was validated on other images and is left out")
+                notes.append(f"{run.name} was validated on other images and is excluded")
                 continue
             seeds.append(seed)
             rows.append(predictions.predicted == predictions.truth)
@@ -48,33 +49,32 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
         if rows:
             correct = np.stack(rows)
             accuracy, interval = seeded_bootstrap(correct)
-            outcomes.append(Outcome(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
+            outcomes.append(SettingResult(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
     notes += [*collapsed(pretraining_of(folder, grid)), *unequal(folder, grid)]
     return GridResult(folder, tuple(outcomes), compared(outcomes), tuple(missing), tuple(notes))
 
 
 def collapsed(pretraining: Path) -> list[str]:
-    """[what the last evaluation of the pre-training says of a collapse], or []."""
+    """[a warning that the last evaluation of the pre-training shows a collapse], or []."""
     evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
     last = evaluations[-1] if evaluations else {}
-    alarm = collapse(
-        {name: value for name in ("feature_std", "effective_rank") if (value := last.get(name)) is not None}
-    )
-    return [f"the pre-training without labels has {alarm}"] if alarm else []
+    measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
+    warning = collapse(measured)
+    return [f"the pre-training without labels has {warning}"] if warning else []
 
 
-def compared(outcomes: list[Outcome]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
-    """Every comparison of COMPARISONS whose settings are there."""
-    known, found = {outcome.setting: outcome for outcome in outcomes}, []
+def compared(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
+    """Every comparison of COMPARISONS whose settings have finished runs."""
+    correct, found = {outcome.setting: outcome.correct for outcome in outcomes}, []
     for first, second in COMPARISONS:
-        if first in known and second in known:
-            difference, interval = seeded_bootstrap(known[first].correct, known[second].correct)
+        if first in correct and second in correct:
+            difference, interval = seeded_bootstrap(correct[first], correct[second])
             found.append((first, second, difference, interval, verdict(difference, interval, first, second)))
     return tuple(found)
 
 
 def text_table(result: GridResult) -> str:
-    """The grid for a terminal: a line a setting, a sentence a comparison."""
+    """The grid for a terminal: one line per setting, one sentence per comparison."""
     lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<12}{'accuracy':>8}  {'95 % interval':<17} each seed"]
     for outcome in result.outcomes:
         low, high = outcome.interval
@@ -87,8 +87,7 @@ def text_table(result: GridResult) -> str:
 
 
 def write_grid_report(folder: Path, grid: Grid) -> GridResult:
-    """grid.csv, grid.json, figures/*.png and report.html of a grid's folder, from what its runs left on disk; returns
-    their numbers."""
+    """Write grid.csv, grid.json, figures/*.png and report.html from the runs in a grid's folder; returns their numbers."""
     result = read_results(folder, grid)
     write_tables(folder, result)
     figures = {name: png(draw()) for name, draw in plan_grid(pretraining_of(folder, grid), result).items()}
@@ -99,14 +98,12 @@ def write_grid_report(folder: Path, grid: Grid) -> GridResult:
 
 
 def write_tables(folder: Path, result: GridResult) -> None:
-    """grid.csv, a row a run, and grid.json with the intervals and comparisons."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["setting", "seed", "accuracy", "images"])
+    """Write grid.csv with one row per run, and grid.json with intervals and comparisons."""
+    rows = [["setting", "seed", "accuracy", "images"]]
     for outcome in result.outcomes:
         for seed, row in zip(outcome.seeds, outcome.correct, strict=True):
-            writer.writerow([outcome.setting, seed, f"{row.mean():.9g}", len(row)])
-    atomic_write(folder / "grid.csv", text.getvalue())
+            rows.append([outcome.setting, str(seed), f"{row.mean():.9g}", str(len(row))])
+    atomic_write(folder / "grid.csv", csv_text(rows))
     values = {
         "settings": {
             o.setting: {"accuracy": o.accuracy, "interval": o.interval, "seeds": o.seeds, "accuracies": o.accuracies}
@@ -123,13 +120,13 @@ def write_tables(folder: Path, result: GridResult) -> None:
 
 
 def pretraining_of(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
-    """The run of a pre-training: the one that was given, or the grid's own."""
+    """The folder of a pre-training: a given one, or the grid's own."""
     given = getattr(grid, f"{stage}_weights")
     return Path(given) if given else folder / f"pretrain-{stage}"
 
 
 def unequal(folder: Path, grid: Grid) -> list[str]:
-    """[how many images each pre-training has seen], where both are known and differ."""
+    """[the numbers of images of both pre-trainings], where known and different."""
     counts = []
     for stage in PRETRAININGS:
         data = provenance(pretraining_of(folder, grid, stage)).get("data")
@@ -137,35 +134,34 @@ def unequal(folder: Path, grid: Grid) -> list[str]:
     if None in counts or counts[0] == counts[1]:
         return []
     return [
-        f"The pre-training with labels saw {counts[0]:,} images and chose its epoch by others; that without labels saw "
-        f"{counts[1]:,}."
+        f"The pre-training with labels used {counts[0]:,} images, and others to select its epoch; that without labels "
+        f"used {counts[1]:,}."
     ]
 
 
 def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
-    """What to draw, by name."""
+    """The figures, by name."""
     todo: dict[str, Callable[[], Figure]] = {}
     if result.outcomes:
         todo["grid"] = lambda: draw_grid(result.outcomes)
     past = history(read_json_lines(pretraining / "metrics.jsonl"))
-    if np.isfinite(past.evaluation["knn_accuracy"]).any():
-        todo["curve-knn-accuracy"] = lambda: draw_metric(past, "knn_accuracy", "k-NN accuracy while pre-training, %")
+    if KNN.drawn_for(past):
+        todo[f"curve-{KNN.name}"] = lambda: draw_metric(past, KNN)
     return todo
 
 
 @styled
-def draw_grid(outcomes: tuple[Outcome, ...]) -> Figure:
-    """A row a setting: its accuracy with the interval, and each seed as a dot."""
+def draw_grid(outcomes: tuple[SettingResult, ...]) -> Figure:
+    """Draw one row per setting: its accuracy with the interval, and each seed as a dot."""
     drawing = new_figure(6.4, 0.9 + 0.42 * len(outcomes))
     axes = drawing.add_subplot()
-    for place, outcome in enumerate(reversed(outcomes)):
+    for row, outcome in enumerate(reversed(outcomes)):
         low, high = (100 * edge for edge in outcome.interval)
-        axes.plot([low, high], [place, place], color=BLUE, linewidth=2.2, solid_capstyle="round")
-        axes.plot(
-            [100 * value for value in outcome.accuracies], [place] * len(outcome.seeds), "o", color=MUTED, markersize=3
-        )
-        axes.plot([100 * outcome.accuracy], [place], "o", color=BLUE, markersize=7)
-        axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, place), xytext=(0, 6),
+        axes.plot([low, high], [row, row], color=BLUE, linewidth=2.2, solid_capstyle="round")
+        seeds = [100 * value for value in outcome.accuracies]
+        axes.plot(seeds, [row] * len(seeds), "o", color=MUTED, markersize=3)
+        axes.plot([100 * outcome.accuracy], [row], "o", color=BLUE, markersize=7)
+        axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, row), xytext=(0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
     labels = [f"{', '.join(WAYS[o.setting].words)}  {o.setting}" for o in reversed(outcomes)]
     axes.set_yticks(range(len(outcomes)), labels)

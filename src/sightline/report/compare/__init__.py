@@ -1,1 +1,1 @@
-"""Several runs beside one another: which is better, by how much, and what it cost."""
+"""Comparison of several runs: paired differences with intervals, recipes, curves and cost."""

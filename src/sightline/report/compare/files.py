@@ -1,4 +1,4 @@
-"""Where a comparison goes: report.html, figures, compare.json with every number, compare.csv with a row a run."""
+"""Write a comparison: report.html, figures, compare.json with all numbers, compare.csv with one row per run."""
 
 import json
 import os
@@ -23,33 +23,31 @@ WRITTEN = ("report.html", "report.pdf", MARK, "compare.csv", "figures")
 def write_comparison(
     runs: Sequence[str | Path], out: str | Path = "runs/compare", overwrite: bool = False
 ) -> tuple[Path, list[str]]:
-    """Compare runs into the folder `out`; returns its page, and what is to be said on a terminal.
+    """Compare runs and write the result to the folder `out`; returns the page and the lines for a terminal.
 
-    A comparison of the same runs that lies there is drawn again; one of others only with `overwrite`. Raises
-    SightlineError where nothing can be compared, and where the folder is somebody else's.
+    An existing comparison of the same runs is replaced; one of other runs only with `overwrite`. Raises SightlineError
+    where nothing can be compared, and for a folder with other content.
     """
     folder = Path(out)
     found = compare(runs)
     others = holds_another(folder, [entry.files.path for entry in found.entries], overwrite)
-    masks = found.kind.masks(found) if found.kind.masks else None
-    figures = {name: png(draw()) for name, draw in plan_comparison(found, masks).items()}
+    figures = {name: png(draw()) for name, draw in plan_comparison(found).items()}
     if others:
-        clear(folder)
-    write_json(folder / MARK, finite(as_values(found, folder)))  # first: the folder is then known as a comparison's
+        remove(folder / name for name in WRITTEN)
+    write_json(folder / MARK, finite(as_values(found, folder)))  # first, to mark the folder
     for name, data in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", data)
     atomic_write(folder / "compare.csv", as_csv(found))
     links = [own_report(entry.files.path, folder) for entry in found.entries]
-    page = atomic_write(folder / "report.html", comparison_page(found, masks, figures, links))
-    said = [*sentences(found), *found.notes, *(note for pair in found.pairs for note in pair.notes)]
-    cures = [f"what helps {one.name}: {one.cure}" for one in found.refused if one.cure]
-    return page, [*said, *cures]
+    page = atomic_write(folder / "report.html", comparison_page(found, figures, links))
+    lines = [*sentences(found), *found.notes, *(note for pair in found.pairs for note in pair.notes)]
+    return page, [*lines, *(f"to compare {one.name}: {one.cure}" for one in found.refused if one.cure)]
 
 
 def holds_another(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
-    """Whether a comparison of other runs lies in the folder, and may go.
+    """Whether the folder holds a comparison of other runs that `overwrite` allows to replace.
 
-    SightlineError where it may not, and where a new one would come among a stranger's files.
+    Raises SightlineError without `overwrite`, and for a folder with other content.
     """
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the folder is a file", where=str(folder), cure="choose another with --out")
@@ -58,23 +56,18 @@ def holds_another(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
         return False
     old = read_mark(folder)
     if old is None or (folder / "recipe.yaml").exists():
-        why = f"it holds {min(path.name for path in visible)!r} and no comparison"
+        why = f"it has {min(path.name for path in visible)!r} and no comparison"
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
     if set(old) == {relative(run, folder) for run in runs}:
         return False
     if not overwrite:
         why, cure = f"it is of {', '.join(old)}", "choose another --out, or --overwrite"
-        raise SightlineError("another comparison lies here", where=str(folder), why=why, cure=cure)
+        raise SightlineError("this folder has another comparison", where=str(folder), why=why, cure=cure)
     return True
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier comparison wrote into the folder, and nothing else."""
-    remove(folder / name for name in WRITTEN)
-
-
 def read_mark(folder: Path) -> list[str] | None:
-    """The runs of the comparison that lies in a folder, as it names their places; None where there is none."""
+    """The paths of the runs in the folder's comparison; None without one."""
     try:
         values = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return [str(run["path"]) for run in values["runs"]]
@@ -83,7 +76,7 @@ def read_mark(folder: Path) -> list[str] | None:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """A run's place seen from the comparison's folder, so that both may move together."""
+    """The path of a run relative to the comparison's folder, so that both can be moved together."""
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
@@ -91,7 +84,7 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def own_report(run: Path, folder: Path) -> str:
-    """The address of a run's own page; "" where it has none."""
+    """The URL of a run's own page; "" without one."""
     there = (run / "report.html").is_file()
     return quote(os.fsencode(f"{relative(run, folder)}/report.html")) if there else ""
 
@@ -124,18 +117,18 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
                 "first": pair.first,
                 "second": pair.second,
                 "images": pair.items,
-                "difference": pair.difference,
-                "interval": pair.interval,
-                "p": pair.p,
+                "difference": pair.numbers.difference,
+                "interval": pair.numbers.interval,
+                "p": pair.numbers.p,
                 "p_holm": pair.holm,
                 "sentence": pair.sentence,
-                "agreement": pair.agreement,
+                "agreement": pair.numbers.agreement,
                 "classes": {
                     measure: [
                         {"class": name, **{key: values[row] for key, values in apart._asdict().items()}}
                         for row, name in enumerate(pair.answers[0].classes)
                     ]
-                    for measure, apart in pair.classes.items()
+                    for measure, apart in pair.numbers.classes.items()
                 },
             }
             for pair in found.pairs
@@ -149,18 +142,18 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
 
 
 def as_csv(found: Comparison) -> bytes:
-    """A row a run: its quality with its interval, the difference to the reference with its own, p, and the cost."""
+    """One row per run: the metric and the difference to the reference with their intervals, p, and the cost."""
     columns = ["run", found.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
     rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in found.entries:
         pair = found.pair_of(entry.name)
         own = [entry.quality, *(entry.interval or ("", ""))]
-        apart = [pair.difference, *pair.interval, pair.p, pair.holm] if pair else [""] * 5
+        apart = [pair.numbers.difference, *pair.numbers.interval, pair.numbers.p, pair.holm] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]
         rows.append([entry.name, *map(plain, numbers), str(entry.past.finished).lower()])
     return csv_text(rows)
 
 
 def plain(value: float | str) -> str:
-    """A number with nine digits; empty where there is none."""
+    """A number with nine digits; "" for NaN."""
     return f"{value:.9g}" if isinstance(value, float | int) and value == value else ""

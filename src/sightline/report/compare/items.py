@@ -1,4 +1,4 @@
-"""Whether two runs were validated on the same items: by class, name, truth and content; if so, in one order."""
+"""Check that two runs were validated on the same items (classes, names, truth, content), and put them in one order."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from ..words import section
 from .kinds import ComparedRun, ItemResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
-"""Why something cannot be done, and what helps."""
+"""(reason, remedy)."""
 SHOWN = 3
-"""Names that a message gives as examples."""
+"""Example names in a message."""
 
 
 def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """Why two runs cannot be compared image by image, and what helps; None where they can."""
+    """Why two runs cannot be compared image by image; None where they can."""
     for one in (first, second):
         if one.answers is None:
             return f"{one.name} {one.lacks}", one.cure
@@ -33,37 +33,31 @@ def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> F
 
 
 def other_classes(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """Two sets of classes are two questions, even about the same images."""
+    """The fault of runs with different classes."""
     if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
         return None
     only = [f"only {name} has {examples(sorted(own - other))}"
             for name, own, other in ((first, set(a.classes), set(b.classes)), (second, set(b.classes), set(a.classes)))
             if own - other]  # fmt: skip
-    why = f"they tell other classes apart ({len(a.classes)} and {len(b.classes)}): {'; '.join(only)}"
+    why = f"they have different classes ({len(a.classes)} and {len(b.classes)}): {'; '.join(only)}"
     return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
 
 
 def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """Other images, or images of which one name is that of several."""
+    """The fault of runs with different images, or with ambiguous names."""
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
     if ours == theirs:
         doubled = [len(names) > len(set(names)) for names in (a.names, b.names)]
         if any(doubled) and a.names != b.names:
-            return (
-                "several of their images have one name, so that they cannot be matched",
-                "give each file its own name",
-            )
+            return "several images have the same name and cannot be matched", "give each file its own name"
         return None
     if not ours & theirs:
         mine, others = a.names[0], b.names[0]
-        return f"they were validated on other images, not one of which is shared ({mine} here, {others} there)", cure
+        return f"they were validated on different images and share none ({mine} and {others})", cure
     lacks = [
         f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
-        for name, other, gone in (
-            (first, second, theirs - ours),
-            (second, first, ours - theirs),
-        )
+        for name, other, gone in ((first, second, theirs - ours), (second, first, ours - theirs))
         if gone
     ]
     shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
@@ -71,7 +65,7 @@ def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
 
 
 def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """The same names with other labels: somebody has relabeled images in between."""
+    """The fault of runs whose images have different labels."""
     there = in_order_of(a, b)
     differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
     if not differs.any():
@@ -83,50 +77,50 @@ def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
         kinds = (a.classes[a.truth[row]], a.classes[there.truth[row]])
         what = f"{found[0]} is {kinds[0]} in {first} and {kinds[1]} in {second}"
         what += f"; also {examples(found[1:])}" if found[1:] else ""
-    why = f"{counted(len(found), 'validation image')} {'has' if len(found) == 1 else 'have'} another truth: {what}"
-    return why, "train the older one again on the labels as they are now"
+    why = f"{counted(len(found), 'validation image')} {'has' if len(found) == 1 else 'have'} different labels: {what}"
+    return why, "train the older run again on the current labels"
 
 
 def other_content(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """The same names and labels with other pixels, as far as the digests of the data can tell."""
+    """The fault of runs whose images have the same names and labels and different pixels, by the digests of the data."""
     digests = [digest_of(one) for one in (first, second)]
-    if untold(first, second, kind) or None in digests or digests[0] == digests[1]:
+    if unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
     look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
-    why = "their validation images have the same names and other contents (the data's digest in provenance.json)"
-    return why, f"{look} say whose images have changed since; train that one again"
+    why = "their validation images have the same names and different contents (data digest in provenance.json)"
+    return why, f"{look} show which run's images have changed; train that run again"
 
 
-def untold(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
-    """Why the digests cannot tell whether the contents are the same; "" where they can.
+def unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
+    """Why the digests cannot show whether the contents are equal; "" where they can.
 
-    A digest is over decoded pixels, names in their order, and classes in theirs.
+    A digest covers decoded pixels, ordered names and ordered classes.
     """
     a, b = first.answers, second.answers
     if digest_of(first) is None or digest_of(second) is None:
-        return "no digest of the data is kept"
+        return "no digest of the data is recorded"
     if a and b and (a.names != b.names or a.classes != b.classes):
         return "their order differs"
     data = [section(one.files.recipe, "data") for one in (first, second)]
     if any(data[0].get(key) != data[1].get(key) for key in kind.decoding):
-        return "they were decoded at another size"
+        return "they were decoded at different sizes"
     pillow = [section(one.files.provenance, "versions").get("pillow") for one in (first, second)]
-    return "they were decoded by another Pillow" if pillow[0] != pillow[1] else ""
+    return "they were decoded by different versions of Pillow" if pillow[0] != pillow[1] else ""
 
 
 def digest_of(one: ComparedRun, split: str = "val") -> str | None:
-    """The digest of a split as provenance.json has it; None where it has none."""
+    """The digest of a split in provenance.json, if any."""
     found = section(section(one.files.provenance, "data"), "digest").get(split)
     return found if isinstance(found, str) else None
 
 
 def in_order_of(reference: ItemResults, other: ItemResults) -> ItemResults:
-    """`other` with its images and classes in the reference's order, matched by name. Both hold the same of each."""
+    """`other` with its images and classes in the order of the reference, matched by name; both have the same ones."""
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))
     if other.names != reference.names:
-        place = {name: row for row, name in enumerate(other.names)}
-        rows = np.array([place[name] for name in reference.names])
+        index = {name: row for row, name in enumerate(other.names)}
+        rows = np.array([index[name] for name in reference.names])
     if other.given.ndim == 1:
         truth, given = classes[other.truth[rows]], classes[other.given[rows]]
         return replace(reference, truth=truth, given=given, sure=other.sure[rows], rows=other.rows[rows])
@@ -136,6 +130,6 @@ def in_order_of(reference: ItemResults, other: ItemResults) -> ItemResults:
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first names, and how many more there are."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

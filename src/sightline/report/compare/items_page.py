@@ -1,21 +1,47 @@
-"""The sections of a comparison that are about the same items: classes, pictures, agreement."""
+"""The sections of a comparison on common items: classes, images on which two classifiers differ, agreement."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import counted
 from ...insight.style import png_rgb
+from ..findings import images_by_row
 from ..html import Child, Html, element, missing_note, png_uri, table
 from ..sections import Figures, figure
 from ..words import percent
 from .figures import CLASSES, most_different
 from .kinds import Comparison, RunPair
-from .pictures import Said, SameMasks, SameTile, only_right, thumbnails_by_name
+
+TILES = 12
+NO_PAIRS = "No two of these runs were validated on the same images."
+
+
+@dataclass(frozen=True)
+class RunAnswer:
+    """The prediction of one run for an image."""
+
+    run: str
+    label: str
+    sure: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class SameTile:
+    """One image with the predictions of both runs of a pair. image: uint8 [3, h, w]."""
+
+    image: np.ndarray
+    name: str
+    truth: str
+    answers: tuple[RunAnswer, ...]
 
 
 def by_class(found: Comparison, drawn: Figures) -> list[Child]:
-    """For each pair the classes that differ most, drawn and in a table."""
+    """For each pair the classes that differ most, in a figure and a table."""
     if not found.pairs:
-        return [missing_note("No two of these runs were validated on the same images.")]
+        return [missing_note(NO_PAIRS)]
     count = len(found.pairs[0].answers[0].classes)
     chance = (
         f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
@@ -26,36 +52,33 @@ def by_class(found: Comparison, drawn: Figures) -> list[Child]:
         name = f"{pair.second} against {pair.first}"
         if len(found.pairs) > 1:
             parts.append(element("h3", name))
-        measure = next(iter(pair.classes))
-        title = f"Difference in {measure} of each class, {name}"
+        title = f"Difference in {next(iter(pair.numbers.classes))} of each class, {name}"
         more = f" The {CLASSES} that differ most." if count > CLASSES else ""
-        parts.append(figure(drawn, f"classes-{number}", title, f"{title}.{more}"))
-        parts.append(class_table(pair, title))
+        parts += [figure(drawn, f"classes-{number}", title, f"{title}.{more}"), class_table(pair, title)]
     return parts
 
 
 def class_table(pair: RunPair, title: str) -> Html:
-    """Every class with each measure under both runs and the difference; bold where the interval excludes zero."""
-    first = next(iter(pair.classes.values()))
-    order = most_different(first.difference, len(first.difference))
-    truth = pair.answers[0].truth
+    """Every class with each measure of both runs and the difference; bold where the interval excludes zero."""
+    measures, answers = pair.numbers.classes, pair.answers[0]
+    first, truth = next(iter(measures.values())), answers.truth
     support = np.bincount(truth, minlength=len(first.difference)) if truth.ndim == 1 else truth.sum(0)
     rows: list[list[Child]] = []
-    for index in order:
-        row: list[Child] = [pair.answers[0].classes[index]]
-        for apart in pair.classes.values():
+    for index in most_different(first.difference, len(first.difference)):
+        row: list[Child] = [answers.classes[index]]
+        for apart in measures.values():
             row += [share(float(values[index])) for values in (apart.first, apart.second)]
             row.append(change(float(apart.difference[index]), float(apart.low[index]), float(apart.high[index])))
         rows.append([*row, f"{int(support[index]):,}"])
     head = ["Class"]
-    for measure in pair.classes:
+    for measure in measures:
         measure = f"{measure[0].upper()}{measure[1:]}"
         head += [f"{measure}, {pair.first}", f"{measure}, {pair.second}", "Difference, points"]
     return table([*head, "Images" if truth.ndim == 1 else "Pixels"], rows, title, numeric=1, sortable=True)
 
 
 def share(value: float) -> str:
-    """A share in percent; "" where there is none."""
+    """A share in percent; "" for NaN."""
     return percent(value) if value == value else ""
 
 
@@ -67,78 +90,85 @@ def change(value: float, low: float, high: float) -> Child:
     return element("b", text) if low > 0 or high < 0 else text
 
 
-def pictures(found: Comparison, masks: SameMasks | None, drawn: Figures) -> list[Child]:
-    """Images of which one run is right and the other wrong; of segmenters, the masks of all runs side by side."""
-    if not found.pairs:
-        return [missing_note("No two of these runs were validated on the same images.")]
-    if found.kind.masks:
-        if masks is None or "same-pictures" not in drawn:
-            return [missing_note("No run has kept pictures of the images on which they differ (report.samples).")]
-        says = "The images that each run gains and loses most against the reference, of those with a kept picture"
-        note = f"{says}: image, truth, and the mask of each run. Gray pixels count nowhere."
-        return [figure(drawn, "same-pictures", f"{says}, with the masks of all runs", note, wide=True)]
-    known, parts = thumbnails_by_name(found), []
+def galleries(found: Comparison, drawn: Figures) -> list[Child]:
+    """For each pair the images that only one of the two classifies correctly."""
+    images, parts = thumbnails_by_name(found), []
     for pair in found.pairs:
         for second, winner, loser in ((True, pair.second, pair.first), (False, pair.first, pair.second)):
-            often = pair.agreement["only second right" if second else "only first right"]
-            tiles = only_right(pair, known, second)
+            often = pair.numbers.agreement["only second right" if second else "only first right"]
+            tiles = only_right(pair, images, second)
             parts.append(element("h3", f"{winner} is right, {loser} is wrong"))
-            parts.append(element("p", told(often, len(tiles)), class_="small"))
-            parts.append(
-                element("ul", [element("li", tile(one)) for one in tiles], class_="gallery") if tiles else None
-            )
+            parts.append(element("p", gallery_note(often, len(tiles)), class_="small"))
+            if tiles:
+                parts.append(element("ul", [element("li", tile(one)) for one in tiles], class_="gallery"))
     return parts
 
 
-def told(often: int, shown: int) -> str:
-    """How many images there are, and how many of them are shown."""
+def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
+    """The thumbnail uint8 [3, h, w] of each validation image that a paired run has kept."""
+    images: dict[str, np.ndarray] = {}
+    for entry in found.paired:
+        assert entry.answers
+        names = entry.answers.names
+        by_row = images_by_row(entry.files, len(names))
+        images |= {names[row]: image for row, image in by_row.items() if names[row] not in images}
+    return images
+
+
+def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[SameTile]:
+    """Images that only the second (or only the first) run classifies correctly, by descending confidence of the other."""
+    a, b = pair.answers
+    right, wrong = (b, a) if second else (a, b)
+    rows = np.flatnonzero(right.correct & ~wrong.correct)
+    shown = [int(row) for row in rows[np.argsort(-wrong.sure[rows], kind="stable")] if a.names[row] in images]
+    return [same_tile(pair, row, images[a.names[row]]) for row in shown[:TILES]]
+
+
+def same_tile(pair: RunPair, row: int, image: np.ndarray) -> SameTile:
+    """One image of a pair."""
+    first, classes = pair.answers[0], pair.answers[0].classes
+    answers = tuple(
+        RunAnswer(name, classes[one.given[row]], float(one.sure[row]), bool(one.correct[row]))
+        for name, one in zip((pair.first, pair.second), pair.answers, strict=True)
+    )
+    return SameTile(image, first.names[row], classes[first.truth[row]], answers)
+
+
+def gallery_note(often: int, shown: int) -> str:
+    """The number of such images, and how many of them are shown."""
     if not often:
         return "There is no such image."
-    which = "" if shown == often else f" {shown:,} of them are shown." if shown else " None of them has a kept picture."
-    order = " Those first of which the wrong one is surest." if shown > 1 else ""
+    which = "" if shown == often else f" {shown:,} of them are shown." if shown else " No thumbnail of them was kept."
+    order = " The most confident mistakes come first." if shown > 1 else ""
     return f"{counted(often, 'image')}.{which}{order}"
 
 
 def tile(one: SameTile) -> Html:
-    """One picture with its truth and what both runs say."""
+    """One image with its truth and the predictions of both runs."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    says = f"{one.name}: {one.truth}; " + "; ".join(f"{said.run} says {said.answer}" for said in one.said)
+    alt = f"{one.name}: {one.truth}; " + "; ".join(f"{answer.run} predicts {answer.label}" for answer in one.answers)
+    lines = [
+        element("span", f"{answer.run}: {answer.label}, {percent(answer.sure, 0)}%",
+                class_="sure" if answer.right else "wrong")
+        for answer in one.answers
+    ]  # fmt: skip
     return element(
         "figure",
-        element("img", src=source, alt=says, title=one.name, loading="lazy", class_="pixels" if small else None),
-        element("figcaption", element("span", one.truth), [answer(said) for said in one.said]),
+        element("img", src=source, alt=alt, title=one.name, loading="lazy", class_="pixels" if small else None),
+        element("figcaption", element("span", one.truth), lines),
     )
 
 
-def answer(said: Said) -> Html:
-    """What one run says of an image."""
-    text = f"{said.run}: {said.answer}, {percent(said.sure, 0)}%"
-    return element("span", text, class_="sure" if said.right else "wrong")
-
-
 def agreement(found: Comparison) -> list[Child]:
-    """How often the reference and each run say the same."""
+    """How often each run agrees with the reference."""
     if not found.pairs:
-        return [missing_note("No two of these runs were validated on the same images.")]
-    first = found.reference.name
-    heads = {
-        "both right": "Both right",
-        "only first right": f"Only {first}",
-        "only second right": "Only this run",
-        "both wrong": "Both wrong",
-        "same answer": "Same answer",
-        "first better": f"{first} has more pixels right",
-        "equal": "Equally many",
-        "second better": "This run has more",
-    }
-    kinds = list(found.pairs[0].agreement)
+        return [missing_note(NO_PAIRS)]
+    first, heads = found.reference.name, found.kind.agreement or {}
     rows: list[list[Child]] = []
     for pair in found.pairs:
-        counts = [pair.agreement[kind] for kind in kinds]
+        counts = [pair.numbers.agreement[key] for key in heads]
         rows.append([pair.second, *[f"{count:,} ({percent(count / pair.items)}%)" for count in counts]])
     note = f"Each run against {first}, on {found.pairs[0].items:,} images."
-    return [
-        element("p", note, class_="small"),
-        table(["Run", *[heads[kind] for kind in kinds]], rows, "Agreement", numeric=1),
-    ]
+    head = ["Run", *(text.replace("{first}", first) for text in heads.values())]
+    return [element("p", note, class_="small"), table(head, rows, "Agreement", numeric=1)]

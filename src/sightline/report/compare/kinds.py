@@ -1,35 +1,27 @@
-"""What a comparison of runs asks of their task."""
+"""The data of a comparison of runs, and what a task declares about its comparisons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...insight.curves import History, number
+from ...insight.curves import History, MetricCurve, number
 from ...stats.intervals import Interval
 from ...stats.paired import ClassDifferences
+from ..drawing import Plan
+from ..html import Child
 from ..run import RunFiles
 from ..words import section
 
 
-class Curve(NamedTuple):
-    """One curve of each run. column: of the train or evaluation records; factor: to the unit of the title."""
-
-    file: str
-    part: str
-    column: str
-    title: str
-    factor: float
-
-
 @dataclass(frozen=True)
 class ItemResults:
-    """What a finished run predicts for its validation images. names: N.
+    """The predictions of a finished run for its validation images. names: N.
 
-    given: int64 [N], the predicted classes, or int64 [N, K, K], the confusion matrix of each image of a segmenter.
-    truth: int64 [N], or int64 [N, K], the pixels of each class. sure: float64 [N], confidences; empty of a segmenter.
-    rows: int64 [N], the index of each image in the run's own files.
+    given: int64 [N], the predicted classes, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N], or
+    int64 [N, K], the pixels of each class. sure: float64 [N], confidences; empty with confusion matrices. rows: int64
+    [N], the index of each image in the run's own files.
     """
 
     names: tuple[str, ...]
@@ -41,13 +33,13 @@ class ItemResults:
 
     @property
     def correct(self) -> np.ndarray:
-        """bool [N] of a classifier: which images are classified correctly."""
+        """Which predicted classes are correct, bool [N]."""
         return self.given == self.truth
 
 
 class PairedNumbers(NamedTuple):
-    """Two runs on the same items. difference: second - first, with its paired 95 % interval. agreement: counts of items
-    by what the two predict. classes: a measure's name -> its differences by class."""
+    """Two runs on the same items. difference: second - first, with its paired 95 % interval. agreement: counts of items,
+    by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure."""
 
     difference: float
     interval: Interval
@@ -56,60 +48,17 @@ class PairedNumbers(NamedTuple):
     classes: dict[str, ClassDifferences]
 
 
-def no_notes(entries: Sequence[Any]) -> list[str]:
-    """Of tasks that have nothing to add."""
-    return []
-
-
-def unchanged(files: RunFiles) -> RunFiles:
-    """Of tasks that read what they need in `items`."""
-    return files
-
-
-@dataclass(frozen=True)
-class TaskComparison:
-    """How runs of a task are compared.
-
-    field: the number of the validation that counts, as metrics.jsonl has it; name, title: for people. does: what runs of
-    the task do, for a message. items: (files) -> (results of each image or None, why there are none, what helps).
-    read: adds the files that the page shows, such as thumbnails. result: the measure and its interval from these. paired: None where a task has no result for each image, and
-    `no_pairs` is the sentence that says so. test: which test p is of. class_note: how the class table is sorted.
-    decoding: settings of `data` and `augment` that change decoded pixels. columns: further columns of the table, (field,
-    title); curves: further curves. masks: (comparison) -> the images of a segmenter on which runs differ most. notes:
-    sentences about what else is not the same.
-    """
-
-    field: str
-    name: str
-    title: str
-    does: str
-    items: Callable[[RunFiles], tuple[ItemResults | None, str, str]]
-    read: Callable[[RunFiles], RunFiles] = unchanged
-    result: Callable[[ItemResults, RunFiles], tuple[float, Interval | None]] | None = None
-    paired: Callable[[ItemResults, ItemResults], PairedNumbers] | None = None
-    no_pairs: str = ""
-    test: str = ""
-    class_note: str = ""
-    decoding: tuple[str, ...] = ("size", "fit", "filter")
-    columns: tuple[tuple[str, str], ...] = ()
-    curves: tuple[Curve, ...] = ()
-    masks: Callable[[Any], Any] | None = None
-    notes: Callable[[Sequence[Any]], list[str]] = no_notes
-
-
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run. quality: the task's measure, NaN where there is none; so_far: it is of the log, not of the result.
+    """One run. quality: the task's metric, NaN where unknown; so_far: it is the best of the log of an unfinished run.
 
-    answers: None where there is nothing that can be paired; `lacks` says why ("is not ..."), `cure` what helps.
-    seconds, flops, parameters, epochs: what it cost, NaN where unknown. evaluation: columns of the validations, with
-    `seconds`.
+    answers: None where the run has no results for single images; `lacks` is the reason ("is not ..."), `cure` the
+    remedy. seconds, flops, parameters, epochs: the cost, NaN where unknown.
     """
 
     name: str
     files: RunFiles
     past: History
-    evaluation: dict[str, np.ndarray]
     quality: float
     interval: Interval | None
     so_far: bool
@@ -123,28 +72,23 @@ class ComparedRun:
 
     @property
     def planned(self) -> float:
-        """The epochs that its recipe asks for; NaN where unknown."""
+        """The epochs in its recipe; NaN where unknown."""
         return number(section(self.files.recipe, "train").get("epochs"))
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """A run against the reference, on the same `items`. difference: second - first, with its paired 95 % interval.
+    """A run and the reference on the same items, with the `numbers` of the pair.
 
-    p: of McNemar's exact test, or of a segmenter of random swaps. holm: corrected for all pairs of the comparison.
-    agreement: counts of items by what the two say of them. classes: a measure's name -> its differences by class.
+    answers: of the reference and of the run, in the same order. holm: p corrected for all pairs of the comparison.
     """
 
     first: str
     second: str
     answers: tuple[ItemResults, ItemResults]
-    difference: float
-    interval: Interval
-    p: float
+    numbers: PairedNumbers
     holm: float
     sentence: str
-    agreement: dict[str, int]
-    classes: dict[str, ClassDifferences]
     notes: tuple[str, ...]
 
     @property
@@ -152,15 +96,15 @@ class RunPair:
         return len(self.answers[0].names)
 
     @property
-    def told_apart(self) -> bool:
-        """Whether a difference is shown: the interval excludes zero and the corrected p is below 0.05."""
-        low, high = self.interval
+    def significant(self) -> bool:
+        """Whether the interval excludes zero and the corrected p is below 0.05."""
+        low, high = self.numbers.interval
         return self.holm < 0.05 and (low > 0 or high < 0)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that cannot be compared with the reference item by item: why, and what helps."""
+    """A run that cannot be compared with the reference item by item: the reason and the remedy."""
 
     name: str
     why: str
@@ -169,10 +113,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the page says. recipes: (dotted key, one value a run), those that differ."""
+    """The content of a comparison. recipes: (dotted key, one value per run) of the settings that differ."""
 
     task: str
-    kind: TaskComparison
+    kind: "TaskComparison"
     entries: tuple[ComparedRun, ...]
     pairs: tuple[RunPair, ...]
     refused: tuple[LeftOut, ...]
@@ -183,6 +127,48 @@ class Comparison:
     def reference(self) -> ComparedRun:
         return self.entries[0]
 
+    @property
+    def paired(self) -> list[ComparedRun]:
+        """The reference and the runs that are compared with it item by item."""
+        return [one for one in self.entries if one is self.reference or self.pair_of(one.name)]
+
     def pair_of(self, name: str) -> RunPair | None:
-        """The pair of a run with the reference, where there is one."""
+        """The pair of a run with the reference, if there is one."""
         return next((pair for pair in self.pairs if pair.second == name), None)
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """How runs of a task are compared.
+
+    field: the metric in metrics.jsonl; title: its name as a heading. items: (files) -> (results of each image or None,
+    why there are none, the remedy). read: add the files that `items` and `images` need. result: the metric with its
+    interval from the results. paired: the numbers of two runs; None where a task has no results for single images, with
+    the reason in `no_pairs`. test: the test that p is from. class_note: the order of the class table. agreement: column
+    headings by the keys of `PairedNumbers.agreement`, with the name of the reference as {first}. decoding:
+    settings of `data` that change decoded pixels. columns: further columns of the table, (field, title). curves: further
+    curves. plan: further figures. images: the section of images on which runs differ, from the drawn figures. notes:
+    sentences on further differences between the runs.
+    """
+
+    field: str
+    title: str
+    items: Callable[[RunFiles], tuple[ItemResults | None, str, str]]
+    read: Callable[[RunFiles], RunFiles] = lambda files: files
+    result: Callable[[ItemResults, RunFiles], tuple[float, Interval | None]] | None = None
+    paired: Callable[[ItemResults, ItemResults], PairedNumbers] | None = None
+    no_pairs: str = ""
+    test: str = ""
+    class_note: str = ""
+    agreement: Mapping[str, str] | None = None
+    decoding: tuple[str, ...] = ("size", "fit", "filter")
+    columns: tuple[tuple[str, str], ...] = ()
+    curves: tuple[MetricCurve, ...] = ()
+    plan: Callable[[Comparison], Plan] = lambda found: {}
+    images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda found, drawn: []
+    notes: Callable[[Sequence[ComparedRun]], list[str]] = lambda entries: []
+
+    @property
+    def name(self) -> str:
+        """The metric's title within a sentence."""
+        return self.title[0].lower() + self.title[1:]

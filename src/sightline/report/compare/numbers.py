@@ -1,7 +1,4 @@
-"""Several runs as numbers: differences on the same items with their intervals, recipes, cost; and what cannot be said.
-
-The reference is the run that was named first; every other one is compared with it.
-"""
+"""The numbers of a comparison. Every run is compared with the reference, the run that was named first."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +11,7 @@ from ...stats.intervals import points, verdict
 from ...stats.paired import holm
 from ..origin import flat, shown
 from ..words import device, known, percent, section
-from .items import digest_of, examples, in_order_of, mismatch, untold
+from .items import digest_of, examples, in_order_of, mismatch, unverified
 from .kinds import ComparedRun, Comparison, LeftOut, RunPair, TaskComparison
 from .runs import read_entries
 
@@ -22,10 +19,10 @@ UNSET = "(not set)"
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
-    """The numbers of two or more runs, from what they left on disk.
+    """Compare two or more runs by the files in their folders.
 
-    Raises SightlineError where nothing can be compared: folders that are no runs, one named twice, several tasks. A run
-    that only the paired part must leave out is in `refused`.
+    Raises SightlineError for folders that are not runs, one named twice, and different tasks. A run without a paired
+    comparison is in `refused`.
     """
     if len(folders) < 2:
         raise SightlineError("a comparison needs two runs", cure="sightline report RUN RUN")
@@ -37,16 +34,14 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
             refused.append(LeftOut(other.name, *fault))
         else:
             pairs.append(compared(reference, other, kind))
-    corrected = holm([pair.p for pair in pairs])
-    pairs = [judged(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
-    notes = [*([kind.no_pairs] if kind.no_pairs else []), *unlike(entries, kind), *kind.notes(entries)]
-    return Comparison(
-        task, kind, tuple(entries), tuple(pairs), tuple(refused), recipe_differences(entries), tuple(notes)
-    )
+    corrected = holm([pair.numbers.p for pair in pairs])
+    pairs = tuple(judged(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True))
+    notes = [*([kind.no_pairs] if kind.no_pairs else []), *other_differences(entries, kind), *kind.notes(entries)]
+    return Comparison(task, kind, tuple(entries), pairs, tuple(refused), recipe_differences(entries), tuple(notes))
 
 
 def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
-    """The numbers of one pair; its sentence comes when all are known."""
+    """The numbers of one pair, without the corrected p and the sentence."""
     assert reference.answers and other.answers and kind.paired
     a, b = reference.answers, in_order_of(reference.answers, other.answers)
     notes = []
@@ -54,39 +49,37 @@ def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -
         notes.append(f"{other.name} has the images in another order: they were matched by name.")
     if other.answers.classes != a.classes:
         notes.append(f"{other.name} has the classes in another order: they were matched by name.")
-    if doubt := untold(reference, other, kind):
+    if doubt := unverified(reference, other, kind):
         notes.append(
-            f"{reference.name} and {other.name}: the images have the same names and labels; whether the files were the "
-            f"same cannot be told ({doubt})."
+            f"{reference.name} and {other.name}: the images have the same names and labels; whether their contents are "
+            f"equal is unknown ({doubt})."
         )
     found = kind.paired(a, b)
-    interval = found.interval
-    edges = (float(interval[0]), float(interval[1]))
-    names, nan = (reference.name, other.name), float("nan")
-    return RunPair(
-        *names, (a, b), float(found.difference), edges, found.p, nan, "", found.agreement, found.classes, tuple(notes)
-    )
+    low, high = found.interval
+    found = found._replace(difference=float(found.difference), interval=(float(low), float(high)))
+    return RunPair(reference.name, other.name, (a, b), found, float("nan"), "", tuple(notes))
 
 
 def judged(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """The pair with its sentence, which says `beats` only where interval and corrected p both allow it.
+    """The pair with its corrected p and its sentence, which has "beats" only where interval and p both show a difference.
 
-    several: comparisons that p was corrected for. The sentence names p only where p alone forbids the word.
+    several: the number of comparisons that p is corrected for. The sentence has p only where p alone rules out "beats".
     """
-    names, (low, high) = (pair.first, pair.second), pair.interval
-    if not np.isfinite(pair.interval).all():
-        found = f"{points(pair.difference)} points, and of so few images there is no interval"
+    names, difference, interval = (pair.first, pair.second), pair.numbers.difference, pair.numbers.interval
+    low, high = interval
+    if not np.isfinite(interval).all():
+        found = f"{points(difference)} points, too few images for an interval"
         sentence = f"no difference in {kind.name} between {pair.first} and {pair.second} can be shown: {found},"
     elif corrected >= 0.05 and (low > 0 or high < 0):
         after = f" after correction for {several} comparisons" if several > 1 else ""
-        sentence = f"{verdict(pair.difference, pair.interval, *names, kind.name, corrected)}{after},"
+        sentence = f"{verdict(difference, interval, *names, kind.name, corrected)}{after},"
     else:
-        sentence = verdict(pair.difference, pair.interval, *names, kind.name)
+        sentence = verdict(difference, interval, *names, kind.name)
     return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
 
 
 def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(dotted key, the value of each run) of every setting that is not the same in all of them."""
+    """(dotted key, the value of each run) of every setting that differs."""
     recipes = [flat(entry.files.recipe) for entry in entries]
     rows = []
     for key in dict.fromkeys(key for recipe in recipes for key in recipe):
@@ -96,16 +89,16 @@ def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple
     return tuple(rows)
 
 
-def unlike(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
-    """What else is not the same and bears on the comparison, in sentences."""
-    notes = []
+def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
+    """Sentences on different machines and training data."""
+    notes: list[str] = []
     machines: dict[str, list[str]] = {}
     for one in entries:
         precision = known(one.files.provenance.get("precision"))
         machines.setdefault(f"{device(one.files.provenance)}, {precision}", []).append(one.name)
     if len(machines) > 1:
         each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
-        notes.append(f"The times are not of the same machine and precision: {each}. Compare FLOPs instead.")
+        notes.append(f"Times are of different machines or precisions: {each}. Compare FLOPs instead.")
     first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}
@@ -113,12 +106,12 @@ def unlike(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
         digests = [digest_of(one, "train") for one in (first, other)]
         alike = all(data[0].get(key) == data[1].get(key) for key in settings)
         if alike and None not in digests and digests[0] != digests[1]:
-            notes.append(f"{other.name} was trained on other images, or on other labels, than {first.name}.")
+            notes.append(f"{other.name} and {first.name} were trained on different images or labels.")
     return notes
 
 
 def in_percent(entry: ComparedRun) -> str:
-    """The measure of a run with its interval, in percent; "" where there is none."""
+    """The metric of a run with its interval, in percent; "" where unknown."""
     if entry.quality != entry.quality:
         return ""
     if entry.interval is None:

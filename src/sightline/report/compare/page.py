@@ -1,32 +1,31 @@
-"""The page of a comparison: sentences, one table, figures, and the same pictures under each model."""
+"""The page of a comparison: sentences, one table, figures, and images on which the runs differ."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from ...insight.style import class_colors
-from .. import alt
+from ..drawing import value_range
 from ..html import Child, Html, element, missing_note, table
 from ..page import layout
 from ..sections import Figures, figure
 from ..words import bits, duration
-from .items_page import agreement, by_class, pictures
+from .items_page import NO_PAIRS, agreement, by_class
 from .kinds import ComparedRun, Comparison
 from .numbers import in_percent
-from .pictures import SameMasks
 
 CAREFUL = (
-    "Differences are of the same images: their intervals are paired bootstraps over these, at 95%. “Beats” is said "
-    "only where the interval excludes zero and p is below 0.05. Other seeds are in no interval: two runs that differ "
-    "in the seed alone may differ by as much. Each run's best epoch was chosen on these same images."
+    "Differences are on the same images, with 95% intervals of a paired bootstrap over images. “Beats” stands "
+    "only where the interval excludes zero and p is below 0.05. The intervals do not cover other seeds: two runs that "
+    "differ in the seed alone may differ by as much. Each run's best epoch was chosen on these same images."
 )
 LOSSES = ("loss.", "pretrain.method", "pretrain.contrast")
 LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
 
 
-def comparison_page(found: Comparison, masks: SameMasks | None, drawn: Figures, links: Sequence[str]) -> str:
-    """The whole page. links: one a run, the address of its own report, or ""."""
+def comparison_page(found: Comparison, drawn: Figures, links: Sequence[str]) -> str:
+    """The complete page. links: for each run the URL of its own report, or ""."""
     content: list[tuple[str, list[Child]]] = [
         ("The result", summary(found, drawn, links)),
         ("Cost and quality", cost(found, drawn)),
@@ -36,36 +35,36 @@ def comparison_page(found: Comparison, masks: SameMasks | None, drawn: Figures, 
     if found.kind.paired:
         content += [
             ("Class by class", by_class(found, drawn)),
-            ("The same pictures", pictures(found, masks, drawn)),
+            ("The same images", found.kind.images(found, drawn) if found.pairs else [missing_note(NO_PAIRS)]),
             ("Where they agree", agreement(found)),
         ]
     names = [entry.name for entry in found.entries]
-    said = f"The reference is {names[0]}, which was named first."
-    return layout("Sightline comparison", titled(names), said, content, notice(found))
+    reference = f"The reference is {names[0]}, which was named first."
+    return layout("Sightline comparison", titled(names), reference, content, notice(found))
 
 
 def titled(names: Sequence[str]) -> str:
-    """The runs' names as a heading, not all of many."""
+    """The names of the runs as a heading, shortened above four."""
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def notice(found: Comparison) -> Html | None:
-    """What cannot be compared and why, and what else is not the same; None where there is nothing to say."""
-    says: list[Child] = []
+    """What cannot be compared and why, and further differences; None without any."""
+    parts: list[Child] = []
     for one in found.refused:
         text = f"{one.name} is not compared image by image with {found.reference.name}: {one.why}."
-        says.append(element("p", text, f" What helps: {one.cure}." if one.cure else ""))
+        parts.append(element("p", text, f" To compare it: {one.cure}." if one.cure else ""))
     if found.refused:
-        says.append(element("p", "Recipes, curves and cost of all runs are shown all the same."))
-    says += [element("p", note) for note in found.notes]
-    says += [element("p", note) for pair in found.pairs for note in pair.notes]
-    return element("aside", says, class_="notice") if says else None
+        parts.append(element("p", "Recipes, curves and cost are shown of all runs."))
+    parts += [element("p", note) for note in found.notes]
+    parts += [element("p", note) for pair in found.pairs for note in pair.notes]
+    return element("aside", parts, class_="notice") if parts else None
 
 
 def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Child]:
-    """A sentence a pair, the table of the runs, how to read it."""
+    """One sentence per pair, the table of the runs, how to read it."""
     lines = sentences(found, whole=False)
     lead: Child = element("p", lines[0], class_="lead") if len(lines) == 1 else None
     if len(lines) > 1:
@@ -76,9 +75,9 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
         notes = [CAREFUL, found.kind.test, *notes]
     if len(found.pairs) > 1:
         notes.append(
-            f"With {len(found.pairs)} comparisons, one p below 0.05 by chance is likelier than 5%: Holm's p is "
-            "corrected for that, and it is what the sentences go by (compare.csv has the plain one too). The intervals "
-            "are of one comparison each."
+            f"With {len(found.pairs)} comparisons, a p below 0.05 occurs by chance with more than 5%: Holm's p is corrected "
+            "for that, and the sentences are based on it (compare.csv has the uncorrected one too). The intervals are "
+            "of one comparison each."
         )
     says = "Difference of each run to the reference, with its interval"
     return [
@@ -90,8 +89,8 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
 
 
 def sentences(found: Comparison, whole: bool = True) -> list[str]:
-    """What a supervisor wants to know, a sentence a run besides the reference. whole: with why one cannot be compared,
-    which the page says in its notice."""
+    """The result, one sentence per run besides the reference. whole: with the reasons of missing pairs, which the page
+    has in its notice."""
     lines = [capital(f"{pair.sentence}.") for pair in found.pairs]
     for one in found.refused:
         why = f": {one.why}" if whole else ""
@@ -103,12 +102,12 @@ def sentences(found: Comparison, whole: bool = True) -> list[str]:
 
 
 def capital(text: str) -> str:
-    """A sentence that begins with a run's name stays as it is; any other begins with a capital letter."""
+    """A sentence with a capital first letter, except where it begins with the name of a run."""
     return text[0].upper() + text[1:] if text.startswith("no difference") else text
 
 
 def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
-    """(head, rows) of the one table: quality, difference, cost."""
+    """(head, rows) of the table: metric, difference, cost."""
     paired, several = bool(found.pairs), len(found.pairs) > 1
     head = ["Run", f"{found.kind.title}, % [95% interval]"]
     head += [f"Difference to {found.reference.name}, points", "Holm's p" if several else "p"] * paired
@@ -133,24 +132,24 @@ def differences(found: Comparison, entry: ComparedRun) -> list[Child]:
     pair = found.pair_of(entry.name)
     if pair is None:
         return ["reference" if entry is found.reference else "not comparable", ""]
-    value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.difference, *pair.interval))
-    edges = f"{value} [{low}, {high}]" if np.isfinite(pair.interval).all() else value
-    return [element("b", edges) if pair.told_apart else edges, chance(pair.holm)]
+    value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.numbers.difference, *pair.numbers.interval))
+    edges = f"{value} [{low}, {high}]" if np.isfinite(pair.numbers.interval).all() else value
+    return [element("b", edges) if pair.significant else edges, chance(pair.holm)]
 
 
 def chance(p: float) -> str:
-    """A p value for people; compare.json has all its digits."""
+    """A p value, rounded."""
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def latest(entry: ComparedRun, field: str) -> str:
     """The last value of a column of the evaluations."""
-    values = entry.evaluation[field][np.isfinite(entry.evaluation[field])]
+    values = entry.past.evaluation[field][np.isfinite(entry.past.evaluation[field])]
     return f"{values[-1]:.3g}" if len(values) else "none"
 
 
 def epochs(entry: ComparedRun) -> str:
-    """How many epochs were done, of how many where that is not all of them."""
+    """The completed epochs, of how many where not all are completed."""
     done = f"{entry.epochs:g}" if entry.epochs == entry.epochs else "0"
     done = f"{entry.epochs:.1f}" if "." in done else done
     rest = f" of {entry.planned:g}" if entry.planned == entry.planned and entry.planned != entry.epochs else ""
@@ -158,25 +157,26 @@ def epochs(entry: ComparedRun) -> str:
 
 
 def swatch(color: str) -> Html:
-    """A dot in the color that the run has in the figures."""
+    """A dot in the color of the run in the figures."""
     dot = element("circle", cx=5, cy=5, r=5, fill=color)
     return element("svg", dot, width=16, height=10, viewBox="0 0 16 10", aria_hidden="true")
 
 
 def cost(found: Comparison, drawn: Figures) -> list[Child]:
-    """Quality against minutes, FLOPs and parameters."""
-    says = []
-    for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters")):
-        said = "; ".join(f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one))
-        says.append(figure(drawn, f"cost-{name}", f"{found.kind.title} against {words}: {said}"))
-    if not any(says):
+    """The metric against time, FLOPs and parameters."""
+    values = "; ".join(f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one))
+    figures = [
+        figure(drawn, f"cost-{name}", f"{found.kind.title} against {words}: {values}")
+        for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters"))
+    ]
+    if not any(figures):
         return [missing_note("Fewer than two runs have a result and a known cost.")]
-    note = "Further left is cheaper, further up is better; the lines are each run's own 95% interval."
-    return [element("p", note, class_="small"), element("div", says, class_="triple")]
+    note = "Left is cheaper, up is better; the lines are each run's own 95% interval."
+    return [element("p", note, class_="small"), element("div", figures, class_="triple")]
 
 
 def recipes(found: Comparison) -> list[Child]:
-    """The settings that are not the same in all runs."""
+    """The settings that differ between the runs."""
     unknown = [entry.name for entry in found.entries if not entry.files.recipe]
     parts: list[Child] = [missing_note(f"The recipe of {name} cannot be read.") for name in unknown]
     if not found.recipes:
@@ -187,7 +187,7 @@ def recipes(found: Comparison) -> list[Child]:
 
 
 def curves(found: Comparison, drawn: Figures) -> list[Child]:
-    """The curves of all runs laid over one another."""
+    """The curves of all runs in common plots."""
     measure = found.kind
     metric = courses(found, measure.field, 100.0, "%")
     large = [
@@ -196,12 +196,17 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
         figure(drawn, "curve-training-loss", f"Training loss of each run: {courses(found, 'loss', 1.0, '', 'train')}"),
         figure(drawn, "curve-metric-time", f"{measure.title} of each run over time: {metric}"),
         figure(drawn, "curve-metric-flops", f"{measure.title} of each run over training FLOPs: {metric}"),
-        *[figure(drawn, one.file, f"{one.title}: {courses(found, one.column, 1.0)}") for one in measure.curves],
+        *[
+            figure(drawn, f"curve-{one.name}", f"{one.title}: {courses(found, one.field, 1.0)}")
+            for one in measure.curves
+        ],
     ]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     notes = (
-        ["Rings mark the best epochs, whose weights count."] if any(e.past.best_epoch for e in found.entries) else []
+        ["Rings mark the best epochs, whose weights are the result."]
+        if any(e.past.best_epoch for e in found.entries)
+        else []
     )
     notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
     notes += [LOSS_NOTE] if any(key.startswith(LOSSES) for key, _ in found.recipes) else []
@@ -209,9 +214,7 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
 
 
 def courses(found: Comparison, column: str, factor: float, unit: str = "", part: str = "") -> str:
-    """Where each run's curve begins and ends, in words."""
-    said = [
-        alt.course(entry.name, factor * (entry.past.train if part else entry.evaluation)[column], unit, 3 - len(unit))
-        for entry in found.entries
-    ]
-    return ", ".join(words for words in said if words)
+    """The first and last value of each run's curve."""
+    columns = [(entry.name, (entry.past.train if part else entry.past.evaluation)[column]) for entry in found.entries]
+    ranges = [value_range(name, factor * values, unit, 3 - len(unit)) for name, values in columns]
+    return ", ".join(filter(None, ranges))

@@ -1,4 +1,4 @@
-"""The runs of a comparison: which folders can be compared at all, what each is called, its result and its cost."""
+"""Read the runs of a comparison: check the folders, name the runs, read result and cost."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SightlineError, listing
-from ...insight.curves import History, columns, history, number, without_repeats
+from ...insight.curves import History, history, number
 from ...runs import run_folder
 from ...stats.intervals import Interval
 from ...tasks import task_named
@@ -17,18 +17,18 @@ from ..run import RunFiles, read_run
 from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
-"""The file by which the folder of a comparison is known."""
+"""The file that marks the folder of a comparison."""
 MOST = 20
-"""Runs in one comparison; of more, no curve and no color could be told from the others."""
+"""Runs in one comparison; the curves and colors of more cannot be distinguished."""
 
 
 def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
-    """(the task's name, how its runs are compared, the runs in the order in which they were named).
+    """(the task's name, how its runs are compared, the runs in the order of `folders`).
 
-    Raises SightlineError naming every folder that cannot be compared: no run, a grid, one named twice, another task.
+    Raises SightlineError with every folder that cannot be compared: no run, a grid, one named twice, another task.
     """
     paths = [Path(folder) for folder in folders]
-    refuse_folders(paths)
+    check_folders(paths)
     files = [read_run(path) for path in paths]
     names = distinct_names([path.resolve() for path in paths])
     tasks = [task_named(one.recipe.get("task"), str(one.path)) for one in files]
@@ -38,12 +38,12 @@ def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, li
     return tasks[0].name, kind, [entry(name, one, kind) for name, one in zip(names, files, strict=True)]
 
 
-def refuse_folders(paths: Sequence[Path]) -> None:
-    """SightlineError naming all folders that are no run, a grid, or named before."""
-    faults = [fault for place, path in enumerate(paths) if (fault := fault_of(path, paths[:place])) is not None]
+def check_folders(paths: Sequence[Path]) -> None:
+    """Raise a SightlineError with all folders that are not a run, are a grid, or are named twice."""
+    faults = [fault for index, path in enumerate(paths) if (fault := fault_of(path, paths[:index])) is not None]
     if len(paths) > MOST:
-        why = f"{len(paths)} are named, and at most {MOST} can be told apart in one picture"
-        faults.append(SightlineError("these are too many runs", why=why, cure="compare fewer at a time"))
+        why = f"{len(paths)} are named, and at most {MOST} can be distinguished in one figure"
+        faults.append(SightlineError("too many runs", why=why, cure="compare fewer at a time"))
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -53,19 +53,19 @@ def refuse_folders(paths: Sequence[Path]) -> None:
 
 
 def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
-    """What is wrong with a folder that was named after the folders `before`, or None."""
+    """Why a folder, named after the folders `before`, cannot be compared; None where it can."""
     where = str(path)
     if (path / "grid.yaml").is_file():
-        inside = sorted(str(place.parent.parent) for place in path.glob("*/predictions/val.csv"))
-        cure = f"it has a page of its own: sightline report {shlex.quote(where)}"
-        cure += "; or name runs of it:\n" + listing(inside, 10) if inside else ""
+        inside = sorted(str(file.parent.parent) for file in path.glob("*/predictions/val.csv"))
+        cure = f"it has its own report: sightline report {shlex.quote(where)}"
+        cure += "; or name runs in it:\n" + listing(inside, 10) if inside else ""
         return SightlineError("this is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
         return SightlineError("this is a comparison, not a run", where=where, cure="leave it out")
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
-        why = "it would be compared with itself" + (f"; it is {twin} as well" if twin != path else "")
-        return SightlineError("a run is named twice", where=where, why=why, cure="name it once")
+        why = f"it is the same folder as {twin}" if twin != path else ""
+        return SightlineError("a run is named twice", where=where, why=why, cure="name each run once")
     try:
         run_folder.existing(path)
     except SightlineError as error:
@@ -74,29 +74,27 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
 
 
 def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
-    """The error for runs of several tasks."""
+    """The error for runs of different tasks."""
     found = [f"{path} {task.does}" for path, task in zip(paths, tasks, strict=True)]
     alike = [path for path, task in zip(paths, tasks, strict=True) if task.name == tasks[0].name]
     again = " ".join(shlex.quote(str(path)) for path in alike)
     cure = f"sightline report {again}" if len(alike) > 1 else "name runs of one task"
-    what = "these runs do different things: no part of them can be compared"
-    return SightlineError(what, why="\n" + listing(found), cure=cure)
+    return SightlineError(
+        "these runs are of different tasks and cannot be compared", why="\n" + listing(found), cure=cure
+    )
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """What each folder is called: its name, and where several have that, as much of the path as tells them apart."""
+    """The name of each folder, with as much of its path as makes it unique."""
     depth = [1] * len(paths)
 
-    def name(place: int) -> str:
-        return "/".join(paths[place].parts[-depth[place] :])
-
     while True:
-        names = [name(place) for place in range(len(paths))]
-        same = [p for p in range(len(paths)) if names.count(names[p]) > 1 and depth[p] < len(paths[p].parts)]
+        names = ["/".join(path.parts[-count:]) for path, count in zip(paths, depth, strict=True)]
+        same = [i for i, path in enumerate(paths) if names.count(names[i]) > 1 and depth[i] < len(path.parts)]
         if not same:
             return names
-        for place in same:
-            depth[place] += 1
+        for index in same:
+            depth[index] += 1
 
 
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
@@ -110,13 +108,11 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
         quality, interval = kind.result(answers, files)
     seen = past.evaluation[kind.field]
     so_far = not past.finished and bool(np.isfinite(seen).any())
-    logged = [r for r in without_repeats(files.records) if r.get("event") == "eval" and r.get("split", "val") == "val"]
     flops = end.get("train_flops", files.provenance.get("train_flops") if end else None)
     return ComparedRun(
         name=name,
         files=files,
         past=past,
-        evaluation={**past.evaluation, **columns(logged, ("seconds",))},
         quality=float(np.nanmax(seen)) if so_far else quality,
         interval=interval,
         so_far=so_far,
@@ -131,12 +127,12 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
 
 
 def pair(value: object) -> Interval | None:
-    """An interval as a `done` record has it; None for anything else."""
+    """An interval in a `done` record; None for any other value."""
     edges = [number(edge) for edge in value] if isinstance(value, list) else []
     return (edges[0], edges[1]) if len(edges) == 2 and all(edge == edge for edge in edges) else None
 
 
 def unfinished(files: RunFiles, past: History) -> tuple[str, str]:
-    """(why a run that has not ended cannot be paired, what helps)."""
-    state = f"it is at epoch {past.last_epoch:g}" if past.last_epoch else "no epoch of it is logged"
+    """(why an unfinished run cannot be paired, the remedy)."""
+    state = f"it is at epoch {past.last_epoch:g}" if past.last_epoch else "no epoch is logged"
     return f"is not finished ({state})", f"sightline resume {shlex.quote(str(files.path))}"

@@ -1,10 +1,11 @@
-"""How runs of classifiers are compared: accuracy on the same images, McNemar's exact test, classes by F1 and recall."""
+"""Comparison of classifiers: accuracy on the same images, McNemar's exact test, F1 and recall of each class."""
 
 import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
+from ...report.compare.items_page import galleries
 from ...report.compare.kinds import ComparedRun, ItemResults, PairedNumbers, TaskComparison
 from ...report.findings import seed_of
 from ...report.run import RunFiles, with_predictions, with_samples
@@ -13,36 +14,36 @@ from ...stats.paired import paired_classes
 
 
 def read(files: RunFiles) -> RunFiles:
-    """The files with predictions and thumbnails."""
+    """Add predictions and thumbnails."""
     return with_samples(with_predictions(files))
 
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """(the prediction for each validation image, why there are none, what helps)."""
+    """(the prediction for each validation image, why there are none, the remedy)."""
     found = files.predictions
     if found is None:
         why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
-        cure = f"sightline evaluate {shlex.quote(str(files.path))} writes its predictions again"
+        cure = f"`sightline evaluate {shlex.quote(str(files.path))}` writes its predictions again"
         return None, f"has no predictions to compare ({why})", cure
     rows = np.arange(len(found.names))
     return ItemResults(found.names, found.classes, found.truth, found.predicted, found.confidence, rows), "", ""
 
 
 def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Accuracy and its interval, the same numbers as on the run's own page."""
+    """Accuracy and its interval, as on the run's own page."""
     return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
 
 
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
-    """Difference in accuracy, McNemar's p, agreement, and differences of each class."""
+    """Difference in accuracy, McNemar's p, agreement, differences of each class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
     recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
     p = mcnemar(a.correct, b.correct)
-    return PairedNumbers(difference, interval, p, same_answers(a, b), {"F1": f1, "recall": recall})
+    return PairedNumbers(difference, interval, p, agreement_counts(a, b), {"F1": f1, "recall": recall})
 
 
-def same_answers(a: ItemResults, b: ItemResults) -> dict[str, int]:
-    """Images by which of two classifiers has them right, and those of which both say the same."""
+def agreement_counts(a: ItemResults, b: ItemResults) -> dict[str, int]:
+    """Counts of images by which classifier is correct, and of equal predictions."""
     return {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
@@ -53,21 +54,27 @@ def same_answers(a: ItemResults, b: ItemResults) -> dict[str, int]:
 
 
 def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
-    """A sentence on runs whose predictions are means over several epochs."""
+    """A sentence on runs whose predictions are averaged over epochs."""
     members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
-    return [f"{'; '.join(members)}: each of its predictions costs as many as that."] if members else []
+    return [f"{'; '.join(members)}: each prediction costs that many forward passes."] if members else []
 
 
 COMPARISON = TaskComparison(
     field="accuracy",
-    name="accuracy",
     title="Accuracy",
-    does="classifies images",
     items=items,
     read=read,
     result=result,
     paired=paired,
-    test="p: McNemar's exact test, of the images that only one of the two has right.",
-    class_note="Sorted by the difference in F1; the recall is of the same images. ",
+    test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
+    class_note="Sorted by the difference in F1; the recall is on the same images. ",
+    agreement={
+        "both right": "Both right",
+        "only first right": "Only {first}",
+        "only second right": "Only this run",
+        "both wrong": "Both wrong",
+        "same answer": "Same answer",
+    },
+    images=galleries,
     notes=ensembles,
 )

@@ -1,81 +1,87 @@
 """The report of a classifier's run: summary, maps, curves, class table, confusion matrix, wrong images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...insight.curves import number
+from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
-from ...report import alt
-from ...report.drawing import draw_all, plan
-from ...report.extent import pictured
+from ...report.drawing import calibration_text, confusion_text, draw_all, plan
 from ...report.findings import Findings, Tile, find
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_lives
-from ...report.maps import maps, pictures
-from ...report.next_looks import Look, next_looks, of_curves
+from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...report.sections import Content, Figures, bar, curves, facts_of_the_run, figure
-from ...report.words import finite, in_words, percent, section, status, times
+from ...report.sections import (
+    Content,
+    Figures,
+    Hint,
+    bar,
+    curve_hints,
+    curves,
+    facts_of_the_run,
+    figure,
+    hints_list,
+    images_shown,
+)
+from ...report.words import in_words, percent, section, status, times
 from ...stats.intervals import wilson_interval
+from ..contract import Metric
 
 CLASS_TABLE = (
-    "Worst first; a heading sorts. Recall: of the images of this class, how many were found. Precision: of the images "
-    "given to this class, how many belong there. F1 is the harmonic mean of both. A class of few images has numbers of "
-    "little weight."
+    "Worst first; click a heading to sort. Recall: the share of the class's images that are predicted as it. Precision: "
+    "the share of the images predicted as the class that belong to it. F1: their harmonic mean. The numbers of a class "
+    "with few images are uncertain."
 )
 MATRIX = (
-    "Rows are the truth, columns the prediction. Classes that are taken for each other stand together. Mistakes have a "
-    "color scale of their own, so that rare ones show."
+    "Rows are the truth, columns the prediction. Confused classes are next to each other. Errors have their own color "
+    "scale, so that rare ones show."
 )
 CALIBRATION = (
-    "Dots on the dashed line would be perfect: of the images of which the model is 80% sure, 80% are right. Below the "
-    "line it is too sure of itself, above it not sure enough."
+    "Dots on the dashed line are perfect calibration: of the predictions with 80% confidence, 80% are correct. Below the "
+    "line the model is overconfident, above it underconfident."
 )
-FEW = 5  # images of a class below which its recall says little
+FEW = 5  # images of a class; the recall of fewer is too uncertain
 MISCALIBRATED = 0.05
 
 
-def content(files: RunFiles, watched: bool) -> Content:
-    """The page of a run. watched: the run is still training, and its page leaves out t-SNE, which takes seconds."""
+def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
+    """The page of a run. watched: the run is still training; t-SNE, which takes seconds, is left out."""
     files = with_samples(with_predictions(files))
     found = find(files, neighbors=not watched)
-    figures = draw_all(plan(found, files.classes))
-    looks = next_looks(of_classifier(found, files.classes))
+    drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
+    figures = draw_all(plan(found, files.classes, drawn))
+    hints = hints_list(classifier_hints(found, files.classes))
     sections: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), looks, pictures(files)]),
+        ("Summary", [*summary(files, found), hints, thumbnails(files)]),
         ("What it has learned", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past)),
+        ("Curves", curves(figures, found.past, drawn)),
         ("Where it goes wrong", mistakes_in_numbers(files, figures, found)),
         ("Wrong images", galleries(found)),
     ]
-    return Content(files, sections, figures, found.past, pictured(files, found))
+    return Content(files, sections, figures, found.past, images_shown(files, found))
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """The sentence for the supervisor, the headline number, the facts."""
+    """The lead sentence, the accuracy, the facts."""
     verdict, past = found.verdict, found.past
-    parts: list[Child] = [element("p", supervisor_sentence(files, found), class_="lead")]
+    parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
     if verdict:
         low, high = (percent(edge, 2) for edge in verdict.interval)
         tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
     parts.append(facts_of_the_run(files, past, tiles))
     if verdict:
-        parts.append(
-            element(
-                "p",
-                f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It holds for new "
-                "images of the same kind; it does not cover the choice of the best epoch, which was made on these "
-                "same images, nor what another random seed would give.",
-                class_="small",
-            )
+        note = (
+            f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It covers new images of "
+            "the same distribution, not the choice of the best epoch, which was made on these images, nor other seeds."
         )
+        parts.append(element("p", note, class_="small"))
     return parts
 
 
-def supervisor_sentence(files: RunFiles, found: Findings) -> str:
-    """One sentence for somebody who reads only one, and a second with the most frequent mistake."""
+def lead(files: RunFiles, found: Findings) -> str:
+    """The model, its data and its result in one sentence, and the most frequent confusion in a second."""
     model = str(section(files.recipe, "model").get("name") or "a model")
     weights = str(section(files.recipe, "model").get("weights") or "none")
     data = section(files.provenance, "data")
@@ -88,70 +94,59 @@ def supervisor_sentence(files: RunFiles, found: Findings) -> str:
     begin = f"{model}, {start}{many}{source}{classes},"
     if found.verdict is None:
         accuracy = found.past.evaluation["accuracy"]
-        reached = (
-            f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if finite(accuracy) else ""
-        )
+        known = np.isfinite(accuracy).any()
+        reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
         return f"{begin} is {status(found.past)} at {in_words([found.past.last_epoch])}{reached}."
     verdict = found.verdict
     low, high = (percent(edge) for edge in verdict.interval)
     sentence = (
-        f"{begin} puts {percent(verdict.accuracy)}% of {len(verdict.correct):,} validation images in the right class "
-        f"(95% interval {low} to {high}%; always guessing the most frequent class would give "
-        f"{percent(verdict.baseline)}%)."
+        f"{begin} classifies {percent(verdict.accuracy)}% of {len(verdict.correct):,} validation images correctly (95% "
+        f"interval {low} to {high}%; always predicting the most frequent class gives {percent(verdict.baseline)}%)."
     )
     if not found.confused:
         return sentence
     truth, predicted, often, _ = found.confused[0]
     if often == 1:
         wrong = int((~verdict.correct).sum())
-        return f"{sentence} It is wrong on {f'{wrong} images, never twice in the same way' if wrong > 1 else 'one'}."
-    return f"{sentence} Its most frequent mistake is to take {truth} for {predicted} ({times(often)})."
+        return f"{sentence} It is wrong on {f'{wrong} images, each with another confusion' if wrong > 1 else 'one'}."
+    return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
 
-def of_classifier(found: Findings, classes: Sequence[str]) -> list[Look]:
-    """The weakest class, the most frequent mistake, confidence that cannot be trusted, and what the curves say."""
+def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
+    """The class with the lowest recall, the most frequent confusion, miscalibration, and hints from the curves."""
     verdict = found.verdict
-    looks: list[Look] = []
+    hints: list[Hint] = []
     if verdict is None:
-        return of_curves(found.past)
+        return curve_hints(found.past)
     recall = np.where(verdict.classes.support >= FEW, verdict.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < verdict.accuracy - 0.05:
-        looks.append((f"{classes[weakest]}: only {percent(float(recall[weakest]))}% of its images are found",
-                      "where-it-goes-wrong"))  # fmt: skip
+        says = f"{classes[weakest]}: only {percent(float(recall[weakest]))}% of its images are recognized"
+        hints.append((says, "where-it-goes-wrong"))
     if found.confused and found.confused[0][2] > 1:
         truth, predicted, often, _ = found.confused[0]
-        looks.append((f"{truth} taken for {predicted}, {times(often)}: are the labels right?", "wrong-images"))
+        hints.append((f"{truth} predicted as {predicted}, {times(often)}: are the labels right?", "wrong-images"))
     if verdict.calibration > MISCALIBRATED:
-        sure = "too sure of itself" if verdict.confidence.mean() > verdict.accuracy else "less sure than it could be"
-        looks.append((f"Confidence: the model is {sure}, by {100 * verdict.calibration:.1f} points on the average",
-                      "where-it-goes-wrong"))  # fmt: skip
-    return looks + of_curves(found.past)
+        side = "overconfident" if verdict.confidence.mean() > verdict.accuracy else "underconfident"
+        says = f"Confidence: the model is {side}, by {100 * verdict.calibration:.1f} points on average"
+        hints.append((says, "where-it-goes-wrong"))
+    return hints + curve_hints(found.past)
 
 
 def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
-    """Per-class table, confusion matrix, most-confused pairs, calibration."""
+    """Table of classes, confusion matrix, most confused pairs, calibration."""
     verdict = found.verdict
     if verdict is None:
-        return [missing_note("There is no predictions/val.csv that can be read; it is written when training ends.")]
+        return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
     order = np.lexsort((np.arange(len(files.classes)), verdict.classes.recall, verdict.classes.f1))
     rows: list[list[Child]] = []
     for index in order:
         numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
         f1, recall, precision = (percent(float(values[index])) for values in numbers)
         right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
-        rows.append(
-            [
-                files.classes[index],
-                bar(float(verdict.classes.f1[index])),
-                f1,
-                recall,
-                edges(right, of_truth),
-                precision,
-                edges(right, int(verdict.confusion[:, index].sum())),
-                f"{of_truth:,}",
-            ]
-        )
+        of_prediction = edges(right, int(verdict.confusion[:, index].sum()))
+        row: list[Child] = [files.classes[index], bar(float(verdict.classes.f1[index])), f1, recall]
+        rows.append([*row, edges(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
         [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
@@ -165,71 +160,65 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
         element("h3", "Confusion matrix"),
         matrix(files, figures, found),
         element("h3", "Most confused pairs"),
-        table(["Truth", "Taken for", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
+        table(["Truth", "Prediction", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
-        figure(
-            figures,
-            "calibration",
-            alt.calibration(verdict),
-            f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}",
-        ),
+        figure(figures, "calibration", calibration_text(verdict),
+               f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}"),
     ]  # fmt: skip
 
 
 def edges(right: int, count: int) -> str:
-    """The 95 % interval (Wilson) of a share in percent; "" of none."""
+    """The 95 % Wilson interval of a share in percent; "" for a count of 0."""
     low, high = wilson_interval(right, count)
     return f"{percent(low)} to {percent(high)}" if count else ""
 
 
 def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
-    """The confusion matrix, whose cells open their pictures where scripts run."""
+    """The confusion matrix; with scripts, its cells list their images."""
     verdict, still = found.verdict, MATRIX
     assert verdict is not None
     if len(files.classes) > 100:
         still += " The 100 classes with the most mistakes."
-    picture = figure(figures, "confusion", alt.confusion(verdict, files.classes), still, wide=True)
+    drawn = figure(figures, "confusion", confusion_text(verdict, files.classes), still, wide=True)
     data = confusion_block("confusion-data", found, files.classes) if files.samples else None
-    place = live("confusion", "confusion-data", "items-data") if data else None
-    return with_lives([picture], data, place)
+    return with_lives([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
 
 
 def galleries(found: Findings) -> list[Child]:
-    """The most wrong images, and those of the most confused pairs."""
+    """The misclassified images with the highest confidence, and those of the most confused pairs."""
     if found.verdict is None:
         return [missing_note("There are no predictions yet.")]
     if found.verdict.correct.all():
         return [element("p", "No validation image was misclassified.")]
     if not found.wrong:
-        return [missing_note("snapshots/mistakes.npz and samples.npz hold no picture of a misclassified image.")]
+        return [missing_note("snapshots/mistakes.npz and samples.npz have no thumbnail of a misclassified image.")]
     parts: list[Child] = [
-        element("h3", "Most sure of, and wrong"),
-        element("p", "Look here first for wrong labels, two classes in one picture, and pictures that do not belong.",
-                class_="small"),
+        element("h3", "Wrong with the highest confidence"),
+        element("p", "Look here first for wrong labels, images of two classes, and images of none.", class_="small"),
         gallery(found.wrong),
     ]  # fmt: skip
-    # A mistake that was made once only would be the same picture again.
+    # The image of a single confusion is already in the gallery above.
     repeated = [pair for pair in found.confused if pair[2] > 1 and pair[3]]
     if repeated:
         parts.append(element("h3", "The most confused pairs"))
     for truth, predicted, often, tiles in repeated:
-        name = [element("b", truth), " taken for ", element("b", predicted), f", {times(often)}"]
+        name = [element("b", truth), " predicted as ", element("b", predicted), f", {times(often)}"]
         parts += [element("p", name, class_="row"), gallery(tiles)]
     return parts
 
 
 def gallery(tiles: Sequence[Tile]) -> Html:
-    """Pictures in a grid that fits the window."""
+    """Images in a responsive grid."""
     return element("ul", [element("li", gallery_tile(one)) for one in tiles], class_="gallery")
 
 
 def gallery_tile(one: Tile) -> Html:
-    """One picture with truth, prediction and confidence; the file's name on hover and for screen readers."""
+    """One image with truth, prediction and confidence; the file name as title and alternative text."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    says = f"{one.name}: {one.truth}, taken for {one.predicted}"
+    says = f"{one.name}: {one.truth}, predicted as {one.predicted}"
     return element(
         "figure",
         element("img", src=source, alt=says, title=one.name, loading="lazy", class_="pixels" if small else None),

@@ -1,25 +1,31 @@
-"""How pre-training runs are compared: by k-NN accuracy and spread, without a winner."""
+"""Comparison of pre-training runs: k-NN accuracy and spread, without paired intervals."""
 
 from collections.abc import Sequence
 
-from ...report.compare.kinds import ComparedRun, Curve, ItemResults, TaskComparison
+from ...insight.curves import MetricCurve
+from ...report.compare.kinds import ComparedRun, ItemResults, TaskComparison
 from ...report.run import RunFiles
 from ...report.words import section
 
 NO_ITEMS = (
-    "A pre-training leaves features and no answer for each image, so there is no paired interval, and no run is called "
-    "better. What the features are worth shows when all are trained further on the same labels: --model.weights RUN, "
-    "or sightline transfer."
+    "A pre-training has features and no prediction for single images, so there is no paired interval, and no run is "
+    "called better. To compare the features, train all runs further on the same labels: --model.weights RUN, or "
+    "sightline transfer."
 )
+COLLAPSE = (
+    MetricCurve("feature_std", "Spread of the projections, 0 to 1", False, True, 3, "evaluated images"),
+    MetricCurve("effective_rank", "Effective rank of the features", False, True, 1, "evaluated images"),
+)
+"""Curves that show a collapse of the features."""
 
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """A pre-training run has no result for each image."""
-    return None, "leaves features, and no answer for each image", ""
+    """A pre-training run has no results for single images."""
+    return None, "has features and no prediction for single images", ""
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:
-    """Sentences on runs whose k-NN accuracies were measured on other images than the first one's."""
+    """Sentences on runs whose k-NN accuracy was measured on other images than that of the first."""
     first = entries[0]
     others = [one for one in entries[1:] if evaluated(first) != evaluated(one)]
     return [
@@ -28,21 +34,16 @@ def other_images(entries: Sequence[ComparedRun]) -> list[str]:
 
 
 def evaluated(entry: ComparedRun) -> object:
-    """The digest of the images by which a pre-training was measured."""
+    """The digest of the images on which a pre-training was evaluated."""
     return section(entry.files.provenance, "data").get("evaluated")
 
 
 COMPARISON = TaskComparison(
     field="knn_accuracy",
-    name="k-NN accuracy",
     title="k-NN accuracy",
-    does="pre-trains without labels",
     items=items,
     no_pairs=NO_ITEMS,
     columns=(("feature_std", "Spread"), ("effective_rank", "Effective rank")),
-    curves=(
-        Curve("curve-feature-std", "evaluation", "feature_std", "Spread of the projections, 0 to 1", 1.0),
-        Curve("curve-effective-rank", "evaluation", "effective_rank", "Effective rank of the features", 1.0),
-    ),
+    curves=COLLAPSE,
     notes=other_images,
 )

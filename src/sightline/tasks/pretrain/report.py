@@ -1,80 +1,59 @@
-"""The report of a pre-training run: whether images stay apart, what the features are worth, their maps."""
+"""The report of a pre-training run: signs of collapse, k-NN accuracy, maps of the features."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ...insight import curves as draw
-from ...insight.curves import number
-from ...report import alt
+from ...insight.curves import MetricCurve, number
 from ...report.drawing import draw_all, plan
-from ...report.extent import pictured
-from ...report.findings import Findings, find
-from ...report.groups import with_groups
+from ...report.findings import Findings, find, with_groups
 from ...report.html import Child, element
-from ...report.maps import maps, pictures
+from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
-from ...report.sections import Content, Figures, curves, facts_of_the_run, figure
+from ...report.sections import Content, curves, facts_of_the_run, images_shown
 from ...report.words import percent, section
+from ..contract import Metric
 from .collapse import collapse
+from .compare import COLLAPSE
 
 METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo v3"}
 LOSS = (
-    "The loss alone says little here: what has to be predicted moves too, and a network that gives the same answer for "
-    "every image has the lowest loss of all. What tells is whether images stay apart, and what their neighbors are."
-)
-COLLAPSE = (
-    ("curve-feature-std", "feature_std", "Spread of the projections, 0 to 1"),
-    ("curve-effective-rank", "effective_rank", "Effective rank of the features"),
+    "The loss alone says little here: its targets change during training, and a collapsed network, whose output is the "
+    "same for every image, has the lowest loss of all. Look at the spread of the features and the k-NN accuracy."
 )
 SPREAD = (
-    "Spread: how far apart the projections of the evaluated images point; 0 is one and the same for all, a collapse. "
-    "Effective rank: in how many directions the backbone's features vary, weighed by how much."
+    "Spread: how much the directions of the evaluated images' projections differ; 0 is a collapse. Effective rank: the "
+    "number of directions in which the backbone's features vary, weighted by their variance."
 )
 
 
-def plan_pretraining(found: Findings, classes: tuple[str, ...]) -> dict[str, Callable[[], Figure]]:
-    """What to draw for these findings, by name."""
-    todo, past = plan(found, classes), found.past
-    if np.isfinite(past.evaluation["knn_accuracy"]).any():
-        todo["curve-knn-accuracy"] = lambda: draw.draw_metric(past, "knn_accuracy", "k-NN accuracy, %")
-    for name, field, title in COLLAPSE:
-        if np.isfinite(past.evaluation[field]).any():
-            todo[name] = lambda f=field, t=title: draw.draw_watched(past, f, t)
-    return todo
-
-
-def content(files: RunFiles, watched: bool) -> Content:
-    """The page of a run. watched: the run is still training, and its page leaves out t-SNE, which takes seconds."""
+def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
+    """The page of a run. watched: the run is still training; t-SNE, which takes seconds, is left out."""
     files = with_groups(with_samples(files))
     found = find(files, neighbors=not watched)
-    figures = draw_all(plan_pretraining(found, files.classes))
-    return Content(files, sections_of(files, found, figures), figures, found.past, pictured(files, found, "evaluated"))
-
-
-def sections_of(files: RunFiles, found: Findings, figures: Figures) -> list[tuple[str, list[Child]]]:
-    """The sections of the page, in order."""
-    return [
-        ("Summary", [*summary(files, found), pictures(files)]),
+    curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
+    figures = draw_all(plan(found, files.classes, (curve, *COLLAPSE)))
+    sections: list[tuple[str, list[Child]]] = [
+        ("Summary", [*summary(files, found), thumbnails(files)]),
         ("What it has learned", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past, f"{LOSS} {SPREAD}", collapse_curves(figures, found))),
+        ("Curves", curves(figures, found.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
     ]
+    return Content(files, sections, figures, found.past, images_shown(files, found, "evaluated"))
 
 
 def latest(found: Findings) -> dict[str, float]:
-    """The numbers of the last evaluation, those that it has."""
+    """The metrics of the last evaluation."""
     columns = {name: values[-1] for name, values in found.past.evaluation.items() if len(values)}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """One sentence for somebody who reads only one, the alarm if there is one, the facts."""
+    """The lead sentence, a warning of a collapse, the facts."""
     numbers = latest(found)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
-    alarm = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
-    if alarm:
-        parts.append(element("aside", element("p", f"{alarm[0].upper()}{alarm[1:]}."), class_="notice"))
+    warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
+    if warning:
+        parts.append(element("aside", element("p", f"{warning[0].upper()}{warning[1:]}."), class_="notice"))
     tiles: list[tuple[str, str, str]] = []
     if "knn_accuracy" in numbers:
         ends = [record for record in files.records if record.get("event") == "done"]
@@ -84,7 +63,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
             note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
         tiles.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
     if "feature_std" in numbers:
-        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the most"))
+        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the maximum"))
     if "effective_rank" in numbers:
         tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
     parts.append(facts_of_the_run(files, found.past, tiles))
@@ -92,27 +71,14 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
 
 
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:
-    """What was trained on what, and what came out."""
+    """The model, its data and its result in one sentence."""
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
     method = METHODS.get(str(section(files.recipe, "pretrain").get("method")), "")
     images = number(section(data, "counts").get("train"), 0)
     what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
-    what += " without looking at a label"
+    what += " without labels"
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
-        return f"{what}: what it is worth shows when it is trained further on labels (--model.weights)."
-    return (
-        f"{what}: a vote of the nearest neighbors among its features puts {percent(numbers['knn_accuracy'])}% of the "
-        "evaluated images in the right class."
-    )
-
-
-def collapse_curves(figures: Figures, found: Findings) -> list[Child]:
-    """The curves of the evaluations that say whether images stay apart."""
-    past = found.past
-    return [
-        figure(figures, name, alt.watched(past, field, title))
-        for name, field, title in COLLAPSE
-        if np.isfinite(past.evaluation[field]).any()
-    ]
+        return f"{what}: train it further on labels (--model.weights) to measure its features."
+    return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the evaluated images correctly."

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,26 @@ from matplotlib.figure import Figure
 from ...data.decode.palettes import display_colors, from_dict
 from ...errors import SightlineError, printable
 from ...insight import figures, strips
-from ...insight.curves import History, history, number
+from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
-from ...report.drawing import draw_all, plan_curves
-from ...report.extent import of, sentence, split_size
+from ...report.drawing import Plan, draw_all, plan_curves
 from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_lives
-from ...report.next_looks import Look, next_looks, of_curves
-from ...report.run import RunFiles, attempt
-from ...report.sections import Content, Figures, bar, curves, facts_of_the_run, figure
+from ...report.run import RunFiles, attempt, read_arrays
+from ...report.sections import (
+    Content,
+    Figures,
+    Hint,
+    bar,
+    curve_hints,
+    curves,
+    facts_of_the_run,
+    figure,
+    hints_list,
+    part_of,
+    shown_sentence,
+    split_size,
+)
 from ...report.words import in_words, percent, section
 from ...runs.sampling import named_rows
 from ...stats.segmentation import (
@@ -33,6 +44,7 @@ from ...stats.segmentation import (
     other_definitions,
     segment_numbers,
 )
+from ..contract import Metric
 
 STRIPS = 6
 """Validation images in the film strip."""
@@ -41,11 +53,11 @@ WORST = 8
 
 @dataclass(frozen=True)
 class MaskFindings:
-    """What a run's masks say. per_image: int64 [N, K, K]; with_ignored: [K + 1, K + 1]; colors: uint8 [K, 3].
+    """What a report of masks shows. per_image: int64 [N, K, K]; with_ignored: [K + 1, K + 1]; colors: uint8 [K, 3].
 
-    named: the images that the strip was asked to show.
-    samples: images uint8 [M, 3, h, w], truth uint8 [M, h, w], names; epochs and, for each, masks uint8 [M, h, w].
-    worst: images, truth, predicted, names. pixels: counts of each class by split.
+    samples: images uint8 [M, 3, h, w], labels uint8 [M, h, w], names, index. epochs, masks: the kept epochs with their
+    predictions uint8 [M, h, w]. worst: images, truth, predicted, names. pixels: counts of each class by split. named:
+    the images in the recipe's report.samples.
     """
 
     past: History
@@ -63,7 +75,7 @@ class MaskFindings:
 
 
 def find_masks(files: RunFiles) -> MaskFindings:
-    """The findings of a segmentation run; what is missing is empty, and named."""
+    """The findings of a segmentation run; missing parts are empty and have a line in `missing`."""
     missing: list[str] = []
     palette = attempt("checkpoints/best/config.json", files.path, read_palette, missing, None)
     classes = palette.classes if palette else files.classes
@@ -95,19 +107,13 @@ def find_masks(files: RunFiles) -> MaskFindings:
 
 
 def read_palette(path: Path) -> Any:
-    """The palette out of a checkpoint's config.json."""
+    """The palette in a checkpoint's config.json."""
     return from_dict(json.loads(path.read_text(encoding="utf-8"))["palette"])
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file; nothing is unpickled."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
-    """What to draw for these findings, by name."""
-    todo = plan_curves(found.past)
+def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
+    """The figures of masks, by name."""
+    todo = plan_curves(found.past, [curve])
     if found.samples and found.masks:
         todo["film-strip"] = lambda: film_strip(found)
     if found.per_image is not None:
@@ -117,16 +123,9 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
         todo["iou"] = lambda: strips.draw_ious(class_iou(matrix), edges, found.classes, found.colors, mean)
         todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
     if found.worst:
-        worst = {name: array[:WORST] for name, array in found.worst.items()}
-        todo["worst"] = lambda: strips.draw_errors(
-            worst["images"],
-            worst["truth"],
-            worst["predicted"],
-            found.colors,
-            found.classes,
-            [str(name) for name in worst["names"]],
-            WORST,
-        )
+        worst = [found.worst[name][:WORST] for name in ("images", "truth", "predicted")]
+        names = [str(name) for name in found.worst["names"][:WORST]]
+        todo["worst"] = lambda: strips.draw_errors(*worst, found.colors, found.classes, names, WORST)
     if {"train", "val"} <= set(found.pixels):
         counts = (found.pixels["train"], found.pixels["val"])
         todo["class-frequencies"] = lambda: strips.draw_class_frequencies(*counts, found.classes, found.colors)
@@ -134,7 +133,7 @@ def plan_masks(found: MaskFindings) -> dict[str, Callable[[], Figure]]:
 
 
 def film_strip(found: MaskFindings) -> Figure:
-    """The named images, or some of the followed ones from easy to hard, with their masks at each kept epoch."""
+    """Draw the images of the strip with their masks at the first, middle and last kept epoch."""
     rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
     return strips.draw_strip(
         found.samples["images"][rows],
@@ -148,12 +147,12 @@ def film_strip(found: MaskFindings) -> Figure:
 
 
 def shown_rows(found: MaskFindings) -> np.ndarray:
-    """Rows of the samples that the strip shows."""
-    return asked(found) if found.named else spread(found)
+    """Rows of the samples in the strip: the named images, else samples spread over their difficulty."""
+    return named_samples(found) if found.named else spread(found)
 
 
 def film_block(name: str, found: MaskFindings) -> Html:
-    """What the page's script needs to show the strip's images at every kept epoch."""
+    """The data of the page's script: the images of the strip at every kept epoch."""
     rows, images = shown_rows(found), []
     for row in rows.tolist():
         truth, masks = found.samples["labels"][row], [masks[row] for masks in found.masks]
@@ -172,18 +171,18 @@ def film_block(name: str, found: MaskFindings) -> Html:
     return block(name, {"epochs": list(found.epochs), "classes": classes, "colors": colors, "images": images})
 
 
-def asked(found: MaskFindings) -> np.ndarray:
-    """Rows of the samples that were named in the recipe, as far as the run has kept them."""
+def named_samples(found: MaskFindings) -> np.ndarray:
+    """Rows of the samples that the recipe names, as far as the run has kept them."""
     kept = [str(name) for name in found.samples["names"]]
     rows = []
     for name in found.named:
-        with contextlib.suppress(SightlineError):  # recipe.yaml may have been edited since
+        with contextlib.suppress(SightlineError):  # recipe.yaml was edited later
             rows += named_rows(kept, [name]).tolist()
     return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
 def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
-    """Rows of the samples spread over their difficulty at the last epoch, the easiest first."""
+    """Rows of samples spread evenly over their mean IoU, the highest first."""
     if found.per_image is None:
         return np.arange(min(count, len(found.samples["names"])))
     scores = np.nan_to_num(mean_iou(found.per_image[found.samples["index"]]), nan=-1.0)
@@ -191,58 +190,48 @@ def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
 
 
-def content(files: RunFiles, watched: bool) -> Content:
+def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     """The page of a run. watched: the run is still training."""
     found = find_masks(files)
-    figures = draw_all(plan_masks(found))
+    curve = MetricCurve("mean_iou", metrics["mean_iou"].title)
+    drawn = draw_all(plan_masks(found, curve))
     files = replace(files, missing=(*files.missing, *found.missing))
-    sections = sections_of(files, found, figures)
-    sections[0][1].append(next_looks(of_segmenter(found)))
-    return Content(files, sections, figures, found.past, pictured_masks(files, found))
-
-
-def sections_of(files: RunFiles, found: MaskFindings, drawn: Figures) -> list[tuple[str, list[Child]]]:
-    """The sections of the page that are about masks, in order."""
-    return [
-        ("Summary", summary(files, found)),
+    sections: list[tuple[str, list[Child]]] = [
+        ("Summary", [*summary(files, found), hints_list(segmenter_hints(found))]),
         ("Masks over the epochs", film(drawn, found)),
-        ("Curves", curves(drawn, found.past)),
+        ("Curves", curves(drawn, found.past, [curve])),
         ("Class by class", by_class(drawn, found)),
         ("Worst images", worst_images(drawn, found)),
         ("What else is called mIoU", other_numbers(found)),
     ]
+    return Content(files, sections, drawn, found.past, masks_shown(files, found))
 
 
 def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
-    """One sentence for somebody who reads only one, the headline, the facts."""
+    """The lead sentence, mean IoU and pixel accuracy, the facts."""
     past = found.past
     parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
     if found.per_image is not None:
         numbers = segment_numbers(found.per_image)
         low, high = interval(found.per_image)
-        edges = (
-            f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if np.isfinite(low) else "one image: no interval"
-        )
+        known = np.isfinite(low)
+        edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
         tiles.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
-        tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the pixels that count"))
+        tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
     parts.append(facts_of_the_run(files, past, tiles))
     if found.per_image is not None:
-        parts.append(
-            element(
-                "p",
-                "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
-                f"{len(found.per_image):,} validation images; ignored pixels count nowhere. The interval is a "
-                "bootstrap over these images: it does not cover the choice of the best epoch, which was made on the "
-                "same images, nor what another random seed would give.",
-                class_="small",
-            )
+        note = (
+            "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
+            f"{len(found.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over these "
+            "images: it does not cover the choice of the best epoch, which was made on the same images, nor other seeds."
         )
+        parts.append(element("p", note, class_="small"))
     return parts
 
 
 def lead(files: RunFiles, found: MaskFindings) -> str:
-    """What was trained on what, and what came out."""
+    """The model, its data and its result in one sentence."""
     model = section(files.recipe, "model")
     counts = section(section(files.provenance, "data"), "counts")
     weights = str(model.get("weights") or "none")
@@ -255,26 +244,24 @@ def lead(files: RunFiles, found: MaskFindings) -> str:
     mean = percent(segment_numbers(found.per_image)["mean_iou"])
     best, worst = found.classes[known[-1]], found.classes[known[0]]
     return (
-        f"{what}, reaches a mean IoU of {mean}% over {len(known)} classes; it is best at {best} "
-        f"({percent(float(iou[known[-1]]))}%) and worst at {worst} ({percent(float(iou[known[0]]))}%)."
+        f"{what}, reaches a mean IoU of {mean}% over {len(known)} classes; the highest IoU is that of "
+        f"{best} ({percent(float(iou[known[-1]]))}%), the lowest that of {worst} ({percent(float(iou[known[0]]))}%)."
     )
 
 
 def film(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The film strip."""
+    """The strip of images with their masks over the epochs."""
     if "film-strip" not in drawn:
         return [missing_note("No masks were kept: report.samples is 0, or no epoch has ended.")]
-    order = " from the easiest to the hardest of those that were followed" if found.per_image is not None else ""
-    chosen = "The images that were asked for" if found.named else f"Validation images{order}"
-    says = (
-        f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels count nowhere."
-    )
+    order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
+    chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
+    says = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
     still = [figure(drawn, "film-strip", says, says, wide=True)]
     return [with_lives(still, film_block("film-data", found), live("film", "film-data"))]
 
 
 def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The table of classes with intervals, the confusion matrix, how frequent the classes are."""
+    """The table of classes with intervals, the confusion matrix, the class frequencies."""
     if found.per_image is None:
         return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
     numbers = class_numbers(found.per_image)
@@ -284,16 +271,8 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
         present = np.isfinite(numbers.iou[index])
         edges = f"{percent(float(low[index]))} to {percent(float(high[index]))}" if np.isfinite(low[index]) else ""
         shares = [percent(float(v[index])) if np.isfinite(v[index]) else "" for v in numbers[:3]]
-        rows.append(
-            [
-                found.classes[index],
-                bar(float(numbers.iou[index])) if present else None,
-                shares[0] or "does not occur",
-                edges,
-                *shares[1:],
-                f"{int(numbers.support[index]):,}",
-            ]
-        )
+        row: list[Child] = [found.classes[index], bar(float(numbers.iou[index])) if present else None]
+        rows.append([*row, shares[0] or "does not occur", edges, *shares[1:], f"{int(numbers.support[index]):,}"])
     head = ["Class", "", "IoU, %", "95% interval", "Precision, %", "Recall, %", "Pixels"]
     says = "Rows are the truth, columns the prediction, in pixels."
     frequent = "Share of the pixels of each class in the training and validation images."
@@ -302,56 +281,56 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
         figure(drawn, "iou", "IoU of each class with its 95% interval"),
         element("h3", "Confusion matrix"),
         figure(drawn, "confusion", "Confusion matrix of the pixels", says, wide=True),
-        element("h3", "How frequent the classes are") if "class-frequencies" in drawn else None,
+        element("h3", "Class frequencies") if "class-frequencies" in drawn else None,
         figure(drawn, "class-frequencies", frequent, frequent),
     ]
 
 
 def worst_images(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The images with the lowest mean IoU and where they are wrong."""
+    """The images with the most wrong pixels, and where these are."""
     if "worst" not in drawn:
         return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
-    says = "The validation images with most wrong pixels: image, truth, prediction, and where the two differ."
+    says = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
     return [figure(drawn, "worst", says, f"{says} Look here first for wrong masks.", wide=True)]
 
 
 def other_numbers(found: MaskFindings) -> list[Child]:
-    """The numbers that other tools print under the same name, side by side."""
+    """The other definitions of mIoU that tools use, with their values."""
     if found.per_image is None:
         return [missing_note("There are no predictions yet.")]
     own = percent(segment_numbers(found.per_image)["mean_iou"], 2)
-    headline = "mean over the classes of TP / (TP + FP + FN), each summed over the whole set"
+    headline = "mean over the classes of TP / (TP + FP + FN), each summed over the data set"
     rows: list[list[Child]] = [["mean_iou, the headline", own, headline]]
     for name, definition in other_definitions(found.per_image, found.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
         parts = name.split("_")
         breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
         rows.append([[breakable, parts[-1]], value, definition.meaning])
-    note = "The same masks give all of these numbers. Compare results only by the same one."
-    head = ["Name", "%", "What it is, and who prints it"]
+    note = "All of these numbers are of the same masks. Compare results only by the same definition."
+    head = ["Name", "%", "Definition, and tools that print it"]
     return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
 
 
-def of_segmenter(found: MaskFindings) -> list[Look]:
-    """The weakest class, and what the curves say."""
-    looks: list[Look] = []
+def segmenter_hints(found: MaskFindings) -> list[Hint]:
+    """The class with the lowest IoU, the worst images, and hints from the curves."""
+    hints: list[Hint] = []
     if found.per_image is not None:
         iou = class_iou(found.per_image.sum(0))
         if np.isfinite(iou).any():
             weakest = int(np.nanargmin(iou))
-            looks.append((f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest",
-                          "class-by-class"))  # fmt: skip
+            says = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
+            hints.append((says, "class-by-class"))
     if found.worst:
-        looks.append(("The worst images: are their masks right?", "worst-images"))
-    return looks + of_curves(found.past)
+        hints.append(("The worst images: are their masks right?", "worst-images"))
+    return hints + curve_hints(found.past)
 
 
-def pictured_masks(files: RunFiles, found: MaskFindings) -> str:
-    """The same of a segmenter's page."""
+def masks_shown(files: RunFiles, found: MaskFindings) -> str:
+    """A sentence on how many images the page shows."""
     parts = []
     total = len(found.per_image) if found.per_image is not None else split_size(files, "val")
     if found.samples and found.masks:
-        parts.append(f"{of(len(shown_rows(found)), total)} validation images over the epochs")
+        parts.append(f"{part_of(len(shown_rows(found)), total)} validation images over the epochs")
     if found.worst:
-        parts.append(f"{of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
-    return sentence(parts)
+        parts.append(f"{part_of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
+    return shown_sentence(parts)
