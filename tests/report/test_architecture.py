@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from sightline.insight.architecture.file import to_json
 from torch import nn
 
 import sightline
 from sightline.config.schema import Config
 from sightline.insight import traced
-from sightline.insight.architecture.tree import TIMES, trace
+from sightline.insight.architecture.tracing import trace
+from sightline.insight.architecture.tree import TIMES, to_json
 from sightline.models import build_model
 from sightline.report import page as report_page
 from sightline.report.page import write_report
@@ -138,7 +138,7 @@ def hostile() -> dict[str, str]:
 
     child = whole["model"]["children"][0]
     deep = child
-    for _ in range(60):
+    for _ in range(150):
         deep = child | {"children": [deep], "outputs": []}
     return {
         "torn": json.dumps(whole)[:-9],
@@ -201,9 +201,9 @@ def test_training_writes_it_for_every_task(
     small: Callable[..., Config],
     tmp_path: Path,
 ) -> None:
-    runs = {"logits 4": train_classifier(photos, tmp_path / "classify", tiny)}
+    runs = {"4 logits": train_classifier(photos, tmp_path / "classify", tiny)}
     scenes = make_scenes(tmp_path / "scenes", train=4, val=2)
-    runs[f"logits 6 {TIMES} 32 {TIMES} 32"] = sightline.train(
+    runs[f"6 {TIMES} 32 {TIMES} 32 logits"] = sightline.train(
         toy(**{"train.epochs": 1, "report.samples": 0}), scenes, out=tmp_path / "segment", quiet=True
     )
     runs["stop-gradient"] = sightline.train(

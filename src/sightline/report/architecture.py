@@ -84,11 +84,10 @@ def entry(block: Block, times: int, opened: bool = False) -> Html:
     times *= block.repeat
     often = element("b", f" {TIMES} {block.repeat}") if block.repeat > 1 else None
     name = element("small", block.name) if block.name != block.kind else None
-    shared = f"{quantity(times * block.shared)} shared" if block.shared else ""
     spans = [
         element("span", block.kind, often, " ", name),
         element("span", ", ".join(dict.fromkeys(map(shape_text, block.shapes)))),
-        element("span", quantity(times * block.parameters) if block.parameters or not shared else shared),
+        element("span", quantity(times * block.parameters)),
         element("span", quantity(times * block.multiply_adds)),
     ]
     if not block.children:

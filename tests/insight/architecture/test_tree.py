@@ -6,13 +6,22 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+<<<<<<< ours
 from sightline.insight.architecture.file import from_json, to_json, write_architecture
 from sightline.insight.traced import both, logits, outputs
+=======
+>>>>>>> theirs
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.config.schema import Config
+<<<<<<< ours
 from sightline.insight.architecture.tree import DASH, Architecture, Block, trace
+=======
+from sightline.insight.architecture.tracing import trace
+from sightline.insight.architecture.tree import DASH, Architecture, Block, from_json, to_json, write_architecture
+from sightline.insight.traced import METHODS, both, logits, outputs
+>>>>>>> theirs
 from sightline.models import build_model, parameter_count
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
@@ -27,7 +36,7 @@ def blocks_in(block: Block) -> Iterator[Block]:
 
 def find(found: Architecture, *path: str) -> Block:
     """The block at a path of names."""
-    block = found.root
+    block = found.model
     for name in path:
         assert block is not None
         block = next(child for child in block.children if child.name == name)
@@ -52,7 +61,7 @@ def on_meta(name: str, classes: int = 1000, size: int = 224) -> nn.Module:
 )
 def test_known_numbers(name: str, multiply_adds: float, parameters: int) -> None:
     """Of the papers and of torchvision's list of models; attention counts, or a ViT-B would have 16.9e9."""
-    root = trace(on_meta(name), (3, 224, 224)).root
+    root = trace(on_meta(name), (3, 224, 224)).model
     assert root is not None and root.shapes == ((1000,),)
     assert root.multiply_adds == pytest.approx(multiply_adds, rel=0.002)
     assert root.parameters == parameters
@@ -99,7 +108,7 @@ class Tangled(nn.Module):
 
 def test_the_flow_between_blocks() -> None:
     found = trace(Tangled(), (3, 8, 8))
-    root = found.root
+    root = found.model
     assert root is not None
     flow = {child.name: [root.children[place].name if place >= 0 else "in" for place, _ in child.inputs]
             for child in root.children}  # fmt: skip
@@ -117,7 +126,7 @@ def test_the_flow_between_blocks() -> None:
     given = [root.children[output[0]].name for output in root.outputs if output is not None]
     assert given == ["concatenate", "multiply gain"] and root.shapes == ((6, 8, 8), (4, 8, 8))
     assert root.parameters == 4 * 4 * 9 * 3 + 12 + 3 * 4 + 4 + 4
-    assert found.notes == ("12 parameters take no part in this pass: idle.",)
+    assert found.notes == ("12 parameters take no part in this pass: idle.weight, idle.bias.",)
 
 
 def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
@@ -130,7 +139,7 @@ def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
             stem = self.stem(images)
             return self.drop(stem) + self.last(stem)
 
-    root = trace(Passing(), (3, 4, 4)).root
+    root = trace(Passing(), (3, 4, 4)).model
     assert root is not None and [child.name for child in root.children] == ["stem", "drop", "last", "add"]
     assert [child.inputs for child in root.children] == [((-1, 0),), ((0, 0),), ((0, 0),), ((1, 0), (2, 0))]
 
@@ -147,7 +156,7 @@ def test_blocks_that_others_feed_on_are_not_folded() -> None:
                 maps.append(layer(maps[-1]))
             return maps[2] + maps[4]
 
-    root = trace(Pyramid(), (3, 4, 4)).root
+    root = trace(Pyramid(), (3, 4, 4)).model
     assert root is not None
     assert [(child.name, child.repeat) for child in root.children] == [
         (f"layers.0{DASH}1", 2),
@@ -167,24 +176,20 @@ def test_shared_parameters_count_once() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.two(self.one(self.one(images.mean((2, 3)))))
 
-    root = trace(Twice(), (5, 2, 2)).root
+    root = trace(Twice(), (5, 2, 2)).model
     assert root is not None and root.parameters == 25 + 5 + 5 and root.multiply_adds == 75
-    assert [(child.name, child.parameters, child.shared) for child in root.children[1:]] == [
-        ("one", 30, 0),
-        ("one", 0, 30),
-        ("two", 5, 25),
-    ]
+    assert [(child.name, child.parameters) for child in root.children[1:]] == [("one", 30), ("one", 0), ("two", 5)]
 
 
 def test_deeplab_has_five_branches_and_an_auxiliary_head_beside() -> None:
     with torch.device("meta"):
         model = build_segmenter("deeplabv3_resnet50", 7)
     found = trace(model, (3, 96, 128), outputs)
-    assert found.root is not None and found.outputs == ("logits", "auxiliary")
-    assert found.root.shapes == ((7, 96, 128),) * 2
-    names = [child.name for child in found.root.children]
+    assert found.model is not None and found.outputs == ("logits", "auxiliary")
+    assert found.model.shapes == ((7, 96, 128),) * 2
+    names = [child.name for child in found.model.children]
     backbone = names.index("network.backbone")
-    assert found.root.children[backbone].shapes == ((1024, 12, 16), (2048, 12, 16))  # of the stages 3 and 4
+    assert found.model.children[backbone].shapes == ((1024, 12, 16), (2048, 12, 16))  # of the stages 3 and 4
     assert find(found, "network.aux_classifier").inputs == ((backbone, 0),)
     assert find(found, "network.classifier").inputs == ((backbone, 1),)
     aspp = find(found, "network.classifier", "0")
@@ -203,14 +208,14 @@ def test_byol_is_two_networks_and_simsiam_one() -> None:
     base = load_recipe("byol_fast")
     with torch.device("meta"):
         pair, single = build_siamese(base), build_siamese(load_recipe("simsiam_fast"))
-    found = trace(pair, (3, 32, 32), both, "fastnet", "byol")
-    assert found.root is not None and found.method == "byol"
-    assert [child.name for child in found.root.children] == ["backbone", "projector", "predictor", "target"]
+    found = trace(pair, (3, 32, 32), both, "fastnet", "BYOL")
+    assert found.model is not None and found.method == "BYOL"
+    assert [child.name for child in found.model.children] == ["backbone", "projector", "predictor", "target"]
     online, target = find(found, "backbone"), find(found, "target", "0")
     assert online.parameters == target.parameters > 0 and online.multiply_adds == target.multiply_adds > 0
-    assert found.root.parameters == parameter_count(pair)
-    assert found.root.outputs == ((2, 0), (3, 0)) and target.inputs == ((-1, 0),)
-    alone = trace(single, (3, 32, 32), both, "fastnet", "simsiam").root
+    assert found.model.parameters == parameter_count(pair)
+    assert found.model.outputs == ((2, 0), (3, 0)) and target.inputs == ((-1, 0),)
+    alone = trace(single, (3, 32, 32), both, "fastnet", "SimSiam").model
     assert alone is not None
     assert [child.name for child in alone.children] == ["backbone", "projector", "predictor"]
     assert alone.outputs == ((2, 0), (1, 0))  # the prediction, and the projection as it is
@@ -267,7 +272,7 @@ def test_the_model_and_all_randomness_stay_as_they_were(fails: bool) -> None:
 def test_a_model_that_cannot_be_traced_leaves_a_note(tmp_path) -> None:
     path = write_architecture(tmp_path / "architecture.json", lambda: trace(Failing(), (3, 8, 8)), "mine", (3, 8, 8))
     found = from_json(path.read_text(encoding="utf-8"))
-    assert found.root is None and found.name == "mine" and found.image == (3, 8, 8)
+    assert found.model is None and found.name == "mine" and found.image == (3, 8, 8)
     assert "could not be traced" in found.notes[0] and "meta" in found.notes[0]
     assert not list(tmp_path.glob(".sightline-tmp-*"))
 
@@ -285,7 +290,7 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
     with torch.device("meta"):
         if config.task == "pretrain":
             pair = build_siamese(config)
-            return trace(pair, (3, size, size), both, name, config.pretrain.method), pair
+            return trace(pair, (3, size, size), both, name, METHODS[config.pretrain.method]), pair
         if config.task == "segment":
             segmenter = build_segmenter(name, 7, args)
             return trace(segmenter, (3, *(config.augment.window or (256, 320))), outputs, name), segmenter
@@ -297,9 +302,9 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
 def test_every_model_of_the_recipes(key: str) -> None:
     """All parameters are there, blocks add up to what they are in, every source is known, the file holds it all."""
     found, model = traced(CONFIGS[key])
-    assert found.root is not None and found.notes == () and from_json(to_json(found)) == found
-    assert found.root.parameters == parameter_count(model)
-    for block in blocks_in(found.root):
+    assert found.model is not None and found.notes == () and from_json(to_json(found)) == found
+    assert found.model.parameters == parameter_count(model)
+    for block in blocks_in(found.model):
         for place, child in enumerate(block.children):
             assert child.inputs and all(-1 <= source < place for source, _ in child.inputs)
         if block.children:

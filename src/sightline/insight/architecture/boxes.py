@@ -24,7 +24,7 @@ SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtrac
 SLIM, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
 """Characters that are narrower and wider than others."""
 
-WIDE, BAR = 250, 54
+WIDE, BAR = 250, 48
 """Pixels: width from which on a box has its numbers on the right; a bar of 100 %."""
 
 
@@ -164,9 +164,9 @@ def box(block: Block, width: float, totals: Totals) -> Piece:
         marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
         height = 7 + 13.0 * len(lines)
     elif width >= WIDE:
-        marks, height = words_of(title, rest, width - 138, 10, "start", 12)
+        marks, height = words_of(title, rest, width - 122, 10, "start", 12)
         height = max(36.0, height + 6)
-        marks += numbers(block.role, counts, totals, (width - 98, width - 37), 16)
+        marks += numbers(block.role, counts, totals, (width - 90, width - 34), 16)
     else:
         marks, height = words_of(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
         height += 25
@@ -198,7 +198,7 @@ def join(kind: str, width: float, shape: str) -> Piece:
         ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": LINE}
         sign = tag("path", d=SYMBOLS[first], stroke="currentColor", stroke_width=1.3)
         marks = moved(tag("circle", r=9, **ring) + sign, middle, 9)
-        marks += text(middle + 14, 21, after, 10, opacity=SOFT) if after else ""
+        marks += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
         return Piece(marks, 18, side=9, edge=middle + 9, shape=shape)
     words = cut(kind, width - 16, 10.5)
     half = min(width, text_width(words, 10.5) + 18) / 2
@@ -225,7 +225,7 @@ def numbers(role: str, counts: list[int], totals: Totals, middles: tuple[float, 
     for count, total, x in zip(counts, (totals.parameters, totals.multiply_adds), middles, strict=True):
         bar = {"x": x - length / 2, "y": y + 4, "height": 3}
         share = max(1.0, length * min(1.0, count / total)) if count and total else 0.0
-        marks.append(text(x, y, quantity(count), 11 if length > 50 else 9.5, "middle"))
+        marks.append(text(x, y, quantity(count), 11 if length == BAR else 9.5, "middle"))
         marks.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
         marks.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
     return "".join(marks)

@@ -13,28 +13,23 @@ ACTIVATIONS = {
     **{"sigmoid": "sigmoid", "hardsigmoid": "Hardsigmoid", "softmax": "softmax", "log_softmax": "log softmax"},
     **{"softplus": "softplus", "logsigmoid": "log sigmoid"},
 }
-OPERATIONS: dict[str, tuple[Role, str]] = {
-    **{name: ("activation", kind) for name, kind in ACTIVATIONS.items()},
-    **dict.fromkeys(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"), ("product", "matrix product")),
-    **dict.fromkeys(("interpolate", "upsample", "grid_sample"), ("resize", "resize")),
-    **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), ("pooling", "max pooling")),
-    **{
-        "avg_pool2d": ("pooling", "average pooling"),
-        "scaled_dot_product_attention": ("attention", "softmax attention"),
-    },
-    **{
-        "batch_norm": ("norm", "batch norm"),
-        "layer_norm": ("norm", "layer norm"),
-        "group_norm": ("norm", "group norm"),
-    },
-    **{"conv2d": ("convolution", "convolution"), "conv_transpose2d": ("convolution", "transposed convolution")},
-    **{"linear": ("linear", "linear"), "normalize": ("norm", "unit length")},
+OPERATIONS: dict[Role, dict[str, str]] = {
+    "activation": ACTIVATIONS,
+    "attention": {"scaled_dot_product_attention": "softmax attention"},
+    "product": dict.fromkeys(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"), "matrix product"),
+    "resize": dict.fromkeys(("interpolate", "upsample", "grid_sample"), "resize"),
+    "pooling": {"max_pool2d": "max pooling", "max_pool2d_with_indices": "max pooling", "avg_pool2d": "average pooling"},
+    "norm": {"batch_norm": "batch norm", "layer_norm": "layer norm", "group_norm": "group norm"},
+    "convolution": {"conv2d": "convolution", "conv_transpose2d": "transposed convolution"},
+    "linear": {"linear": "linear"},
 }
 JOINS = {
     **{"add": "add", "mul": "multiply", "multiply": "multiply", "sub": "subtract", "cat": "concatenate"},
     **{"concat": "concatenate", "concatenate": "concatenate", "hstack": "concatenate", "vstack": "concatenate"},
     **{"maximum": "maximum", "max": "maximum", "stack": "stack", "where": "select"},
 }
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+NORMS = {nn.LayerNorm: "layer norm", nn.GroupNorm: "group norm", nn.RMSNorm: "RMS norm", BATCH_NORM: "batch norm"}
 SHAPE_ONLY = ("expand_as", "view_as", "reshape_as", "type_as")
 """Operations that take only the shape or type of their second tensor."""
 
@@ -46,15 +41,14 @@ def layer_words(layer: nn.Module) -> tuple[Role, str]:
         return "convolution", convolution_words(layer)
     if isinstance(layer, nn.Linear | nn.Embedding):
         return "linear", "embedding" if isinstance(layer, nn.Embedding) else "linear"
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
-        return "norm", norm_words(layer)
+    norm = next((words for kind, words in NORMS.items() if isinstance(layer, kind)), "")
+    if norm and not list(layer.children()):  # some libraries put an activation into it
+        return "norm", norm
     if isinstance(layer, nn.MultiheadAttention):
         return "attention", f"attention, {layer.num_heads} heads"
     if isinstance(layer, nn.modules.dropout._DropoutNd):
-        return (
-            "dropout" if layer.p else "identity",
-            f"dropout {layer.p:g}{'' if kind is nn.Dropout else ' of channels'}",
-        )
+        words = f"dropout {layer.p:g}" if kind is nn.Dropout else f"dropout {layer.p:g} of channels"
+        return "dropout" if layer.p else "identity", words
     if isinstance(layer, nn.Identity | nn.Flatten | nn.Unflatten) or name in ("StochasticDepth", "DropPath", "Permute"):
         return "identity", name
     if isinstance(layer, nn.Upsample):
@@ -83,13 +77,6 @@ def convolution_words(layer: Any) -> str:
     return ", ".join(words)
 
 
-def norm_words(layer: nn.Module) -> str:
-    """Kind of a normalization, with the activation that some libraries put into it."""
-    kinds = ((nn.LayerNorm, "layer norm"), (nn.GroupNorm, "group norm"), (nn.RMSNorm, "RMS norm"))
-    words = next((text for kind, text in kinds if isinstance(layer, kind)), "batch norm")
-    return ", ".join([words, *(text for role, text in map(layer_words, layer.children()) if role == "activation")])
-
-
 def pooling_words(layer: Any) -> str:
     """Kind, window and stride of a pooling layer."""
     name = type(layer).__name__
@@ -114,7 +101,8 @@ def operation_words(name: str, taken: Tensor, output: Tensor) -> tuple[Role | No
         return "pooling", f"{'mean' if name == 'mean' else 'maximum'} over positions"
     if name == "__getitem__" and (taken.ndim, output.ndim) == (3, 2):
         return "pooling", "one token"
-    return OPERATIONS.get(name.strip("_"), (None, ""))
+    plain = name.strip("_")
+    return next(((role, words[plain]) for role, words in OPERATIONS.items() if plain in words), (None, ""))
 
 
 def join_words(name: str) -> str:

@@ -179,7 +179,8 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: lis
         y = tops[end] + piece.side + shift * min(6, 2 * piece.side / len(others))
         goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
         marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
-        marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
+        if (start, start + 1) not in column.links:
+            marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
         marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.headed))
     return "".join(dict.fromkeys(marks))
 
@@ -208,7 +209,7 @@ def branches(fork: Fork, width: float, totals: Totals) -> Piece:
         way = (center, 0), (center, 6), (middle, 6), (middle, top)
         marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
         if any(end == len(flow.flows) for _, end in flow.links):
-            height = bottom + 12
+            height = bottom + 8
             marks.append(
                 route((middle, foot), (middle, bottom + 6), (center, bottom + 6), (center, height), head=False)
             )

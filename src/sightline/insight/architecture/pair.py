@@ -48,9 +48,9 @@ def pair_panel(found: Architecture, online: list[Block], target: list[Block], wi
         marks.append(between(2 + own, y + height / 2, bool(target)))
         y += GAP + height
     marks.append(loss(lanes, feet, online, width))
-    says = f"{title}: an online network of backbone, projector and predictor, and "
-    says += "a target network of backbone and projector that follows it by a moving average" if target else "itself"
-    says += "; a loss compares the prediction of one view with the projection of the other, which gets no gradient"
+    other = "a target network, its moving average" if target else "itself"
+    says = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
+    says += "prediction of one view with the projection of the other, which gets no gradient"
     return Panel(title, says, "".join(marks), width, feet[0] + 82)
 
 

@@ -16,15 +16,12 @@ from .tree import Architecture, Block, shape_text
 from .unet_layout import unet_layout, unet_levels
 from .view import family, shape_of, view_of, with_labels
 
-WIDTH, HEIGHT, PANELS = 348.0, 1030.0, 5
-"""Pixels of a panel, the width of a phone and the height of a printed page, and the most panels."""
+WIDTH, HEIGHT, TALLEST = 348.0, 1030.0, 1290.0
+"""Pixels: width of a phone, height of a printed page, greatest height of a U-Net or of the inside of a block."""
 
-TALLEST, MOST_BOXES = 1.25 * HEIGHT, 120
-"""Greatest height of a U-Net or of the inside of a block; the most boxes of a panel."""
-
-FEW, WORTH = 4, 0.02
-"""Boxes up to which a panel opens one more whatever its height; least share of the model's parameters or multiply-adds
-for a panel of a closed block."""
+PANELS, MOST_BOXES, FEW, WORTH = 5, 120, 4, 0.02
+"""The most panels; the most boxes of a panel; boxes up to which a panel opens a block whatever its height; least share
+of the model's parameters or multiply-adds for a panel of a closed block."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ hooks and keeps its mode, device and weights.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,18 +84,12 @@ def meta_copy(model: nn.Module) -> nn.Module:
     copied: dict[int, Any] = {}
     for module in model.modules():
         for holder in (module._parameters, module._buffers, module.__dict__):
-            copied |= {id(value): empty_like(value) for value in holder.values() if isinstance(value, Tensor)}
+            copied |= {id(value): value.detach().to("meta") for value in holder.values() if isinstance(value, Tensor)}
     twin = copy.deepcopy(model, copied)  # the memo already holds every tensor: no weight is read
     for module in twin.modules():
         module.training = False
         module._compiled_call_impl = None
     return twin
-
-
-def empty_like(tensor: Tensor) -> Tensor:
-    """A tensor of the same shape on the meta device, a parameter if `tensor` is one."""
-    empty = tensor.detach().to("meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -196,7 +190,7 @@ class Recorder(TorchFunctionMode):
 
 def connect(root: Node) -> None:
     """Drop the inside of layers, and give each module the inputs and outputs that its inside takes and returns."""
-    frames = [node for node in nodes_below(root) if has_inside(node)]
+    frames = frames_in(root)
     passed = {frame: [*frame.inputs] for frame in frames}
     for frame in frames:
         frame.inputs = []
@@ -207,18 +201,12 @@ def connect(root: Node) -> None:
         frame.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
 
 
-def nodes_below(node: Node) -> Iterator[Node]:
-    """The node and all nodes in it, parents first."""
-    yield node
-    for child in node.children:
-        yield from nodes_below(child)
-
-
-def has_inside(node: Node) -> bool:
-    """Whether a node is a module with modules in it; else its children are dropped."""
+def frames_in(node: Node) -> list[Node]:
+    """The modules with modules in them, parents first; other nodes lose their inside."""
     if node.role not in ("block", "sequence") or all(child.module is None for child in node.children):
         node.children, node.outputs = [], []
-    return bool(node.children)
+        return []
+    return [node, *(frame for child in node.children for frame in frames_in(child))]
 
 
 def source_of(frame: Node, value: Value) -> Source:
@@ -248,7 +236,7 @@ def parameters_of(node: Node) -> set[int]:
 def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
     """The block of a node. sizes: numbers in each parameter by id. counted: ids that earlier blocks have counted."""
     own = parameters_of(node)
-    new, shared = (sum(sizes[key] for key in keys) for keys in (own - counted, own & counted))
+    new = sum(sizes[key] for key in own - counted)
     children = []
     for child in node.children:
         inputs = tuple(source_of(node, value) for value in child.inputs)
@@ -258,4 +246,4 @@ def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
     rows, outputs = merge(children, outputs, repetition)
     shapes = tuple(node.shapes)
     name = node.name.removeprefix(f"{node.parent.name}.") if node.parent else node.name
-    return Block(name, node.kind, node.role, shapes, new, node.multiply_adds, (), shared, 1, outputs, rows)
+    return Block(name, node.kind, node.role, shapes, new, node.multiply_adds, (), 1, outputs, rows)

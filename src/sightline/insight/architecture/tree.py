@@ -13,11 +13,8 @@ from ...runs.atomic import atomic_write
 TIMES, DASH = "\u00d7", "\u2013"
 """Multiplication sign between the sides of a shape, and the dash of a range."""
 
-MOST_CHILDREN, LONGEST_TEXT = 5_000, 1_000
-"""Limits when a file is read: children of a block, characters of a text."""
-
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Text = Annotated[str, Field(max_length=1_000)]
 Shape = Annotated[tuple[Count, ...], Field(max_length=10)]
 Role = Literal[
     "block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling", "resize",
@@ -37,8 +34,8 @@ class Block:
     """One call of a module, or an operation between modules; `repeat` equal ones in a row are one block.
 
     name: path below the parent, `layer3.1-22` for a row. kind: class or operation, in words. shapes: of each output,
-    without the batch. parameters, multiply_adds: of one of the row. shared: parameters that an earlier block has too,
-    not in `parameters`. inputs: sources among the siblings. outputs: sources among the children.
+    without the batch. parameters, multiply_adds: of one of the row; parameters count where they are used first. inputs:
+    sources among the siblings. outputs: sources among the children.
     """
 
     name: Text
@@ -48,10 +45,9 @@ class Block:
     parameters: Count
     multiply_adds: Count
     inputs: tuple[Source, ...]
-    shared: Count = 0
     repeat: Annotated[int, Field(ge=1, lt=1 << 62)] = 1
     outputs: Sources = ()
-    children: Annotated[tuple["Block", ...], Field(max_length=MOST_CHILDREN)] = ()
+    children: Annotated[tuple["Block", ...], Field(max_length=5_000)] = ()
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def fused(host: Block, child: Block, index: int) -> Block | None:
     follows = host.role in WEIGHTED[:4] or (host.role in ("join", *FUSED) and child.role == "activation")
     if not follows and (child.role != "scale" or host.role == "frame"):
         return None
-    costs = {key: getattr(host, key) + getattr(child, key) for key in ("parameters", "multiply_adds", "shared")}
+    costs = {key: getattr(host, key) + getattr(child, key) for key in ("parameters", "multiply_adds")}
     return replace(host, kind=f"{host.kind}{THEN}{child.kind}", shapes=child.shapes, **costs)
 
 
