@@ -270,9 +270,9 @@ def the_server(folder: Path, mark: str) -> str:
 
 def the_watched(folder: Path, mark: str) -> str:
     """The page of `report --watch` before the run begins."""
-    from sightline.report.watch import Watched
+    from sightline.report.watch import WatchedRun
 
-    return Watched(folder / as_file(mark)).page()
+    return WatchedRun(folder / as_file(mark)).page()
 
 
 PAGES: dict[str, Callable[[Path, str], str]] = {

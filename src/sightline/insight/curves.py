@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import patheffects
@@ -151,7 +151,7 @@ def is_number(value: object) -> bool:
 
 def number(value: object, otherwise: float = float("nan")) -> float:
     """`value` as a float where it is a finite number."""
-    return float(value) if is_number(value) else otherwise  # type: ignore[arg-type]
+    return float(cast(float, value)) if is_number(value) else otherwise
 
 
 @styled

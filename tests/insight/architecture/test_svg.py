@@ -3,49 +3,35 @@
 import random
 import re
 import xml.etree.ElementTree as ET
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
-<<<<<<< ours
-from sightline.insight.architecture.file import from_json, to_json
-from sightline.insight.architecture.flow import (
-    IN,
-    OUT,
-    Column,
-    Flow,
-    Fork,
-    Frame,
-    Leaf,
-    flow_of,
-    nesting,
-    places_in,
-    with_frames,
-)
-from sightline.insight.architecture.marks import Panel, cut, text_width, wrapped
-from sightline.insight.traced import both, logits, outputs
-=======
->>>>>>> theirs
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.insight.architecture.boxes import Panel, cut, quantity, text_width, wrapped
 from sightline.insight.architecture.layout import Column, Fork, Leaf, column_of, indices
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
-<<<<<<< ours
-from sightline.insight.architecture.tree import DASH, ROLES, TIMES, Architecture, Block, trace
-from sightline.insight.architecture.view import Item, Part, View, view_of
-=======
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import DASH, TIMES, Architecture, Block, Role, from_json, to_json
 from sightline.insight.architecture.unet_layout import unet_levels
 from sightline.insight.architecture.view import THEN, view_of, with_labels
-from sightline.insight.traced import both, logits, outputs
->>>>>>> theirs
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
+from sightline.tasks.pretrain.build import both_networks as both
 from sightline.tasks.pretrain.build import build_siamese
+
+
+def logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The pass of a classifier."""
+    return {"logits": model(images)}
+
+
+def outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """The pass of a segmenter, with its auxiliary head if it has one."""
+    return model.outputs(images)
 
 
 def graph(*sources: tuple[int, ...], outputs: tuple[int, ...]) -> Block:

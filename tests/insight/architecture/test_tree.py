@@ -2,30 +2,33 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-<<<<<<< ours
-from sightline.insight.architecture.file import from_json, to_json, write_architecture
-from sightline.insight.traced import both, logits, outputs
-=======
->>>>>>> theirs
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.config.schema import Config
-<<<<<<< ours
-from sightline.insight.architecture.tree import DASH, Architecture, Block, trace
-=======
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import DASH, Architecture, Block, from_json, to_json, write_architecture
-from sightline.insight.traced import METHODS, both, logits, outputs
->>>>>>> theirs
 from sightline.models import build_model, parameter_count
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
+from sightline.tasks.pretrain.build import both_networks as both
 from sightline.tasks.pretrain.build import build_siamese
+from sightline.tasks.pretrain.objectives import OBJECTIVES
+
+
+def logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The pass of a classifier."""
+    return {"logits": model(images)}
+
+
+def outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """The pass of a segmenter, with its auxiliary head if it has one."""
+    return model.outputs(images)
 
 
 def blocks_in(block: Block) -> Iterator[Block]:
@@ -290,7 +293,7 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
     with torch.device("meta"):
         if config.task == "pretrain":
             pair = build_siamese(config)
-            return trace(pair, (3, size, size), both, name, METHODS[config.pretrain.method]), pair
+            return trace(pair, (3, size, size), both, name, OBJECTIVES[config.pretrain.method].title), pair
         if config.task == "segment":
             segmenter = build_segmenter(name, 7, args)
             return trace(segmenter, (3, *(config.augment.window or (256, 320))), outputs, name), segmenter

@@ -23,7 +23,7 @@ from ...data.sources.layouts import no_images
 from ...data.sources.pairs import settle_palette
 from ...data.sources.scan import CLASS_LIST, images_below, left_out
 from ...errors import SightlineError, listing
-from . import metrics as measures
+from ...stats import segmentation as measures
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
