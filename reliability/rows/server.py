@@ -321,6 +321,8 @@ def _many(tally: Tally, picture: bytes, count: int) -> None:
 def check_watched(settings: Settings) -> Outcome:
     """The page of `sightline report --watch`."""
 
+    from sightline.report.watch import WatchHandler, WatchServer
+
     run = write_run(settings.folder / "run", "a run")
     (run / "secret.txt").write_text(CANARY)
     patience = mock.patch.object(WatchHandler, "timeout", 1.0)
