@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,33 +24,38 @@ SHARD = 10_000
 def opened(images: int) -> tuple[float, float]:
     """(seconds to open the split, seconds to order an epoch) in this process."""
     from sightline.config.schema import Data
-    from sightline.data.shards import index, stream
+    from sightline.data.shard_format import SampleTable, ShardEntry
     from sightline.data.shards.fetch import Store
+    from sightline.data.shards.index import items_of
+    from sightline.data.shards.stream import Stream
 
-    def table(entry: dict[str, Any]) -> index.Table:
-        first, count = entry["first"], entry["samples"]
+    def table(entry: ShardEntry) -> SampleTable:
+        first, count = int(entry.table), entry.samples
         starts = np.arange(count, dtype=np.int64) * 51_200
-        whole = np.stack([np.full(count, 224), np.full(count, 224)], 1)
+        sizes = np.stack([np.full(count, 224), np.full(count, 224)], 1)
         names = tuple(f"train/n{i % 1000:08d}/n{i % 1000:08d}_{i}.jpg" for i in range(first, first + count))
         numbers, labels = np.arange(first, first + count), np.arange(first, first + count) % 1000
-        return index.Table(starts, starts + 51_200, numbers, labels, whole, np.zeros((count, 0), np.int64), names)
+        return SampleTable(starts, starts + 51_200, numbers, labels, sizes, np.zeros((count, 0), np.int64), names)
 
     entries = [
-        {
-            "file": f"train-{n:06d}.tar",
-            "samples": SHARD,
-            "first": n * SHARD,
-            "bytes": 51_200 * SHARD,
-            "sha256": "0" * 64,
-        }
+        ShardEntry(
+            file=f"train-{n:06d}.tar",
+            samples=SHARD,
+            bytes=51_200 * SHARD,
+            sha256="0" * 64,
+            table_sha256="0" * 64,
+            table=str(n * SHARD),
+        )
         for n in range(images // SHARD)
     ]
     begin = time.perf_counter()
-    data = Data(path="nowhere")
-    items = index.items_of(Store(data), entries, table, None, data)
+    data = Data(path="nowhere", stream_mb=512)
+    store = Store(data)
+    store.table = table
+    items = items_of(store, entries, None)
     assert items.shards is not None and len(items.names) == images
     middle = time.perf_counter()
-    order = stream.epoch_rows(items.shards, 2**28, 0, 0)
+    order = Stream(items.shards, items.labels, (3, 224, 224), None, None, data).order(0, 0)
     assert len(order) == images
     return middle - begin, time.perf_counter() - middle
 

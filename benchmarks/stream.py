@@ -27,13 +27,14 @@ import numpy as np
 
 import sightline
 from sightline.config.schema import Data
-from sightline.data.cache import Decoded, decode
 from sightline.data.decode.images import Square, planes
+from sightline.data.image_cache import decode
 from sightline.data.loader import epoch_order, training_batches
-from sightline.data.pair_cache import DecodedPairs, decode_pairs
+from sightline.data.pair_cache import decode_pairs
 from sightline.data.shards.streamed import stream_images, stream_pairs
-from sightline.data.sources.open import Items, open_source
+from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
+from sightline.data.types import Decoded, Items
 
 BATCH = 64
 
@@ -66,8 +67,8 @@ def measure(path: str, side: int, options: argparse.Namespace) -> dict[str, Any]
         settings: dict[str, Any] = {"data.palette": data.palette} if not side else {}
         out = sightline.pack(path, f"{folder}/shards", shard_mb=64, quiet=True, **settings)
         packed = Data(path=str(out), cache_dir=data.cache_dir)
-        cached: Decoded | DecodedPairs
-        streamed: Decoded | DecodedPairs
+        cached: Decoded
+        streamed: Decoded
         if side:
             source = open_source(data, 0)
             cached = decode(source, "train", side, data, lambda text: None)
@@ -108,7 +109,7 @@ def through_files(items: Items, side: int, epoch: int) -> int:
     return count
 
 
-def through_batches(decoded: Decoded | DecodedPairs, epoch: int) -> int:
+def through_batches(decoded: Decoded, epoch: int) -> int:
     """All batches of an epoch; returns how many images they had."""
     return sum(len(batch.samples) for batch in training_batches(decoded, BATCH, 0, epoch))
 

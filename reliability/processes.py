@@ -110,7 +110,7 @@ def evaluate(data: str, out: str) -> int:
     from reliability import toys
     from sightline.config.resolve import resolve
     from sightline.config.schema import Config
-    from sightline.data.cache import Decoded, subset
+    from sightline.data.image_cache import subset
     from sightline.engine.evaluate import evaluate as measure
     from sightline.engine.process_group import process_group
     from sightline.tasks.building import build
@@ -119,7 +119,6 @@ def evaluate(data: str, out: str) -> int:
         Config(name="toy"), toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}
     )
     parts = build(config, lambda text: None)
-    assert isinstance(parts.train, Decoded)
     splits = [subset(parts.train, np.arange(count)) for count in range(1, 10)]
 
     def numbers() -> list[dict[str, float]]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from sightline.config.schema import Data
-from sightline.data.sources.open import Source, open_source
+from sightline.data.sources.open import open_source
+from sightline.data.types import Source
 from sightline.errors import SightlineError
 
 FOUR = ("0.png", "1.png", "2.png", "3.png")

@@ -135,7 +135,7 @@ def _digest(image: Image.Image) -> str:
 
 def check_silent(settings: Settings) -> Outcome:
     """Mutants that decode all the same: the data's fingerprint has to change with every pixel of them."""
-    from sightline.data.cache import decode
+    from sightline.data.image_cache import decode
     from sightline.data.sources.open import open_source
 
     decodable = ("jpeg", "bmp", "png")  # the others' mutants hardly ever decode
@@ -178,10 +178,10 @@ def check_silent(settings: Settings) -> Outcome:
 @contextlib.contextmanager
 def fingerprint_of_names() -> Generator[None]:
     """A fingerprint over the names and sizes of files, as most tools take it."""
-    from sightline.data import cache
+    from sightline.data import image_cache
 
-    real = cache.content_digest
-    with mock.patch.object(cache, "content_digest", lambda pixels, items, classes: real("", items, classes)):
+    real = image_cache.content_digest
+    with mock.patch.object(image_cache, "content_digest", lambda pixels, items, classes: real("", items, classes)):
         yield
 
 

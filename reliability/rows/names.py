@@ -211,13 +211,13 @@ def _shards(place: Path, name: str) -> None:
     """The names of pictures in a stranger's shards: a segmenter's masks are called by them."""
     import torch
 
-    from sightline.data.shards.index import Table, table_bytes, table_in
+    from sightline.data.shard_format import SampleTable, parse_table, table_bytes
     from sightline.tasks.segment.results import mask_writer
 
     names = (f"{name}/1_sat.jpg", "b/1_sat.jpg", name, f"{name}.png")
     spans, none = np.arange(4), np.zeros((4, 2), np.int64)
-    written = table_bytes(Table(spans, spans + 1, spans, spans, none, none, names))
-    found = table_in(written, str(place)).names
+    written = table_bytes(SampleTable(spans, spans + 1, spans, spans, none, none, names))
+    found = parse_table(written, str(place), 4).names
     for some in (found, found[:2], found[2:]):
         write = mask_writer(place / "masks", some, palette_of("plain"))
         write(SimpleNamespace(samples=torch.arange(len(some))), np.zeros((len(some), 2, 2), np.uint8))  # ty: ignore[invalid-argument-type]

@@ -34,7 +34,6 @@ def signal_in(phase: str, number: int, times: int, nth: int) -> Callable[[], Non
             before = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
             signal.signal(getattr(signal, name), before)
         module_name, name = PHASES[phase]
-        modules = ["data.cache", "data.pair_cache"] if phase == "decoding" else [module_name]
         calls = 0
 
         def signalled(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +48,8 @@ def signal_in(phase: str, number: int, times: int, nth: int) -> Callable[[], Non
 
             return wrapper
 
-        for place in modules:
-            module = importlib.import_module(f"sightline.{place}")
-            if hasattr(module, name):
-                setattr(module, name, signalled(getattr(module, name)))
+        module = importlib.import_module(f"sightline.{module_name}")
+        setattr(module, name, signalled(getattr(module, name)))
         if phase == "a save":
             importlib.import_module("sightline.runs.checkpoint")
 

@@ -14,8 +14,9 @@ import torch
 
 from .config.resolve import resolve
 from .config.schema import Config
-from .data.loader import Batch, training_batches
-from .data.resident import one_ahead
+from .data.loader import training_batches
+from .data.resident import prefetch
+from .data.types import Batch
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
 from .engine.evaluate import evaluate, log_results
@@ -249,7 +250,7 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
     share, lead = training.world.share, mixes(config, epoch)
     batches = training_batches(parts.resident or parts.train, *settings, share=share, lead=lead)
     copied = parts.device.type == "cuda" and not parts.resident
-    return one_ahead(batches, parts.device) if copied else batches
+    return prefetch(batches, parts.device) if copied else batches
 
 
 @in_parts

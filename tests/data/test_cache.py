@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from sightline.config.schema import Data
-from sightline.data import cache
-from sightline.data.cache import cache_clear, cache_list, decode, verify
+from sightline.data import cache, image_cache
+from sightline.data.cache import cache_clear, cache_list, verify
 from sightline.data.decode import decoding
 from sightline.data.decode.images import Square
-from sightline.data.sources.open import Source, open_source
+from sightline.data.image_cache import decode
+from sightline.data.sources.open import open_source
+from sightline.data.types import Decoded, Source
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs.atomic import TEMPORARY
 
@@ -40,12 +42,12 @@ def settings(tmp_path: Path) -> Callable[..., Data]:
     )
 
 
-def content(data: Data, side: int = 16) -> tuple[Source, cache.Decoded]:
+def content(data: Data, side: int = 16) -> tuple[Source, Decoded]:
     source = open_source(data, 0)
     return source, decode(source, "train", side, data, silent)
 
 
-def entries(data: Data) -> list[cache.Entry]:
+def entries(data: Data) -> list[cache.CacheEntry]:
     return cache_list(Path(data.cache_dir))
 
 
@@ -87,7 +89,7 @@ def test_a_second_start_decodes_nothing(settings: Callable[..., Data], monkeypat
     source = open_source(data, 0)
     first = decode(source, "train", 16, data, said.append)
     assert said == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
-    monkeypatch.setattr(cache, "write_images", None)
+    monkeypatch.setattr(image_cache, "write_images", None)
     again = decode(open_source(data, 0), "train", 16, data, said.append)
     assert len(said) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
     again.images[0] = 0  # private pages: the file stays
@@ -203,7 +205,7 @@ def test_too_many_bad_images_to_skip(settings: Callable[..., Data], monkeypatch:
     for name in names[:3]:
         (Path(data.path) / name).unlink()
     assert len(content(data)[1].images) + len(open_source(data, 0).splits["val"].names) == 9
-    monkeypatch.setattr(cache, "FEW_SKIPPED", 1)
+    monkeypatch.setattr(image_cache, "FEW_SKIPPED", 1)
     names = open_source(data, 0).splits["train"].names
     for place in (0, -1):
         (Path(data.path) / names[place]).write_bytes(b"")
@@ -265,22 +267,22 @@ RACER = """
 import sys, time
 from pathlib import Path
 from sightline.config import Data
-from sightline.data import cache
+from sightline.data import cache, image_cache
 from sightline.data.sources import open_source
 
 folder, photos, mine, other = sys.argv[1:]
 publish = cache.publish
 
-def together(temporary, target, opened):  # both have built before either publishes
+def together(temporary, target):  # both have built before either publishes
     Path(folder, mine).touch()
     deadline = time.monotonic() + 30
     while not Path(folder, other).exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    publish(temporary, target, opened)
+    publish(temporary, target)
 
 cache.publish = together
 data = Data(path=photos, cache_dir=folder + "/cache")
-decoded = cache.decode(open_source(data, 0), "train", 16, data, lambda text: None)
+decoded = image_cache.decode(open_source(data, 0), "train", 16, data, lambda text: None)
 print(decoded.digest, int(decoded.images.sum()))
 """
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.data.cache import Decoded
 from sightline.data.loader import epoch_order, evaluation_batches, steps_per_epoch, training_batches
+from sightline.data.types import Decoded
 
 
 def decoded(count: int, labeled: bool = True) -> Decoded:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 import tarfile
@@ -17,7 +18,6 @@ from sightline import SightlineError
 from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import to_dict
-from sightline.data.shards.pack import Sink
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.errors import ENVIRONMENT
@@ -71,31 +71,33 @@ def test_a_broken_off_packing_is_gone_on_with_and_other_data_are_refused(
 ) -> None:
     data, out = shutil.copytree(photos, tmp_path / "data"), tmp_path / "out"
     whole = sightline.pack(data, tmp_path / "whole", shard_mb=SMALL, quiet=True)
-    write, written = Sink.write, []
+    add, added = tarfile.TarFile.addfile, []
 
-    def full(sink: Sink, content: bytes) -> int:
-        written.append(len(content))
-        if sum(written) > 150_000:
+    def full(archive: tarfile.TarFile, info: tarfile.TarInfo, content: io.BytesIO) -> None:
+        added.append(info.size)
+        if sum(added) > 50_000:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(sink, content)
+        add(archive, info, content)
 
-    monkeypatch.setattr(Sink, "write", full)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
     with pytest.raises(SightlineError, match="cannot write") as caught:
         sightline.pack(data, out, shard_mb=SMALL, quiet=True)
     assert caught.value.status == ENVIRONMENT and "free some space" in caught.value.cure
     there = {path.name for path in out.glob("*.tar")}
-    assert 0 < len(there) < len(list(whole.glob("*.tar"))) and not (out / "index.json").exists()
-    monkeypatch.setattr(Sink, "write", write)
-    with pytest.raises(SightlineError, match="another set") as caught:
+    assert 0 < len(there) < len(list(whole.glob("*.tar")))
+    with pytest.raises(SightlineError, match="incomplete"):
+        open_source(Data(path=str(out)), 0)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", add)
+    with pytest.raises(SightlineError, match="another packed set") as caught:
         sightline.pack(data, out, shard_mb=2 * SMALL, quiet=True)
     assert "options" in caught.value.why and "--overwrite" in caught.value.cure
     sightline.pack(data, out, shard_mb=SMALL)
-    assert f"train: going on after {len(there)} shards" in capsys.readouterr().out
+    assert f"train: continuing after {len(there)} shards" in capsys.readouterr().out
     assert contents(out) == contents(whole)
     sightline.pack(data, out, shard_mb=SMALL)
-    assert "nothing is left to do" in capsys.readouterr().out
+    assert "is packed already" in capsys.readouterr().out
     next((data / "train" / "class_0").iterdir()).unlink()
-    with pytest.raises(SightlineError, match="another set"):
+    with pytest.raises(SightlineError, match="another packed set"):
         sightline.pack(data, out, shard_mb=SMALL, quiet=True)
 
 
@@ -188,7 +190,7 @@ def test_the_command_and_what_it_refuses(photos: Path, tmp_path: Path, capsys: p
     assert run(["pack", str(photos), str(tmp_path / "out"), "--data.val_fraction", "0.2", "--quiet"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out")
     assert run(["pack", str(tmp_path / "out"), str(tmp_path / "again")]) == 2
-    assert "these are shards already" in capsys.readouterr().err
+    assert "shards already" in capsys.readouterr().err
     assert run(["pack", str(photos), str(photos / "out")]) == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

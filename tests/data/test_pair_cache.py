@@ -11,13 +11,14 @@ from sightline import SightlineError
 from sightline.config.schema import Data
 from sightline.data.cache import cache_list
 from sightline.data.loader import evaluation_batches, training_batches
-from sightline.data.pair_cache import DecodedPairs, decode_all, decode_pairs
+from sightline.data.pair_cache import decode_all, decode_pairs
 from sightline.data.sources.pairs import open_pairs
+from sightline.data.types import Decoded
 
 COLORS = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 
 
-def decoded(folder: Path, split: str = "train", said: list[str] | None = None, **settings: object) -> DecodedPairs:
+def decoded(folder: Path, split: str = "train", said: list[str] | None = None, **settings: object) -> Decoded:
     data = Data.model_validate({"path": str(folder), "palette": "landcover", **settings})
     source, palette = open_pairs(data, 0)
     return decode_pairs(source, split, palette, data, (said if said is not None else []).append)
@@ -26,16 +27,16 @@ def decoded(folder: Path, split: str = "train", said: list[str] | None = None, *
 def test_pixels_and_masks_are_those_of_the_files(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data")
     pairs = decoded(folder)
-    assert pairs.images.shape == (8, 3, 32, 32) and pairs.labels.shape == (8, 32, 32)
+    assert pairs.images.shape == (8, 3, 32, 32) and pairs.masks.shape == (8, 32, 32)
     for number, name in enumerate(pairs.names):
         path = folder / name
         with Image.open(path) as image, Image.open(path.with_name(path.name.replace("_sat.jpg", "_mask.png"))) as mask:
             assert np.array_equal(pairs.images[number], np.asarray(image).transpose(2, 0, 1))
             colors = np.asarray(mask.convert("RGB"))
         for index, color in enumerate(COLORS):
-            assert np.array_equal(pairs.labels[number] == index, (colors == color).all(2))
-        assert np.array_equal(pairs.labels[number] == 255, (colors == 0).all(2))
-        assert pairs.counts[number].tolist() == [int((pairs.labels[number] == index).sum()) for index in range(6)]
+            assert np.array_equal(pairs.masks[number] == index, (colors == color).all(2))
+        assert np.array_equal(pairs.masks[number] == 255, (colors == 0).all(2))
+        assert pairs.counts[number].tolist() == [int((pairs.masks[number] == index).sum()) for index in range(6)]
 
 
 def test_the_same_files_are_decoded_once_and_a_changed_mask_anew(
@@ -49,9 +50,7 @@ def test_the_same_files_are_decoded_once_and_a_changed_mask_anew(
     mask = folder / "train" / "0001_mask.png"
     Image.new("RGB", (32, 32), (0, 255, 0)).save(mask)
     changed = decoded(folder, said=said)
-    assert (
-        any("decoding" in line for line in said) and changed.digest != first.digest and (changed.labels[1] == 3).all()
-    )
+    assert any("decoding" in line for line in said) and changed.digest != first.digest and (changed.masks[1] == 3).all()
     other = decoded(folder, merge={"forest": "rangeland"})
     assert "forest" not in other.classes and other.digest != changed.digest
 
@@ -83,7 +82,7 @@ def test_pairs_of_different_sizes_keep_their_own(make_scenes: Callable[..., Path
         larger.save(folder / "train" / name)
     pairs = decoded(folder)
     assert pairs.images.shape == (3, 3, 32, 40) and pairs.sizes.tolist() == [[32, 32], [24, 40], [32, 32]]
-    assert (pairs.labels[1, 24:] == 255).all() and (pairs.labels[0, :, 32:] == 255).all()
+    assert (pairs.masks[1, 24:] == 255).all() and (pairs.masks[0, :, 32:] == 255).all()
     batches = list(evaluation_batches(pairs, 8))
     assert [tuple(batch.images.shape[2:]) for batch in batches] == [(32, 32), (24, 40), (32, 32)]
     assert [batch.samples.tolist() for batch in batches] == [[0], [1], [2]]
@@ -116,7 +115,7 @@ def test_training_pairs_of_ignored_pixels_alone_are_not_kept_and_validation_is_w
     for said in ([], []):  # decoded, and from the cache
         train, val = decode_all(source, palette, data, said.append)
         assert train.names == tuple(f"train/000{number}_sat.jpg" for number in (1, 2, 4))
-        assert len(val.names) == 3 and train.images.shape[0] == train.labels.shape[0] == 3
+        assert len(val.names) == 3 and train.images.shape[0] == train.masks.shape[0] == 3
         assert isinstance(train.images, np.memmap)
         for row, name in enumerate(train.names):
             with Image.open(folder / name) as image:

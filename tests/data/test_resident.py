@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from sightline.config.schema import Augment, Config, Data, Model, Train
-from sightline.data.cache import Decoded
-from sightline.data.loader import Batch, training_batches
-from sightline.data.pair_cache import DecodedPairs
-from sightline.data.resident import fits, one_ahead, resident
+from sightline.data.loader import training_batches
+from sightline.data.resident import fits, prefetch, resident
+from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.tasks.building import build
 
@@ -26,7 +25,7 @@ NAMES = tuple(map(str, range(23)))
 SPLITS = {
     "labels": Decoded(IMAGES, np.arange(23) * 10, NAMES, (), "", IMAGES.nbytes),
     "none": Decoded(IMAGES, None, NAMES, (), "", IMAGES.nbytes),
-    "masks": DecodedPairs(IMAGES, MASKS, NAMES, (), np.full((23, 2), 4), np.ones((23, 3)), "", IMAGES.nbytes),
+    "masks": Decoded(IMAGES, None, NAMES, (), "", 0, masks=MASKS, sizes=np.full((23, 2), 4), counts=np.ones((23, 3))),
 }
 
 
@@ -61,12 +60,12 @@ def same(ones: Iterator[Batch], others: Iterator[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
-def test_batches_are_the_same_wherever_images_lie(split: Decoded | DecodedPairs) -> None:
+def test_batches_are_the_same_wherever_images_lie(split: Decoded) -> None:
     held = resident(split, "always", CPU)
     assert held and resident(split, "auto", CPU) is None
     for first in (0, 2):
         assert same(training_batches(held, 5, 3, 1, first), training_batches(split, 5, 3, 1, first))
-        ahead = one_ahead(training_batches(split, 5, 3, 1, first), CPU)
+        ahead = prefetch(training_batches(split, 5, 3, 1, first), CPU)
         assert same(ahead, training_batches(split, 5, 3, 1, first))
 
 
@@ -91,7 +90,7 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
             if number == 2:
                 raise OSError("the disk is gone")
 
-    ahead = one_ahead(batches(), CPU)
+    ahead = prefetch(batches(), CPU)
     for number in range(2):
         next(ahead)
         assert ready[number + 1].wait(5) and made == list(range(number + 2))

@@ -9,7 +9,8 @@ import numpy as np
 
 from sightline.config.resolve import resolve
 from sightline.config.schema import Data
-from sightline.data.cache import DIGESTS, decode, seal_of
+from sightline.data.cache import DIGESTS, seal_of
+from sightline.data.image_cache import decode
 from sightline.data.sources.open import open_source
 from sightline.doctor.quick import doctor_command, quick_line
 from sightline.recipes import RECIPES

@@ -21,8 +21,8 @@ import sightline
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
 from sightline.config.resolve import all_keys
-from sightline.data.cache import Decoded, subset
-from sightline.data.pair_cache import DecodedPairs
+from sightline.data.image_cache import subset
+from sightline.data.types import Decoded
 from sightline.engine import distributed
 from sightline.engine.setup import lines_of, settings_of
 from sightline.errors import INTERRUPTED
@@ -96,7 +96,8 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
     )
     assert distributed.first_difference(lines, lines) == "the names are the same, the content differs"
     masks = np.zeros((3, 2, 2), np.uint8)
-    pairs = DecodedPairs(images, masks, names, ("sea",), np.full((3, 2), 2), np.zeros((3, 1), np.int64), "", 0)
+    sizes, counts = np.full((3, 2), 2), np.zeros((3, 1), np.int64)
+    pairs = Decoded(images, None, names, ("sea",), "", 0, masks=masks, sizes=sizes, counts=counts)
     assert lines_of(pairs)[1] != lines_of(replace(pairs, labels=masks + 1))[1], "masks count among the pixels"
 
 

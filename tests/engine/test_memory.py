@@ -11,7 +11,7 @@ import torch
 
 from sightline import SightlineError
 from sightline.config.schema import Config
-from sightline.data.loader import Batch
+from sightline.data.types import Batch
 from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
 from sightline.errors import ENVIRONMENT
 from sightline.tasks.files import configured

@@ -1,4 +1,4 @@
-"""The command that makes shards."""
+"""The command `pack`."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ def pack(
     quiet: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Write DATA as WebDataset shards into the folder OUT, for train --data OUT, or for a server that holds them.
+    """Write DATA as WebDataset shards into the folder OUT, for train --data OUT or for an HTTP server.
 
-    The same command goes on after an interruption. Settings of the data follow as --data.key VALUE, as of train.
+    After an interruption the same command continues. Settings of the data follow as --data.key VALUE, as of train.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def pack(
     out
         The folder for the shards and index.json.
     shard_mb
-        Megabytes of one shard.
+        Size of one shard in megabytes.
     resize
-        Scale pictures down, once, to this many pixels of their shorter side, as JPEG of quality 95 (masks as PNG).
+        Scale images down, once, to this many pixels of their shorter side, as JPEG of quality 95 (masks as PNG).
     seed
-        Of the order in which the samples lie in the shards.
+        Seed of the order of the samples in the shards.
     overwrite
-        Replace another set that is packed there.
+        Replace another packed set in OUT.
     quiet
         Print the folder only.
     """

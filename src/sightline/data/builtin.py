@@ -11,8 +11,8 @@ from ..errors import SightlineError
 from ..runs.atomic import atomic_write
 from .scenes import encoded
 from .sources.leakage import finish_source
-from .sources.open import Items, Source
 from .sources.splits import WHOLE
+from .types import Items, Source
 
 FIRST_DIGIT, FEW = 5, 10
 """The first target digit of the transfer demo, and its training images of each class."""

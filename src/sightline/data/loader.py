@@ -1,64 +1,31 @@
-"""The order of training images and their batches: a function of (seed, epoch), so that any batch can be made again."""
+"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch): any batch can be repeated."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..inference.sharded_predict import Share
-from .cache import Decoded
-from .pair_cache import DecodedPairs
+from .parallel import permutation
+from .types import Batch, Decoded, Resident
 
 WHOLE = Share(0, 1)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """images: uint8 [N, C, H, W]. labels: int64 [N] or None; of pairs their masks, uint8 [N, H, W]. samples: int64 [N],
-    places in the split. On one device.
+class BatchPart(NamedTuple):
+    """What one process takes of a batch. indices: int64 [N] in the split. whole, start, lead: as in `Batch`."""
 
-    Of a run of several processes it is one's part. whole: int64 [M], the samples of the parts of all, in their order;
-    None: this is all. start: where in it this part begins. lead: so many images at the front are another part's, there
-    only for others to be mixed with.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor | None
-    samples: torch.Tensor
-    epoch: int
+    indices: torch.Tensor
     whole: torch.Tensor | None = None
     start: int = 0
     lead: int = 0
 
-    @property
-    def every(self) -> torch.Tensor:
-        """The samples of the batch in all processes."""
-        return self.samples if self.whole is None else self.whole
-
-    @property
-    def share(self) -> float:
-        """How much of the batch this is, 0 to 1."""
-        return (len(self.samples) - self.lead) / len(self.every)
-
-
-@dataclass(frozen=True)
-class Resident:
-    """A split that lies on a device as a whole. images: uint8 [N, 3, H, W]. labels: int64 [N], masks uint8 [N, H, W],
-    or None."""
-
-    images: torch.Tensor
-    labels: torch.Tensor | None
-
 
 def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
-    """A permutation int64 [count] for one epoch.
-
-    Sorts random 64-bit keys instead of calling NumPy's `permutation`: NumPy promises that the raw stream of PCG64 stays
-    the same over its versions (NEP 19) and promises no such thing of the methods built on it.
-    """
-    keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,))).random_raw(count)
-    return torch.from_numpy(np.argsort(keys, kind="stable").astype(np.int64))
+    """A permutation int64 [count] for one epoch."""
+    return torch.from_numpy(permutation(count, seed, epoch))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -69,7 +36,7 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def training_batches(
-    decoded: Decoded | DecodedPairs | Resident,
+    decoded: Decoded | Resident,
     batch_size: int,
     seed: int,
     epoch: int,
@@ -78,86 +45,85 @@ def training_batches(
     share: Share = WHOLE,
     lead: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch in its order, from number `first_batch` on: resuming gives those that were left.
+    """The batches of one epoch in its order, from number `first_batch` on, as a resumed run needs them.
 
-    share: of each batch only the part of this process. lead: with the image before it at its front, see `Batch`.
+    share: only the part of this process of each batch. lead: with the image before that part at its front, see `Batch`.
     """
-    if not isinstance(decoded, Resident) and decoded.stream is not None:
+    if isinstance(decoded, Decoded) and decoded.stream is not None:
         yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, lead)
         return
     order = epoch_order(seed, epoch, len(decoded.images))
+    for part in batch_parts(order, batch_size, first_batch, share, lead):
+        batch = gather(decoded, part.indices, epoch, torch.device(device))
+        yield replace(batch, whole=part.whole, start=part.start, lead=part.lead)
+
+
+def batch_parts(
+    order: torch.Tensor, batch_size: int, first_batch: int = 0, share: Share = WHOLE, lead: bool = False
+) -> Iterator[BatchPart]:
+    """The batches of an epoch with this order, int64 [N]; further options as in `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         whole = order[step * batch_size : (step + 1) * batch_size]
-        if share == WHOLE or len(whole) < share.world:  # of so few images each process takes all
-            yield gather(decoded, whole, epoch, torch.device(device))
+        if share == WHOLE or len(whole) < share.world:  # each process takes all of so few images
+            yield BatchPart(whole)
             continue
         start, stop = part_of(len(whole), share)
         own = whole[start:stop]
-        own = torch.cat([whole[start - 1 :][:1], own]) if lead else own  # the first part's is the last image of all
-        part = gather(decoded, own, epoch, torch.device(device))
-        yield replace(part, whole=whole, start=start, lead=int(lead))
+        own = torch.cat([whole[start - 1 :][:1], own]) if lead else own  # before the first part: the last image of all
+        yield BatchPart(own, whole, start, int(lead))
 
 
 def part_of(count: int, share: Share) -> tuple[int, int]:
-    """From where to where a process's part of `count` things goes; parts differ by one in length at most."""
+    """(start, stop) of a process's part of `count` items; lengths of parts differ by at most one."""
     return share.rank * count // share.world, (share.rank + 1) * count // share.world
 
 
 def evaluation_batches(
-    decoded: Decoded | DecodedPairs, batch_size: int, device: torch.device | str = "cpu", share: Share = WHOLE
+    decoded: Decoded, batch_size: int, device: torch.device | str = "cpu", share: Share = WHOLE
 ) -> Iterator[Batch]:
     """All images in the order of the split, each exactly once; the epoch of these batches is 0.
 
-    Pairs of different sizes come in batches of one size each, without what lies beyond them in the arrays.
-    share: of these batches those of one process; several take them in turn, so that each batch is what it would be in
-    one process alone.
+    Pairs of different sizes come in batches of one size each, without the padding in the arrays. share: the batches of
+    one process; several processes take whole batches in turn, so that each batch is the same as in one process.
     """
-    places = torch.arange(len(decoded.images))
-    if isinstance(decoded, Decoded):
-        for chosen in places.split(batch_size)[share.rank :: share.world]:
-            yield gather(decoded, chosen, 0, torch.device(device))
-        return
+    indices = torch.arange(len(decoded.images))
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
-    number = -1
-    for alike in torch.tensor_split(places, changes.tolist()):
-        height, width = decoded.sizes[int(alike[0])]
-        for chosen in alike.split(batch_size):
-            number += 1
-            if number % share.world != share.rank:
-                continue
-            batch = gather(decoded, chosen, 0, torch.device(device))
-            assert batch.labels is not None
+    batches = [batch for alike in torch.tensor_split(indices, changes.tolist()) for batch in alike.split(batch_size)]
+    for chosen in batches[share.rank :: share.world]:
+        batch = gather(decoded, chosen, 0, torch.device(device))
+        if decoded.masks is not None and batch.labels is not None:
+            height, width = decoded.sizes[int(chosen[0])]
             images, masks = batch.images[:, :, :height, :width], batch.labels[:, :height, :width]
-            yield Batch(images, masks, batch.samples, batch.epoch)
+            batch = replace(batch, images=images, labels=masks)
+        yield batch
 
 
-def gather(decoded: Decoded | DecodedPairs | Resident, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-    """The images at `places` int64 [N] by one indexing operation, on the device where they lie there, else out of the
-    memory map. For a GPU these land in pinned memory, and the copy to the device goes on by itself."""
+def gather(decoded: Decoded | Resident, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+    """The images at `indices` int64 [N] by one indexing operation, on the device if the split is resident there, else
+    from the memory map. For a GPU they are pinned, and the copy to the device is asynchronous."""
     if isinstance(decoded, Resident):
-        here = places.to(device)
+        here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
         return Batch(decoded.images.index_select(0, here), labels, here, epoch)
     if decoded.stream is not None:
-        return decoded.stream.gather(places, epoch, device)
-    stored = torch.from_numpy(decoded.images)
-    pinned = device.type == "cuda"
-    images = torch.empty((len(places), *stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-    torch.index_select(stored, 0, places, out=images)
-    labels = None if decoded.labels is None else torch.from_numpy(decoded.labels).index_select(0, places)
-    return to_device(images, labels, places, epoch, device)
+        return decoded.stream.gather(indices, epoch, device)
+    stored, targets = torch.from_numpy(decoded.images), decoded.targets
+    images = torch.empty((len(indices), *stored.shape[1:]), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    torch.index_select(stored, 0, indices, out=images)
+    labels = None if targets is None else torch.from_numpy(targets).index_select(0, indices)
+    return to_device(images, labels, indices, epoch, device)
 
 
 def to_device(
-    images: torch.Tensor, labels: torch.Tensor | None, places: torch.Tensor, epoch: int, device: torch.device
+    images: torch.Tensor, labels: torch.Tensor | None, indices: torch.Tensor, epoch: int, device: torch.device
 ) -> Batch:
-    """A batch on its device; for a GPU `images` lie in pinned memory already."""
+    """A batch on its device; for a GPU `images` are pinned already."""
     pinned = device.type == "cuda"
     if pinned:
-        places, labels = places.pin_memory(), None if labels is None else labels.pin_memory()
+        indices, labels = indices.pin_memory(), None if labels is None else labels.pin_memory()
     return Batch(
         images=images.to(device, non_blocking=pinned),
         labels=None if labels is None else labels.to(device, non_blocking=pinned),
-        samples=places.to(device, non_blocking=pinned),
+        samples=indices.to(device, non_blocking=pinned),
         epoch=epoch,
     )

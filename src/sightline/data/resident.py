@@ -1,6 +1,6 @@
-"""Training images on the device: all of them where they fit, else copied while the step before computes.
+"""Training images on the device: the whole split where it fits, else batches that are prefetched.
 
-Which batches there are and what they hold is the same either way; only where the images lie before is not.
+The batches and their content are the same either way.
 """
 
 import contextlib
@@ -12,19 +12,17 @@ from typing import Literal
 import torch
 
 from ..errors import ENVIRONMENT, SightlineError
-from .cache import Decoded
 from .decode.decoding import size_text
-from .loader import Batch, Resident
-from .pair_cache import DecodedPairs
+from .types import Batch, Decoded, Resident
 
 Wanted = Literal["auto", "always", "never"]
 MOST = 1 / 3
-"""Share of the device's free memory that the images may take by themselves; the steps need the rest."""
+"""Share of the device's free memory that the images may take in mode `auto`; the steps need the rest."""
 
 
 def fits(wanted: Wanted, nbytes: int, free: int | None) -> bool:
-    """Whether a split of `nbytes` is to lie on a device with `free` bytes; None: the processor, whose memory the images
-    are in anyway. SightlineError where it is asked for and cannot."""
+    """Whether to copy a split of `nbytes` to a device with `free` bytes; None: the CPU, where they are mapped.
+    SightlineError where a copy is required and does not fit."""
     if wanted == "always" and free is not None and nbytes > free:
         why = f"they take {size_text(nbytes)}, and {size_text(free)} are free there"
         what = "the training images do not fit on the device"
@@ -33,9 +31,9 @@ def fits(wanted: Wanted, nbytes: int, free: int | None) -> bool:
     return wanted == "always" or (wanted == "auto" and free is not None and nbytes <= MOST * free)
 
 
-def resident(decoded: Decoded | DecodedPairs, wanted: Wanted, device: torch.device) -> Resident | None:
-    """The split on the device, copied once; None where it stays in the cache."""
-    arrays = [decoded.images] if decoded.labels is None else [decoded.images, decoded.labels]
+def resident(decoded: Decoded, wanted: Wanted, device: torch.device) -> Resident | None:
+    """A copy of the split on the device; None where it stays in the cache."""
+    arrays = [decoded.images] if decoded.targets is None else [decoded.images, decoded.targets]
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     if not fits(wanted, sum(array.nbytes for array in arrays), free):
         return None
@@ -43,8 +41,8 @@ def resident(decoded: Decoded | DecodedPairs, wanted: Wanted, device: torch.devi
     return Resident(images, labels[0] if labels else None)
 
 
-def one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches; the next one is gathered and copied by another thread, on a stream of its own, meanwhile."""
+def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches; another thread gathers and copies the next one meanwhile, on a CUDA stream of its own."""
     side = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def fetch() -> Batch | None:
@@ -61,7 +59,7 @@ def one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
 
 
 def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -> None:
-    """Let `stream` use the batch once it is copied, and keep its memory until it has been used."""
+    """Make `stream` wait until the batch is copied, and keep the batch's memory until `stream` has used it."""
     stream.wait_stream(side)
     for field in fields(batch):
         value = getattr(batch, field.name)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.decode.decoding import PROGRESS_SECONDS
 from ..data.decode.images import Header, open_image
-from ..data.sources.open import Items
+from ..data.types import Items
 from ..engine.device import processors
 from ..errors import SightlineError
 from ..runs.atomic import sha256

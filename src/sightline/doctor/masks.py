@@ -10,10 +10,11 @@ import numpy as np
 from ..config.schema import Data
 from ..data.decode.masks import MaskFacts
 from ..data.decode.palettes import Palette, empty_palette
-from ..data.sources.open import Items, locate
+from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
 from ..data.sources.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
+from ..data.types import Items
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
 from .facts import Facts

@@ -8,11 +8,12 @@ from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
 from ..data.shards.index import is_sharded
-from ..data.sources.open import FOLDER_HINT, Items, locate, open_source
+from ..data.sources.open import locate, open_source
 from ..data.sources.pair_layouts import holds_pairs
 from ..data.sources.pairs import labeled_by_folders
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import WHOLE
+from ..data.types import FOLDER_HINT, Items
 from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import STOPS, Finding, Group, finding
 

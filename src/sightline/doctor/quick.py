@@ -6,8 +6,7 @@ import shlex
 import numpy as np
 
 from ..config.schema import Data
-from ..data.cache import Decoded
-from ..data.pair_cache import DecodedPairs
+from ..data.types import Decoded
 from ..errors import counted
 from .checks import imbalance, missing_classes
 from .masks import RARE_PIXELS
@@ -29,18 +28,20 @@ def doctor_command(data: Data) -> str:
     return shlex.join(words)
 
 
-def quick_line(data: Data, splits: dict[str, Decoded | DecodedPairs]) -> str:
-    """`doctor: 2 findings (3 images in both splits; ...): sightline doctor DATA`."""
+def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
+    """`doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`; it reads no image again."""
+    pairs = any(split.masks is not None for split in splits.values())
     classes = next(iter(splits.values())).classes
-    images = {name: split for name, split in splits.items() if isinstance(split, Decoded)}
-    if images:
-        counts = {name: np.bincount(split.labels, minlength=len(classes))
-                  for name, split in images.items() if split.labels is not None}  # fmt: skip
-        found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
-    else:
-        counts = {name: split.counts.sum(0) for name, split in splits.items() if isinstance(split, DecodedPairs)}
+    if pairs:
+        counts = {name: split.counts.sum(0) for name, split in splits.items()}
         found = [*missing_classes(counts, classes, "pixel"), *imbalance(counts, classes, RARE_PIXELS, "pixels")]
-    texts, command = [*copies(images), *(one.what for one in found)], doctor_command(data)
+        texts = [finding.what for finding in found]
+    else:
+        labeled = {n: s for n, s in splits.items() if s.labels is not None}
+        counts = {name: np.bincount(s.labels, minlength=len(classes)) for name, s in labeled.items()}  # ty: ignore
+        found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
+        texts = [*copies(splits), *(one.what for one in found)]
+    command = doctor_command(data)
     if any(split.stream is not None for split in splits.values()):
         command = "sightline doctor, on the data before packing"
     if not texts:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ..data.parallel import processors
 from ..errors import ENVIRONMENT, USER, SightlineError
 from .distributed import world
 from .small_maps import SmallMaps
@@ -77,13 +78,6 @@ def wished_threads(text: str) -> int:
     first = text.split(",")[0].strip()
     number = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
     return number if number <= MOST_THREADS else 0
-
-
-def processors() -> int:
-    """Processors that this process may use; macOS and Windows only tell how many there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

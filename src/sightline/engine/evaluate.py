@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from ..data.cache import Decoded
-from ..data.loader import Batch, evaluation_batches
-from ..data.pair_cache import DecodedPairs
+from ..data.loader import evaluation_batches
+from ..data.types import Batch, Decoded
 from ..errors import SightlineError, counted
 from .device import autocast
 from .distributed import align_buffers, broadcast_json, world
@@ -17,7 +16,7 @@ from .state import Training
 @torch.inference_mode()
 def evaluate(
     learner: Learner,
-    decoded: Decoded | DecodedPairs,
+    decoded: Decoded,
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 import torch
 
 from ..config.schema import Config
-from ..data.loader import Batch
+from ..data.types import Batch
 from ..errors import ENVIRONMENT, SightlineError, counted
 from ..runs import run_folder
 from ..runs.atomic import write_json

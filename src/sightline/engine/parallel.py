@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config.schema import Config
-from ..data.loader import Batch
+from ..data.types import Batch
 from ..errors import SightlineError
 from . import distributed
 from .device import precision_name

@@ -10,13 +10,11 @@ from torch import nn
 
 from ..config.schema import Config
 from ..data.augment.batch import NORMALIZATIONS, channel_statistics
-from ..data.cache import Decoded, decode
 from ..data.decode.decoding import size_text
-from ..data.loader import Batch, Resident
-from ..data.pair_cache import DecodedPairs
+from ..data.image_cache import decode
 from ..data.resident import resident
 from ..data.shards.streamed import sampled, stream_images
-from ..data.sources.open import Source
+from ..data.types import Batch, Decoded, Resident, Source
 from ..errors import SightlineError
 from ..models import initialize_from_data
 from ..models.fast import FastNet
@@ -85,8 +83,8 @@ class Parts:
     device: torch.device
     dtype: torch.dtype
     source: Source
-    train: Decoded | DecodedPairs
-    val: Decoded | DecodedPairs
+    train: Decoded
+    val: Decoded
     model: nn.Module
     learner: Learner
     receipt: Receipt | None
@@ -161,7 +159,7 @@ def describe_model(
     }
 
 
-def describe_data(source: Source, train: Decoded | DecodedPairs, val: Decoded | DecodedPairs) -> dict[str, Any]:
+def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
     """The data as provenance.json has it: enough to see later whether it is still the same."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
@@ -212,7 +210,7 @@ def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device)
     return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
-def normalization(config: Config, train: Decoded | DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of values in 0..1."""
     if config.augment.normalize == "dataset":
         return channel_statistics(some_images(train))
@@ -229,14 +227,14 @@ def training_images(config: Config, source: Source, say: Callable[[str], None]) 
     return train
 
 
-def stream_line(train: Decoded | DecodedPairs) -> str:
+def stream_line(train: Decoded) -> str:
     """What a stream is, in one line."""
     assert train.stream is not None
-    shards, megabytes = train.stream.shards.files, train.stream.data.stream_mb
+    shards, megabytes = train.stream.shards.entries, train.stream.data.stream_mb
     return f"streaming {len(train.names):,} training images out of {len(shards):,} shards, {megabytes:,} MB at a time"
 
 
-def some_images(train: Decoded | DecodedPairs) -> np.ndarray:
+def some_images(train: Decoded) -> np.ndarray:
     """Training images uint8 [N, 3, H, W] that stand for all: all of them, but of a stream no more than
     WHITENING_IMAGES, those that come first in its shards."""
     if train.stream is None:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ..config.resolve import flat
 from ..config.schema import Config
-from ..data.cache import Decoded
 from ..data.loader import training_batches
-from ..data.pair_cache import DecodedPairs
+from ..data.types import Decoded
 from ..errors import SightlineError
 from ..insight.architecture.tracing import trace
 from ..insight.architecture.tree import write_architecture
@@ -73,17 +72,17 @@ def settings_of(config: Config) -> str:
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items())
 
 
-def lines_of(split: Decoded | DecodedPairs) -> list[str]:
+def lines_of(split: Decoded) -> list[str]:
     """What the digest of a split stands for: its classes, then of each image name, class and the beginning of the
     pixels' SHA-256, its mask's among them; of shards without the pixels."""
     lines = [f"classes {', '.join(split.classes)}"]
     for row, name in enumerate(split.names):
         line = name
-        if split.labels is not None and split.labels.ndim == 1:
+        if split.labels is not None:
             line += f", {split.classes[int(split.labels[row])]}"
         if split.stream is None:
             seen = hashlib.sha256(split.images[row].tobytes())
-            seen.update(split.labels[row].tobytes() if split.labels is not None and split.labels.ndim > 1 else b"")
+            seen.update(b"" if split.masks is None else split.masks[row].tobytes())
             line += f", pixels {seen.hexdigest()[:8]}"
         lines.append(line)
     return lines

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..config.schema import Config
-from ..data.loader import Batch, steps_per_epoch
-from ..data.sources.open import Source
+from ..data.loader import steps_per_epoch
+from ..data.types import Batch, Source
 from ..runs.deferred_writes import DeferredWrites
 from ..runs.log import RunLog
 from ..runs.signals import StopRequest

@@ -14,9 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..config.schema import Config
-from ..data.cache import Decoded
-from ..data.loader import Batch
-from ..data.pair_cache import DecodedPairs
+from ..data.types import Batch, Decoded
 from ..errors import ENVIRONMENT, SightlineError, listing
 from ..runs import checkpoint
 from ..runs.atomic import atomic_write
@@ -227,8 +225,8 @@ def save_samples(folder: Path, parts: Parts) -> None:
     """
     rows, val = parts.rows, parts.val
     sample = pictured(val, rows)
-    if val.labels is not None and val.labels.ndim == 3:
-        sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.labels[rows])}
+    if val.masks is not None:
+        sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.masks[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
     if parts.sampled is not None:
@@ -236,7 +234,7 @@ def save_samples(folder: Path, parts: Parts) -> None:
         save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.sampled.images, every))
 
 
-def pictured(decoded: Decoded | DecodedPairs, rows: np.ndarray) -> Arrays:
+def pictured(decoded: Decoded, rows: np.ndarray) -> Arrays:
     """Thumbnails, names, places and, where there are some, labels of these rows of a split."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from ..data.sources.open import Items
+from ..data.types import Items
 from .parity import Parity
 from .session import OnnxSession
 

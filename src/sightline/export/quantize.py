@@ -12,7 +12,7 @@ import torch
 
 from ..data.decode.decoding import size_text
 from ..data.decode.images import planes
-from ..data.sources.open import Items
+from ..data.types import Items
 from ..engine.device import device_name
 from ..errors import ENVIRONMENT, SightlineError, counted
 from ..runs.atomic import atomic_write

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data.sources.open import Source
+from ..data.types import Source
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.atomic import read_json_lines

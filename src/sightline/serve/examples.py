@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..config.schema import Config
-from ..data.cache import decode
-from ..data.sources.open import Source
+from ..data.image_cache import decode
+from ..data.types import Source
 from ..errors import SightlineError, printable
 from .neighbors import MOST, NeighborIndex, sampled_rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.cache import Decoded
+from ..data.types import Decoded
 from ..inference.predictor import Predictor
 
 MOST = 50_000

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..config.resolve import flat, resolve
 from ..config.schema import Config
-from ..data.sources.open import Source
+from ..data.types import Source
 from ..errors import SightlineError
 from ..recipes import load_recipe
 from ..runs import run_folder

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..config.paths import paths_in
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..data.sources.open import Source
+from ..data.types import Source
 from ..errors import SightlineError
 from ..models import build_model
 from ..models.weights import load_weights, weights_folder

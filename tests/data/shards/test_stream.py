@@ -2,7 +2,6 @@
 of seed and epoch; it can be entered anywhere, is bounded in memory, and names what is damaged."""
 
 import contextlib
-import dataclasses
 import functools
 import http.server
 import io
@@ -28,14 +27,17 @@ from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config, Data
 from sightline.data.augment.windows import find_anchors
-from sightline.data.cache import Decoded, decode
-from sightline.data.loader import Batch, training_batches
+from sightline.data.image_cache import decode
+from sightline.data.loader import training_batches
 from sightline.data.pair_cache import decode_pairs
+from sightline.data.parallel import permutation
 from sightline.data.shards import fetch
-from sightline.data.shards.stream import Stream, epoch_rows
+from sightline.data.shards.index import Shards, is_sharded
+from sightline.data.shards.stream import GROUP, ORDER, Stream
 from sightline.data.shards.streamed import stream_images, stream_pairs
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
+from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT
 from sightline.inference.sharded_predict import Share
 from sightline.runs.atomic import read_json_lines
@@ -83,22 +85,21 @@ def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, pack
 
 def test_the_order_is_a_mixture_of_its_own_for_each_seed_and_epoch(packed: Path) -> None:
     stream = streamed(packed).stream
-    assert stream is not None and len(stream.shards.files) > 6
-    orders = {(seed, epoch): epoch_rows(stream.shards, 45_000, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
+    assert stream is not None and len(stream.shards.entries) > 6
+    orders = {(seed, epoch): stream.order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
     assert len({tuple(order) for order in orders.values()}) == 4
     assert all(sorted(order) == list(range(64)) for order in orders.values())
-    first = np.searchsorted(stream.shards.firsts, orders[0, 0][:10], side="right")
-    assert len(set(first)) > 2  # a batch is out of several shards
+    assert len(set(stream.shards.owners[orders[0, 0][:10]])) > 2  # a batch is out of several shards
     given = torch.cat([batch.samples for batch in training_batches(streamed(packed), 10, 1, 1)])
-    assert given.tolist() == stream.shards.places[orders[1, 1]].tolist()
+    assert given.tolist() == orders[1, 1].tolist()
 
 
 def test_a_stream_is_entered_anywhere_and_reads_only_what_is_left(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded, read = streamed(packed), []
+    decoded, read, read_shards = streamed(packed), [], Shards.read
     monkeypatch.setattr(
-        Stream, "read", lambda self, rows, loans, read_=Stream.read: (read.extend(rows), read_(self, rows, loans))[1]
+        Shards, "read", lambda self, indices, *rest: (read.extend(indices), read_shards(self, indices, *rest))[1]
     )
     whole = list(training_batches(decoded, 10, 3, 2))
     for first in range(8):
@@ -161,11 +162,11 @@ def test_with_the_same_order_the_same_run_as_from_the_cache(
     photos: Path, packed: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = train(packed, tmp_path / "stream", tiny)
-    shards = open_source(Data(path=str(packed)), 0).splits["train"].shards
-    assert shards is not None
+    train_stream = streamed(packed).stream
+    assert train_stream is not None
 
     def order(seed: int, epoch: int, count: int) -> torch.Tensor:
-        return torch.from_numpy(shards.places[epoch_rows(shards, 45_000, seed, epoch)])
+        return torch.from_numpy(train_stream.order(seed, epoch))
 
     monkeypatch.setattr("sightline.data.loader.epoch_order", order)
     cache = train(photos, tmp_path / "cache", tiny)
@@ -182,19 +183,17 @@ def test_with_the_same_order_the_same_run_as_from_the_cache(
 
 
 class Server:
-    """A folder over HTTP on this machine; `fails` answers 503 from the given request for a shard on."""
+    """A folder over HTTP on this machine. failing: paths that are answered with 503."""
 
     def __init__(self, folder: Path):
-        self.left, self.asked, self.hangs = 1 << 30, [], 0.0
+        self.failing, self.asked, self.hangs = set(), [], 0.0
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
                 time.sleep(outer.hangs)
-                if self.path.endswith(".tar"):
-                    outer.left -= 1
-                if outer.left < 0:
+                if self.path in outer.failing:
                     self.send_error(503)
                 else:
                     super().do_GET()
@@ -228,13 +227,14 @@ def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
 ) -> None:
     settings = {"train.checkpoint_minutes": 0}
     whole = train(packed, tmp_path / "whole", tiny, **settings)
-    served.left = 8  # the validation shards and the first group, and not the whole of the first epoch
-    with pytest.raises(SightlineError, match="cannot be fetched") as caught:
+    sequence = permutation(9, 0, 0, ORDER)
+    served.failing = {f"/train-{number:06d}.tar" for number in sequence[GROUP:]}  # all but the first group
+    with pytest.raises(SightlineError, match="cannot be downloaded") as caught:
         train(served.address, tmp_path / "run", tiny, **settings)
     assert caught.value.status == ENVIRONMENT and "sightline resume" in caught.value.cure and "503" in caught.value.why
     steps = [r["step"] for r in read_json_lines(tmp_path / "run" / "metrics.jsonl") if r["event"] == "train"]
     assert 0 < len(steps) < 7
-    served.left = 1 << 30
+    served.failing = set()
     resumed = sightline.resume(tmp_path / "run", quiet=True)
     files = [run.path / "checkpoints" / "last" / "model.safetensors" for run in (whole, resumed)]
     first, second = map(load_file, files)
@@ -246,14 +246,15 @@ def test_a_set_on_a_server_equals_one_on_this_machine(
     packed: Path, served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.data.shards.stream.GROUP", 1)
+    monkeypatch.setattr(fetch, "SPOOLED_SHARDS", 2)
     local = list(training_batches(streamed(packed), 10, 0, 0))
     far = streamed(served.address, cache_dir=str(tmp_path / "cache"))
     assert far.stream is not None
     store, most = far.stream.shards.store, 0
     for batch, other in zip(training_batches(far, 10, 0, 0), local, strict=True):
-        assert same(batch, other) and store.spool is not None
+        assert same(batch, other)
         most = max(most, len(list(store.spool.iterdir())))
-    assert 0 < most <= 2 and not list(store.spool.iterdir())  # ty: ignore - the present group and the next; then none
+    assert 0 < most <= 2  # the current group and the next
     assert max(map(served.asked.count, served.asked)) == 1  # each file once an epoch
     served.asked.clear()
     assert (far.images[np.arange(64)] == streamed(packed).images[np.arange(64)]).all()
@@ -263,10 +264,10 @@ def test_a_set_on_a_server_equals_one_on_this_machine(
 def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.05)
     served.hangs = 0.3
-    with pytest.raises(SightlineError, match="cannot be fetched") as caught:
+    with pytest.raises(SightlineError, match="cannot be downloaded") as caught:
         streamed(served.address)
     assert caught.value.status == ENVIRONMENT and len(served.asked) == 3
-    with pytest.raises(SightlineError, match="cannot be fetched"):
+    with pytest.raises(SightlineError, match="cannot be downloaded"):
         streamed("http://127.0.0.1:9/nothing")
 
 
@@ -282,8 +283,8 @@ def test_a_damaged_shard_is_named(packed: Path, tmp_path: Path, harm: str) -> No
     with pytest.raises(SightlineError) as caught:
         list(training_batches(streamed(folder), 10, 0, 0))
     assert str(shard) in caught.value.where
-    told = {"flipped": "SHA-256", "short": "bytes", "gone": "No such file"}
-    assert told[harm] in caught.value.why
+    reasons = {"flipped": "SHA-256", "short": "bytes", "gone": "No such file"}
+    assert reasons[harm] in caught.value.why
 
 
 def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
@@ -297,16 +298,6 @@ def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
     (folder / "index.json").write_text(json.dumps(index | {"format": 99}))
     with pytest.raises(SightlineError, match="format 99"):
         streamed(folder)
-
-
-def test_an_index_of_other_shards_is_noticed(packed: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(packed, tmp_path / "set")
-    shards = open_source(Data(path=str(folder)), 0).splits["train"].shards
-    assert shards is not None
-    shifted = dataclasses.replace(shards, starts=np.roll(shards.starts, -1), ends=np.roll(shards.ends, -1))
-    with pytest.raises(SightlineError, match="damaged") as caught:
-        shifted.sample(3)
-    assert "000004" in caught.value.why and "index has another one" in caught.value.why
 
 
 def shard_of(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> Path:
@@ -352,18 +343,18 @@ def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
     )
     data = Data(path=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     source = open_source(data, 0)
-    assert source.classes == ("0", "1") and any(".pyd" in note for note in source.notes)
+    assert source.classes == ("0", "1")
     assert len(source.splits["val"].names) == 4 and source.splits["val"].labels.tolist() == [0, 1, 0, 1]  # ty: ignore
     batches = list(training_batches(stream_images(source, "train", 8, data), 6, 0, 0))
     assert sorted(int(n) for batch in batches for n in batch.samples) == list(range(24))
     for batch in batches:
         for image, label, place in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
             assert abs(int(image[0, 0, 0]) - 5 * int(place)) < 6 and int(label) == int(place) % 2
-    assert not Path("exploded").exists() and "read once" in capsys.readouterr().err
+    assert not Path("exploded").exists() and "once to list" in capsys.readouterr().err
     pattern = str(tmp_path / "set" / "train-{000000..000002}.tar")
     held = open_source(data.model_copy(update={"path": pattern}), 0)
     assert {len(held.splits["train"].names), len(held.splits["val"].names)} == {16, 8}
-    assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("read once") == 1
+    assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("once to list") == 1
 
 
 def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
@@ -385,8 +376,20 @@ def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
     (tmp_path / "text" / "train-0.tar").write_bytes(b"no tar file at all" * 100)
     with pytest.raises(SightlineError, match="damaged"):
         streamed(tmp_path / "text")
-    with pytest.raises(SightlineError, match="not there"):
+    with pytest.raises(SightlineError, match="do not exist"):
         streamed(tmp_path / "none-{0..2}.tar")
+
+
+def test_only_folders_of_nothing_but_shards_are_shards(tmp_path: Path, packed: Path) -> None:
+    assert is_sharded(Data(path=str(packed))) and is_sharded(Data(path="https://host/set"))
+    for place in ("train", "val"):
+        (tmp_path / "split" / place).mkdir(parents=True)
+        (tmp_path / "split" / place / "0.tar").touch()
+        (tmp_path / "photos" / place / "cat").mkdir(parents=True)
+    assert is_sharded(Data(path=str(tmp_path / "split")))
+    (tmp_path / "photos" / "train" / "backup.tar").touch()
+    (tmp_path / "photos" / "backup.tar").touch()
+    assert not is_sharded(Data(path=str(tmp_path / "photos"))) and not is_sharded(Data(path=str(tmp_path)))
 
 
 def test_without_the_library_the_command_is_named(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,13 +416,13 @@ def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
     assert (stream.counts == cached.counts).all() and stream.images.shape == cached.images.shape
     for batch in training_batches(stream, 3, 0, 0):
         places = batch.samples.numpy()
-        assert batch.labels is not None and (batch.labels.numpy() == cached.labels[places]).all()
+        assert batch.labels is not None and (batch.labels.numpy() == cached.masks[places]).all()
         for row, place in zip(batch.images.numpy(), places, strict=True):
             height, width = cached.sizes[place]
             assert (row[:, :height, :width] == cached.images[place][:, :height, :width]).all()
     run = sightline.train(toy(**{"train.epochs": 1, "augment.window": [16, 16]}), out, out=tmp_path / "run", quiet=True)
     assert run.metrics["mean_iou"] > 0 and len(list((run.path / "predictions" / "val").glob("*.png"))) == 4
-    anchors = [find_anchors(some.labels, some.sizes, 6, 0) for some in (cached, stream)]
+    anchors = [find_anchors(some.masks, some.sizes, 6, 0) for some in (cached, stream)]
     assert torch.equal(anchors[0].points, anchors[1].points) and torch.equal(anchors[0].chances, anchors[1].chances)
 
 

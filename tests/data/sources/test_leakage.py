@@ -14,9 +14,10 @@ from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
 from sightline.data.sources.leakage import copies_among, without_leaks
-from sightline.data.sources.open import Source, open_source
+from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import held_out, held_out_groups
+from sightline.data.types import Source
 from sightline.errors import SightlineError
 from sightline.tasks.files import configured
 from sightline.tasks.segment.build import open_masked

@@ -10,9 +10,9 @@ from sightline.config.schema import Data
 from sightline.data.decode.masks import MaskFacts
 from sightline.data.decode.palettes import IGNORE, Palette
 from sightline.data.pair_cache import decode_all, decode_pairs
-from sightline.data.sources.open import Source
 from sightline.data.sources.pair_layouts import mask_path
 from sightline.data.sources.pairs import open_pairs
+from sightline.data.types import Source
 from sightline.errors import SightlineError
 
 CLASSES = ("road", "car", "sky")
@@ -294,7 +294,7 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     assert train.names == ("train/a_sat.jpg", "train/e_sat.jpg")  # nothing can be learned from the other one
     assert train.sizes.tolist() == [[4, 6], [2, 3]]
     assert train.counts.tolist() == [[12, 0, 0, 6, 0, 0], [6, 0, 0, 0, 0, 0]]
-    assert (train.labels[1, 2:] == IGNORE).all() and (train.labels[1, :, 3:] == IGNORE).all()
+    assert (train.masks[1, 2:] == IGNORE).all() and (train.masks[1, :, 3:] == IGNORE).all()
     text = "\n".join(notes)
     assert "urban 60.0%" in text and "train has no pixel of agriculture" in text
     assert "6 pixels of train (20.00%)" in text and "threshold 128" in text

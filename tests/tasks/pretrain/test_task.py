@@ -14,7 +14,7 @@ from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.data.augment.batch import evaluation_transform
-from sightline.data.loader import Batch
+from sightline.data.types import Batch
 from sightline.stats.metrics import feature_std
 from sightline.tasks.pretrain.build import build_siamese, step_flops, view_functions
 from sightline.tasks.pretrain.collapse import collapse

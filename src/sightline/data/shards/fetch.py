@@ -1,10 +1,10 @@
-"""Where shards lie: on this machine, or at an address from which each is fetched whole, and checked, before it is read.
+"""Files of a set of shards, local or on an HTTP server: index.json, sample tables and tar files.
 
-A fetched shard lies in a spool folder inside the cache and is removed after its last use; so much disk is needed as
-the shards that are read at once and those fetched ahead, see stream.py.
+A shard on a server is downloaded whole into a spool folder inside the cache, and its SHA-256 is compared, before it is
+read. The spool folder holds at most SPOOLED_SHARDS; the one that was downloaded first is removed first.
 """
 
-import contextlib
+import errno
 import hashlib
 import http.client
 import os
@@ -15,208 +15,185 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import weakref
-from collections import Counter
-from collections.abc import Generator
+from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
 
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, printable
 from ...runs.atomic import disk_error, sha256
+from ..cache import cache_root, new_temporary_folder
+from ..shard_format import (
+    BAD_INDEX,
+    BAD_SHARD,
+    BAD_TABLE,
+    INDEX,
+    SAFE,
+    SampleTable,
+    ShardEntry,
+    ShardIndex,
+    damaged,
+    parse_index,
+    parse_table,
+)
 
 TIMEOUT_SECONDS = 30.0
-"""A server that sends nothing for so long is given up for this attempt."""
+"""Longest silence of a server within one attempt."""
 PAUSES_SECONDS = (1.0, 3.0, 9.0)
-"""Between the attempts; there is one more of these than pauses."""
-PIECE = 1 << 20
-SMALL = 1 << 30
-"""An index or a table may have so many bytes at most."""
-
-
-class Shard(NamedTuple):
-    """A tar file. location: path or address. samples, nbytes, sha256: what the index says; empty: not known."""
-
-    location: str
-    samples: int
-    nbytes: int
-    sha256: str
+"""Pauses between attempts; there is one more attempt than pauses."""
+SPOOLED_SHARDS = 8
+"""Downloaded shards on the disk at a time: two groups of `stream.GROUP`."""
 
 
 def is_address(path: str) -> bool:
-    """Whether data lie on a server."""
+    """Whether a path is the URL of data on a server."""
     return path.startswith(("http://", "https://"))
 
 
 class Store:
-    """The place of a set of shards. Safe in threads: each shard is checked, and fetched, once."""
+    """Access to the files of one set of shards. Thread-safe; each shard is checked, or downloaded, once."""
 
     def __init__(self, data: Data):
-        path = data.path if is_address(data.path) else absolute(data.path)
-        alone = path.endswith(".tar")
-        self.remote = is_address(path)
-        self.base = path.rpartition("/")[0] if alone else path.rstrip("/")
-        self.alone = alone
-        self.data = data
-        self.spool: Path | None = None
-        self.here: dict[str, str] = {}  # location -> a path whose bytes are checked
-        self.users: Counter[str] = Counter()
-        self.kept: set[str] = set()
+        self.data, self.remote = data, is_address(data.path)
+        path = data.path if self.remote else absolute(data.path)
+        self.has_index = not path.endswith(".tar")  # a tar file, or a pattern of some, has none
+        self.base = path.rstrip("/") if self.has_index else path.rpartition("/")[0]
+        self.tables = self.base
+        self.fetched: dict[str, str] = {}  # location -> checked file, or "" while it is fetched
+        self.pinned: set[str] = set()
         self.locks: dict[str, threading.Lock] = {}
         self.lock = threading.Lock()
+        if self.remote:
+            self.spool = new_temporary_folder(cache_root(data))
+            weakref.finalize(self, shutil.rmtree, self.spool, True)
 
-    def name(self, file: str) -> str:
-        """The path or address of a file of the set."""
+    def location(self, file: str) -> str:
+        """Path or URL of a file of the set."""
         return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
-    def small(self, file: str) -> bytes | None:
-        """The bytes of an index or a table; None where there is no such file."""
-        if self.alone:
-            return None
-        if self.remote:
-            return fetched(self.name(file), None, missing=True)
+    def spooled(self, location: str) -> Path:
+        """Where a downloaded file is in the spool folder."""
+        return self.spool / hashlib.sha256(location.encode()).hexdigest()
+
+    def read(self, location: str) -> bytes | None:
+        """Content of an index or table; None where it does not exist."""
+        path = Path(location)
+        if is_address(location):
+            path = self.spooled(location)
+            if not download(location, path, optional=True):
+                return None
         try:
-            return Path(self.name(file)).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             why = error.strerror or str(error)
-            raise SightlineError("cannot read the index", where=self.name(file), why=why, status=ENVIRONMENT) from error
-
-    @contextlib.contextmanager
-    def lent(self, shard: Shard, keep: bool = False) -> Generator[str]:
-        """A path of the whole, checked shard for as long as the block runs; keep: until the end of the process."""
-        path = self.borrow(shard, keep)
-        try:
-            yield path
+            raise SightlineError("cannot read the index", where=location, why=why, status=ENVIRONMENT) from error
         finally:
-            self.give_back(shard)
+            if is_address(location):
+                path.unlink(missing_ok=True)
 
-    def borrow(self, shard: Shard, keep: bool = False) -> str:
-        """As `lent`, to be given back."""
+    def index(self) -> ShardIndex | None:
+        """index.json of a set that `sightline pack` wrote; None for shards without an index."""
+        where = f"{self.base}/{INDEX}"
+        content = self.read(where) if self.has_index else None
+        if content is None:
+            return None
+        index = parse_index(content, where)
+        if not index.finished:
+            cure = "run the same `sightline pack` command again to complete it"
+            raise SightlineError("these shards are incomplete: packing was interrupted", where=where, cure=cure)
+        entries = [entry for part in index.splits.values() for entry in part.shards]
+        if not entries or not all(SAFE.fullmatch(entry.file) for entry in entries):
+            raise damaged(BAD_INDEX, where, "it lists no shards, or one outside its own folder")
+        return index
+
+    def table(self, entry: ShardEntry) -> SampleTable:
+        """The checked sample table of a shard."""
+        location = f"{self.tables}/{entry.table or entry.file.removesuffix('.tar') + '.npz'}"
+        content = self.read(location)
+        if content is None or hashlib.sha256(content).hexdigest() != entry.table_sha256:
+            raise damaged(BAD_TABLE, location, "it is missing" if content is None else "its SHA-256 differs")
+        return parse_table(content, location, entry.samples)
+
+    def open(self, entry: ShardEntry, pin: bool = False) -> BufferedReader:
+        """Open a shard for reading once its length and SHA-256 are those of the index; a remote one is downloaded.
+
+        An open file stays readable when its shard is removed from the spool folder. pin: do not remove it there.
+        """
+        location = self.location(entry.file)
         with self.lock:
-            own = self.locks.setdefault(shard.location, threading.Lock())
-            self.users[shard.location] += 1
-            if keep:
-                self.kept.add(shard.location)
-        try:
-            with own:
-                if shard.location not in self.here:
-                    self.here[shard.location] = self.fetch(shard) if self.remote else self.check(shard)
-                return self.here[shard.location]
-        except BaseException:
-            self.give_back(shard)
-            raise
+            own = self.locks.setdefault(location, threading.Lock())
+            self.pinned |= {location} if pin else set()
+        with own:
+            with self.lock:
+                if path := self.fetched.get(location):
+                    return open(path, "rb")
+                self.fetched[location] = ""
+                self.remove_oldest()
+            path = self.fetch(entry, location)
+            with self.lock:
+                self.fetched[location] = path
+                return open(path, "rb")
 
-    def give_back(self, shard: Shard) -> None:
-        """The end of a loan; a fetched shard that nobody uses is removed."""
-        with self.lock:
-            self.users[shard.location] -= 1
-            idle = self.remote and not self.users[shard.location] and shard.location not in self.kept
-            path = self.here.pop(shard.location, None) if idle else None
-        if path:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    def prefetch(self, entry: ShardEntry) -> None:
+        """Check, or download, a shard that is opened soon."""
+        self.open(entry).close()
 
-    def check(self, shard: Shard) -> str:
-        """The path of a shard on this machine, once its length and SHA-256 are those of the index."""
-        try:
-            size = os.path.getsize(shard.location)
-            found = sha256(shard.location) if size == shard.nbytes and shard.sha256 else ""
-        except OSError as error:
-            why = error.strerror or str(error)
-            cure = "copy it again from where it came"
-            raise SightlineError("a shard is missing", where=shard.location, why=why, cure=cure) from error
-        refuse_damaged(shard, size, found)
-        return shard.location
+    def fetch(self, entry: ShardEntry, location: str) -> str:
+        """Path of the local or downloaded shard, whose bytes have been compared with the index."""
+        if self.remote:
+            download(location, self.spooled(location), entry)
+            return str(self.spooled(location))
+        compare(entry, location, location)
+        return location
 
-    def fetch(self, shard: Shard) -> str:
-        """Copy a shard from its server into the spool folder."""
-        with self.lock:
-            if self.spool is None:
-                self.spool = new_spool(self.data)
-                weakref.finalize(self, shutil.rmtree, self.spool, True)
-        path = self.spool / hashlib.sha256(shard.location.encode()).hexdigest()[:32]
-        fetched(shard.location, path, shard)
-        return str(path)
+    def remove_oldest(self) -> None:
+        """Remove downloaded shards beyond SPOOLED_SHARDS, the oldest first; `lock` is held."""
+        loose = [location for location in self.fetched if location not in self.pinned] if self.remote else []
+        for location in loose[:-SPOOLED_SHARDS]:
+            if path := self.fetched.pop(location):
+                Path(path).unlink(missing_ok=True)
 
 
-def new_spool(data: Data) -> Path:
-    """An empty folder in the cache, which a later process removes if this one is killed."""
-    from ..cache import cache_root, sweep, temporary_folder
-
-    root = cache_root(data)
-    folder = temporary_folder(root)
+def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
+    """SightlineError where a shard is missing or differs from its index entry; unknown values are not compared."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        sweep(root)
-        folder.mkdir()
+        size = os.path.getsize(path)
+        if entry.bytes and size != entry.bytes:
+            raise damaged(BAD_SHARD, where, f"it has {size:,} bytes instead of {entry.bytes:,} as in the index")
+        if entry.sha256 and sha256(path) != entry.sha256:
+            raise damaged(BAD_SHARD, where, "its SHA-256 differs from the index: its bytes have changed")
     except OSError as error:
-        raise disk_error(folder, error) from error
-    return folder
+        raise damaged("a shard is missing", where, error.strerror or str(error)) from error
 
 
-def refuse_damaged(shard: Shard, size: int, digest: str) -> None:
-    """SightlineError where a shard's bytes are not those of the index."""
-    from .index import damaged
+def download(address: str, path: Path, entry: ShardEntry | None = None, optional: bool = False) -> bool:
+    """Download a URL to `path`, with retries. Returns False where `optional` and the server answers 404.
 
-    if shard.nbytes and size != shard.nbytes:
-        raise damaged(shard.location, f"it has {size:,} bytes, and the index says {shard.nbytes:,}")
-    if shard.sha256 and digest != shard.sha256:
-        raise damaged(shard.location, "its SHA-256 is not the one of the index: bits have changed")
-
-
-def fetched(address: str, path: Path | None, shard: Shard | None = None, missing: bool = False) -> bytes | None:
-    """The bytes at an address, or None once they lie at `path`, tried several times; missing: None for a 404 too.
-
-    Raises SightlineError (status ENVIRONMENT) for a server that refuses, hangs, or sends something else than `shard`.
+    Raises SightlineError with status ENVIRONMENT for a full disk, for an unreachable, silent or failing server, and for
+    bytes that differ from `entry`.
     """
-    error: Exception | None = None
-    for pause in (*PAUSES_SECONDS, None):
+    why, request = "", urllib.request.Request(urllib.parse.quote(address, safe=":/?&=%@+,;~"))
+    for pause in (0.0, *PAUSES_SECONDS):
+        time.sleep(pause)
         try:
-            return fetch_once(address, path, shard)
-        except urllib.error.HTTPError as problem:
-            problem.close()
-            if missing and problem.code == 404:
-                return None
-            error = problem
-            if 400 <= problem.code < 500 and problem.code not in (408, 425, 429):
-                break
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as problem:
-            error = problem
-        except SightlineError as problem:  # damaged on its way, perhaps
-            error = problem
-        if pause is not None:
-            time.sleep(pause)
-    if isinstance(error, SightlineError):
-        raise SightlineError(error.what, where=error.where, why=error.why, cure=error.cure, status=ENVIRONMENT)
-    cure = "check the server and the network; a run that was begun goes on from its last state: sightline resume RUN"
-    why = printable(str(error) or type(error).__name__)
-    raise SightlineError("the data cannot be fetched", where=address, why=why, cure=cure, status=ENVIRONMENT) from error
-
-
-def fetch_once(address: str, path: Path | None, shard: Shard | None) -> bytes | None:
-    """One attempt of `fetched`."""
-    checksum, size, pieces = hashlib.sha256(), 0, []
-    request = urllib.request.Request(urllib.parse.quote(address, safe=":/?&=%@+,;~"))
-    with contextlib.ExitStack() as stack:
-        answer = stack.enter_context(urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS))
-        promised = answer.headers.get("Content-Length")
-        file = stack.enter_context(open(path, "wb")) if path else None
-        while piece := answer.read(PIECE):
-            size += len(piece)
-            if file is None:
-                if size > SMALL:
-                    raise SightlineError("this is no index", where=address, why="it has more than 1 GB")
-                pieces.append(piece)
-            else:
-                checksum.update(piece)
-                try:
-                    file.write(piece)
-                except OSError as error:
-                    raise disk_error(Path(str(path)), error) from error
-    if promised is not None and int(promised) != size:
-        raise http.client.IncompleteRead(b"", int(promised) - size)
-    if shard is not None:
-        refuse_damaged(shard, size, checksum.hexdigest())
-    return b"".join(pieces) if path is None else None
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer, open(path, "wb") as file:
+                shutil.copyfileobj(answer, file, 1 << 20)
+                if answer.length:
+                    raise ValueError(f"the connection ended {answer.length:,} bytes early")
+            if entry:
+                compare(entry, path, address)
+            return True
+        except SightlineError as error:  # perhaps damaged on the way
+            why = error.why
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = printable(str(error) or type(error).__name__)
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+                if optional and error.code == 404:
+                    return False
+            elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_error(path, error) from error
+    cure = "check the server and the network; a started run continues from its last checkpoint: sightline resume RUN"
+    raise SightlineError("the data cannot be downloaded", where=address, why=why, cure=cure, status=ENVIRONMENT)

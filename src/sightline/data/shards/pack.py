@@ -1,4 +1,4 @@
-"""`sightline pack`: a data set as WebDataset shards, for sets that are larger than the disk where they are used."""
+"""`sightline pack`: write a data set as WebDataset shards, for sets that are larger than the local disk."""
 
 import hashlib
 import io
@@ -7,45 +7,36 @@ import os
 import re
 import shlex
 import tarfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from ...config.resolve import resolve
 from ...config.schema import Config, Data
+from ...doctor.opened import is_segmentation
 from ...errors import SightlineError, counted, printable, some_of
-from ...runs.atomic import atomic_path, atomic_write, read_json, remove, write_json
+from ...runs.atomic import atomic_path, atomic_write, remove, sha256, write_json
 from ...runs.lock import lock_run
+from ...runs.run_folder import refuse_inside
 from ...runs.terminal import print_plain
-from ..cache import check_skipped, refuse_bad
 from ..decode.palettes import to_dict
-from ..loader import epoch_order
+from ..image_cache import check_skipped, refuse_bad
+from ..parallel import permutation, processors, submit_ahead
+from ..shard_format import INDEX, SPLITS, ShardEntry, ShardIndex, SplitEntry, parse_index, table_bytes
 from ..sources.leakage import without_leaks
-from ..sources.open import Items, open_source
+from ..sources.open import open_source
 from ..sources.pair_facts import refuse_faults, with_file_names
 from ..sources.pairs import open_pairs
-from .index import FORMAT, INDEX, is_sharded, table_bytes, table_in
-from .pack_samples import QUALITY, Job, Packed, described, sample_of, table_of
+from .index import is_sharded
+from .pack_samples import QUALITY, PackedSample, PackJob, read_sample, sample_table
 
-PLAN = "pack.json"
-"""What an unfinished pack was begun with; by it the same command goes on, and another one is refused."""
-WRITTEN = re.compile(r"(train|val|test)-\d{6}\.(tar|npz)|index\.json|pack\.json")
-
-
-@dataclass
-class Writing:
-    """A split that is being packed. position: how many of its samples, in the order of the shards, are done. bad: the
-    places of images that cannot be read -> why. left: training pairs of which no pixel counts."""
-
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    position: int = 0
-    bad: dict[str, str] = field(default_factory=dict)
-    faults: list[SightlineError] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+WRITTEN = re.compile(r"(train|val|test)-\d{6}\.(tar|npz)|index\.json")
+"""Names of the files of a packed set."""
 
 
 def pack(
@@ -59,17 +50,13 @@ def pack(
     quiet: bool = False,
     **settings: Any,
 ) -> Path:
-    """Write `data` as WebDataset tar files into the folder `out`, mixed, with index.json; returns that folder.
+    """Write `data` as shuffled WebDataset tar files with index.json into the folder `out`; returns that folder.
 
-    shard_mb: megabytes of a shard. resize: pictures whose shorter side has more pixels are scaled down to it once, and
-    become JPEG of quality 95 (masks by nearest neighbor and PNG); others, and all without it, stay byte for byte. seed:
-    of the order in which samples lie. settings: `data.*`, as of `train`. The same data and options give the same
-    bytes. The same command goes on where it was interrupted. Raises SightlineError for data that `train` would refuse.
+    shard_mb: megabytes of a shard. resize: images whose shorter side is longer are scaled down to it once, to JPEG of
+    quality 95 (masks by nearest neighbor, to PNG); all others stay byte for byte. seed: of the order of the samples.
+    settings: `data.*`, as of `train`. The same data and options give the same bytes. An interrupted packing continues
+    when it is started again. Raises SightlineError for data that `train` would reject.
     """
-    from ...config.resolve import resolve
-    from ...doctor.opened import is_segmentation
-    from ...runs.run_folder import refuse_inside
-
     say = (lambda text: None) if quiet else print_plain
     config = resolve(Config(), settings | {"data.path": os.fspath(data)}).data
     folder = Path(os.path.abspath(os.path.expanduser(out)))
@@ -83,246 +70,150 @@ def pack(
     for note in source.notes:
         say(note)
     source = without_leaks(source, config, say)
-    job = Job(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, say)
+    job = PackJob(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, say)
     with lock_run(folder) as note:
         if note:
             say(note)
-        if not begun(job, overwrite):
-            say(f"{folder} holds this set already; nothing is left to do")
+        index = start_or_continue(job, overwrite)
+        if index.finished:
+            say(f"{folder} is packed already")
             return folder
-        splits = {split: pack_split(job, split) for split in source.splits}
-        write_json(folder / INDEX, index_of(job, splits))
-    total = sum(shard["bytes"] for split in splits.values() for shard in split.shards)
-    count = sum(len(split.shards) for split in splits.values())
-    say(f"packed into {counted(count, 'shard')}, {total / 1e6:,.1f} MB: --data {shlex.quote(str(folder))}")
+        for split in source.splits:
+            pack_split(job, split, index)
+        index.finished = True
+        write_json(folder / INDEX, index.model_dump())
+    shards = [shard for part in index.splits.values() for shard in part.shards]
+    size = sum(shard.bytes for shard in shards) / 1e6
+    say(f"packed into {counted(len(shards), 'shard')}, {size:,.1f} MB: --data {shlex.quote(str(folder))}")
     return folder
 
 
 def check_options(data: Data, shard_mb: float, resize: int) -> None:
-    """SightlineError for options that cannot be."""
+    """SightlineError for invalid options, and for data that are packed already."""
     if is_sharded(data):
-        cure = "train on them as they are, or unpack them first: tar xf FILE"
-        raise SightlineError("these are shards already", where=data.path, cure=cure)
+        cure = "train on them directly, or unpack them first: tar xf FILE"
+        raise SightlineError("these data are shards already", where=data.path, cure=cure)
     if shard_mb <= 0 or resize < 0:
-        raise SightlineError(
-            "this option cannot be",
-            where=f"--shard-mb {shard_mb} --resize {resize}",
-            cure="--shard-mb 256 --resize 512",
-        )
+        where, cure = f"--shard-mb {shard_mb} --resize {resize}", "--shard-mb 256 --resize 512"
+        raise SightlineError("invalid option", where=where, cure=cure)
 
 
-def options_of(job: Job) -> dict[str, Any]:
-    """What makes one packing another than the next, beside the data."""
-    options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
-    return options | {"on_bad_image": job.data.on_bad_image, "max_pixels": job.data.max_pixels}
-
-
-def plan_of(job: Job) -> dict[str, Any]:
-    """Options and a fingerprint of the data by the names, sizes and times of all files."""
-    splits = {
-        s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in job.source.splits.items()
-    }
+def new_index(job: PackJob) -> ShardIndex:
+    """The index before the first shard, with all options and a fingerprint of the data."""
+    parts = job.source.splits
+    files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)
-    content = json.dumps([splits, job.source.classes, palette]).encode("ascii")
-    return {"format": FORMAT, "options": options_of(job), "data": hashlib.sha256(content).hexdigest()}
+    content = json.dumps([files, job.source.classes, palette]).encode("ascii")
+    options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
+    return ShardIndex(
+        classes=list(job.source.classes),
+        palette=palette,
+        options=options | {"on_bad_image": job.data.on_bad_image, "max_pixels": job.data.max_pixels},
+        data=hashlib.sha256(content).hexdigest(),
+        splits={split: SplitEntry(masks=items.read_mask is not None) for split, items in parts.items()},
+        finished=False,
+    )
 
 
-def begun(job: Job, overwrite: bool) -> bool:
-    """Whether there is something to do; the plan is then written. SightlineError where something else lies there."""
-    plan, path = plan_of(job), job.out / PLAN
-    before = read_json(path)
-    visible = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
-    strangers = [name for name in visible if not WRITTEN.fullmatch(name)]
-    if strangers:
-        why = f"it holds {strangers[0]!r}"
-        raise SightlineError("this folder is not empty", where=str(job.out), why=why, cure="choose another OUT")
-    if visible and before != plan:
-        if not overwrite:
-            named = before if isinstance(before, dict) else {}
-            parts = [key for key in ("format", "options", "data") if named.get(key) != plan[key]]
-            why = f"changed since it was begun: {', '.join(parts)}"
-            cure = "--overwrite packs anew; or choose another OUT"
-            raise SightlineError("another set is packed here", where=str(job.out), why=why, cure=cure)
-        remove(job.out / name for name in visible)
-    if before == plan and (job.out / INDEX).is_file() and not overwrite:
-        return False
-    if overwrite:
-        remove(job.out / name for name in visible)
-    write_json(path, plan)
-    return True
+def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
+    """The index that an earlier packing of the same data with the same options left, else a new one in an empty folder.
+
+    SightlineError for another data set there without `overwrite`, and for files that are not of a packed set.
+    """
+    index, path = new_index(job), job.out / INDEX
+    names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
+    foreign = [name for name in names if not WRITTEN.fullmatch(name)]
+    if foreign:
+        why, cure = f"it contains {foreign[0]!r}", "choose another OUT"
+        raise SightlineError("this folder is not empty", where=str(job.out), why=why, cure=cure)
+    if names and not overwrite:
+        try:
+            earlier = parse_index(path.read_bytes(), str(path))
+            changed = [name for name in ("options", "data") if getattr(earlier, name) != getattr(index, name)]
+        except (OSError, SightlineError):
+            earlier, changed = index, [INDEX]
+        if not changed:
+            return earlier
+        why, cure = f"different: {', '.join(changed)}", "--overwrite replaces it; or choose another OUT"
+        raise SightlineError("this folder contains another packed set", where=str(job.out), why=why, cure=cure)
+    remove(job.out / name for name in names)
+    write_json(path, index.model_dump())
+    return index
 
 
-def pack_split(job: Job, split: str) -> Writing:
-    """All shards of a split, those that are there already and the rest. SightlineError for all bad images at once."""
-    items, state = job.source.splits[split], Writing()
-    resumed(job, split, state)
-    if state.position:
-        job.say(f"{split}: going on after {counted(len(state.shards), 'shard')}")
-    order = epoch_order(job.seed, {"train": 0, "val": 1, "test": 2}[split], len(items.names)).numpy()
-    samples = prepared(job, split, order[state.position :])
-    while state.position < len(order):
-        if may_write(job, state):
-            write_shard(job, split, order, samples, state)
-        else:  # the rest is only looked at, so that all that is wrong is told at once
-            for place, result in samples:
-                take(job, split, place, result, state)
-            break
-    conclude(job, split, items, state)
-    return state
+def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
+    """Write the missing shards of a split. SightlineError that lists all unreadable images."""
+    part = index.splits[split]
+    if part.position:
+        job.say(f"{split}: continuing after {counted(len(part.shards), 'shard')}")
+    samples = usable_samples(job, split, part)
+    for first in samples:
+        write_shard(job, split, part, chain([first], samples))
+        write_json(job.out / INDEX, index.model_dump())
 
 
-def may_write(job: Job, state: Writing) -> bool:
-    """Whether what was met so far may be packed at all."""
-    return not state.faults and (not state.bad or job.data.on_bad_image == "skip")
+def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[PackedSample]:
+    """The samples from `part.position` on, read in threads. What is left out is recorded in `part`.
 
-
-def conclude(job: Job, split: str, items: Items, state: Writing) -> None:
-    """Say what was left out; SightlineError where that must not be, and nothing of the packing then stays."""
+    After an error that prevents packing the remaining samples are read only, so that one SightlineError lists all; the
+    files of the unfinished set are then removed.
+    """
+    items, faults = job.source.splits[split], []
+    order = permutation(len(items.names), job.seed, SPLITS.index(split))
+    with ThreadPoolExecutor(processors()) as pool:
+        reading = submit_ahead(
+            pool, partial(read_sample, job, split), order[part.position :].tolist(), 4 * processors()
+        )
+        for place, future in reading:
+            part.position += 1
+            try:
+                sample = future.result()
+            except SightlineError as error:
+                if job.palette is not None:
+                    faults.append(with_file_names(error, items, place))
+                else:
+                    part.bad[str(place)] = printable(f"{items.names[place]}: {error.why or error.what}")
+                continue
+            if sample.empty:
+                part.ignored.append(printable(items.names[place]))
+            elif not faults and (not part.bad or job.data.on_bad_image == "skip"):
+                yield sample
     try:
-        if state.faults:
-            refuse_faults(job.source.path, split, state.faults, len(items.names))
-        refuse_bad(state.bad, items, job.source, split, job.data)
-        if state.bad:
-            check_skipped({int(place): why for place, why in state.bad.items()}, items, job.source, job.say)
-        if not state.shards:
-            raise SightlineError(f"no pixel of {split} counts", where=job.source.path, cure="check the palette")
+        if faults:
+            refuse_faults(job.source.path, split, faults, len(items.names))
+        refuse_bad(part.bad, items, job.source, split, job.data)
+        if part.bad:
+            check_skipped({int(place): why for place, why in part.bad.items()}, items, job.source, job.say)
+        if len(part.ignored) == len(items.names):
+            cure = "check the palette"
+            raise SightlineError(f"no pixel of {split} is labeled", where=job.source.path, cure=cure)
     except SightlineError:
         remove(job.out / name for name in os.listdir(job.out) if WRITTEN.fullmatch(name))
         raise
-    if state.left:
-        job.say(
-            f"{len(state.left):,} masks of {split} hold ignored pixels only and are left out: {some_of(state.left)}"
-        )
+    if part.ignored:
+        job.say(f"left out {len(part.ignored):,} masks of {split} with ignored pixels only: {some_of(part.ignored)}")
 
 
-def resumed(job: Job, split: str, state: Writing) -> None:
-    """Take over the whole shards of an interrupted packing, in order."""
-    while True:
-        stem = f"{split}-{len(state.shards):06d}"
-        try:
-            table = (job.out / f"{stem}.npz").read_bytes()
-            size = os.path.getsize(job.out / f"{stem}.tar")
-            with np.load(io.BytesIO(table), allow_pickle=False) as arrays:
-                told = json.loads(arrays["told"].tobytes())
-            count = len(table_in(table, stem).names)
-        except (OSError, ValueError, KeyError, SightlineError):
-            return
-        if size != told["bytes"]:
-            return
-        state.position, state.bad, state.left = told["position"], state.bad | told["bad"], state.left + told["left"]
-        state.shards.append(entry_of(stem, count, size, told["sha256"], table))
-
-
-def entry_of(stem: str, samples: int, size: int, digest: str, table: bytes) -> dict[str, Any]:
-    """A shard in index.json."""
-    known = {"file": f"{stem}.tar", "samples": samples, "bytes": size, "sha256": digest}
-    return known | {"table_sha256": hashlib.sha256(table).hexdigest()}
-
-
-Prepared = Iterator[tuple[int, "Packed | SightlineError"]]
-
-
-def prepared(job: Job, split: str, places: np.ndarray) -> Prepared:
-    """(place, the sample or what is wrong with it) in this order, read and scaled in threads, few ahead."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-    def one(place: int) -> Packed | SightlineError:
-        try:
-            return sample_of(job, split, place)
-        except SightlineError as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[int, Future[Packed | SightlineError]]] = deque()
-        for place in places.tolist():
-            ahead.append((place, pool.submit(one, place)))
-            if len(ahead) > 4 * workers:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for place, future in ahead:
-            yield place, future.result()
-
-
-class Sink:
-    """A file that is written from its beginning on, with its SHA-256."""
-
-    def __init__(self, file: IO[bytes]):
-        self.file, self.digest, self.size = file, hashlib.sha256(), 0
-
-    def write(self, content: bytes) -> int:
-        """Add bytes."""
-        self.digest.update(content)
-        self.size += len(content)
-        return self.file.write(content)
-
-    def tell(self) -> int:
-        """How many bytes were written."""
-        return self.size
-
-
-def write_shard(job: Job, split: str, order: np.ndarray, samples: Prepared, state: Writing) -> None:
-    """One shard and its table, which comes last: a shard without one is made anew."""
-    stem = f"{split}-{len(state.shards):06d}"
-    items, rows = job.source.splits[split], []
-    known = len(state.bad), len(state.left)
-    path = job.out / f"{stem}.tar"
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        sink = Sink(file)
-        with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:  # ty: ignore
-            for place, result in samples:
-                state.position += 1
-                packed = take(job, split, place, result, state)
-                if packed is not None:
-                    start = archive.offset
-                    add(archive, f"{len(rows):06d}", packed.members | described(job, items, place, packed))
-                    rows.append((start, archive.offset, place, packed.size, packed.counts))
-                if archive.offset >= job.shard_bytes or not may_write(job, state):
+def write_shard(job: PackJob, split: str, part: SplitEntry, samples: Iterator[PackedSample]) -> None:
+    """Write samples into one shard until it is full, then its sample table, and add it to `part`."""
+    stem, rows, spans = f"{split}-{len(part.shards):06d}", [], []
+    with atomic_path(job.out / f"{stem}.tar") as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for sample in samples:
+                start = archive.offset
+                for ending, content in sample.members.items():
+                    info = tarfile.TarInfo(f"{len(rows):06d}.{ending}")
+                    info.size, info.mode = len(content), 0o644
+                    archive.addfile(info, io.BytesIO(content))
+                rows.append(sample._replace(members={}))
+                spans.append((start, archive.offset))
+                if archive.offset >= job.shard_bytes:
                     break
-    if not rows or not may_write(job, state):  # in the second case nothing of this packing stays
-        path.unlink()
-        return
-    digest = sink.digest.hexdigest()
-    told = {"position": state.position, "bytes": sink.size, "sha256": digest, "left": state.left[known[1] :]}
-    told["bad"] = dict(list(state.bad.items())[known[0] :])
-    table = table_bytes(table_of(items, rows), json.dumps(told))
+        digest, size = sha256(temporary), temporary.stat().st_size
+    table = table_bytes(sample_table(job.source.splits[split], rows, np.array(spans, np.int64)))
     atomic_write(job.out / f"{stem}.npz", table)
-    state.shards.append(entry_of(stem, len(rows), sink.size, digest, table))
-    job.say(f"{stem}.tar: {len(rows):,} samples, {sink.size / 1e6:,.1f} MB; {state.position:,} of {len(order):,}")
-
-
-def take(job: Job, split: str, place: int, result: Packed | SightlineError, state: Writing) -> Packed | None:
-    """A sample to be written; None, and noted in `state`, for one that is not."""
-    items = job.source.splits[split]
-    if isinstance(result, SightlineError):
-        if job.palette is not None:
-            state.faults.append(with_file_names(result, items, place))
-        else:
-            state.bad[str(place)] = printable(f"{items.names[place]}: {result.why or result.what}")
-        return None
-    if result.empty:
-        state.left.append(items.names[place])
-        return None
-    return result
-
-
-def add(archive: tarfile.TarFile, key: str, members: dict[str, bytes]) -> None:
-    """The members of a sample, with nothing in their heads that another time or machine would change."""
-    for ending, content in members.items():
-        info = tarfile.TarInfo(f"{key}.{ending}")
-        info.size, info.mode = len(content), 0o644
-        archive.addfile(info, io.BytesIO(content))
-
-
-def index_of(job: Job, splits: dict[str, Writing]) -> dict[str, Any]:
-    """index.json: everything that is needed to read the shards, and nothing of when and where they were made."""
-    parts = {
-        split: {
-            "samples": sum(shard["samples"] for shard in state.shards),
-            "masks": job.source.splits[split].read_mask is not None,
-            "shards": state.shards,
-        }
-        for split, state in splits.items()
-    }
-    palette = None if job.palette is None else to_dict(job.palette)
-    known = {"format": FORMAT, "classes": list(job.source.classes), "palette": palette}
-    return known | {"options": options_of(job), "splits": parts}
+    sums = {"sha256": digest, "table_sha256": hashlib.sha256(table).hexdigest()}
+    part.shards.append(ShardEntry(file=f"{stem}.tar", samples=len(rows), bytes=size, **sums))
+    part.samples += len(rows)
+    total = len(job.source.splits[split].names)
+    job.say(f"{stem}.tar: {len(rows):,} samples, {size / 1e6:,.1f} MB; {part.position:,} of {total:,}")

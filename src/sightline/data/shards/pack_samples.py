@@ -1,4 +1,4 @@
-"""What goes into a shard of one image: its bytes as they are or scaled down once, its mask, its label and its name."""
+"""Content of one packed sample: the image's bytes, unchanged or scaled down once, its mask, label and name."""
 
 import io
 import json
@@ -15,29 +15,31 @@ from ...config.schema import Data
 from ..decode.masks import load, read_mask
 from ..decode.palettes import Palette
 from ..pair_cache import read_pair
-from ..sources.open import Items, Source
+from ..shard_format import SampleTable
 from ..sources.pair_facts import item_facts
-from .index import Table
+from ..types import Items, Source
 
 QUALITY = 95
-"""Of the JPEG files that scaled pictures become, without chroma subsampling."""
-MADE = ("sklearn", "torchvision")
-"""Layouts whose images are no files; they are stored as PNG."""
+"""JPEG quality of scaled images, without chroma subsampling."""
+WITHOUT_FILES = ("sklearn", "torchvision")
+"""Layouts whose images are not files; they are stored as PNG."""
 
 
-class Packed(NamedTuple):
-    """One sample as it goes into a shard. members: bytes by their endings. size: height and width. counts: pixels of
-    each class, empty without masks. empty: whether a training mask has no pixel that counts."""
+class PackedSample(NamedTuple):
+    """One sample of a shard. index: in the split. members: bytes by file ending. size: height and width. counts: pixels
+    of each class, empty without masks. empty: whether it is a training pair without a labeled pixel."""
 
+    index: int
     members: dict[str, bytes]
     size: tuple[int, int]
     counts: np.ndarray
-    empty: bool = False
+    empty: bool
 
 
 @dataclass(frozen=True)
-class Job:
-    """One packing. shard_bytes: a shard ends with the sample that reaches it. resize: of the shorter side, 0: none."""
+class PackJob:
+    """Data and options of one packing. shard_bytes: a shard ends with the sample that reaches it. resize: longest
+    shorter side of an image, 0 for no limit."""
 
     source: Source
     palette: Palette | None
@@ -49,80 +51,89 @@ class Job:
     say: Callable[[str], None]
 
 
-def sample_of(job: Job, split: str, place: int) -> Packed:
-    """One image, with its mask where there are masks, decoded once to see that it is whole; else SightlineError."""
+def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
+    """One image with its mask, decoded once to check it; SightlineError where either is unusable."""
     items, source = job.source.splits[split], job.source
     palette = job.palette if items.mask_names is not None else None
     counts = np.zeros(0 if job.palette is None else len(job.palette.classes), np.int64)
     if palette is None:
-        image = items.read(place)
+        image = items.read(index)
     else:
-        pixels, _, facts = read_pair(items, place, len(palette.classes))
+        pixels, _, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts
-    path = "" if source.layout in MADE else os.path.join(source.path, items.names[place])
+    path = "" if source.layout in WITHOUT_FILES else os.path.join(source.path, items.names[index])
     scaled = scaled_size(image.size, job.resize)
-    members = picture_of(image, path, scaled)
     width, height = scaled or image.size
+    members = image_member(image, path, scaled)
     if palette is not None and items.mask_names is not None:
-        mask_path = os.path.join(source.path, items.mask_names[place])
-        mask = mask_of(mask_path, job, scaled)
-        members |= mask
+        mask_path = os.path.join(source.path, items.mask_names[index])
+        members |= mask_member(mask_path, job.data.max_pixels, scaled)
         if scaled:
-            indices = read_mask(mask_path, palette, job.data.max_pixels, content=mask["mask.png"])
-            counts = item_facts((height, width), indices, len(palette.classes)).counts
+            mask = read_mask(mask_path, palette, job.data.max_pixels, content=members["mask.png"])
+            counts = item_facts((height, width), mask, len(palette.classes)).counts
+    members |= label_members(job, items, index, (height, width))
     empty = palette is not None and split == "train" and not counts.any()
-    return Packed(members, (height, width), counts, empty)
+    return PackedSample(index, members, (height, width), counts, empty)
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
-    """Width and height with the shorter one `side`, where it has more; None where a picture stays as it is."""
+    """Width and height with the shorter one reduced to `side`; None for an image that is not scaled."""
     shorter = min(size)
     if not side or shorter <= side:
         return None
     return max(side, round(size[0] * side / shorter)), max(side, round(size[1] * side / shorter))
 
 
-def picture_of(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The picture by its ending: the file's own bytes, or those of a scaled JPEG; PNG where there is no file."""
+def ending_of(path: str) -> str:
+    """The ending of a file name in lower case, without its dot."""
+    return os.path.splitext(path)[1].lower().removeprefix(".")
+
+
+def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
+    """The image by file ending: a scaled JPEG, the bytes of its file, or PNG where there is no file."""
     file = io.BytesIO()
     if scaled is not None:
         smaller = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
         smaller.save(file, "JPEG", quality=QUALITY, subsampling=0)
         return {"jpg": file.getvalue()}
     if path:
-        return {os.path.splitext(path)[1].lower().removeprefix("."): Path(path).read_bytes()}
+        return {ending_of(path): Path(path).read_bytes()}
     image.save(file, "PNG")
     return {"png": file.getvalue()}
 
 
-def mask_of(path: str, job: Job, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The mask by its ending: the file's own bytes, or a PNG of its own values, the nearest ones where it shrinks."""
+def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
+    """The mask by file ending: the bytes of its file, or a PNG of its values scaled by nearest neighbor."""
     if scaled is None:
-        return {"mask." + os.path.splitext(path)[1].lower().removeprefix("."): Path(path).read_bytes()}
-    image, scale = load(path, job.data.max_pixels)
-    if scale > 1:  # Pillow has spread the ids of 2 and 4 bits
+        return {f"mask.{ending_of(path)}": Path(path).read_bytes()}
+    image, scale = load(path, max_pixels)
+    if scale > 1:  # Pillow spreads ids of 2 and 4 bits over 0..255
         image = Image.fromarray(np.asarray(image) // scale)
     file = io.BytesIO()
     image.resize(scaled, Image.Resampling.NEAREST).save(file, "PNG")
     return {"mask.png": file.getvalue()}
 
 
-def described(job: Job, items: Items, place: int, packed: Packed) -> dict[str, bytes]:
-    """The members that say what a sample is: .json, and .cls with the number of its class."""
-    values: dict[str, Any] = {"name": items.names[place], "number": place, "height": packed.size[0]}
-    values["width"] = packed.size[1]
+def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
+    """The members .json and, of labeled images, .cls with the class number."""
+    values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
     if items.labels is not None:
-        label = int(items.labels[place])
+        label = int(items.labels[index])
         values |= {"label": label, "class": job.source.classes[label]}
         members["cls"] = str(label).encode("ascii")
     return members | {"json": json.dumps(values).encode("ascii")}
 
 
-def table_of(items: Items, rows: list[tuple[int, int, int, tuple[int, int], np.ndarray]]) -> Table:
-    """The table of a shard; rows: start, end, place, size and pixels of each class of its samples."""
-    starts, ends, places = (np.array([row[i] for row in rows], np.int64) for i in range(3))
-    labels = np.full(len(rows), -1, np.int64) if items.labels is None else items.labels[places]
-    sizes = np.array([row[3] for row in rows], np.int64)
-    counts = np.array([row[4] for row in rows], np.int64).reshape(len(rows), -1)
-    return Table(starts, ends, places, labels, sizes, counts, tuple(items.names[place] for place in places))
+def sample_table(items: Items, samples: list[PackedSample], spans: np.ndarray) -> SampleTable:
+    """The table of a shard with these samples; spans: int64 [n, 2], byte range of each."""
+    numbers = np.array([sample.index for sample in samples], np.int64)
+    return SampleTable(
+        starts=spans[:, 0],
+        ends=spans[:, 1],
+        numbers=numbers,
+        labels=np.full(len(samples), -1, np.int64) if items.labels is None else items.labels[numbers],
+        sizes=np.array([sample.size for sample in samples], np.int64),
+        counts=np.array([sample.counts for sample in samples], np.int64).reshape(len(samples), -1),
+        names=tuple(items.names[number] for number in numbers),
+    )

@@ -1,114 +1,62 @@
-"""Training images out of shards, in place of the decoded cache: read in runs, mixed, decoded ahead, batch by batch.
+"""Training batches read from shards, in place of the decoded cache.
 
-The order of an epoch is a function of (seed, epoch) and of the index: shards are permuted and taken GROUP at a time,
-their samples interleaved; of that sequence, stretches of half of `data.stream_mb` are each permuted whole. So every
-position can be found without reading what lies before it, and a resumed run seeks to where it was.
+The order of an epoch is a function of (seed, epoch) and the index. Shards are permuted and taken GROUP at a time, and
+their samples are interleaved; stretches of half of `data.stream_mb` of this sequence are then permuted sample by
+sample. A resumed run reads only the samples of the remaining batches.
 
-In memory lie at most `data.stream_mb` of undecoded samples (one stretch that is used and one that is read meanwhile)
-and AHEAD + 1 decoded batches. Of a set on a server the shards of two groups lie on the disk.
+Memory holds two chunks of undecoded samples (one in use, one being read) of about half of `data.stream_mb` each, and
+AHEAD + 1 decoded batches.
 """
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
-from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from functools import partial
 
 import numpy as np
 import torch
 
 from ...config.schema import Data
-from ...errors import SightlineError
 from ...inference.sharded_predict import Share
 from ..decode.images import Square, planes
-from ..decode.masks import MaskFacts
 from ..decode.palettes import IGNORE, Palette
-from ..loader import WHOLE, Batch, part_of, steps_per_epoch, to_device
-from .index import Shards, damaged, image_of, mask_of, samples_in, unreadable
+from ..loader import WHOLE, BatchPart, batch_parts, to_device
+from ..parallel import permutation, processors, submit_ahead
+from ..shard_format import BAD_SHARD, damaged
+from ..types import Batch
+from .index import Shards
 
 GROUP = 4
-"""Shards that are read side by side: a batch has samples of all of them."""
+"""Shards that are interleaved: a batch has samples of all of them."""
 AHEAD = 3
-"""Batches that are decoded before they are asked for."""
+"""Batches that are decoded in advance."""
 ORDER, WITHIN = 1, 2
-"""Tell the random numbers of shards, and of samples within a stretch, from each other and from the cache's order."""
+"""Separate the random numbers for shards, and for samples within a stretch, from each other and from the cache's."""
 
 
-class Stretch(NamedTuple):
-    """Neighbors in the order of an epoch. start: their first position. rows: int64 [n], the samples in their order."""
+def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: numbers of samples in stored order, int64 [N].
 
-    start: int
-    rows: np.ndarray
-
-
-class Sample(NamedTuple):
-    """One sample, not decoded yet: its row and its members."""
-
-    row: int
-    members: dict[str, Any]
-
-
-def permutation(count: int, seed: int, *numbers: int) -> np.ndarray:
-    """A permutation int64 [count] that the numbers choose; as `loader.epoch_order`."""
-    keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=numbers)).random_raw(count)
-    return np.argsort(keys, kind="stable").astype(np.int64)
-
-
-def stretches(
-    firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epoch: int, position: int = 0
-) -> Iterator[Stretch]:
-    """The order of an epoch from the stretch that holds `position` on.
-
-    firsts: int64 [S + 1], the row of each shard's first sample. nbytes: int64 [N], the size of each sample. most: the
-    bytes of a stretch, which only its last sample exceeds.
+    firsts: int64 [S + 1], number of samples before each shard. nbytes: int64 [N], bytes of each sample in stored order.
+    most: bytes of a stretch, exceeded by its last sample only.
     """
-    order, start = permutation(len(firsts) - 1, seed, epoch, ORDER), 0
-    for group in range(0, len(order), GROUP):
-        shards = order[group : group + GROUP]
-        rows = [np.arange(firsts[shard], firsts[shard + 1]) for shard in shards]
-        count = sum(map(len, rows))
-        if start + count <= position:
-            start += count
-            continue
-        shares = np.concatenate([(np.arange(len(some)) + 0.5) / max(len(some), 1) for some in rows])
-        merged = np.concatenate(rows)[np.argsort(shares, kind="stable")]
+    shards, parts, start = permutation(len(firsts) - 1, seed, epoch, ORDER), [], 0
+    for group in range(0, len(shards), GROUP):
+        rows = [np.arange(firsts[shard], firsts[shard + 1]) for shard in shards[group : group + GROUP]]
+        fractions = np.concatenate([(np.arange(len(some)) + 0.5) / max(len(some), 1) for some in rows])
+        merged = np.concatenate(rows)[np.argsort(fractions, kind="stable")]
         before = np.cumsum(nbytes[merged]) - nbytes[merged]
-        cuts = np.flatnonzero(np.diff(before // most)) + 1
-        for part in np.split(merged, cuts):
-            if start + len(part) > position and len(part):
-                yield Stretch(start, part[permutation(len(part), seed, epoch, WITHIN, start)])
+        for part in np.split(merged, np.flatnonzero(np.diff(before // most)) + 1):
+            parts.append(part[permutation(len(part), seed, epoch, WITHIN, start)])
             start += len(part)
-
-
-def epoch_rows(shards: Shards, most: int, seed: int, epoch: int) -> np.ndarray:
-    """The whole order of an epoch: rows int64 [N]."""
-    parts = stretches(shards.firsts, shards.ends - shards.starts, most, seed, epoch)
-    return np.concatenate([part.rows for part in parts])
-
-
-def wanted(
-    positions: np.ndarray, total: int, batch_size: int, first_batch: int, share: Share = WHOLE, lead: bool = False
-) -> np.ndarray:
-    """Which positions of an epoch a process reads from its batch `first_batch` on: bool, as `positions`.
-
-    Those of its part of each batch and, with `lead`, the one before them, as in `loader.training_batches`.
-    """
-    step, place = positions // batch_size, positions % batch_size
-    counts = np.minimum(batch_size, total - step * batch_size)
-    starts, stops = share.rank * counts // share.world, (share.rank + 1) * counts // share.world
-    mine = (counts < share.world) | ((place >= starts) & (place < stops))
-    if lead:
-        mine |= place == (starts - 1) % counts
-    return mine & (step >= first_batch) & (step < steps_per_epoch(total, batch_size))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A split that is decoded while it is trained on. shape: (3, H, W) of its images in a batch. square: how they get
-    it; None for pairs, which keep their size. palette: that of the masks of pairs."""
+    """A split that is decoded during training. shape: (3, H, W) of its images in a batch. square: how images are
+    resized; None for pairs, which keep their size. palette: of the masks of pairs."""
 
     shards: Shards
     labels: np.ndarray | None
@@ -119,8 +67,14 @@ class Stream:
 
     @property
     def most(self) -> int:
-        """The bytes of a stretch."""
+        """Bytes of a stretch, and of a chunk that is read at once."""
         return max(1, self.data.stream_mb * 1_000_000 // 2)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order of an epoch: indices in the split, int64 [N]."""
+        shards, stored = self.shards, self.shards.order
+        nbytes = (shards.ends - shards.starts)[stored]
+        return stored[epoch_rows(shards.firsts, nbytes, self.most, seed, epoch)]
 
     def batches(
         self,
@@ -132,210 +86,122 @@ class Stream:
         share: Share = WHOLE,
         lead: bool = False,
     ) -> Iterator[Batch]:
-        """The batches of one epoch from number `first_batch` on, as `loader.training_batches` gives them.
+        """The batches of one epoch from number `first_batch` on, like `loader.training_batches`.
 
-        Raises SightlineError for a shard or sample that cannot be read (it is named), and with status ENVIRONMENT for
-        a server that is gone.
+        Raises SightlineError that names an unreadable shard or sample, with status ENVIRONMENT for a failing server.
         """
-        total = len(self.shards.rows)
-        keep = {"total": total, "batch_size": batch_size, "first_batch": first_batch, "share": share, "lead": lead}
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        decoders, readers = ThreadPoolExecutor(workers), ThreadPoolExecutor(GROUP + 1)
+        order = torch.from_numpy(self.order(seed, epoch))
+        chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, lead))
+        decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
         queue: deque[Callable[[], Batch]] = deque()
-        samples, order = self.samples(seed, epoch, keep, readers), self.order(seed, epoch, first_batch * batch_size)
+        read = partial(self.read, permutation(len(self.shards.entries), seed, epoch, ORDER), fetchers, {})
         try:
-            for step in range(first_batch, steps_per_epoch(total, batch_size)):
-                count = min(batch_size, total - step * batch_size)
-                whole = self.shards.places[list(islice(order, count))]
-                every = share == WHOLE or count < share.world  # of so few samples each process takes all
-                start, stop = (0, count) if every else part_of(count, share)
-                front = lead and not every
-                try:
-                    chosen = [next(samples) for _ in range(stop - start + front)]
-                except SightlineError:  # what is on its way already is trained on first
-                    while queue:
+            for chunk, samples in submit_ahead(reader, read, chunks, ahead=1):
+                for part in chunk:
+                    queue.append(self.decode_batch(part, samples.result, epoch, torch.device(device), decoders))
+                    if len(queue) > AHEAD:
                         yield queue.popleft()()
-                    raise
-                if front and start == 0:  # the last sample of all comes before the first
-                    chosen = [chosen[-1], *chosen[:-1]]
-                place = {} if every else {"whole": torch.from_numpy(whole), "start": start, "lead": int(front)}
-                queue.append(self.decoded(chosen, epoch, torch.device(device), decoders, workers, place))
-                if len(queue) > AHEAD:
-                    yield queue.popleft()()
             while queue:
                 yield queue.popleft()()
         finally:
-            decoders.shutdown(wait=True, cancel_futures=True)
-            samples.close()
-            readers.shutdown(wait=True, cancel_futures=True)
+            for pool in (decoders, reader, fetchers):
+                pool.shutdown(wait=True, cancel_futures=True)
 
-    def order(self, seed: int, epoch: int, position: int) -> Iterator[int]:
-        """The rows of an epoch in their order, from `position` on."""
-        nbytes = self.shards.ends - self.shards.starts
-        for stretch in stretches(self.shards.firsts, nbytes, self.most, seed, epoch, position):
-            yield from stretch.rows[max(0, position - stretch.start) :].tolist()
+    def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
+        """Batches that are read at once: as many as have `most` bytes."""
+        chunk, size = [], 0
+        for part in parts:
+            chunk.append(part)
+            size += int((self.shards.ends[part.indices] - self.shards.starts[part.indices]).sum())
+            if size >= self.most:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
 
-    def samples(
-        self, seed: int, epoch: int, keep: dict[str, Any], readers: ThreadPoolExecutor
-    ) -> Generator[Sample, None, None]:
-        """This process's samples in the order of the epoch, not decoded; the next stretch is read meanwhile."""
-        shards = self.shards
-        nbytes = shards.ends - shards.starts
-        first = keep["first_batch"] * keep["batch_size"]
-        plan = stretches(shards.firsts, nbytes, self.most, seed, epoch, first)
-        loans = Loans(shards, permutation(len(shards.files), seed, epoch, ORDER), readers)
-
-        def read_next() -> Future[list[Sample]] | None:
-            for stretch in plan:
-                positions = np.arange(stretch.start, stretch.start + len(stretch.rows))
-                rows = stretch.rows[wanted(positions, **keep)]
-                if len(rows):
-                    return readers.submit(self.read, rows, loans)
-            return None
-
-        try:
-            coming = read_next()
-            while coming is not None:
-                ready, coming = coming.result(), read_next()
-                ready.reverse()
-                while ready:  # each sample is let go of once it is handed over
-                    yield ready.pop()
-        finally:
-            loans.close()
-
-    def read(self, rows: np.ndarray, loans: "Loans") -> list[Sample]:
-        """The samples of these rows: from each shard one run of bytes, of which others are dropped at once."""
-        shards, found = self.shards, {}
-        owners = np.searchsorted(shards.firsts, rows, side="right") - 1
-        for shard in np.unique(owners).tolist():
-            mine = np.sort(rows[owners == shard])
-            low, high = int(mine[0]), int(mine[-1])
-            chosen, where = set(mine.tolist()), shards.files[shard].location
-            try:
-                with open(loans.path(shard), "rb") as file:
-                    file.seek(shards.starts[low])
-                    run = samples_in(cast(Any, Limited(file, int(shards.ends[high] - shards.starts[low]))), where)
-                    found |= {row: members for row, members in enumerate(run, low) if row in chosen}
-            except OSError as error:
-                raise unreadable(where, error) from error
-            if len(chosen - found.keys()):
-                raise damaged(where, "it has fewer samples than the index says")
-            for row in chosen:
-                shards.check_key(row, found[row]["__key__"])
-        return [Sample(row, found[row]) for row in rows.tolist()]
-
-    def decoded(
+    def read(
         self,
-        samples: list[Sample],
+        sequence: np.ndarray,
+        fetchers: ThreadPoolExecutor,
+        fetched: dict[int, Future[None]],
+        chunk: list[BatchPart],
+    ) -> dict[int, bytes]:
+        """The undecoded samples of a chunk; the next GROUP shards of the epoch's sequence are fetched meanwhile."""
+        shards, ranks = self.shards, np.argsort(sequence)
+        indices = np.unique(np.concatenate([part.indices for part in chunk]))
+        stored = np.lexsort((shards.starts[indices], ranks[shards.owners[indices]]))
+
+        def wait_for(shard: int) -> None:
+            for number in sequence[ranks[shard] :][: GROUP + 1].tolist():
+                if number not in fetched:
+                    fetched[number] = fetchers.submit(shards.store.prefetch, shards.entries[number])
+            fetched[shard].result()
+
+        return shards.read(indices[stored].tolist(), wait_for)
+
+    def decode_batch(
+        self,
+        part: BatchPart,
+        samples: Callable[[], dict[int, bytes]],
         epoch: int,
         device: torch.device,
         pool: ThreadPoolExecutor,
-        workers: int,
-        place: Mapping[str, Any] = MappingProxyType({}),
     ) -> Callable[[], Batch]:
-        """Begin to decode a batch; what is returned waits for it. place: of a part of one, which it is."""
-        pinned = device.type == "cuda"
-        images = torch.empty((len(samples), *self.shape), dtype=torch.uint8, pin_memory=pinned)
-        masks = torch.full((len(samples), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
-        places = torch.from_numpy(self.shards.places[[sample.row for sample in samples]])
-        # Threads write through NumPy: under torch.inference_mode, which is of a thread, they may not change a tensor.
-        pixels, indices = images.numpy(), None if masks is None else masks.numpy()
+        """Start to decode a batch; the returned function waits for it. samples: returns the undecoded samples."""
+        indices = part.indices.tolist()
+        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
+        # Threads write through NumPy: under torch.inference_mode, which is per thread, they may not change a tensor.
+        pixels, classes = images.numpy(), None if masks is None else masks.numpy()
 
-        def decode(first: int) -> None:
-            for place in range(first, len(samples), workers):
-                self.decode(samples[place], pixels[place], None if indices is None else indices[place])
+        def decode(rows: range) -> None:
+            contents = samples()
+            for row in rows:
+                mask = None if classes is None else classes[row]
+                self.decode(indices[row], contents[indices[row]], pixels[row], mask)
 
-        tasks = [pool.submit(decode, first) for first in range(min(workers, len(samples)))]
+        count = processors()
+        tasks = [pool.submit(decode, range(first, len(indices), count)) for first in range(min(count, len(indices)))]
 
-        def finished() -> Batch:
+        def finish() -> Batch:
             for task in tasks:
                 task.result()
             labels = masks
-            if labels is None and self.labels is not None:
-                labels = torch.from_numpy(self.labels).index_select(0, places)
-            return replace(to_device(images, labels, places, epoch, device), **place)
+            if self.labels is not None:
+                labels = torch.from_numpy(self.labels).index_select(0, part.indices)
+            batch = to_device(images, labels, part.indices, epoch, device)
+            return replace(batch, whole=part.whole, start=part.start, lead=part.lead)
 
-        return finished
+        return finish
 
-    def decode(self, sample: Sample, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Pixels of a sample into image [3, H, W] and, of pairs, its mask into mask [H, W]."""
-        where, limit = self.shards.called(sample.row, sample.members["__key__"]), self.data.max_pixels
-        side = self.square.side if self.square else 0
-        picture = image_of(sample.members, where, limit, side)
-        fitted = self.square is not None and self.shape == (3, side, side)
-        pixels = self.square.of(picture) if self.square is not None and fitted else planes(picture)
-        height, width = self.shards.sizes[self.shards.places[sample.row]] if not fitted else self.shape[1:]
+    def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
+        """Write the pixels of a sample into image [3, H, W] and, of a pair, its mask into mask [H, W]."""
+        members, side = self.shards.members(index, content), self.square.side if self.square else 0
+        decoded = self.shards.image(index, members, side)
+        square = self.square if self.shape == (3, side, side) else None
+        pixels = square.of(decoded) if square else planes(decoded)
+        height, width = self.shape[1:] if square else self.shards.sizes[index]
         if pixels.shape[1:] != (height, width):
-            raise damaged(where, f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels, not {width} x {height}")
+            why = f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels instead of {width} x {height}"
+            raise damaged(BAD_SHARD, self.shards.where(index, members), why)
         image[:, :height, :width] = pixels
         if mask is not None:
             assert self.palette is not None
             image[:, height:], image[:, :, width:] = 0, 0
-            indices = mask_of(sample.members, where, self.palette, limit, MaskFacts())
+            indices = self.shards.mask(index, members, self.palette)
             if indices.shape != (height, width):
-                raise damaged(where, "its mask has another size than its image")
+                raise damaged(BAD_SHARD, self.shards.where(index, members), "its mask has another size than its image")
             mask[:height, :width] = indices
 
-    def mask(self, place: int) -> np.ndarray:
-        """The mask at a place, uint8 [h, w]; its image is not decoded."""
+    def mask(self, index: int) -> np.ndarray:
+        """One mask, uint8 [h, w], without its image."""
         assert self.palette is not None
-        row = int(self.shards.rows[place])
-        sample = self.shards.sample(row)
-        return mask_of(sample, self.shards.called(row, sample["__key__"]), self.palette, self.data.max_pixels)
+        members = self.shards.members(index, self.shards.read([index])[index])
+        return self.shards.mask(index, members, self.palette)
 
-    def gather(self, places: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-        """The samples at `places` int64 [N], as `loader.gather`; shard by shard, for a look outside of an epoch."""
-        shards = self.shards
-        rows = shards.rows[places.numpy()]
-        found: dict[int, Sample] = {}
-        for shard in np.unique(np.searchsorted(shards.firsts, rows, side="right") - 1).tolist():
-            mine = np.unique(rows[(rows >= shards.firsts[shard]) & (rows < shards.firsts[shard + 1])])
-            with shards.store.lent(shards.files[shard]):  # fetched once for all of its samples
-                found |= {row: Sample(row, shards.sample(row, keep=False)) for row in mine.tolist()}
+    def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+        """The samples at `indices` int64 [N], like `loader.gather`; for single looks outside of an epoch."""
+        unique = np.unique(indices)
+        samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
-            return self.decoded([found[row] for row in rows.tolist()], epoch, device, pool, 1)()
-
-
-class Limited:
-    """The next `left` bytes of a file as a stream."""
-
-    def __init__(self, file: Any, left: int):
-        self.file, self.left = file, left
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        content = self.file.read(min(size, self.left))
-        self.left -= len(content)
-        return content
-
-
-class Loans:
-    """The shards of an epoch in the order `order`, borrowed a group ahead and given back a group behind."""
-
-    def __init__(self, shards: Shards, order: np.ndarray, pool: ThreadPoolExecutor):
-        self.shards, self.pool = shards, pool
-        self.groups = {int(shard): number // GROUP for number, shard in enumerate(order)}
-        self.members = [order[start : start + GROUP].tolist() for start in range(0, len(order), GROUP)]
-        self.paths: dict[int, Future[str]] = {}
-
-    def path(self, shard: int) -> str:
-        """A path of the whole, checked shard; the next group is checked, or fetched, meanwhile."""
-        group = self.groups[shard]
-        for old in [other for other in self.paths if self.groups[other] < group]:
-            self.give_back(old)
-        for near in self.members[group : group + 2]:
-            for other in near:
-                if other not in self.paths:
-                    self.paths[other] = self.pool.submit(self.shards.store.borrow, self.shards.files[other])
-        return self.paths[shard].result()
-
-    def give_back(self, shard: int) -> None:
-        """The end of one loan."""
-        future = self.paths.pop(shard)
-        if not future.cancel() and future.exception() is None:
-            self.shards.store.give_back(self.shards.files[shard])
-
-    def close(self) -> None:
-        """The end of all."""
-        for shard in list(self.paths):
-            self.give_back(shard)
+            return self.decode_batch(BatchPart(indices), lambda: samples, epoch, device, pool)()

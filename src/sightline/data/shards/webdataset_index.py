@@ -1,87 +1,91 @@
-"""WebDataset shards of other programs: one pass over them lists their samples, which have KEY.jpg (or another image)
-and KEY.cls, or KEY.json with "label" or "class". The list is kept in the cache, so that the pass is made once."""
+"""Index of WebDataset shards that come without index.json: one pass lists their samples; the cache keeps the list.
+
+A sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class".
+"""
 
 import hashlib
-import io
 import json
 import os
 import re
 import sys
 import tarfile
-import urllib.request
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from io import BufferedReader
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ...config.paths import absolute
 from ...config.schema import Data
-from ...errors import SightlineError, counted, listing, printable
-from ...runs.atomic import atomic_write, read_json, sha256, write_json
-from ..cache import cache_root
-from ..decode.images import FORMATS, refusal, upright_size
+from ...errors import SightlineError, counted, listing, printable, some_of
+from ...runs.atomic import atomic_write, write_json
+from ..cache import LISTED, cache_root
+from ..parallel import permutation
+from ..shard_format import (
+    BAD_SHARD,
+    FORMAT,
+    INDEX,
+    SPLITS,
+    SampleTable,
+    ShardEntry,
+    ShardIndex,
+    SplitEntry,
+    damaged,
+    is_shard_name,
+    parse_index,
+    table_bytes,
+)
 from ..sources.labels import check_distinct, sorted_classes
+from ..sources.scan import EXTENSIONS
 from ..sources.splits import split_of
-from .fetch import TIMEOUT_SECONDS, Shard, Store, is_address
-from .index import FORMAT, IMAGE_KEYS, INDEX, SPLITS, Table, damaged, is_sharded_name, table_bytes, table_in
+from .fetch import Store, is_address
 
-Reader = Callable[[dict[str, Any]], Table]
-READ = {*IMAGE_KEYS, "cls", "json", "txt"}
-BLOCK = 512
-SKIPPED = re.compile(r"__[^/]*__($|/)")
-"""Members that webdataset leaves out."""
+IMAGE_ENDINGS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
+META = re.compile(r"__[^/]*__($|/)")
+"""Members that webdataset skips."""
 
 
-class Listed(NamedTuple):
-    """One sample. span: its bytes in the tar file. size: height and width. label: the number that it has as its class;
-    word: the name. other: endings that are not read."""
+class ListedSample(NamedTuple):
+    """One sample of a tar file. start, end: its byte range. label: its class number or name; empty for none."""
 
     name: str
-    span: tuple[int, int]
-    size: tuple[int, int]
-    label: int | None
-    word: str | None
-    other: tuple[str, ...]
+    start: int
+    end: int
+    label: str
 
 
-def foreign_index(data: Data, store: Store, seed: int) -> tuple[dict[str, Any], Reader]:
-    """(an index as `sightline pack` writes one, what reads a table) of shards without one, from the cache or made."""
-    locations = expanded(data.path)
-    key = [FORMAT, [identity(location) for location in locations], data.classes, data.val_fraction, seed]
-    folder = cache_root(data) / f"shards-{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
-    index = read_json(folder / INDEX)
-    if index is None:
-        said = f"no {INDEX} of sightline pack: {counted(len(locations), 'shard')} are read once to list their samples"
-        print(said, file=sys.stderr)
-        index = make_index(folder, locations, store, data, seed)
+def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
+    """Index of the shards at `data.path`, from the cache or made by reading them once; the store then uses its tables.
 
-    def read(entry: dict[str, Any]) -> Table:
-        path = folder / entry["table"]
-        try:
-            return table_in(path.read_bytes(), str(path))
-        except OSError as error:
-            cure = f"remove {folder}; it is made anew"
-            raise SightlineError("a list of samples is missing", where=str(path), cure=cure) from error
-
-    return index, read
+    Local files are identified by size and time. A remote shard that changes later fails its SHA-256 check.
+    """
+    locations = shard_locations(data.path)
+    states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
+    key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
+    folder = cache_root(data) / f"{LISTED}{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
+    store.tables = str(folder)
+    try:
+        return parse_index((folder / INDEX).read_bytes(), str(folder / INDEX))
+    except (OSError, SightlineError):
+        print(f"no {INDEX}: reading {counted(len(locations), 'shard')} once to list their samples", file=sys.stderr)
+        return make_index(folder, locations, store, seed)
 
 
-def expanded(path: str) -> list[str]:
-    """Paths or addresses of the shards that a pattern, a folder or a file means, in the order of their names."""
+def shard_locations(path: str) -> list[str]:
+    """Sorted paths or URLs of the shards that a brace pattern, a folder or a file name stands for."""
     if path.endswith(".tar"):
-        from braceexpand import braceexpand  # comes with webdataset
+        from braceexpand import braceexpand  # installed with webdataset
 
         try:
             found = list(braceexpand(path if is_address(path) else absolute(path)))
         except ValueError as error:
             cure = "write it as train-{000000..000009}.tar"
-            raise SightlineError("this pattern cannot be read", where=path, why=str(error), cure=cure) from error
+            raise SightlineError("invalid pattern of shards", where=path, why=str(error), cure=cure) from error
         missing = [] if is_address(path) else [one for one in found if not os.path.isfile(one)]
         if missing:
-            what = f"{counted(len(missing), 'shard')} of {len(found):,} are not there"
+            what = f"{counted(len(missing), 'shard')} of {len(found):,} do not exist"
             raise SightlineError(what, where=path, why="\n" + listing(missing), cure="check the pattern")
         return found
     if is_address(path):
@@ -89,206 +93,150 @@ def expanded(path: str) -> list[str]:
         raise SightlineError(f"there is no {INDEX} at this address", where=path, cure=cure)
     root = Path(absolute(path))
     folders = [root, *(root / split for split in SPLITS)]
-    found = [str(file) for folder in folders for file in folder.glob("*.tar") if is_sharded_name(file.name)]
+    found = [str(file) for folder in folders for file in folder.glob("*.tar") if is_shard_name(file.name)]
     if not found:
         raise SightlineError("there are no shards in this folder", where=path, cure="give a folder of .tar files")
     return sorted(found)
 
 
-def identity(location: str) -> list[Any]:
-    """What changes when a shard does, without reading it."""
-    if not is_address(location):
-        state = os.stat(location)
-        return [location, state.st_size, state.st_mtime_ns]
-    try:
-        request = urllib.request.Request(location, method="HEAD")
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            return [location, *(answer.headers.get(name) for name in ("Content-Length", "ETag", "Last-Modified"))]
-    except OSError:  # a server may not know HEAD; one that is away is told when the shard is fetched
-        return [location]
-
-
-def make_index(folder: Path, locations: list[str], store: Store, data: Data, seed: int) -> dict[str, Any]:
-    """Read all shards once; index.json comes last, so that it is there only with all tables."""
-    samples: list[list[Listed]] = []
-    entries: list[dict[str, Any]] = []
+def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> ShardIndex:
+    """Read all shards once and write their tables, then the index, into `folder`."""
+    entries: list[ShardEntry] = []
+    samples: list[list[ListedSample]] = []
     for number, location in enumerate(locations):
-        with store.lent(Shard(location, 0, 0, "")) as path:
-            samples.append(list_samples(path, location, data.max_pixels))
-            entry = {"file": location, "bytes": os.path.getsize(path), "sha256": sha256(path)}
-        entries.append(entry | {"samples": len(samples[-1]), "table": f"{number:06d}.npz"})
-    classes, labels = classes_of(samples, data)
-    splits, notes = splits_of(locations, entries, labels, data, seed)
-    other = Counter(ending for shard in samples for one in shard for ending in one.other)
-    if other:
-        said = ", ".join(f"{count:,} .{ending}" for ending, count in sorted(other.items()))
-        notes.append(printable(f"members of shards that are not read: {said}"))
-    done = Counter()
-    for split, members in splits.items():
-        for number in members:
-            some = samples[number]
-            spans = np.array([one.span for one in some], np.int64)
-            table = Table(
-                *spans.T,
-                np.arange(done[split], done[split] + len(some)),
-                np.array(labels[number], np.int64),
-                np.array([one.size for one in some], np.int64),
-                np.zeros((len(some), 0), np.int64),
-                tuple(one.name for one in some),
+        entry = ShardEntry(file=location, samples=0, bytes=0, sha256="", table_sha256="", table=f"{number:06d}.npz")
+        with store.open(entry) as file:
+            samples.append(list_samples(file, location))
+            file.seek(0)
+            entry.sha256, entry.bytes = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+        entry.samples = len(samples[-1])
+        entries.append(entry)
+    every = [sample for shard in samples for sample in shard]
+    classes, labels = class_labels(every, store.data)
+    ends = np.cumsum([len(shard) for shard in samples])
+    by_shard = [labels[end - len(shard) : end] for end, shard in zip(ends.tolist(), samples, strict=True)]
+    splits, notes = choose_splits(entries, by_shard, store.data, seed)
+    for entry, shard, own, end in zip(entries, samples, by_shard, ends, strict=True):
+        content = table_bytes(
+            SampleTable(
+                starts=np.array([sample.start for sample in shard], np.int64),
+                ends=np.array([sample.end for sample in shard], np.int64),
+                numbers=np.arange(end - len(shard), end),
+                labels=own,
+                sizes=np.zeros((len(shard), 2), np.int64),
+                counts=np.zeros((len(shard), 0), np.int64),
+                names=tuple(sample.name for sample in shard),
             )
-            done[split] += len(some)
-            atomic_write(folder / entries[number]["table"], table_bytes(table))
-    parts = {split: {"shards": [entries[number] for number in members]} for split, members in splits.items()}
-    index = {"format": FORMAT, "classes": list(classes), "palette": None, "splits": parts, "notes": notes}
-    write_json(folder / INDEX, index)
+        )
+        atomic_write(folder / entry.table, content)
+        entry.table_sha256 = hashlib.sha256(content).hexdigest()
+    index = ShardIndex(classes=list(classes), splits=splits, notes=notes)
+    write_json(folder / INDEX, index.model_dump())
     return index
 
 
-def splits_of(
-    locations: list[str], entries: list[dict[str, Any]], labels: list[list[int]], data: Data, seed: int
-) -> tuple[dict[str, list[int]], list[str]]:
-    """(split -> numbers of its shards, sentences), by the shards' names or folders.
+def choose_splits(
+    entries: list[ShardEntry], labels: list[np.ndarray], data: Data, seed: int
+) -> tuple[dict[str, SplitEntry], list[str]]:
+    """(the shards of each split, notes), by names of shards or folders.
 
-    Without a validation split some whole shards are held out, chosen by `seed`: single samples would have to be sought
-    in all of them.
+    Without a validation split, whole shards of labeled data are held out, chosen by `seed`: single samples would be
+    scattered over all shards. labels: int64 [n] for each shard.
     """
-    from ..loader import epoch_order
-
-    splits: dict[str, list[int]] = {}
-    for number, location in enumerate(locations):
-        folder, name = location.rsplit("/", 2)[-2:]
-        splits.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
-    if "val" in splits or "train" not in splits or any(-1 in some for some in labels):
-        return splits, []
-    train = splits["train"]
-    if len(train) < 2:
-        cure = "sightline pack holds samples out; or name validation shards val-000000.tar"
-        why = "there is one shard, and whole shards are held out"
-        raise SightlineError("no validation split can be held out", where=data.path, why=why, cure=cure)
-    count = min(max(1, round(data.val_fraction * len(train))), len(train) - 1)
-    chosen = {train[place] for place in epoch_order(seed, 0, len(train))[:count].tolist()}
-    splits["train"] = [number for number in train if number not in chosen]
-    splits["val"] = sorted(chosen)
-    names = ", ".join(os.path.basename(locations[number]) for number in splits["val"][:4])
-    unseen = {label for n in splits["val"] for label in labels[n]} - {x for n in splits["train"] for x in labels[n]}
-    if unseen:
-        why = f"the held-out {names} has {len(unseen):,} class{'es' * (len(unseen) > 1)} that no other has"
-        cure = "the shards are sorted by class: pack the images anew with sightline pack, which mixes them"
-        raise SightlineError("no validation split can be held out", where=data.path, why=why, cure=cure)
-    return splits, [f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}"]
+    chosen: dict[str, list[int]] = {}
+    for number, entry in enumerate(entries):
+        folder, name = entry.file.rsplit("/", 2)[-2:]
+        chosen.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
+    notes, train = [], chosen.get("train", [])
+    if "val" not in chosen and train and not any((some < 0).any() for some in labels):
+        what, cure = "no validation split can be held out", "pack the images anew with sightline pack, which mixes them"
+        if len(train) < 2:
+            why = "there is one shard, and only whole shards can be held out"
+            raise SightlineError(what, where=data.path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
+        count = min(max(1, round(data.val_fraction * len(train))), len(train) - 1)
+        held = sorted(train[index] for index in permutation(len(train), seed, 0)[:count].tolist())
+        chosen["train"], chosen["val"] = [number for number in train if number not in held], held
+        seen = np.concatenate([labels[number] for number in chosen["train"]])
+        unseen = np.setdiff1d(np.concatenate([labels[number] for number in held]), seen)
+        if len(unseen):
+            why = f"{counted(len(unseen), 'label')} would be only in the held-out shards: are they sorted by class?"
+            raise SightlineError(what, where=data.path, why=why, cure=cure)
+        names = ", ".join(os.path.basename(entries[number].file) for number in held[:4])
+        notes.append(f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}")
+    return {split: SplitEntry(shards=[entries[n] for n in numbers]) for split, numbers in chosen.items()}, notes
 
 
-def list_samples(path: str, location: str, max_pixels: int) -> list[Listed]:
-    """The samples of a tar file. SightlineError that names all that are no sample."""
-    found: list[Listed] = []
+def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
+    """The samples of a tar file, grouped as webdataset does. SightlineError that names all unusable ones."""
+    from webdataset.tariterators import base_plus_ext
+
+    found: list[ListedSample] = []
     faults: list[str] = []
     try:
-        with tarfile.open(path, "r:") as file:
-            for key, members in grouped(file):
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            infos = [info for info in archive if info.isreg() and not META.match(info.name)]
+            for key, group in groupby(infos, lambda info: base_plus_ext(info.name)[0]):
+                members = {(base_plus_ext(info.name)[1] or "").lower(): info for info in group}
+                if key is None:
+                    continue
                 try:
-                    found.append(listed(file, key, members, location))
+                    found.append(listed_sample(archive, f"{Path(location).stem}/{key}", members))
                 except SightlineError as error:
-                    faults.append(printable(f"{key}: {error.why or error.what}"))
+                    faults.append(printable(f"{key}: {error.what}"))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise damaged(location, f"{type(error).__name__}: {error}") from error
+        raise damaged(BAD_SHARD, location, f"{type(error).__name__}: {error}") from error
     if faults or not found:
-        what = (
-            f"{len(faults):,} samples of this shard cannot be used" if faults else "there are no samples in this shard"
-        )
-        cure = "members are called KEY.jpg with KEY.cls or KEY.json; of a plain archive: tar xf it, then sightline pack"
+        what = f"{len(faults):,} samples of this shard cannot be used" if faults else "this shard has no samples"
+        cure = "name members KEY.jpg with KEY.cls or KEY.json; unpack a plain archive and pack it: sightline pack"
         raise SightlineError(what, where=location, why="\n" + listing(faults) if faults else "", cure=cure)
     return found
 
 
-def grouped(file: tarfile.TarFile) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """(key, members by their endings) of neighbors with one key, as webdataset groups them."""
-    from webdataset.tariterators import base_plus_ext
-
-    groups: list[tuple[str, dict[str, tarfile.TarInfo]]] = []
-    for member in file:
-        key, ending = base_plus_ext(member.name)
-        if not member.isreg() or key is None or ending is None or SKIPPED.match(member.name):
-            continue
-        if not groups or groups[-1][0] != key:
-            groups.append((key, {}))
-        if ending.lower() in groups[-1][1]:
-            raise ValueError(f"{member.name} is there twice")
-        groups[-1][1][ending.lower()] = member
-    return groups
-
-
-def listed(file: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], location: str) -> Listed:
-    """One sample by the head of its image and its label; SightlineError where it has no image."""
+def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfile.TarInfo]) -> ListedSample:
+    """One sample with its label; SightlineError without an image."""
 
     def content(ending: str) -> bytes:
-        stream = file.extractfile(members[ending])
-        assert stream is not None
-        return stream.read()
+        stream = archive.extractfile(members[ending]) if ending in members else None
+        return stream.read() if stream else b""
 
-    ending = next((ending for ending in IMAGE_KEYS if ending in members), None)
-    if ending is None:
+    if not members.keys() & set(IMAGE_ENDINGS):
         raise SightlineError(f"it has no image, only {', '.join(sorted(members))}")
-    pixels = content(ending)
-    try:
-        with Image.open(io.BytesIO(pixels), formats=FORMATS) as image:
-            size = upright_size(image)
-    except Exception as error:  # as in images.open_image
-        raise refusal(key, error, pixels) from error
-    label, word = label_in(content("cls") if "cls" in members else None, content("json") if "json" in members else None)
-    order = sorted(members.values(), key=lambda member: member.offset)
-    last = order[-1]
-    end = last.offset_data + -(-last.size // BLOCK) * BLOCK
-    name = f"{Path(location).stem}/{key}"
-    return Listed(name, (order[0].offset, end), size, label, word, tuple(set(members) - READ))
+    infos = list(members.values())
+    end = infos[-1].offset_data + -(-infos[-1].size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return ListedSample(name, infos[0].offset, end, parse_label(content("cls"), content("json")))
 
 
-def label_in(cls: bytes | None, described: bytes | None) -> tuple[int | None, str | None]:
-    """(the number of the class, its name) that .cls and .json give; None where they do not."""
-    label, word = None, None
+def parse_label(cls: bytes, described: bytes) -> str:
+    """The class number or name in the content of .cls, else of .json; empty if there is none."""
     try:
-        values = json.loads(described) if described else {}
+        values = json.loads(described or b"{}")
     except (ValueError, RecursionError) as error:
         raise SightlineError(f"its .json cannot be read: {error}") from error
-    given = [values.get("label"), values.get("class")] if isinstance(values, dict) else []
-    texts = [cls.decode("utf-8", "replace").strip()] if cls is not None else []
-    for value in [*texts, *given]:
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and label is None:
-            label = value
-        elif isinstance(value, str) and value and word is None:
-            word = value
-    return label, word
+    given: list[Any] = [cls.decode("utf-8", "replace").strip() or None]
+    given += [values.get("label"), values.get("class")] if isinstance(values, dict) else []
+    return next((str(value) for value in given if isinstance(value, str | int)), "")
 
 
-def classes_of(samples: list[list[Listed]], data: Data) -> tuple[tuple[str, ...], list[list[int]]]:
-    """(class names in index order, the labels of each shard's samples, -1 throughout where there are none)."""
-    every = [one for shard in samples for one in shard]
-    lacking = [one.name for one in every if one.label is None and one.word is None]
-    if len(lacking) == len(every):
-        return (), [[-1] * len(shard) for shard in samples]
+def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str, ...], np.ndarray]:
+    """(class names in index order, labels int64 [N]): class numbers are indices, names are sorted. Without any label
+    there are no classes, and all labels are -1."""
+    lacking = [sample.name for sample in samples if not sample.label]
+    if len(lacking) == len(samples):
+        return (), np.full(len(samples), -1)
     if lacking:
+        what = f"{len(lacking):,} of {len(samples):,} samples have no label"
         cure = 'give every sample KEY.cls, or KEY.json with "label" or "class"'
-        what = f"{len(lacking):,} of {len(every):,} samples have no label"
         raise SightlineError(what, where=data.path, why="\n" + listing(lacking), cure=cure)
-    if any(one.label is None for one in every):
-        words = {one.word if one.word is not None else str(one.label) for one in every}
-        classes = data.classes or sorted_classes(words)
-        check_distinct(classes, data.path)
-        place = {name: index for index, name in enumerate(classes)}
-        if words - set(classes):
-            why = f"the shards have {', '.join(sorted(words - set(classes))[:8])} too"
-            raise SightlineError("data.classes lacks classes", where="data.classes", why=why, cure="add them")
-        return classes, [[place[one.word or str(one.label)] for one in shard] for shard in samples]
-    names = {one.label: one.word for one in every if one.word is not None}
-    top = max(one.label for one in every if one.label is not None)
-    low = min(one.label for one in every if one.label is not None)
-    if low < 0 or top >= 1_000_000:
-        why = f"class numbers go from {low} to {top}"
-        raise SightlineError("these labels cannot be used", where=data.path, why=why, cure="number classes from 0")
-    classes = data.classes or tuple(names.get(index) or str(index) for index in range(top + 1))
-    if len(classes) <= top:
-        why = f"labels go up to {top}, and {len(classes)} classes are named"
+    names = {sample.label for sample in samples}
+    if all(re.fullmatch("0|[1-9][0-9]{0,5}", name) for name in names):
+        numbers = [str(number) for number in range(max(map(int, names)) + 1)]
+        classes = data.classes or tuple(numbers)
+        index_of = {number: index for index, number in enumerate(numbers[: len(classes)])}
+    else:
+        classes = data.classes or sorted_classes(names)
+        index_of = {name: index for index, name in enumerate(classes)}
+    if missing := sorted(names - index_of.keys()):
+        why = f"the shards also have {some_of(missing)}, beyond {len(classes):,} classes"
         raise SightlineError("data.classes lacks classes", where="data.classes", why=why, cure="name all, from 0")
     check_distinct(classes, data.path)
-    return classes, [[one.label for one in shard if one.label is not None] for shard in samples]
+    return classes, np.array([index_of[sample.label] for sample in samples])

@@ -17,7 +17,7 @@ from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root
-from .open import Items, Source
+from ..types import Items, Source
 from .splits import WHOLE, held_out, held_out_groups
 
 MEMO_FROM = 1000

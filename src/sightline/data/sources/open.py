@@ -3,85 +3,18 @@
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from PIL import Image
+from dataclasses import replace
 
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
 from ..decode.images import open_image
-from ..decode.masks import MaskFacts
+from ..types import FOLDER_HINT, Items, Source
 from .labels import by_declared, check_distinct, read_class_list, sorted_classes, to_indices
 from .layouts import recognize
 from .row_matching import from_tables
 from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_folder, without_links
 from .splits import WHOLE
-
-if TYPE_CHECKING:
-    from ..shards.index import Shards
-
-FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
-
-
-class Read(Protocol):
-    """Image number `index` as RGB; safe in threads. With `side` > 0 it may come smaller, but not below twice that."""
-
-    def __call__(self, index: int, side: int = 0) -> Image.Image: ...
-
-
-class ReadMask(Protocol):
-    """Mask number `index` as class indices uint8 [H, W], 255 where it is ignored; safe in threads; adds to `facts`."""
-
-    def __call__(self, index: int, facts: MaskFacts | None = None) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Items:
-    """One split. names: unique in the source, relative to its path. labels: int64 [N], or None where there are none.
-
-    stamps change when a file changes, the image's or the mask's; those of files begin with its size and a colon.
-    Without masks, read_mask and mask_names are None. shards: where the split lies in shards, to be streamed.
-    groups: what each image belongs to, where a table says so; empty for none.
-    """
-
-    names: tuple[str, ...]
-    labels: np.ndarray | None
-    read: Read
-    stamps: tuple[str, ...]
-    read_mask: ReadMask | None = None
-    mask_names: tuple[str, ...] | None = None
-    shards: "Shards | None" = None
-    groups: tuple[str, ...] | None = None
-
-    def subset(self, places: np.ndarray) -> "Items":
-        """The items at `places` int64 [M], in that order."""
-        whole, masks, mask_names = self.read, self.read_mask, self.mask_names
-        return Items(
-            names=tuple(self.names[i] for i in places),
-            labels=None if self.labels is None else self.labels[places],
-            read=lambda index, side=0: whole(int(places[index]), side),
-            stamps=tuple(self.stamps[i] for i in places),
-            read_mask=None if masks is None else lambda index, facts=None: masks(int(places[index]), facts),
-            mask_names=None if mask_names is None else tuple(mask_names[i] for i in places),
-            groups=None if self.groups is None else tuple(self.groups[i] for i in places),
-        )
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set. splits: `train`, `val` (where labeled) and perhaps `test`; notes: sentences for the user.
-
-    Opened without `hold_out`, the splits are as found, and `all` is the one split of data that come without.
-    """
-
-    path: str
-    layout: str
-    classes: tuple[str, ...]
-    splits: dict[str, Items]
-    notes: tuple[str, ...]
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:

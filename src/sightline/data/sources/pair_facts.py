@@ -10,7 +10,7 @@ from PIL import Image
 from ...errors import SightlineError, listing, printable, some_of
 from ..decode.images import COPY
 from ..decode.palettes import IGNORE, Palette
-from .open import Items
+from ..types import Items
 
 
 class ItemFacts(NamedTuple):

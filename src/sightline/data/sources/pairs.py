@@ -13,9 +13,11 @@ from ...errors import SightlineError, listing, some_of
 from ..decode.images import open_image
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
+from ..shards.index import is_sharded, open_shard_pairs
+from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
-from .open import Items, Source, declared_classes, locate
+from .open import declared_classes, locate
 from .pair_layouts import TEMPLATE, PairFiles, mask_path, named_as_masks, recognize
 from .scan import File, left_out, links_note, list_folder, without_links
 from .splits import WHOLE
@@ -43,8 +45,6 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     known: the palette of a run, used instead of the palette of the settings.
     SightlineError with all images without a mask, masks without an image, and ambiguous ones.
     """
-    from ..shards.index import is_sharded, open_shard_pairs
-
     if is_sharded(data):
         return open_shard_pairs(data, seed, hold_out, known)
     root, table = locate(data)

@@ -15,8 +15,8 @@ from ...config.schema import Data
 from ...errors import ENVIRONMENT, USER, SightlineError
 from ..cache import cache_root
 from ..decode.images import refusal, to_rgb
+from ..types import Items, Source
 from .leakage import finish_source
-from .open import Items, Source
 from .splits import WHOLE
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}

@@ -10,14 +10,15 @@ import torch
 
 from ...config.schema import Augment, Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
-from ...data.cache import Decoded, decode, subset
 from ...data.decode.images import Square
+from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
 from ...data.shards.streamed import refuse_stream, sampled
 from ...data.sources.leakage import without_leaks
-from ...data.sources.open import Source, open_source
+from ...data.sources.open import open_source
 from ...data.sources.pair_layouts import holds_pairs
 from ...data.sources.pairs import labeled_by_folders
+from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
 from ...engine.parts import (

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...config.resolve import resolve
-from ...data.cache import Decoded, decode
+from ...data.image_cache import decode
 from ...data.sources.open import open_source
+from ...data.types import Decoded
 from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, note_look, warn_if_changed
 from ...runs import run_folder

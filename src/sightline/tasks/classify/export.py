@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from ...data.cache import decode
 from ...data.decode.images import planes
+from ...data.image_cache import decode
 from ...data.sources.open import open_source
 from ...export.contract import Cost, Say, TaskGraph
 from ...export.networks import ClassifierGraph, Normalized, Resize

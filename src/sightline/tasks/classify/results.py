@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ...data.cache import Decoded
-from ...data.loader import Batch
-from ...data.pair_cache import DecodedPairs
+from ...data.types import Batch, Decoded
 from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays, Learner
 from ...engine.state import Training
@@ -61,7 +59,7 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
 def evaluate_checkpoints(
     learner: Learner,
     folders: list[Path],
-    decoded: Decoded | DecodedPairs,
+    decoded: Decoded,
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.cache import decode
+from ...data.image_cache import decode
 from ...data.sources.open import open_source
 from ...runs import run_folder
 from ...serve.examples import Say, if_readable, index_of, spread

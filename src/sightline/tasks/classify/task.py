@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ...config.schema import Config
 from ...data.augment.batch import mix
-from ...data.loader import Batch
+from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0
 from ...engine.parts import Arrays
 from ...engine.schedules import mixes, training_side

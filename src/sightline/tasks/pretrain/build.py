@@ -11,12 +11,13 @@ from torch import nn
 
 from ...config.schema import Augment, Data
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
-from ...data.cache import Decoded, decode, subset
-from ...data.loader import Batch, evaluation_batches
+from ...data.image_cache import decode, subset
+from ...data.loader import evaluation_batches
 from ...data.shards.streamed import sampled
 from ...data.sources.leakage import without_leaks
-from ...data.sources.open import Source, open_source
+from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE
+from ...data.types import Batch, Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ...config.resolve import resolve
-from ...data.cache import decode
+from ...data.image_cache import decode
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.evaluate import evaluate
 from ...errors import SightlineError

@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ...data.loader import Batch
+from ...data.types import Batch
 from ...engine.evaluate import evaluate
 from ...engine.state import Training
 from ...insight.figures import draw_sheet

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data.loader import Batch
+from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...engine.schedules import training_side

@@ -11,11 +11,11 @@ from ...data.augment.batch import channel_statistics, check_augment, normalize
 from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
-from ...data.pair_cache import DecodedPairs, decode_all, decode_pairs
+from ...data.pair_cache import decode_all, decode_pairs
 from ...data.shards.streamed import refuse_stream, sampled, stream_pairs
 from ...data.sources.leakage import without_leaks
-from ...data.sources.open import Source
 from ...data.sources.pairs import open_pairs
+from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
@@ -89,7 +89,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
         class_weights=weights_of_classes(config, train.counts.sum(0), device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
-        room=val.labels.shape[1:],
+        room=val.images.shape[2:],
     )
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
@@ -112,7 +112,7 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
 
 def training_pairs(
     config: Config, source: Source, palette: Palette, say: Callable[[str], None]
-) -> tuple[DecodedPairs, DecodedPairs]:
+) -> tuple[Decoded, Decoded]:
     """The training and the validation split, decoded into the cache; training pairs in shards are streamed."""
     if source.splits["train"].shards is None:
         return decode_all(source, palette, config.data, say)
@@ -132,7 +132,7 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     return np.sort(named_rows(names, wanted, source.splits["train"].names))
 
 
-def one_size(train: DecodedPairs) -> tuple[int, int]:
+def one_size(train: Decoded) -> tuple[int, int]:
     """The size that all training pairs share; SightlineError where they do not, for whole images make no batch."""
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
@@ -142,7 +142,7 @@ def one_size(train: DecodedPairs) -> tuple[int, int]:
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
 
 
-def smaller_note(train: DecodedPairs, window: tuple[int, int]) -> list[str]:
+def smaller_note(train: Decoded, window: tuple[int, int]) -> list[str]:
     """A sentence on training images that are smaller than the window; none where there are none."""
     rows = np.flatnonzero((train.sizes < window).any(1))
     if not len(rows):
@@ -154,17 +154,18 @@ def smaller_note(train: DecodedPairs, window: tuple[int, int]) -> list[str]:
     return [f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"]
 
 
-def anchors_of(config: Config, train: DecodedPairs, device: torch.device) -> Anchors | None:
+def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors | None:
     """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
     if not config.augment.rare_crops:
         return None
     cure = "--augment.rare_crops 0, or copy the shards to this machine"
     refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
-    found = find_anchors(train.labels, train.sizes, len(train.classes), config.train.seed)
+    assert train.masks is not None
+    found = find_anchors(train.masks, train.sizes, len(train.classes), config.train.seed)
     return Anchors(found.points.to(device), found.chances.to(device))
 
 
-def channel_statistics_of(train: DecodedPairs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the training images without what lies beyond them in the arrays."""
     images, sizes = train.images, train.sizes
     if train.stream is not None:

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from ...config.schema import Config
 from ...data.decode.masks import padded, read_mask, write_mask
 from ...data.decode.palettes import Palette, display_colors, from_dict
-from ...data.loader import Batch
-from ...data.pair_cache import DecodedPairs
+from ...data.types import Batch, Decoded
 from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays
 from ...engine.state import Training
@@ -41,7 +40,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     """
     parts, config, folder = training.parts, training.config, training.folder
     val = parts.val
-    assert isinstance(val, DecodedPairs)
+    assert isinstance(val, Decoded)
     palette = from_dict(parts.description["palette"])
     (best,) = shipped_checkpoints(folder)
     parts.learner.parameters().load_state_dict(load_model(best)[0])
@@ -57,15 +56,16 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     return numbers, headline
 
 
-def keep_worst(folder: Path, val: DecodedPairs, scores: np.ndarray, masks: Path, palette: Palette) -> None:
+def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
     """snapshots/mistakes.npz: the images with the lowest scores, their true and predicted masks, the worst first.
 
     Scores are pixel accuracies: the mean IoU of one image punishes a few pixels of a class that is not in it too hard.
     """
     worst = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:WORST]
     targets = mask_names(val.names)
-    predicted = padded([read_mask(str(masks / targets[place]), palette) for place in worst], val.labels.shape[1:])
-    arrays = {"images": val.images[worst], "truth": val.labels[worst], "predicted": predicted}
+    predicted = padded([read_mask(str(masks / targets[place]), palette) for place in worst], val.images.shape[2:])
+    assert val.masks is not None
+    arrays = {"images": val.images[worst], "truth": val.masks[worst], "predicted": predicted}
     names = np.array([val.names[place] for place in worst], dtype=str)
     small = {name: shrunk(array) for name, array in arrays.items()}
     save_arrays(folder / "snapshots" / "mistakes.npz", small | {"index": worst, "names": names})
@@ -92,7 +92,7 @@ def preview(training: Training, batch: Batch) -> Figure:
 
 def measure(
     task: SegmentLearner,
-    decoded: DecodedPairs,
+    decoded: Decoded,
     palette: Palette,
     config: Config,
     device: torch.device,

@@ -11,7 +11,7 @@ from ...config.schema import Config, Loss
 from ...data.augment.windows import Anchors
 from ...data.decode.masks import padded
 from ...data.decode.palettes import IGNORE
-from ...data.loader import Batch
+from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...inference.tiles import dihedral, likeliest, mirror

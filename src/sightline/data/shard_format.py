@@ -1,0 +1,117 @@
+"""Format of packed shards: index.json and, for each shard, the table of its samples (.npz)."""
+
+import io
+import json
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+
+from ..errors import SightlineError, printable
+
+FORMAT = 1
+INDEX = "index.json"
+SPLITS = ("train", "val", "test")
+BAD_INDEX = "this index cannot be read"
+BAD_SHARD = "this shard is damaged"
+BAD_TABLE = "the sample table of a shard is damaged"
+SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
+"""Names of shards that are accepted from an index of another origin: they cannot lead out of its folder."""
+
+
+class ShardEntry(BaseModel):
+    """One shard in index.json. file: relative to the index, or a full path or URL. table: name of the file with its
+    sample table; empty: the name of `file` with the ending .npz."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    table_sha256: str
+    table: str = ""
+
+
+class SplitEntry(BaseModel):
+    """One split in index.json. While it is being packed, position: number of samples processed so far. bad: index of an
+    unreadable image -> reason. ignored: names of training pairs without a labeled pixel, which are left out."""
+
+    samples: int = 0
+    masks: bool = True
+    shards: list[ShardEntry] = []
+    position: int = 0
+    bad: dict[str, str] = {}
+    ignored: list[str] = []
+
+
+class ShardIndex(BaseModel):
+    """index.json. data: SHA-256 of names, sizes and times of the packed files. finished: False while packing.
+    `classes` is not list[str] because pydantic rejects file names that are not valid Unicode."""
+
+    format: int = FORMAT
+    classes: list
+    palette: dict[str, Any] | None = None
+    splits: dict[str, SplitEntry]
+    options: dict[str, Any] = {}
+    data: str = ""
+    finished: bool = True
+    notes: list[str] = []
+
+
+class SampleTable(NamedTuple):
+    """The samples of one shard, in their order. starts, ends: int64 [n], byte range of each sample in the tar file.
+    numbers: int64 [n], its index in the split before packing. labels: int64 [n], -1 without. sizes: int64 [n, 2],
+    height and width. counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    numbers: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
+    counts: np.ndarray
+    names: tuple[str, ...]
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file name is that of a shard; hidden and temporary files do not count."""
+    return name.endswith(".tar") and not name.startswith(".")
+
+
+def parse_index(content: bytes, where: str) -> ShardIndex:
+    """index.json; SightlineError for another format or a damaged file."""
+    try:
+        values = json.loads(content)
+        if isinstance(values, dict) and values.get("format") != FORMAT:
+            cure = "use the version of Sightline that packed it, or pack the data again"
+            raise SightlineError(f"this index has the format {values.get('format')!r}", where=where, cure=cure)
+        return ShardIndex.model_validate(values)
+    except (ValueError, RecursionError) as error:
+        raise damaged(BAD_INDEX, where, f"{type(error).__name__}: {error}") from error
+
+
+def table_bytes(table: SampleTable) -> bytes:
+    """A sample table as the content of an .npz file, deterministic; names are JSON in ASCII."""
+    file = io.BytesIO()
+    arrays: dict[str, np.ndarray] = {name: getattr(table, name) for name in SampleTable._fields[:-1]}
+    arrays["names"] = np.frombuffer(json.dumps(table.names).encode("ascii"), np.uint8)
+    np.savez_compressed(file, **arrays)  # ty: ignore[invalid-argument-type]
+    return file.getvalue()
+
+
+def parse_table(content: bytes, where: str, count: int) -> SampleTable:
+    """The sample table with `count` rows in an .npz file; SightlineError for a damaged one."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            names = tuple(json.loads(arrays["names"].tobytes()))
+            table = SampleTable(*(arrays[name].astype(np.int64) for name in SampleTable._fields[:-1]), names)
+        if any(len(array) != count for array in table) or not all(isinstance(n, str) and "\0" not in n for n in names):
+            raise ValueError(f"its arrays do not have {count:,} rows each")
+        return table
+    except Exception as error:  # zipfile, zlib and NumPy raise many types for a damaged file
+        raise damaged(BAD_TABLE, where, f"{type(error).__name__}: {error}") from error
+
+
+def damaged(what: str, where: str, why: str) -> SightlineError:
+    """The error for a file of a set of shards that is missing or has changed."""
+    cure = "copy it again from its source, or pack the data again"
+    return SightlineError(what, where=where, why=printable(why), cure=cure)
