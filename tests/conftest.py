@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import importlib
 import os
 import shutil
@@ -63,7 +64,11 @@ def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
     drawing = importlib.import_module("sightline.report.drawing")
     real = drawing.drawn
     with pytest.MonkeyPatch.context() as patch:
-        some = lambda name, draw: real(name, draw) if wanted((draw.__qualname__, name)) else BLANK  # noqa: E731
+
+        def some(name: str, draw: Callable[[], object]) -> bytes:
+            function = draw.func if isinstance(draw, functools.partial) else draw
+            return real(name, draw) if wanted((function.__qualname__, name)) else BLANK
+
         patch.setattr(drawing, "drawn", some)
         yield
 
