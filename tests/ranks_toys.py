@@ -27,6 +27,7 @@ from sightline.tasks.building import build
 from sightline.train import add_gradients, assemble
 
 TINY = {
+    "task": "classify",
     "data.size": 16,
     "model.name": "small_cnn",
     "train.batch_size": 32,

@@ -1,6 +1,7 @@
 """Several processes as one run: one of them is killed, stopped, raises, starves, or cannot save."""
 
 import json
+import os
 import signal
 import socket
 import time

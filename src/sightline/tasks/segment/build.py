@@ -22,7 +22,7 @@ from ...engine.parts import Parts, Traced, describe_data, normalization, stream_
 from ...errors import SightlineError
 from ...models import Part, forward_flops, parameter_count
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
-from ...models.weights import load_encoder
+from ...models.encoder_weights import load_encoder
 from ...runs.sampling import named_rows, sample_rows
 from .config import SegmentConfig
 from .task import Segment
