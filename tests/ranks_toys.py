@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.config.resolve import resolve
-from sightline.config.schema import Config
+from sightline.config.files import configured
 from sightline.data.loader import part_of, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
@@ -154,7 +153,7 @@ def main(photos: str, scenes: str, out: str) -> None:
     alone, runs = {}, {}
     for name, settings in PLAIN.items():
         path = scenes if settings.get("task") == "segment" else photos
-        config = resolve(Config(name=name), settings | {"data.path": path})
+        config = configured(settings | {"name": name, "data.path": path})
         log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
         parts = build(config, lambda text: None)
         in_double(parts.model)
