@@ -22,6 +22,7 @@ from sightline.tasks.files import configured
 from sightline.train import add_gradients, assemble
 
 TINY = {
+    "task": "classify",
     "data.size": 16,
     "model.name": "small_cnn",
     "train.batch_size": 32,

@@ -317,12 +317,12 @@ def _folders(gadget: Gadget) -> dict[str, dict[str, bytes]]:
 def reads_any_file() -> Generator[None]:
     """A reader that takes whatever lies in the folder."""
 
-    def from_folder(folder: Path) -> weights.Found:
+    def from_folder(folder: Path) -> weights.SourceWeights:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 with contextlib.suppress(pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, TypeError):
                     pickle.loads(path.read_bytes())
-        return weights.Found({}, str(folder))
+        return weights.SourceWeights({}, str(folder))
 
     with mock.patch.object(weights, "from_folder", from_folder):
         yield

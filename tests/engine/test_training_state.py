@@ -141,7 +141,7 @@ def test_the_last_save_of_a_run_is_not_put_off(end: str, disk, photos: Path, tmp
     settings = {"train.checkpoint_minutes": 5}
     with pytest.raises(SightlineError, match="cannot write") as caught:
         sightline.train(config(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    assert caught.value.status == ENVIRONMENT and "could not be put off" in caught.value.why
+    assert caught.value.status == ENVIRONMENT and "cannot be deferred" in caught.value.why
     assert "interrupted" not in caught.value.what, "which would say that it is saved"
     assert state_step(tmp_path / "run") == {"last": 14, "stopped": 7, "between": 0}[end]
 
@@ -161,7 +161,7 @@ def test_what_is_refused_at_first_and_taken_again_is_said(
     monkeypatch.setattr(atomic, "adopt", once)
     sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     error = capfd.readouterr().err
-    assert refused and "the disk had refused files of this run; step 7 is saved, with all of them" in error
+    assert refused and "earlier writes of this run had failed; step 7 is saved, with all of them" in error
     assert same(tmp_path / "run", untroubled)
     ends = [record["event"] for record in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert ends[-1] == "done"

@@ -14,8 +14,8 @@ from torch.nn import functional
 from sightline import models
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.models import build_model
+from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import SEGMENTERS, Segmenter, build_segmenter, freeze_encoder, padded
-from sightline.models.weights import load_encoder
 
 CLASSES = 5
 SLIM = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8, 8, 8]}
@@ -289,7 +289,7 @@ def test_a_classifiers_backbone_becomes_the_encoder(
     assert receipt.new == tuple(key for key in model.state_dict() if not key.startswith("network.encoder."))
     assert set(receipt.ignored) == {"head.weight", "head.bias"}
     whole = f"encoder: {len(backbone)} of {len(backbone)} tensors"
-    assert receipt.notes == (whole, "prefixes taken off the names: backbone.")
+    assert receipt.notes == (whole, "prefixes removed from the names: backbone.")
 
 
 def test_unet_takes_the_stages_of_a_resnet(resnet18_run: tuple[Path, dict[str, Tensor]]) -> None:
@@ -380,7 +380,7 @@ def test_a_segmenters_run_loads_whole_and_its_scores_where_classes_agree(tmp_pat
     assert receipt.new == ("network.head.weight", "network.head.bias")
     torch.save(state(source), tmp_path / "w.pt")
     receipt = load_encoder(build_segmenter("unet", 2, SLIM), str(tmp_path / "w.pt"), ["sky", "road"])
-    assert receipt.new == () and "does not name its classes" in str(receipt)
+    assert receipt.new == () and "has no class names" in str(receipt)
 
 
 def test_weights_of_another_network_are_refused(resnet18_run: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_prefixes_and_containers(tmp_path: Path, prefix: str, container: tuple[s
     )
     notes = [f"taken from the file's entry {container[0]!r}"] if container else []
     off = {"module._orig_mod.": "_orig_mod., module.", "model.backbone.": "model."}.get(prefix, prefix)
-    assert list(receipt.notes) == notes + ([f"prefixes taken off the names: {off}"] if off else [])
+    assert list(receipt.notes) == notes + ([f"prefixes removed from the names: {off}"] if off else [])
 
 
 def test_compiled_backbone_inside_a_classifier(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_head_without_names_is_taken_and_said(tmp_path: Path) -> None:
     torch.save(state(small(seed=1)), tmp_path / "w.pt")
     receipt = load(small(seed=2), tmp_path / "w.pt", classes=["car", "bus", "van"])
     said = str(receipt)
-    assert receipt.new == () and "does not name its classes" in said and "--model.fresh_head true" in said
+    assert receipt.new == () and "has no class names" in said and "--model.fresh_head true" in said
     torch.save(state(small(classes=7, seed=1)), tmp_path / "seven.pt")
     receipt = load(small(seed=2), tmp_path / "seven.pt", classes=["car", "bus", "van"])
     assert receipt.new == ("head.weight", "head.bias") and "does not name" not in str(receipt)
@@ -412,7 +412,7 @@ def test_timm_position_tables_follow_the_image_size(tmp_path: Path) -> None:
     before = model.backbone.get_parameter("pos_embed").clone()
     receipt = load_weights(model, str(tmp_path / "w.pth"), "timm/vit_tiny_patch16_224", 64)
     assert receipt.new == ("head.weight", "head.bias") and receipt.ignored == ("module.head.weight", "module.head.bias")
-    assert any("timm's converter" in note for note in receipt.notes)
+    assert any("converted by timm" in note for note in receipt.notes)
     assert not torch.equal(model.backbone.get_parameter("pos_embed"), before)
     assert torch.equal(model.backbone.get_parameter("norm.weight"), source.norm.weight)
 

@@ -283,7 +283,7 @@ def test_weights_of_another_model_are_refused_before_anything_is_trained(
     grid = tiny_grid(**wider, unlabeled_weights=str(done / "pretrain-unlabeled"))
     with pytest.raises(SightlineError, match="cannot begin") as caught:
         sightline.transfer(grid, photos, labeled=photos, out=tmp_path / "g")
-    assert "they were made for" in str(caught.value)
+    assert "the model of these weights" in str(caught.value)
     (tmp_path / "junk.pt").write_bytes(b"no weights")
     with pytest.raises(SightlineError, match="cannot begin"):
         sightline.transfer(tiny_grid(), photos, labeled=tmp_path / "junk.pt", settings="D", out=tmp_path / "g")

@@ -1,4 +1,4 @@
-"""Evaluation of a learner over a split: the same function for the training loop and for the commands."""
+"""Evaluation of a split, during training and by the commands, and the final results of a run."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,11 +22,11 @@ def evaluate(
     dtype: torch.dtype,
     metrics: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]] | None = None,
 ) -> tuple[dict[str, float], Arrays]:
-    """The learner's metrics and arrays over a whole split, in evaluation mode; training mode is restored.
+    """The learner's metrics and arrays of a whole split, in evaluation mode; the training mode is restored.
 
-    metrics: in place of the learner's own. Metrics are over the data set, not averaged over batches. The same batch size,
-    precision and thread count give the same numbers to the bit, also of several processes, which share the batches:
-    all of them return the numbers, the first one the arrays.
+    metrics: replaces the learner's own. Numbers are of the whole data set, not averaged over batches, and bit-identical
+    for equal batch size, precision and thread count, also with several processes, which share the batches: all
+    processes return the numbers, rank 0 the arrays.
     """
     module = learner.parameters()
     training = module.training
@@ -47,7 +47,7 @@ def log_results(training: Training) -> None:
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
     if progress.best is None:
         why = "the validation loss was not finite after any epoch"
-        cure = "begin again with a lower rate: sightline train ... --optim.lr, or --train.precision fp32"
+        cure = "start again with a lower learning rate: sightline train ... --optim.lr, or --train.precision fp32"
         raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
     numbers, sentence = training.functions.results(training)
     images = len(parts.train.names)

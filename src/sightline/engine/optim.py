@@ -1,8 +1,8 @@
 """Optimizers by name, their parameter groups, gradient clipping, and an average of the weights.
 
-Every parameter group carries `kind` (whose update it takes), `lr_scale` (its layer's factor) and `base_lr` (its
-learning rate where the schedule's factor is 1); the loop sets lr = base_lr * factor before each step. Build the
-optimizer after the model has its device and memory format.
+Every parameter group has `kind` (its update rule), `lr_scale` (its layer's factor) and `base_lr` (its learning rate at
+schedule factor 1); the loop sets lr = base_lr * factor before each step. Build the optimizer after moving the model to
+its device and memory format.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -20,12 +20,12 @@ from .distributed import full_tensor, shard_like
 
 
 def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The trainable parameters, by the settings that apply to them, as named groups for a torch optimizer.
+    """Group the trainable parameters by settings, with names, for a torch optimizer.
 
-    depths: how deep each parameter lies, by name; the greatest is the head's. Read only with `layer_decay` below 1.
-    With `layer_decay` the rate is multiplied by layer_decay^(greatest depth - depth). Without
-    `decay_norm_and_bias`, parameters of one dimension go without weight decay. Under `muon`, `hidden_weights` take
-    Muon's update at `muon_lr` and all others AdamW's. Raises SightlineError where nothing is trainable.
+    depths: depth of each parameter by name, the head's the greatest; used only with `layer_decay` below 1, which
+    multiplies the learning rate by layer_decay^(greatest depth - depth). Without `decay_norm_and_bias`, parameters of
+    one dimension have no weight decay. Under `muon`, `hidden_weights` take Muon's update at `muon_lr`, all others
+    AdamW's. Raises SightlineError if no parameter is trainable.
     """
     hidden = hidden_weights(model) if optim.name == "muon" else frozenset()
     deepest = max(depths.values(), default=0)
@@ -49,10 +49,9 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
 
 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
-    """Names of the weights that Muon is for: matrices and kernels, but neither the first layer nor the head.
+    """Names of the weights for Muon: matrices and kernels except the first layer, the head, embeddings and tokens.
 
-    Embeddings, position and class tokens are no such weights. The first layer is the first in the order of definition;
-    the head is what the attribute `head` holds, or what a segmenter names in `scores`. (https://kellerjordan.github.io/posts/muon/)
+    The first layer is the first defined; the head is the attribute `head`, or a segmenter's `scores`.
     """
     lookups = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
@@ -64,12 +63,12 @@ def hidden_weights(model: nn.Module) -> frozenset[str]:
 def build_optimizer(
     model: nn.Module, optim: Optim, depths: Mapping[str, int], precision: torch.dtype = torch.float32
 ) -> Optimizer:
-    """The optimizer that `optim` names, over `parameter_groups`.
+    """The optimizer named by `optim`, over `parameter_groups`.
 
     Fused updates where torch has them: 1.3 to 2 times as fast as the default for a ResNet-18 in channels_last on one
     thread of an AMD EPYC, best of 15 (torch 2.15). `adam` adds weight decay to the gradient; `adamw` and the Muon
-    part take it off the weights. precision: that of Muon's matrix products. `load_state_dict` restores the moments
-    alone: rates, decay and the like stay those of `optim`; SightlineError where the state is of other parameters.
+    part subtract it from the weights. precision: dtype of Muon's matrix products. `load_state_dict` restores moments
+    only and keeps the settings of `optim`; SightlineError if the state has other parameters.
     """
     groups = parameter_groups(model, optim, depths)
     fused = groups[0]["params"][0][1].device.type in ("cpu", "cuda") or None
@@ -83,11 +82,11 @@ def build_optimizer(
 
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
-    """timm's LARS; parameters of one dimension take plain steps with momentum, and no decay."""
+    """timm's LARS; parameters of one dimension take SGD steps with momentum and no weight decay."""
     from timm.optim.lars import Lars
 
     for group in groups:
-        group["always_adapt"] = group["kind"] == "lars"  # timm's own rule: where there is weight decay
+        group["always_adapt"] = group["kind"] == "lars"  # timm adapts only groups with weight decay
     return Lars(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
 
 
@@ -100,7 +99,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optim
 
 
 def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The state to load: the moments of `state`, the settings of `optimizer`, if both are of the same parameters."""
+    """The moments of `state` with the settings of `optimizer`; SightlineError if their parameters differ."""
     here = optimizer.state_dict()["param_groups"]
     names, saved = ([(g["kind"], list(g["param_names"])) for g in groups] for groups in (here, state["param_groups"]))
     if names != saved:
@@ -110,10 +109,10 @@ def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]
 
 
 def align_moments(optimizer: Optimizer) -> None:
-    """Give loaded moments the memory layout of their parameters.
+    """Convert loaded moments to the memory layout of their parameters.
 
-    Files hold them contiguous, and torch's fused updates on the processor walk raw memory: with another layout than
-    the weights' (channels_last) they pair the wrong numbers and raise nothing (seen with torch 2.15).
+    Files hold contiguous tensors; torch's fused CPU updates pair raw memory, and with another layout than that of the
+    weights (channels_last) silently update the wrong elements (torch 2.15).
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
@@ -122,12 +121,11 @@ def align_moments(optimizer: Optimizer) -> None:
 
 
 class Muon(Optimizer):
-    """Muon for the groups of kind "muon", AdamW for those of kind "adamw".
+    """Muon for parameter groups of kind "muon", AdamW for those of kind "adamw".
 
-    Muon (https://kellerjordan.github.io/posts/muon/; arXiv 2502.16982): Nesterov momentum, made nearly orthogonal, as a
-    step of length lr * sqrt(max(1, rows / columns)); weight decay apart from the gradient. A kernel
-    [out, in, h, w] counts as the matrix [out, in * h * w]. On matrices it is torch.optim.Muon with
-    adjust_lr_fn="original"; that one takes no kernels.
+    Muon (https://kellerjordan.github.io/posts/muon/; arXiv 2502.16982): Nesterov momentum, orthogonalized, times
+    lr * sqrt(max(1, rows / columns)), with decoupled weight decay. A kernel [out, in, h, w] is treated as the matrix
+    [out, in * h * w]. On matrices equal to torch.optim.Muon with adjust_lr_fn="original", which takes no kernels.
     """
 
     def __init__(self, groups: list[dict[str, Any]], optim: Optim, fused: bool, precision: torch.dtype):
@@ -149,7 +147,7 @@ class Muon(Optimizer):
                 self.adamw(parameters, group["lr"], group["weight_decay"])
 
     def adamw(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """torch's AdamW on the parameters that are none of Muon's."""
+        """torch's AdamW step for these parameters."""
         for parameter in parameters:
             self.state[parameter].setdefault("step", torch.zeros((), device=parameter.device))
         adamw(
@@ -170,7 +168,7 @@ class Muon(Optimizer):
         )
 
     def moment(self, parameter: Tensor, name: str) -> Tensor:
-        """A running mean of the parameter's gradient; zeros before its first step."""
+        """The named moment of a parameter; zeros before the first step."""
         state = self.state[parameter]
         if name not in state:
             state[name] = torch.zeros_like(parameter)
@@ -185,10 +183,10 @@ def muon(
     optim: Optim,
     precision: torch.dtype,
 ) -> None:
-    """Muon's update in place; matrices of one shape go through Newton-Schulz together.
+    """Muon's update in place; Newton-Schulz is batched over matrices of equal shape.
 
-    With `optim.muon_normalize` every weight is first brought to norm sqrt(rows) and its step is lr * sqrt(rows) long,
-    so that lr is the angle of the step: for weights that batch norm makes indifferent to their scale
+    With `optim.muon_normalize` each weight is first scaled to norm sqrt(rows) and its step has length lr * sqrt(rows),
+    so that lr is the angle of the step: for weights before batch norm, which is invariant to their scale
     (github.com/KellerJordan/cifar10-airbench).
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -212,9 +210,9 @@ def muon(
 
 
 def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
-    """[N, rows, columns] -> same shape, float32: singular values brought to 0.7 to 1.2, singular vectors kept.
+    """[N, rows, columns] -> same shape, float32, with the same singular vectors and singular values of 0.7 to 1.2.
 
-    Five quintic Newton-Schulz steps with Keller Jordan's coefficients, which trade exactness for speed on purpose.
+    Five quintic Newton-Schulz steps with Keller Jordan's coefficients, which trade accuracy for speed.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -226,10 +224,7 @@ def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> T
 
 
 def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
-    """The norm of all gradients together, before clipping, as a scalar tensor on the device.
-
-    Where it is greater than `clip_norm` the gradients are scaled down to it, in place; clip_norm 0: never.
-    """
+    """Clip the gradients in place to the total norm `clip_norm` (0: never); return the norm before clipping."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = full_tensor(nn.utils.get_total_norm([p.grad for p in parameters]))
     if clip_norm:
@@ -239,11 +234,10 @@ def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
 
 @contextmanager
 def sam_perturbed(model: nn.Module, radius: float) -> Generator[None]:
-    """Within the block the trained weights lie `radius` further along the gradient, and there is no gradient yet.
+    """Perturb the weights within the block as in sharpness-aware minimization (arXiv 2010.01412): by radius * g / |g|.
 
-    The climb of sharpness-aware minimization (arXiv 2010.01412): radius * g / |g|, with the norm over all parameters
-    together. Batch norm does not count what it sees up there. Afterwards the weights are what they were, to the bit,
-    and the gradients those that were taken in the block.
+    The norm is over all parameters. Gradients are None at the start of the block; those computed in it stay. Batch
+    norm does not update its running statistics. Afterwards the weights are restored bit for bit.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
@@ -269,9 +263,8 @@ def sam_perturbed(model: nn.Module, radius: float) -> Generator[None]:
 class Average:
     """An exponential moving average of a model's weights and floating-point buffers, for evaluation.
 
-    Batch-norm statistics are averaged with the weights, so that both tell of the same steps; integer buffers
-    (counters) are copied. The decay warms up as min(decay, (1 + t) / (10 + t)) over the updates t, so that the
-    random start is soon forgotten.
+    Batch-norm statistics are averaged with the weights; integer buffers (counters) are copied. The decay warms up over
+    the updates t as min(decay, (1 + t) / (10 + t)), which soon removes the initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -280,12 +273,12 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take one more state of the model into the average."""
+        """Add the present state of the model to the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         pairs = [(self.means[name], value) for name, value in model.state_dict().items()]
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        for sharded in (False, True):  # weights of which this process has a part, and buffers, which are whole
+        for sharded in (False, True):  # sharded weights, and buffers, which are not
             alike = [pair for pair in floating if hasattr(pair[0], "full_tensor") == sharded]
             if alike:
                 torch._foreach_lerp_([mean for mean, _ in alike], [value for _, value in alike], 1 - decay)
@@ -295,7 +288,7 @@ class Average:
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Generator[None]:
-        """Within the block the model is the average; afterwards, whatever happens, it is what it was before."""
+        """Load the average into the model within the block, and restore the model afterwards."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.means)
         try:
@@ -304,12 +297,12 @@ class Average:
             model.load_state_dict(before)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The average by name of weight or buffer: the live tensors, no copies."""
+        """The average by name of weight or buffer, not copied."""
         return dict(self.means)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Go on from a saved average; SightlineError where it is of another model."""
+        """Load a saved average; SightlineError if it is of another model."""
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe of the run, or start a new run"
             raise SightlineError("the saved average belongs to another model", cure=cure)

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: data, model, task, precision."""
+"""Builds the parts of a run from its configuration: data, model, learner, precision."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -47,14 +47,16 @@ class Learner(Protocol):
 
 
 def no_alarm(numbers: Mapping[str, float]) -> str:
-    """Of tasks whose validation numbers cannot say that training has failed."""
+    """The `alarm` of tasks whose validation numbers cannot show that training failed."""
     return ""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """What architecture.json is drawn from. image: (channels, height, width) of the largest training image; run: the
-    forward pass of a training step, (model, images) -> outputs by name; method: the name of a method with two networks.
+    """What architecture.json is traced from.
+
+    image: (channels, height, width) of the largest training image. run: the forward pass of a training step,
+    (model, images) -> outputs by name. method: the name of a method with two networks.
     """
 
     image: tuple[int, int, int]
@@ -64,7 +66,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Training images whose features are kept over the epochs, and what computes these from batches."""
+    """Training images whose features are saved after each epoch, and the function that computes them."""
 
     images: Decoded
     features: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]]
@@ -72,11 +74,11 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that a run is made of.
+    """The parts of a run.
 
-    rows: the validation images whose features or masks are kept. flops: of one image's forward and backward pass, by
-    the side of the training images. once: operations of one image before the first epoch, where frozen features are
-    computed once. resident: the training images on the device, where all of them fit. alarm: validation numbers -> a
+    rows: the validation images whose features or masks are saved. flops: of one image's forward and backward pass, by
+    the side of the training images. once: operations for one image before the first epoch, if frozen features are
+    computed once. resident: the training images on the device, if all of them fit. alarm: validation numbers -> a
     warning, or "".
     """
 
@@ -107,14 +109,13 @@ def build(
     precision: str = "",
     fresh: bool = True,
 ) -> Parts:
-    """All parts of a training run, by the task's builder. Raises SightlineError for what the user must change, before
-    anything is decoded.
+    """Build all parts of a run with the task's builder; user errors are raised before decoding.
 
-    precision: that of the run to be resumed; empty: as `train.precision` says. fresh: give the model its first
-    weights; a resumed run has them in its state.
+    precision: of the run to resume; empty: from `train.precision`. fresh: initialize the weights; a resumed run loads
+    them from its state.
     """
     parts = builder(config, say, precision, fresh)
-    whole = not parts.once and parts.train.stream is None  # fixed features need none, and a stream has no whole
+    whole = not parts.once and parts.train.stream is None  # not for frozen features or streams
     held = resident(parts.train, config.data.resident, parts.device) if whole else None
     if held:
         say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
@@ -122,7 +123,7 @@ def build(
 
 
 def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
-    """SightlineError where batch normalization would have to train on single images."""
+    """Raise SightlineError if batch normalization would train on single images."""
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if config.train.batch_size == 1 and norms and not config.model.freeze:
         cure = "--train.batch_size 2 or more"
@@ -131,7 +132,7 @@ def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
 
 
 def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Let a backbone whose first weights come from data see some training images."""
+    """Initialize a backbone from training images, if it is of a kind that needs them."""
     if not isinstance(backbone, FastNet):
         return
     images = some_images(train)[:WHITENING_IMAGES]
@@ -142,10 +143,10 @@ def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.
 def describe_model(
     config: Config, train: Decoded, val: Decoded, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
-    """config.json: all that is needed to use the weights with nothing else of the run.
+    """config.json: everything needed to use the weights without the rest of the run.
 
-    preprocessing.kept: height and width of the validation images as decoded. An image of exactly this size goes to
-    the model's own resize as it is; any other becomes the square first, by `fit` and `resize`.
+    preprocessing.kept: height and width of the decoded validation images. Images of this size go directly to the
+    model's own resize; all others are first resized to the square, by `fit` and `resize`.
     """
     data, kept = config.data, list(val.images.shape[2:])
     square = {"size": data.size, "fit": data.fit, "resize": data.filter, "kept": kept}
@@ -160,7 +161,7 @@ def describe_model(
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
-    """The data as provenance.json has it: enough to see later whether it is still the same."""
+    """The data in provenance.json: path, layout, classes, counts and digests."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
         "val": len(val.names),
@@ -177,7 +178,7 @@ def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any
 def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, float]:
     """Floating-point operations of one image's forward and backward pass, by the side of the training images.
 
-    cost_of: side to operations. SightlineError for a side that is too small for the model.
+    cost_of: side -> operations. Raises SightlineError for a side that is too small for the model.
     """
     cost = {}
     for side in {training_side(config, epoch) for epoch in range(config.train.epochs)} | {config.data.size}:
@@ -192,33 +193,32 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
 
 
 def training_flops(config: Config, cost: dict[int, float], images: int, epochs: float) -> float:
-    """Floating-point operations of the first `epochs` epochs, the last perhaps cut off; cost: those of one image by its
-    side."""
+    """Floating-point operations of `epochs` epochs, possibly fractional; cost: operations of one image by its side."""
     whole, rest = divmod(epochs, 1)
     cut = rest * epoch_cost(config, cost, int(whole)) if rest else 0.0
     return images * (sum(epoch_cost(config, cost, epoch) for epoch in range(int(whole))) + cut)
 
 
 def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
-    """What one image costs in an epoch, from 0; a sharpness-aware step takes two gradients."""
+    """Operations of one image in an epoch, from 0; a sharpness-aware step computes two gradients."""
     return cost[training_side(config, epoch)] * (2 if sam_active(config, epoch) else 1)
 
 
 def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
-    """The weight of each class in the loss, float32 [K], by how much of it there is; None where all weigh the same."""
+    """Class weights for the loss, float32 [K], from the counts; None for equal weights."""
     kind = config.loss.class_weights
     return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
 def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of values in 0..1."""
+    """Mean and standard deviation of each channel, for values in 0..1."""
     if config.augment.normalize == "dataset":
         return channel_statistics(some_images(train))
     return NORMALIZATIONS[config.augment.normalize]
 
 
 def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
-    """The training split: decoded into the cache, or streamed where the data come in shards."""
+    """The training split: decoded into the cache, or streamed from shards."""
     side = config.augment.resize or config.data.size
     if source.splits["train"].shards is None:
         return decode(source, "train", side, config.data, say)
@@ -228,28 +228,27 @@ def training_images(config: Config, source: Source, say: Callable[[str], None]) 
 
 
 def stream_line(train: Decoded) -> str:
-    """What a stream is, in one line."""
+    """One line about a stream, for the log."""
     assert train.stream is not None
     shards, megabytes = train.stream.shards.entries, train.stream.data.stream_mb
     return f"streaming {len(train.names):,} training images out of {len(shards):,} shards, {megabytes:,} MB at a time"
 
 
 def some_images(train: Decoded) -> np.ndarray:
-    """Training images uint8 [N, 3, H, W] that stand for all: all of them, but of a stream no more than
-    WHITENING_IMAGES, those that come first in its shards."""
+    """Training images uint8 [N, 3, H, W]: all of them, or the first WHITENING_IMAGES of a stream."""
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]
 
 
 def rows_of(config: Config, val: Decoded) -> np.ndarray:
-    """Rows of the evaluated images whose features are kept."""
+    """Rows of the validation images whose features are saved."""
     assert isinstance(config.report.samples, int)
     return sample_rows(len(val.names), config.report.samples, config.train.seed)
 
 
 def mask_of(rows: np.ndarray, count: int, device: torch.device) -> torch.Tensor | None:
-    """bool [count], true at these rows; None where there are none."""
+    """bool [count], true at these rows; None if there are none."""
     mask = torch.zeros(count, dtype=torch.bool, device=device)
     mask[torch.from_numpy(rows)] = True
     return mask if len(rows) else None

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step, as factors on the learning rate.
 
-A step is one optimizer update; steps count from 0, and `total_steps - 1` is the last. Past the last step the factor
-stays what it was. The functions share one signature, so that `SCHEDULES` can name them.
+A step is one optimizer update; steps count from 0, and `total_steps - 1` is the last, after which the factor is
+constant.
 """
 
 import math
@@ -11,10 +11,10 @@ from ..config.schema import Config, Schedule
 
 
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """The factor on the learning rate at `step`: that of the named schedule times the warm-up.
+    """The factor on the learning rate at `step`: the schedule times the warm-up.
 
     The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last; the
-    schedule behind it runs from step 0 all the same.
+    schedule also starts at step 0.
     """
     step = min(step, total_steps - 1)
     value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)
@@ -23,9 +23,9 @@ def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
 
 
 def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: Config) -> float:
-    """SGD's momentum at `step`: `optim.momentum`, or on its way to `schedule.momentum_at_peak` and back.
+    """SGD's momentum at `step`: `optim.momentum`, or cycled to `schedule.momentum_at_peak` and back.
 
-    It falls while a one-cycle rate rises and rises while that falls, along the same curve (arXiv 1708.07120).
+    The cycle is the inverse of the one-cycle learning rate, on the same curve (arXiv 1708.07120).
     """
     ends, peak = config.optim.momentum, config.schedule.momentum_at_peak
     if not peak:
@@ -35,7 +35,7 @@ def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: C
 
 
 def schedule_epochs(config: Config) -> int:
-    """Epochs over which everything that changes with the epochs is laid."""
+    """Number of epochs that schedules span."""
     return config.schedule.total_epochs or config.train.epochs
 
 
@@ -54,33 +54,33 @@ def mixes(config: Config, epoch: int) -> bool:
 
 
 def sam_active(config: Config, epoch: int) -> bool:
-    """Whether the steps of an epoch, from 0, are sharpness-aware ones (`optim.sam_radius`)."""
+    """Whether sharpness-aware minimization (`optim.sam_radius`) is active in an epoch, from 0."""
     return bool(config.optim.sam_radius) and epoch >= config.optim.sam_from * schedule_epochs(config)
 
 
 def ends_at_zero(config: Config) -> bool:
-    """Whether the learning rate is 0 from the schedule's end on, so that more epochs would change nothing."""
+    """Whether the learning rate is 0 after the end of the schedule."""
     steps = 1000 * schedule_epochs(config)
     return factor(steps, steps, 1000, config.schedule) == 0
 
 
 def progress(step: int, total_steps: int) -> float:
-    """0 at the first step, 1 at the last; 0 where there is only one."""
+    """0 at the first step, 1 at the last; 0 if there is only one."""
     return step / max(1, total_steps - 1)
 
 
 def half_cosine(share: float, final: float) -> float:
-    """Half a cosine wave from 1 at share 0 down to `final` at share 1."""
+    """Half a cosine wave from 1 at share 0 to `final` at share 1."""
     return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
 
 
 def constant(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """1 throughout."""
+    """Constant 1."""
     return 1.0
 
 
 def multi_step(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """`gamma` to the power of the `milestone_epochs` that are over."""
+    """`gamma` to the power of the number of `milestone_epochs` passed."""
     passed = sum(step >= round(epoch * steps_per_epoch) for epoch in schedule.milestone_epochs)
     return schedule.gamma**passed
 
@@ -91,7 +91,7 @@ def cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
 
 
 def cosine_restarts(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """Half a cosine from 1 towards 0 every `restart_epochs` (arXiv 1608.03983); it starts anew before reaching 0."""
+    """Half a cosine from 1 towards 0 in every `restart_epochs` (arXiv 1608.03983), restarted before it reaches 0."""
     cycle = max(1, round(schedule.restart_epochs * steps_per_epoch))
     return half_cosine(step % cycle / cycle, 0.0)
 
@@ -99,7 +99,7 @@ def cosine_restarts(step: int, total_steps: int, steps_per_epoch: int, schedule:
 def one_cycle(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """A triangle: linear from `initial_factor` to 1 at `peak_fraction` of the run, then linear to `final_factor`.
 
-    The idea is arXiv 1708.07120's; torch's OneCycleLR draws it with cosines by default.
+    After arXiv 1708.07120; torch's OneCycleLR uses cosines by default.
     """
     peak = round(schedule.peak_fraction * (total_steps - 1))
     if step < peak:
@@ -110,7 +110,7 @@ def one_cycle(step: int, total_steps: int, steps_per_epoch: int, schedule: Sched
 def one_cycle_cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """torch's OneCycleLR: half a cosine up to 1 at `peak_fraction`, then half a cosine down to `final_factor`.
 
-    Its default arguments are peak_fraction 0.3, initial_factor 1/25 and final_factor 1/250,000.
+    torch's defaults are peak_fraction 0.3, initial_factor 1/25 and final_factor 1/250,000.
     """
     peak = max(schedule.peak_fraction * total_steps - 1, 0.0)
     if step <= peak:

@@ -1,4 +1,4 @@
-"""Before the first step: lock the folder, build the parts, write what is known, agree among processes."""
+"""Setup before the first step: lock the folder, build the parts, write the first files, compare processes."""
 
 import contextlib
 import hashlib
@@ -36,7 +36,7 @@ PREVIEWED = 48
 
 @contextlib.contextmanager
 def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
-    """The log of a run in a folder that is locked; in all processes of a run but the first it is silent."""
+    """Lock the run folder and open its log within the block; on ranks other than 0 no lock and a silent log."""
     leads = distributed.world().is_rank0
     with lock_run(folder) if leads else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=leads) as log:
         if note:
@@ -45,9 +45,9 @@ def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
 
 
 def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
-    """`build`, with one precision, settings and data in all processes; what one decodes the others find."""
+    """Call `build` with the same precision, settings and data in all processes; one process per machine decodes."""
     keep_freed()
-    if distributed.world().size > 1:  # before anything is decoded: all that follows depends on it
+    if distributed.world().size > 1:  # before decoding
         distributed.require_same({"recipe": settings_of(config)})
     with distributed.local_rank0_first():
         parts = build(functions.build, config, log.say, precision, fresh)
@@ -67,14 +67,14 @@ def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: 
 
 
 def settings_of(config: Config) -> str:
-    """Every setting with its whole key, a line each, so that two can be told apart."""
+    """Every setting with its dotted key, one a line."""
     values = flat(config.model_dump(mode="json"), "the recipe", type(config))
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items())
 
 
 def lines_of(split: Decoded) -> list[str]:
-    """What the digest of a split stands for: its classes, then of each image name, class and the beginning of the
-    pixels' SHA-256, its mask's among them; of shards without the pixels."""
+    """The content behind the digest of a split: its classes, then for each image its name, its class, and the beginning
+    of the SHA-256 of its pixels and mask (not for shards)."""
     lines = [f"classes {', '.join(split.classes)}"]
     for row, name in enumerate(split.names):
         line = name
@@ -89,9 +89,9 @@ def lines_of(split: Decoded) -> list[str]:
 
 
 def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
-    """Make the folder that of a new run: what an earlier one left goes, what is known before the first step comes."""
+    """Prepare the folder of a new run: remove the files of an earlier run and write the first files."""
     preflight(folder, training_state.needed_bytes(config, parts.model))
-    run_folder.clear(folder)  # an old run goes only when the new one can start
+    run_folder.clear(folder)  # only after all checks of the new run
     log.rewind(0, 0.0)
     write_start(folder, config, parts, log.warnings)
     training_state.save_samples(folder, parts)
@@ -99,8 +99,7 @@ def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
 
 
 def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str]) -> None:
-    """Write what is known before the first step: recipe.yaml, splits.csv, provenance.json with the warnings, and
-    architecture.json."""
+    """Write recipe.yaml, splits.csv, provenance.json with the warnings, and architecture.json."""
     run_folder.write_config(folder, config)
     write_splits(folder / "splits.csv", parts)
     notes = [*parts.source.notes, *warnings]
@@ -114,7 +113,7 @@ def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str])
 
 
 def write_splits(path: Path, parts: Parts) -> None:
-    """CSV filename, label (of a class, if any), split of every image that the run trains on or is validated with."""
+    """Write a CSV of filename, label (class name, if any) and split of all training and validation images."""
     rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
     for split, decoded in (("train", parts.train), ("val", parts.val)):
         labels = [""] * len(decoded.names)
@@ -125,7 +124,7 @@ def write_splits(path: Path, parts: Parts) -> None:
 
 
 def note_architecture(folder: Path, config: Config, parts: Parts) -> Path:
-    """Write architecture.json of the model, which stays as it is; a model that cannot be traced leaves a note."""
+    """Write architecture.json; for a model that cannot be traced, with a note."""
     traced, name = parts.traced, config.model.name
     return write_architecture(
         folder / "architecture.json",
@@ -136,9 +135,10 @@ def note_architecture(folder: Path, config: Config, parts: Parts) -> Path:
 
 
 def note_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int) -> str:
-    """Add to provenance.json by which command, with what, from which step and with which changes a run goes on; returns
-    why it is not bit-identical to one that was never stopped, or "", which goes to the notes too. Draw
-    architecture.json where an earlier version left none.
+    """Record a resume in provenance.json: command, versions, step and changed settings.
+
+    Returns, and adds to the notes, why the run is not bit-identical to an uninterrupted one, or "". Writes
+    architecture.json if it is missing.
     """
     record = run_folder.provenance(folder)
     entry = {
@@ -153,7 +153,7 @@ def note_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int)
         "versions": installed_versions(),
         **rounding(parts.device),
     }
-    record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # a damaged one
+    record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # damaged file
     note = not_identical(record, entry, parts.device)
     record["notes"] += [note] if note else []
     record["resumes"] += [entry]
@@ -164,7 +164,7 @@ def note_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int)
 
 
 def check_data(folder: Path, parts: Parts) -> None:
-    """Refuse to go on with other training or validation images, labels or classes than the run began with."""
+    """Raise SightlineError if the images, labels or classes differ from those at the start of the run."""
     before, now = run_folder.provenance(folder).get("data"), parts.facts["data"]
     if not isinstance(before, dict):
         return

@@ -27,27 +27,26 @@ Say = Callable[[str], None]
 
 @dataclass
 class Progress:
-    """What changes while a run trains, and all that a resumed run needs beside its weights."""
+    """Progress of a run; with the weights, everything that a resumed run needs."""
 
     step: int = 0
-    seconds: float = 0.0  # that the run had taken at this step
+    seconds: float = 0.0  # run time until this step
     stopped: str = ""  # why training ended before its last epoch
     best: float | None = None
     best_epoch: int = 0
     ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
     loss_sum: float = 0.0
     loss_count: int = 0
-    parts: int = 1  # into which a batch is split for its gradient, so that it fits into memory
+    parts: int = 1  # number of parts of a batch for its gradient, to fit into memory
 
 
 @dataclass(frozen=True)
 class TrainingFunctions:
-    """Everything between a configuration and the end of a run.
+    """What a task provides for training.
 
-    open: the data with their splits listed, nothing decoded. build: all parts of a run; arguments as of
-    `engine.parts.build`. check: raises SightlineError for settings that are wrong whatever the data. results: the final
-    numbers with their intervals and one sentence; writes predictions and what the report shows. preview: a figure of a
-    training batch as the model sees it.
+    open: list the splits of the data, without decoding. build: all parts of a run; arguments of `engine.parts.build`.
+    check: raise SightlineError for settings that are invalid for any data. results: the final numbers with intervals
+    and one sentence; writes predictions and the files of the report. preview: a figure of an augmented training batch.
     """
 
     open: Callable[[Any, Say], Source]
@@ -59,7 +58,7 @@ class TrainingFunctions:
 
 @dataclass(frozen=True)
 class Training:
-    """The moving parts of one run, together."""
+    """The objects of a run in progress."""
 
     config: Config
     functions: TrainingFunctions
@@ -70,9 +69,7 @@ class Training:
     average: Average | None
     progress: Progress
     stop: StopRequest
-    forward: Callable[
-        [Batch], dict[str, torch.Tensor]
-    ]  # the learner's step; of several processes with gradients averaged
+    forward: Callable[[Batch], dict[str, torch.Tensor]]  # the learner's step, data-parallel with several processes
     waiting: DeferredWrites = field(default_factory=DeferredWrites)
 
     @property
@@ -94,13 +91,13 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Epochs begun so far; a finished epoch's own number, from 1."""
+        """Number of epochs started; the number of a finished epoch, from 1."""
         return -(-self.progress.step // self.epoch_steps)
 
 
 @dataclass
 class Clock:
-    """Times and counts since the last log line (start, seconds waited for data, images), and of the last save."""
+    """Start, seconds of waiting for data and images since the last log line, and the time of the last save."""
 
     start: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
@@ -109,7 +106,7 @@ class Clock:
 
 
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Log about twenty lines an epoch."""
+    """Log the mean loss and the speed, about twenty times an epoch."""
     progress, now = training.progress, time.monotonic()
     clock.images += sum(len(batch.every) for batch in group)
     progress.loss_sum += loss

@@ -1,4 +1,4 @@
-"""What the loop keeps on disk while it runs: state for resumption, the best weights, snapshots of features."""
+"""Checkpoints during training: state for resumption, best weights, snapshots of features."""
 
 import contextlib
 import shlex
@@ -25,12 +25,12 @@ from .evaluate import evaluate
 from .parts import Arrays, Parts, Sampled
 from .state import Training
 
-THUMBNAIL = 64  # pixels; what the report shows, kept in the run so that it needs no data
-STRIP = 512  # pixels; the same for segmentation, whose masks must be seen
+THUMBNAIL = 64  # pixels; saved in the run, so that the report does not need the data
+STRIP = 512  # pixels; the same for segmentation, where masks need more detail
 
 
 def save_state(training: Training) -> None:
-    """Everything that a bit-identical continuation needs, into checkpoints/last, after what has waited for the disk."""
+    """Save the state for bit-identical resumption to checkpoints/last, after retrying deferred writes."""
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -47,10 +47,10 @@ def save_state(training: Training) -> None:
 
 
 def save_or_wait(training: Training, last: bool) -> None:
-    """`save_state`; where the disk refuses, one warning, and training goes on to the next save, which tries anew.
+    """Call `save_state`; after a disk error warn and continue, and retry at the next save.
 
-    SightlineError (status ENVIRONMENT) after MOST_REFUSED in a row, and at once for the last save of a run. Of several
-    processes the first alone writes, and ends the others by ending.
+    Raises SightlineError (status ENVIRONMENT) after MOST_REFUSED failures in a row, and at once for the last save of a
+    run. With several processes only rank 0 writes; if it ends, the others end too.
     """
     waiting, step, owed = training.waiting, training.progress.step, bool(training.waiting.writes)
     try:
@@ -62,26 +62,26 @@ def save_or_wait(training: Training, last: bool) -> None:
         if last or waiting.refused >= MOST_REFUSED:
             raise given_up(training, error, last) from error
         training.log.warn(
-            f"{error.what}: {error.why}. Step {step:,} is not saved; training goes on, and the next save tries again "
-            f"({waiting.refused} of {MOST_REFUSED} in a row, which would end the run)"
+            f"{error.what}: {error.why}. Step {step:,} is not saved; training continues, and the next save retries "
+            f"({waiting.refused} of {MOST_REFUSED} failures in a row end the run)"
         )
         return
     if waiting.refused or owed:
-        tell = training.log.say if waiting.refused else training.log.warn  # of a second try nobody has heard yet
-        tell(f"the disk had refused files of this run; step {step:,} is saved, with all of them")
+        tell = training.log.say if waiting.refused else training.log.warn  # no warning was printed before
+        tell(f"earlier writes of this run had failed; step {step:,} is saved, with all of them")
     waiting.refused = 0
 
 
 def given_up(training: Training, error: SightlineError, last: bool) -> SightlineError:
-    """The end of a run that cannot be saved."""
+    """The error that ends a run which cannot be saved."""
     often = "" if last else f", {MOST_REFUSED} times in a row"
-    lost = "; it was the run's last save, and could not be put off" if last else ""
-    cure = f"make room or mend the disk, then: sightline resume {shlex.quote(str(training.folder))}"
+    lost = "; it was the last save of the run, which cannot be deferred" if last else ""
+    cure = f"free space or repair the disk, then: sightline resume {shlex.quote(str(training.folder))}"
     return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
 
 
 def state_tensors(training: Training) -> dict[str, torch.Tensor]:
-    """Weights and their average, as the state has them."""
+    """Weights and their average, with the names of the state."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
@@ -89,7 +89,7 @@ def state_tensors(training: Training) -> dict[str, torch.Tensor]:
 
 
 def needed_bytes(config: Config, model: nn.Module) -> int:
-    """Bytes on disk that the run's checkpoints take at most; see `checkpoint.required_bytes`."""
+    """Largest size on disk of the run's checkpoints, in bytes; see `checkpoint.required_bytes`."""
     moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = checkpoint.total_bytes(model.state_dict())
@@ -98,21 +98,21 @@ def needed_bytes(config: Config, model: nn.Module) -> int:
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The newest state that verifies; says so where an older one had to do."""
-    place = folder / "checkpoints" / "last"
-    if not any((place / name).exists() for name in checkpoint.SLOTS):
+    """Load the newest state whose checksum matches; warn if it is not the last one saved."""
+    last = folder / "checkpoints" / "last"
+    if not any((last / name).exists() for name in checkpoint.SLOTS):
         name = shlex.quote(str(folder))
-        cure = f"begin it again: sightline train {name}/recipe.yaml --out {name} --overwrite"
-        why = "no step of it was saved yet"
-        raise SightlineError("there is no state to resume from", where=str(place), why=why, cure=cure)
-    tensors, values, note = checkpoint.load_state(place)
+        cure = f"start it again: sightline train {name}/recipe.yaml --out {name} --overwrite"
+        why = "no step was saved yet"
+        raise SightlineError("there is no state to resume from", where=str(last), why=why, cure=cure)
+    tensors, values, note = checkpoint.load_state(last)
     if note:
         log.warn(note)
     return tensors, values
 
 
 def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-    """Put a saved state into model, optimizer and average."""
+    """Load a saved state into model, optimizer and average."""
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -129,13 +129,13 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
 
 @contextlib.contextmanager
 def evaluated_weights(training: Training) -> Generator[None]:
-    """The model holds the weights that are evaluated and shipped: the average where there is one."""
+    """Load the weights to evaluate and ship into the model within the block: the average, if there is one."""
     with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
         yield
 
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
-    """The model's present weights as checkpoints/NAME, usable with nothing else of the run."""
+    """Save the model's present weights to checkpoints/NAME, usable without the rest of the run."""
     weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.is_rank0:
         return
@@ -149,7 +149,7 @@ def save_weights(training: Training, name: str, numbers: dict[str, float]) -> No
 
 
 def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
-    """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN, and no others."""
+    """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN; remove all others."""
     size, key = training.config.train.ensemble, training.config.train.ensemble_by
     if not size:
         return
@@ -165,20 +165,20 @@ def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
 
 
 def epoch_name(epoch: int) -> str:
-    """`epoch-00012`: sorts as it counts."""
+    """`epoch-00012`: zero-padded for sorting."""
     return f"epoch-{epoch:05d}"
 
 
 def keep_snapshot(training: Training, arrays: Arrays) -> None:
-    """Features or masks of the fixed samples at this epoch, thinned so that `report.snapshots` epochs stay."""
+    """Save features or masks of the fixed samples at this epoch, and keep at most `report.snapshots` epochs."""
     folder = training.folder / "snapshots"
-    place = folder / epoch_name(training.epoch)
+    target = folder / epoch_name(training.epoch)
     if training.parts.sampled is not None and len(training.parts.rows):
-        keep_sampled(training, training.parts.sampled, place)
+        keep_sampled(training, training.parts.sampled, target)
     if not training.world.is_rank0:
         return
     if "masks" in arrays:
-        keep_arrays(training, place / "masks.npz", {"masks": shrunk(arrays["masks"])})
+        keep_arrays(training, target / "masks.npz", {"masks": shrunk(arrays["masks"])})
     elif "features" in arrays:
         values, rows = {"features": arrays["features"]}, training.parts.rows
         if "probabilities" in arrays:
@@ -186,7 +186,7 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
             values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
-        keep_arrays(training, place / "features.npz", values)
+        keep_arrays(training, target / "features.npz", values)
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
@@ -194,20 +194,20 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
 
 
-def keep_sampled(training: Training, sampled: Sampled, place: Path) -> None:
-    """Features of the sampled training images, beside those of the validation images."""
+def keep_sampled(training: Training, sampled: Sampled, folder: Path) -> None:
+    """Save the features of the sampled training images."""
     parts, size = training.parts, training.config.train.eval_batch_size
     with distributed.unsharded_for(training.forward):
         arrays = evaluate(parts.learner, sampled.images, size, parts.device, parts.dtype, sampled.features)[1]
     if training.world.is_rank0:
-        keep_arrays(training, place / "train-features.npz", arrays)
+        keep_arrays(training, folder / "train-features.npz", arrays)
 
 
 def thinned(epochs: list[int], limit: int) -> list[int]:
     """The first and last epoch and, between them, multiples of the smallest power of two that leaves `limit`.
 
-    A run may stop at any time, so its middle is not known beforehand: multiples of a growing power of two stay
-    evenly spread, and no epoch that was dropped is wanted again.
+    The length of a run is not known beforehand: multiples of a growing power of two stay evenly spaced, and no dropped
+    epoch is needed again.
     """
     stride = 1
     while True:
@@ -218,10 +218,9 @@ def thinned(epochs: list[int], limit: int) -> list[int]:
 
 
 def save_samples(folder: Path, parts: Parts) -> None:
-    """snapshots/samples.npz: labels, names and pictures of the validation images that the snapshots follow.
+    """Write snapshots/samples.npz: thumbnails, names and labels (if any) of the validation images of the snapshots.
 
-    Of pairs the labels are the true masks, and both they and the pictures are larger than thumbnails. Without labels
-    there are none.
+    For image-mask pairs the labels are the true masks, and images and masks are larger than thumbnails.
     """
     rows, val = parts.rows, parts.val
     sample = pictured(val, rows)
@@ -235,18 +234,18 @@ def save_samples(folder: Path, parts: Parts) -> None:
 
 
 def pictured(decoded: Decoded, rows: np.ndarray) -> Arrays:
-    """Thumbnails, names, places and, where there are some, labels of these rows of a split."""
+    """Thumbnails, names, row indices and labels (if any) of these rows of a split."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 
-def shrunk(pictures: np.ndarray, side: int = STRIP) -> np.ndarray:
-    """Pictures or masks [N, ..., H, W] with the longest side at most `side` pixels, by leaving pixels out."""
-    height, width = pictures.shape[-2:]
+def shrunk(images: np.ndarray, side: int = STRIP) -> np.ndarray:
+    """Images or masks [N, ..., H, W] subsampled to a longest side of at most `side` pixels."""
+    height, width = images.shape[-2:]
     step = max(1.0, max(height, width) / side)
     rows, columns = (((np.arange(round(n / step)) + 0.5) * step).astype(np.int64) for n in (height, width))
-    return np.ascontiguousarray(pictures[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
+    return np.ascontiguousarray(images[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
 
 
 def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -262,17 +261,17 @@ def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Arrays as a compressed .npz, written atomically."""
+    """Write arrays to a compressed .npz atomically."""
     atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
 
 
 def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
-    """`save_arrays` while a run goes on: what the disk refuses waits."""
+    """Call `save_arrays`; after a disk error retry at the next save."""
     training.waiting.write(path, lambda content: save_arrays(path, content), arrays)
 
 
 def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
-    """The error for a loss or gradient that is not finite, with the files of the batch; the checkpoint stays."""
+    """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt."""
     names = training.parts.train.names
     shown = [names[sample] for batch in group for sample in batch.every.tolist()]
     path = training.folder / "not-finite-batch.txt"
@@ -285,7 +284,7 @@ def not_finite(training: Training, group: list[Batch], loss: float, norm: float,
         f"{what} is not finite at step {training.progress.step + 1:,}",
         where=f"{training.folder}; the batch's {len(shown)} files are in {path.name}, the first:\n" + listing(shown, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="this run cannot go past it; begin another, anew or from its best weights, at a tenth of the rate:\n"
+        cure="this run cannot continue; start another, from scratch or from its best weights, at a tenth of the rate:\n"
         f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
         f"{best}\n    --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32 may help as well",
     )

@@ -1,10 +1,11 @@
-"""ImageNet weights of torchvision and timm: out of the libraries' own caches, or downloaded, or a quick clear error."""
+"""Files of pre-trained weights of torchvision, timm and smp: from the libraries' caches, or downloaded."""
 
 import os
 import socket
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -13,14 +14,14 @@ from ..errors import ENVIRONMENT, SightlineError
 from .library import TORCHVISION, library_model
 
 SECONDS = 3.0
-"""How long a server may take to answer before the machine counts as offline."""
+"""Time limit for a connection; without one the machine is offline."""
 
 
 def imagenet_file(name: str) -> tuple[Path, str]:
-    """The file with a library's best ImageNet weights for the model `name`, and what it is in words.
+    """The file with a library's default ImageNet weights for the model `name`, and its description.
 
-    Downloads it where the library's cache lacks it. Raises SightlineError where there are no such weights, and with
-    the status ENVIRONMENT within seconds where there is no network.
+    Downloads it if it is not in the library's cache. Raises SightlineError if there are no such weights, and, with
+    status ENVIRONMENT, within seconds if there is no network.
     """
     found = library_model(name)
     if found is None:
@@ -43,7 +44,7 @@ def torchvision_file(model: str) -> tuple[Path, str]:
 
 
 def hub_file(url: str) -> Path:
-    """The file behind `url` in torch.hub's cache; a download is checked against the hash in the file's name."""
+    """The file of `url` in torch.hub's cache, downloaded if missing and verified by the hash in its name."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if path.is_file():
         return path
@@ -75,10 +76,27 @@ def timm_file(model: str) -> tuple[Path, str]:
     return hugging_face_file(weights.hf_hub_id, names), source
 
 
-def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
-    """The first of `names` that a repository of the Hugging Face hub has; the cache is asked before the network.
+def smp_file(encoder: str) -> tuple[Path, str]:
+    """The file with the ImageNet weights of one of smp's own encoders, and its description; see `imagenet_file`."""
+    from huggingface_hub import try_to_load_from_cache
+    from segmentation_models_pytorch.encoders import encoders
 
-    timm's own way retries for most of a minute where there is no network.
+    choices: Any = encoders[encoder]["pretrained_settings"]
+    tag = "imagenet" if "imagenet" in choices else next(iter(choices), None)
+    if tag is None:
+        cure = "choose another encoder, or set model.weights to none"
+        raise SightlineError(f"smp has no weights for {encoder}", where="model.weights", cure=cure)
+    hub, name = choices[tag], "model.safetensors"
+    # smp pins a revision, under which its own downloads are cached.
+    cached = try_to_load_from_cache(hub["repo_id"], name, revision=hub["revision"])
+    path = Path(cached) if isinstance(cached, str) else hugging_face_file(hub["repo_id"], (name,))
+    return path, f"smp {encoder} ({tag})"
+
+
+def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
+    """The first of `names` in a repository of the Hugging Face hub, from the cache or else downloaded.
+
+    timm's own function retries for most of a minute without a network.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -94,42 +112,42 @@ def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
     for name in names:
         try:
             return Path(hf_hub_download(repository, name))
-        except Exception as error:  # the HTTP libraries behind it have families of errors of their own
-            # A LocalEntryNotFoundError is a broken connection in disguise.
+        except Exception as error:  # the HTTP libraries raise many types
+            # LocalEntryNotFoundError is raised for a broken connection.
             if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
                 raise download_error(url, str(error).split("\n")[0]) from error
     raise download_error(url, f"the repository has none of {', '.join(names)}")
 
 
 def require_network(url: str) -> None:
-    """Raise SightlineError unless the server of `url`, or the proxy on the way, answers within SECONDS."""
+    """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection within SECONDS."""
     proxy = (
         None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else urllib.request.getproxies().get("https")
     )
-    place = urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}" if proxy else url)
+    server = urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}" if proxy else url)
     answered = threading.Event()
 
     def connect() -> None:
         try:
-            socket.create_connection((place.hostname, place.port or 443), timeout=SECONDS).close()
+            socket.create_connection((server.hostname, server.port or 443), timeout=SECONDS).close()
             answered.set()
         except (OSError, UnicodeError):
             pass
 
-    # In a thread of its own, because looking up a name takes no timeout.
+    # In a separate thread: name resolution has no timeout.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(SECONDS)
     if not answered.is_set():
-        raise download_error(url, f"{place.hostname} does not answer: this machine seems to be offline")
+        raise download_error(url, f"{server.hostname} does not answer: this machine seems to be offline")
 
 
 def download_error(url: str, why: str) -> SightlineError:
-    """The error for weights that cannot be fetched, with the way to bring them by hand."""
+    """The error for a failed download, with the manual alternative."""
     return SightlineError(
         f"cannot download the weights {os.path.basename(urlsplit(url).path)}",
         where=url,
         why=why,
-        cure="fetch that address elsewhere and give the file: --model.weights FILE; or train with --model.weights none",
+        cure="download that URL elsewhere and pass the file: --model.weights FILE; or --model.weights none",
         status=ENVIRONMENT,
     )

@@ -1,4 +1,4 @@
-"""What the disk refused while a run goes on: it waits in memory, and is written anew with the next save."""
+"""Retries checkpoint and snapshot writes that failed, at the next save."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,22 +12,22 @@ import torch
 from ..errors import ENVIRONMENT, SightlineError
 
 MOST_REFUSED = 3
-"""Saves in a row that may fail before the run is ended."""
+"""Consecutive failed saves that end the run."""
 
 
 @dataclass
 class DeferredWrites:
-    """Weights and snapshots that a full or failing disk has refused, by their path; and how many saves in a row.
+    """Failed writes of weights and snapshots by path, and the number of consecutive failed saves.
 
-    They are written before the next state for resumption, so that no state on the disk tells of weights that are not
-    there. Until then the state before stands, from which all of them would be made again.
+    They are retried before the next state for resumption is written, so that a state never refers to missing weights.
+    Until then the previous state remains, from which all of them can be computed again.
     """
 
     writes: dict[Path, Callable[[], object]] = field(default_factory=dict)
     refused: int = 0
 
     def write(self, path: Path, write: Callable[[Any], object], content: Mapping[str, Any]) -> None:
-        """`write(content)`, which makes `path`; where the disk refuses it, it waits with a copy of the tensors."""
+        """Call `write(content)`, which writes `path`; after a disk error keep a copy of the content for `flush`."""
         self.writes.pop(path, None)
         try:
             write(content)
@@ -37,7 +37,7 @@ class DeferredWrites:
             self.writes[path] = partial(write, copied(content))
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder, after whatever waits: what takes its place may be among it."""
+        """Remove a folder, after the deferred writes if there are any: its replacement may be one of them."""
         self.writes.pop(folder, None)
         removal = partial(shutil.rmtree, folder, ignore_errors=True)
         if self.writes:
@@ -46,14 +46,14 @@ class DeferredWrites:
             removal()
 
     def flush(self) -> None:
-        """Do all that waits; SightlineError where the disk refuses it again, and the rest waits on."""
+        """Retry all deferred writes in order; SightlineError at the first that fails, which keeps it and the rest."""
         for path in list(self.writes):
             self.writes[path]()
             del self.writes[path]
 
 
 def copied(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors as they are now, on the CPU: weights change in place as a run goes on. Arrays are never changed."""
+    """Copy the tensors to the CPU, because training changes them in place; arrays are never changed."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in content.items()

@@ -13,8 +13,8 @@ import sightline
 from sightline import SightlineError
 from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Train
+from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
-from sightline.models.weights import load_encoder
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.tasks.files import configured

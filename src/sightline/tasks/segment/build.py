@@ -21,8 +21,8 @@ from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
 from ...errors import SightlineError
 from ...models import Part, forward_flops, parameter_count
+from ...models.encoder_weights import load_encoder
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
-from ...models.weights import load_encoder
 from ...runs.sampling import named_rows, sample_rows
 from .config import SegmentConfig
 from .task import SegmentLearner
