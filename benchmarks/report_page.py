@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--without-tsne", action="store_true")
     options = parser.parse_args()
     if options.without_tsne:
-        module = importlib.import_module("sightline.report.page")
+        module = importlib.import_module("sightline.tasks.classify.report")
         setattr(module, "find", partial(module.find, neighbors=False))  # noqa: B010 - a module has no such type
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"

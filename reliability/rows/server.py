@@ -330,11 +330,16 @@ def _many(tally: Tally, picture: bytes, count: int) -> None:
 
 def check_watched(settings: Settings) -> Outcome:
     """The page of `sightline report --watch`."""
-    from sightline.report.watch import Handler, Server
+    from sightline.report.watch import WatchHandler, WatchServer
 
     run = write_run(settings.folder / "run", "a run")
     (run / "secret.txt").write_text(CANARY)
-    with contextlib.chdir(run), without_figures(), mock.patch.object(Handler, "timeout", 1.0), Server(run, 0) as server:
+    with (
+        contextlib.chdir(run),
+        without_figures(),
+        mock.patch.object(WatchHandler, "timeout", 1.0),
+        WatchServer(run, 0) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
@@ -373,9 +378,9 @@ def serves_files() -> Generator[None]:
 
     from sightline.report import watch
 
-    real = watch.Handler.do_GET
+    real = watch.WatchHandler.do_GET
 
-    def do_get(self: watch.Handler) -> None:
+    def do_get(self: watch.WatchHandler) -> None:
         path = Path("." + unquote(self.path.partition("?")[0]))
         with contextlib.suppress(OSError, ValueError):
             if self.path != "/" and path.is_file():
@@ -383,7 +388,7 @@ def serves_files() -> Generator[None]:
                 return
         real(self)
 
-    with mock.patch.object(watch.Handler, "do_GET", do_get):
+    with mock.patch.object(watch.WatchHandler, "do_GET", do_get):
         yield
 
 

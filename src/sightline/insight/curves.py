@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib import patheffects
@@ -33,9 +33,9 @@ class Columns(dict[str, np.ndarray]):
 class MetricCurve:
     """How a page draws one metric of the evaluations over the epochs.
 
-    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in percent.
-    small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second: (field,
-    label) of a second, muted line.
+    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in
+    percent. small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second:
+    (field, label) of a second, muted line.
     """
 
     field: str
@@ -144,14 +144,14 @@ def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
     return [record for index, (record, key) in enumerate(zip(kept, keys, strict=True)) if last[key] == index]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether `value` is a finite int or float, not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def number(value: object, otherwise: float = float("nan")) -> float:
     """`value` as a float where it is a finite number."""
-    return float(value) if is_number(value) else otherwise  # type: ignore[arg-type]
+    return float(value) if is_number(value) else otherwise
 
 
 @styled

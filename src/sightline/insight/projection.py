@@ -40,8 +40,8 @@ def epoch_maps(
     neighbors: compute t-SNE too.
 
     PCA: feature spaces differ between epochs, so each epoch has its own two components, in units of its root mean
-    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each epoch
-    is initialized with the map of the epoch before, and rotated to match it.
+    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each
+    epoch is initialized with the map of the epoch before, and rotated to match it.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
@@ -107,8 +107,7 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
 
 
 def rotated_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered.
-    """
+    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered."""
     rotation, _ = scipy.linalg.orthogonal_procrustes(points, target)
     return points @ rotation
 

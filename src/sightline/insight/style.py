@@ -91,7 +91,9 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG bytes; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # names in a script without an installed font become boxes
+        warnings.filterwarnings(
+            "ignore", message=".*[Gg]lyph.*"
+        )  # names in a script without an installed font become boxes
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 

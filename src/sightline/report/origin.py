@@ -151,6 +151,8 @@ def fact(key: str, value: object) -> str:
         return shown({split: known(text)[:12] for split, text in value.items()})
     if key != "seed" and count >= 1000 and count == int(count):
         return f"{count:,.0f}"
-    if key in ("device", "git_commit", "platform", "precision", "threads") or (key in PLAIN and not isinstance(value, dict)):
+    if key in ("device", "git_commit", "platform", "precision", "threads") or (
+        key in PLAIN and not isinstance(value, dict)
+    ):
         return known(value)
     return shown(value)

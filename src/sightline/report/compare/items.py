@@ -82,7 +82,7 @@ def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
 
 
 def other_content(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """The fault of runs whose images have the same names and labels and different pixels, by the digests of the data."""
+    """The fault of runs whose images have equal names and labels and different pixels, by the data's digests."""
     digests = [digest_of(one) for one in (first, second)]
     if unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None

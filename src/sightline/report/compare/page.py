@@ -75,7 +75,7 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
         notes = [CAREFUL, found.kind.test, *notes]
     if len(found.pairs) > 1:
         notes.append(
-            f"With {len(found.pairs)} comparisons, a p below 0.05 occurs by chance with more than 5%: Holm's p is corrected "
+            f"With {len(found.pairs)} comparisons, a p below 0.05 by chance is likelier than 5%: Holm's p is corrected "
             "for that, and the sentences are based on it (compare.csv has the uncorrected one too). The intervals are "
             "of one comparison each."
         )
@@ -196,12 +196,17 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
         figure(drawn, "curve-training-loss", f"Training loss of each run: {courses(found, 'loss', 1.0, '', 'train')}"),
         figure(drawn, "curve-metric-time", f"{measure.title} of each run over time: {metric}"),
         figure(drawn, "curve-metric-flops", f"{measure.title} of each run over training FLOPs: {metric}"),
-        *[figure(drawn, f"curve-{one.name}", f"{one.title}: {courses(found, one.field, 1.0)}") for one in measure.curves],
+        *[
+            figure(drawn, f"curve-{one.name}", f"{one.title}: {courses(found, one.field, 1.0)}")
+            for one in measure.curves
+        ],
     ]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     notes = (
-        ["Rings mark the best epochs, whose weights are the result."] if any(e.past.best_epoch for e in found.entries) else []
+        ["Rings mark the best epochs, whose weights are the result."]
+        if any(e.past.best_epoch for e in found.entries)
+        else []
     )
     notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
     notes += [LOSS_NOTE] if any(key.startswith(LOSSES) for key, _ in found.recipes) else []

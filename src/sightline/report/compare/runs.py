@@ -79,7 +79,9 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
     alike = [path for path, task in zip(paths, tasks, strict=True) if task.name == tasks[0].name]
     again = " ".join(shlex.quote(str(path)) for path in alike)
     cure = f"sightline report {again}" if len(alike) > 1 else "name runs of one task"
-    return SightlineError("these runs are of different tasks and cannot be compared", why="\n" + listing(found), cure=cure)
+    return SightlineError(
+        "these runs are of different tasks and cannot be compared", why="\n" + listing(found), cure=cure
+    )
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

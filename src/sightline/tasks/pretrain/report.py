@@ -81,6 +81,4 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
         return f"{what}: train it further on labels (--model.weights) to measure its features."
-    return (
-        f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the evaluated images correctly."
-    )
+    return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the images correctly."
