@@ -125,8 +125,7 @@ def make_data(folder: Path, task: str) -> Path:
 
 @contextlib.contextmanager
 def blank_figures() -> Generator[None]:
-    """Write an empty image for each planned figure of a report, and record no git commit: both take nine tenths of a toy
-    run."""
+    """Write an empty image for each planned figure, and record no git commit: both take nine tenths of a toy run."""
     drawing, provenance = (
         importlib.import_module(f"sightline.{name}") for name in ("report.drawing", "runs.provenance")
     )

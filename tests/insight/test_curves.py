@@ -4,7 +4,6 @@ import pytest
 from sightline.insight.curves import MetricCurve, draw_loss, draw_metric, draw_quantity, epoch_means, history
 from sightline.insight.style import VIOLET, png
 
-
 ACCURACY = MetricCurve("accuracy", "Accuracy", second=("accuracy_top5", "top 5"))
 
 

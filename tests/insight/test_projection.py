@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, tsne, rotated_to
+from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, rotated_to, tsne
 
 
 def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:

@@ -65,7 +65,9 @@ def test_no_run_beats_another_on_four_images_alone(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", said(0, 1, 2, 3).tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", said().tolist(), TRUTH.tolist())
     (pair,) = compare([a, b]).pairs
-    assert pair.numbers.interval[0] > 0 and pair.numbers.p == pytest.approx(0.125)  # the interval alone would be too hopeful
+    assert pair.numbers.interval[0] > 0 and pair.numbers.p == pytest.approx(
+        0.125
+    )  # the interval alone would be too hopeful
     assert pair.sentence.startswith("no difference") and "p = 0.12, on the same 60 images" in pair.sentence
     assert not pair.significant
 
@@ -73,7 +75,11 @@ def test_no_run_beats_another_on_four_images_alone(tmp_path: Path) -> None:
 def test_the_same_answers_are_no_difference(tmp_path: Path) -> None:
     runs = [classifier(tmp_path / name, said(5, 6).tolist(), TRUTH.tolist()) for name in "ab"]
     (pair,) = compare(runs).pairs
-    assert (pair.numbers.difference, pair.numbers.interval, pair.numbers.p) == (0, (0, 0), 1) and "no difference" in pair.sentence
+    assert (pair.numbers.difference, pair.numbers.interval, pair.numbers.p) == (
+        0,
+        (0, 0),
+        1,
+    ) and "no difference" in pair.sentence
 
 
 def test_several_runs_are_each_compared_with_the_first_and_corrected(tmp_path: Path) -> None:
@@ -247,7 +253,11 @@ def test_masks_of_classes_and_images_in_another_order_are_matched(tmp_path: Path
     c = segmenter(tmp_path / "c", place[second][turned], place[truth][turned], other, digest="cc",
                   names=[f"val/{i:04d}_sat.jpg" for i in turned])  # fmt: skip
     expected, found = compare([a, b]).pairs[0], compare([a, c]).pairs[0]
-    assert (found.numbers.difference, found.numbers.interval, found.numbers.p) == (expected.numbers.difference, expected.numbers.interval, expected.numbers.p)
+    assert (found.numbers.difference, found.numbers.interval, found.numbers.p) == (
+        expected.numbers.difference,
+        expected.numbers.interval,
+        expected.numbers.p,
+    )
     np.testing.assert_array_equal(found.numbers.classes["IoU"].second, expected.numbers.classes["IoU"].second)
 
 

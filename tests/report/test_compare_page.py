@@ -122,10 +122,11 @@ def test_the_numbers_lie_beside_the_page(whole: tuple[Path, str]) -> None:
     found = compare([folder.parent / "<i>a", folder.parent / "b&b"])
     values = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     (pair,) = values["comparisons"]
+    numbers = found.pairs[0].numbers
     assert (pair["difference"], tuple(pair["interval"]), pair["p"]) == (
-        found.pairs[0].difference,
-        found.pairs[0].interval,
-        found.pairs[0].p,
+        numbers.difference,
+        numbers.interval,
+        numbers.p,
     )
     assert values["recipes"] == {"optim.lr": {"<i>a": "0.5", "b&b": "0.25"}} and values["metric"] == "accuracy"
     assert [row["class"] for row in pair["classes"]["F1"]] == ["cat", "dog", "<b>cow</b>"]

@@ -55,7 +55,9 @@ def test_home_folders_are_not_on_the_page(run: Path, home: str, monkeypatch: pyt
     provenance = json.loads((run / "provenance.json").read_text())
     provenance |= {"command": ["sightline", "train", "x", "--data", data, f"--model.weights={home}{slash}w.pt"]}
     provenance |= {"notes": [f"read {home}{slash}a.png, {home}"], "data": provenance["data"] | {"path": data}}
-    provenance |= {"resumes": [{"command": f"sightline resume {home}{slash}run", "step": 1, "changed": {"data": data}}]}
+    provenance |= {
+        "resumes": [{"command": ["sightline", "resume", f"{home}{slash}run"], "step": 1, "changed": {"data": data}}]
+    }
     (run / "provenance.json").write_text(json.dumps(provenance))
     recipe = (run / "recipe.yaml").read_text().replace("path: photos", f"path: {data}")
     (run / "recipe.yaml").write_text(recipe)

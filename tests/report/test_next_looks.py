@@ -56,9 +56,7 @@ def test_a_class_of_few_images_and_a_single_mistake_are_not_named() -> None:
 
 def test_confidence_above_and_below_the_accuracy_is_told_apart() -> None:
     right, wrong = [0, 1] * 20, [0, 1] * 16 + [1, 0] * 4
-    assert judged(right, right, 0.7) == [
-        "Confidence: the model is underconfident, by 30.0 points on average"
-    ]
+    assert judged(right, right, 0.7) == ["Confidence: the model is underconfident, by 30.0 points on average"]
     assert judged(right, wrong, 0.99)[-1].startswith("Confidence: the model is overconfident, by 19.0 points")
 
 

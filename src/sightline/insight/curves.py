@@ -125,10 +125,9 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
 
 
 def ensemble_epochs(value: object) -> tuple[int, ...]:
-    """Epochs from the `ensemble` field of a `done` record: numbers, or checkpoint names such as "epoch-00012"."""
-    members = value if isinstance(value, list) else []
-    digits = [str(member).removeprefix("epoch-") for member in members]
-    return tuple(int(text) for text in digits if text.isascii() and text.isdigit())
+    """Epochs from the `ensemble` field of a `done` record, checkpoint names such as "epoch-00012"."""
+    digits = [str(name).removeprefix("epoch-") for name in value] if isinstance(value, list) else []
+    return tuple(int(text) for text in digits if text.isdecimal())
 
 
 def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -55,11 +55,9 @@ def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
     if not ours & theirs:
         mine, others = a.names[0], b.names[0]
         return f"they were validated on different images and share none ({mine} and {others})", cure
-    lacks = [
-        f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
-        for name, other, gone in ((first, second, theirs - ours), (second, first, ours - theirs))
-        if gone
-    ]
+    sides = ((first, second, theirs - ours), (second, first, ours - theirs))
+    lacks = [f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
+             for name, other, gone in sides if gone]  # fmt: skip
     shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
     return f"{shared}; {'; '.join(lacks)}", cure
 
