@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import functools
 import importlib
 import os
 import shutil
@@ -65,11 +64,11 @@ def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
     real = drawing.drawn
     with pytest.MonkeyPatch.context() as patch:
 
-        def some(name: str, draw: Callable[[], object]) -> bytes:
-            function = draw.func if isinstance(draw, functools.partial) else draw
+        def drawn(name: str, draw: Callable[[], object]) -> bytes:
+            function = getattr(draw, "func", draw)  # of a functools.partial
             return real(name, draw) if wanted((function.__qualname__, name)) else BLANK
 
-        patch.setattr(drawing, "drawn", some)
+        patch.setattr(drawing, "drawn", drawn)
         yield
 
 

@@ -320,13 +320,16 @@ def _many(tally: Tally, picture: bytes, count: int) -> None:
 
 def check_watched(settings: Settings) -> Outcome:
     """The page of `sightline report --watch`."""
-
     from sightline.report.watch import WatchHandler, WatchServer
 
     run = write_run(settings.folder / "run", "a run")
     (run / "secret.txt").write_text(CANARY)
-    patience = mock.patch.object(WatchHandler, "timeout", 1.0)
-    with contextlib.chdir(run), without_figures(), patience, WatchServer(run, 0) as server:
+    with (
+        contextlib.chdir(run),
+        without_figures(),
+        mock.patch.object(WatchHandler, "timeout", 1.0),
+        WatchServer(run, 0) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from sightline.insight.curves import draw_accuracy, draw_loss, draw_quantity, epoch_means, history
+from sightline.insight.curves import MetricCurve, draw_loss, draw_metric, draw_quantity, epoch_means, history
 from sightline.insight.style import VIOLET, png
+
+ACCURACY = MetricCurve("accuracy", "Accuracy", second=("accuracy_top5", "top 5"))
 
 
 def train(step: int, loss: float) -> dict:
@@ -81,7 +83,7 @@ def test_the_highest_value_is_inside_of_the_plot():
 
 def test_plots_side_by_side_share_their_axis():
     past = history(RESUMED)
-    assert draw_loss(past).axes[0].get_xlim() == draw_accuracy(past).axes[0].get_xlim()
+    assert draw_loss(past).axes[0].get_xlim() == draw_metric(past, ACCURACY).axes[0].get_xlim()
 
 
 def test_other_splits_and_strange_values_leave_no_trace():
@@ -100,7 +102,7 @@ def test_epoch_means_leave_out_what_is_no_number():
 def test_curves_can_be_drawn_at_any_stage_of_a_run(records):
     past = history(records)
     assert png(draw_loss(past)).startswith(b"\x89PNG")
-    assert len(draw_accuracy(past).axes) == len(draw_quantity(past, "lr", "Learning rate").axes) == 1
+    assert len(draw_metric(past, ACCURACY).axes) == len(draw_quantity(past, "lr", "Learning rate").axes) == 1
 
 
 def test_the_best_epoch_and_the_stop_are_marked():
@@ -108,3 +110,19 @@ def test_the_best_epoch_and_the_stop_are_marked():
     assert words == ["best: epoch 2", "stopped"]
     complete = [*RESUMED[:-1], RESUMED[-1] | {"reason": "all epochs done"}]
     assert [text.get_text() for text in draw_loss(history(complete)).axes[0].texts] == ["best: epoch 2"]
+
+
+def test_every_numeric_field_is_a_column_and_a_missing_one_is_nan():
+    past = history([evaluation(10, 0.5, True) | {"f1_macro": 0.25, "note": "x"}, evaluation(20, 0.7, False)])
+    assert past.evaluation["f1_macro"][0] == 0.25 and np.isnan(past.evaluation["f1_macro"][1])
+    assert np.isnan(past.evaluation["never_measured"]).tolist() == [True, True]
+    assert "note" not in past.evaluation and "best" not in past.evaluation
+
+
+def test_a_metric_of_any_name_has_its_curve_and_its_second_line():
+    past = history([evaluation(s, 0.5, True) | {"accuracy_top5": top} for s, top in ((10, 0.8), (20, 0.9))])
+    lines = draw_metric(past, ACCURACY).axes[0].get_legend_handles_labels()[1]
+    assert lines == ["validation, top 5", "validation"]
+    rank = MetricCurve("effective_rank", "Rank", percent=False, small=True)
+    assert (rank.name, rank.heading, ACCURACY.heading) == ("effective-rank", "Rank", "Accuracy, %")
+    assert not rank.drawn_for(past) and ACCURACY.drawn_for(past)

@@ -36,19 +36,19 @@ def two(tmp_path: Path) -> Comparison:
 def test_the_difference_is_paired_and_its_p_is_mcnemars(two: Comparison) -> None:
     (pair,) = two.pairs
     first, second = said(*range(14)) == TRUTH, said(12, 13, 14, 15) == TRUTH
-    assert (pair.difference, pair.interval) == paired_bootstrap(first, second)
-    assert pair.difference == pytest.approx(10 / 60)
-    assert pair.p == pair.holm == pytest.approx(stats.binomtest(2, 14).pvalue)
-    assert pair.agreement == {
+    assert (pair.numbers.difference, pair.numbers.interval) == paired_bootstrap(first, second)
+    assert pair.numbers.difference == pytest.approx(10 / 60)
+    assert pair.numbers.p == pair.holm == pytest.approx(stats.binomtest(2, 14).pvalue)
+    assert pair.numbers.agreement == {
         "both right": 44,
         "only first right": 2,
         "only second right": 12,
         "both wrong": 2,
         "same answer": 46,
     }
-    low, high = (f"{100 * edge:.1f}" for edge in pair.interval)
+    low, high = (f"{100 * edge:.1f}" for edge in pair.numbers.interval)
     assert pair.sentence == f"b beats a by 16.7 points of accuracy [{low}, {high}] on the same 60 images"
-    assert pair.told_apart and two.reference.name == "a"
+    assert pair.significant and two.reference.name == "a"
 
 
 def test_with_many_discordant_images_p_is_near_the_chi_square(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_with_many_discordant_images_p_is_near_the_chi_square(tmp_path: Path) ->
     a[:220], b[180:380] = 1, 1  # 180 only b has right, 160 only a
     found = compare([classifier(tmp_path / name, p.tolist(), truth.tolist()) for name, p in (("a", a), ("b", b))])
     corrected = (abs(180 - 160) - 1) ** 2 / (180 + 160)
-    assert found.pairs[0].p == pytest.approx(stats.chi2.sf(corrected, 1), abs=0.005)
+    assert found.pairs[0].numbers.p == pytest.approx(stats.chi2.sf(corrected, 1), abs=0.005)
     assert found.pairs[0].sentence.startswith("no difference in accuracy between a and b can be shown: 1.0 points [")
 
 
@@ -65,15 +65,21 @@ def test_no_run_beats_another_on_four_images_alone(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", said(0, 1, 2, 3).tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", said().tolist(), TRUTH.tolist())
     (pair,) = compare([a, b]).pairs
-    assert pair.interval[0] > 0 and pair.p == pytest.approx(0.125)  # the interval alone would be too hopeful
+    assert pair.numbers.interval[0] > 0 and pair.numbers.p == pytest.approx(
+        0.125
+    )  # the interval alone would be too hopeful
     assert pair.sentence.startswith("no difference") and "p = 0.12, on the same 60 images" in pair.sentence
-    assert not pair.told_apart
+    assert not pair.significant
 
 
 def test_the_same_answers_are_no_difference(tmp_path: Path) -> None:
     runs = [classifier(tmp_path / name, said(5, 6).tolist(), TRUTH.tolist()) for name in "ab"]
     (pair,) = compare(runs).pairs
-    assert (pair.difference, pair.interval, pair.p) == (0, (0, 0), 1) and "no difference" in pair.sentence
+    assert (pair.numbers.difference, pair.numbers.interval, pair.numbers.p) == (
+        0,
+        (0, 0),
+        1,
+    ) and "no difference" in pair.sentence
 
 
 def test_several_runs_are_each_compared_with_the_first_and_corrected(tmp_path: Path) -> None:
@@ -81,19 +87,19 @@ def test_several_runs_are_each_compared_with_the_first_and_corrected(tmp_path: P
     found = compare([classifier(tmp_path / name, said(*rows).tolist(), TRUTH.tolist()) for name, rows in wrong.items()])
     assert [(pair.first, pair.second) for pair in found.pairs] == [("a", "b"), ("a", "c")]
     b, c = found.pairs
-    assert c.p == pytest.approx(stats.binomtest(0, 5).pvalue) == 0.0625
-    assert b.p == pytest.approx(stats.binomtest(5, 17).pvalue)
-    assert c.holm == pytest.approx(2 * c.p) and b.holm == pytest.approx(max(2 * c.p, b.p))
+    assert c.numbers.p == pytest.approx(stats.binomtest(0, 5).pvalue) == 0.0625
+    assert b.numbers.p == pytest.approx(stats.binomtest(5, 17).pvalue)
+    assert c.holm == pytest.approx(2 * c.numbers.p) and b.holm == pytest.approx(max(2 * c.numbers.p, b.numbers.p))
     assert "after correction for 2 comparisons, on the same 60 images" in c.sentence
 
 
 def test_classes_have_paired_differences(two: Comparison) -> None:
-    recall = two.pairs[0].classes["recall"]
+    recall = two.pairs[0].numbers.classes["recall"]
     first = [np.mean(said(*range(14))[k == TRUTH] == k) for k in range(3)]
     np.testing.assert_allclose(recall.first, first)
     np.testing.assert_allclose(recall.difference, recall.second - recall.first)
     assert (recall.low < recall.difference).all() and (recall.difference < recall.high).all()
-    assert set(two.pairs[0].classes) == {"F1", "recall"}
+    assert set(two.pairs[0].numbers.classes) == {"F1", "recall"}
 
 
 def test_only_settings_that_differ_are_listed(tmp_path: Path) -> None:
@@ -117,23 +123,23 @@ def test_images_and_classes_in_another_order_are_matched_by_name(tmp_path: Path,
     b = classifier(tmp_path / "turned", predicted.tolist(), (2 - TRUTH[turned]).tolist(), names, classes, digest="bb")
     found = compare([tmp_path / "a", b])
     (pair,) = found.pairs
-    assert (pair.difference, pair.interval, pair.p) == (*paired_of(two), two.pairs[0].p)
-    assert pair.agreement == two.pairs[0].agreement
-    np.testing.assert_allclose(pair.classes["F1"].second, two.pairs[0].classes["F1"].second)
+    assert (pair.numbers.difference, pair.numbers.interval, pair.numbers.p) == (*paired_of(two), two.pairs[0].numbers.p)
+    assert pair.numbers.agreement == two.pairs[0].numbers.agreement
+    np.testing.assert_allclose(pair.numbers.classes["F1"].second, two.pairs[0].numbers.classes["F1"].second)
     notes = " ".join(pair.notes)
     assert "images in another order" in notes and "classes in another order" in notes
-    assert "whether the files were the same cannot be told (their order differs)" in notes
+    assert "whether their contents are equal is unknown (their order differs)" in notes
 
 
 def paired_of(found: Comparison) -> tuple[float, tuple[float, float]]:
-    return found.pairs[0].difference, found.pairs[0].interval
+    return found.pairs[0].numbers.difference, found.pairs[0].numbers.interval
 
 
 TWO = TRUTH[:40].tolist()
 REFUSALS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "other images": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), [f"other/{i}.png" for i in range(60)]),
-        ["not one of which is shared", "val/000.png here, other/0.png there"],
+        ["share none (val/000.png and other/0.png)"],
     ),
     "a subset": (
         lambda p: classifier(p, TWO, TWO),
@@ -144,15 +150,15 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "other labels": (
         lambda p: classifier(p, TRUTH.tolist(), [1, *TRUTH[1:].tolist()]),
-        ["1 validation image has another truth: val/000.png is cat in a and dog in b"],
+        ["1 validation image has different labels: val/000.png is cat in a and dog in b"],
     ),
     "other pixels": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), digest="bb"),
-        ["the same names and other contents"],
+        ["the same names and different contents"],
     ),
     "more classes": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), classes=(*CLASSES, "elk")),
-        ["tell other classes apart (3 and 4): only b has elk"],
+        ["they have different classes (3 and 4): only b has elk"],
     ),
     "not finished": (
         lambda p: write_run(p, numbers={"accuracy": 0.6}, finished=False),
@@ -185,14 +191,14 @@ def test_names_that_stand_for_two_images_cannot_be_matched(tmp_path: Path) -> No
     other = classifier(tmp_path / "c", TRUTH[::-1].tolist(), TRUTH[::-1].tolist(), names[::-1])
     found = compare([a, same, other])
     assert [pair.second for pair in found.pairs] == ["b"]  # in one order they match without their names
-    assert "several of their images have one name" in found.refused[0].why
+    assert "several images have the same name" in found.refused[0].why
 
 
 def test_other_pixels_are_no_fault_where_the_size_explains_them(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), digest="bb", settings={"data.size": 64})
     (pair,) = compare([a, b]).pairs
-    assert "cannot be told (they were decoded at another size)" in pair.notes[0]
+    assert "is unknown (they were decoded at different sizes)" in pair.notes[0]
 
 
 def test_other_training_images_and_machines_are_told(tmp_path: Path) -> None:
@@ -203,7 +209,7 @@ def test_other_training_images_and_machines_are_told(tmp_path: Path) -> None:
     (b / "provenance.json").write_text(json.dumps(provenance))
     notes = compare([a, b]).notes
     assert "a on a processor, 1 thread, fp32; b on another, 1 thread, fp32" in notes[0]
-    assert notes[1] == "b was trained on other images, or on other labels, than a."
+    assert notes[1] == "b and a were trained on different images or labels."
     assert compare([a, classifier(tmp_path / "c", TRUTH.tolist(), TRUTH.tolist())]).notes == ()
 
 
@@ -229,11 +235,11 @@ def test_segmenters_are_compared_image_by_image(tmp_path: Path) -> None:
     (pair,) = found.pairs
     counts = [confusion_per_image(one, truth, 3) for one in (first, second)]
     difference, edges = paired_interval(*counts)
-    assert (pair.difference, pair.interval) == (pytest.approx(float(difference)), pytest.approx(edges))
+    assert (pair.numbers.difference, pair.numbers.interval) == (pytest.approx(float(difference)), pytest.approx(edges))
     assert found.entries[1].quality == pytest.approx(float(mean_iou(counts[1].sum(0))))
-    assert 0 < pair.p < 0.01 and pair.sentence.startswith("b beats a by") and "of mean IoU" in pair.sentence
-    assert sum(pair.agreement.values()) == 10 and pair.agreement["second better"] > 7
-    assert list(pair.classes) == ["IoU"]
+    assert 0 < pair.numbers.p < 0.01 and pair.sentence.startswith("b beats a by") and "of mean IoU" in pair.sentence
+    assert sum(pair.numbers.agreement.values()) == 10 and pair.numbers.agreement["second better"] > 7
+    assert list(pair.numbers.classes) == ["IoU"]
 
 
 def test_masks_of_classes_and_images_in_another_order_are_matched(tmp_path: Path) -> None:
@@ -247,8 +253,12 @@ def test_masks_of_classes_and_images_in_another_order_are_matched(tmp_path: Path
     c = segmenter(tmp_path / "c", place[second][turned], place[truth][turned], other, digest="cc",
                   names=[f"val/{i:04d}_sat.jpg" for i in turned])  # fmt: skip
     expected, found = compare([a, b]).pairs[0], compare([a, c]).pairs[0]
-    assert (found.difference, found.interval, found.p) == (expected.difference, expected.interval, expected.p)
-    np.testing.assert_array_equal(found.classes["IoU"].second, expected.classes["IoU"].second)
+    assert (found.numbers.difference, found.numbers.interval, found.numbers.p) == (
+        expected.numbers.difference,
+        expected.numbers.interval,
+        expected.numbers.p,
+    )
+    np.testing.assert_array_equal(found.numbers.classes["IoU"].second, expected.numbers.classes["IoU"].second)
 
 
 def test_masks_with_another_truth_are_refused(tmp_path: Path) -> None:
@@ -257,7 +267,7 @@ def test_masks_with_another_truth_are_refused(tmp_path: Path) -> None:
     changed[3] = 0
     a, b = segmenter(tmp_path / "a", first, truth), segmenter(tmp_path / "b", first, changed)
     (refused,) = compare([a, b]).refused
-    assert refused.why == "1 validation image has another truth: val/0003_sat.jpg"
+    assert refused.why == "1 validation image has different labels: val/0003_sat.jpg"
     (b / "predictions" / "val-confusion.npz").unlink()
     assert "predictions/val-confusion.npz: not there" in compare([a, b]).refused[0].why
 
@@ -266,20 +276,20 @@ def test_masks_are_decoded_at_one_size_whatever_data_size_says(tmp_path: Path) -
     first, truth = masks(0.5, 1)
     a = segmenter(tmp_path / "a", first, truth)
     b = segmenter(tmp_path / "b", first, truth, digest="bb", settings={"data.size": 64})
-    assert "other contents" in compare([a, b]).refused[0].why
+    assert "different contents" in compare([a, b]).refused[0].why
 
 
 def test_of_one_image_there_is_no_interval_and_no_winner(tmp_path: Path) -> None:
     (first, truth), (second, _) = masks(0.9, 1), masks(0.0, 2)
     runs = [segmenter(tmp_path / name, one[:1], truth[:1]) for name, one in (("a", first), ("b", second))]
     (pair,) = compare(runs).pairs
-    assert "of so few images there is no interval, on the same 1 image" in pair.sentence and not pair.told_apart
+    assert "too few images for an interval, on the same 1 image" in pair.sentence and not pair.significant
 
 
 def test_pretrainings_have_no_pairs_and_no_winner(tmp_path: Path) -> None:
     found = compare([pretraining(tmp_path / "a", 0.4), pretraining(tmp_path / "b", 0.8)])
     assert found.pairs == () and found.refused == ()
-    assert "no answer for each image" in found.notes[0] and "no run is called better" in found.notes[0]
+    assert "no prediction for single images" in found.notes[0] and "no run is called better" in found.notes[0]
     assert [one.quality for one in found.entries] == [0.4, 0.8] and found.entries[0].interval == pytest.approx(
         (0.35, 0.45)
     )
@@ -298,17 +308,17 @@ def test_a_mean_of_epochs_is_told(tmp_path: Path) -> None:
     a, b = (classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in "ab")
     text = (b / "metrics.jsonl").read_text().replace('"train_flops"', '"ensemble": [1, 3], "train_flops"')
     (b / "metrics.jsonl").write_text(text)
-    assert compare([a, b]).notes == ("b is the mean of 2 epochs: each of its predictions costs as many as that.",)
+    assert compare([a, b]).notes == ("b is the mean of 2 epochs: each prediction costs that many forward passes.",)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
     "one run": (lambda p: [p / "a"], ["a comparison needs two runs"]),
-    "twice": (lambda p: [p / "a", p / "b" / ".." / "a"], ["a run is named twice", "compared with itself"]),
+    "twice": (lambda p: [p / "a", p / "b" / ".." / "a"], ["a run is named twice", "the same folder as"]),
     "several tasks": (
         lambda p: [p / "a", p / "s", p / "b"],
         ["a classifies images", "s segments images", "sightline report"],
     ),
-    "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "a page of its own", "grid/A-0"]),
+    "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "its own report", "grid/A-0"]),
     "a comparison": (lambda p: [p / "a", p / "old"], ["this is a comparison"]),
     "no run": (lambda p: [p / "a", p / "nowhere"], ["this is not a run", "there is nothing there"]),
     "several faults": (

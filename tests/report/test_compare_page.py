@@ -17,8 +17,9 @@ from sightline.__main__ import run
 from sightline.errors import SightlineError
 from sightline.report.compare.figures import Curve, draw_cost, draw_differences, draw_overlay, most_different, thinned
 from sightline.report.compare.files import write_comparison
+from sightline.report.compare.items_page import only_right, thumbnails_by_name
 from sightline.report.compare.numbers import compare
-from sightline.report.compare.pictures import only_right, same_masks, thumbnails_by_name
+from sightline.tasks.segment.compare import mask_rows
 
 TRUTH = np.arange(60) % 3
 BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
@@ -83,7 +84,7 @@ def test_the_page_has_its_parts_in_order_and_its_figures_as_files(whole: tuple[P
     folder, page = whole
     assert Words(page).headings == [
         *("The result", "Cost and quality", "What differs in the recipes", "Curves", "Class by class"),
-        *("The same pictures", "Where they agree"),
+        *("The same images", "Where they agree"),
     ]
     drawn = {path.stem for path in (folder / "figures").iterdir()}
     assert drawn == {
@@ -121,10 +122,11 @@ def test_the_numbers_lie_beside_the_page(whole: tuple[Path, str]) -> None:
     found = compare([folder.parent / "<i>a", folder.parent / "b&b"])
     values = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     (pair,) = values["comparisons"]
+    numbers = found.pairs[0].numbers
     assert (pair["difference"], tuple(pair["interval"]), pair["p"]) == (
-        found.pairs[0].difference,
-        found.pairs[0].interval,
-        found.pairs[0].p,
+        numbers.difference,
+        numbers.interval,
+        numbers.p,
     )
     assert values["recipes"] == {"optim.lr": {"<i>a": "0.5", "b&b": "0.25"}} and values["metric"] == "accuracy"
     assert [row["class"] for row in pair["classes"]["F1"]] == ["cat", "dog", "<b>cow</b>"]
@@ -140,12 +142,12 @@ def test_the_pictures_are_those_that_one_has_right_the_surest_mistakes_first(run
     gained, lost = (only_right(found.pairs[0], pictures, second) for second in (True, False))
     assert sorted(one.name for one in gained) == [f"val/{i:03d}.png" for i in range(12)]
     assert sorted(one.name for one in lost) == ["val/014.png", "val/015.png"]
-    sure = [one.said[0].sure for one in gained]
+    sure = [one.answers[0].sure for one in gained]
     assert sure == sorted(sure, reverse=True) and sure[0] > sure[-1]
     one = gained[0]
     row = int(one.name[4:7])
-    assert [(said.run, said.right) for said in one.said] == [("a", False), ("b", True)]
-    assert one.said[1].answer == one.truth != one.said[0].answer
+    assert [(answer.run, answer.right) for answer in one.answers] == [("a", False), ("b", True)]
+    assert one.answers[1].label == one.truth != one.answers[0].label
     with np.load(runs[0] / "snapshots" / "samples.npz") as samples:
         np.testing.assert_array_equal(one.image, samples["images"][row])
 
@@ -163,10 +165,9 @@ def test_masks_are_shown_under_every_run_where_they_differ_most(tmp_path: Path) 
     (first, truth), (second, _) = scenes((0.9, 0.1, 0.5, 0.5, 0.5, 0.5), 1), scenes((0.0, 0.9, 0.4, 0.4, 0.3, 0.3), 2)
     places = [segmenter(tmp_path / name, one, truth) for name, one in (("a", first), ("b", second))]
     found = compare([*places, write_run(tmp_path / "c", "segment", finished=False)])
-    shown = same_masks(found)
-    assert shown is not None and shown.rows[0].name == "val/0000_sat.jpg"
-    assert "val/0001_sat.jpg" in [row.name for row in shown.rows]
-    for row in shown.rows:
+    shown = mask_rows(found)
+    assert shown[0].name == "val/0000_sat.jpg" and "val/0001_sat.jpg" in [row.name for row in shown]
+    for row in shown:
         place = int(row.name[4:8])
         for mask, own in zip(row.masks, (first, second), strict=False):
             assert mask is not None
@@ -174,7 +175,7 @@ def test_masks_are_shown_under_every_run_where_they_differ_most(tmp_path: Path) 
         np.testing.assert_array_equal(row.truth, truth[place])
         assert row.masks[2] is None
     page, lines = write_comparison([*places, tmp_path / "c"], tmp_path / "out")
-    assert 'id="figure-same-pictures"' in page.read_text() and "c and a cannot be compared image by image" in lines[1]
+    assert 'id="figure-same-images"' in page.read_text() and "c and a cannot be compared image by image" in lines[1]
 
 
 @pytest.mark.usefixtures("quick")
@@ -199,9 +200,9 @@ def test_what_is_not_comparable_is_told_and_the_rest_is_shown(
     printed = capsys.readouterr().out
     words = Words((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
     for text in (printed, words):
-        assert "not one of which is shared" in text and "d is not finished" in text and "sightline resume" in text
+        assert "share none" in text and "d is not finished" in text and "sightline resume" in text
     assert printed.splitlines()[-1] == str(tmp_path / "out" / "report.html")
-    assert "50.00 so far" in words and "3 so far" in words and "Recipes, curves and cost of all runs are shown" in words
+    assert "50.00 so far" in words and "3 so far" in words and "Recipes, curves and cost are shown of all runs" in words
     assert "beats" not in words and "optim.lr 0.5 0.1 0.1" in words
     assert "curve-metric.png" in {path.name for path in (tmp_path / "out" / "figures").iterdir()}
 
@@ -228,7 +229,7 @@ def test_nobodys_files_are_overwritten(tmp_path: Path, runs: list[Path]) -> None
     page, _ = write_comparison(runs, out)
     (out / "notes.txt").write_text("mine")
     old = page.read_bytes()
-    with pytest.raises(SightlineError, match="another comparison lies here") as caught:
+    with pytest.raises(SightlineError, match="this folder has another comparison") as caught:
         write_comparison([*runs, c], out)
     assert "--overwrite" in caught.value.cure and page.read_bytes() == old
     write_comparison([*runs, c], out, overwrite=True)
@@ -262,7 +263,7 @@ def test_mistakes_on_the_command_line(tmp_path: Path, runs: list[Path], capsys: 
     assert "belong to a comparison" in capsys.readouterr().err
     pretraining(tmp_path / "p", 0.4)
     assert run(["report", str(runs[0]), str(tmp_path / "p"), "--out", str(tmp_path / "x")]) == 2
-    assert "do different things" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    assert "different tasks" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 def test_overlaid_curves_have_a_line_a_run_in_its_own_color(tmp_path: Path, runs: list[Path]) -> None:
@@ -284,7 +285,7 @@ def test_cost_and_difference_drawings(runs: list[Path]) -> None:
     values = np.array([0.1, 0.02, -0.1])
     axes = draw_differences(["x", "y", "z"], values, values - 0.05, values + 0.05, "t").axes[0]
     colors = [line.get_color() for line in axes.get_lines()[1::2]]
-    assert len(set(colors)) == 3 and "holds zero" in axes.get_xlabel()
+    assert len(set(colors)) == 3 and "includes zero" in axes.get_xlabel()
     assert most_different(np.array([0.1, np.nan, -0.5, 0.2, 0.0]), 3).tolist() == [3, 0, 2]
 
 

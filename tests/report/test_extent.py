@@ -1,4 +1,4 @@
-"""What a page says of its own extent, and what it does not say of the machine that it was made on."""
+"""The size and the number of images at the end of a page, and home folders, which are hidden."""
 
 import json
 import re
@@ -8,23 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.report import page as report_page
-from sightline.report.extent import of
 from sightline.report.html import element, png_uri, without_home
 from sightline.report.page import write_report
+from sightline.report.sections import part_of
 
 
 @pytest.fixture
-def run(tmp_path: Path, make_run, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(tmp_path: Path, make_run, no_figures) -> Path:
     """Thirty images, of which six are wrong."""
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
     folder = make_run(tmp_path / "run", images=30, epochs=(1,))
     shutil.rmtree(folder / "snapshots" / "epoch-00001")  # maps take time
     return folder
 
 
 def keep(path: Path, count: int) -> None:
-    """Leave the first pictures of a file."""
+    """Keep the first images of a file."""
     with np.load(path) as arrays:
         first = {name: array[:count] for name, array in arrays.items()}
     np.savez(path, **first)
@@ -35,14 +33,14 @@ def test_a_page_says_how_large_it_is_and_how_many_images_it_shows(run: Path) -> 
     text = path.read_text(encoding="utf-8")
     said = re.search(r"This page has ([\d.]+) MB\. ([^<]*)<", text)
     assert said and float(said[1]) == pytest.approx(path.stat().st_size / 1e6, abs=0.051)
-    assert said[2] == "It has pictures of all 30 validation images; of all 6 wrong ones."
+    assert said[2] == "It shows all 30 validation images; all 6 misclassified ones."
     keep(run / "snapshots" / "samples.npz", 10)
     keep(run / "snapshots" / "mistakes.npz", 3)
     text = write_report(run).read_text(encoding="utf-8")
-    assert "It has pictures of 10 of 30 validation images; of 3 of 6 wrong ones, the surest." in text
+    assert "It shows 10 of 30 validation images; 3 of 6 misclassified ones, those with the highest confidence." in text
     shutil.rmtree(run / "snapshots")
     assert re.search(r"This page has [\d.]+ MB\.<", write_report(run).read_text(encoding="utf-8"))
-    assert of(2500, 1_000_000) == "2,500 of 1,000,000" and of(3, 0) == "3"
+    assert part_of(2500, 1_000_000) == "2,500 of 1,000,000" and part_of(3, 0) == "3"
 
 
 HOMES = ["/srv/people/ann", "/home/bob", "/Users/eve", "/root", "C:\\Users\\joe"]
@@ -57,7 +55,9 @@ def test_home_folders_are_not_on_the_page(run: Path, home: str, monkeypatch: pyt
     provenance = json.loads((run / "provenance.json").read_text())
     provenance |= {"command": ["sightline", "train", "x", "--data", data, f"--model.weights={home}{slash}w.pt"]}
     provenance |= {"notes": [f"read {home}{slash}a.png, {home}"], "data": provenance["data"] | {"path": data}}
-    provenance |= {"resumes": [{"command": f"sightline resume {home}{slash}run", "step": 1, "changed": {"data": data}}]}
+    provenance |= {
+        "resumes": [{"command": ["sightline", "resume", f"{home}{slash}run"], "step": 1, "changed": {"data": data}}]
+    }
     (run / "provenance.json").write_text(json.dumps(provenance))
     recipe = (run / "recipe.yaml").read_text().replace("path: photos", f"path: {data}")
     (run / "recipe.yaml").write_text(recipe)

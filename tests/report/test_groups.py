@@ -1,4 +1,4 @@
-"""Groups of pictures without labels."""
+"""Clusters of images without labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.report.groups import MEMBERS, groups_of, with_groups
-from sightline.report.run import read_run
+from sightline.report.findings import MEMBERS, groups_of, with_groups
+from sightline.report.run import read_run, with_predictions, with_samples
 
 
 def clouds(sizes: tuple[int, ...], width: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ def test_the_same_features_give_the_same_groups() -> None:
 
 
 def test_a_run_without_labels_gets_the_groups_of_its_last_epoch(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    files = read_run(make_run(tmp_path / "run", epochs=(1, 2, 6)))
+    files = with_samples(with_predictions(read_run(make_run(tmp_path / "run", epochs=(1, 2, 6)))))
     assert files.samples and with_groups(files) is files, "it has labels"
     bare = replace(files, samples=replace(files.samples, labels=None))
     found = with_groups(bare)

@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.insight.curves import history
+from sightline.insight.curves import MetricCurve, history
 from sightline.insight.projection import EpochMap
 from sightline.report import live
 from sightline.report.findings import find
-from sightline.report.run import Snapshot, read_run
+from sightline.report.run import RunFiles, Snapshot, read_run, with_predictions, with_samples
+
+ACCURACY = MetricCurve("accuracy", "Accuracy", second=("accuracy_top5", "top 5"))
+
+
+def read_all(run: Path) -> RunFiles:
+    return with_samples(with_predictions(read_run(run)))
 
 
 def values_of(markup: str) -> dict:
@@ -75,7 +81,7 @@ def test_maps_share_a_square_and_say_what_was_said_at_each_epoch() -> None:
 def test_mistakes_that_are_no_samples_come_after_them_with_their_own_pictures(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
-    files = read_run(make_run(tmp_path / "run", epochs=(1,)))
+    files = read_all(make_run(tmp_path / "run", epochs=(1,)))
     assert files.samples and files.mistakes and files.predictions
     few = replace(files.samples, images=files.samples.images[:7], rows=files.samples.rows[:7], labels=None)
     cut = replace(files, samples=few)
@@ -97,7 +103,7 @@ def test_mistakes_that_are_no_samples_come_after_them_with_their_own_pictures(
 
 
 def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    files = read_run(make_run(tmp_path / "run", epochs=(1,)))
+    files = read_all(make_run(tmp_path / "run", epochs=(1,)))
     assert files.samples and files.mistakes
     other = replace(files.samples, rows=files.samples.rows + 1)
     values = values_of(live.items("items-data", files, other, files.mistakes))
@@ -109,7 +115,7 @@ def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Calla
 
 
 def test_the_matrix_can_have_the_worst_class_first(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    files = read_run(make_run(tmp_path / "run", images=70, epochs=(1,)))
+    files = read_all(make_run(tmp_path / "run", images=70, epochs=(1,)))
     found = find(files, neighbors=False)
     values = values_of(live.confusion_block("confusion-data", found, files.classes) or "")
     recall = [row[place] / sum(row) for place, row in enumerate(values["counts"])]
@@ -123,7 +129,7 @@ def test_shares_are_drawn_in_percent_and_an_early_end_is_marked() -> None:
     records = [{"event": "eval", **place, "split": "val", "loss": 1.0, "accuracy": 0.25, "accuracy_top5": 0.5}]
     for reason, kinds in (("no better accuracy for 2 epochs", ["stopped"]), ("all epochs done", [])):
         past = history([*records, {"event": "stop", **place, "reason": reason}])
-        _, accuracy = values_of(live.curves_block("curves-data", past) or "")
+        _, accuracy = values_of(live.curves_block("curves-data", past, [ACCURACY]) or "")
         assert [line["y"] for line in accuracy["lines"]] == [[25.0], [50.0]]
         assert [mark["kind"] for mark in accuracy["marks"] if mark["kind"] != "best"] == kinds
 
@@ -132,9 +138,9 @@ def test_a_long_curve_keeps_its_ends_and_marks() -> None:
     records = [{"event": "train", "step": s, "epoch": s / 1000, "seconds": s, "loss": 1 / s} for s in range(1, 9000)]
     records += [{"event": "resume", "step": 9000, "epoch": 4.5, "seconds": 1.0}]
     records += [{"event": "eval", "step": 8999, "epoch": 9, "split": "val", "loss": 0.5, "best": True}]
-    (loss,) = values_of(live.curves_block("curves-data", history(records)) or "")
+    (loss,) = values_of(live.curves_block("curves-data", history(records), [ACCURACY]) or "")
     train, validation = loss["lines"]
     assert (train["kind"], validation["kind"], validation["y"]) == ("train", "validation", [0.5])
     assert len(train["x"]) <= live.MOST_POINTS + 1 and (train["x"][0], train["x"][-1]) == (0.001, 8.999)
     assert {mark["kind"]: mark["at"] for mark in loss["marks"]} == {"best": 9, "resumed": 4.5}
-    assert live.curves_block("curves-data", history([])) is None
+    assert live.curves_block("curves-data", history([]), [ACCURACY]) is None

@@ -10,7 +10,7 @@ import numpy as np
 from sightline.insight.projection import EpochMap
 from sightline.report.findings import find
 from sightline.report.maps import features_table, maps
-from sightline.report.run import read_run
+from sightline.report.run import read_run, with_predictions, with_samples
 
 
 def test_each_number_stands_below_its_heading() -> None:
@@ -33,7 +33,7 @@ def test_the_map_of_training_images_has_their_pictures_and_what_was_said_of_them
         said = {"predictions": (labels + epoch) % 4, "confidence": np.full(12, 0.5)}
         path = run / "snapshots" / f"epoch-{epoch:05d}" / "train-features.npz"
         np.savez(path, features=rng.normal(size=(12, 5)), **said)
-    files = read_run(run)
+    files = with_samples(with_predictions(read_run(run)))
     text = "".join(map(str, maps(files, {}, find(files, neighbors=False))))
     places = re.findall(r'data-source="([^"]*)" data-items="([^"]*)"', text)
     assert places == [("map-data", "items-data"), ("map-data-training", "items-training")]

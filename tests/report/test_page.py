@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.report import page as report_page
 from sightline.report.findings import find
 from sightline.report.html import Html, element
 from sightline.report.page import asset, digest, write_report
-from sightline.report.run import read_run
+from sightline.report.run import read_run, with_predictions, with_samples
 from sightline.report.words import bits, duration, in_words, percent
 from sightline.stats.intervals import bootstrap_interval
 
@@ -132,29 +131,26 @@ def test_tables_scroll_in_named_boxes_of_their_own(report):
     )
 
 
-def test_the_number_of_neighbors_is_the_one_used(tmp_path, make_run, monkeypatch, report):
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+def test_the_number_of_neighbors_is_the_one_used(tmp_path, make_run, no_figures, report):
     few = write_report(make_run(tmp_path / "run", images=12, epochs=(1,))).read_text(encoding="utf-8")
     assert "k-NN accuracy (k = 11), %" in few and "k-NN accuracy (k = 20), %" in report[1]
 
 
-def test_one_mistake_of_each_kind_is_not_called_frequent(tmp_path, make_run, monkeypatch):
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+def test_one_mistake_of_each_kind_is_not_called_frequent(tmp_path, make_run, no_figures):
     words = Page(write_report(make_run(tmp_path / "run", images=11, epochs=(1,))).read_text(encoding="utf-8")).text
-    assert "It is wrong on 3 images, never twice in the same way." in words and "most frequent mistake" not in words
+    assert "It is wrong on 3 images, each with another confusion." in words and "most frequent confusion" not in words
     assert "The most confused pairs" not in words and words.count("% sure") == 3
 
 
-def test_a_run_that_goes_on_says_so_and_how(tmp_path, make_run, monkeypatch, report):
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})
+def test_a_run_that_goes_on_says_so_and_how(tmp_path, make_run, no_figures, report):
     run = make_run(tmp_path / "run", images=12, epochs=(1,))
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"event": "resume", "step": 10, "epoch": 1}\n')
     words = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "This run is not finished. The predictions below are of the end before it went on." in words
+    assert "This run is not finished. The predictions below are of its state before it was resumed." in words
     shutil.rmtree(run / "predictions")
     words = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "This run is not finished. If it was interrupted, sightline resume RUN goes on with it" in words
+    assert "This run is not finished. If it was interrupted, sightline resume RUN continues it" in words
     assert "not finished" not in report[1]
 
 
@@ -167,7 +163,7 @@ def test_the_headline_is_that_of_the_predictions(report):
     assert f"{100 * np.mean(correct):.2f}%" in words
     assert "The most confused pairs" in words
     assert f"95% interval {100 * low:.2f} to {100 * high:.2f}%" in words
-    assert "always guessing the most frequent class would give 25.0%" in words
+    assert "always predicting the most frequent class gives 25.0%" in words
     assert "sightline train tiny --data 'my photos'" in words and "optim.lr 0.25 0.1" in words
     assert "Best epoch 5 of 8 planned" in words and "1 min 06 s" in words and "stopped early" in words
 
@@ -184,7 +180,7 @@ def test_the_class_table_has_the_worst_first_and_the_right_numbers(report):
 def test_the_galleries_hold_wrong_images_the_surest_first(tmp_path, make_run):
     run = make_run(tmp_path / "run", epochs=(1,))
     (run / "snapshots" / "mistakes.npz").unlink()  # the samples hold the same pictures
-    files = read_run(run)
+    files = with_samples(with_predictions(read_run(run)))
     found = find(files)
     assert files.predictions is not None and files.samples is not None
     assert sorted(int(one.name[4:-4]) for one in found.wrong) == list(range(0, 24, 5))
@@ -196,19 +192,17 @@ def test_the_galleries_hold_wrong_images_the_surest_first(tmp_path, make_run):
 
 
 REMOVALS = {
-    "predictions": "There is no predictions/val.csv",
+    "predictions": "predictions/val.csv is missing or cannot be read",
     "snapshots": "No maps: the run kept no features",
-    "snapshots/samples.npz": "No maps: their labels are in snapshots/samples.npz",
-    "snapshots/mistakes.npz": "Most sure of, and wrong",
+    "snapshots/samples.npz": "No maps: the labels are in snapshots/samples.npz",
+    "snapshots/mistakes.npz": "Wrong with the highest confidence",
     "metrics.jsonl": "No epoch has been logged yet",
-    "recipe.yaml": "There is no recipe.yaml",
-    "provenance.json": "There is no provenance.json",
+    "provenance.json": "provenance.json is missing or cannot be read",
 }
 
 
 @pytest.mark.parametrize("part", REMOVALS)
-def test_a_page_without_a_part_says_so(tmp_path, make_run, part, monkeypatch):
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
+def test_a_page_without_a_part_says_so(tmp_path, make_run, part, no_figures):
     run = make_run(tmp_path / "run", images=12, epochs=(1,))
     shutil.rmtree(run / part) if (run / part).is_dir() else (run / part).unlink()
     words = Page(write_report(run).read_text(encoding="utf-8")).text
@@ -227,11 +221,11 @@ def test_a_run_that_has_only_begun_has_a_report(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: young\nmodel:\n  name: vgg13\n")
     words = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
     assert "vgg13, trained from scratch, is still running, or interrupted at epoch 0" in words
-    assert not (tmp_path / "figures").exists() and "sightline resume RUN goes on with it" in words
+    assert not (tmp_path / "figures").exists() and "sightline resume RUN continues it" in words
 
 
 def test_a_report_of_no_run_is_a_mistake_of_the_user(tmp_path):
-    with pytest.raises(SightlineError, match="not a run folder"):
+    with pytest.raises(SightlineError, match="not a run"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

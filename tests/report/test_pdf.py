@@ -27,7 +27,7 @@ def test_without_a_browser_the_cure_is_said(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pdf, "NAMES", ())
-    monkeypatch.setattr(pdf, "PLACES", ())
+    monkeypatch.setattr(pdf, "PATHS", ())
     run = make_run(tmp_path / "run", epochs=(1,))
     with pytest.raises(SightlineError, match="needs a Chromium") as caught:
         sightline.report(run, pdf=True)
@@ -68,10 +68,10 @@ def test_the_browser_prints_no_header_and_leaves_the_users_profile_alone(fake, t
 def test_a_browser_that_gives_an_empty_file_or_hangs_is_said(
     fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SightlineError, match="gave no PDF"):
+    with pytest.raises(SightlineError, match="did not write a PDF"):
         fake("")
-    monkeypatch.setattr(pdf, "LONGEST_SECONDS", 0.3)
-    with pytest.raises(SightlineError, match="gave no PDF") as caught:
+    monkeypatch.setattr(pdf, "TIMEOUT_SECONDS", 0.3)
+    with pytest.raises(SightlineError, match="did not write a PDF") as caught:
         fake("", "exec sleep 20")
     assert "timed out" in caught.value.why and not (tmp_path / "report.pdf").exists()
 
@@ -84,6 +84,6 @@ def test_a_browser_that_fails_is_named(
     broken.chmod(0o755)
     monkeypatch.setattr(pdf, "find_chromium", lambda: str(broken))
     run = make_run(tmp_path / "run", epochs=(1,))
-    with pytest.raises(SightlineError, match="gave no PDF") as caught:
+    with pytest.raises(SightlineError, match="did not write a PDF") as caught:
         sightline.report(run, pdf=True)
     assert "no display" in caught.value.why and not (run / "report.pdf").exists()

@@ -45,7 +45,7 @@ def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Pa
     for words in ("k-NN accuracy", "43.21%", "40.00 to 46.00%", "0.700", "30.0", "BYOL", "The loss alone says little"):
         assert words in text, words
     assert "Collapsed: all images" not in text and "Best epoch" not in text and "No epoch" not in text
-    assert "It has pictures of all 24 evaluated images." in text
+    assert "It shows all 24 evaluated images." in text
     names = {path.name for path in (run / "figures").iterdir()}
     assert {"curve-knn-accuracy.png", "curve-feature-std.png", "curve-effective-rank.png", "tsne.png"} <= names
     first = (run / "report.html").read_bytes()

@@ -13,7 +13,7 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.report.watch import ADDRESS, Server, serve, watching
+from sightline.report.watch import ADDRESS, WatchServer, serve, watching
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,8 +25,8 @@ def run(make_run: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(run: Path) -> Iterator[Server]:
-    with Server(run, 0) as found:
+def server(run: Path) -> Iterator[WatchServer]:
+    with WatchServer(run, 0) as found:
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield found
@@ -34,7 +34,7 @@ def server(run: Path) -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, path: str, host: str = "", method: str = "GET") -> tuple[int, str]:
+def ask(server: WatchServer, path: str, host: str = "", method: str = "GET") -> tuple[int, str]:
     port = server.server_address[1]
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
     connection.request(method, path, headers={"Host": host or f"{ADDRESS}:{port}"})
@@ -44,7 +44,7 @@ def ask(server: Server, path: str, host: str = "", method: str = "GET") -> tuple
     return answer.status, text
 
 
-def test_the_page_is_new_when_the_run_has_logged_something(server: Server, run: Path) -> None:
+def test_the_page_is_new_when_the_run_has_logged_something(server: WatchServer, run: Path) -> None:
     status, first = ask(server, "/")
     stamp = json.loads(ask(server, "/state")[1])["stamp"]
     assert status == 200 and f'data-watched="{stamp}"' in first and "connect-src &#x27;self&#x27;" in first
@@ -58,14 +58,14 @@ def test_the_page_is_new_when_the_run_has_logged_something(server: Server, run: 
 
 
 @pytest.mark.parametrize("name", ["predictions/val.csv", "predictions/val-confusion.npz"])
-def test_predictions_are_something_new(server: Server, run: Path, name: str) -> None:
+def test_predictions_are_something_new(server: WatchServer, run: Path, name: str) -> None:
     before = server.watched.stamp()
     (run / name).write_bytes(b"of another epoch")
     assert server.watched.stamp() not in ("", before)
 
 
 def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_then(
-    server: Server, run: Path, browser: "Browser"
+    server: WatchServer, run: Path, browser: "Browser"
 ) -> None:
     page = browser.new_page()
     page.clock.install()
@@ -93,14 +93,14 @@ def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_
     page.close()
 
 
-def test_nothing_but_the_page_and_its_state_is_answered(server: Server) -> None:
+def test_nothing_but_the_page_and_its_state_is_answered(server: WatchServer) -> None:
     for path in ("/report.html", "/../recipe.yaml", "//etc/passwd", "/state/", "/?", "/%2e%2e/recipe.yaml"):
         assert ask(server, path)[0] == 404, path
     assert ask(server, "/", method="POST")[0] == 501
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_another_sites_name_gets_nothing(server: Server) -> None:
+def test_another_sites_name_gets_nothing(server: WatchServer) -> None:
     """A page of another site may let its own name point to this machine."""
     port = server.server_address[1]
     for host in (f"evil.example:{port}", ADDRESS, f"{ADDRESS}:1", f"{ADDRESS}:{port}.evil.example"):
@@ -108,7 +108,7 @@ def test_another_sites_name_gets_nothing(server: Server) -> None:
     assert ask(server, "/state", f"localhost:{port}")[0] == 200
 
 
-def test_no_answer_is_kept_or_taken_for_something_else(server: Server) -> None:
+def test_no_answer_is_kept_or_taken_for_something_else(server: WatchServer) -> None:
     connection = http.client.HTTPConnection(ADDRESS, server.server_address[1], timeout=60)
     for path, kind in (("/state", "application/json"), ("/other", "text/plain")):
         connection.request("GET", path)
@@ -119,7 +119,7 @@ def test_no_answer_is_kept_or_taken_for_something_else(server: Server) -> None:
         connection.close()
 
 
-def test_a_taken_port_is_said(server: Server, run: Path) -> None:
+def test_a_taken_port_is_said(server: WatchServer, run: Path) -> None:
     with pytest.raises(SightlineError, match="cannot be used") as caught:
         serve(run, server.server_address[1])
     assert "--port" in caught.value.cure
@@ -141,7 +141,7 @@ def test_beside_a_training_the_page_is_there_before_the_run_and_gone_after(
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
         connection.request("GET", "/")
         text = connection.getresponse().read().decode()
-        assert "No run is in" in text and 'data-watched="waiting"' in text, "it looks again by itself"
+        assert "There is no run in" in text and 'data-watched="waiting"' in text, "it looks again by itself"
         connection.close()
         (process,) = started
         assert os.getsid(process.pid) != os.getsid(0), "Ctrl-C is for the training"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib import patheffects
@@ -33,9 +33,9 @@ class Columns(dict[str, np.ndarray]):
 class MetricCurve:
     """How a page draws one metric of the evaluations over the epochs.
 
-    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in percent.
-    small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second: (field,
-    label) of a second, muted line.
+    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in
+    percent. small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second:
+    (field, label) of a second, muted line.
     """
 
     field: str
@@ -125,10 +125,9 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
 
 
 def ensemble_epochs(value: object) -> tuple[int, ...]:
-    """Epochs from the `ensemble` field of a `done` record: numbers, or checkpoint names such as "epoch-00012"."""
-    members = value if isinstance(value, list) else []
-    digits = [str(member).removeprefix("epoch-") for member in members]
-    return tuple(int(text) for text in digits if text.isascii() and text.isdigit())
+    """Epochs from the `ensemble` field of a `done` record, checkpoint names such as "epoch-00012"."""
+    digits = [str(name).removeprefix("epoch-") for name in value] if isinstance(value, list) else []
+    return tuple(int(text) for text in digits if text.isdecimal())
 
 
 def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -144,14 +143,14 @@ def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
     return [record for index, (record, key) in enumerate(zip(kept, keys, strict=True)) if last[key] == index]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether `value` is a finite int or float, not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def number(value: object, otherwise: float = float("nan")) -> float:
     """`value` as a float where it is a finite number."""
-    return float(cast(float, value)) if is_number(value) else otherwise
+    return float(value) if is_number(value) else otherwise
 
 
 @styled

@@ -40,8 +40,8 @@ def epoch_maps(
     neighbors: compute t-SNE too.
 
     PCA: feature spaces differ between epochs, so each epoch has its own two components, in units of its root mean
-    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each epoch
-    is initialized with the map of the epoch before, and rotated to match it.
+    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each
+    epoch is initialized with the map of the epoch before, and rotated to match it.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]

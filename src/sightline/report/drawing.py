@@ -181,6 +181,6 @@ def maps_text(kind: str, found: Sequence[EpochMap], labels: np.ndarray, images: 
     if not accuracies:
         return f"{what} after {epochs}, one dot per image, in the color of its cluster, one of {count}"
     return (
-        f"{what} of {count} classes after {epochs}, one dot per image, in the color of its true class; k-NN accuracy in "
-        f"feature space {accuracies}"
+        f"{what} of {count} classes after {epochs}, one dot per image, in the color of its true class; k-NN accuracy "
+        f"in feature space {accuracies}"
     )

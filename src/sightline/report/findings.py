@@ -22,8 +22,8 @@ MOST_GROUPS, MEMBERS = 10, 20
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """The numbers of predictions/val.csv. accuracy, interval (95 %, bootstrap over images) and baseline (always the most
-    frequent class) are shares; confusion int64 [K, K], rows the truth; pairs (truth, prediction, count)."""
+    """The numbers of predictions/val.csv. accuracy, interval (95 %, bootstrap over images) and baseline (always the
+    most frequent class) are shares; confusion int64 [K, K], rows the truth; pairs (truth, prediction, count)."""
 
     accuracy: float
     interval: tuple[float, float]

@@ -27,7 +27,7 @@ class Html(str):
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Html:
-    """One element. Attribute names: a trailing underscore is dropped, others become hyphens; None omits the attribute."""
+    """One element. Attribute names: a trailing underscore is dropped, others become hyphens; None omits one."""
     parts = [tag]
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -97,8 +97,8 @@ def table(
 ) -> Html:
     """A table in a scrolling box labeled `name`.
 
-    numeric: the first right-aligned column, or their range. The first cell of a row is its header. A head of empty texts
-    is left out. kind: a further CSS class.
+    numeric: the first right-aligned column, or their range. The first cell of a row is its header. A head of empty
+    texts is left out. kind: a further CSS class.
     """
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
     sides = ["figures" if column in figures else "words" for column in range(len(head))]

@@ -14,22 +14,23 @@ from .sections import Figures, figure
 from .words import in_words, percent
 
 MAPS = (
-    "A map alone is no evidence: the numbers below are computed from the features, not from a map. The k-NN accuracy is "
-    "a leave-one-out vote of each image's nearest neighbors among these same images, not among training images."
+    "A map alone is no evidence: the numbers below are computed from the features, not from a map. The k-NN accuracy "
+    "is a leave-one-out vote of each image's nearest neighbors among these same images, not among training images."
 )
 GROUPS = (
-    "The images have no labels, so the colors are groups that k-means found among the features of the last epoch: images "
-    "that are similar to the model. They measure nothing; with labeled images, named by --pretrain.probe, the quality of "
-    "the features is measured."
+    "The images have no labels, so the colors are groups that k-means found among the features of the last epoch: "
+    "images that are similar to the model. They measure nothing; with labeled images, named by --pretrain.probe, the "
+    "quality of the features is measured."
 )
 TSNE = (
-    "t-SNE of the first 50 principal components. Each epoch is initialized with the map of the epoch before and rotated "
-    "to match it, with shared axes. Neighborhoods are meaningful; distances between clusters and their sizes are not."
+    "t-SNE of the first 50 principal components. Each epoch is initialized with the map of the epoch before and "
+    "rotated to match it, with shared axes. Neighborhoods are meaningful; distances between clusters and their sizes "
+    "are not."
 )
 PCA = (
     "The two largest principal components of each epoch's own features, in units of that epoch's spread, then "
-    "rotated or mirrored (never scaled) to match the last epoch. Distances are meaningful, but only for the share of the "
-    "variance that is shown."
+    "rotated or mirrored (never scaled) to match the last epoch. Distances are meaningful, but only for the share of "
+    "the variance that is shown."
 )
 
 

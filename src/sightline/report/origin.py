@@ -7,7 +7,7 @@ from typing import Any
 from ..insight.curves import number
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
-from .words import bits, known, section, times
+from .words import bits, known, section
 
 NAMES = {
     "git_commit": "Sightline commit",
@@ -17,7 +17,7 @@ NAMES = {
     "train_flops_done": "Training, as done",
     "train_flops_per_image": "Training, one image",
 }
-PLAIN = ("seed", "parameters", "versions")  # shown as text, not as mappings
+PLAIN = ("device", "git_commit", "platform", "precision", "threads", "seed", "parameters", "versions")
 
 
 def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
@@ -40,34 +40,23 @@ def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
 
 def commands(files: RunFiles) -> list[Child]:
     """The command that started the run, and those that resumed it."""
-    resumes = resumptions(files)
-    unknown = 0 if resumes else sum(record.get("event") == "resume" for record in files.records)
-    first = typed(files.provenance.get("command"))
+    entries = files.provenance.get("resumes")
+    resumes = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     parts: list[Child] = [element("h3", "The commands, in order" if resumes else "The command")]
-    parts.append(command_box(first) if first else missing_note("The command is unknown."))
+    parts.append(typed(files.provenance.get("command")))
     versions = section(files.provenance, "versions")
     for entry in resumes:
-        parts.append(element("p", resumed(entry, versions), class_="row"))
+        parts += [element("p", resumed(entry, versions), class_="row"), typed(entry.get("command"))]
         versions = section(entry, "versions") or versions
-        then = typed(entry.get("command"))
-        parts.append(command_box(then) if then else missing_note("The command is unknown."))
-    if unknown:
-        parts.append(missing_note(f"The run was resumed {times(unknown)}; those commands were not recorded."))
     return parts
-
-
-def resumptions(files: RunFiles) -> list[dict[str, Any]]:
-    """The resumes in provenance.json."""
-    entries = files.provenance.get("resumes")
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """The step of a resume, and what it changed; before: the versions until then."""
     step = number(entry.get("step"))
     start = "Resumed" if step != step else f"Resumed after step {step:,.0f}"
-    changes = [f"{key} {change(value)}" for key, value in section(dict(entry), "changed").items()]
-    now = section(dict(entry), "versions")
+    changes = [f"{key} {change(value)}" for key, value in section(entry, "changed").items()]
+    now = section(entry, "versions")
     changes += [f"{name} {change([before.get(name), now[name]])}" for name in now if now[name] != before.get(name)]
     return f"{start}{', with ' if changes else ''}{'; '.join(changes)}:"
 
@@ -77,11 +66,10 @@ def change(pair: object) -> str:
     return f"{shown(pair[0])} \u2192 {shown(pair[1])}" if isinstance(pair, list) and len(pair) == 2 else shown(pair)
 
 
-def typed(command: object) -> str:
-    """A command as shell text, from text or a list of arguments."""
-    if isinstance(command, list):
-        return shlex.join(map(str, command))
-    return command if isinstance(command, str) else ""
+def typed(command: object) -> Html:
+    """A list of arguments as a command to copy; a note for any other value."""
+    known_words = isinstance(command, list) and command
+    return command_box(shlex.join(map(str, command))) if known_words else missing_note("The command is unknown.")
 
 
 def command_box(text: str) -> Html:
@@ -114,11 +102,8 @@ def shown(value: object) -> str:
 
 def provenance(files: RunFiles) -> list[Child]:
     """Data, machine, versions, and the notes of the run."""
-    facts = {
-        key: value
-        for key, value in files.provenance.items()
-        if key not in ("command", "notes", "data", "pixels", "resumes")
-    }
+    elsewhere = ("command", "notes", "data", "pixels", "resumes")
+    facts = {key: value for key, value in files.provenance.items() if key not in elsewhere}
     facts |= {f"data {key}": value for key, value in section(files.provenance, "data").items() if key != "classes"}
     done = [record for record in files.records if record.get("event") == "done" and "train_flops" in record]
     if done:
@@ -151,8 +136,4 @@ def fact(key: str, value: object) -> str:
         return shown({split: known(text)[:12] for split, text in value.items()})
     if key != "seed" and count >= 1000 and count == int(count):
         return f"{count:,.0f}"
-    if key in ("device", "git_commit", "platform", "precision", "threads") or (
-        key in PLAIN and not isinstance(value, dict)
-    ):
-        return known(value)
-    return shown(value)
+    return known(value) if key in PLAIN and not isinstance(value, dict) else shown(value)

@@ -22,8 +22,8 @@ SIZE = Html('<span id="size"></span>')  # replaced by the size of the page
 def write_report(run: str | Path) -> Path:
     """Draw figures/*.png, figures/architecture.svg and report.html of the run folder `run`; returns the page's path.
 
-    The same files give the same bytes. Missing parts of the run are named on the page. Raises SightlineError where `run`
-    is not a run.
+    The same files give the same bytes. Missing parts of the run are named on the page. Raises SightlineError where
+    `run` is not a run.
     """
     text, figures = render(run)
     for name, data in figures.items():

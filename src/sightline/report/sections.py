@@ -19,7 +19,7 @@ Hint = tuple[str, str]
 
 CURVES = (
     "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
-    "weights where the recipe has them; validation loss is plain cross-entropy: compare their shapes, not their heights."
+    "weights of the recipe; validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
 SCROLL = "Scroll sideways to see the whole figure. "
 NARROW = 330  # pixels of a figure that a phone shows

@@ -96,7 +96,7 @@ class WatchServer(ThreadingHTTPServer):
 
 
 def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> None:
-    """Serve the page of `run` until Ctrl-C; port 0 takes a free port. Raises SightlineError where the port is in use."""
+    """Serve the page of `run` until Ctrl-C; port 0: a free port. Raises SightlineError where the port is in use."""
     try:
         server = WatchServer(run, port)
     except OSError as error:
@@ -111,9 +111,9 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
 def watching(run: Path, say: Callable[[str], object]) -> Generator[None]:
     """Serve the run's page from a low-priority child process while the block runs."""
     command = [sys.executable, "-m", "sightline", "report", str(run), "--watch"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=environment,
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=settings,
         start_new_session=True,  # Ctrl-C reaches the training only
     )  # fmt: skip
     try:

@@ -8,8 +8,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SettingResult:
-    """The finished runs of one setting. seeds: S. correct: bool [S, N], one column per image. accuracy: the mean over the
-    seeds, with its 95 % interval over images and seeds. seconds: mean time of a run."""
+    """The finished runs of one setting. seeds: S. correct: bool [S, N], one column per image. accuracy: the mean over
+    the seeds, with its 95 % interval over images and seeds. seconds: mean time of a run."""
 
     setting: str
     seeds: tuple[int, ...]

@@ -87,7 +87,7 @@ def text_table(result: GridResult) -> str:
 
 
 def write_grid_report(folder: Path, grid: Grid) -> GridResult:
-    """Write grid.csv, grid.json, figures/*.png and report.html from the runs in a grid's folder; returns their numbers."""
+    """Write grid.csv, grid.json, figures/*.png and report.html from the runs of a grid; returns the numbers."""
     result = read_results(folder, grid)
     write_tables(folder, result)
     figures = {name: png(draw()) for name, draw in plan_grid(pretraining_of(folder, grid), result).items()}

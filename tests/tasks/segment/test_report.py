@@ -45,8 +45,8 @@ def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindi
 
 
 def test_a_recipe_that_was_edited_since_still_gives_a_strip(found: segment.MaskFindings) -> None:
-    assert segment.asked(replace(found, named=("0900", "9999"))).tolist() == [0]
-    assert len(segment.asked(replace(found, named=("9999",)))) == 2
+    assert segment.named_samples(replace(found, named=("0900", "9999"))).tolist() == [0]
+    assert len(segment.named_samples(replace(found, named=("9999",)))) == 2
 
 
 def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
@@ -64,7 +64,7 @@ def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
 def test_the_page_tells_every_definition_and_why_training_stopped(run: sightline.Run, scenes: Path) -> None:
     page = run.report.read_text(encoding="utf-8")
     assert "Training stopped at epoch" in page
-    assert "It has pictures of 2 of 4 validation images over the epochs; of all 4 with the most wrong pixels." in page
+    assert "It shows 2 of 4 validation images over the epochs; all 4 with the most wrong pixels." in page
     result = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     for name, definition in result.others.items():
         value = f"{100 * definition.value:.2f}" if np.isfinite(definition.value) else "none"

@@ -25,7 +25,7 @@ CLASSES = 15
 
 
 class Curve(NamedTuple):
-    """One curve of each run. part: "train" or "evaluation", whose records have the field; factor: to the title's unit."""
+    """One curve of each run. part: "train" or "evaluation", the records with the field; factor: to the unit."""
 
     file: str
     part: str
@@ -174,7 +174,7 @@ def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
 
 @styled
 def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
-    """Draw the metric with its interval against a cost; logarithmic where costs differ by more than a factor of four."""
+    """Draw the metric with its interval against a cost; logarithmic where costs differ by more than a factor of 4."""
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
     axes.set_title(f"{found.kind.title}, %")

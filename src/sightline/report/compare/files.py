@@ -12,7 +12,7 @@ from ...insight.style import png
 from ...runs.atomic import atomic_write, finite, remove, write_json
 from ...runs.csv_io import csv_text
 from .figures import plan_comparison
-from .kinds import Comparison
+from .kinds import Comparison, RunPair
 from .numbers import compare
 from .page import comparison_page, sentences
 from .runs import MARK
@@ -112,33 +112,26 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
             }
             for entry in found.entries
         ],
-        "comparisons": [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "images": pair.items,
-                "difference": pair.numbers.difference,
-                "interval": pair.numbers.interval,
-                "p": pair.numbers.p,
-                "p_holm": pair.holm,
-                "sentence": pair.sentence,
-                "agreement": pair.numbers.agreement,
-                "classes": {
-                    measure: [
-                        {"class": name, **{key: values[row] for key, values in apart._asdict().items()}}
-                        for row, name in enumerate(pair.answers[0].classes)
-                    ]
-                    for measure, apart in pair.numbers.classes.items()
-                },
-            }
-            for pair in found.pairs
-        ],
+        "comparisons": [pair_values(pair) for pair in found.pairs],
         "not_compared": [{"run": one.name, "why": one.why, "cure": one.cure} for one in found.refused],
         "recipes": {
             key: dict(zip([e.name for e in found.entries], values, strict=True)) for key, values in found.recipes
         },
         "notes": [*found.notes, *(note for pair in found.pairs for note in pair.notes)],
     }
+
+
+def pair_values(pair: RunPair) -> dict[str, Any]:
+    """The numbers of one pair, for compare.json."""
+    numbers, names = pair.numbers._asdict(), pair.answers[0].classes
+    classes = {
+        measure: [
+            {"class": name, **{key: column[row] for key, column in apart.items()}} for row, name in enumerate(names)
+        ]
+        for measure, apart in ((name, one._asdict()) for name, one in numbers.pop("classes").items())
+    }
+    pair_of = {"first": pair.first, "second": pair.second, "images": pair.items}
+    return pair_of | numbers | {"p_holm": pair.holm, "sentence": pair.sentence, "classes": classes}
 
 
 def as_csv(found: Comparison) -> bytes:

@@ -55,11 +55,9 @@ def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
     if not ours & theirs:
         mine, others = a.names[0], b.names[0]
         return f"they were validated on different images and share none ({mine} and {others})", cure
-    lacks = [
-        f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
-        for name, other, gone in ((first, second, theirs - ours), (second, first, ours - theirs))
-        if gone
-    ]
+    sides = ((first, second, theirs - ours), (second, first, ours - theirs))
+    lacks = [f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
+             for name, other, gone in sides if gone]  # fmt: skip
     shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
     return f"{shared}; {'; '.join(lacks)}", cure
 
@@ -82,7 +80,7 @@ def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
 
 
 def other_content(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """The fault of runs whose images have the same names and labels and different pixels, by the digests of the data."""
+    """The fault of runs whose images have equal names and labels and different pixels, by the data's digests."""
     digests = [digest_of(one) for one in (first, second)]
     if unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None

@@ -116,7 +116,7 @@ def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
 
 
 def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[SameTile]:
-    """Images that only the second (or only the first) run classifies correctly, by descending confidence of the other."""
+    """Images that only the second (or first) run classifies correctly, by descending confidence of the other."""
     a, b = pair.answers
     right, wrong = (b, a) if second else (a, b)
     rows = np.flatnonzero(right.correct & ~wrong.correct)

@@ -19,9 +19,9 @@ from ..words import section
 class ItemResults:
     """The predictions of a finished run for its validation images. names: N.
 
-    given: int64 [N], the predicted classes, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N], or
-    int64 [N, K], the pixels of each class. sure: float64 [N], confidences; empty with confusion matrices. rows: int64
-    [N], the index of each image in the run's own files.
+    given: int64 [N], the predicted classes, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N],
+    or int64 [N, K], the pixels of each class. sure: float64 [N], confidences; empty with confusion matrices. rows:
+    int64 [N], the index of each image in the run's own files.
     """
 
     names: tuple[str, ...]
@@ -38,8 +38,8 @@ class ItemResults:
 
 
 class PairedNumbers(NamedTuple):
-    """Two runs on the same items. difference: second - first, with its paired 95 % interval. agreement: counts of items,
-    by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure."""
+    """Two runs on the same items. difference: second - first, with its paired 95 % interval. agreement: counts of
+    items, by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure."""
 
     difference: float
     interval: Interval
@@ -146,9 +146,9 @@ class TaskComparison:
     interval from the results. paired: the numbers of two runs; None where a task has no results for single images, with
     the reason in `no_pairs`. test: the test that p is from. class_note: the order of the class table. agreement: column
     headings by the keys of `PairedNumbers.agreement`, with the name of the reference as {first}. decoding:
-    settings of `data` that change decoded pixels. columns: further columns of the table, (field, title). curves: further
-    curves. plan: further figures. images: the section of images on which runs differ, from the drawn figures. notes:
-    sentences on further differences between the runs.
+    settings of `data` that change decoded pixels. columns: further columns of the table, (field, title). curves:
+    further curves. plan: further figures. images: the section of images on which runs differ, from the drawn figures.
+    notes: sentences on further differences between the runs.
     """
 
     field: str

@@ -61,7 +61,8 @@ def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -
 
 
 def judged(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """The pair with its corrected p and its sentence, which has "beats" only where interval and p both show a difference.
+    """The pair with its corrected p and its sentence, which has "beats" only where interval and p both show a
+    difference.
 
     several: the number of comparisons that p is corrected for. The sentence has p only where p alone rules out "beats".
     """

@@ -75,7 +75,7 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
         notes = [CAREFUL, found.kind.test, *notes]
     if len(found.pairs) > 1:
         notes.append(
-            f"With {len(found.pairs)} comparisons, a p below 0.05 occurs by chance with more than 5%: Holm's p is corrected "
+            f"With {len(found.pairs)} comparisons, a p below 0.05 by chance is likelier than 5%: Holm's p is corrected "
             "for that, and the sentences are based on it (compare.csv has the uncorrected one too). The intervals are "
             "of one comparison each."
         )

@@ -29,17 +29,17 @@ from ...stats.intervals import wilson_interval
 from ..contract import Metric
 
 CLASS_TABLE = (
-    "Worst first; click a heading to sort. Recall: the share of the class's images that are predicted as it. Precision: "
-    "the share of the images predicted as the class that belong to it. F1: their harmonic mean. The numbers of a class "
-    "with few images are uncertain."
+    "Worst first; click a heading to sort. Recall: the share of the class's images that are predicted as it. "
+    "Precision: the share of the images predicted as the class that belong to it. F1: their harmonic mean. The numbers "
+    "of a class with few images are uncertain."
 )
 MATRIX = (
     "Rows are the truth, columns the prediction. Confused classes are next to each other. Errors have their own color "
     "scale, so that rare ones show."
 )
 CALIBRATION = (
-    "Dots on the dashed line are perfect calibration: of the predictions with 80% confidence, 80% are correct. Below the "
-    "line the model is overconfident, above it underconfident."
+    "Dots on the dashed line are perfect calibration: of the predictions with 80% confidence, 80% are correct. Below "
+    "the line the model is overconfident, above it underconfident."
 )
 FEW = 5  # images of a class; the recall of fewer is too uncertain
 MISCALIBRATED = 0.05

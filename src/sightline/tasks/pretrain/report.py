@@ -19,7 +19,7 @@ from .compare import COLLAPSE
 METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo v3"}
 LOSS = (
     "The loss alone says little here: its targets change during training, and a collapsed network, whose output is the "
-    "same for every image, has the lowest loss of all. Look at the spread of the features and the k-NN accuracy."
+    "same for every image, has the lowest loss of all. Look at the spread of the features and at their neighbors."
 )
 SPREAD = (
     "Spread: how much the directions of the evaluated images' projections differ; 0 is a collapse. Effective rank: the "
@@ -81,4 +81,4 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
         return f"{what}: train it further on labels (--model.weights) to measure its features."
-    return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the evaluated images correctly."
+    return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the images correctly."

@@ -80,7 +80,7 @@ class MaskRow:
 def plan(found: Comparison) -> Plan:
     """The figure of the images on which segmenters differ most."""
     palette = attempt("checkpoints/best/config.json", found.reference.files.path, read_palette, [], None)
-    rows = mask_rows(found) if palette and found.pairs else []
+    rows = mask_rows(found) if palette is not None and found.pairs else []
     if palette is None or not rows:
         return {}
     return {"same-images": lambda: draw_masks(rows, palette, [one.name for one in found.entries])}

@@ -223,8 +223,8 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
     if found.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
-            f"{len(found.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over these "
-            "images: it does not cover the choice of the best epoch, which was made on the same images, nor other seeds."
+            f"{len(found.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over "
+            "these images: it does not cover the choice of the best epoch, made on the same images, nor other seeds."
         )
         parts.append(element("p", note, class_="small"))
     return parts
