@@ -1,9 +1,9 @@
 """Going on: the same weights as without the break, lengthened by either rule, refusals that name the cure."""
 
-import importlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,8 +24,7 @@ from sightline.tasks.files import load_recipe_file
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
-loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
-
+Copies = Callable[..., Path]
 FALLING = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}
 
 
@@ -43,6 +42,20 @@ def base(tiny: dict, **more: object) -> Config:
     return resolve(Config(name="t"), tiny | values | more)
 
 
+@pytest.fixture(scope="module")
+def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Copies:
+    """copies(target, "base" or "falling"): a copy of a finished run of two epochs of that recipe."""
+    folder = tmp_path_factory.mktemp("finished")
+
+    def copied(target: Path, name: str = "base") -> Path:
+        if not (folder / name).exists():
+            recipe = base(tiny, **(FALLING if name == "falling" else {}))
+            sightline.train(recipe, photos, out=folder / name, quiet=True)
+        return shutil.copytree(folder / name, target)
+
+    return copied
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
     settings = {"optim.name": optimizer, "train.epochs": 4, "schedule.name": "constant", "optim.lr": 0.01}
@@ -54,18 +67,16 @@ def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict,
     assert steps == sorted(set(steps)) and len(steps) == 4
 
 
-def test_extending_stretches_or_keeps_the_end_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    settings = {"schedule.name": "linear", "schedule.final_factor": 0.1, "optim.ema": 0}
-    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    shutil.copytree(run.path, tmp_path / "copy")
-    sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
-    sightline.resume(tmp_path / "copy", extend="continue", quiet=True, **{"train.epochs": 4})
+def test_extending_stretches_or_keeps_the_end_of_the_schedule(copies: Copies, tmp_path: Path) -> None:
+    stretched, kept = copies(tmp_path / "stretched", "falling"), copies(tmp_path / "kept", "falling")
+    sightline.resume(stretched, quiet=True, **{"train.epochs": 4})
+    sightline.resume(kept, extend="continue", quiet=True, **{"train.epochs": 4})
 
     def rates(folder: Path) -> list[float]:
         return [r["lr"] for r in read_json_lines(folder / "metrics.jsonl") if r["event"] == "train" and r["epoch"] > 2]
 
-    assert rates(run.path)[0] == pytest.approx(0.05 * (1 - 0.9 * 14 / 27))
-    assert rates(tmp_path / "copy") == pytest.approx([0.005] * len(rates(tmp_path / "copy")))
+    assert rates(stretched)[0] == pytest.approx(0.05 * (1 - 0.9 * 14 / 27))
+    assert rates(kept) == pytest.approx([0.005] * len(rates(kept)))
 
 
 def test_changed_data_is_noticed_at_resume(make_photos, tmp_path: Path, tiny: dict) -> None:
@@ -78,8 +89,8 @@ def test_changed_data_is_noticed_at_resume(make_photos, tmp_path: Path, tiny: di
         sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
 
 
-def test_resuming_a_finished_run_does_nothing(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+def test_resuming_a_finished_run_does_nothing(copies: Copies, tmp_path: Path) -> None:
+    run = sightline.Run(copies(tmp_path / "run"))
     before = (run.path / "metrics.jsonl").read_bytes()
     assert sightline.resume(run.path, quiet=True).metrics == run.metrics
     assert (run.path / "metrics.jsonl").read_bytes() == before
@@ -94,6 +105,7 @@ def crash(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("extend", ["stretch", "continue"])
+<<<<<<< ours
 def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
     photos: Path, tmp_path: Path, tiny: dict, extend: str
 ) -> None:
@@ -101,9 +113,13 @@ def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
     shutil.copytree(tmp_path / "whole", tmp_path / "start")
     whole = sightline.resume(tmp_path / "whole", extend=extend, quiet=True, **{"train.epochs": 4})
     writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
+=======
+def test_a_lengthening_survives_a_crash_at_any_of_its_writes(copies: Copies, tmp_path: Path, extend: str) -> None:
+    whole = sightline.resume(copies(tmp_path / "whole", "falling"), extend=extend, quiet=True, **{"train.epochs": 4})
+    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (training_state, "save_state")]
+>>>>>>> theirs
     for number, (module, name) in enumerate(writes):
-        cut = tmp_path / f"cut-{number}"
-        shutil.copytree(tmp_path / "start", cut)
+        cut = copies(tmp_path / f"cut-{number}", "falling")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, name, crash)
             with pytest.raises(Crash):
@@ -114,11 +130,10 @@ def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
 
 
 def test_a_continued_schedule_is_kept_by_the_next_resume(
-    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "run", quiet=True)
-    shutil.copytree(run.path, tmp_path / "cut")
-    sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
+    run, cut = copies(tmp_path / "run", "falling"), copies(tmp_path / "cut", "falling")
+    sightline.resume(run, extend="continue", quiet=True, **{"train.epochs": 4})
     saves, save = [], training_state.save_state
 
     def dies_at_the_second(training: object) -> None:
@@ -130,9 +145,9 @@ def test_a_continued_schedule_is_kept_by_the_next_resume(
     with monkeypatch.context() as patch:
         patch.setattr(training_state, "save_state", dies_at_the_second)
         with pytest.raises(Crash):
-            sightline.resume(tmp_path / "cut", extend="continue", quiet=True, **{"train.epochs": 4})
-    sightline.resume(tmp_path / "cut", quiet=True)
-    assert same(weights(run.path), weights(tmp_path / "cut"))
+            sightline.resume(cut, extend="continue", quiet=True, **{"train.epochs": 4})
+    sightline.resume(cut, quiet=True)
+    assert same(weights(run), weights(cut))
 
 
 def test_growing_sizes_and_mixing_follow_the_length_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
@@ -156,8 +171,8 @@ def test_holding_a_rate_of_zero_is_refused(photos: Path, tmp_path: Path, tiny: d
     assert "--extend stretch" in caught.value.cure
 
 
-def test_an_edited_recipe_is_held_to_the_same_rules(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+def test_an_edited_recipe_is_held_to_the_same_rules(copies: Copies, tmp_path: Path) -> None:
+    run = sightline.Run(copies(tmp_path / "run"))
     recipe = run.path / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("lr: 0.05", "lr: 0.5"))
     with pytest.raises(SightlineError, match="cannot change") as caught:
@@ -165,8 +180,8 @@ def test_an_edited_recipe_is_held_to_the_same_rules(photos: Path, tmp_path: Path
     assert "optim.lr: 0.05 -> 0.5" in caught.value.why
 
 
-def test_provenance_tells_of_every_resume(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+def test_provenance_tells_of_every_resume(copies: Copies, tmp_path: Path) -> None:
+    run = sightline.Run(copies(tmp_path / "run"))
     before = json.loads((run.path / "provenance.json").read_text())
     sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
     after = json.loads((run.path / "provenance.json").read_text())
@@ -175,10 +190,8 @@ def test_provenance_tells_of_every_resume(photos: Path, tmp_path: Path, tiny: di
     assert entry["step"] == 14 and entry["changed"] == {"train.epochs": [2, 4]}
 
 
-def test_resuming_draws_the_architecture_that_an_older_version_left_out(
-    photos: Path, tmp_path: Path, tiny: dict
-) -> None:
-    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True).path
+def test_resuming_draws_the_architecture_that_an_older_version_left_out(copies: Copies, tmp_path: Path) -> None:
+    run = copies(tmp_path / "run")
     drawn = (run / "architecture.json").read_bytes()
     (run / "architecture.json").unlink()
     sightline.resume(run, quiet=True, **{"train.epochs": 3})
