@@ -105,19 +105,9 @@ def crash(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("extend", ["stretch", "continue"])
-<<<<<<< ours
-def test_a_lengthening_survives_a_crash_at_any_of_its_writes(
-    photos: Path, tmp_path: Path, tiny: dict, extend: str
-) -> None:
-    sightline.train(base(tiny, **FALLING), photos, out=tmp_path / "whole", quiet=True)
-    shutil.copytree(tmp_path / "whole", tmp_path / "start")
-    whole = sightline.resume(tmp_path / "whole", extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
-=======
 def test_a_lengthening_survives_a_crash_at_any_of_its_writes(copies: Copies, tmp_path: Path, extend: str) -> None:
     whole = sightline.resume(copies(tmp_path / "whole", "falling"), extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(sightline.runs, "note_resume"), (sightline.runs, "write_config"), (training_state, "save_state")]
->>>>>>> theirs
+    writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
     for number, (module, name) in enumerate(writes):
         cut = copies(tmp_path / f"cut-{number}", "falling")
         with pytest.MonkeyPatch.context() as patch:

@@ -126,13 +126,8 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
     photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
-<<<<<<< ours
-    settings |= {"optim.sam_radius": radius}
-    whole = sightline.train(configured(settings), photos, out=tmp_path / "whole", quiet=True)
-=======
     settings |= {"optim.sam_radius": 0.2}
-    whole = sightline.train(resolve(Config(), settings), photos, out=tmp_path / "whole", quiet=True)
->>>>>>> theirs
+    whole = sightline.train(configured(settings), photos, out=tmp_path / "whole", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
     recipe.write_text("{}")

@@ -1,4 +1,4 @@
-"""The architecture of a run's model: a drawing and an expandable list of its blocks."""
+"""Section of a report on the model's architecture: the drawing, and a nested list of the blocks."""
 
 from pathlib import Path
 
@@ -11,16 +11,15 @@ from .sections import SCROLL
 
 FILE = "architecture.json"
 READING = (
-    "From top to bottom; each arrow has the shape of its tensor. Numbers are parameters and multiply-adds; those of a "
-    f"repeated block ({TIMES} n) are of all its repetitions. The bars are shares of the whole panel. BN: batch "
-    "normalization."
+    "Beside each arrow: the shape of a feature map, without the batch. In each box: parameters and multiply-adds; bars "
+    f"are their shares of the panel's total. Numbers of repeated blocks (n {TIMES}) are sums. BN: batch normalization."
 )
-COUNTED = "Multiply-adds are counted in convolutions, linear layers and matrix products only."
-WITHOUT = "There is no architecture.json; runs of earlier versions have none."
+COUNTED = "Only multiply-adds of convolutions, linear layers and matrix products are counted."
+WITHOUT = "There is no architecture.json: runs of earlier versions have none."
 
 
 def architecture(files: RunFiles) -> tuple[list[Child], str]:
-    """(totals, drawing and list of blocks; the drawing as an SVG file, or "" without one)."""
+    """(elements of the section, the drawing as the text of an SVG file or "")."""
     found, why = read_architecture(files.path)
     if found is None:
         return [missing_note(why)], ""
@@ -28,7 +27,7 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     if found.model is None:
         return notes or [missing_note("architecture.json has no blocks.")], ""
     panels = panels_of(found)
-    # `page_svg` escapes its texts.
+    # page_svg escapes every text.
     drawings = [
         element("div", Html(page_svg(panel)), class_="scroll", tabindex="0", role="region", aria_label=panel.title)
         for panel in panels
@@ -48,7 +47,7 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
 
 
 def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
-    """(the architecture in architecture.json, ""), or (None, why there is none)."""
+    """(the architecture in architecture.json, ""), or (None, why it is missing or invalid)."""
     path = folder / FILE
     if not path.is_file():
         return None, WITHOUT
@@ -59,7 +58,7 @@ def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
 
 
 def totals(found: Architecture) -> str:
-    """Parameters and multiply-adds of the model, and the image size that they were counted for."""
+    """Parameters and multiply-adds of the model, with the image shape that they were counted for."""
     root = found.model
     assert root is not None, "without blocks there are no totals"
     what = "view" if found.method else "image"
@@ -69,18 +68,18 @@ def totals(found: Architecture) -> str:
 
 
 def heads() -> Html:
-    """The column headings of the list."""
+    """Column headings of the list of blocks."""
     names = ("Block", "Output", "Parameters", "Multiply-adds")
     return element("div", [element("span", name) for name in names], class_="entry heads")
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block holds most of the model and is therefore shown expanded."""
+    """Whether a block starts open, because it is most of the model."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 
 
 def entry(block: Block, times: int, opened: bool = False) -> Html:
-    """A block of the list with its children; times: repetitions of its parent."""
+    """List item of a block and the blocks in it. times: repetitions of the blocks around it."""
     times *= block.repeat
     often = element("b", f" {TIMES} {block.repeat}") if block.repeat > 1 else None
     name = element("small", block.name) if block.name != block.kind else None

@@ -46,10 +46,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Panel:
-    """A finished drawing. says: its description for screen readers."""
+    """A finished drawing. alt: its description for screen readers."""
 
     title: str
-    says: str
+    alt: str
     marks: str
     width: float
     height: float
@@ -171,9 +171,8 @@ def box(block: Block, width: float, totals: Totals) -> Piece:
         marks, height = words_of(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
         height += 25
         marks += numbers(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
-    described = f"{block.name}: {repeat} {TIMES} {block.kind}; {shape}; "
-    described += "{:,} parameters, {:,} multiply-adds".format(*counts)
-    hint = tag("title", html.escape(printable(described)))
+    full = f"{block.name}: {block.kind}; {shape}; {counts[0]:,} parameters, {counts[1]:,} multiply-adds"
+    hint = tag("title", html.escape(printable(full)))
     marks = tag("g", hint, outline(width, height, block.role, repeat), marks)
     return Piece(marks, height + (2.5 if repeat > 1 else 0), side=height / 2, edge=width, shape=shape)
 

@@ -9,8 +9,8 @@ from .tree import TIMES, Block
 from .view import THEN, shape_of, short_kind, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
-"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, the least width of a box,
-the most that it is widened for a long word."""
+"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, least width of a box, and
+the same for a long word."""
 
 Edge = tuple[int, int]
 """(index of a block that feeds, index of a block that takes); -1 is the input, the number of blocks the output."""
@@ -34,7 +34,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Column:
-    """Flows one below the other. links: which feeds which, by row; -1 is the input, len(flows) the output."""
+    """Flows one below the other. links: which feeds which, by row; row -1 is the input, len(flows) the output."""
 
     flows: tuple[Leaf | Fork, ...]
     links: tuple[Edge, ...]
@@ -209,10 +209,8 @@ def branches(fork: Fork, width: float, totals: Totals) -> Piece:
         way = (center, 0), (center, 6), (middle, 6), (middle, top)
         marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
         if any(end == len(flow.flows) for _, end in flow.links):
-            height = bottom + 8
-            marks.append(
-                route((middle, foot), (middle, bottom + 6), (center, bottom + 6), (center, height), head=False)
-            )
+            height, turn = bottom + 8, bottom + 6
+            marks.append(route((middle, foot), (middle, turn), (center, turn), (center, height), head=False))
         x += own + right + BETWEEN
     return Piece("".join(marks), height, headed=False)
 

@@ -49,9 +49,9 @@ def pair_panel(found: Architecture, online: list[Block], target: list[Block], wi
         y += GAP + height
     marks.append(loss(lanes, feet, online, width))
     other = "a target network, its moving average" if target else "itself"
-    says = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
-    says += "prediction of one view with the projection of the other, which gets no gradient"
-    return Panel(title, says, "".join(marks), width, feet[0] + 82)
+    alt = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
+    alt += "prediction of one view with the projection of the other, which gets no gradient"
+    return Panel(title, alt, "".join(marks), width, feet[0] + 82)
 
 
 def network(block: Block, name: str) -> Block:

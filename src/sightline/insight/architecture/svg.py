@@ -130,7 +130,7 @@ def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
 def page_svg(panel: Panel) -> str:
     """A panel as an element of a page, in the page's ink."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
-    return tag("svg", panel.marks, **size, role="img", aria_label=panel.says)
+    return tag("svg", panel.marks, **size, role="img", aria_label=panel.alt)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:

@@ -20,8 +20,6 @@ from ...errors import some_of
 from .layer_words import SHAPE_ONLY, join_words, layer_words, operation_words
 from .tree import Architecture, Block, Role, Source, merge, repetition
 
-NONE: frozenset[int] = frozenset()
-
 
 @dataclass(eq=False)
 class Node:
@@ -163,7 +161,7 @@ class Recorder(TorchFunctionMode):
     def operation(self, name: str, taken: list[Tensor], outputs: list[Tensor], count: int) -> None:
         """Record an operation that computes, joins values or has a name; others pass their input's value on."""
         frame, values = self.open[-1], self.values(taken)
-        ids = NONE.union(*(self.weights.get(id(tensor), NONE) for tensor in taken))
+        ids: frozenset[int] = frozenset().union(*(self.weights.get(id(tensor), ()) for tensor in taken))
         frame.weights |= ids
         self.alive += outputs
         if not values:

@@ -72,10 +72,7 @@ FILE = TypeAdapter(Architecture)
 
 
 def write_architecture(path: str | Path, make: Callable[[], Architecture], name: str, image: Sequence[int]) -> Path:
-    """Write architecture.json of what `make` returns; if `make` raises, write its error as a note.
-
-    name, image: of the architecture without a tree.
-    """
+    """Write architecture.json of what `make` returns; if it raises, of `name` and `image`, with the error as a note."""
     try:
         found = make()
     except Exception as error:  # a model may raise anything, and a drawing is not worth a run

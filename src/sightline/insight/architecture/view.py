@@ -61,12 +61,11 @@ def chain_box(block: Block) -> Block | None:
     layers = chain_of(block)
     if layers is None:
         return None
-    shown = [layer for layer in layers if layer.role != "identity"] or [block]
+    shown = [layer for layer in layers if layer.role != "identity"] or layers[:1]
     main = next((index for index, layer in enumerate(shown) if layer.role in WEIGHTED), 0)
     kinds = [layer.kind for layer in shown]
     kind = THEN.join([", ".join(kinds[: main + 1]), *kinds[main + 1 :]])
-    role = "identity" if all(layer.role == "identity" for layer in layers) else shown[main].role
-    return replace(block, kind=kind, role=role, children=(), outputs=())
+    return replace(block, kind=kind, role=shown[main].role, children=(), outputs=())
 
 
 def chain_of(block: Block) -> list[Block] | None:
