@@ -229,7 +229,7 @@ def the_sweep(folder: Path, mark: str) -> str:
     rows.append(row | {"trial": 2, "state": "failed", "value": None, "values": {"data.path": mark}, "message": mark})
     values = {
         "name": mark, "metric": "accuracy", "lowest": False, "sampler": mark, "pruner": mark, "seed": 0, "wanted": 3,
-        "space": {"data.path": f"{mark},b"}, "log": [], "fixed": {"model.weights": mark}, "best": 0, "trials": rows,
+        "space": {"data.path": f"{mark},b"}, "fixed": {"model.weights": mark}, "best": 0, "trials": rows,
         "data": {"path": mark, "images": {"train": 9, "val": 9}},
     }  # fmt: skip
     (place / "sweep.json").write_text(json.dumps(values), encoding="utf-8")

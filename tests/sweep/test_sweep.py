@@ -24,7 +24,11 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
+<<<<<<< ours
 from sightline.tasks.files import load_recipe_file
+=======
+from sightline.sweep.study import open_storage
+>>>>>>> theirs
 from sweep_toys import shown
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -133,6 +137,15 @@ def test_killed_at_any_time_it_goes_on_to_the_same_trials(
     assert sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE).trials[-1]["state"] == "complete"
     assert shown(Sweep(out).trials) == shown(done.trials)
     assert (out / "best.yaml").read_text() == (done.path / "best.yaml").read_text()
+
+
+def test_a_lock_that_kill_9_left_on_the_journal_is_removed(tmp_path: Path) -> None:
+    """Optuna would wait 30 seconds for it."""
+    (tmp_path / "trials.journal.lock").symlink_to("trials.journal")
+    backend = importlib.import_module("optuna.storages.journal").JournalFileSymlinkLock
+    assert backend(str(tmp_path / "trials.journal"))._lock_file == str(tmp_path / "trials.journal.lock")
+    open_storage(tmp_path, "")
+    assert not os.path.lexists(tmp_path / "trials.journal.lock")
 
 
 def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on_with_it(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"(?:(log|lin):)?\s*({NUMBER})\s*\.\.\s*({NUMBER})")
-MALFORMED_RANGE = re.compile(r"(log|lin):.*|[^\[{'\"]*[\d.]\.\.[\d.+-].*")
 LOG_FACTOR = 10.0
 """A range whose ends differ by this factor or more is searched on a logarithmic scale, unless it begins with `lin:`."""
 GRID_POINTS = 5
@@ -153,8 +152,6 @@ def read_spec(key: str, value: Any, config: type[Config] = Config) -> Any:
     if found and kind not in (str, bool):
         return range_of(kind, *found.groups())
     words = kind is str or (bool(get_args(kind)) and all(isinstance(choice, str) for choice in get_args(kind)))
-    if not words and MALFORMED_RANGE.fullmatch(text):
-        raise ValueError(f"{text!r} is not a range; write 1e-3..1e-1, log:1e-3..1e-1 or 16..128")
     try:
         values = [part.strip() for part in text.split(",")] if words else parse_yaml(f"[{text}]", WHERE)
         return choices_of(values) if len(values) > 1 else from_text(key, text, WHERE, config)

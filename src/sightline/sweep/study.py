@@ -181,4 +181,5 @@ def open_storage(folder: Path, url: str) -> Any:
     content = path.read_bytes() if path.is_file() else b"\n"
     if not content.endswith(b"\n"):  # an incomplete last line, left by a power cut; Optuna could not append to it
         os.truncate(path, content.rfind(b"\n") + 1)
+    path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by `kill -9`; the lock of the folder protects both
     return JournalStorage(JournalFileBackend(str(path)))
