@@ -107,3 +107,21 @@ def test_a_table_of_another_origin_is_an_error_without_overwrite(tmp_path: Path)
         begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]})
     assert "other weights" in str(caught.value) and "--overwrite" in str(caught.value)
     assert begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]}, overwrite=True).rows == 0
+
+
+def test_a_row_that_is_interrupted_while_it_is_written_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = begun(tmp_path / "t.csv")
+    table.add([["a.png", ""]])
+    append = ResumableTable.append
+
+    def torn(self: ResumableTable, path: Path, content: bytes) -> int:
+        append(self, path, content[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResumableTable, "append", torn)
+    with pytest.raises(KeyboardInterrupt):
+        table.add([["b.png", ""]])
+    table.commit()  # as on Ctrl-C
+    assert list(begun(tmp_path / "t.csv").names()) == ["a.png"] and rows_of(table.part) == [HEAD, ["a.png", ""]]

@@ -24,11 +24,8 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
-<<<<<<< ours
-from sightline.tasks.files import load_recipe_file
-=======
 from sightline.sweep.study import open_storage
->>>>>>> theirs
+from sightline.tasks.files import load_recipe_file
 from sweep_toys import shown
 
 pytestmark = pytest.mark.usefixtures("forked")

@@ -27,12 +27,13 @@ COMMIT_SECONDS = 1.0
 
 @dataclass
 class ResumableTable:
-    """target: path of the complete table. columns: its header. rows: written so far. width: features of a row, 0
-    without any. origin: what the table is computed from."""
+    """target: path of the complete table. columns: its header. rows, size: rows and bytes written so far. width:
+    features of a row, 0 without any. origin: what the table is computed from."""
 
     target: Path
     columns: list[str]
     rows: int = 0
+    size: int = 0
     width: int = 0
     origin: dict[str, Any] = field(default_factory=dict)
     committed: float = 0.0
@@ -56,18 +57,17 @@ class ResumableTable:
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
         """Start the table, or resume an interrupted one; SightlineError if that has another origin."""
         self.origin = origin
-        size = os.path.getsize(self.part) if self.part.is_file() else -1
+        held = os.path.getsize(self.part) if self.part.is_file() else -1
         known = None if overwrite else read_json(self.record)
-        if isinstance(known, dict) and size >= known.get("bytes", size + 1):
+        if isinstance(known, dict) and held >= known.get("size", held + 1):
             require_same_origin(known["origin"], origin, self.part)
-            self.rows, self.width = known["rows"], known["width"]
-            os.truncate(self.part, known["bytes"])
-            if self.width:
+            self.rows, self.size, self.width = known["rows"], known["size"], known["width"]
+            os.truncate(self.part, self.size)
+            if self.features_part.is_file():
                 os.truncate(self.features_part, 4 * self.width * self.rows)
             return
         remove([self.record, self.part, self.features_part])
-        make_folder(self.target.parent)
-        self.append(self.part, csv_text([self.columns]))
+        self.size = self.append(self.part, csv_text([self.columns]))
         self.commit()
 
     def names(self) -> Iterator[str]:
@@ -77,22 +77,23 @@ class ResumableTable:
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
         """Append rows, and their features float32 [N, D]; None: unknown for these rows, which is stored as NaN."""
-        if features is not None and not self.width:
-            self.width = features.shape[1]
-            self.append(self.features_part, unknown_features(self.rows, self.width).tobytes())
-        if self.width:
-            values = unknown_features(len(rows), self.width) if features is None else features
+        width = self.width if features is None else features.shape[1]
+        if width and not self.width:
+            self.append(self.features_part, unknown_features(self.rows, width).tobytes())
+        if width:
+            values = unknown_features(len(rows), width) if features is None else features
             self.append(self.features_part, np.ascontiguousarray(values, np.float32).tobytes())
-        self.append(self.part, csv_text(rows))
-        self.rows += len(rows)
+        size = self.append(self.part, csv_text(rows))
+        self.rows, self.size, self.width = self.rows + len(rows), self.size + size, width  # Ctrl-C leaves all or none
         if time.monotonic() - self.committed > COMMIT_SECONDS:
             self.commit()
 
-    def append(self, path: Path, content: bytes) -> None:
-        """Append bytes to a file; SightlineError if the disk is full or the folder cannot be written."""
+    def append(self, path: Path, content: bytes) -> int:
+        """Append to a file, and return the number of bytes; SightlineError if the disk is full or not writable."""
         try:
+            make_folder(path.parent)
             with open(path, "ab") as file:
-                file.write(content)
+                return file.write(content)
         except OSError as error:
             raise disk_error(path, error) from error
 
@@ -104,7 +105,7 @@ class ResumableTable:
                     os.fsync(file.fileno())
         except OSError as error:
             raise disk_error(self.part, error) from error
-        known = {"origin": self.origin, "rows": self.rows, "width": self.width, "bytes": os.path.getsize(self.part)}
+        known = {"origin": self.origin, "rows": self.rows, "size": self.size, "width": self.width}
         write_json(self.record, known)
         self.committed = time.monotonic()
 

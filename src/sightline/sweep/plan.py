@@ -83,39 +83,21 @@ def make_plan(
     recipe: str | Config, settings: dict[str, Any], metric: str | None, sampler: str, pruner: str, seed: int
 ) -> SweepPlan:
     """The plan for settings as typed. SightlineError for invalid settings and missing data, before any training."""
-<<<<<<< ours
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
-    task = TASKS[base.task]
-    best_metric = str(settings.get("train.best_metric", base.train.best_metric))
-    if not task.selects_epochs:
-        metric = metric or next(iter(task.metrics))
-    else:
-        metric = metric or best_metric
-        settings = settings | {"train.best_metric": metric}
-    for name, value, choices in (
-        ("metric", metric, task.metrics),
-        ("sampler", sampler, SAMPLERS),
-        ("pruner", pruner, PRUNERS),
-    ):
-        if value not in choices:
-            cure = " or ".join(f"--{name} {choice}" for choice in choices)
-            raise SightlineError(f"unknown {name} {value!r} for the task {task.name}", where=f"--{name}", cure=cure)
-=======
-    base = load_recipe(recipe) if not isinstance(recipe, Config) else recipe
->>>>>>> theirs
     fixed, space, values = read_space(base, settings)
     if not space:
         cure = "give a setting several values: --optim.lr 1e-3..1e-1, --train.batch_size 32,64; one run is `train`"
         raise SightlineError("there is nothing to search: no setting varies", where=WHERE, cure=cure)
     first = resolve(base, {**fixed, **values})
-    metrics, best_metric = METRICS[first.task], first.train.best_metric
+    task, best_metric = TASKS[first.task], first.train.best_metric
+    metrics = task.metrics
     metric = metric or (best_metric if best_metric in metrics else next(iter(metrics)))
     options = (("metric", metric, metrics), ("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS))
     for name, value, choices in options:
         if value not in choices:
             cure = " or ".join(f"--{name} {choice}" for choice in choices)
             raise SightlineError(f"unknown {name} {value!r} for the task {first.task}", where=f"--{name}", cure=cure)
-    if best_metric != "epoch":  # else the task has no best checkpoint
+    if task.selects_epochs:
         fixed["train.best_metric"] = metric
     first = run_folder.with_whole_paths(resolve(base, {**fixed, **values}))
     models = space["model.name"].candidates if "model.name" in space else (first.model.name,)
