@@ -58,8 +58,8 @@ BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 
 @contextlib.contextmanager
 def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
-    """Within the block the reports of runs draw only such figures as `wanted` selects, given (where it is planned, name);
-    the others are planned as usual and show an empty image each."""
+    """Draw only figures of run reports that `wanted` selects, given (the name of the function that draws, name);
+    the others are planned as usual and written as an empty image."""
     drawing = importlib.import_module("sightline.report.drawing")
     real = drawing.drawn
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sightline.report import live
-from sightline.report import page as report_page
+from sightline.report.page import write_report
+from sightline.tasks.classify import report as classify_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -85,9 +86,9 @@ def crowded(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     path = run / "snapshots" / "epoch-00001" / "features.npz"
     np.savez(path, **dict(np.load(path)) | {"confidence": np.full(70, 0.99999)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
+        patch.setattr(classify_report, "draw_all", lambda todo: {})  # drawing has its own tests
         patch.setattr(live, "SHEET_PIXELS", 32)
-        return report_page.write_report(run)
+        return write_report(run)
 
 
 def test_hovering_a_point_shows_its_picture_and_what_was_said_at_that_epoch(report: Path, open_page) -> None:

@@ -120,7 +120,7 @@ def test_unequal_pretrainings_are_said(done: Path, tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     record["data"]["counts"]["train"] = 1_090
     path.write_text(json.dumps(record))
-    assert any("pre-training with labels saw 1,090 images" in note for note in read_results(copied, grid).notes)
+    assert any("pre-training with labels used 1,090 images" in note for note in read_results(copied, grid).notes)
 
 
 def test_the_report_command_draws_the_page_again(done: Path, tmp_path: Path) -> None:
