@@ -266,9 +266,9 @@ def test_the_cache_folder(settings: Callable[..., Data], monkeypatch: pytest.Mon
 RACER = """
 import sys, time
 from pathlib import Path
-from sightline.config import Data
+from sightline.config.schema import Data
 from sightline.data import cache, image_cache
-from sightline.data.sources import open_source
+from sightline.data.sources.open import open_source
 
 folder, photos, mine, other = sys.argv[1:]
 publish = cache.publish

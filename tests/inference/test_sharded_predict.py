@@ -8,7 +8,8 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.inference.sharded_predict import Share, merge_shards, shard_table, share_of
+from sightline.inference.sharded_predict import merge_shards, shard_table
+from sightline.data.parallel import Share, share_of
 from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

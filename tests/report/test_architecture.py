@@ -14,7 +14,7 @@ from torch import nn
 
 import sightline
 from sightline.config.schema import Config
-from sightline.insight import traced
+from sightline.engine import setup
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import TIMES, to_json
 from sightline.models import build_model
@@ -226,7 +226,7 @@ def test_a_model_that_cannot_be_traced_is_trained_all_the_same(
     def fails(*arguments: object) -> None:
         raise NotImplementedError("no shapes for <this> one\nand more")
 
-    monkeypatch.setattr(traced, "trace", fails)
+    monkeypatch.setattr(setup, "trace", fails)
     run = train_classifier(photos, tmp_path / "run", tiny)
     section = Section(run.report.read_text(encoding="utf-8"))
     assert "could not be traced" in section.text and "no shapes for <this> one)" in section.text

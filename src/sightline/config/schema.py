@@ -253,9 +253,9 @@ class Train(Section):
     patience: CountOrZero = 0
     """Stop after so many epochs without a better `best_metric`; 0: never."""
     best_metric: str = "accuracy"
-    """The validation metric that selects checkpoints/best and that `patience` watches, one of the task's own: `accuracy`
-    of a classifier, `mean_iou` of a segmenter. Pre-training has `epoch`, the newest weights: a selection by labels would
-    let labels into a result without labels."""
+    """The validation metric that selects checkpoints/best and that `patience` is about, one of the task's own:
+    `accuracy` of a classifier, `mean_iou` of a segmenter. Pre-training has `epoch`, the newest weights: a selection by
+    labels would let labels into a result without labels."""
     evaluate_every: Count = 1
     """Epochs between evaluations, where these take longer than the epochs; the first and the last have one anyway."""
     ensemble: CountOrZero = 0
@@ -308,7 +308,7 @@ class Report(Section):
 
 
 class Config(Section):
-    """The sections that every task has. Each task has a subclass with its own sections and checks, `TASKS[name].config`.
+    """The sections that every task has. A task's subclass, `TASKS[name].config`, adds its own sections and checks.
 
     name: the default name of the run folder.
     """

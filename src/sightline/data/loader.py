@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..inference.sharded_predict import Share
+from .parallel import Share
 from .parallel import permutation
 from .types import Batch, Decoded, Resident
 

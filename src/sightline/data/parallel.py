@@ -1,15 +1,36 @@
-"""Threads and random orders that several readers of data share; without torch."""
+"""Threads, the share of a process, and random orders, for all readers of data; without torch."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ..errors import SightlineError
+
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+
+
+class Share(NamedTuple):
+    """Rank of this process, and the number of processes."""
+
+    rank: int
+    world: int
+
+
+def share_of(environment: Mapping[str, str]) -> Share:
+    """The rank and world size set by torchrun; (0, 1) without torchrun."""
+    try:
+        share = Share(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
+    except ValueError:
+        share = Share(-1, 0)
+    if not 0 <= share.rank < share.world:
+        where, cure = "RANK, WORLD_SIZE", "unset them, or start with torchrun"
+        raise SightlineError("these variables name no process of a group", where=where, cure=cure)
+    return share
 
 
 def processors() -> int:

@@ -22,7 +22,8 @@ from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from .opened import Opened, is_segmentation, open_labeled
+from ..data.sources.pairs import is_segmentation
+from .opened import Opened, open_labeled
 from .page import Opener, render
 
 FORMAT = 1

@@ -38,22 +38,6 @@ class Opened:
     findings: list[Finding] = field(default_factory=list)
 
 
-def is_segmentation(data: Data) -> bool:
-    """Whether the data are images with masks, by the settings or by their layout."""
-    if is_sharded(data):
-        cure = "check the data before packing: sightline doctor DATA; or unpack them"
-        raise SightlineError("doctor checks files, and these are shards", where=data.path, cure=cure)
-    if data.mask or data.palette or data.colors:
-        return True
-    if data.layout != "auto" or data.path.partition(":")[0] in LIBRARIES:
-        return False
-    try:
-        source = open_source(data, data.split_seed, hold_out=False)
-    except SightlineError:
-        return holds_pairs(data.path)
-    return not labeled_by_folders(source) and holds_pairs(data.path)
-
-
 def open_labeled(data: Data) -> Opened:
     """Images, labeled or not. Raises SightlineError where there are none."""
     try:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import SightlineError
-from ..inference.sharded_predict import Share
+from ..data.parallel import Share
 
 
 @dataclass(frozen=True)

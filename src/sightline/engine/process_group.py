@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
-from ..inference.sharded_predict import share_of
+from ..data.parallel import share_of
 from .distributed import Activity, World, all_gathered, unlimited_group, world
 
 NO_LIMIT = timedelta(days=7)  # for the barrier of `local_rank0_first`: decoding a large data set takes hours

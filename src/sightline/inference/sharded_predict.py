@@ -10,31 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import SightlineError
+from ..data.parallel import Share
 from ..runs.atomic import atomic_path, remove
 from .resumable_csv import ResumableTable
 
 MERGED_ROWS = 4096
 """Rows that are merged at a time."""
-
-
-class Share(NamedTuple):
-    """Rank of this process, and the number of processes."""
-
-    rank: int
-    world: int
-
-
-def share_of(environment: Mapping[str, str]) -> Share:
-    """The rank and world size set by torchrun; (0, 1) without torchrun."""
-    try:
-        share = Share(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
-    except ValueError:
-        share = Share(-1, 0)
-    if not 0 <= share.rank < share.world:
-        where, cure = "RANK, WORLD_SIZE", "unset them, or start with torchrun"
-        raise SightlineError("these variables name no process of a group", where=where, cure=cure)
-    return share
 
 
 def shard_path(path: Path, share: Share) -> Path:

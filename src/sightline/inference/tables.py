@@ -21,7 +21,8 @@ from .options import PredictOptions
 from .parquet import require_parquet
 from .predictor import Predictor
 from .resumable_csv import ResumableTable
-from .sharded_predict import merge_shards, shard_table, share_of
+from .sharded_predict import merge_shards, shard_table
+from ..data.parallel import share_of
 
 FEW = 64
 """For fewer images, the dtype of the run is not compared with float32: measuring takes longer than it saves."""

@@ -4,7 +4,7 @@ A task is a folder. Its `__init__.py` declares one `Task`: plain facts, its conf
 that are loaded when they are first needed, because training needs torch and a report does not. Everything outside of
 `tasks/` and `recipes/` asks this object and never compares a task's name.
 
-A command that a task does not support has None in its group and a sentence in `Task.unsupported`; `supported` raises it.
+A command that a task does not support has None in its place and a sentence in `Task.unsupported`; `supported` raises it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +54,8 @@ class UseFunctions:
 
 @dataclass(frozen=True)
 class ReportFunctions:
-    """The pages of runs, from their files alone. content: (files, the task's metrics, whether the run is still training)
-    -> the task's sections and figures. comparison: how several runs are compared."""
+    """The pages of runs, from their files alone. content: (files, the task's metrics, whether the run is still training) ->
+    the task's sections and figures. comparison: how several runs are compared."""
 
     content: "Callable[[RunFiles, Mapping[str, Metric], bool], Content]"
     comparison: "TaskComparison"
@@ -66,12 +66,13 @@ class Task:
     """What the rest of the program knows of a task.
 
     name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages ("classifies
-    images"). config: its configuration, with its own sections and checks. metrics: those that can rank epochs and
-    trials, the default first. selects_epochs: whether the best epoch is selected by one of them; else the newest weights
-    ship. export: loads (run folder,
-    configuration, say) -> export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index
-    training images, say) -> serve.models.ServedModel. probe_setting: the setting that names labeled data to measure features on, if any. learns_from: what the training images come with. predicts: what a run
-    predicts for an image. unsupported: command -> (why the task does not have it, what helps).
+    images"). config: its configuration, with its own sections, checks and defaults. metrics: those that can rank epochs
+    and trials, the default first. learns_from: what the training images come with. predicts: what a run predicts for an
+    image. training, use, report: load the three groups of functions. export: loads (run folder, configuration, say) ->
+    export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index training images, say) ->
+    serve.models.ServedModel. selects_epochs: whether the best epoch is selected by a metric; else the newest weights are
+    shipped. probe_setting: the setting that names labeled data to measure features on, if any. unsupported: command ->
+    (why the task does not have it, what helps).
     """
 
     name: str

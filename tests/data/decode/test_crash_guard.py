@@ -28,7 +28,7 @@ if HOW:
 """
 DECODE_ALL = """
 import sys
-from sightline.data.images import open_image
+from sightline.data.decode.images import open_image
 from sightline.errors import SightlineError
 for path in sys.argv[1:]:
     try:

@@ -120,7 +120,7 @@ FULL = """
 import resource, signal, sys
 import numpy as np
 from pathlib import Path
-from sightline.data.scene_files import Scene, write_scene
+from sightline.data.decode.geotiff import Scene, write_scene
 from sightline.errors import SightlineError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -39,7 +39,7 @@ from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT
-from sightline.inference.sharded_predict import Share
+from sightline.data.parallel import Share
 from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...config.resolve import resolve
 from ...config.schema import Config, Data
-from ...doctor.opened import is_segmentation
+from ..sources.pairs import is_segmentation
 from ...errors import SightlineError, counted, printable, some_of
 from ...runs.atomic import atomic_path, atomic_write, remove, sha256, write_json
 from ...runs.lock import lock_run

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ...config.schema import Data
-from ...inference.sharded_predict import Share
+from ..parallel import Share
 from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
 from ..loader import WHOLE, BatchPart, batch_parts, to_device

@@ -23,7 +23,7 @@ from .task import classification_intervals
 def evaluate(
     folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of its own data or, with `data`, on that; see `sightline.evaluate`."""
+    """Numbers of a run's shipped weights on a split of its own data or of `data`; see `sightline.evaluate`."""
     own = not data
     if not own:
         config = resolve(config, {"data.path": data, "data.layout": "auto"})

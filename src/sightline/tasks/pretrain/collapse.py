@@ -7,7 +7,7 @@ COLLAPSED_STD, COLLAPSED_RANK = 0.05, 2.0
 
 
 def collapse(numbers: Mapping[str, float]) -> str:
-    """A sentence with the cure where images have become indistinguishable, or ""; numbers: as `PretrainLearner.metrics` returns.
+    """A warning with the cure where features have collapsed, or "". numbers: as `PretrainLearner.metrics` returns them.
 
     A spread of 0 is one and the same projection for all images; an effective rank of 1 is a line. "" too for numbers of
     other tasks, which have neither.

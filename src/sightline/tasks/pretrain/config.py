@@ -17,7 +17,7 @@ class Pretrain(Section):
 
     method: Literal["byol", "simsiam", "moco"] = "byol"
     """The objective, a file each in tasks/pretrain/objectives. `simsiam` (arXiv 2011.10566): no second network; the
-    target is the other view's projection, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057)."""
+    target is the other view's projection, without gradient. `moco`: the loss of MoCo v3 (arXiv 2104.02057)."""
     projector: tuple[Count, ...] = (4096, 256)
     """Widths of the projector's layers, each but the last with batch norm and ReLU."""
     projector_norm: bool = False

@@ -23,7 +23,8 @@ from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, input_images
 from ...inference.options import PredictOptions
 from ...inference.resumable_csv import require_same_origin
-from ...inference.sharded_predict import shard_path, share_of
+from ...inference.sharded_predict import shard_path
+from ...data.parallel import share_of
 from ...inference.tiles import Tiling, Write, predict_scene
 from ...runs import run_folder
 from ...runs.atomic import atomic_write, read_json, remove, write_json

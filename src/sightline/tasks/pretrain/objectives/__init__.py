@@ -1,4 +1,4 @@
-"""Objectives of pre-training, one file each: the loss of one direction, from one view's prediction to the other's target.
+"""Objectives of pre-training, one file each: the loss of one view's prediction against the other view's target.
 
 A step adds up both directions. To add an objective, write its file and one line of `OBJECTIVES`.
 """
