@@ -215,10 +215,10 @@ def map_titles(maps: Sequence[EpochMap], kind: str) -> list[str]:
     """A title for each panel: the epoch, and the measures of its features."""
     titles = []
     for one in maps:
-        says = [] if one.knn is None else [f"k-NN {100 * one.knn:.1f}%"]
-        says += [] if one.silhouette is None else [f"silhouette {round(one.silhouette, 2) + 0:.2f}"]
+        text = [] if one.knn is None else [f"k-NN {100 * one.knn:.1f}%"]
+        text += [] if one.silhouette is None else [f"silhouette {round(one.silhouette, 2) + 0:.2f}"]
         shown = f", {100 * one.explained:.0f}% of the variance" if kind == "pca" else ""
-        titles.append("\n".join([f"Epoch {one.epoch}{shown}", ", ".join(says)]).rstrip())
+        titles.append("\n".join([f"Epoch {one.epoch}{shown}", ", ".join(text)]).rstrip())
     return titles
 
 

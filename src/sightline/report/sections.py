@@ -40,15 +40,15 @@ class Content:
     shown: str
 
 
-def figure(figures: Figures, name: str, says: str, caption: Child = None, wide: bool = False) -> Html | None:
+def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: bool = False) -> Html | None:
     """A figure of the report at its natural size with a caption; None where it was not drawn.
 
-    says: its alternative text. wide: it scrolls sideways in a narrow window.
+    text: its alternative text. wide: it scrolls sideways in a narrow window.
     """
     if name not in figures:
         return None
     width, height = (side // 2 for side in png_size(figures[name]))
-    image = element("img", src=png_uri(figures[name]), alt=says, width=width, height=height, loading="lazy")
+    image = element("img", src=png_uri(figures[name]), alt=text, width=width, height=height, loading="lazy")
     scrolls = {"class_": "paper scroll wide", "tabindex": "0", "role": "region", "aria_label": name} if wide else {}
     paper = element("div", image, **(scrolls or {"class_": "paper"}))
     hint = element("span", SCROLL, class_="hint") if wide and width > NARROW else None
@@ -82,14 +82,14 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: Sequence[tuple[str, 
     return element("dl", cards, class_=f"cards cards-{columns}")
 
 
-def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], says: str = CURVES) -> list[Child]:
-    """Loss and the task's metrics side by side, the small curves below; says: how to read the curves."""
+def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
+    """Loss and the task's metrics side by side, the small curves below; text: how to read the curves."""
     drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
     large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
     small = [figure(figures, f"curve-{one.name}", quantity_text(past, one)) for one in QUANTITIES]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
-    notes = [says]
+    notes = [text]
     if past.ensemble:
         notes.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
     elif past.best_epoch:
@@ -116,15 +116,15 @@ def bar(share: float) -> Html:
 
 def preview(figures: Figures) -> list[Child]:
     """The sheet of training images."""
-    says = "Training images of the first batch as the model gets them: augmented, resized, normalization undone."
-    return [figure(figures, "preview", "A sheet of training images after augmentation", says, wide=True)]
+    text = "Training images of the first batch as the model gets them: augmented, resized, normalization undone."
+    return [figure(figures, "preview", "A sheet of training images after augmentation", text, wide=True)]
 
 
 def hints_list(hints: Sequence[Hint]) -> Html | None:
     """The first few hints as links to their sections; None without hints."""
     if not hints:
         return None
-    entries = [element("li", element("a", says, href=f"#{target}")) for says, target in hints[:MOST_HINTS]]
+    entries = [element("li", element("a", text, href=f"#{target}")) for text, target in hints[:MOST_HINTS]]
     return element("div", element("h3", "Look next at"), element("ul", entries, class_="notes"))
 
 
@@ -140,8 +140,8 @@ def curve_hints(past: History) -> list[Hint]:
             hints.append((f"The validation loss rises after epoch {epoch:g}: the model overfits", "curves"))
     complete = past.finished and not past.stopped_early
     if complete and past.best_epoch and past.best_epoch >= past.last_epoch and len(known) > 2:
-        says = "The last epoch is the best: more epochs may give more (sightline resume RUN --train.epochs)"
-        hints.append((says, "curves"))
+        text = "The last epoch is the best: more epochs may give more (sightline resume RUN --train.epochs)"
+        hints.append((text, "curves"))
     wait = past.train["data_wait"][np.isfinite(past.train["data_wait"])]
     if len(wait) and np.median(wait) > WAITING:
         hints.append((f"{percent(float(np.median(wait)))}% of the time was spent waiting for data", "curves"))

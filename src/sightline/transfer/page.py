@@ -87,8 +87,8 @@ def pretraining(figures: dict[str, bytes]) -> list[Child]:
     """The k-NN curve of the pre-training without labels."""
     if "curve-knn-accuracy" not in figures:
         return [missing_note("No k-NN accuracy was measured: the pre-training had no probe, or is in another folder.")]
-    says = "k-NN accuracy of the features on the probe's validation images."
-    return [figure(figures, "curve-knn-accuracy", says, says)]
+    text = "k-NN accuracy of the features on the probe's validation images."
+    return [figure(figures, "curve-knn-accuracy", text, text)]
 
 
 def recipes(grid: Grid) -> list[Child]:

@@ -79,11 +79,11 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
             "for that, and the sentences are based on it (compare.csv has the uncorrected one too). The intervals are "
             "of one comparison each."
         )
-    says = "Difference of each run to the reference, with its interval"
+    text = "Difference of each run to the reference, with its interval"
     return [
         lead,
         table(head, rows, "The runs", numeric=1),
-        figure(drawn, "differences", says),
+        figure(drawn, "differences", text),
         element("p", " ".join(notes), class_="small") if notes else None,
     ]
 

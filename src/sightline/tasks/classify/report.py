@@ -121,15 +121,15 @@ def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
     recall = np.where(verdict.classes.support >= FEW, verdict.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < verdict.accuracy - 0.05:
-        says = f"{classes[weakest]}: only {percent(float(recall[weakest]))}% of its images are recognized"
-        hints.append((says, "where-it-goes-wrong"))
+        text = f"{classes[weakest]}: only {percent(float(recall[weakest]))}% of its images are recognized"
+        hints.append((text, "where-it-goes-wrong"))
     if found.confused and found.confused[0][2] > 1:
         truth, predicted, often, _ = found.confused[0]
         hints.append((f"{truth} predicted as {predicted}, {times(often)}: are the labels right?", "wrong-images"))
     if verdict.calibration > MISCALIBRATED:
         side = "overconfident" if verdict.confidence.mean() > verdict.accuracy else "underconfident"
-        says = f"Confidence: the model is {side}, by {100 * verdict.calibration:.1f} points on average"
-        hints.append((says, "where-it-goes-wrong"))
+        text = f"Confidence: the model is {side}, by {100 * verdict.calibration:.1f} points on average"
+        hints.append((text, "where-it-goes-wrong"))
     return hints + curve_hints(found.past)
 
 
@@ -218,10 +218,10 @@ def gallery_tile(one: Tile) -> Html:
     """One image with truth, prediction and confidence; the file name as title and alternative text."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    says = f"{one.name}: {one.truth}, predicted as {one.predicted}"
+    text = f"{one.name}: {one.truth}, predicted as {one.predicted}"
     return element(
         "figure",
-        element("img", src=source, alt=says, title=one.name, loading="lazy", class_="pixels" if small else None),
+        element("img", src=source, alt=text, title=one.name, loading="lazy", class_="pixels" if small else None),
         element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
                 element("span", f"{percent(one.confidence)}% sure", class_="sure")),
     )  # fmt: skip

@@ -90,9 +90,9 @@ def images(found: Comparison, drawn: Figures) -> list[Child]:
     """The section of the images on which segmenters differ most."""
     if "same-images" not in drawn:
         return [missing_note("No run has kept thumbnails of the images on which they differ (report.samples).")]
-    says = "The images that each run gains and loses most against the reference, of those with a thumbnail"
-    note = f"{says}: image, truth, and the mask of each run. Gray pixels are ignored."
-    return [figure(drawn, "same-images", f"{says}, with the masks of all runs", note, wide=True)]
+    text = "The images that each run gains and loses most against the reference, of those with a thumbnail"
+    note = f"{text}: image, truth, and the mask of each run. Gray pixels are ignored."
+    return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 
 
 def mask_rows(found: Comparison) -> list[MaskRow]:

@@ -255,8 +255,8 @@ def film(drawn: Figures, found: MaskFindings) -> list[Child]:
         return [missing_note("No masks were kept: report.samples is 0, or no epoch has ended.")]
     order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
     chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
-    says = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
-    still = [figure(drawn, "film-strip", says, says, wide=True)]
+    text = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
+    still = [figure(drawn, "film-strip", text, text, wide=True)]
     return [with_lives(still, film_block("film-data", found), live("film", "film-data"))]
 
 
@@ -274,13 +274,13 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
         row: list[Child] = [found.classes[index], bar(float(numbers.iou[index])) if present else None]
         rows.append([*row, shares[0] or "does not occur", edges, *shares[1:], f"{int(numbers.support[index]):,}"])
     head = ["Class", "", "IoU, %", "95% interval", "Precision, %", "Recall, %", "Pixels"]
-    says = "Rows are the truth, columns the prediction, in pixels."
+    text = "Rows are the truth, columns the prediction, in pixels."
     frequent = "Share of the pixels of each class in the training and validation images."
     return [
         table(head, rows, "Class by class", numeric=2, sortable=True),
         figure(drawn, "iou", "IoU of each class with its 95% interval"),
         element("h3", "Confusion matrix"),
-        figure(drawn, "confusion", "Confusion matrix of the pixels", says, wide=True),
+        figure(drawn, "confusion", "Confusion matrix of the pixels", text, wide=True),
         element("h3", "Class frequencies") if "class-frequencies" in drawn else None,
         figure(drawn, "class-frequencies", frequent, frequent),
     ]
@@ -290,8 +290,8 @@ def worst_images(drawn: Figures, found: MaskFindings) -> list[Child]:
     """The images with the most wrong pixels, and where these are."""
     if "worst" not in drawn:
         return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
-    says = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
-    return [figure(drawn, "worst", says, f"{says} Look here first for wrong masks.", wide=True)]
+    text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
+    return [figure(drawn, "worst", text, f"{text} Look here first for wrong masks.", wide=True)]
 
 
 def other_numbers(found: MaskFindings) -> list[Child]:
@@ -318,8 +318,8 @@ def segmenter_hints(found: MaskFindings) -> list[Hint]:
         iou = class_iou(found.per_image.sum(0))
         if np.isfinite(iou).any():
             weakest = int(np.nanargmin(iou))
-            says = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
-            hints.append((says, "class-by-class"))
+            text = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
+            hints.append((text, "class-by-class"))
     if found.worst:
         hints.append(("The worst images: are their masks right?", "worst-images"))
     return hints + curve_hints(found.past)
