@@ -316,7 +316,7 @@ def weird(chance: random.Random, depth: int, before: int) -> Block:
     names = ["a", "b.0", "layer1.2", "<x>&\"'", "", "backbone", "projector", "predictor", "target"]
     kinds = ["conv", "Bottleneck", "<script>", "add", "X, 3 heads", "a very long class name that goes on and on"]
     shapes = [tuple(chance.randint(0, 9999) for _ in range(chance.randint(0, 4))) for _ in range(chance.randint(0, 3))]
-    children = tuple(weird(chance, depth + 1, place) for place in range(count))
+    children = tuple(weird(chance, depth + 1, index) for index in range(count))
     given = (
         [(chance.randint(-1, count - 1), chance.randint(0, 3)) for _ in range(chance.randint(0, 4))] if count else []
     )
@@ -345,7 +345,7 @@ def test_whatever_the_file_may_hold_is_drawn_or_left_out(seed: int) -> None:
 
 
 def test_a_model_of_very_many_layers_is_not_drawn() -> None:
-    layers = nn.Sequential(*(nn.Conv2d(3, 3, 1 + 2 * (place % 2), padding=place % 2) for place in range(300)))
+    layers = nn.Sequential(*(nn.Conv2d(3, 3, 1 + 2 * (index % 2), padding=index % 2) for index in range(300)))
     assert panels_of(trace(layers, (3, 8, 8))) == []
 
 

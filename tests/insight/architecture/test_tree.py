@@ -92,7 +92,7 @@ def test_equal_neighbors_are_one_block_and_nearly_equal_ones_are_not() -> None:
 
 
 class Tangled(nn.Module):
-    """A skip around an in-place ReLU, views, functions, branches that are concatenated, and a layer without use."""
+    """A skip around an in-index ReLU, views, functions, branches that are concatenated, and a layer without use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_the_flow_between_blocks() -> None:
     found = trace(Tangled(), (3, 8, 8))
     root = found.model
     assert root is not None
-    flow = {child.name: [root.children[place].name if place >= 0 else "in" for place, _ in child.inputs]
+    flow = {child.name: [root.children[index].name if index >= 0 else "in" for index, _ in child.inputs]
             for child in root.children}  # fmt: skip
     assert flow == {
         "stem": ["in"],
@@ -129,7 +129,7 @@ def test_the_flow_between_blocks() -> None:
     given = [root.children[output[0]].name for output in root.outputs if output is not None]
     assert given == ["concatenate", "multiply gain"] and root.shapes == ((6, 8, 8), (4, 8, 8))
     assert root.parameters == 4 * 4 * 9 * 3 + 12 + 3 * 4 + 4 + 4
-    assert found.notes == ("12 parameters take no part in this pass: idle.weight, idle.bias.",)
+    assert found.notes == ("12 parameters are unused in this pass: idle.weight, idle.bias.",)
 
 
 def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
@@ -203,7 +203,7 @@ def test_deeplab_has_five_branches_and_an_auxiliary_head_beside() -> None:
         "dilation 36",
     ]
     join = aspp.children[5]
-    assert join.kind == "concatenate" and join.inputs == tuple((place, 0) for place in range(5))
+    assert join.kind == "concatenate" and join.inputs == tuple((index, 0) for index in range(5))
     assert join.shapes == ((1280, 12, 16),)
 
 
@@ -308,8 +308,8 @@ def test_every_model_of_the_recipes(key: str) -> None:
     assert found.model is not None and found.notes == () and from_json(to_json(found)) == found
     assert found.model.parameters == parameter_count(model)
     for block in blocks_in(found.model):
-        for place, child in enumerate(block.children):
-            assert child.inputs and all(-1 <= source < place for source, _ in child.inputs)
+        for index, child in enumerate(block.children):
+            assert child.inputs and all(-1 <= source < index for source, _ in child.inputs)
         if block.children:
             assert sum(child.repeat * child.multiply_adds for child in block.children) == block.multiply_adds
             assert sum(child.repeat * child.parameters for child in block.children) <= block.parameters

@@ -57,7 +57,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Totals:
-    """Parameters and multiply-adds of the whole drawing; `times` of the box's numbers count, for boxes in a frame."""
+    """Parameters and multiply-adds of a whole drawing. times: repetitions of the frames around a box."""
 
     parameters: int
     multiply_adds: int

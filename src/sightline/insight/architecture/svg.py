@@ -54,11 +54,11 @@ def block_panels(title: str, root: Block, entrance: str, outputs: Sequence[str])
             known, look = seen.setdefault(family(box), []), looks(box)
             if look in known or len(known) > 1 or share < WORTH or len(drafts) == PANELS:
                 continue
-            known.append(look)
             note = f"{box.name}, one of {box.repeat}" if box.repeat > 1 else box.name
             drawn = draw(family(box), note, with_labels(replace(box, repeat=1), "input", ()))
             if drawn is not None and drawn.panel.height <= TALLEST:
                 drafts.append(drawn)
+                known.append(look)
     return [draft.panel for draft in drafts]
 
 
@@ -76,13 +76,11 @@ def looks(block: Block) -> object:
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, with as many classes of blocks opened as fit, the costliest first; None if too large."""
-    if len(view_of(root, ()).children) > MOST_BOXES:
-        return None
+    """The panel of a block, with as many classes of blocks opened as fit, the costliest first; None if too many."""
     opened: set[str] = set()
     tried: set[str] = set()
     best = draft_of(title, note, root, opened)
-    while True:
+    while best is not None:
         shares: dict[str, float] = {}
         for box, share in closed_in(best, root):
             shares[family(box)] = shares.get(family(box), 0) + share
@@ -91,14 +89,18 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
             return best
         tried.add(kind)
         trial = draft_of(title, note, root, opened | {kind})
-        if (trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW:
+        if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW):
             opened.add(kind)
             best = trial
+    return None
 
 
-def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft:
-    """A panel of a block with the blocks of some classes opened."""
+def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | None:
+    """A panel of a block with the blocks of some classes opened, None if it has too many boxes."""
     view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
+    boxes = tuple(boxes_in(view))
+    if len(boxes) > MOST_BOXES:
+        return None
     column = column_of(view)
     left, right = overhang(column)
     width = max(WIDTH - 4, least_width(column) + left + right)
@@ -112,7 +114,6 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft:
         y += 15
         marks.append(text(2, y, cut(words, width, 10.5), 10.5, opacity=SOFT))
     marks.append(moved(piece.marks, 2 + (0 if skips else left), y + 12))
-    boxes = tuple(boxes_in(view))
     steps = [f"{f'{times} times ' if times > 1 else ''}{family(box)} to {shape_of(box)}" for box, times in boxes]
     panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
     return Draft(panel, boxes, fits, bool(skips))

@@ -72,7 +72,7 @@ def trace(
     sizes = {id(value): value.numel() for value in twin.parameters()}
     tree, used = block_of(root, sizes, set()), parameters_of(root)
     idle = [path for path, value in twin.named_parameters() if id(value) not in used]
-    note = f"{sum(sizes.values()) - tree.parameters:,} parameters take no part in this pass: {some_of(idle)}."
+    note = f"{sum(sizes.values()) - tree.parameters:,} parameters are unused in this pass: {some_of(idle)}."
     names = tuple(map(str, output)) if isinstance(output, dict) else ()
     return Architecture(name, tuple(image), tree, names, method, (note,) if idle else ())
 
