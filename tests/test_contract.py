@@ -1,5 +1,5 @@
-"""A task of a few lines, from the contract alone: regression of one number an image. Every command works, or says in one
-sentence that the task does not have it."""
+"""A task of a few lines, from the contract alone: regression of one number an image. Every command works on it, or
+says in one sentence that the task does not have it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

@@ -30,7 +30,7 @@ def picture() -> str:
             )
             left += width + GAP
     height = 20 + ROW * len(LAYERS) + 24
-    note = f'<text x="{LEFT}" y="{height - 12}" fill="#555">Imports point downward; a command asks TASKS for the task.</text>'
+    note = f'<text x="{LEFT}" y="{height - 12}" fill="#555">Imports point downward; commands ask TASKS.</text>'
     style = (
         '<style>text{font:14px system-ui,sans-serif;fill:#1d2330}</style><rect width="100%" height="100%" fill="#fff"/>'
     )

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reliability import breakage, simfs, toys
 from reliability.contract import Outcome, Row, Settings
+from sightline.inference.resumable_csv import ResumableTable
 
 
 def save_states(folder: Path, acknowledge: Callable[[Any], None]) -> None:
@@ -82,36 +85,34 @@ def read_files(folder: Path, step: int | None) -> str:
 
 
 def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
-    """A long prediction, row by row, then finished: whole once it has its name."""
-    from sightline.inference.resumable_csv import ResumableTable
-
+    """A long prediction with features: four recorded rows, then the complete table."""
     table = ResumableTable(folder / "guesses.csv", ["filename", "label"])
     folder.mkdir(parents=True, exist_ok=True)
     table.begin({"weights": "w"}, overwrite=False)
     for row in range(4):
-        table.add([[f"{row}.png", "cat"]])
+        table.add([[f"{row}.png", "cat"]], np.full((1, 3), row, np.float32))
+        table.commit()
+        acknowledge(row + 1)
     table.finish()
-    acknowledge(4)
+    acknowledge("complete")
 
 
-def read_table(folder: Path, rows: int | None) -> str:
-    from sightline.errors import SightlineError
-    from sightline.inference.resumable_csv import ResumableTable
-
-    whole = folder / "guesses.csv"
-    if whole.is_file():
-        lines = whole.read_text().splitlines()
-        return "" if len(lines) == 5 and lines[4] == "3.png,cat" else f"a table with its name is not whole: {lines}"
-    if rows is not None:
+def read_table(folder: Path, known: Any) -> str:
+    """Why a complete table, or an interrupted one, has lost what was acknowledged; empty if it has not."""
+    table = ResumableTable(folder / "guesses.csv", ["filename", "label"])
+    if table.target.is_file():
+        lines, features = table.target.read_text().splitlines(), np.load(table.features)
+        complete = len(lines) == 5 and lines[4] == "3.png,cat" and features[:, 0].tolist() == [0, 1, 2, 3]
+        return "" if complete else f"a table with its name is not complete: {lines}, {features}"
+    if known == "complete":
         return "the finished table is gone"
-    table = ResumableTable(whole, ["filename", "label"])
-    try:
-        table.begin({"weights": "w"}, overwrite=False)
-        names = list(table.names()) if table.part.is_file() else []
-    except SightlineError as error:
-        return "" if "other" in (error.why or "") and "--overwrite" in error.cure else f"unreadable: {error}"
-    wanted = [f"{row}.png" for row in range(len(names))]
-    return "" if names == wanted else f"the rows that are there are not the first ones: {names}"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.begin({"weights": "w"}, overwrite=False)
+    names = list(table.names())
+    if names != [f"{row}.png" for row in range(len(names))] or len(names) < (known or 0):
+        return f"{known} rows were acknowledged, the rows that are there are: {names}"
+    held = np.fromfile(table.features_part, np.float32).tolist() if names else []
+    return "" if held == np.repeat(np.arange(len(names)), 3).tolist() else f"the features are not those rows: {held}"
 
 
 PROTOCOLS = (

@@ -27,7 +27,7 @@ def predict(
 ) -> Path:
     """Classify or segment images with the weights of a run, and return the path of the result.
 
-    images: folders, images, patterns, lists, or `-` for standard input, see `inference.inputs.input_images`. A classifier
+    images: folders, images, patterns, lists, or `-` for standard input, see `inference.inputs`. A classifier
     writes the table `out` (.csv or .parquet), a segmenter a mask for each image into the folder `out`, see
     `tasks.segment.predict.predict_masks`; only there overlay and tile have an effect.
 

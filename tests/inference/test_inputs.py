@@ -1,4 +1,4 @@
-"""Which pictures folders, patterns, lists and standard input name, and in which order."""
+"""The images of folders, patterns, lists and standard input, and their order."""
 
 import io
 import os

@@ -93,11 +93,12 @@ def test_rows_are_recorded_every_second_and_not_at_each_batch(tmp_path: Path, mo
     assert begun(tmp_path / "t.csv").rows == 2 and not (tmp_path / "t.csv").exists()
 
 
-def test_a_table_that_is_shorter_than_recorded_is_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["part", "features_part"])
+def test_a_table_that_is_shorter_than_recorded_is_started_again(tmp_path: Path, lost: str) -> None:
     table = begun(tmp_path / "t.csv")
-    table.add([["a.png", ""]])
+    table.add([["a.png", ""]], np.ones((1, 3)))
     table.commit()
-    table.part.write_bytes(b"file")
+    getattr(table, lost).write_bytes(b"file")
     assert begun(tmp_path / "t.csv").rows == 0 and rows_of(table.part) == [HEAD]
 
 

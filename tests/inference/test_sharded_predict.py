@@ -1,4 +1,4 @@
-"""A prediction shared by processes is the one that a single process makes."""
+"""A prediction by several processes equals that of a single one."""
 
 import csv
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.inference.sharded_predict import merge_shards, shard_table
 from sightline.data.parallel import Share, share_of
+from sightline.inference.sharded_predict import merge_shards, shard_table
 from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

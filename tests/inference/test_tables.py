@@ -1,10 +1,9 @@
-"""Prediction: what the run measured, on any folder; bad files become rows."""
+"""Predictions equal those of the run; unreadable images become rows; interrupted tables are resumed."""
 
 import csv
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline import SightlineError
+from sightline import __main__ as command
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
 from sightline.inference.resumable_csv import ResumableTable
@@ -232,11 +232,12 @@ def test_parquet_has_the_same_rows(run: sightline.Run, photos: Path, tmp_path: P
     assert sorted(path.name for path in tmp_path.glob("p*")) == ["p.csv", "p.parquet"]
 
 
-def test_the_command_reads_a_list_from_standard_input(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_the_command_reads_a_list_from_standard_input(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = "".join(f"{path}\n" for path in sorted((photos / "val").rglob("*.png"))[:3]) + "nowhere.png\n"
-    command = [sys.executable, "-m", "sightline", "predict", str(run.path), "-", "--out", str(tmp_path / "p.csv")]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    assert command.run(["predict", str(run.path), "-", "--out", str(tmp_path / "p.csv")]) == 0
     rows = rows_of(tmp_path / "p.csv")
     assert [row["filename"] for row in rows] == lines.split("\n")[:-1] and rows[-1]["error"] and not rows[0]["error"]
 

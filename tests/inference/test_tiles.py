@@ -1,4 +1,4 @@
-"""Tiles: no seams, the whole-image prediction where the network sees no border, memory of one band."""
+"""Tiles: no seams, equal to the whole-image prediction within the receptive field, memory of one band."""
 
 import itertools
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""Columns of the predictions: classes that are named like a column keep a name of their own, both ways; any names go
-through a table and back."""
+"""Columns of predictions: classes named like a column are renamed, and restored; any name can be written and read."""
 
 import csv
 import io

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .parallel import Share
-from .parallel import permutation
+from .parallel import Share, permutation
 from .types import Batch, Decoded, Resident
 
 WHOLE = Share(0, 1)

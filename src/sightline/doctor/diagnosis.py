@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config.resolve import resolve
 from ..config.schema import Config, Data
+from ..data.sources.kind import is_segmentation
 from ..data.sources.open import open_source
 from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
@@ -22,7 +23,6 @@ from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from ..data.sources.pairs import is_segmentation
 from .opened import Opened, open_labeled
 from .page import Opener, render
 

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
-from ..data.shards.index import is_sharded
 from ..data.sources.open import locate, open_source
-from ..data.sources.pair_layouts import holds_pairs
-from ..data.sources.pairs import labeled_by_folders
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import WHOLE
 from ..data.types import FOLDER_HINT, Items
@@ -19,7 +16,6 @@ from .findings import STOPS, Finding, Group, finding
 
 MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 """First bytes of PNG, JPEG, GIF and TIFF files; those of WebP, HEIC and AVIF follow later."""
-LIBRARIES = ("sklearn", "torchvision")
 
 
 @dataclass

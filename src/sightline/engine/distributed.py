@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import SightlineError
 from ..data.parallel import Share
+from ..errors import SightlineError
 
 
 @dataclass(frozen=True)

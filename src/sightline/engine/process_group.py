@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..data.parallel import share_of
+from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from .distributed import Activity, World, all_gathered, unlimited_group, world
 
 NO_LIMIT = timedelta(days=7)  # for the barrier of `local_rank0_first`: decoding a large data set takes hours

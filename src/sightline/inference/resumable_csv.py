@@ -57,15 +57,13 @@ class ResumableTable:
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
         """Start the table, or resume an interrupted one; SightlineError if that has another origin."""
         self.origin = origin
-        held = os.path.getsize(self.part) if self.part.is_file() else -1
         known = None if overwrite else read_json(self.record)
-        if isinstance(known, dict) and held >= known.get("size", held + 1):
-            require_same_origin(known["origin"], origin, self.part)
+        if isinstance(known, dict) and self.part.is_file():
+            require_same_origin(known.get("origin"), origin, self.part)
             self.rows, self.size, self.width = known["rows"], known["size"], known["width"]
-            os.truncate(self.part, self.size)
-            if self.features_part.is_file():
-                os.truncate(self.features_part, 4 * self.width * self.rows)
-            return
+            if cut(self.part, self.size) and cut(self.features_part, 4 * self.width * self.rows):
+                return
+            self.rows = self.width = 0  # a power cut has kept the record, and not the files
         remove([self.record, self.part, self.features_part])
         self.size = self.append(self.part, csv_text([self.columns]))
         self.commit()
@@ -120,6 +118,14 @@ class ResumableTable:
             adopt(self.part, self.target)
         remove([self.record, self.part, self.features_part])
         return self.target
+
+
+def cut(path: Path, size: int) -> bool:
+    """Cut a file to `size` bytes; False if it has fewer, or is missing."""
+    held = os.path.getsize(path) if path.is_file() else 0
+    if held > size:
+        os.truncate(path, size)
+    return held >= size
 
 
 def unknown_features(rows: int, width: int) -> np.ndarray:

@@ -3,10 +3,8 @@
 import contextlib
 import csv
 import os
-from collections.abc import Mapping
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 

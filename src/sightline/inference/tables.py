@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from ..config.schema import Config
+from ..data.parallel import share_of
 from ..data.sources.scan import left_out
 from ..engine.device import precision_name
 from ..engine.memory import explained_memory
@@ -22,7 +23,6 @@ from .parquet import require_parquet
 from .predictor import Predictor
 from .resumable_csv import ResumableTable
 from .sharded_predict import merge_shards, shard_table
-from ..data.parallel import share_of
 
 FEW = 64
 """For fewer images, the dtype of the run is not compared with float32: measuring takes longer than it saves."""

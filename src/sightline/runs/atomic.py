@@ -150,18 +150,6 @@ def append_line(path: str | Path, line: str) -> None:
         raise disk_error(Path(path), error) from error
 
 
-def append_bytes(path: Path, content: bytes) -> None:
-    """Add to a file that grows for long and is adopted at its end; its reader cuts off what a crash has torn."""
-    try:
-        make_folder(path.parent)
-        with open(path, "ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could lose rows in the middle
-    except OSError as error:
-        raise disk_error(path, error) from error
-
-
 def read_json(path: Path) -> Any:
     """The value of a JSON file; None where it cannot be read."""
     try:

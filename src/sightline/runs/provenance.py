@@ -72,7 +72,7 @@ def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.d
 
 
 def describe_run(rounding: Mapping[str, Any], precision: str, **fields: Any) -> dict[str, Any]:
-    """provenance.json: command, versions, device, precision, threads, plus `fields`. rounding: of `engine.device.rounding`."""
+    """provenance.json: command, versions, device, precision, `fields`. rounding: of `engine.device.rounding`."""
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

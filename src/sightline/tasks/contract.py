@@ -4,7 +4,7 @@ A task is a folder. Its `__init__.py` declares one `Task`: plain facts, its conf
 that are loaded when they are first needed, because training needs torch and a report does not. Everything outside of
 `tasks/` and `recipes/` asks this object and never compares a task's name.
 
-A command that a task does not support has None in its place and a sentence in `Task.unsupported`; `supported` raises it.
+A command that a task does not have is None, with a sentence in `Task.unsupported`; `supported` raises it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +54,8 @@ class UseFunctions:
 
 @dataclass(frozen=True)
 class ReportFunctions:
-    """The pages of runs, from their files alone. content: (files, the task's metrics, whether the run is still training) ->
-    the task's sections and figures. comparison: how several runs are compared."""
+    """The pages of runs, from their files alone. content: (files, the task's metrics, whether it is training) -> the
+    task's sections and figures. comparison: how several runs are compared."""
 
     content: "Callable[[RunFiles, Mapping[str, Metric], bool], Content]"
     comparison: "TaskComparison"

@@ -30,7 +30,7 @@ from sightline.data.augment.windows import find_anchors
 from sightline.data.image_cache import decode
 from sightline.data.loader import training_batches
 from sightline.data.pair_cache import decode_pairs
-from sightline.data.parallel import permutation
+from sightline.data.parallel import Share, permutation
 from sightline.data.shards import fetch
 from sightline.data.shards.index import Shards, is_sharded
 from sightline.data.shards.stream import GROUP, ORDER, Stream
@@ -39,7 +39,6 @@ from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT
-from sightline.data.parallel import Share
 from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -1,4 +1,4 @@
-"""Masks of files: TIFF scenes on a map, window by window, are predicted as any other image and keep their place."""
+"""Masks of files: georeferenced TIFF scenes are predicted as any other image and keep their coordinates."""
 
 import shutil
 from collections.abc import Callable

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 
 from ...config.schema import Data
-from ..parallel import Share
 from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
 from ..loader import WHOLE, BatchPart, batch_parts, to_device
-from ..parallel import permutation, processors, submit_ahead
+from ..parallel import Share, permutation, processors, submit_ahead
 from ..shard_format import BAD_SHARD, damaged
 from ..types import Batch
 from .index import Shards

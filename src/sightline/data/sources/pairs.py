@@ -232,19 +232,3 @@ def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
     if names != palette.names[: len(names)]:
         notes.append(f"{origin} is not used: the palette names the classes")
     return notes
-
-
-def is_segmentation(data: Data) -> bool:
-    """Whether the data are images with masks, by the settings or by their layout."""
-    if is_sharded(data):
-        cure = "check the data before packing: sightline doctor DATA; or unpack them"
-        raise SightlineError("doctor checks files, and these are shards", where=data.path, cure=cure)
-    if data.mask or data.palette or data.colors:
-        return True
-    if data.layout != "auto" or data.path.partition(":")[0] in LIBRARIES:
-        return False
-    try:
-        source = open_source(data, data.split_seed, hold_out=False)
-    except SightlineError:
-        return holds_pairs(data.path)
-    return not labeled_by_folders(source) and holds_pairs(data.path)

@@ -14,7 +14,7 @@ from .config import ClassifyConfig
 
 
 def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
-    """The shipped weights of a run. SightlineError for the features of an ensemble, whose members have different ones."""
+    """The shipped weights of a run. SightlineError for the features of an ensemble: its members have different ones."""
     parts = build_for_inference(folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:

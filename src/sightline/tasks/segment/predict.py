@@ -15,6 +15,7 @@ from ...data.decode.geotiff import SUFFIXES, Scene, has_windows, loses_map, open
 from ...data.decode.images import open_image, planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
+from ...data.parallel import share_of
 from ...data.sources.scan import left_out
 from ...engine.device import autocast
 from ...engine.memory import explained_memory
@@ -24,7 +25,6 @@ from ...inference.inputs import InputImage, input_images
 from ...inference.options import PredictOptions
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path
-from ...data.parallel import share_of
 from ...inference.tiles import Tiling, Write, predict_scene
 from ...runs import run_folder
 from ...runs.atomic import atomic_write, read_json, remove, write_json
