@@ -135,9 +135,7 @@ REGRESS = Task(
         content,
         TaskComparison(
             field="mean_absolute_error",
-            name="mean absolute error",
             title="Mean absolute error",
-            does="predicts a number for each image",
             items=lambda files: (None, "has no table of predictions", ""),
             no_pairs="Runs of this task are not compared image by image.",
         ),

@@ -98,7 +98,7 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
     masks = np.zeros((3, 2, 2), np.uint8)
     sizes, counts = np.full((3, 2), 2), np.zeros((3, 1), np.int64)
     pairs = Decoded(images, None, names, ("sea",), "", 0, masks=masks, sizes=sizes, counts=counts)
-    assert lines_of(pairs)[1] != lines_of(replace(pairs, labels=masks + 1))[1], "masks count among the pixels"
+    assert lines_of(pairs)[1] != lines_of(replace(pairs, masks=masks + 1))[1], "masks count among the pixels"
 
 
 def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stands(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_disk_that_refuses_for_a_while_costs_nothing(
     assert snapshots[0] == snapshots[1] and len(snapshots[0]) == 3
     warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [line.partition("Step ")[2].partition(" ")[0] for line in warnings] == ["6", "7", "14"]
-    assert all(os.strerror(number) in line and "training goes on" in line for line in warnings)
+    assert all(os.strerror(number) in line and "training continues" in line for line in warnings)
     assert all("it needs" in line and "MB are free" in line for line in warnings) or number != errno.ENOSPC
     written = [name for name in faulty.refused if TEMPORARY in name]
     assert written and len(written) == len(set(written)), "each is written anew, none is synced a second time"
@@ -121,7 +121,7 @@ def test_the_third_refusal_in_a_row_ends_the_run(
         sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     assert caught.value.status == ENVIRONMENT and f"sightline resume {tmp_path / 'run'}" in caught.value.cure
     assert "it needs" in caught.value.why and "MB are free" in caught.value.why
-    assert state_step(tmp_path / "run") == 10 and capfd.readouterr().err.count("training goes on") == 5
+    assert state_step(tmp_path / "run") == 10 and capfd.readouterr().err.count("training continues") == 5
     faulty.bad = range(0)
     faulty.full = False
     sightline.resume(tmp_path / "run", quiet=True)

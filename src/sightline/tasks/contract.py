@@ -65,14 +65,14 @@ class ReportFunctions:
 class Task:
     """What the rest of the program knows of a task.
 
-    name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages ("classifies
-    images"). config: its configuration, with its own sections, checks and defaults. metrics: those that can rank epochs
-    and trials, the default first. learns_from: what the training images come with. predicts: what a run predicts for an
-    image. training, use, report: load the three groups of functions. export: loads (run folder, configuration, say) ->
-    export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index training images, say) ->
-    serve.models.ServedModel. selects_epochs: whether the best epoch is selected by a metric; else the newest weights are
-    shipped. probe_setting: the setting that names labeled data to measure features on, if any. unsupported: command ->
-    (why the task does not have it, what helps).
+    name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages
+    ("classifies images"). config: its configuration, with its own sections, checks and defaults. metrics: those that can
+    rank epochs and trials, the default first. learns_from: what the training images come with. predicts: what a run
+    predicts for an image. training, use, report: load the three groups of functions. export: loads (run folder,
+    configuration, say) -> export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index
+    training images, say) -> serve.models.ServedModel. selects_epochs: whether the best epoch is selected by a metric;
+    else the newest weights are shipped. probe_setting: the setting that names labeled data to measure features on, if
+    any. unsupported: command -> (why the task does not have it, what helps).
     """
 
     name: str

@@ -27,10 +27,11 @@ from ..decode.palettes import to_dict
 from ..image_cache import check_skipped, refuse_bad
 from ..parallel import permutation, processors, submit_ahead
 from ..shard_format import INDEX, SPLITS, ShardEntry, ShardIndex, SplitEntry, parse_index, table_bytes
-from ..sources.kind import is_segmentation, open_pairs
+from ..sources.kind import is_segmentation
 from ..sources.leakage import without_leaks
 from ..sources.open import open_source
 from ..sources.pair_facts import refuse_faults, with_file_names
+from ..sources.pairs import open_pairs
 from .index import is_sharded
 from .pack_samples import QUALITY, PackedSample, PackJob, read_sample, sample_table
 
