@@ -18,7 +18,6 @@ from sightline.engine import setup
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import TIMES, to_json
 from sightline.models import build_model
-from sightline.report import page as report_page
 from sightline.report.page import write_report
 from sightline.tasks.files import configured
 
@@ -63,8 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., P
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(report_page, "draw_all", lambda found, classes: {})  # drawing has its own tests
+def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 

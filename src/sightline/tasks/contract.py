@@ -66,7 +66,7 @@ class Task:
     """What the rest of the program knows of a task.
 
     name: as recipes have it; former_names: as earlier versions had it. does: what its runs do, for messages
-    ("classifies images"). config: its configuration, with its own sections, checks and defaults. metrics: those that can
+    ("classifies images"). config: its configuration, with its own sections, checks and defaults. metrics: those that
     rank epochs and trials, the default first. learns_from: what the training images come with. predicts: what a run
     predicts for an image. training, use, report: load the three groups of functions. export: loads (run folder,
     configuration, say) -> export.contract.TaskGraph. serve: loads (run folder, configuration, name, whether to index
