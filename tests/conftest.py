@@ -262,6 +262,6 @@ def browser() -> Iterator["Browser"]:
     if chromium is None:
         pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--use-angle=swiftshader"])
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield found
         found.close()

@@ -1,5 +1,6 @@
 """The command line as a new user meets it: help without waiting, one message for a mistake, the right exit status."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
         except KeyboardInterrupt as error:
             raise ImportError("numpy could not be imported") from error
 
-    monkeypatch.setattr("sightline.recipes.listing.recipes", interrupted)
+    monkeypatch.setattr(importlib.import_module("sightline.recipes.listing"), "recipes", interrupted)
     assert run(["recipes"]) == 4
     error = capsys.readouterr().err
     assert "Traceback" not in error and "stopped at once" in error

@@ -1,13 +1,16 @@
 """The commands beside the loop and prediction: evaluation repeats the run, and says what it measured."""
 
+import importlib
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 import sightline
-from sightline import SightlineError, commands
+from sightline import SightlineError
 from sightline.__main__ import run as main
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
@@ -15,6 +18,8 @@ from sightline.errors import FINDINGS
 from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.transfer.grid import STAGES
+
+demo = importlib.import_module("sightline.demo")  # the name in the package is the function
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +128,12 @@ def test_the_demo_spares_a_folder_of_somebody_else(tmp_path: Path) -> None:
 def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it but its length: an epoch a run, one seed, a few scenes."""
-    monkeypatch.setattr(commands, "SCENES_TRAIN", 8)
-    monkeypatch.setattr(commands, "SCENES_VAL", 2)
+    """All of it but its length: an epoch a run, one seed, a few digits and scenes."""
+    digits = load_digits()
+    few = Bunch(images=digits.images[:500], target=digits.target[:500], target_names=digits.target_names)
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
+    monkeypatch.setattr(demo, "SCENES_TRAIN", 8)
+    monkeypatch.setattr(demo, "SCENES_VAL", 2)
     for name in ("digits", "scenes"):
         short = resolve(RECIPES[name](), {"train.epochs": 1, "report.samples": 20 if name == "digits" else 0})
         monkeypatch.setitem(RECIPES, name, lambda short=short: short)
@@ -142,7 +150,7 @@ def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
-    for command, _ in commands.next_commands(Path("demo")):
+    for command, _ in demo.next_commands(Path("demo")):
         if "C-0" not in command:  # which this short grid lacks
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
 

@@ -27,7 +27,9 @@ def test_32_pictures_are_fitted(
     data = make_photos(tmp_path / "data", train=8, val=4)
     settings = tiny | {"model.name": model, "optim.name": optimizer, "optim.lr": rate, "loss.name": loss}
     settings |= {"augment.crop": "none", "augment.padding": 0, "train.epochs": 30, "train.batch_size": 16}
-    settings |= {"report.samples": 0, "schedule.name": "linear"}
+    settings |= {"report.samples": 0, "schedule.name": "linear", "train.evaluate_every": 30}
+    if model == "small_cnn":
+        settings["model.args"] = {"widths": [16, 32, 64], "hidden": 128}
     if model == "vgg13_bn":
         # 4096 wide a state of 1.6 GB is saved in each epoch; with its usual dropout of a half it needs 60 steps.
         settings |= {"data.size": 32, "model.args": {"width": 256, "dropout": 0.1}, "train.epochs": 8}

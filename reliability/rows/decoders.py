@@ -23,7 +23,7 @@ if HOW:
     ImageFile.ImageFile.load = load
 if os.environ.get("RELIABILITY_NO_TEST"):
     import sightline.data.decode.crash_guard
-    sightline.data.decode.crash_guard.test_suspects = lambda: None
+    sightline.data.decode.crash_guard.check_suspects = lambda: None
 """
 HOW = ("SIGSEGV", "SIGABRT", "SIGBUS", "exit")
 

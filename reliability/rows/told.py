@@ -33,7 +33,7 @@ from sightline.inference import resumable_csv
 from sightline.runs import csv_io, run_folder, terminal
 from sightline.tasks.files import configured
 
-commands: Any = importlib.import_module("sightline.reporting")
+commands: Any = importlib.import_module("sightline.recipes.listing")
 evaluate: Any = importlib.import_module("sightline.engine.evaluate")  # the package has a function of that name
 SECTION = "Hostile input"
 STEERING = (

@@ -126,7 +126,7 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
         if stage in ("full", "frozen") and rest in OWN:
             cure = "--classifier, --seeds, --labeled WEIGHTS and --unlabeled WEIGHTS are the grid's settings for these"
             raise SightlineError(f"the grid sets {rest} of its runs itself", where=f"--{key}", cure=cure)
-        if stage in stages and isinstance(value, Mapping):
+        if not dot and stage in stages and isinstance(value, Mapping):
             stages[stage] |= value
         elif dot and stage in stages:
             stages[stage][rest] = value

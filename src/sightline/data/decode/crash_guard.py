@@ -54,7 +54,7 @@ def open_page() -> mmap.mmap:
         if _page is None:
             _page = mmap.mmap(-1, SLOTS * SLOT_BYTES)  # in memory alone, in case no file can be written
             with contextlib.suppress(OSError, ValueError):
-                test_suspects()
+                check_suspects()
                 handle, path = tempfile.mkstemp(prefix=f"{PREFIX}{os.getpid()}-")
                 atexit.register(Path(path).unlink, missing_ok=True)
                 with open(handle, "wb+", buffering=0) as file:
@@ -63,7 +63,7 @@ def open_page() -> mmap.mmap:
         return _page
 
 
-def test_suspects() -> None:
+def check_suspects() -> None:
     """Test the images that processes of this user were decoding when they ended. Those that crash stay recorded, so
     that the next process tests them again."""
     for page in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
