@@ -85,7 +85,7 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
     """The forward pass and the loss of a step on tensors in memory, by the model of the run."""
     config, parts = training.config, training.parts
     batch, side = config.train.batch_size, training_side(config, 0)
-    if config.task == "byol":
+    if config.task == "pretrain":
         task: Any = parts.learner
         views = [torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last) for _ in range(2)]
 

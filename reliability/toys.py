@@ -84,11 +84,10 @@ def prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("train", "resume", "finish", "finish_segment", "build_classify", "build_segment", "build_pretrain"):
-        importlib.import_module(f"sightline.{name}")
-    for name in ("report.page", "insight.figures", "tasks.byol", "tasks.segment", "provenance", "traced", "__main__"):
-        importlib.import_module(f"sightline.{name}")
-    for name in ("insight.architecture.tracing", "insight.architecture.layer_words", "report.segment"):
+    for task in ("classify", "segment", "pretrain"):
+        for name in ("build", "task", "results", "evaluate", "report"):
+            importlib.import_module(f"sightline.tasks.{task}.{name}")
+    for name in ("__main__", "train", "report.page", "report.architecture", "insight.architecture.tracing"):
         importlib.import_module(f"sightline.{name}")
     for name in ("torch._dynamo", "torchvision", "PIL.ImageOps", "PIL.WebPImagePlugin"):  # lazily by torch and Pillow
         importlib.import_module(name)

@@ -133,7 +133,7 @@ def full_for_a_while(toy: toys.Toy, work: Path, whole: dict[str, str], step: int
         training_state.save_state = saved
 
     ended = toys.run_child(toy.train(work), work, inside)
-    warnings = ended.text.count("is not saved; training goes on")
+    warnings = ended.text.count("is not saved; training continues")
     if ended.status or warnings != 2:
         return f"status {ended.status}, {warnings} warnings: {ended.text[-300:]}"
     litter = [path.name for path in (work / "run").rglob(".sightline-tmp-*")]
@@ -243,7 +243,7 @@ ROWS = (
         "with the next, the third in a row ends the run, as does the last; with space the run goes on to the "
         "same end",
         check,
-        {"errors that are not explained": breakage.replaced("files", "disk_error", raw_errors)},
+        {"errors that are not explained": breakage.replaced("runs.atomic", "disk_error", raw_errors)},
         needs,
         quick=False,
     ),

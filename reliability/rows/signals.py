@@ -121,7 +121,7 @@ def closed_stdout(toy: toys.Toy, work: Path, whole: dict[str, str]) -> str:
 @contextlib.contextmanager
 def deaf() -> Generator[None]:
     """Signals end the process as they do without Sightline's handlers."""
-    signals, loop = (importlib.import_module(f"sightline.{name}") for name in ("signals", "train"))
+    signals, loop = (importlib.import_module(f"sightline.{name}") for name in ("runs.signals", "train"))
     with toys.swapped(signals, "taken", lambda names: []), toys.swapped(loop, "stoppable", contextlib.nullcontext):
         yield
 

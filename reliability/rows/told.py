@@ -30,11 +30,11 @@ from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.engine import setup
 from sightline.inference import resumable_csv
-from sightline.runs import csv_io, run_folder, terminal
+from sightline.runs import csv_io, terminal
 from sightline.tasks.files import configured
 
 commands: Any = importlib.import_module("sightline.recipes.listing")
-evaluate: Any = importlib.import_module("sightline.engine.evaluate")  # the package has a function of that name
+results: Any = importlib.import_module("sightline.tasks.classify.results")
 SECTION = "Hostile input"
 STEERING = (
     "\x1b[2J", "\x1b]0;owned\x07", "\x1b]8;;http://evil.com\x07x", "\x9b31m", "\x08\x08\x08", "\x7f", "a\rb", "\x85",
@@ -192,7 +192,7 @@ def tables_of(folder: Path, name: str) -> dict[str, Callable[[], list[list[str]]
     def run() -> list[list[str]]:
         from sightline.report.run import read_predictions
 
-        found = read_predictions(evaluate.write_predictions(folder / "val.csv", decoded, shares))
+        found = read_predictions(results.write_predictions(folder / "val.csv", decoded, shares))
         return [[row, found.classes[place]] for row, place in zip(found.names, found.predicted, strict=True)]
 
     def predicted() -> list[list[str]]:
@@ -296,7 +296,7 @@ def plain_tables() -> Generator[None]:
         return file.getvalue().encode("utf-8", "surrogateescape")
 
     with contextlib.ExitStack() as stack:
-        for module in (csv_io, evaluate, resumable_csv, run_folder):
+        for module in (csv_io, results, setup, resumable_csv):
             stack.enter_context(mock.patch.object(module, "csv_text", text_of))
         yield
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reliability import breakage, namespaces, toys
+from reliability.breakage import nothing, replaced
 from reliability.contract import Outcome, Row, Settings
 from reliability.rows.disk import in_namespace
 
@@ -350,11 +351,11 @@ ROWS = (
         "or data, a clock that jumps, a full /dev/shm: one message with a cure, checkpoints intact, the same end",
         check,
         {
-            "a saver that lets NaN through": breakage.replaced("checkpoint", "require_finite", unguarded),
-            "a lock that is not taken": breakage.replaced("lock", "take", not_taken),
-            "a resume that takes changed settings": breakage.replaced("runs", "check_changes", breakage.nothing),
-            "a resume that takes changed data": breakage.replaced("runs", "check_data", breakage.nothing),
-            "a resume that forgets the smaller parts": breakage.replaced("saving", "load_state", forgets_parts),
+            "a saver that lets NaN through": replaced("runs.checkpoint", "require_finite", unguarded),
+            "a lock that is not taken": replaced("runs.lock", "take", not_taken),
+            "a resume that takes changed settings": replaced("runs.run_folder", "check_changes", nothing),
+            "a resume that takes changed data": replaced("engine.setup", "check_data", nothing),
+            "a resume that forgets the smaller parts": replaced("engine.training_state", "load_state", forgets_parts),
         },
         needs,
         quick=False,

@@ -284,7 +284,7 @@ CONFIGS: dict[str, Config] = {}
 for _config in [load_recipe(name) for name in RECIPES] + [
     stage for grid in map(load_grid, GRIDS) for stage in (grid.labeled, grid.unlabeled, grid.full, grid.frozen)
 ]:
-    CONFIGS[f"{_config.task}-{_config.model.name}-{_config.model.args}-{_config.pretrain.method}"] = _config
+    CONFIGS[f"{_config.task}-{_config.model.name}-{_config.model.args}-{getattr(_config, 'pretrain', None)}"] = _config
 
 
 def traced(config: Config) -> tuple[Architecture, nn.Module]:

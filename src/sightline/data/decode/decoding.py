@@ -16,7 +16,7 @@ from ...errors import ENVIRONMENT, SightlineError
 from ...runs.atomic import sync_folder
 from ..parallel import processors, submit_ahead
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
 """Decoded bytes of the rows that one thread decodes at a time."""
 MARGIN_BYTES = 64 << 20
 """Disk space that must remain free."""
