@@ -96,8 +96,9 @@ class Stream:
         read = partial(self.read, permutation(len(self.shards.entries), seed, epoch, ORDER), fetchers, {})
         try:
             for chunk, samples in submit_ahead(reader, read, chunks, ahead=1):
+                take = partial(lambda reading, index: reading.result().pop(index), samples)
                 for part in chunk:
-                    queue.append(self.decode_batch(part, samples.result, epoch, torch.device(device), decoders))
+                    queue.append(self.decode_batch(part, take, epoch, torch.device(device), decoders))
                     if len(queue) > AHEAD:
                         yield queue.popleft()()
             while queue:
@@ -141,12 +142,12 @@ class Stream:
     def decode_batch(
         self,
         part: BatchPart,
-        samples: Callable[[], dict[int, bytes]],
+        take: Callable[[int], bytes],
         epoch: int,
         device: torch.device,
         pool: ThreadPoolExecutor,
     ) -> Callable[[], Batch]:
-        """Start to decode a batch; the returned function waits for it. samples: returns the undecoded samples."""
+        """Start to decode a batch; the returned function waits for it. take: the undecoded sample of an index."""
         indices = part.indices.tolist()
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
@@ -154,10 +155,9 @@ class Stream:
         pixels, classes = images.numpy(), None if masks is None else masks.numpy()
 
         def decode(rows: range) -> None:
-            contents = samples()
             for row in rows:
                 mask = None if classes is None else classes[row]
-                self.decode(indices[row], contents[indices[row]], pixels[row], mask)
+                self.decode(indices[row], take(indices[row]), pixels[row], mask)
 
         count = processors()
         tasks = [pool.submit(decode, range(first, len(indices), count)) for first in range(min(count, len(indices)))]
@@ -203,4 +203,4 @@ class Stream:
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
-            return self.decode_batch(BatchPart(indices), lambda: samples, epoch, device, pool)()
+            return self.decode_batch(BatchPart(indices), samples.__getitem__, epoch, device, pool)()
