@@ -69,7 +69,7 @@ def test_both_models_predict_a_chosen_image(opened: Callable[..., "Page"], photo
     rail = first.locator(".rail").first.evaluate("one => one.getBoundingClientRect().width")
     assert np.allclose(np.array(widths) / rail * 100, shares, atol=1)
     expect(first.locator(".near img")).to_have_count(8)
-    assert first.locator(".near img").first.evaluate("image => image.complete && image.naturalWidth") == 16
+    assert first.locator(".near img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
     expect(page.get_by_role("region", name="fields").locator("canvas")).to_have_count(1)
     expect(page.locator(".preview img")).to_have_attribute("alt", picture(photos).name)
     assert page.locator("img[src=x]").count() == 0, "a name became markup"
@@ -189,7 +189,7 @@ def test_a_format_that_the_browser_cannot_show_is_shown_as_png(
     page = opened()
     page.locator("#file").set_input_files(tmp_path / "scan.tif")
     expect(page.locator(".preview img")).to_have_attribute("alt", "scan.tif")
-    assert page.locator(".preview img").evaluate("image => image.naturalWidth") == 16
+    assert page.locator(".preview img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
 
 
 def test_of_two_images_the_later_one_is_shown(opened: Callable[..., "Page"], photos: Path) -> None:
