@@ -201,11 +201,11 @@ def bare_byol(name: str, job: Job, options: argparse.Namespace, device: torch.de
     """The task's own step and optimizer on two views made before."""
     from sightline.data.loader import training_batches
     from sightline.engine.optim import build_optimizer
-    from sightline.tasks.building import build
+    from sightline.tasks import TASKS
 
     settings = settings_of(job, options) | {"train.compile": compiled, "data.path": options.bare_data}
     config = resolve(load_recipe(job.recipe), settings)
-    parts = build(config, lambda text: None)
+    parts = TASKS[config.task].build(config, lambda text: None, "", True)
     batch = next(training_batches(parts.train, job.batch, 0, 0, 0, device))
     task: Any = parts.learner
     views = task.prepare(batch)

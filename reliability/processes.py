@@ -113,12 +113,12 @@ def evaluate(data: str, out: str) -> int:
     from sightline.data.image_cache import subset
     from sightline.engine.evaluate import evaluate as measure
     from sightline.engine.process_group import process_group
-    from sightline.tasks.building import build
+    from sightline.tasks import TASKS
+    from sightline.tasks.files import typed
 
-    config = resolve(
-        Config(name="toy"), toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}
-    )
-    parts = build(config, lambda text: None)
+    settings = toys.COMMON | toys.SETTINGS["classify"] | {"data.path": data, "report.samples": 0}
+    config = typed(resolve(Config(name="toy"), settings))
+    parts = TASKS[config.task].build(config, lambda text: None, "", True)
     splits = [subset(parts.train, np.arange(count)) for count in range(1, 10)]
 
     def numbers() -> list[dict[str, float]]:

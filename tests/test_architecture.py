@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from pathlib import Path
+from pkgutil import resolve_name
 
 import sightline
 
@@ -19,7 +20,7 @@ ALLOWED = {
     "engine": {"errors", "config", "runs", "data", "models", "stats", "insight"},
     "inference": {"errors", "config", "runs", "data", "engine"},
     "report": {"errors", "config", "runs", "data", "stats", "insight", "tasks"},
-    "tasks": {"errors", "config", "runs", "engine", "inference", "report", "a task"},
+    "tasks": {"errors", "config", "runs", "data", "engine", "inference", "report", "a task"},
     "a task": {
         "errors",
         "config",
@@ -51,7 +52,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Module -> the modules of the package that it imports, inside functions and for types too."""
+    """Module -> the modules of the package that it imports, inside functions, for types and with `lazy` too."""
     known, graph = modules(), defaultdict(set)
     for name, path in known.items():
         base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
@@ -65,7 +66,19 @@ def imports() -> dict[str, set[str]]:
             for alias in node.names:
                 inner = f"{prefix}.{alias.name}".strip(".")
                 graph[name].add(inner if inner in known else prefix)
+        graph[name] |= {each.partition(":")[0].removeprefix("sightline.") for each in lazy_paths(path)}
     return graph
+
+
+def lazy_paths(path: Path) -> list[str]:
+    """The arguments of `tasks.contract.lazy` in a file: `package.module:name`."""
+    return [
+        argument.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lazy"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    ]
 
 
 def room(module: str) -> str:
@@ -99,6 +112,11 @@ def test_there_are_no_circles() -> None:
     for module in modules():
         if module not in state:
             visit(module, ())
+
+
+def test_lazy_functions_exist() -> None:
+    paths = [each for path in (PACKAGE / "tasks").rglob("*.py") for each in lazy_paths(path)]
+    assert len(paths) > 30 and all(callable(resolve_name(each)) for each in paths)
 
 
 def test_only_tasks_and_recipes_name_a_task() -> None:

@@ -22,7 +22,7 @@ from sightline.engine import parts as made
 from sightline.engine.device import pick_device, pick_precision
 from sightline.engine.evaluate import evaluate
 from sightline.engine.parts import Parts, Traced
-from sightline.engine.state import Training, TrainingFunctions
+from sightline.engine.state import Training
 from sightline.insight.curves import history
 from sightline.insight.preview import draw_preview
 from sightline.models import build_model, forward_flops, parameter_count
@@ -35,7 +35,7 @@ from sightline.runs.run_folder import shipped_checkpoints
 from sightline.stats.intervals import bootstrap_interval
 from sightline.tasks import TASKS
 from sightline.tasks.classify.build import open_labeled
-from sightline.tasks.contract import Metric, ReportFunctions, Say, Task, UseFunctions
+from sightline.tasks.contract import Metric, Say, Task
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -129,16 +129,18 @@ REGRESS = Task(
     metrics={"mean_absolute_error": Metric("Mean absolute error", True), "loss": Metric("Validation loss", True)},
     learns_from="labels",
     predicts="number",
-    training=lambda: TrainingFunctions(open_labeled, build, lambda config: None, results, preview),
-    use=lambda: UseFunctions(evaluate_run),
-    report=lambda: ReportFunctions(
-        content,
-        TaskComparison(
-            field="mean_absolute_error",
-            title="Mean absolute error",
-            items=lambda files: (None, "has no table of predictions", ""),
-            no_pairs="Runs of this task are not compared image by image.",
-        ),
+    check=lambda config: None,
+    open=open_labeled,
+    build=build,
+    preview=preview,
+    results=results,
+    evaluate=evaluate_run,
+    report=content,
+    comparison=lambda: TaskComparison(
+        field="mean_absolute_error",
+        title="Mean absolute error",
+        items=lambda files: (None, "has no table of predictions", ""),
+        no_pairs="Runs of this task are not compared image by image.",
     ),
     unsupported={"predict": ("a number an image has no table yet", "evaluate it instead")},
 )

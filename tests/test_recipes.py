@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from parts_toys import build
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
@@ -14,7 +15,6 @@ from sightline.engine.state import Progress
 from sightline.errors import SightlineError
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
-from sightline.tasks.building import build
 from sightline.tasks.files import load_recipe_file
 from sightline.train import assemble, train_epoch
 

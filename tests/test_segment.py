@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline
+from parts_toys import build
 from sightline import SightlineError
 from sightline.__main__ import run as command
 from sightline.config.resolve import to_yaml
@@ -20,7 +21,6 @@ from sightline.config.schema import Config
 from sightline.data.loader import training_batches
 from sightline.engine import training_state
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.building import build
 from sightline.tasks.segment.task import SegmentLearner
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
+from parts_toys import build
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
@@ -24,7 +25,6 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
 from sightline.stats.class_weights import class_weights
-from sightline.tasks.building import build
 from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
 from sightline.tasks.files import configured

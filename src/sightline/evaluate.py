@@ -34,4 +34,4 @@ def evaluate(
     if not other and split == "train":
         say("these images were trained on: the numbers measure how well they were learned, not how good the model is")
     with explained_memory(config, f"{folder}/recipe.yaml"):
-        return TASKS[config.task].use().evaluate(folder, config, other, split, say)
+        return TASKS[config.task].evaluate(folder, config, other, split, say)

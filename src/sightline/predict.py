@@ -44,5 +44,5 @@ def predict(
         raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
     options = PredictOptions(overwrite, features, overlay, tile, precision)
     task = TASKS[config.task]
-    function = task.supported(task.use().predict, "predict", str(folder))
+    function = task.supported(task.predict, "predict", str(folder))
     return function(folder, config, inputs, Path(out), options, (lambda text: None) if quiet else print_plain)

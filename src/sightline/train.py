@@ -66,8 +66,7 @@ def train(
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config = run_folder.with_whole_paths(config)
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
-    functions = TASKS[config.task].training()
-    functions.check(config)
+    TASKS[config.task].check(config)
     with process_group(config.train.rank_timeout_seconds) as world:
         if restarted() and run_folder.is_of(folder, config):
             return resume(folder, quiet=quiet)
@@ -75,7 +74,7 @@ def train(
             run_folder.refuse_taken(folder, overwrite)
             run_folder.refuse_inside(folder, config.data.path)
         with setup.claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
-            parts = setup.built(config, functions, log)
+            parts = setup.built(config, TASKS[config.task], log)
             if world.is_rank0:
                 setup.begin(config, folder, log, parts)
             training = assemble(config, folder, log, parts, Progress())
@@ -114,8 +113,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         progress = Progress(**values["progress"])
         if run_folder.is_finished(folder) and config == old:
             return finished(folder, old, progress, log)
-        functions = TASKS[config.task].training()
-        parts = setup.built(config, functions, log, run_folder.precision_of(folder, ""), fresh=False)
+        parts = setup.built(config, TASKS[config.task], log, run_folder.precision_of(folder, ""), fresh=False)
         setup.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
         training_state.restore(training, tensors, values)
@@ -173,8 +171,8 @@ def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: 
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
-    functions = TASKS[config.task].training()
-    return Training(config, functions, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
+    task = TASKS[config.task]
+    return Training(config, task, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
 
 
 def run_epochs(training: Training) -> Run:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from parts_toys import build
 from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.data.loader import training_batches
 from sightline.data.resident import fits, prefetch, resident
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT, SightlineError
-from sightline.tasks.building import build
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from ..config.schema import Config
 from ..data.loader import steps_per_epoch
-from ..data.types import Batch, Source
+from ..data.types import Batch
 from ..runs.deferred_writes import DeferredWrites
 from ..runs.log import RunLog
 from ..runs.signals import StopRequest
@@ -40,20 +40,17 @@ class Progress:
     parts: int = 1  # number of parts of a batch for its gradient, to fit into memory
 
 
-@dataclass(frozen=True)
-class TrainingFunctions:
-    """What a task provides for training.
+class TrainingFunctions(Protocol):
+    """The functions of a task that the engine calls, see `tasks.contract.Task`."""
 
-    open: list the splits of the data, without decoding. build: all parts of a run; arguments of `engine.parts.build`.
-    check: raise SightlineError for settings that are invalid for any data. results: the final numbers with intervals
-    and one sentence; writes predictions and the files of the report. preview: a figure of an augmented training batch.
-    """
+    @property
+    def build(self) -> Callable[[Any, Say, str, bool], Parts]: ...
 
-    open: Callable[[Any, Say], Source]
-    build: Callable[[Any, Say, str, bool], Parts]
-    check: Callable[[Any], None]
-    results: "Callable[[Training], tuple[dict[str, Any], str]]"
-    preview: "Callable[[Training, Batch], Figure]"
+    @property
+    def preview(self) -> "Callable[[Training, Batch], Figure]": ...
+
+    @property
+    def results(self) -> "Callable[[Training], tuple[dict[str, Any], str]]": ...
 
 
 @dataclass(frozen=True)

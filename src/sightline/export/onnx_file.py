@@ -54,7 +54,7 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
 def opened(folder: Path, config: Config, say: Say) -> TaskGraph:
     """The run's graph with its data; if the data was moved, the error names --data."""
     task = TASKS[config.task]
-    graph = task.supported(task.export, "export", str(folder))()
+    graph = task.supported(task.export, "export", str(folder))
     try:
         return graph(folder, config, say)
     except SightlineError as error:

@@ -36,7 +36,7 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     for a newer one and has no t-SNE, which takes seconds per epoch; "" for a file."""
     files = read_run(run)
     task = task_named(files.recipe.get("task"), str(files.path))
-    content = task.report().content(files, task.metrics, bool(watched))
+    content = task.report(files, task.metrics, bool(watched))
     sections = [*content.sections]
     if files.preview:
         sections.append(("What the model sees", preview({"preview": files.preview})))

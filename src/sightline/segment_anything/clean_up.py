@@ -92,7 +92,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
     """Load a segmenter's run and pair images with true masks; SightlineError for another kind of run."""
     folder = run_folder.existing(folder)
     config = load_recipe_file(folder / "recipe.yaml")
-    load = TASKS[config.task].use().load_masks
+    load = TASKS[config.task].load_masks
     if load is None:
         why, cure = f"its task is {config.task}", "--run RUN of a segmenter"
         raise SightlineError("this run does not predict masks", where=str(folder), why=why, cure=cure)

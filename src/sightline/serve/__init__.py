@@ -100,7 +100,7 @@ def load(folder: Path, name: str, neighbors: bool, say: Callable[[str], None]) -
     """Load the run in `folder`. neighbors: whether to index its training images."""
     config = load_recipe_file(folder / "recipe.yaml")
     task = TASKS[config.task]
-    return task.supported(task.serve, "serve", str(folder))()(folder, config, name, neighbors, say)
+    return task.supported(task.serve, "serve", str(folder))(folder, config, name, neighbors, say)
 
 
 @contextlib.contextmanager

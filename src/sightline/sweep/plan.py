@@ -110,10 +110,10 @@ def open_checked(config: Config, models: tuple[str, ...]) -> Source:
 
     SightlineError for missing data, unknown models and impossible augmentation.
     """
-    functions = TASKS[config.task].training()
+    task = TASKS[config.task]
     for name in models:
-        functions.check(resolve(config, {"model.name": name}))
-    return functions.open(config, lambda text: None)
+        task.check(resolve(config, {"model.name": name}))
+    return task.open(config, lambda text: None)
 
 
 def data_identity(source: Source) -> dict[str, Any]:

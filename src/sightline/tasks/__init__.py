@@ -1,5 +1,4 @@
-"""Tasks: what is trained, measured and shown. `TASKS` is the only list of them in the package; contract.py says what
-each declares."""
+"""Tasks: what is trained, measured and reported. `TASKS` is the only list of tasks; contract.py defines `Task`."""
 
 import difflib
 from typing import Any
@@ -15,15 +14,15 @@ TASKS: dict[str, Task] = {
 }
 
 
-def task_learning_from(what: str) -> Task:
-    """The first task whose training images come with `what`; see `Task.learns_from`."""
-    return next(task for task in TASKS.values() if task.learns_from == what)
+def task_learning_from(annotation: str) -> Task:
+    """Return the first task whose `learns_from` is this annotation: labels, masks or nothing."""
+    return next(task for task in TASKS.values() if task.learns_from == annotation)
 
 
 def task_named(name: Any, where: str = "") -> Task:
-    """The task of this name, or of the name that it had in an earlier version; the first for none.
+    """Return the task with this name, or with this name in an earlier version; the first task for None and "".
 
-    Raises SightlineError that lists the tasks for any other name.
+    Raises SightlineError with the list of tasks for any other name; `where`: the file that has it.
     """
     if name in (None, ""):
         return next(iter(TASKS.values()))

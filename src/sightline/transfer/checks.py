@@ -62,7 +62,7 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
 
 def opened(config: Config) -> Source:
     """The data of a recipe, with their splits listed."""
-    return TASKS[config.task].training().open(config, lambda text: None)
+    return TASKS[config.task].open(config, lambda text: None)
 
 
 def probed(config: Config, target: Config) -> Config:

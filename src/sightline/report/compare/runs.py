@@ -34,7 +34,7 @@ def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, li
     tasks = [task_named(one.recipe.get("task"), str(one.path)) for one in files]
     if len({task.name for task in tasks}) > 1:
         raise other_tasks(paths, tasks)
-    kind = tasks[0].report().comparison
+    kind = tasks[0].comparison()
     return tasks[0].name, kind, [entry(name, one, kind) for name, one in zip(names, files, strict=True)]
 
 

@@ -59,22 +59,24 @@ def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
     return [f"{'; '.join(members)}: each prediction costs that many forward passes."] if members else []
 
 
-COMPARISON = TaskComparison(
-    field="accuracy",
-    title="Accuracy",
-    items=items,
-    read=read,
-    result=result,
-    paired=paired,
-    test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
-    class_note="Sorted by the difference in F1; the recall is on the same images. ",
-    agreement={
-        "both right": "Both right",
-        "only first right": "Only {first}",
-        "only second right": "Only this run",
-        "both wrong": "Both wrong",
-        "same answer": "Same answer",
-    },
-    images=galleries,
-    notes=ensembles,
-)
+def comparison() -> TaskComparison:
+    """Return how classifiers are compared."""
+    return TaskComparison(
+        field="accuracy",
+        title="Accuracy",
+        items=items,
+        read=read,
+        result=result,
+        paired=paired,
+        test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
+        class_note="Sorted by the difference in F1; the recall is on the same images. ",
+        agreement={
+            "both right": "Both right",
+            "only first right": "Only {first}",
+            "only second right": "Only this run",
+            "both wrong": "Both wrong",
+            "same answer": "Same answer",
+        },
+        images=galleries,
+        notes=ensembles,
+    )

@@ -10,7 +10,7 @@ import torch
 from ...config.resolve import resolve
 from ...data.image_cache import decode
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...engine.evaluate import evaluate
+from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
 from ...inference.evaluation import note_look
 from ...runs import run_folder
@@ -20,7 +20,7 @@ from .config import PretrainConfig
 from .task import pretraining_intervals
 
 
-def evaluate_run(
+def evaluate(
     folder: Path, config: PretrainConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Numbers of a run's shipped weights on its own evaluated images or, with `data`, on that as the probe.
@@ -53,7 +53,7 @@ def evaluate_run(
     none = np.zeros(0, dtype=np.int64)
     learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
     dtype = pick_precision(run_folder.precision_of(folder), device)
-    numbers, arrays = evaluate(learner, val, config.train.eval_batch_size, device, dtype)
+    numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device, dtype)
     found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
     if data:
         note_look(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)

@@ -186,20 +186,22 @@ def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) 
     return figure
 
 
-COMPARISON = TaskComparison(
-    field="mean_iou",
-    title="Mean IoU",
-    items=items,
-    result=result,
-    paired=paired,
-    test="p: 10,000 random swaps of the two runs' results, image by image.",
-    class_note="Sorted by the difference. ",
-    agreement={
-        "first better": "{first} has more correct pixels",
-        "equal": "Equally many",
-        "second better": "This run has more",
-    },
-    decoding=(),
-    plan=plan,
-    images=images,
-)
+def comparison() -> TaskComparison:
+    """Return how segmenters are compared."""
+    return TaskComparison(
+        field="mean_iou",
+        title="Mean IoU",
+        items=items,
+        result=result,
+        paired=paired,
+        test="p: 10,000 random swaps of the two runs' results, image by image.",
+        class_note="Sorted by the difference. ",
+        agreement={
+            "first better": "{first} has more correct pixels",
+            "equal": "Equally many",
+            "second better": "This run has more",
+        },
+        decoding=(),
+        plan=plan,
+        images=images,
+    )

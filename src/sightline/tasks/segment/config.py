@@ -4,8 +4,13 @@ from typing import Literal
 
 from ...config.checks import DENSE, Rules, metric_rules, no_head_rules
 from ...config.schema import Config, Train
+from ..contract import Metric
 
-METRICS = ("mean_iou", "pixel_accuracy", "loss")
+METRICS = {
+    "mean_iou": Metric("Mean IoU"),
+    "pixel_accuracy": Metric("Pixel accuracy"),
+    "loss": Metric("Validation loss", lower_is_better=True),
+}
 
 
 class SegmentConfig(Config):
@@ -15,7 +20,7 @@ class SegmentConfig(Config):
     train: Train = Train(best_metric="mean_iou")
 
     def rules(self) -> Rules:
-        """Settings that a segmenter cannot have, or that would do nothing."""
+        """Settings that are invalid for a segmenter, or have no effect on it."""
         data, loss = self.data, self.loss
         return {
             **metric_rules(self, *METRICS),
