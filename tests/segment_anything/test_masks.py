@@ -184,11 +184,11 @@ def test_masks_of_other_settings_weights_or_images_are_not_mixed(
         ({"quality": 0.5}, "a.png: other quality"),
         ({"model": str(write_sam(tmp_path / "other", seed=7))}, "a.png: other weights"),
     ):
-        with pytest.raises(SightlineError, match="masks of other settings") as caught:
+        with pytest.raises(SightlineError, match="made with other settings") as caught:
             masks(**more)
         assert changed in caught.value.why and "--overwrite" in caught.value.cure
     save(folder / "a.png", 3)
-    with pytest.raises(SightlineError, match="masks of other settings") as caught:
+    with pytest.raises(SightlineError, match="made with other settings") as caught:
         masks()
     assert "1 of 3 images" in caught.value.why and "a.png: other image" in caught.value.why
     assert {name: (out / name).read_bytes() for name in tree(out)} == before and len(generated) == 3
@@ -257,7 +257,7 @@ def test_results_beside_the_images_are_not_inputs_of_the_next_call(
 
 def test_images_that_would_share_a_name_are_an_error(masks: Masks, folder: Path) -> None:
     save(folder / "b.png")
-    with pytest.raises(SightlineError, match="names clash"):
+    with pytest.raises(SightlineError, match="several images have the same output file"):
         masks()
 
 

@@ -1,4 +1,4 @@
-"""`sightline doctor`: everything that is wrong with data, before any training, with the cures."""
+"""`sightline doctor`: find errors in data before training, with a cure for each."""
 
 import os
 from pathlib import Path
@@ -21,9 +21,9 @@ def doctor(
 ) -> "Diagnosis":
     """Check `data`, in any layout that `train` accepts; for a run, find validation labels that are likely wrong.
 
-    out: the folder for doctor.html and doctor.json. write_clean_list: a CSV for `train --data` without unreadable
-    files, copies and images with several labels; overwrite: replace it. settings: `data.*`, as of `train`. No file of
-    the data is changed. Raises SightlineError where there are no images.
+    out: the folder for doctor.html and doctor.json. write_clean_list: the path of a CSV to write for `train --data`,
+    without unreadable files, copies and images with several labels; overwrite: replace an existing one. settings:
+    `data.*`, as for `train`. The data are not changed. Raises SightlineError if there are no images.
     """
     from .diagnosis import diagnose
 

@@ -1,4 +1,4 @@
-"""Checks of single images and of classes: facts in, findings out."""
+"""Checks of single images and of class counts: pure functions from facts to findings."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,19 +11,21 @@ from .facts import Facts
 from .findings import Finding, Group, finding
 
 RARE = 0.2
-"""A property of at most this share of the images is a finding; where more have it, it is normal for the data."""
+"""Largest share of images with an unusual property that is reported; a more frequent one is normal for the data."""
 APART = 4.0
-"""An image is tiny or huge if its sides are this many times smaller or larger than those of the median image."""
+"""An image is tiny or huge if its side is this many times smaller or larger than that of the median image."""
 LEAST_SIDE, MOST_PIXELS = 8, 50_000_000
+"""An image with a smaller side is tiny, and one with more pixels huge, whatever the median is."""
 LONG = 3.0
 """Least aspect ratio of a long image, which must also be twice the median ratio."""
 GRAY = 4
 """Largest difference between the channels of any color in the thumbnail of a gray image."""
 IMBALANCE = 10
+"""A class is rare if the largest class has this many times its images."""
 
 
 def image_checks(facts: Sequence[Facts]) -> list[Finding]:
-    """Findings on single images."""
+    """Find unreadable images, wrong file extensions, and images with unusual properties."""
     good, wrong = [fact for fact in facts if not fact.why], []
     found = finding("unreadable", [Group((fact.name,), fact.why) for fact in facts if fact.why])
     known = Image.registered_extensions()
@@ -41,9 +43,9 @@ def image_checks(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[[Facts], bool], float]]:
-    """Kind of finding -> (test of an image, the largest share of images that may pass it for a finding).
+    """Kind of finding -> (test of an image, the largest share of images with this property that is reported).
 
-    side: of the median image.
+    side: side of the median image in pixels.
     """
     longest = max(LONG, 2 * float(np.median([ratio(fact) for fact in good] or [1])))
     largest = min(MOST_PIXELS, (APART * side) ** 2)
@@ -63,24 +65,24 @@ def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[
 
 
 def ratio(fact: Facts) -> float:
-    """Long side over short side."""
+    """Aspect ratio: long side / short side."""
     return max(fact.size) / min(fact.size)
 
 
 def is_gray(fact: Facts) -> bool:
-    """Whether no color of the thumbnail is saturated, in an image of several colors."""
+    """Whether all colors of the thumbnail are gray, in an image of several colors."""
     colors = np.frombuffer(fact.thumb, np.uint8).reshape(-1, 3).astype(int)
     return not fact.plain and int(np.ptp(colors, axis=1).max()) <= GRAY
 
 
 def sized(fact: Facts) -> Group:
-    """An image with its size and number of frames."""
+    """The group of one image, with its size and number of frames as the note."""
     frames = f", {fact.header.frames:,} frames" if fact.header.frames > 1 else ""
     return Group((fact.name,), f"{fact.size[0]:,} x {fact.size[1]:,}{frames}")
 
 
 def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun: str = "image") -> list[Finding]:
-    """Classes without an image in a split. counts: by split, int64 [K]."""
+    """Find classes without images in a split. counts: by split, int64 [K]. noun: what is counted, in the singular."""
     found = []
     for split, count in counts.items():
         absent = [Group((), classes[index]) for index in np.flatnonzero(count == 0)]
@@ -90,7 +92,7 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
         what = f"{where} has no {noun} of {len(absent):,} of {len(classes):,} classes"
         why = "they cannot be learned" if learned else "their accuracy cannot be measured"
         cure = f"add images of them to {where}"
-        cure += "" if split == WHOLE else "; or give data without splits, of which a share of each class is held out"
+        cure += "" if split == WHOLE else "; or use data without splits, of which a share of each class is held out"
         found.append(Finding("missing_class", "error" if learned else "warning", what, why, cure, tuple(absent)))
     return found
 
@@ -98,7 +100,10 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
 def imbalance(
     counts: dict[str, np.ndarray], classes: Sequence[str], most: float = IMBALANCE, noun: str = "images"
 ) -> list[Finding]:
-    """Classes of the training split that have 1/`most` or less of the images of the largest class."""
+    """Find classes of the training split with at most 1/`most` of the images of the largest class.
+
+    counts: by split, int64 [K]. noun: what is counted, in the plural.
+    """
     count = counts.get("train", counts.get(WHOLE))
     if count is None or not count.any():
         return []

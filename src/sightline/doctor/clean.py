@@ -1,4 +1,4 @@
-"""The clean list: a table for `--data` without images that are unreadable, repeated or of several labels."""
+"""The clean list: a CSV for `--data` without unreadable images, copies and images with several labels."""
 
 import os
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from ..runs.atomic import atomic_write
 from ..runs.csv_io import csv_text
 from .copies import identical, labels_of
 from .facts import Facts
-from .opened import Opened
+from .opened import OpenedData
 
 PRECEDENCE = ("test", "val", "train", WHOLE)
-"""Of copies in several splits, that of the first one is kept: images to measure on must not be trained on."""
+"""Of copies in several splits, the one in the first of these is kept, as evaluated images must not be trained on."""
 
 
-def check_clean_list(path: Path, opened: Opened, overwrite: bool) -> None:
-    """SightlineError where such data have no clean list, or the file exists."""
+def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
+    """Raise SightlineError if the clean list cannot be written for these data, or exists without `overwrite`."""
     labeled = any(items.labels is not None for items in opened.splits.values())
     if not opened.files or not opened.regular or not labeled:
-        why = "it has a file and its label per line, and needs labeled files that `sightline train` accepts"
-        cure = "leave out --write-clean-list, and remove the listed files by hand"
-        raise SightlineError("there is no clean list of these data", where=opened.root, why=why, cure=cure)
+        why = "it lists files with their labels, and needs labeled files that `sightline train` accepts"
+        cure = "omit --write-clean-list, and remove the reported files by hand"
+        raise SightlineError("a clean list cannot be written for these data", where=opened.root, why=why, cure=cure)
     if path.suffix.lower() != ".csv":
-        raise SightlineError("the clean list is a CSV", where=str(path), cure=f"--write-clean-list {path}.csv")
+        raise SightlineError("the clean list must be a CSV", where=str(path), cure=f"--write-clean-list {path}.csv")
     if path.exists() and not overwrite:
         raise SightlineError("this file already exists", where=str(path), cure="another name, or --overwrite")
 
 
 def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
-    """Name -> why it is not on the clean list."""
+    """Name of each image that is not on the clean list -> the reason."""
     out = {fact.name: "unreadable" for fact in facts if fact.why}
     for group in identical(facts):
         kept = min(group, key=lambda fact: (PRECEDENCE.index(fact.split), unlistable(fact.name), len(fact.name)))
@@ -45,12 +45,12 @@ def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
     return out
 
 
-def write_clean_list(path: Path, facts: Sequence[Facts], opened: Opened) -> str:
-    """Write the list with names relative to its folder; returns a sentence on it."""
+def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> str:
+    """Write the clean list, with names relative to its folder; return a sentence with its counts."""
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:
-        raise SightlineError("no image is left for a clean list", where=opened.root, cure="repair the files")
+        raise SightlineError("the clean list would have no image", where=opened.root, cure="repair the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
     split = any(fact.split != WHOLE for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
@@ -63,5 +63,5 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: Opened) -> str:
 
 
 def unlistable(name: str) -> bool:
-    """Whether a table cannot hold a name: it is not UTF-8, or starts or ends with a space."""
+    """Whether a CSV cannot contain a name, because it is not UTF-8, or starts or ends with a space."""
     return name != name.strip() or name != name.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Copies: the same image twice, across splits, with two labels; and images that are nearly the same."""
+"""Exact and near copies of images: in one split, in several splits, or with different labels."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from .findings import Finding, Group, finding
 from .near import MOST, candidates, confirmed, connected
 
 FRAMES = r"(?P<group>.+)[_. -][0-9]+[.][A-Za-z]+$"
-"""The film of a frame, in names like `clip01_0001.jpg`."""
+"""A regular expression for the film of a frame, in names such as `clip01_0001.jpg`."""
 LEAST_SIDE = 16
-"""Smaller images have too few pixels to tell near copies from images of similar things."""
+"""Side in pixels below which near copies cannot be distinguished from images of similar objects."""
 
 
 def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
-    """Readable images with the same pixels, in groups of two or more."""
+    """Groups of two or more readable images with the same pixels."""
     groups: dict[bytes, list[Facts]] = {}
     for fact in facts:
         if not fact.why:
@@ -27,12 +27,12 @@ def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
 
 
 def labels_of(group: Sequence[Facts]) -> list[int]:
-    """The labels of a group, each once."""
+    """The distinct labels of a group, sorted."""
     return sorted({fact.label for fact in group if fact.label >= 0})
 
 
 def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tuple[Group, bool, bool]:
-    """(the group with its labels and splits in its note, whether it has several labels, whether several splits)."""
+    """(the group with a note on its labels and splits, whether it has several labels, whether several splits)."""
     labels, splits = labels_of(members), list(dict.fromkeys(fact.split for fact in members))
     notes = [note, *[" and ".join(classes[label] for label in labels[:4])] * (len(labels) > 1)]
     notes += [" and ".join(splits)] * (len(splits) > 1)
@@ -40,7 +40,7 @@ def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tu
 
 
 def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool) -> list[Finding]:
-    """Images with the same pixels. can_list: whether a clean list of such data can be written."""
+    """Find images with the same pixels. can_list: whether a clean list of these data can be written."""
     kinds: dict[str, list[Group]] = {"conflicting_labels": [], "leak": [], "duplicate": []}
     for members in identical(facts):
         same = "same file" if len({fact.file for fact in members}) == 1 and members[0].file else "same pixels"
@@ -53,7 +53,10 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
 def near_checks(
     facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]
 ) -> tuple[list[Finding], list[str]]:
-    """Near copies (saved again, resized, brighter, the next frame of a film), and notes on pairs not compared."""
+    """(findings of near copies: saved again, resized, brighter, the next frame of a film; notes on skipped pairs).
+
+    read: opens an image.
+    """
     usable = [fact for fact in facts if not fact.why and not fact.plain and min(fact.size) >= LEAST_SIDE]
     distinct = list({fact.pixels: fact for fact in reversed(usable)}.values())[::-1]
     if len(distinct) < 2:
@@ -62,7 +65,7 @@ def near_checks(
     pairs = candidates(thumbs)
     left = len(pairs) - MOST
     notes = [f"{left:,} pairs of images that are alike at 8 x 8 colors were not compared in detail"] * (left > 0)
-    in_order = pairs[np.lexsort(pairs[:MOST].T[::-1])]  # images are then read about once
+    in_order = pairs[np.lexsort(pairs[:MOST].T[::-1])]  # so that each image is read about once
     links = confirmed(in_order, lambda row: read(distinct[row]))
     best: dict[int, float] = {}
     for *rows, alike in links:
@@ -77,8 +80,10 @@ def near_checks(
 
 
 def frames_option(facts: Sequence[Facts]) -> str:
-    """The setting that keeps the frames of a film in one split, if all are named like frames, and no class is of one
-    film, which could not be divided."""
+    """The option that keeps the frames of a film in one split; "" if it does not apply.
+
+    It applies to data without splits if all files are named like frames and every class has several films.
+    """
     films: dict[int, set[str]] = {}
     for fact in facts:
         match = re.search(FRAMES, fact.name)

@@ -23,7 +23,7 @@ from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from .opened import Opened, open_labeled
+from .opened import OpenedData, open_labeled
 from .page import Opener, render
 
 FORMAT = 1
@@ -39,10 +39,10 @@ def diagnose(
     settings: dict[str, Any],
     say: Callable[[str], None],
 ) -> Diagnosis:
-    """`sightline.doctor`: all checks, the page and the JSON."""
+    """Run all checks of `sightline.doctor`, write the page and the JSON, and print the findings."""
     known = read_json(out / FACTS)
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
-        what = f"{PAGE} or {FACTS} in this folder is not of `sightline doctor`"
+        what = f"{PAGE} or {FACTS} in this folder was not written by `sightline doctor`"
         raise SightlineError(what, where=str(out), cure="choose another folder with --out")
     refuse_inside(out, path)
     if (Path(path) / "recipe.yaml").is_file():
@@ -56,10 +56,10 @@ def diagnose(
 
 
 def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener | None]:
-    """The labels of a run, and a function that opens its images."""
+    """(the diagnosis of a run's validation labels, a function that opens its images or None)."""
     if clean:
         cure = "sightline doctor DATA --write-clean-list FILE.csv"
-        raise SightlineError("a clean list needs data, and this is a run", where=str(run), cure=cure)
+        raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
     findings, classes, count, config = label_checks(run)
     notes, open_named = (), None
     try:
@@ -74,7 +74,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
 def of_data(
     path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Callable[[str], None]
 ) -> tuple[Diagnosis, Opener]:
-    """All checks of data, and a function that opens an image by its name."""
+    """(the diagnosis of data, a function that opens an image by its name)."""
     data = resolve(Config(), settings | {"data.path": path}).data
     task, open_data = task_of(data)
     opened = open_data(data)
@@ -102,15 +102,15 @@ def of_data(
     return Diagnosis(*about, out / PAGE, out / FACTS, clean), open_named
 
 
-def task_of(data: Data) -> tuple[str, Callable[[Data], Opened]]:
-    """(task, function that opens its data)."""
+def task_of(data: Data) -> tuple[str, Callable[[Data], OpenedData]]:
+    """(the name of the task that the data are for, the function that opens them)."""
     if is_segmentation(data):
         return task_learning_from("masks").name, open_masked
     return task_learning_from("labels").name, open_labeled
 
 
 def checked(task: str) -> tuple[str, ...]:
-    """The kinds of findings that were looked for."""
+    """The kinds of findings that are checked for a task, in the plural."""
     if task == "labels":
         return (KINDS["wrong_label"].what.replace("*", "s"),)
     of_masks = {name for name in KINDS if "mask" in name or "pair" in name}
@@ -119,7 +119,7 @@ def checked(task: str) -> tuple[str, ...]:
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:
-    """The findings for programs."""
+    """The content of doctor.json."""
     errors = sum(finding.severity == "error" for finding in found.findings)
     return {
         "doctor": FORMAT,
@@ -130,14 +130,14 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
         "errors": errors,
         "warnings": len(found.findings) - errors,
         "findings": [asdict(finding) | {"files": finding.files} for finding in found.findings],
-        "looked_at": found.looked,
+        "looked_at": found.checks,
         "notes": found.notes,
         "clean_list": None if found.clean_list is None else str(found.clean_list),
     }
 
 
 def text(found: Diagnosis) -> str:
-    """The findings for the terminal, with the first files of each."""
+    """The output on the terminal: the findings, each with its first files."""
     lines = []
     for finding in found.findings:
         lines.append(f"\n{finding.severity}: {finding.what}")
@@ -147,10 +147,10 @@ def text(found: Diagnosis) -> str:
         lines.append(f"nothing found in {counted(sum(found.counts.values()), 'image')}")
     if found.clean_list:
         lines += [found.notes[-1], f"train on it: sightline train RECIPE --data {shlex.quote(str(found.clean_list))}"]
-    return "\n".join([*lines, f"{found.page} has all of it; {found.json} is for programs"])
+    return "\n".join([*lines, f"details: {found.page}; as JSON: {found.json}"])
 
 
 def line_of(group: Group) -> str:
-    """A group in one line."""
+    """The first files of a group and its note in one line."""
     files = ", ".join(group.files[:4]) + (f" and {len(group.files) - 4:,} more" if len(group.files) > 4 else "")
     return ": ".join(filter(None, (files, group.note)))

@@ -1,6 +1,6 @@
-"""One pass over all images: digests of bytes and pixels, a thumbnail of 8 x 8 colors, and the file's header.
+"""Read all images once: digests of bytes and pixels, a thumbnail of 8 x 8 colors, and the file's header.
 
-About a kilobyte of each image is kept in memory.
+About one kilobyte per image is kept in memory.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from ..errors import SightlineError
 from ..runs.atomic import sha256
 
 SIDE = 512
-"""Large JPEG files are decoded at a reduced scale of at least twice this many pixels a side, which saves most of the
-time; truncated files are still found."""
+"""Large JPEG files are decoded at a reduced scale with sides of at least twice this many pixels, which saves most of
+the time. Truncated files are still detected."""
 THUMB = 8
 CHUNK = 128
 PLAIN = 1
@@ -29,9 +29,12 @@ PLAIN = 1
 
 
 class Facts(NamedTuple):
-    """One image. why, cure: why it cannot be read, else empty. size: width and height of the upright image. file:
-    SHA-256 of the file's bytes, empty where there is no file. pixels: SHA-256 of size and RGB pixels. thumb: bytes of
-    THUMB x THUMB RGB pixels. plain: a single color."""
+    """The facts of one image.
+
+    label: class index, -1 without one. path: of the file, or "". why, cure: of a reading error, or "". size: (width,
+    height) of the upright image. file: SHA-256 of the file's bytes, empty without a file. pixels: SHA-256 of size and
+    RGB pixels. thumb: bytes of THUMB x THUMB RGB pixels. plain: whether the image has a single color.
+    """
 
     name: str
     split: str
@@ -48,25 +51,25 @@ class Facts(NamedTuple):
 
 
 def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Callable[[str], None]) -> list[Facts]:
-    """The facts of all images in order, by threads: Pillow releases the interpreter lock.
+    """The facts of all images in order, computed by threads, as Pillow releases the interpreter lock.
 
-    root: the folder of the images' files, empty where they are no files.
+    root: the folder of the image files; "" for data that are not files. announce: called with the progress.
     """
     found: list[Facts] = []
-    started = spoken = time.monotonic()
+    started = reported = time.monotonic()
     jobs = [(split, items, index) for split, items in splits.items() for index in range(len(items.names))]
     parts = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     with ThreadPoolExecutor(processors()) as pool:
         for part in pool.map(lambda some: [facts_of(*job, root, max_pixels) for job in some], parts):
             found += part
-            if time.monotonic() - spoken > PROGRESS_SECONDS:
-                spoken = time.monotonic()
-                announce(f"checked {len(found):,} of {len(jobs):,} images in {spoken - started:.0f} s")
+            if time.monotonic() - reported > PROGRESS_SECONDS:
+                reported = time.monotonic()
+                announce(f"checked {len(found):,} of {len(jobs):,} images in {reported - started:.0f} s")
     return found
 
 
 def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -> Facts:
-    """The facts of one image; `why` and `cure` where it cannot be read."""
+    """The facts of one image; with `why` and `cure` if it cannot be read."""
     name, header, file = items.names[index], Header(), b""
     path = os.path.join(root, name) if root else ""
     known = (name, split, -1 if items.labels is None else int(items.labels[index]), path)
@@ -78,10 +81,10 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
             header.mode = image.mode
     except SightlineError as error:
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
-    except OSError as error:  # removed after it was listed
+    except OSError as error:  # for example deleted after it was listed
         return Facts(*known, why=error.strerror or str(error), cure="run the command again", header=header)
     size = header.size[::-1] if header.turn in (5, 6, 7, 8) else header.size
-    if not path or header.format == "TIFF":  # Pillow turns TIFF upright while loading
+    if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading
         size = image.size
     pixels = hashlib.sha256(repr(size).encode() + image.tobytes()).digest()
     thumb = image.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes()
@@ -90,7 +93,7 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
 
 
 def opener(splits: dict[str, Items], root: str, max_pixels: int) -> Callable[[str], Image.Image]:
-    """A function that opens an image of the splits, or another file below `root`, by its name."""
+    """Return a function that opens an image of the splits, or another file below `root`, by its name."""
     known = {name: (items, index) for items in splits.values() for index, name in enumerate(items.names)}
 
     def read(name: str) -> Image.Image:

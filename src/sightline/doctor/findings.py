@@ -1,4 +1,4 @@
-"""Findings: what can be wrong with data, with the affected files and the cure."""
+"""Findings: the kinds of errors in data, the affected files, and the cures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ STOPS = "training stops"
 
 
 class FindingKind(NamedTuple):
-    """The texts of a kind of finding. what: follows the number of files; * becomes s in the plural."""
+    """The texts of a kind of finding. what: follows the number of groups; * is replaced by s in the plural."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -28,10 +28,10 @@ KINDS = {
         "look at them: remove icons, previews and failed downloads; find the originals of the others"),
     "huge": FindingKind("warning", "huge image*",
         "the median image has about {median} pixels; these decode slowly, and their content becomes far smaller",
-        "look at them: cut out what matters, or save them smaller"),
+        "look at them: crop them to the relevant part, or save them smaller"),
     "long": FindingKind("warning", "image* far longer in one direction than the others",
         "the model sees their middle only (--data.fit crop), or sees them distorted (--data.fit squash)",
-        "cut out what matters, or change --data.fit"),
+        "crop them to the relevant part, or change --data.fit"),
     "plain": FindingKind("warning", "image* of a single color",
         "there is nothing in them to learn from", "remove them, unless a class consists of empty images"),
     "transparent": FindingKind("warning", "image* with transparency, unlike the others",
@@ -46,9 +46,9 @@ KINDS = {
         "they are turned upright here; other tools, and masks drawn with these, may show them as stored",
         "save them upright: mogrify -auto-orient FILE"),
     "gray": FindingKind("warning", "gray image* among color images", "a model that depends on color may fail on them",
-        "get them in color, or train without dependence on it: --augment.grayscale 0.1"),
+        "replace them by color images, or train with --augment.grayscale 0.1"),
     "frames": FindingKind("warning", "image* with several frames or pages",
-        "only the first one is used", "save the frame that matters as an image of its own"),
+        "only the first one is used", "save each relevant frame as an image of its own"),
     "exif": FindingKind("warning", "image* with a damaged EXIF block",
         "their orientation may be lost, and other tools may fail to read them",
         "check that they are upright, then save them without it: mogrify -strip FILE"),
@@ -61,13 +61,13 @@ KINDS = {
         "they count several times; where a share is held out for validation, one copy may be trained on",
         "remove all but one of each{clean}"),
     "near_leak": FindingKind("warning", "set* of near copies in several splits",
-        "the validation images were nearly seen in training: the scores may be too high",
+        "the model is trained on near copies of validation images: the scores may be too high",
         "look at them; keep each set, such as the frames of one film, in one split"),
     "near_duplicate": FindingKind("warning", "set* of near copies in one split",
         "they count several times, and leak if split at random; two labels in a set are likely a mistake",
         "look at them; remove all but one of each{frames}"),
     "hidden": FindingKind("warning", "hidden path* with images",
-        "they are skipped here; other tools take such a folder for a class, or its images for data",
+        "they are skipped here; other tools may use such a folder as a class",
         "remove them: rm -r PATH"),
     "not_used": FindingKind("warning", "image* without an image extension",
         "they are not used", "rename them with an extension, such as .png or .jpg; convert HEIC and AVIF first"),
@@ -79,17 +79,17 @@ KINDS = {
     "mask_size": FindingKind("error", "mask* of another size than the image", STOPS, "{cure}"),
     "empty_mask": FindingKind("warning", "mask* with ignored pixels only",
         "nothing can be learned from them: training skips them, and validation ignores them",
-        "draw them, or remove the pairs"),
+        "annotate these images, or remove the pairs"),
     "wrong_label": FindingKind("warning", "likely wrong validation label*",
-        "the model was not trained on these images and is surer of another class than on images of that class",
+        "the model was not trained on these images, and predicts another class with more confidence than usual for it",
         "look at them; move an image to the class that it shows, or correct its row, and train again"),
 }  # fmt: skip
-"""The kinds whose texts are fixed but for {words}; those of the layout, the palette and classes are made in place."""
+"""The kinds with fixed texts, in which {words} are replaced. Findings on layout, palette and classes are not here."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files that belong together, such as the copies of one image, and a note on them."""
+    """Files that belong together, such as the copies of one image, and a note about them."""
 
     files: tuple[str, ...]
     note: str = ""
@@ -97,10 +97,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with the data.
+    """One kind of error in the data, with the affected files.
 
-    kind: a word for programs. severity: `error` where training stops or its scores are wrong. what, why: one sentence
-    each. cure: a command or an edit. groups: the files, the most important first.
+    kind: an identifier. severity: `error` if training stops or its scores are wrong. what, why: one sentence each.
+    cure: a command or an edit. groups: the files, the most important first.
     """
 
     kind: str
@@ -112,17 +112,17 @@ class Finding:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files of all groups, each once, in order."""
+        """The distinct files of all groups, in order."""
         return tuple(dict.fromkeys(name for group in self.groups for name in group.files))
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings in `data`.
+    """The findings in `data`, a folder or another source.
 
-    task: `classify`, `segment`, or `labels` for the labels of a run. counts: images by split. looked: sentences on what
-    was checked. notes: sentences on how the data are read. page, json: the files with all of this; clean_list: the
-    list that was asked for, or None.
+    task: `classify`, `segment`, or `labels` for the labels of a run. counts: number of images by split. checks: what
+    was checked. notes: sentences on how the data were read. page, json: the files that were written; clean_list: the
+    path of the clean list, or None. True as a condition if there are findings.
     """
 
     data: str
@@ -130,19 +130,19 @@ class Diagnosis:
     counts: dict[str, int]
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
-    looked: tuple[str, ...]
+    checks: tuple[str, ...]
     notes: tuple[str, ...]
     page: Path
     json: Path
     clean_list: Path | None = None
 
     def __bool__(self) -> bool:
-        """Whether something was found."""
+        """Whether there are findings."""
         return bool(self.findings)
 
 
 def finding(kind: str, groups: Iterable[Group], **words: str) -> list[Finding]:
-    """The finding of a kind in KINDS, with these words in its texts; none without groups."""
+    """A list of the finding of a kind in KINDS, with `words` inserted into its texts; empty without groups."""
     groups, (severity, what, why, cure) = tuple(groups), KINDS[kind]
     what = f"{len(groups):,} {what.replace('*', '' if len(groups) == 1 else 's')}"
     return [Finding(kind, severity, what, why.format(**words), cure.format(**words), groups)] if groups else []

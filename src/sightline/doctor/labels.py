@@ -1,6 +1,6 @@
-"""Likely wrong labels: confident learning (Northcutt et al., arXiv 1911.00068) on a run's validation predictions.
+"""Find likely wrong validation labels of a run by confident learning (Northcutt et al., arXiv 1911.00068).
 
-Uses cleanlab (Apache-2.0 from 2.9 on) from the extra `doctor`.
+Uses cleanlab (Apache-2.0 since 2.9) from the extra `doctor`.
 """
 
 import csv
@@ -20,7 +20,7 @@ from .findings import Finding, Group, finding
 
 
 def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Config]:
-    """(findings, classes, images, recipe) of a run's predictions/val.csv."""
+    """(findings, classes, number of images, recipe) from a run's predictions/val.csv."""
     config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
     require_labels(config)
     names, labels, classes, probabilities = read_probabilities(folder / "predictions" / "val.csv")
@@ -33,28 +33,32 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
 
 
 def require_labels(config: Config) -> None:
-    """SightlineError where a run does not predict one label per image."""
+    """Raise SightlineError if a run does not predict one label per image."""
     if TASKS[config.task].predicts != "label":
-        cure = "give the run of a classifier, or the data themselves: sightline doctor DATA"
-        raise SightlineError("labels are checked for classifiers only", why=f"this run is of {config.task}", cure=cure)
+        cure = "use the run of a classifier, or check the data: sightline doctor DATA"
+        why = f"the task of this run is {config.task}"
+        raise SightlineError("labels are checked for classifiers only", why=why, cure=cure)
 
 
 def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Rows whose label is likely wrong, the worst first. labels: int64 [N]. probabilities: float64 [N, K], of images
-    that were not trained on."""
+    """Indices of the images whose label is likely wrong, the most likely first.
+
+    labels: int64 [N]. probabilities: float64 [N, K], of images that were not trained on. Raises SightlineError without
+    cleanlab.
+    """
     if importlib.util.find_spec("cleanlab") is None:
         cure = "pip install 'sightline-vision[doctor]'"
         raise SightlineError("checking labels needs cleanlab", cure=cure, status=ENVIRONMENT)
     from cleanlab.filter import find_label_issues
 
-    with warnings.catch_warnings():  # that wrong labels of small classes may be missed; docs/doctor.md has this
+    with warnings.catch_warnings():  # wrong labels of small classes may be missed, see docs/doctor.md
         warnings.simplefilter("ignore", UserWarning)
         ranked = find_label_issues(labels, probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1)
     return np.asarray(ranked, np.int64)
 
 
 def read_probabilities(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...], np.ndarray]:
-    """(names, true labels int64 [N], classes, probabilities float64 [N, K]) of a predictions CSV."""
+    """Read (names, true labels int64 [N], classes, probabilities float64 [N, K]) from a predictions CSV."""
     skip = len(RUN_COLUMNS)
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -65,6 +69,6 @@ def read_probabilities(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ..
         labels = np.array([classes.index(row[2]) for row in rows], np.int64)
         probabilities = np.array([row[skip:] for row in rows], np.float64)
     except (OSError, ValueError, LookupError, csv.Error) as error:
-        what, cure = "no usable predictions", "sightline evaluate RUN writes them"
+        what, cure = "the predictions cannot be read", "write them again: sightline evaluate RUN"
         raise SightlineError(what, where=str(path), why=str(error), cure=cure) from error
     return [row[0] for row in rows], labels, classes, probabilities

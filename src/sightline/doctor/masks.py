@@ -1,4 +1,4 @@
-"""Checks of images with masks: incomplete pairs, wrong masks and sizes, and the pixels of each class."""
+"""Checks of pairs of images and masks: incomplete pairs, invalid masks and sizes, and pixels per class."""
 
 import os
 from collections import Counter
@@ -19,51 +19,53 @@ from ..errors import SightlineError
 from .checks import imbalance, missing_classes
 from .facts import Facts
 from .findings import STOPS, Finding, Group, finding
-from .opened import Opened, open_any_layout, stray_checks
+from .opened import OpenedData, open_any_layout, stray_checks
 
 RARE_PIXELS = 100
-"""A class is rare where the largest has this many times its pixels."""
+"""A class is rare if the largest class has this many times its pixels."""
 KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be used": "mask"}
 
 
-def open_masked(data: Data) -> Opened:
-    """Pairs of images and masks, as far as they can be paired. Raises SightlineError where there are no images."""
+def open_masked(data: Data) -> OpenedData:
+    """Open pairs of images and masks; incomplete pairs become findings. Raises SightlineError without images."""
     root, table = locate(data)
     if table:
-        cure = "give the folder of the images and masks"
-        raise SightlineError(f"{table} is a table, which cannot name masks", where=root, cure=cure)
+        cure = "use the folder of the images and masks"
+        raise SightlineError(f"{table} is a table, which cannot list masks", where=root, cure=cure)
     try:
-        places = recognize(root, data, Counter())
+        folders = recognize(root, data, Counter())
     except SightlineError as error:
         return open_any_layout(data, error)
     unpaired, pairs, found, palette = Unpaired(), dict[str, list[Pair]](), list[Finding](), None
-    for split, place in places.items():
-        pairs[split] = (
-            pair_names(place, unpaired) if place.masks is not None else [(file, None) for file in place.images]
-        )
-        if place.masks is None and split != "test":
+    for split, files in folders.items():
+        pairs[split] = [(image, None) for image in files.images] if files.masks is None else pair_names(files, unpaired)
+        if files.masks is None and split != "test":
             found.append(Finding("no_masks", "error", f"the images of {split} have no masks", STOPS, TEMPLATE))
-    cure = f"add or remove the other halves; or {TEMPLATE}"
+    cure = f"add the missing files, or remove the incomplete pairs; or {TEMPLATE}"
     found += finding("image_without_mask", [Group((name,)) for name in unpaired.images], cure=cure)
     found += finding("mask_without_image", [Group((name,)) for name in unpaired.masks], cure=cure)
     found += finding("ambiguous_pair", [Group((), text) for text in unpaired.ambiguous], cure=cure)
-    whole = {split: [pair for pair in members if pair[1]] for split, members in pairs.items()}
-    whole = {split: members for split, members in whole.items() if members}
+    complete = {split: [pair for pair in members if pair[1]] for split, members in pairs.items()}
+    complete = {split: members for split, members in complete.items() if members}
     try:
-        palette = settle_palette(root, data, [mask.name for members in whole.values() for _, mask in members if mask])
+        masks = [mask.name for members in complete.values() for _, mask in members if mask]
+        palette = settle_palette(root, data, masks)
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()
     images = {split: [(image, None) for image, _ in members] for split, members in pairs.items()}
     splits = {split: items_of(root, members, empty_palette(), data.max_pixels) for split, members in images.items()}
-    masked = {split: items_of(root, members, known, data.max_pixels) for split, members in whole.items() if palette}
-    notes = (*layout_notes(root, whole), *palette_notes(root, data, known))
+    masked = {split: items_of(root, members, known, data.max_pixels) for split, members in complete.items() if palette}
+    notes = (*layout_notes(root, complete), *palette_notes(root, data, known))
     found += stray_checks(root)
-    return Opened(root, splits, known.classes, notes, regular=False, palette=palette, masked=masked, findings=found)
+    return OpenedData(root, splits, known.classes, notes, regular=False, palette=palette, masked=masked, findings=found)
 
 
 def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str) -> list[Finding]:
-    """Findings on the masks of complete pairs, and on the pixels of their classes."""
+    """Find invalid masks of complete pairs, and missing and rare classes by pixels.
+
+    facts: of the images, for their sizes. root: the folder of the data.
+    """
     sizes = {fact.name: fact.size for fact in facts if not fact.why}
     faults: dict[tuple[str, str], list[Group]] = {}
     counts: dict[str, np.ndarray] = {}
@@ -82,14 +84,14 @@ def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Fact
             faults.setdefault((kind, result.cure), []).append(group)
     found = [one for (kind, cure), groups in faults.items() for one in finding(kind, groups, cure=cure)]
     found += finding("empty_mask", empty)
-    if not any(kind == "mask" for kind, _ in faults):  # with unusable masks the counts are meaningless
+    if not any(kind == "mask" for kind, _ in faults):  # the counts without unusable masks would mislead
         found += missing_classes(counts, palette.classes, "pixel")
         found += imbalance(counts, palette.classes, RARE_PIXELS, "pixels")
     return found
 
 
 def read_all(items: Items, sizes: dict[str, tuple[int, int]], palette: Palette) -> list[ItemFacts | SightlineError]:
-    """The facts of each pair's mask, or its error. sizes: width and height of the readable images by name."""
+    """The facts of the mask of each pair, or its error. sizes: (width, height) of the readable images by name."""
 
     def read(index: int) -> ItemFacts | SightlineError:
         assert items.read_mask is not None

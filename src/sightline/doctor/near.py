@@ -1,7 +1,7 @@
 """Near copies: candidates by thumbnails of 8 x 8 colors and a k-d tree, then a comparison of 64 x 64 pixels.
 
-Images are compared by the correlation of their pixels, which does not depend on brightness and contrast. Images with
-little contrast are not compared.
+The similarity of two images is the correlation of their pixels, which does not depend on brightness and contrast.
+Images with little contrast are not compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,24 +16,26 @@ from scipy.spatial import KDTree
 ALIKE_SMALL, ALIKE = 0.975, 0.95
 """Least correlation of near copies as thumbnails, and at SIDE pixels; docs/doctor.md has the measurements."""
 DETAIL = 0.5
-"""Least correlation of what 8 x 8 colors do not show, so that two skies, or two similar gradients, do not match."""
+"""Least correlation of fine detail, which thumbnails lack, so that similar gradients, such as skies, do not match."""
 SIDE = 64
+"""Height and width in pixels at which candidates are compared."""
 LEAST_CONTRAST = 6.0
-"""Least standard deviation of a thumbnail, of 255."""
+"""Least standard deviation of a thumbnail, whose values are 0 to 255."""
 NEIGHBORS = 8
-"""Candidates per image; more copies of one image are linked through one another."""
+"""Nearest neighbors per image that are candidates; further copies are connected through these."""
 DIMENSIONS = 16
+"""Number of principal components in the k-d tree."""
 KEPT = 2048
-"""Images of SIDE pixels in memory, 12 kB each."""
+"""Maximum number of images of SIDE pixels in memory, 12 kB each."""
 MOST = 30_000
-"""Candidates that are compared, the most alike first: about a millisecond each."""
+"""Maximum number of candidates that are compared, the most similar first; each takes about a millisecond."""
 
 
 def candidates(thumbs: np.ndarray) -> np.ndarray:
-    """Pairs of rows int64 [P, 2], first below second, of thumbnails uint8 [N, D] that correlate by ALIKE_SMALL or more,
-    the most alike first.
+    """Pairs of thumbnails with a correlation of at least ALIKE_SMALL, the most similar first.
 
-    Projecting onto the first principal components shortens distances, so that no neighbor is missed.
+    thumbs: uint8 [N, D]. Returns indices int64 [P, 2], the smaller first. The projection onto the first principal
+    components only shortens distances, so no neighbor within the limit is missed.
     """
     values = thumbs.astype(np.float32)
     values -= values.mean(1, keepdims=True)
@@ -56,7 +58,7 @@ def candidates(thumbs: np.ndarray) -> np.ndarray:
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of the pixels of two images of equal shape; 0 where one of them is constant."""
+    """Correlation of the pixels of two images of equal shape; 0 if one of them is constant."""
     one, two = (image.astype(np.float32).ravel() for image in (first, second))
     one, two = one - one.mean(), two - two.mean()
     size = float(np.linalg.norm(one) * np.linalg.norm(two))
@@ -64,13 +66,13 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def detail(pixels: np.ndarray) -> np.ndarray:
-    """An image uint8 [SIDE, SIDE, 3] minus its version at an eighth of the size, float32."""
+    """Fine detail: an image uint8 [SIDE, SIDE, 3] minus its version at an eighth of the size, float32."""
     coarse = Image.fromarray(pixels).resize((SIDE // 8, SIDE // 8), Image.Resampling.BOX)
     return pixels.astype(np.float32) - np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tuple[int, int, float]]:
-    """The pairs that are alike at SIDE pixels too, with their correlation. read: the image of a row."""
+    """(first, second, correlation) of the pairs that are similar at SIDE pixels too. read: opens an image by index."""
 
     @lru_cache(KEPT)
     def small(row: int) -> np.ndarray:
@@ -85,7 +87,7 @@ def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tup
 
 
 def connected(pairs: Sequence[tuple[int, int, float]]) -> list[list[int]]:
-    """The rows of each set linked by pairs, in order."""
+    """The indices of each connected component of the graph of pairs, in order."""
     if not pairs:
         return []
     rows, ends = np.unique([pair[:2] for pair in pairs], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Open data that may be broken: what `train` rejects becomes a finding, and the images are checked all the same."""
+"""Open data that may be invalid: errors that stop `train` become findings, and the images are still checked."""
 
 import os
 from collections import Counter
@@ -16,13 +16,17 @@ from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import STOPS, Finding, Group, finding
 
 MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
-"""First bytes of PNG, JPEG, GIF and TIFF files; those of WebP, HEIC and AVIF follow later."""
+"""First bytes of PNG, JPEG, GIF and TIFF files; the signatures of WebP, HEIC and AVIF start at a later byte."""
 
 
 @dataclass
-class Opened:
-    """Data as found. splits: as in a Source. files: whether the images are files below `root`. regular: whether `train`
-    accepts the layout. For images with masks also the palette, if known, and the complete pairs of each split."""
+class OpenedData:
+    """Data to check.
+
+    splits, classes, notes: as in a Source. files: whether the images are files below `root`. regular: whether `train`
+    accepts the layout. palette, masked: for images with masks, the palette if known, and the complete pairs by split.
+    findings: errors found on opening.
+    """
 
     root: str
     splits: dict[str, Items]
@@ -35,8 +39,8 @@ class Opened:
     findings: list[Finding] = field(default_factory=list)
 
 
-def open_labeled(data: Data) -> Opened:
-    """Images, labeled or not. Raises SightlineError where there are none."""
+def open_labeled(data: Data) -> OpenedData:
+    """Open images for classification, labeled or not. Raises SightlineError if there are none."""
     try:
         source = open_source(data, data.split_seed, hold_out=False)
     except SightlineError as error:
@@ -50,13 +54,13 @@ def open_labeled(data: Data) -> Opened:
     if not {WHOLE, "train"} & source.splits.keys():
         what = f"there is no training split, only {' and '.join(source.splits)}"
         found.append(Finding("no_training_split", "error", what, STOPS, "name one of the folders 'train'"))
-    if files and not locate(data)[1]:  # the folder of a table may have any other files
+    if files and not locate(data)[1]:  # the folder of a table may contain other files
         found += stray_checks(source.path)
-    return Opened(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)
+    return OpenedData(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)
 
 
-def open_any_layout(data: Data, error: SightlineError) -> Opened:
-    """All images below a folder whose layout is rejected with `error`, as one split without labels."""
+def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
+    """Open all images below a folder as one split without labels; error: why `train` rejects its layout."""
     root, _ = locate(data)
     files = images_below(root, "", Counter())
     if not files:
@@ -69,12 +73,12 @@ def open_any_layout(data: Data, error: SightlineError) -> Opened:
         stamps=tuple(file.stamp for file in files),
     )
     found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
-    note = "train rejects this layout: splits, labels and masks are not checked"
-    return Opened(root, {WHOLE: items}, (), (note,), regular=False, findings=found)
+    note = "train does not accept this layout: splits, labels and masks are not checked"
+    return OpenedData(root, {WHOLE: items}, (), (note,), regular=False, findings=found)
 
 
 def stray_checks(root: str) -> list[Finding]:
-    """Images that are not used: in hidden folders, hidden files, and files without an image extension."""
+    """Find images that are not used: hidden files, files in hidden folders, and files without an image extension."""
     hidden: list[Group] = []
     unnamed: list[Group] = []
     for folder, folders, files in os.walk(root):
@@ -94,7 +98,7 @@ def stray_checks(root: str) -> list[Finding]:
 
 
 def starts_as_image(path: str) -> bool:
-    """Whether a file's first bytes are those of an image. Pipes and devices are not opened."""
+    """Whether a file has the signature of an image format. Pipes and devices are not opened."""
     try:
         if not os.path.isfile(path):
             return False

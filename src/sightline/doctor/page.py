@@ -1,4 +1,4 @@
-"""The doctor's page: what was checked, the findings with their images, and the cures."""
+"""The HTML page of `sightline doctor`: the findings with their images and cures, and the list of checks."""
 
 import io
 from collections import Counter
@@ -15,14 +15,14 @@ from .findings import Diagnosis, Finding, Group
 Opener = Callable[[str], Image.Image]
 TILE = 256
 SMALL = 40
-"""Images up to this side are shown as exact PNG."""
+"""Images with sides of at most this many pixels are embedded as PNG, larger ones as JPEG."""
 SHOWN_GROUPS, SHOWN_FILES, SHOWN_SINGLES, SHOWN_WORDS = 12, 12, 36, 100
 WITHOUT_IMAGES = ("unreadable", "hidden", "unreadable_mask", "not_used")
-"""Findings whose files cannot be shown, or need not be."""
+"""Kinds of findings that are shown without images."""
 
 
 def render(found: Diagnosis, open_named: Opener | None) -> str:
-    """The whole page; open_named opens an image by its name, or raises SightlineError."""
+    """The complete page. open_named: opens an image by its name, or raises SightlineError; None: show no images."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(found))]
     used: Counter[str] = Counter()
     for finding in found.findings:
@@ -31,13 +31,13 @@ def render(found: Diagnosis, open_named: Opener | None) -> str:
         again = used[finding.kind]
         content.append((title if again == 1 else f"{title}, {again}", section(finding, open_named)))
     notes: list[Child] = [element("h3", "How the data are read"), listed(found.notes)] if found.notes else []
-    content.append(("What was checked", [element("p", ", ".join(found.looked), class_="small"), *notes]))
+    content.append(("What was checked", [element("p", ", ".join(found.checks), class_="small"), *notes]))
     kicker = "Sightline doctor" if found.task != "labels" else "Sightline doctor: labels"
     return layout(kicker, Path(found.data).name or found.data, "", content)
 
 
 def summary(found: Diagnosis) -> list[Child]:
-    """The number of findings and images, and a line for each finding."""
+    """The numbers of findings and images, and a table of the findings."""
     errors = sum(finding.severity == "error" for finding in found.findings)
     warnings = len(found.findings) - errors
     numbers = [counted(errors, "error")] * bool(errors) + [counted(warnings, "warning")] * bool(warnings)
@@ -56,7 +56,7 @@ def summary(found: Diagnosis) -> list[Child]:
 
 
 def section(finding: Finding, open_named: Opener | None) -> list[Child]:
-    """One finding: what, why, cure, and its files."""
+    """The section of one finding: what, why, cure, and its files."""
     lines = [line.strip() for line in finding.why.strip().splitlines() if line.strip()]
     parts: list[Child] = [
         element("p", element("b", f"{finding.severity.capitalize()}: {finding.what}.")),
@@ -72,12 +72,12 @@ def section(finding: Finding, open_named: Opener | None) -> list[Child]:
 
 
 def listed(lines: Sequence[str]) -> Html:
-    """A list of sentences."""
+    """A bulleted list."""
     return element("ul", [element("li", line) for line in lines], class_="notes small")
 
 
 def words(groups: Sequence[Group]) -> list[Child]:
-    """The files and notes without images."""
+    """The files and notes of groups as a table or list, without images."""
     shown, rest = groups[:SHOWN_WORDS], more(len(groups) - SHOWN_WORDS)
     if not any(group.files for group in shown):
         return [listed([group.note for group in shown]), rest] if shown else []
@@ -86,12 +86,12 @@ def words(groups: Sequence[Group]) -> list[Child]:
 
 
 def more(count: int) -> Html | None:
-    """How many there are beyond those shown."""
+    """A note on the number of items that are not shown; None if that is not positive."""
     return element("p", f"And {count:,} more, in doctor.json.", class_="small") if count > 0 else None
 
 
 def rows_of(groups: Sequence[Group], open_named: Opener) -> list[Child]:
-    """A row of images for each group."""
+    """For each group its note and a row of its images."""
     parts: list[Child] = []
     for group in groups[:SHOWN_GROUPS]:
         tiles = [tile(name, "", open_named) for name in group.files[:SHOWN_FILES]]
@@ -105,7 +105,7 @@ def gallery(tiles: Sequence[Html]) -> Html:
 
 
 def tile(name: str, note: str, open_named: Opener) -> Html:
-    """An image with its name and note, without metadata; where it cannot be read, the name and the reason."""
+    """An image with its name and note; if it cannot be read, its name and the reason. Metadata are not embedded."""
     try:
         image = open_named(name)
     except SightlineError as error:

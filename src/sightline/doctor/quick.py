@@ -1,4 +1,4 @@
-"""The line that `train` prints: findings in counts and digests of the decoded images, without reading them again."""
+"""The doctor's line in the output of `train`: findings from class counts and digests of the decoded images."""
 
 import json
 import shlex
@@ -15,11 +15,11 @@ READING = (
     *("layout", "pattern", "classes", "mask", "palette", "colors", "tolerance", "threshold", "merge", "ignore"),
     *("group", "val_fraction", "split_seed", "on_bad_image", "max_pixels"),
 )
-"""Settings of `data` that change how its files are read."""
+"""Settings of `data` that affect how its files are read."""
 
 
 def doctor_command(data: Data) -> str:
-    """`sightline doctor DATA` with the run's settings of how the data are read, ready to be pasted."""
+    """The command `sightline doctor DATA` with the run's settings for reading the data, quoted for a shell."""
     usual, words = Data(), ["sightline", "doctor", data.path]
     for name in READING:
         value = getattr(data, name)
@@ -29,7 +29,7 @@ def doctor_command(data: Data) -> str:
 
 
 def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
-    """`doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`; it reads no image again."""
+    """A line such as `doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`; reads no image."""
     pairs = any(split.masks is not None for split in splits.values())
     classes = next(iter(splits.values())).classes
     if pairs:
@@ -50,7 +50,7 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
 
 
 def copies(splits: dict[str, Decoded]) -> list[str]:
-    """Sentences on images with the same pixels, of splits that were decoded at the size of `train` with digests."""
+    """Phrases on images with the same pixels; only splits decoded in the size of `train` can be compared with it."""
     known = {name: split for name, split in splits.items() if split.digests is not None}
     if len({split.images.shape[1:] for split in known.values()}) > 1:
         known = {name: split for name, split in known.items() if name == "train"}

@@ -1,4 +1,4 @@
-"""`sightline masks`: class-agnostic masks of everything in images, with Segment Anything."""
+"""`sightline masks`: class-agnostic masks of all objects in images, with Segment Anything."""
 
 import os
 from collections.abc import Sequence
@@ -23,12 +23,13 @@ def masks(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Generate all masks of images with Segment Anything and write them to the folder `out`, which is returned.
+    """Generate the masks of all objects in images with Segment Anything; write them to the folder `out` and return it.
 
     images: as for `predict`. model: a short name (vit_b, vit_l, vit_h), a Hugging Face repository in the local cache,
-    or a folder written by save_pretrained; download: fetch what the cache lacks. The defaults of the four settings are
-    those of SAM's authors; quality and stability of 0 keep every mask. run: a segmentation run whose predicted masks
-    are cleaned up with these masks; truth: a folder of true masks, to measure the effect.
+    or a folder written by save_pretrained; download: fetch missing files. points_per_side: side of the grid of prompts.
+    points_per_batch: prompts computed at a time. quality, stability: least predicted IoU and stability score of a mask;
+    0 keeps all masks. Their defaults are those of SAM's authors. run: a segmentation run whose predicted masks are
+    cleaned up with these masks; truth: a folder of true masks, to measure the effect.
 
     Writes for `a/0013.jpg` a/0013_segments.png, _segments.json and _overlay.png, with `run` also _mask.png; for all
     images segments.html and segments.json. Resumes an interrupted call. Unreadable images become rows of errors.csv.
@@ -42,6 +43,6 @@ def masks(
         why = "several files are written per image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out segments/")
     if truth is not None and run is None:
-        why = "masks without classes cannot be compared with true masks of classes"
+        why = "true masks have classes, which only the masks of a run have too"
         raise SightlineError("--truth needs --run", where=f"--truth {truth}", why=why, cure="add --run RUN")
     return generate(images, target, settings, (model, download), (run, truth), overwrite, say)

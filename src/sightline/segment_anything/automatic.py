@@ -3,7 +3,7 @@
 The steps and settings are those of `SamAutomaticMaskGenerator` (Kirillov et al., arXiv 2304.02643). transformers'
 mask-generation pipeline is not used: it drops stability scores and points, and upsamples every mask of a batch before
 it filters by predicted IoU (4.6 GB for 64 points of a 2448 x 2448 image). Here only masks with a high predicted IoU are
-upsampled, a few at a time, and kept as run lengths. A test compares the masks of both.
+upsampled, a few at a time, and stored as run lengths. A test compares the masks of both implementations.
 
 A mask is a dict as in COCO: `segmentation` (compressed run lengths {"size": [h, w], "counts": text}), `area`, `bbox`
 (x, y, width, height), `predicted_iou`, `stability_score`, and `point`, the x, y of its prompt; in pixels.
@@ -22,18 +22,18 @@ from ..errors import SightlineError
 from .model import ImageEmbedding, Sam
 
 NMS_IOU = 0.7
-"""Of masks whose boxes have a larger IoU than this, only the one with the highest predicted IoU stays."""
+"""Of masks whose boxes have a larger IoU than this, only the one with the highest predicted IoU is kept."""
 OFFSET = 1.0
 """The stability score is the IoU of the masks at logits above +OFFSET and above -OFFSET."""
 PIXELS_AT_ONCE = 2**23
-"""Pixels of upsampled logits at a time: 32 MB, and a few times that for intermediate results."""
+"""Maximum number of upsampled logits at a time: 32 MB, and a few times that for intermediate results."""
 RANGES = {"points_per_side": (1, 128), "points_per_batch": (1, 128**2), "quality": (0, 1), "stability": (0, 1)}
-"""Allowed settings; three masks for each of 128 x 128 points still have different numbers in 16 bits."""
+"""Allowed settings; the numbers of three masks for each of 128 x 128 points fit into 16 bits."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks are generated; the defaults are those of SAM's authors. quality, stability: 0 keeps all masks."""
+    """Settings of mask generation, see `sightline.masks`; the defaults are those of SAM's authors."""
 
     points_per_side: int = 32
     points_per_batch: int = 64
@@ -41,7 +41,7 @@ class Settings:
     stability: float = 0.95
 
     def check(self) -> None:
-        """SightlineError for values out of range."""
+        """Raise SightlineError for values out of range."""
         for name, (low, high) in RANGES.items():
             option, value = f"--{name.replace('_', '-')}", getattr(self, name)
             if not low <= value <= high:
@@ -52,25 +52,25 @@ class Settings:
 
 @torch.inference_mode()
 def find_segments(
-    sam: Sam, embedding: ImageEmbedding, settings: Settings, tell: Callable[[int], None] = lambda points: None
+    sam: Sam, embedding: ImageEmbedding, settings: Settings, progress: Callable[[int], None] = lambda points: None
 ) -> list[dict[str, Any]]:
-    """All masks of an image, the largest first. tell: called after each batch with its number of points."""
+    """All masks of an image, the largest first. progress: called after each batch with its number of points."""
     found: list[dict[str, Any]] = []
     for batch in grid(settings.points_per_side, embedding.size).split(settings.points_per_batch):
         found += candidates(sam, embedding, batch, settings)
-        tell(len(batch))
+        progress(len(batch))
     return sorted(suppressed(found), key=lambda segment: -segment["area"])
 
 
 def grid(side: int, size: tuple[int, int]) -> torch.Tensor:
-    """The centers of side x side cells of an image of this height and width: (x, y) float32 [side * side, 2]."""
+    """A grid of side x side points (x, y) in pixels of an image of `size` (height, width): float32 [side * side, 2]."""
     centers = torch.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
     y, x = torch.meshgrid(centers * size[0], centers * size[1], indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
 def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settings: Settings) -> list[dict[str, Any]]:
-    """The masks for points [B, 2] that pass both thresholds and are not empty."""
+    """The masks for the prompts `points` [B, 2] that pass both thresholds and are not empty."""
     labels = torch.ones((len(points), 1), dtype=torch.int64)
     logits, quality = sam.prompted(embedding, points[:, None], labels)
     per_point = len(quality) // len(points)
@@ -95,7 +95,7 @@ def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settin
 
 
 def encoded(mask: torch.Tensor) -> dict[str, Any]:
-    """Run lengths, area and box of a mask bool [H, W]."""
+    """Encode a mask bool [H, W] as run lengths, area and box."""
     from pycocotools import mask as coco
 
     rle = coco.encode(np.asfortranarray(mask.to(torch.uint8).numpy()))
@@ -104,24 +104,24 @@ def encoded(mask: torch.Tensor) -> dict[str, Any]:
 
 
 def decoded(segment: dict[str, Any]) -> np.ndarray:
-    """The mask, bool [H, W]."""
+    """Decode the run lengths of a mask to bool [H, W]."""
     from pycocotools import mask as coco
 
-    with warnings.catch_warnings():  # from the compiled part of pycocotools 2.0.11 under NumPy 2
+    with warnings.catch_warnings():  # raised by pycocotools 2.0.11 with NumPy 2
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         return coco.decode(segment["segmentation"]).astype(bool)
 
 
 def suppressed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Non-maximum suppression by box IoU, the best first."""
+    """Non-maximum suppression by box IoU; returns the masks by descending predicted IoU."""
     boxes = torch.tensor([segment["bbox"] for segment in found], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] -= 1  # between the outer pixels, as SAM's authors have it
+    boxes[:, 2:] -= 1  # from first to last pixel, as in the code of SAM's authors
     scores = torch.tensor([segment["predicted_iou"] for segment in found])
     return [found[index] for index in nms(box_convert(boxes, "xywh", "xyxy"), scores, NMS_IOU).tolist()]
 
 
 def numbered(segments: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
-    """The number of a mask at each pixel, uint16 [H, W]: 1 is the first, later masks cover earlier ones, 0 is none."""
+    """The number of the mask at each pixel, uint16 [H, W]: from 1, and 0 for none. Later masks cover earlier ones."""
     ids = np.zeros(size, np.uint16)
     for number, segment in enumerate(segments, 1):
         ids[decoded(segment)] = number

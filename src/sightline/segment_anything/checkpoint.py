@@ -1,6 +1,6 @@
 """Locate the weights of Segment Anything: in a folder or in the local cache of the Hugging Face hub.
 
-Nothing is downloaded unless asked for, and nothing is unpickled: only safetensors are read.
+Files are downloaded only with `download`. Only safetensors are read; pickles are rejected.
 """
 
 import os
@@ -16,16 +16,17 @@ from ..runs.atomic import read_json
 BASE, LARGE, HUGE = "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam-vit-huge"
 NAMES = {"vit_b": BASE, "base": BASE, "vit_l": LARGE, "large": LARGE, "vit_h": HUGE, "huge": HUGE}
 MEGABYTES = {BASE: 375, LARGE: 1250, HUGE: 2560}
+"""Size of the download by repository."""
 MODEL_TYPES = ("sam", "sam2", "sam2_video", "sam3_tracker", "sam3_video")
-"""The `model_type` of checkpoints that transformers prompts with points and boxes through one interface."""
+"""The supported values of `model_type`, whose models share one interface for prompts in transformers."""
 WEIGHTS = "model.safetensors"
 REQUIRED = (("config.json",), (WEIGHTS,), ("preprocessor_config.json", "processor_config.json"))
-"""The files of a checkpoint; one of each tuple."""
+"""The files of a checkpoint; of each tuple, one is required."""
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint folder on this machine."""
+    """A checkpoint folder on this machine. name: the folder or repository that the user passed."""
 
     name: str
     folder: Path
@@ -33,10 +34,10 @@ class Checkpoint(NamedTuple):
 
 
 def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
-    """The checkpoint `name`: a short name, a folder written by save_pretrained, or `owner/name` on the hub.
+    """Locate a checkpoint by a short name, a folder written by save_pretrained, or `owner/name` on the hub.
 
-    Hub names are looked up in the local cache; `download` fetches what the cache lacks. Raises SightlineError, with
-    the status ENVIRONMENT where the checkpoint is not on this machine or cannot be fetched.
+    Hub names are looked up in the local cache; `download` fetches missing files. Raises SightlineError, with the status
+    ENVIRONMENT if the checkpoint is not on this machine or cannot be downloaded.
     """
     require_sam()
     if os.path.isdir(name):
@@ -47,14 +48,14 @@ def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
         raise SightlineError("pickled weights are not supported", where=name, why=why, cure=cure)
     repository = NAMES.get(name, name)
     if os.path.exists(name) or not REPOSITORY.fullmatch(repository):
-        why = f"it is neither a folder here nor a repository on the hub; short names: {', '.join(NAMES)}"
+        why = f"it is neither an existing folder nor a repository name; short names: {', '.join(NAMES)}"
         cure = f"--model vit_b, --model {BASE}, or --model FOLDER written by save_pretrained"
         raise SightlineError("this is not a checkpoint", where=name, why=why, cure=cure)
     return open_checkpoint(repository, hub_folder(repository, download))
 
 
 def require_sam() -> None:
-    """SightlineError with the install command where transformers or pycocotools is missing."""
+    """Raise SightlineError with the install command if transformers or pycocotools is missing."""
     try:
         import pycocotools.mask  # noqa: F401
         import transformers  # noqa: F401
@@ -64,9 +65,9 @@ def require_sam() -> None:
 
 
 def hub_folder(repository: str, download: bool) -> Path:
-    """The folder of a repository in the hub's cache; with `download`, missing JSON and safetensors files are fetched.
+    """Locate a repository in the local hub cache; with `download`, fetch missing JSON and safetensors files.
 
-    Raises SightlineError, ENVIRONMENT, where it is not cached or the download fails.
+    Raises SightlineError with the status ENVIRONMENT if it is not cached, or the download fails.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -81,8 +82,8 @@ def hub_folder(repository: str, download: bool) -> Path:
         if not download:
             what, where = f"the checkpoint {repository} is not on this machine", shlex.quote(constants.HF_HUB_CACHE)
             size = f" ({MEGABYTES[repository]:,} MB)" if repository in MEGABYTES else ""
-            cure = f"--download fetches it{size} from huggingface.co; or name a folder that has it: --model FOLDER"
-            why = "nothing is downloaded unless asked for"
+            cure = f"--download fetches it{size} from huggingface.co; or use a local folder: --model FOLDER"
+            why = "files are downloaded only with --download"
             raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
     try:
         if constants.HF_HUB_OFFLINE:
@@ -99,12 +100,12 @@ def hub_folder(repository: str, download: bool) -> Path:
 
 
 def missing_file(folder: Path) -> str:
-    """The first file that a checkpoint needs and this folder lacks; empty where it is complete."""
+    """The first required file that a checkpoint folder lacks; "" if it is complete."""
     return next((names[0] for names in REQUIRED if not any((folder / name).is_file() for name in names)), "")
 
 
 def open_checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The checkpoint in a folder; SightlineError where a file is missing or it is of another model."""
+    """The checkpoint in a folder; raises SightlineError if a file is missing or the model is unsupported."""
     config, missing = read_json(folder / "config.json"), missing_file(folder)
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if not missing and model_type in MODEL_TYPES:

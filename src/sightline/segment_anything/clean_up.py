@@ -1,6 +1,6 @@
-"""Clean up a segmenter's masks: each mask of Segment Anything gets the class of most of its pixels.
+"""Clean up a segmenter's masks: each mask of Segment Anything is assigned the most frequent class of its pixels.
 
-The effect is measured on the same images: mean IoU before and after, with a paired interval over images.
+With true masks, the effect is measured: mean IoU before and after, with a paired interval over images.
 """
 
 import math
@@ -30,16 +30,16 @@ from .outputs import PlannedImage
 TILE = 1024
 """The default of `predict --tile`."""
 SHOWN, SIDE = 50, 560
-"""How many images the page shows, and their longest side in pixels."""
+"""Maximum number of images on the page, and of pixels of their longest side."""
 
 
 @dataclass
 class CleanUp:
-    """A segmenter's run, the true masks by image name, and the counts so far.
+    """A segmenter, and the results of the clean-up so far.
 
-    origin: run, weights and truth, for segments.json. before, after: hits, truth and predicted pixels of
-    each class, int64 [3, K], of each image with a true mask. shown: for the page, (title, small mask, note) by the name
-    of the first images.
+    true: paths of true masks by image name. origin: run, weights and truth, for segments.json. before, after: for each
+    image with a true mask, the hits, true and predicted pixels of each class, int64 [3, K]. shown: for the page, the
+    panels (title, small mask, note) of the first images by name.
     """
 
     parts: MaskInference
@@ -50,7 +50,7 @@ class CleanUp:
     shown: dict[str, list[tuple[str, np.ndarray, str]]] = field(default_factory=dict)
 
     def add(self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]]) -> None:
-        """Write the cleaned mask of an image uint8 [3, H, W]; where its truth is known, count the pixels of both."""
+        """Write the cleaned mask of an image uint8 [3, H, W]; with a true mask, count the pixels before and after."""
         palette = self.parts.palette
         predicted = predict_mask(self.parts, pixels, TILE)
         better = cleaned(predicted, segments, len(palette.classes))
@@ -68,7 +68,7 @@ class CleanUp:
             self.shown[image.name] = [(title, small(mask), notes.get(title, "")) for title, mask in masks.items()]
 
     def true_mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The true mask of an image as class indices of this shape; SightlineError where it is unusable."""
+        """Read the true mask of an image, uint8 of this shape; raise SightlineError if unreadable or of other shape."""
         try:
             mask = read_mask(self.true[name], self.parts.palette)
         except SightlineError as error:
@@ -79,17 +79,17 @@ class CleanUp:
         return mask
 
     def counts(self) -> tuple[Counts, Counts]:
-        """Counts int64 [N, K] before and after."""
+        """The counts int64 [N, K] before and after the clean-up."""
         before, after = (Counts(*np.stack(parts, axis=1)) for parts in (self.before, self.after))
         return before, after
 
     def facts(self) -> dict[str, Any]:
-        """For segments.json: the run, and the effect if measured."""
+        """The record in segments.json: the run, and the effect if measured."""
         return self.origin | (effect(*self.counts()) if self.before else {})
 
 
 def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: list[str]) -> CleanUp:
-    """Load a segmenter's run and pair images with true masks; SightlineError for another kind of run."""
+    """Load a segmenter and pair the images with true masks; raises SightlineError for a run of another task."""
     folder = run_folder.existing(folder)
     config = load_recipe_file(folder / "recipe.yaml")
     load = TASKS[config.task].load_masks
@@ -98,7 +98,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
         raise SightlineError("this run does not predict masks", where=str(folder), why=why, cure=cure)
     true = {} if truth is None else true_masks(Path(truth), names)
     parts = load(folder, config)
-    for path in list(true.values())[:1]:  # report a wrong palette now rather than after hours
+    for path in list(true.values())[:1]:  # raise errors of the palette before masks are generated
         read_mask(path, parts.palette)
     origin = {
         "run": str(folder),
@@ -109,7 +109,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
 
 
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
-    """Image name -> path of its true mask, paired as by `score`; SightlineError listing all faults."""
+    """Map image names to paths of true masks, paired as in `score`; raises SightlineError with all errors."""
     if not truth.is_dir():
         raise SightlineError("there is no such folder", where=f"--truth {truth}", cure="--truth DIR with true masks")
     faults = Faults()
@@ -120,10 +120,10 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
 
 
 def cleaned(predicted: np.ndarray, segments: Sequence[dict[str, Any]], classes: int) -> np.ndarray:
-    """Class indices uint8 [H, W] after giving each mask its most frequent class in `predicted`.
+    """Assign to each mask its most frequent class in `predicted`, class indices uint8 [H, W]; returns such indices.
 
-    segments: the largest first; later ones cover earlier ones. Ties go to the class with the lowest index. Pixels in no
-    mask keep their class.
+    segments: the largest first; later masks cover earlier ones. Of equally frequent classes the lowest index is used.
+    Pixels outside of all masks keep their class.
     """
     result = predicted.copy()
     for segment in segments:
@@ -133,7 +133,7 @@ def cleaned(predicted: np.ndarray, segments: Sequence[dict[str, Any]], classes: 
 
 
 def small(mask: np.ndarray) -> np.ndarray:
-    """A mask [H, W] subsampled with a fixed stride, so that no side is longer than SIDE."""
+    """Subsample a mask [H, W] with a fixed stride, so that no side is longer than SIDE."""
     step = -(-max(mask.shape) // SIDE)
     return np.ascontiguousarray(mask[step // 2 :: step, step // 2 :: step])
 
@@ -156,7 +156,7 @@ def effect(before: Counts, after: Counts) -> dict[str, Any]:
 
 
 def sentence(facts: dict[str, Any]) -> str:
-    """The effect in words; a difference only where the interval excludes 0 and p is below 0.05."""
+    """A sentence on the effect; it states a difference only if the interval excludes 0 and p is below 0.05."""
     first, second, count = facts["mean_iou_before"], facts["mean_iou_after"], counted(facts["images"], "image")
     if not (math.isfinite(first) and math.isfinite(second)):
         return "clean-up: not measured, every pixel of the truth is ignored"

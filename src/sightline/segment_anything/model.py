@@ -20,9 +20,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """The encoder's output for an image. size: height and width of the image; model_size: those of the model's input.
+    """The encoder's output for an image.
 
-    features: a tensor, or several with SAM 2 and 3, on the model's device.
+    size, model_size: (height, width) of the image and of the model's input. features: a tensor, or several with SAM 2
+    and 3, on the model's device.
     """
 
     size: tuple[int, int]
@@ -32,7 +33,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, eq=False)
 class Sam:
-    """A loaded checkpoint. It keeps no state between calls, so that any thread may call it."""
+    """A loaded checkpoint, without state between calls, and thus thread-safe."""
 
     name: str
     processor: Any
@@ -41,7 +42,7 @@ class Sam:
 
     @torch.inference_mode()
     def embedded(self, image: np.ndarray) -> ImageEmbedding:
-        """Embed an image uint8 [3, H, W]: the costly step, needed once per image."""
+        """Encode an image uint8 [3, H, W]: the expensive step, needed once per image."""
         pixels = torch.tensor(image)  # a copy: the processor rejects read-only arrays
         inputs = self.processor(images=pixels, input_data_format="channels_first", return_tensors="pt")
         values = inputs["pixel_values"]
@@ -57,15 +58,15 @@ class Sam:
         labels: Sequence[int] = (),
         box: Box | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(masks bool [M, H, W], predicted IoU float32 [M]) for points, a box, or both; the best first.
+        """(masks bool [M, H, W], predicted IoU float32 [M]) for a prompt of points, a box, or both; the best first.
 
         points: (x, y) in pixels of the image; labels: 1 inside the object, 0 outside, by default all 1. box: x0, y0,
-        x1, y1. A single point is ambiguous (object, part or subpart) and gives three masks; other prompts give one, as
-        SAM's authors advise. Raises SightlineError for an invalid prompt.
+        x1, y1. A single point is ambiguous (object, part or subpart) and yields three masks; other prompts yield one,
+        as SAM's authors recommend. Raises SightlineError for an invalid prompt.
         """
         labels = labels or (1,) * len(points)
         check_prompt(embedding.size, points, labels, box)
-        # The leading dimension: one prompt.
+        # leading dimension: one prompt
         coordinates = torch.tensor([list(points)], dtype=torch.float32) if points else None
         kinds = torch.tensor([list(labels)], dtype=torch.int64) if points else None
         boxes = torch.tensor([box], dtype=torch.float32) if box else None
@@ -107,7 +108,7 @@ class Sam:
 def check_prompt(
     size: tuple[int, int], points: Sequence[tuple[float, float]], labels: Sequence[int], box: Box | None
 ) -> None:
-    """SightlineError for an invalid prompt on an image of this height and width."""
+    """Raise SightlineError for an invalid prompt on an image of `size` (height, width); arguments as of `masks_at`."""
     height, width = size
     corners = [(box[0], box[1]), (box[2], box[3])] if box else []
     if not points and not box:
@@ -125,17 +126,17 @@ def check_prompt(
 
 
 def load_sam(name: str, download: bool = False) -> Sam:
-    """Load the checkpoint `name`, see `checkpoint.find_checkpoint`; SightlineError where it is missing or damaged."""
+    """Load the checkpoint `name`, see `find_checkpoint`; raises SightlineError if it is missing or damaged."""
     return load(find_checkpoint(name, download))
 
 
 def load(checkpoint: Checkpoint) -> Sam:
-    """Load a checkpoint in float32; SightlineError where files are damaged or tensors are missing."""
+    """Load a checkpoint in float32; raises SightlineError if files are damaged or tensors are missing."""
     from transformers import AutoImageProcessor, AutoModelForMaskGeneration
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it warns of unused tensors: SAM 2's video parts
+    logging.set_verbosity_error()  # it warns about unused tensors of SAM 2's video model
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         processor = AutoImageProcessor.from_pretrained(checkpoint.folder, **options)
@@ -145,7 +146,7 @@ def load(checkpoint: Checkpoint) -> Sam:
         missing = sorted(facts["missing_keys"])
         if missing:
             raise ValueError(f"{len(missing):,} tensors are missing, the first: {missing[0]}")
-    except Exception as error:  # damaged JSON and tensors raise nearly every type there is
+    except Exception as error:  # damaged JSON and tensors raise many types
         if is_shortage(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
@@ -156,5 +157,5 @@ def load(checkpoint: Checkpoint) -> Sam:
 
 
 def sam_device() -> torch.device:
-    """CUDA if present, else the CPU; MPS is untested."""
+    """The CUDA device if there is one, else the CPU; MPS is untested."""
     return usable_device("cuda" if torch.cuda.is_available() else "cpu", "hide the GPU with CUDA_VISIBLE_DEVICES=")

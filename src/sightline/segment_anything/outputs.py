@@ -1,4 +1,4 @@
-"""The output files of an image: mask numbers in a PNG, run lengths in a JSON, an overlay; and which exist already."""
+"""Output files: mask numbers as PNG, run lengths as JSON, and an overlay per image; detection of finished images."""
 
 import os
 from collections import Counter
@@ -26,27 +26,29 @@ FORMAT = 1
 RECORD, PAGE = "segments.json", "segments.html"
 ENDINGS = ("_segments.json", "_segments.png", "_overlay.png")
 COLORS = np.rint([255 * np.array(to_rgb(color)) for color in class_colors(250)]).astype(np.uint8)
+"""The colors of masks, uint8 [250, 3], which repeat."""
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An image and where its results go: `base` is OUT/a/0013 for `a/0013.jpg` and for `a/0013_sat.jpg`."""
+    """An image to process. base: the path of its results without ending, such as OUT/a/0013 for `a/0013_sat.jpg`."""
 
     name: str
     path: str
     base: Path
 
     def file(self, ending: str) -> Path:
-        """`_segments.png`, `_segments.json`, `_overlay.png` or `_mask.png` of this image."""
+        """The path of a result by its ending: `_segments.png`, `_segments.json`, `_overlay.png` or `_mask.png`."""
         return self.base.with_name(self.base.name + ending)
 
 
 def plan_images(
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: Path, say: Callable[[str], None]
 ) -> tuple[list[PlannedImage], list[str]]:
-    """(the images to process in order, without results of an earlier call; the paths of all images given).
+    """(the images to process in order, the paths of all images that were passed).
 
-    A single folder's images are named from it, others from their common folder, so that no name leads out of `out`.
+    Results of an earlier call among the images are skipped. Images are named relative to the folder that was passed, or
+    else to their common folder, so that all results are below `out`.
     """
     paths = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     tally: Counter[str] = Counter()
@@ -70,8 +72,8 @@ def finished_before(
     """Summaries of the images that an earlier call finished, by name.
 
     inputs: paths that must not be overwritten. made_by: weights and settings. cleaning: whether cleaned masks will be
-    written too. With `overwrite` none counts as finished, and their files are removed. Raises SightlineError for masks
-    of other weights, settings or images, and for files that no earlier call wrote.
+    written. overwrite: remove the files of earlier calls, and return no image. Raises SightlineError for masks of other
+    weights, settings or images, and for existing files that no earlier call wrote.
     """
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
@@ -89,13 +91,15 @@ def finished_before(
     if others:
         why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
         cure = f"another --out, the earlier settings (in {RECORD}), or --overwrite to generate all masks again"
-        raise SightlineError("this folder has masks of other settings", where=str(out), why=why, cure=cure)
+        raise SightlineError(
+            "the masks in this folder were made with other settings", where=str(out), why=why, cure=cure
+        )
     written = {image.name for image in images if all(image.file(ending).is_file() for ending in ENDINGS)}
     return {name: summary for name, (summary, _) in before.items() if name in written}
 
 
 def summary_and_changes(image: PlannedImage, made_by: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
-    """An earlier call's summary of an image, and the settings in which it differs from what would be written now."""
+    """(an earlier call's summary of an image, the names of settings that have changed since); None without one."""
     facts = read_json(image.file("_segments.json"))
     if not (isinstance(facts, dict) and facts.get("segments") == FORMAT):
         return None
@@ -104,7 +108,7 @@ def summary_and_changes(image: PlannedImage, made_by: dict[str, Any]) -> tuple[d
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file; empty where it cannot be read."""
+    """SHA-256 of a file; "" if it cannot be read."""
     try:
         return sha256(path)
     except OSError:
@@ -114,9 +118,9 @@ def digest(path: str) -> str:
 def write_image(
     image: PlannedImage, pixels: np.ndarray, segments: list[dict[str, Any]], made_by: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Write JSON, PNG and overlay of an image uint8 [3, H, W]; returns the summary that segments.json lists.
+    """Write JSON, PNG and overlay of an image uint8 [3, H, W]; returns its summary for segments.json.
 
-    The JSON comes first: it shows a later call that the other files are its own to replace.
+    The JSON is written first: if it exists, a later call may overwrite the other two.
     """
     ids = numbered(segments, (pixels.shape[1], pixels.shape[2]))
     summary = {
@@ -140,19 +144,19 @@ def write_image(
 
 
 def colors_of(ids: np.ndarray) -> np.ndarray:
-    """Indices into COLORS of mask numbers uint16 [H, W], uint8 [H, W]; IGNORE where there is none."""
+    """Map mask numbers uint16 [H, W] to indices into COLORS, uint8 [H, W]; IGNORE outside of all masks."""
     return np.where(ids > 0, (ids - 1) % len(COLORS), IGNORE).astype(np.uint8)
 
 
 def outlined(pixels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """An image uint8 [3, H, W] mixed with its masks' colors, with a white line around each mask, uint8 [H, W, 3]."""
-    picture = overlay(pixels, colors_of(ids), COLORS)
-    picture[borders(ids, max(1, round(max(ids.shape) / 700)))] = 255
-    return picture
+    """Blend an image uint8 [3, H, W] with the colors of its masks, outlined in white: uint8 [H, W, 3]."""
+    image = overlay(pixels, colors_of(ids), COLORS)
+    image[borders(ids, max(1, round(max(ids.shape) / 700)))] = 255
+    return image
 
 
 def borders(ids: np.ndarray, width: int = 1) -> np.ndarray:
-    """Where a number differs from the one to its left or above, bool [H, W], as lines of at least `width` pixels."""
+    """Boundaries between different mask numbers [H, W]: bool [H, W], true on lines of about `width` pixels."""
     found = np.zeros(ids.shape, bool)
     found[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     found[1:] |= ids[1:] != ids[:-1]

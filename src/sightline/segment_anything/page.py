@@ -1,4 +1,4 @@
-"""The page of `sightline masks`: each image with its masks, and the effect of a clean-up."""
+"""The HTML page of `sightline masks`: images with their masks, and the effect of a clean-up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ from ..insight.style import png_rgb
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
 from ..stats.paired import paired_ious
-from ..tasks.segment.score import four, span
+from ..tasks.segment.score import fixed, interval_text
 from .clean_up import SHOWN, SIDE, CleanUp, small
 from .outputs import COLORS, PlannedImage, colors_of
 
 
 def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], clean_up: CleanUp | None) -> str:
-    """The whole page. record: the content of segments.json."""
+    """The complete page. record: the content of segments.json."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(record))]
     if clean_up:
         content.append(("Clean-up", effect(record["clean_up"], clean_up)))
@@ -36,7 +36,7 @@ def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], cl
 
 
 def summary(record: dict[str, Any]) -> list[Child]:
-    """Number of masks, share of pixels covered, and time."""
+    """Cards with the numbers of images and masks, the share of pixels in a mask, and the time per image."""
     done = record["images"]
     masks, sizes = sum(one["masks"] for one in done), [one["height"] * one["width"] for one in done]
     covered = float(np.average([one["covered"] for one in done], weights=sizes))
@@ -49,33 +49,33 @@ def summary(record: dict[str, Any]) -> list[Child]:
         "checkpoint": record["checkpoint"]["name"],
     }
     blocks = [element("div", element("dt", name), element("dd", value)) for name, value in cards.items()]
-    note = "The masks have no classes: the model finds what belongs together, not what it is."
+    note = "The masks have no classes: the model finds objects, but does not classify them."
     return [element("dl", blocks, class_="cards cards-3"), element("p", note, class_="small")]
 
 
 def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
-    """The rule of the clean-up, and its effect on the IoU where the truth is known."""
+    """The rule of the clean-up and, with true masks, its effect on the IoU of each class."""
     rule = "Each mask got the class that the run predicts for most of its pixels; pixels in no mask kept their class."
     parts: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
     if "sentence" not in facts:
         return [*parts, missing_note("Not measured: --truth DIR compares with true masks.")]
     lead = element("p", f"{facts['sentence'][:1].upper()}{facts['sentence'][1:]}.", class_="lead")
     rows: list[list[Child]] = [
-        [name, four(before), four(after), four(difference), span((low, high))]
+        [name, fixed(before), fixed(after), fixed(difference), interval_text((low, high))]
         for name, before, after, difference, low, high in zip(
             clean_up.parts.palette.classes, *paired_ious(*clean_up.counts()), strict=True
         )
     ]
     head = ["Class", "IoU before", "IoU after", "Difference", "95 % interval"]
     note = (
-        "IoU over all images. Differences are paired by image, and intervals are bootstrapped over images. Choose "
-        "quality and stability on other images than those that you report."
+        "IoU over all images. Differences are paired by image, and intervals are bootstrapped over images. Do not "
+        "choose quality and stability on the images for which you report results."
     )
     return [lead, *parts, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
 
 
 def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None) -> list[Child]:
-    """The first images: each with its masks over it and the masks alone; below them its classes before and after."""
+    """The first images with their masks and, with a clean-up, their classes before and after."""
     note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask numbers."
     parts: list[Child] = [element("p", note, class_="small"), legend(clean_up) if clean_up else None]
     by_name = {image.name: image for image in images}
@@ -102,7 +102,7 @@ def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean
 
 
 def panel(source: str, kind: str, note: str) -> Html:
-    """One image of a strip with its caption."""
+    """One image with its caption. source: a data URI."""
     caption = element("figcaption", element("b", kind), f": {note}" if note else None)
     return element("figure", element("img", src=source, alt=f"{kind} {note}".strip(), loading="lazy"), caption)
 
@@ -118,7 +118,7 @@ def legend(clean_up: CleanUp) -> Html:
 
 
 def origin(record: dict[str, Any]) -> list[Child]:
-    """Checkpoint, settings, versions."""
+    """A table of checkpoint, settings, device and versions."""
     rows: dict[str, Child] = {"checkpoint": record["checkpoint"]["name"]}
     rows["SHA-256 of the weights"] = element("code", record["checkpoint"]["sha256"])
     rows |= {name.replace("_", " "): str(value) for name, value in record["settings"].items()}

@@ -1,4 +1,4 @@
-"""The command's work: image by image, with a record of what was done, what was there, and what could not be read."""
+"""Generate masks for images one by one, resume an interrupted call, and record the results."""
 
 import os
 import time
@@ -31,7 +31,7 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Work:
-    """What one call has to do. inputs: paths that must not be overwritten."""
+    """The validated arguments of one call. inputs: paths that must not be overwritten."""
 
     images: list[PlannedImage]
     inputs: list[str]
@@ -51,7 +51,7 @@ def generate(
     overwrite: bool,
     say: Callable[[str], None],
 ) -> Path:
-    """`sightline.masks`. settings: of `Settings`; checkpoint: of `find_checkpoint`; clean_up: run and true masks."""
+    """Implement `sightline.masks`; the tuples are arguments of `Settings`, of `find_checkpoint`, and (run, truth)."""
     chosen, (run, truth) = Settings(*settings), clean_up
     chosen.check()
     planned, inputs = plan_images(images, out, say)
@@ -70,7 +70,7 @@ def generate(
 
 
 def generate_all(work: Work, overwrite: bool) -> Path:
-    """Process all images, then write the record and the page."""
+    """Process all images, then write segments.json and segments.html."""
     out, say, clean_up, checkpoint = work.out, work.say, work.clean_up, work.checkpoint
     use_threads(0)
     sweep_temporaries(out)
@@ -116,12 +116,15 @@ def generate_all(work: Work, overwrite: bool) -> Path:
 def process(
     work: Work, before: dict[str, dict[str, Any]], made_by: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Summaries of the images that have masks, and (name, reason) of those that could not be read."""
+    """(summaries of the images with masks, (name, error) of the unreadable images).
+
+    before: summaries of images that an earlier call finished; their masks are read only for a clean-up.
+    """
     new, points = len(work.images) - len(before), work.settings.points_per_side**2
     sam = load(work.checkpoint) if new else None
     if sam:
         work.say(f"generating masks of {counted(new, 'image')} with {sam.name} on {device_name(sam.device)}")
-    tell = ProgressLines(work.say, "masks", new * points if sam else len(before)).add
+    progress = ProgressLines(work.say, "masks", new * points if sam else len(before)).add
     done: list[dict[str, Any]] = []
     bad: list[tuple[str, str]] = []
     for image in work.images:
@@ -135,7 +138,7 @@ def process(
                 done.append(before[image.name])
                 segments = read_json(image.file("_segments.json"))["annotations"]
             else:
-                segments = find_segments(sam, sam.embedded(pixels), work.settings, tell)
+                segments = find_segments(sam, sam.embedded(pixels), work.settings, progress)
                 done.append(write_image(image, pixels, segments, made_by, time.monotonic() - start))
             if work.clean_up:
                 work.clean_up.add(image, pixels, segments)
@@ -144,5 +147,5 @@ def process(
                 raise
             bad.append((image.name, " ".join((error.why or error.what).split())))
         if not sam:
-            tell(1)
+            progress(1)
     return done, bad

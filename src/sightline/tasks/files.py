@@ -1,4 +1,4 @@
-"""Recipes on disk: a YAML file becomes the configuration of its task; names of earlier versions are read."""
+"""Read recipes of this and earlier versions: a YAML file or plain values become the configuration of a task."""
 
 import sys
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ from . import TASKS, task_named
 
 
 def load_recipe_file(path: Path) -> Config:
-    """The configuration in a recipe.yaml; settings that the file leaves out have their defaults."""
+    """Read the configuration in a recipe.yaml; missing settings have their defaults.
+
+    Raises SightlineError for an unreadable file, invalid YAML and invalid settings.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
@@ -33,7 +36,10 @@ def load_recipe_file(path: Path) -> Config:
 
 
 def config_of(values: Mapping[str, Any], where: str) -> Config:
-    """The configuration of the task that `values` name, from plain nested values of this version or an earlier one."""
+    """Build the configuration of the task in `values["task"]` from nested values of this or an earlier version.
+
+    where: the origin of the values, for error messages.
+    """
     named = values.get("task")
     task = task_named(named, where)
     if named and named != task.name:
@@ -43,26 +49,28 @@ def config_of(values: Mapping[str, Any], where: str) -> Config:
 
 
 def configured(settings: Mapping[str, Any], where: str = "the command line") -> Config:
-    """The defaults of the task that `settings` name, or of the first one, with the settings applied; see `resolve`."""
+    """Apply dotted or nested settings to the defaults of the task in `settings["task"]`, or of the first task."""
     named = settings.get("task")
     rest = {key: value for key, value in settings.items() if key != "task"}
     return resolve(task_named(named, where).config(), rest, where)
 
 
 def typed(config: Config) -> Config:
-    """A configuration of its task's own class: `sightline.Config(task="segment")` becomes a SegmentConfig."""
+    """Convert a plain Config to the class of its task: `sightline.Config(task="segment")` to a SegmentConfig."""
     return config_of(config.model_dump(mode="json"), "the recipe") if type(config) is Config else config
 
 
 @cache
 def note_renamed(old: str, new: str, where: str) -> None:
-    """Print once on standard error that a task has a new name."""
+    """Print to standard error, once per process, that a task has a new name."""
     print_plain(f"note: the task {old} is now called {new} ({where})", sys.stderr)
 
 
 def is_unused(kind: type[Config], key: str, value: Any) -> bool:
-    """Whether this is the section of another task with nothing but defaults: recipes of earlier versions had those of
-    all tasks."""
+    """Whether `key` is a section of another task with default values only, as in recipes of earlier versions.
+
+    kind: the configuration class of the recipe's own task.
+    """
     if key in kind.model_fields or not isinstance(value, Mapping):
         return False
     fields = [task.config.model_fields[key] for task in TASKS.values() if key in task.config.model_fields]

@@ -212,7 +212,7 @@ def test_the_targets_norms_keep_statistics_of_their_own(small: Toy) -> None:
     after = dict(model.target.named_buffers())
     assert all(not torch.equal(after[name], value) for name, value in statistics.items())
     kept = {name: after[name].clone() for name in statistics}
-    model.follow(0.0)
+    model.update_target(0.0)
     assert all(torch.equal(dict(model.target.named_buffers())[name], value) for name, value in kept.items())
 
 

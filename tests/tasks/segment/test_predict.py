@@ -152,7 +152,7 @@ def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarra
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out")
-    assert "1 mask without coordinates, the first of palette.tif" in capsys.readouterr().out
+    assert "1 mask without coordinates: not 8-bit gray, RGB or RGBA; the first: palette.tif" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("big", [False, True])

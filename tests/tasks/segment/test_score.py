@@ -187,7 +187,7 @@ def test_both_halves_of_a_pair_are_looked_at(folders):
 
 def test_a_wrong_palette_ends_before_every_file_is_read(folders, monkeypatch):
     truth, pred, *_ = folders(9)
-    monkeypatch.setattr(MODULE, "ENOUGH_FAULTS", 3)
+    monkeypatch.setattr(MODULE, "MAX_FAULTS", 3)
     with pytest.raises(SightlineError, match="3 pairs that cannot be compared; 6 more were not read"):
         score(truth, pred, "binary")
 

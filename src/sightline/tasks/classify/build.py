@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a classification run, and to those that use its weights."""
+"""Build the parts of a classification run, and a network with its preprocessing for inference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,25 +47,25 @@ from .task import ClassifyLearner
 
 
 def check(config: Config) -> None:
-    """SightlineError for an augmentation or a model name that cannot be, before any data is read."""
+    """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
-    if "/" not in config.model.name and config.model.name not in MODELS:  # names of libraries are checked at the build
+    if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
         raise unknown_model(config.model.name)
 
 
 def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fresh: bool) -> Parts:
-    """All parts of a classification run; arguments and errors as `build`."""
+    """Build all parts of a classification run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_labeled(config, say)
     torch.manual_seed(config.train.seed)
-    built = config.model
-    model = build_model(built.name, len(source.classes), config.data.size, dict(built.args), built.head)
+    chosen = config.model
+    model = build_model(chosen.name, len(source.classes), config.data.size, dict(chosen.args), chosen.head)
     refuse_batch_of_one(config, model)
     flops = flops_by_side(config, partial(step_flops, config, model))
     receipt = None
-    if fresh and config.model.weights != "none":
-        receipt = load_weights(model, built.weights, built.name, config.data.size, source.classes, built.fresh_head)
+    if fresh and chosen.weights != "none":
+        receipt = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
         say(str(receipt))
     train = training_images(config, source, say)
     if has_fixed_features(config):
@@ -84,7 +84,7 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
         "weights": receipt.as_dict() if receipt else None,
         "data": describe_data(source, train, val),
     }
-    if config.model.freeze:
+    if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
     rows, labels = rows_of(config, val), train.labels
@@ -104,9 +104,8 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     description = describe_model(config, train, val, mean, std)
     count = config.report.train_samples
     images = subset(train, sampled(train, count, config.train.seed)) if count else None
-    normal = (mean, std)
     return Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, normal, flops, facts),
+        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
         traced=Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
         sampled=Sampled(images, learner.plain_features) if images else None,
         once=once,
@@ -114,39 +113,41 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
 
 
 def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
-    """The source with its splits listed, nothing decoded yet; its training split has labels."""
+    """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
-        raise SightlineError("no data was named", cure="add --data PATH: a folder of images, a CSV, or sklearn:digits")
+        raise SightlineError(
+            "data.path is missing", cure="add --data PATH: a folder of images, a CSV, or sklearn:digits"
+        )
     try:
         source = open_source(config.data, config.data.split_seed)
     except SightlineError:
-        refuse_pairs(config)
+        reject_pairs(config)
         raise
     if not labeled_by_folders(source):
-        refuse_pairs(config)
+        reject_pairs(config)
     for note in source.notes:
         say(note)
     source = without_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the layout {source.layout!r} has no labels"
-        cure = "sort the images into one folder per class, name a CSV with --data, or say where the label stands in "
-        cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"
+        cure = "sort the images into one folder per class, pass a CSV with --data, or read the labels from the file "
+        cure += "names: --data.layout filename --data.pattern '{id}_{label}'"
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
 
 
-def refuse_pairs(config: Config) -> None:
-    """SightlineError where the data are images and masks, which no classifier can learn from."""
+def reject_pairs(config: Config) -> None:
+    """Raise SightlineError if the data are pairs of images and masks."""
     if config.data.layout == "auto" and holds_pairs(config.data.path):
-        why = f"every image has its mask, and {config.name} is a classifier"
-        cure = "a recipe for segmentation; `sightline recipes` lists them"
-        raise SightlineError("these are pairs of images and masks", where=config.data.path, why=why, cure=cure)
+        why = f"every image has a mask, and {config.name} is a classifier"
+        cure = "use a recipe for segmentation; `sightline recipes` lists them"
+        raise SightlineError("the data are pairs of images and masks", where=config.data.path, why=why, cure=cure)
 
 
 def has_fixed_features(config: Config) -> bool:
-    """Whether the backbone is frozen and sees the same images in every epoch."""
-    still = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"}) == Augment()
-    return config.model.freeze and still
+    """Whether the backbone is frozen and no augmentation changes its input between epochs."""
+    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"}) == Augment()
+    return config.model.freeze and unaugmented
 
 
 def fixed_features(
@@ -157,10 +158,10 @@ def fixed_features(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None:
-    """Of a frozen backbone whose images stay as they are: functions that give the features [N, D] of each split.
+    """Two functions that return the features [N, D] of the training and the validation split.
 
-    They are computed once, when they are first asked for, and then a head is trained in seconds. None where the
-    backbone learns, or an augmentation gives it other images in every epoch.
+    Each computes them at its first call, so that only the head is trained afterwards. None if the backbone is trained
+    or its input is augmented.
     """
     if not has_fixed_features(config):
         return None
@@ -176,8 +177,11 @@ def fixed_features(
 
 
 def step_flops(config: Config, model: Classifier, side: int) -> float:
-    """Of one image of `side` pixels: 2 x multiply-adds, times 3; of a frozen backbone only the forward pass counts, and
-    where its features are computed once nothing of it."""
+    """Floating-point operations of one training step per image of side x side pixels.
+
+    Forward and backward pass are 3 times the forward pass, which is 2 x multiply-adds. A frozen backbone has no
+    backward pass, and no cost at all if its features are computed once.
+    """
     if has_fixed_features(config):
         return 3 * head_flops(model)
     forward = forward_flops(model, side)
@@ -185,13 +189,16 @@ def step_flops(config: Config, model: Classifier, side: int) -> float:
 
 
 def head_flops(model: Classifier) -> float:
-    """Of one image's pass through the head."""
+    """Floating-point operations of the head's forward pass for one image."""
     return 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A run's learner around a model of its shape, without weights yet, and where and how to compute."""
+    """A run's learner and untrained model, its preprocessing, and the device and dtype to compute with.
+
+    square: how images are resized, unless they have the size `kept`, (height, width). step, epoch: of the checkpoint.
+    """
 
     learner: ClassifyLearner
     model: Classifier
@@ -206,9 +213,9 @@ class Inference:
 
 
 def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) -> Inference:
-    """What evaluates or predicts with the run in `folder`.
+    """Build the network of the run in `folder` for evaluation or prediction, without loading its weights.
 
-    Everything that shapes a number comes from the checkpoint's config.json, not from the data.
+    Model, classes and preprocessing come from the checkpoint's config.json. precision: auto, fp32 or bf16.
     """
     require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]

@@ -14,12 +14,12 @@ from ...stats.paired import paired_classes
 
 
 def read(files: RunFiles) -> RunFiles:
-    """Add predictions and thumbnails."""
+    """Add the validation predictions and the thumbnails of a run to its files."""
     return with_samples(with_predictions(files))
 
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """(the prediction for each validation image, why there are none, the remedy)."""
+    """(the predictions for the validation images or None, why they are missing, the remedy)."""
     found = files.predictions
     if found is None:
         why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
@@ -30,12 +30,12 @@ def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
 
 
 def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Accuracy and its interval, as on the run's own page."""
+    """Validation accuracy and its 95 % bootstrap interval, with the seed of the run's own report."""
     return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
 
 
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
-    """Difference in accuracy, McNemar's p, agreement, differences of each class."""
+    """Compare two classifiers on the same images: accuracy, McNemar's test, agreement, F1 and recall by class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
     recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
     p = mcnemar(a.correct, b.correct)
@@ -43,7 +43,7 @@ def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
 
 
 def agreement_counts(a: ItemResults, b: ItemResults) -> dict[str, int]:
-    """Counts of images by which classifier is correct, and of equal predictions."""
+    """Count the images by which of two classifiers is correct, and the images with equal predictions."""
     return {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
@@ -54,7 +54,7 @@ def agreement_counts(a: ItemResults, b: ItemResults) -> dict[str, int]:
 
 
 def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
-    """A sentence on runs whose predictions are averaged over epochs."""
+    """A note on the runs that are ensembles of several epochs; empty if there are none."""
     members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
     return [f"{'; '.join(members)}: each prediction costs that many forward passes."] if members else []
 
@@ -75,7 +75,7 @@ def comparison() -> TaskComparison:
             "only first right": "Only {first}",
             "only second right": "Only this run",
             "both wrong": "Both wrong",
-            "same answer": "Same answer",
+            "same answer": "Same prediction",
         },
         images=galleries,
         notes=ensembles,

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier's run on a split of its own data, or on other data."""
+"""Evaluate a trained classifier on a split of its own data, or on other data."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from .task import classification_intervals
 def evaluate(
     folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of its own data or of `data`; see `sightline.evaluate`."""
+    """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`."""
     own = not data
     if not own:
         config = resolve(config, {"data.path": data, "data.layout": "auto"})
@@ -47,11 +47,14 @@ def evaluate(
 
 
 def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Decoded:
-    """Data of other origin with its labels in the order of a run's classes, matched by name."""
+    """Map the labels of `decoded` to the indices of `classes` by class name.
+
+    Raises SightlineError, with the path `where`, for classes that the run does not have and for data without labels.
+    """
     unknown = [name for name in decoded.classes if name not in classes]
     if unknown:
         why = "the run was not trained on: " + ", ".join(unknown[:10])
-        cure = f"rename or remove those classes; the run knows: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        cure = f"rename or remove those classes; the run has: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
         raise SightlineError("the data has other classes than the run", where=where, why=why, cure=cure)
     if decoded.labels is None:
         cure = "`sightline predict` needs no labels"

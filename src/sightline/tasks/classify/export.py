@@ -1,4 +1,4 @@
-"""The graph of a classifier: probabilities of images of any size."""
+"""ONNX export of a classifier: a graph from images of any size to class probabilities."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +25,11 @@ from .evaluate import with_classes
 from .results import evaluate_checkpoints
 
 CHUNK = 32
-"""Images that are read and computed at a time."""
+"""Batch size of the comparison with the exported graph."""
 
 
 class ClassifierExport(TaskGraph):
-    """A classifier or an ensemble of its epochs."""
+    """The network of a classifier, or of an ensemble of its epochs, and its validation images."""
 
     outputs = {"probabilities": "float32 [N, classes]"}
     smallest = 1
@@ -52,7 +52,7 @@ class ClassifierExport(TaskGraph):
         self.network = ClassifierGraph(prepare, members, config.train.flip_test)
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare on the pixels in the cache, then on the files at full size, if they have another size."""
+        """Compare PyTorch with the exported graph: on cached images, then on the image files if their size differs."""
         batch, parts = self.config.train.eval_batch_size, self.parts
         _, arrays = evaluate_checkpoints(parts.learner, self.folders, self.decoded, batch, parts.device, parts.dtype)
         found = self.probabilities(graph)
@@ -63,7 +63,7 @@ class ClassifierExport(TaskGraph):
             yield self.parity(arrays["probabilities"], resized, from_files=True)
 
     def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False) -> Parity:
-        """Agreement of probabilities [N, K] of PyTorch and of the graph."""
+        """Agreement of the probabilities [N, K] of PyTorch, `own`, and of the exported graph, `found`."""
         labels = own.argmax(1), found.argmax(1)
         low, high = (float((predicted == self.decoded.labels).mean()) for predicted in labels)
         parity = Parity("accuracy", from_files=from_files, values=(low, high))
@@ -71,14 +71,14 @@ class ClassifierExport(TaskGraph):
         return parity
 
     def probabilities(self, graph: OnnxSession) -> np.ndarray:
-        """float32 [N, K] of the validation images as the cache holds them."""
+        """The graph's class probabilities float32 [N, K] for the validation images in the cache."""
         starts = range(0, len(self.decoded.names), CHUNK)
         return np.concatenate([graph(self.decoded.images[at : at + CHUNK])["probabilities"] for at in starts])
 
     def from_files(self, graph: OnnxSession, cached: np.ndarray) -> np.ndarray | None:
-        """float32 [N, K] of the image files, resized by the graph; None if all have the size in the cache.
+        """The graph's class probabilities float32 [N, K] for the image files, which the graph resizes itself.
 
-        cached: the probabilities of `probabilities`, which are taken for files of that size.
+        None if every file has the size of the cached images. cached: the result of `probabilities`, for such files.
         """
         rows = {name: row for row, name in enumerate(self.items.names)}  # unreadable images may have been left out
         found, any_other = cached.copy(), False
@@ -92,7 +92,7 @@ class ClassifierExport(TaskGraph):
         return found if any_other else None
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """The difference of the accuracy, paired by image."""
+        """The change in accuracy from this graph to another, such as a quantized one, paired by image."""
         correct = self.probabilities(graph).argmax(1) == self.decoded.labels
         difference, interval = paired_bootstrap(self.correct, correct, seed=self.config.train.seed)
         lost, won = int((self.correct & ~correct).sum()), int((~self.correct & correct).sum())

@@ -1,7 +1,7 @@
 """Classification losses: pure functions of logits and targets, computed in float32, averaged over the batch.
 
-Targets are class indices (int64 [N]) or distributions (float [N, K], as mixup and cutmix make them). With class
-weights the mean is PyTorch's: for indices the sum is divided by the weights of the targets, for distributions by N.
+Targets are class indices, int64 [N], or probabilities, float [N, K], as from mixup and cutmix. With class weights the
+mean is that of PyTorch: for indices the sum is divided by the summed weights of the targets, for probabilities by N.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ def focal(
 ) -> Tensor:
     """Softmax focal loss, -alpha * (1 - p_t)^gamma * log p_t, where p_t is the softmax probability of the target.
 
-    This is the multi-class form of arXiv 1708.02002; the one-vs-rest sigmoid that detectors use is another loss.
+    This is the multi-class form of arXiv 1708.02002, not the one-vs-rest sigmoid form that object detectors use.
     For soft or smoothed targets q it is the sum over the classes of q_k * alpha * (1 - p_k)^gamma * -log p_k.
-    gamma = 0 with alpha = 1 is `cross_entropy`. Arguments and mean as there.
+    With gamma = 0 and alpha = 1 it equals `cross_entropy`, whose arguments and mean it shares.
     """
     log_p = functional.log_softmax(logits.float(), dim=1)
     hard = not targets.is_floating_point()
@@ -50,7 +50,7 @@ def focal(
 
 
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """What these losses divide their sum by, a scalar: the mean over several parts of a batch needs it of each."""
+    """The denominator of these losses, a scalar, by which the means over several parts of a batch are combined."""
     if weights is None or targets.is_floating_point():
         return torch.tensor(float(len(targets)), device=targets.device)
     return weights.to(targets.device, torch.float32)[targets].sum()

@@ -1,4 +1,4 @@
-"""Prediction with a classifier's run."""
+"""Predict the classes of images with a trained classifier."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from .config import ClassifyConfig
 
 
 def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
-    """The shipped weights of a run. SightlineError for the features of an ensemble: its members have different ones."""
+    """Load the shipped weights of a run. Raises SightlineError if features are requested from an ensemble."""
     parts = build_for_inference(folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
-        why = f"the run ships {len(shipped)} epochs, whose features are unrelated"
+        why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
         raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="leave out --features")
     models = [with_weights(parts.model, checkpoint) for checkpoint in shipped]
     rest = (parts.square, parts.kept, parts.device, parts.dtype, config.train.flip_test, features)
@@ -28,5 +28,5 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: ClassifyConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a table with a row for each image: label, confidence, a probability for each class."""
+    """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, options.features), say)

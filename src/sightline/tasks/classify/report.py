@@ -1,4 +1,4 @@
-"""The report of a classifier's run: summary, maps, curves, class table, confusion matrix, wrong images."""
+"""The report of a classifier: summary, feature maps, curves, class table, confusion matrix, wrong images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,12 +41,14 @@ CALIBRATION = (
     "Dots on the dashed line are perfect calibration: of the predictions with 80% confidence, 80% are correct. Below "
     "the line the model is overconfident, above it underconfident."
 )
-FEW = 5  # images of a class; the recall of fewer is too uncertain
+FEW = 5
+"""Least number of images of a class for a hint on its recall; that of fewer is too uncertain."""
 MISCALIBRATED = 0.05
+"""Least calibration error for a hint."""
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
-    """The page of a run. watched: the run is still training; t-SNE, which takes seconds, is left out."""
+    """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_samples(with_predictions(files))
     found = find(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
@@ -63,7 +65,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """The lead sentence, the accuracy, the facts."""
+    """The lead sentence, the accuracy with its interval, and the facts of the run."""
     verdict, past = found.verdict, found.past
     parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
@@ -81,7 +83,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
 
 
 def lead(files: RunFiles, found: Findings) -> str:
-    """The model, its data and its result in one sentence, and the most frequent confusion in a second."""
+    """A sentence on the model, its data and its result, and one on the most frequent confusion."""
     model = str(section(files.recipe, "model").get("name") or "a model")
     weights = str(section(files.recipe, "model").get("weights") or "none")
     data = section(files.provenance, "data")
@@ -113,7 +115,7 @@ def lead(files: RunFiles, found: Findings) -> str:
 
 
 def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
-    """The class with the lowest recall, the most frequent confusion, miscalibration, and hints from the curves."""
+    """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
     verdict = found.verdict
     hints: list[Hint] = []
     if verdict is None:
@@ -134,7 +136,7 @@ def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
 
 
 def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
-    """Table of classes, confusion matrix, most confused pairs, calibration."""
+    """Table of classes, confusion matrix, most confused pairs, and calibration."""
     verdict = found.verdict
     if verdict is None:
         return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
@@ -144,9 +146,9 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
         numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
         f1, recall, precision = (percent(float(values[index])) for values in numbers)
         right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
-        of_prediction = edges(right, int(verdict.confusion[:, index].sum()))
+        of_prediction = interval_text(right, int(verdict.confusion[:, index].sum()))
         row: list[Child] = [files.classes[index], bar(float(verdict.classes.f1[index])), f1, recall]
-        rows.append([*row, edges(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
+        rows.append([*row, interval_text(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
         [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
@@ -169,14 +171,14 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
     ]  # fmt: skip
 
 
-def edges(right: int, count: int) -> str:
-    """The 95 % Wilson interval of a share in percent; "" for a count of 0."""
+def interval_text(right: int, count: int) -> str:
+    """The 95 % Wilson interval of `right` out of `count` in percent, such as "81.2 to 90.4"; "" for a count of 0."""
     low, high = wilson_interval(right, count)
     return f"{percent(low)} to {percent(high)}" if count else ""
 
 
 def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
-    """The confusion matrix; with scripts, its cells list their images."""
+    """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
     verdict, still = found.verdict, MATRIX
     assert verdict is not None
     if len(files.classes) > 100:
@@ -187,7 +189,7 @@ def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
 
 
 def galleries(found: Findings) -> list[Child]:
-    """The misclassified images with the highest confidence, and those of the most confused pairs."""
+    """The misclassified images with the highest confidence, and images of the most confused pairs of classes."""
     if found.verdict is None:
         return [missing_note("There are no predictions yet.")]
     if found.verdict.correct.all():
@@ -196,7 +198,7 @@ def galleries(found: Findings) -> list[Child]:
         return [missing_note("snapshots/mistakes.npz and samples.npz have no thumbnail of a misclassified image.")]
     parts: list[Child] = [
         element("h3", "Wrong with the highest confidence"),
-        element("p", "Look here first for wrong labels, images of two classes, and images of none.", class_="small"),
+        element("p", "Look here first for wrong labels, and for images that show two classes or none.", class_="small"),
         gallery(found.wrong),
     ]  # fmt: skip
     # The image of a single confusion is already in the gallery above.

@@ -1,4 +1,4 @@
-"""Results of a classifier: final numbers with their intervals, predictions, the most confident mistakes."""
+"""Final results of a classifier: metrics with intervals, predictions, and the most confident mistakes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +21,11 @@ from ...runs.run_folder import shipped_checkpoints
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
-"""Misclassified validation images that are kept for the report, at most."""
+"""Maximum number of misclassified validation images that are stored for the report."""
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final numbers with their intervals, the headline); predictions/val.csv and the mistakes are written."""
+    """(the final metrics with their intervals, a sentence). Writes predictions/val.csv and snapshots/mistakes.npz."""
     parts, folder = training.parts, training.folder
     assert isinstance(parts.val, Decoded)
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
@@ -38,7 +38,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A sheet of a training batch as the model sees it, with its labels."""
+    """A figure of a training batch after augmentation, with its labels."""
     parts = training.parts
     assert isinstance(parts.learner, ClassifyLearner)
     images, targets = parts.learner.prepare(batch)
@@ -48,7 +48,7 @@ def preview(training: Training, batch: Batch) -> Figure:
 
 
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
-    """snapshots/mistakes.npz: pictures of the wrong predictions, the most confident first."""
+    """Write snapshots/mistakes.npz: thumbnails of misclassified images, the most confident first."""
     probabilities, labels = arrays["probabilities"], arrays["labels"]
     confidence = probabilities.max(1)
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
@@ -64,7 +64,10 @@ def evaluate_checkpoints(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[dict[str, Any], Arrays]:
-    """Evaluate one checkpoint, or the mean of the probabilities of several (an ensemble of epochs)."""
+    """(metrics, arrays) of one checkpoint, or of an ensemble: the mean of the probabilities of several.
+
+    folders: the checkpoints. The metrics of an ensemble also name its members and the best accuracy among them.
+    """
     if len(folders) == 1:
         learner.parameters().load_state_dict(load_model(folders[0])[0])
         return evaluate(learner, decoded, batch_size, device, dtype)
@@ -85,9 +88,9 @@ def evaluate_checkpoints(
 
 
 def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -> Path:
-    """predictions CSV: filename, label (predicted), truth, confidence, then one probability a class.
+    """Write a CSV: filename, label (predicted), truth (empty without labels), confidence, a probability per class.
 
-    probabilities: float [N, K]. Nine digits, so that a float32 reads back to the bit. `truth` is empty without labels.
+    probabilities: float [N, K], written with nine digits, from which a float32 is read back exactly.
     """
     predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)

@@ -1,4 +1,4 @@
-"""A classifier's run as a served model."""
+"""Serve a classifier on a web page."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from .predict import predictor
 
 
 def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """A classifier with the nearest training images; without them if its data is missing."""
+    """Load a classifier for the web page, with an index of its training images if the data can be read."""
 
     def examples() -> ExampleImages:
         val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
@@ -29,7 +29,7 @@ def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say
     single = len(run_folder.shipped_checkpoints(folder)) == 1
     index, note = None, ""
     if not single:
-        note = "The run ships several epochs, whose features cannot be compared: no nearest images."
+        note = "The run is an ensemble of several epochs, whose features cannot be compared: no nearest images."
     elif neighbors:
         index, note = if_readable(
             lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say

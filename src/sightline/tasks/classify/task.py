@@ -1,4 +1,4 @@
-"""Image classification: augment on the device, one forward pass, a loss on the logits."""
+"""Learner of image classification: augmentation on the device, a forward pass, a loss on the logits."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,16 +22,17 @@ from . import losses
 
 
 class ClassifyLearner:
-    """The classification task.
+    """The learner of a classifier; see `engine.parts.Learner`.
 
-    classes: how many there are.
-    augment: training images uint8 [N, 3, H, W], samples [N], seed, epoch -> float [N, 3, size, size].
+    classes: number of classes K.
+    augment: (training images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, size, size]; None for
+    evaluation only.
     transform: evaluation images uint8 [N, 3, H, W] -> float [N, 3, size, size].
-    class_weights: float [K] or None, the weight of each class in the loss.
-    forward: what runs the model; `model` itself, or its compiled form.
-    feature_mask: bool [split], the evaluated images whose penultimate features `metrics` returns; None: of none.
-    fixed: of a frozen backbone, (the features [N, D] of the training images, of the evaluated ones), computed at the
-    first call; None: they are computed for each batch.
+    class_weights: the weight of each class in the loss, float [K], or None.
+    forward: the function that computes logits, such as the compiled model; by default `model`.
+    feature_mask: bool [images of the split], true where `metrics` returns the penultimate features; None for no image.
+    fixed: for a frozen backbone, functions that return the features [N, D] of all training and all evaluated images;
+    None if features are computed batch by batch.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class ClassifyLearner:
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K]} of a training batch; of a part of one also "weight", what the loss is a
-        mean over."""
+        """{"loss": scalar, "logits": [N, K]} of a training batch.
+
+        If the batch is one process's part of a larger one, also "weight", the denominator of the loss.
+        """
         if self.fixed is not None and batch.labels is not None:
             targets = batch.labels
             logits = self.model.head(self.fixed[0]()[batch.samples])
@@ -68,8 +71,8 @@ class ClassifyLearner:
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the model trains on: images float [N, 3, side, side], labels int64 [N] or, mixed, float [N, K]."""
-        assert batch.labels is not None and self.augment is not None, "this task was built for evaluation"
+        """Augment a batch: images float [N, 3, side, side], labels int64 [N], or float [N, K] after mixup or cutmix."""
+        assert batch.labels is not None and self.augment is not None, "this learner was built for evaluation"
         seed, targets = self.config.train.seed, batch.labels
         with torch.autocast(batch.images.device.type, enabled=False):
             images = self.augment(batch.images, batch.samples, seed, batch.epoch)
@@ -82,20 +85,20 @@ class ClassifyLearner:
         return images[batch.lead :], targets[batch.lead :]
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Nothing: a classifier has no moving target."""
+        """Do nothing; a classifier has no target network to update."""
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """Loss (plain cross-entropy), accuracy, top-5 accuracy and calibration error of a split.
+        """(metrics, arrays) of a split: cross-entropy loss, accuracy, top-5 accuracy and calibration error.
 
-        Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
-        `feature_mask`.
+        Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of the M
+        images in `feature_mask`.
         """
         found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
         if not found:
             return {}, {}
         truth = torch.cat([part["labels"] for part in found])
         logits = torch.cat([part["logits"] for part in found])
-        losses = functional.cross_entropy(logits, truth, reduction="none").double()  # of probabilities: ends at 87
+        losses = functional.cross_entropy(logits, truth, reduction="none").double()  # of logits: has no limit
         probabilities = logits.softmax(1)
         numbers = classification_numbers(probabilities, truth, losses)
         arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy(), "losses": losses.numpy()}
@@ -104,8 +107,10 @@ class ClassifyLearner:
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"logits": float32 [N, K], "labels": [N]} of an evaluation batch, and the "features" float16 of those that
-        `feature_mask` names; on the processor."""
+        """{"logits": float32 [N, K], "labels": [N]} of an evaluation batch, on the CPU.
+
+        With `feature_mask` also "features", float16 [M, D].
+        """
         assert batch.labels is not None, "classification needs labels"
         penultimate = self.evaluation_features(batch)
         outputs = self.model.head(penultimate)
@@ -117,13 +122,13 @@ class ClassifyLearner:
         return {"logits": outputs.float().cpu(), "labels": batch.labels.cpu(), **kept}
 
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """{"features": features float16 [N, D]} of images as they are, in place of the numbers of `metrics`."""
+        """({}, {"features": float16 [N, D]}): the penultimate features of images without augmentation."""
         parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
         found = [part["features"].numpy() for part in gather_to_rank0(parts)]
-        return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat refuses float16 under autocast
+        return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat raises for float16 under autocast
 
     def evaluation_features(self, batch: Batch) -> torch.Tensor:
-        """What the head sees of a batch of the evaluated split, [N, D]."""
+        """The penultimate features [N, D] of a batch of the evaluated split, the input of the head."""
         if self.fixed is not None:
             return self.fixed[1]()[batch.samples]
         return self.model.features(self.transform(batch.images))
@@ -134,8 +139,10 @@ class ClassifyLearner:
 
 
 def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, losses: torch.Tensor) -> dict[str, float]:
-    """Loss, accuracy, top-5 accuracy and calibration error of probabilities [N, K] and losses [N] against truth int64
-    [N]."""
+    """Mean loss, accuracy, top-5 accuracy and calibration error.
+
+    probabilities: [N, K]. truth: int64 [N]. losses: [N].
+    """
     confidence, predicted = probabilities.max(1)
     return {
         "loss": float(losses.mean()),
@@ -146,7 +153,7 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, of what `metrics` returns."""
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, from the arrays of `metrics`."""
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
     top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
@@ -156,6 +163,8 @@ def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]
 
 
 def negative_log_likelihood(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """-log of the probability float32 [N, K] of each truth int64 [N], float64 [N]; at most 87.5. For an ensemble, whose
-    mean of probabilities has no logits."""
+    """Negative logarithm of the probability of each true class, float64 [N]; at most 87.5, the limit of float32.
+
+    probabilities: float32 [N, K]. truth: int64 [N]. For ensembles, which average probabilities and have no logits.
+    """
     return -probabilities.gather(1, truth[:, None]).squeeze(1).double().clamp_min(1e-38).log()

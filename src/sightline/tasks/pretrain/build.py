@@ -1,6 +1,6 @@
-"""From a configuration to the parts of a pre-training run: images without labels, two networks, a probe."""
+"""Build the parts of a pre-training run: unlabeled images, one or two networks, and labeled images for k-NN."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from ...data.shards.streamed import sampled
 from ...data.sources.leakage import without_leaks
 from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE
-from ...data.types import Batch, Decoded, Source
+from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
@@ -47,14 +47,15 @@ from .objectives import OBJECTIVES
 from .siamese import LastMap, Siamese
 from .task import Bank, PretrainLearner
 
-WATCHED, BANKED = 2500, 5000
-"""Images that are evaluated after each epoch where no validation split says which, and those whose labels vote."""
+EVALUATED, BANKED = 2500, 5000
+"""Maximum number of evaluated images without a validation split, and of labeled images in the k-NN bank."""
 
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
+"""(images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> augmented images float [N, 3, side, side]."""
 
 
 def check(config: PretrainConfig) -> None:
-    """SightlineError for an augmentation or a model name that cannot be, before any data is read."""
+    """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
@@ -62,14 +63,14 @@ def check(config: PretrainConfig) -> None:
 
 
 def open_without_leaks(config: PretrainConfig, say: Callable[[str], None]) -> Source:
-    """`open_images`, without validation images that are copies of training images."""
+    """List the data, see `open_images`, without validation images that are copies of training images."""
     if config.pretrain.probe:
-        open_probe(config, lambda text: None)  # an error in it is raised before anything is decoded
+        open_probe(config, lambda text: None)  # raise its errors before any image is decoded
     return without_leaks(open_images(config, say), config.data, say)
 
 
 def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
-    """All parts of a training run; arguments and errors as `build.build`."""
+    """Build all parts of a pre-training run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
@@ -84,8 +85,8 @@ def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "
     train = training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization compares the images of a batch", "give a folder with more images"
-        raise SightlineError("one image is too few to learn from", where=config.data.path, why=why, cure=cure)
+        why, cure = "batch normalization needs several images", "use a folder with more images"
+        raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = normalization(config, train)
     if fresh and receipt is None:
@@ -113,21 +114,18 @@ def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "
 
 
 def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The pass of a view through both networks."""
+    """The outputs of online and target network for a view, for the architecture drawing."""
     prediction, projection = model(images)
     return {"prediction": prediction, "projection": projection}
 
 
-def bank_batches(bank: Decoded, config: PretrainConfig, device: torch.device) -> Iterator[Batch]:
-    """Labeled images in batches, of several processes a share each."""
-    return evaluation_batches(bank, config.train.eval_batch_size, device, world().share)
-
-
 def describe_images(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
-    """The data as provenance.json has it; `classes` are those of the evaluated images, whose pixels train nothing and
-    are therefore not part of what a resumed run must find unchanged."""
-    found = describe_data(source, train, val)
-    return found | {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
+    """The data in provenance.json, with the classes and the digest of the evaluated images.
+
+    That digest is a key of its own, because a run may be resumed although the evaluated images have changed.
+    """
+    facts = describe_data(source, train, val)
+    return facts | {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
 
 
 def build_learner(
@@ -140,10 +138,12 @@ def build_learner(
     count: int,
     device: torch.device,
 ) -> PretrainLearner:
-    """The learner around a model. rows: of the `count` evaluated images, those whose features are kept."""
+    """Build the learner. bank: labeled images for k-NN. rows: indices, among `count` evaluated images, of those whose
+    features are stored."""
     neighbors = None
     if bank is not None:
-        neighbors = Bank(lambda: bank_batches(bank, config, device), len(bank.classes))
+        size = config.train.eval_batch_size  # each process computes its share of the bank
+        neighbors = Bank(lambda: evaluation_batches(bank, size, device, world().share), len(bank.classes))
     large, small = view_functions(config, mean, std)
     return PretrainLearner(
         config,
@@ -157,13 +157,13 @@ def build_learner(
 
 
 def open_images(config: PretrainConfig, say: Callable[[str], None]) -> Source:
-    """The source with its splits listed, nothing decoded yet; labels may be missing, and are never trained on.
+    """List the images and their splits. Labels are optional and never used for training.
 
-    Where the data's own labels are to give the k-NN accuracy, that is where there are some and no probe, a validation
-    split is held out as for a classifier; else every image outside of `val` and `test` is trained on.
+    If the data have labels and pretrain.probe is not set, a validation split is held out for the k-NN accuracy, as for
+    a classifier. Otherwise all images outside of `val` and `test` are training images.
     """
     if not config.data.path:
-        raise SightlineError("no data was named", cure="add --data PATH: a folder of images; no labels are needed")
+        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images; no labels are needed")
     source = open_source(config.data, config.data.split_seed, hold_out=False)
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
@@ -173,24 +173,24 @@ def open_images(config: PretrainConfig, say: Callable[[str], None]) -> Source:
     for note in source.notes:
         say(note)
     if "train" not in source.splits:
-        raise SightlineError("there is no training split", where=source.path, cure="name one of the folders train")
+        raise SightlineError("there is no training split", where=source.path, cure="rename one of the folders to train")
     return source
 
 
 def build_siamese(config: PretrainConfig) -> Siamese:
-    """Backbone, projector and predictor, and their target where the method has one, out of torch's generator."""
+    """Build backbone, projector, predictor and, if the method has one, target; initialized by torch's generator."""
     pretrain = config.pretrain
     backbone, width = pretraining_backbone(config)
     projector = mlp(width, pretrain.projector, pretrain.projector_norm)
     projection = pretrain.projector[-1]
     predictor = mlp(projection, (pretrain.predictor, projection))
     if pretrain.small_crops:
-        refuse_small(config, backbone)
+        check_small_views(config, backbone)
     return Siamese(backbone, projector, predictor, with_target=OBJECTIVES[pretrain.method].with_target)
 
 
 def pretraining_backbone(config: PretrainConfig) -> tuple[nn.Module, int]:
-    """(the network, the width of its features): a classifier's backbone, or the encoder of a segmenter."""
+    """(the backbone, the width of its features): that of a classifier, or the encoder of a segmenter."""
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
         backbone = LastMap(build_segmenter(name, 2, args).encoder)
@@ -198,8 +198,8 @@ def pretraining_backbone(config: PretrainConfig) -> tuple[nn.Module, int]:
     return build_backbone(name, size, args)
 
 
-def refuse_small(config: PretrainConfig, backbone: nn.Module) -> None:
-    """SightlineError where the small views are too small for the backbone."""
+def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
+    """Raise SightlineError if the small views are too small for the backbone."""
     side = small_side(config)
     try:
         forward_flops(backbone, side)
@@ -216,27 +216,28 @@ def small_side(config: PretrainConfig) -> int:
 def view_functions(
     config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[list[View], list[View]]:
-    """The augmentations of the two views and of the small ones: each draws its own numbers for every image."""
+    """The augmentations of the two large views and of the small views, each with random numbers of its own."""
     augment, pretrain, size = config.augment, config.pretrain, config.data.size
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
     second = augment.model_copy(update=differs)
     tiny = second.model_copy(update={"crop_scale": pretrain.small_scale, "resize": 0})
     large = [view_of(augment, size, mean, std, 0), view_of(second, size, mean, std, 1)]
     side = small_side(config)
-    return large, [view_of(tiny, side, mean, std, 2 + place) for place in range(pretrain.small_crops)]
+    return large, [view_of(tiny, side, mean, std, 2 + index) for index in range(pretrain.small_crops)]
 
 
 def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...], number: int) -> View:
-    """`training_augmentation` with random numbers of its own: those of another seed for every view but the first."""
+    """The training augmentation of view `number`, from 0, with another seed for each view; raises SightlineError."""
     check_augment(augment, size)
     transform = training_augmentation(augment, size, mean, std)
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
 
 
 def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
-    """Of one image whose views have `side` pixels: 2 x multiply-adds, times 3 where gradients flow back.
+    """Floating-point operations of one training step per image, with large views of side x side pixels.
 
-    Two views through the online network and, without gradient, through the target; small views online only.
+    A forward pass is 2 x multiply-adds, and a pass with gradients 3 times that. Large views pass through the online
+    network, and without gradients through the target; small views pass through the online network only.
     """
     online = forward_flops(Part(model, model.predict), side)
     target = forward_flops(Part(model, model.project), side) if model.target is not None else 0.0
@@ -248,41 +249,41 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Callable[[str], None]
 ) -> tuple[Decoded, Decoded | None]:
-    """(the images that are evaluated after each epoch, the labeled images among which their neighbors are looked for).
+    """(the images evaluated after each epoch, the labeled images whose nearest neighbors predict their classes).
 
-    Of `pretrain.probe`, else of the data's own validation and training split; without labels a sample of the training
-    images, and None.
+    Both are from `pretrain.probe`, or else the data's own validation split and a sample of its training split. Without
+    labels: a sample of the training images, and None.
     """
     if config.pretrain.probe:
         return probe_images(config, say)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
         say("no labels: no k-NN accuracy (--pretrain.probe LABELED would measure it)")
-        return subset(train, sampled(train, WATCHED, seed)), None
-    say("the labels are not trained on; k-NN accuracy on the validation images looks at them")
+        return subset(train, sampled(train, EVALUATED, seed)), None
+    say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)
     return val, subset(train, sampled(train, BANKED, seed))
 
 
 def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> Source:
-    """The labeled data of `pretrain.probe`, nothing decoded yet."""
+    """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels."""
     data = probe_data(config)
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "name labeled images, or leave pretrain.probe out"
+        cure = "set it to labeled images, or remove pretrain.probe"
         raise SightlineError("the probe has no labels", where=data.path, cure=cure)
     return probe
 
 
 def probe_data(config: PretrainConfig) -> Data:
-    """The settings by which the probe is read."""
+    """The data settings for reading `pretrain.probe`."""
     return config.data.model_copy(update={"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""})
 
 
 def probe_images(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:
-    """(the evaluated images, the labeled images whose neighbors vote) of `pretrain.probe`."""
+    """(the evaluated images, the labeled images of the k-NN bank) of `pretrain.probe`, decoded."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
     probe, data = open_probe(config, say), probe_data(config)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))

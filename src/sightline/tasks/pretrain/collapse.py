@@ -1,22 +1,22 @@
-"""When a network that is trained without labels no longer tells images apart; no torch, for the report asks too."""
+"""Detection of collapsed features: all images have nearly the same representation. Imports no torch."""
 
 from collections.abc import Mapping
 
 COLLAPSED_STD, COLLAPSED_RANK = 0.05, 2.0
-"""Below one of these the network no longer tells images apart."""
+"""Features with a smaller standard deviation or effective rank have collapsed."""
 
 
 def collapse(numbers: Mapping[str, float]) -> str:
-    """A warning with the cure where features have collapsed, or "". numbers: as `PretrainLearner.metrics` returns them.
+    """A warning with a cure if the features have collapsed, else "". numbers: metrics of `PretrainLearner.metrics`.
 
-    A spread of 0 is one and the same projection for all images; an effective rank of 1 is a line. "" too for numbers of
-    other tasks, which have neither.
+    With a standard deviation of 0 all images have the same projection; with an effective rank of 1 all features are on
+    a line. Metrics of other tasks, which have neither number, give "".
     """
     std, rank = numbers.get("feature_std", 1.0), numbers.get("effective_rank", COLLAPSED_RANK)
     if std >= COLLAPSED_STD and rank >= COLLAPSED_RANK:
         return ""
     return (
-        f"collapsed: all images look all but the same to the network (spread {std:.3f} of 1, effective rank "
-        f"{rank:.1f}); begin again with a lower --optim.lr, --schedule.warmup_epochs 10, a larger --train.batch_size, "
-        "or, of BYOL, a target that follows more slowly (--pretrain.momentum)"
+        f"collapsed: the features of all images are nearly the same (spread {std:.3f} of 1, effective rank "
+        f"{rank:.1f}); start again with a lower --optim.lr, --schedule.warmup_epochs 10, a larger --train.batch_size, "
+        "or, for BYOL, a slower target (a larger --pretrain.momentum)"
     )

@@ -1,4 +1,4 @@
-"""Comparison of pre-training runs: k-NN accuracy and spread, without paired intervals."""
+"""Comparison of pre-training runs: k-NN accuracy, spread and effective rank, without paired intervals."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from ...report.run import RunFiles
 from ...report.words import section
 
 NO_ITEMS = (
-    "A pre-training has features and no prediction for single images, so there is no paired interval, and no run is "
-    "called better. To compare the features, train all runs further on the same labels: --model.weights RUN, or "
+    "A pre-training run has features and no predictions for single images, so there is no paired interval, and no run "
+    "is called better. To compare the features, fine-tune all runs on the same labels: --model.weights RUN, or "
     "sightline transfer."
 )
 COLLAPSE = (
@@ -20,22 +20,18 @@ COLLAPSE = (
 
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """A pre-training run has no results for single images."""
+    """(None, why there are no results for single images, no remedy)."""
     return None, "has features and no prediction for single images", ""
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:
-    """Sentences on runs whose k-NN accuracy was measured on other images than that of the first."""
-    first = entries[0]
-    others = [one for one in entries[1:] if evaluated(first) != evaluated(one)]
+    """Notes on the runs whose k-NN accuracy was measured on other images than that of the first run."""
+    digests = [section(one.files.provenance, "data").get("evaluated") for one in entries]
     return [
-        f"The k-NN accuracies of {first.name} and {one.name} are of different images or image sizes." for one in others
+        f"The k-NN accuracies of {entries[0].name} and {one.name} are of different images or image sizes."
+        for one, digest in zip(entries, digests, strict=True)
+        if digest != digests[0]
     ]
-
-
-def evaluated(entry: ComparedRun) -> object:
-    """The digest of the images on which a pre-training was evaluated."""
-    return section(entry.files.provenance, "data").get("evaluated")
 
 
 def comparison() -> TaskComparison:

@@ -10,46 +10,48 @@ from ...config.schema import Config, Loss, Train
 
 
 class Pretrain(Section):
-    """Self-supervised pre-training. Two views of each image go through `augment`; what differs for the second is here.
+    """Settings of self-supervised pre-training. Two views of each image are augmented by the section `augment`.
 
-    The defaults are those of BYOL (arXiv 2006.07733); the optimizer's stand in the recipes.
+    The defaults are those of BYOL (arXiv 2006.07733); its optimizer settings are in the recipes.
     """
 
     method: Literal["byol", "simsiam", "moco"] = "byol"
-    """The objective, a file each in tasks/pretrain/objectives. `simsiam` (arXiv 2011.10566): no second network; the
-    target is the other view's projection, without gradient. `moco`: the loss of MoCo v3 (arXiv 2104.02057)."""
+    """The objective. `byol`: see above. `simsiam` (arXiv 2011.10566): no second network; the target is the projection
+    of the other view, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057)."""
     projector: tuple[Count, ...] = (4096, 256)
-    """Widths of the projector's layers, each but the last with batch norm and ReLU."""
+    """Widths of the projector's layers; all but the last have batch norm and ReLU."""
     projector_norm: bool = False
-    """Batch norm on the projection too, without scale and shift, as SimSiam has it."""
+    """Whether the projector ends with a batch norm without scale and shift, as in SimSiam."""
     predictor: Count = 4096
     """Width of the predictor's hidden layer."""
     contrast: Probability = 0.0
-    """Share of a contrastive loss in the sum (that of MoCo v3, arXiv 2104.02057): each prediction must find its own
-    image's target among those of the batch. Nothing in BYOL's own loss says that images differ, and in runs of a few
-    thousand steps its features lose what they had. 0: the method as published; 1: the contrastive loss alone."""
+    """Weight of an additional contrastive loss, that of MoCo v3, from 0 (the method as published) to 1 (the contrastive
+    loss alone). The losses of BYOL and SimSiam do not separate different images, and the features get worse in runs of
+    a few thousand steps."""
     temperature: PositiveFloat = 0.2
-    """Of the contrastive loss: cosines are divided by it."""
+    """Temperature of the contrastive loss, by which cosine similarities are divided."""
     momentum: Decay = 0.996
-    """Share of itself that the target keeps at each step, at first."""
+    """Momentum of the target network's moving average at the first step."""
     momentum_end: Probability = 1.0
-    """The same at the end, towards which it climbs along half a cosine; equal to `momentum`: constant."""
+    """Momentum at the last step, reached by a half cosine; if equal to `momentum`, it is constant."""
     momentum_batch: CountOrZero = 4096
-    """The batch size that `momentum` is for: at another one it is momentum ** (batch size / momentum_batch), so that
-    the target follows as fast per image (arXiv 2307.13813). 0: `momentum` as it stands."""
+    """The batch size for which `momentum` holds. For others it is momentum ** (batch size / momentum_batch), so that
+    the target moves equally fast per image (arXiv 2307.13813). 0: `momentum` holds for every batch size."""
     second_blur: Probability = 0.1
+    """`augment.blur` of the second view."""
     second_solarize: Probability = 0.2
+    """`augment.solarize` of the second view."""
     small_crops: CountOrZero = 0
-    """Further views, of which the online network predicts the targets of both large ones (arXiv 2006.09882)."""
+    """Number of small views, from which the targets of both large views are predicted (arXiv 2006.09882)."""
     small_size: CountOrZero = 0
-    """Side of the small views in pixels; 0: half of `data.size`."""
+    """Height and width of the small views in pixels; 0: half of `data.size`."""
     small_scale: ShareRange = (0.05, 0.4)
-    """Share of the image that a small view shows."""
+    """Smallest and largest share of the image's area that a small view shows."""
     probe: str = ""
-    """Labeled data on which k-NN accuracy is measured after each epoch, never trained on. Empty: `data.path`, where
-    it has labels."""
+    """Labeled data on which k-NN accuracy is measured after each epoch; they are never trained on. Empty: the labels of
+    `data.path`, if any."""
     neighbors: Count = 20
-    """k of the k-NN accuracy; at most the mean number of labeled images a class, beyond which others must vote too."""
+    """k of the k-NN accuracy; limited to the mean number of labeled images per class."""
 
 
 class PretrainConfig(Config):
@@ -62,7 +64,7 @@ class PretrainConfig(Config):
     train: Train = Train(best_metric="epoch")
 
     def rules(self) -> Rules:
-        """Settings that pre-training cannot have, or that would do nothing."""
+        """Settings that are invalid for pre-training, or have no effect on it."""
         pretrain, augment, train, own = self.pretrain, self.augment, self.train, Pretrain()
         simsiam = pretrain.method == "simsiam"
         return {

@@ -1,4 +1,4 @@
-"""Using a pre-training run: its shipped weights, and what its features are worth on labeled data."""
+"""Evaluate the features of a pre-training run by k-NN on labeled images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +23,14 @@ from .task import pretraining_intervals
 def evaluate(
     folder: Path, config: PretrainConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on its own evaluated images or, with `data`, on that as the probe.
+    """Metrics of the shipped weights on the run's evaluated images; data: labeled data instead of these, or "".
 
-    Only the images of the validation split are measured; the neighbors are of the training split.
+    The neighbors of validation images are searched among training images, so `split` must be None or "val".
     """
     if split not in (None, "val"):
-        why = "k-NN accuracy looks for the neighbors of validation images among training images"
-        raise SightlineError(
-            "a pre-training run is measured on val", where=f"--split {split}", why=why, cure="leave it out"
-        )
+        why = "k-NN accuracy searches the neighbors of validation images among training images"
+        what = "a pre-training run is evaluated on val only"
+        raise SightlineError(what, where=f"--split {split}", why=why, cure="omit --split")
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
     (shipped,) = run_folder.shipped_checkpoints(folder)

@@ -1,4 +1,4 @@
-"""Features of images by a pre-training run."""
+"""Compute features of images with a pre-trained backbone."""
 
 import shlex
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from .config import PretrainConfig
 
 
 def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor:
-    """The backbone of a pre-training run, which has features and no classes."""
+    """Load the backbone of a pre-training run, which computes features and has no classes."""
     run_folder.require_weights(folder)
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
@@ -43,12 +43,10 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: PretrainConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write the features of each image; SightlineError unless they are asked for."""
+    """Write the features of each image to `out`; raises SightlineError without options.features."""
     if not options.features:
-        why = "pre-training without labels has no classes"
-        cure = (
-            "--features for its features, or train a classifier on it first: "
-            f"sightline train ... --model.weights {shlex.quote(str(folder))}"
-        )
+        why = "a pre-training run has no classes"
+        cure = "add --features, or train a classifier on it first: "
+        cure += f"sightline train ... --model.weights {shlex.quote(str(folder))}"
         raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)

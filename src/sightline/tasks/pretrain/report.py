@@ -1,4 +1,4 @@
-"""The report of a pre-training run: signs of collapse, k-NN accuracy, maps of the features."""
+"""The report of a pre-training run: k-NN accuracy, collapse of the features, and maps of them."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ SPREAD = (
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
-    """The page of a run. watched: the run is still training; t-SNE, which takes seconds, is left out."""
+    """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_groups(with_samples(files))
     found = find(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
@@ -42,13 +42,13 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
 
 
 def latest(found: Findings) -> dict[str, float]:
-    """The metrics of the last evaluation."""
+    """The finite metrics of the last evaluation by name."""
     columns = {name: values[-1] for name, values in found.past.evaluation.items() if len(values)}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """The lead sentence, a warning of a collapse, the facts."""
+    """The lead sentence, a warning if the features have collapsed, and the facts of the run."""
     numbers = latest(found)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
@@ -71,7 +71,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
 
 
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:
-    """The model, its data and its result in one sentence."""
+    """A sentence on the model, its data and its result."""
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
     method = METHODS.get(str(section(files.recipe, "pretrain").get("method")), "")
     images = number(section(data, "counts").get("train"), 0)
@@ -80,5 +80,5 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
-        return f"{what}: train it further on labels (--model.weights) to measure its features."
+        return f"{what}: fine-tune it on labels (--model.weights) to measure its features."
     return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the images correctly."

@@ -1,4 +1,4 @@
-"""Results of a pre-training run: final numbers with their intervals, and the views as the network sees them."""
+"""Final metrics of a pre-training run, and a preview of its augmented views."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from .task import PretrainLearner, pretraining_intervals
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final numbers with their intervals, the headline)."""
+    """(the final metrics with their intervals, a sentence)."""
     parts, size = training.parts, training.config.train.eval_batch_size
     (shipped,) = shipped_checkpoints(training.folder)
     parts.learner.parameters().load_state_dict(load_model(shipped)[0])
@@ -29,7 +29,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A sheet of the two views of each image of a batch, side by side."""
+    """A figure of the two augmented views of each image of a batch, side by side."""
     parts = training.parts
     assert isinstance(parts.learner, PretrainLearner)
     views, _ = parts.learner.prepare(batch)

@@ -1,4 +1,4 @@
-"""A pre-training run as a served model: the nearest training images."""
+"""Serve a pre-training run on a web page: the nearest training images of an image."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from .predict import predictor
 
 
 def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """A pre-training without labels: only the nearest training images, so its data is required."""
+    """Load a backbone and an index of its training images; raises SightlineError without these."""
     if not neighbors:
-        why, cure = "a pre-training without labels has no classes, only nearest images", "leave out --no-neighbors"
+        why, cure = "a pre-training run has no classes, only nearest images", "omit --no-neighbors"
         raise SightlineError("this run has nothing to serve", where=str(folder), why=why, cure=cure)
     index = index_of(open_images(config, lambda text: None), config, say)
     network = predictor(folder, config, features=True)

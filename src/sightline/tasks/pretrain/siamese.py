@@ -1,4 +1,4 @@
-"""What is trained without labels: a backbone with a projector and a predictor, and a slowly following copy of both."""
+"""The networks of pre-training: backbone, projector and predictor, and a target network that averages them."""
 
 import copy
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Online(nn.Module):
-    """Backbone, projector and predictor under the names that they have in a `Siamese`, for weights to load into."""
+    """Backbone, projector and predictor with the parameter names of `Siamese`, for loading weights."""
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module):
         super().__init__()
@@ -15,14 +15,14 @@ class Online(nn.Module):
 
 
 class Siamese(nn.Module):
-    """Images float [N, 3, H, W] -> what the views of an image are compared by, [N, P].
+    """Online and target network: images float [N, 3, H, W] -> predictions and target projections [N, P].
 
-    `predict` is the online network: backbone, projector, predictor. `project` gives what it has to predict, without
-    gradient: the projection by `target`, a copy of backbone and projector that `follow` moves, or, without a target,
-    by the online network itself. In training mode each call is one batch to every batch norm: views are not mixed.
+    The online network is backbone, projector and predictor (`predict`). It learns to predict the projection of another
+    view (`project`). That is computed without gradient by `target`, a moving average of backbone and projector, or,
+    without a target, by the online network. Each view is a forward pass, and a batch for batch norm, of its own.
 
-    The target's batch norms normalize by their own batch and keep their own running statistics, as in the published
-    code of BYOL; parameters alone are averaged. The backbone is what is used afterwards.
+    The batch norms of the target use the statistics of their own batch and their own running statistics, as in the
+    published code of BYOL; only parameters are averaged. After training, only the backbone is used.
     """
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, with_target: bool):
@@ -33,48 +33,48 @@ class Siamese(nn.Module):
             self.target.requires_grad_(False)
 
     def online(self) -> Online:
-        """The same modules without the target."""
+        """The online network, which shares its modules with this one."""
         return Online(self.backbone, self.projector, self.predictor)
 
     def restart_target(self) -> None:
-        """Let the target equal the online network again, after that was given other weights."""
+        """Copy the weights of the online network to the target, for example after pretrained weights were loaded."""
         if self.target is not None:
             self.target.load_state_dict(nn.Sequential(self.backbone, self.projector).state_dict())
 
     def features(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, D], what a classifier would be trained on."""
+        """Features [N, D] of images [N, 3, H, W], the input of a classifier's head."""
         return self.backbone(images)
 
     def predict(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> predictions [N, P] of another view's projection."""
+        """Images [N, 3, H, W] -> predictions [N, P] of the projection of another view."""
         return self.predictor(self.projector(self.backbone(images)))
 
     @torch.no_grad()
     def project(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> target projections [N, P], without gradient."""
+        """Images [N, 3, H, W] -> target projections [N, P], without gradient."""
         return self.target(images) if self.target is not None else self.projector(self.backbone(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(predictions, target projections) of a view: all that a step computes of it."""
+        """(predictions, target projections) [N, P] of a large view."""
         if self.target is not None:
             return self.predict(images), self.project(images)
         projections = self.projector(self.backbone(images))
         return self.predictor(projections), projections.detach()
 
     @torch.no_grad()
-    def follow(self, momentum: float) -> None:
-        """Move the target by (1 - momentum) of the gap to the online network."""
+    def update_target(self, momentum: float) -> None:
+        """Update the moving average: target = momentum * target + (1 - momentum) * online network."""
         if self.target is None:
             return
         online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]
-        followers: list[Tensor] = list(self.target.parameters())
-        torch._foreach_lerp_(followers, online, 1 - momentum)
+        target: list[Tensor] = list(self.target.parameters())
+        torch._foreach_lerp_(target, online, 1 - momentum)
 
 
 class LastMap(nn.Module):
-    """A segmenter's encoder as a backbone: images [N, 3, H, W] -> the mean [N, C] of its last feature map.
+    """A segmenter's encoder as a backbone: images [N, 3, H, W] -> the spatial mean [N, C] of its last feature map.
 
-    An encoder gives one map, a list of them or a dict; smp's give the image itself first.
+    encoder: returns a feature map, or a list or dict of feature maps.
     """
 
     def __init__(self, encoder: nn.Module):

@@ -1,7 +1,7 @@
-"""Self-supervised pre-training: two views of an image, and a network that predicts of one what the other looks like.
+"""Learner of self-supervised pre-training: from one view of an image, predict the projection of another view.
 
-BYOL (arXiv 2006.07733) and SimSiam (arXiv 2011.10566), which is the same without a second network. No label is ever
-part of a loss. Nothing in the loss says that images must differ: that they do is watched by `metrics`.
+BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no second network, and MoCo v3 (arXiv 2104.02057). Labels
+are never part of the loss. The first two losses do not separate different images, so `metrics` measures a collapse.
 """
 
 import math
@@ -24,14 +24,14 @@ from .objectives import OBJECTIVES
 from .objectives.moco import contrastive_loss
 from .siamese import Siamese
 
-ENOUGH_FOR_LOSS = 500
-"""Evaluated images of which the loss is computed, at least: it takes five times the work of the features."""
+LOSS_IMAGES = 500
+"""Number of evaluated images, rounded up to batches, for the loss, which costs five times as much as the features."""
 
 
 def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size: int) -> float:
-    """What the target keeps of itself after step number `step`, from 1: 1 - (1 - m) (cos(pi step / total) + 1) / 2.
+    """The momentum of the target after optimizer step `step`, from 1: end - (end - m) (cos(pi step / total) + 1) / 2.
 
-    That is the paper's climb from m to 1, here to `momentum_end`; m: `momentum`, for this batch size.
+    m, end: `momentum` and `momentum_end`, converted to this batch size, see `momentum_batch`. BYOL has an end of 1.
     """
     scale = batch_size / pretrain.momentum_batch if pretrain.momentum_batch else 1.0
     first, last = pretrain.momentum**scale, pretrain.momentum_end**scale
@@ -40,19 +40,19 @@ def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size:
 
 @dataclass(frozen=True)
 class Bank:
-    """Labeled images among which neighbors are looked for: batches of them, and how many classes there are."""
+    """Labeled images for k-NN. batches: returns them in batches. classes: number of classes."""
 
     batches: Callable[[], Iterable[Batch]]
     classes: int
 
 
 class PretrainLearner:
-    """The pre-training task.
+    """The learner of pre-training; see `engine.parts.Learner`.
 
-    views: the augmentations of the two views, each images uint8 [N, 3, H, W], samples [N], seed, epoch -> float
-    [N, 3, size, size]; `small`, those of the small ones. transform: evaluation images uint8 -> float, the same shape.
-    bank: labeled images for the k-NN accuracy, or None. feature_mask: bool [split], the evaluated images whose
-    features `metrics` returns; None: of none.
+    views, small: the augmentations of the two large and of the small views, each (images uint8 [N, 3, H, W], sample
+    indices [N], seed, epoch) -> float [N, 3, side, side]. transform: evaluation images uint8 -> float, the same shape.
+    bank: labeled images for the k-NN accuracy, or None. feature_mask: bool [evaluated images], true where `metrics`
+    returns features; None for no image.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PretrainLearner:
         self.over_batch = config.pretrain.contrast > 0 or OBJECTIVES[config.pretrain.method].over_batch
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """The loss of one direction, predictions and targets [N, P]."""
+        """The loss of predictions [N, P] from one view against the targets [N, P] of another view, a scalar."""
         pretrain = self.config.pretrain
         loss = OBJECTIVES[pretrain.method].loss(predictions, targets, pretrain)
         if not pretrain.contrast:
@@ -79,13 +79,14 @@ class PretrainLearner:
         return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain), pretrain.contrast)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar}: each view's prediction against the other's projection; labels are not looked at.
+        """{"loss": scalar} of a training batch: each view's prediction against the projection of the other view.
 
-        A small view's prediction goes against both projections; the sum over all is brought to the two terms of two
-        views, so that the learning rate need not know how many views there are.
+        The prediction of a small view is compared with both projections. The loss is twice the mean over all
+        comparisons, so that the learning rate does not depend on the number of views. If several processes share a
+        batch and the loss depends on all of its images, also "weight": 1.
         """
         (first, second), crops = self.prepare(batch)
-        pooled = batch.whole is not None and self.over_batch  # its negatives are those of all processes
+        pooled = batch.whole is not None and self.over_batch  # compare with the images of all processes
         rows = gathered if pooled else torch.nn.Identity()
         prediction, projection = map(rows, self.model(first))
         other_prediction, other_projection = map(rows, self.model(second))
@@ -98,7 +99,7 @@ class PretrainLearner:
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """(the two views float [N, 3, side, side], the small ones) of a training batch."""
+        """(the two large views, the small views) of a training batch, each float [N, 3, side, side]."""
         seed, side = self.config.train.seed, training_side(self.config, batch.epoch)
         with torch.autocast(batch.images.device.type, enabled=False):
             views = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.views]
@@ -108,19 +109,23 @@ class PretrainLearner:
         return views, crops
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """The target follows the online network."""
+        """Update the target network."""
         images = self.config.train.batch_size * self.config.optim.accumulate
-        self.model.follow(target_momentum(step, total_steps, self.config.pretrain, images))
+        self.model.update_target(target_momentum(step, total_steps, self.config.pretrain, images))
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """Of a split: the loss; feature_std, how far apart the projections are, for that is where a collapse begins;
-        effective_rank of the backbone's features, which is what is used; and, with labels, knn_accuracy of these.
+        """(metrics, arrays) of a split: loss, feature_std, effective_rank and, with labels, knn_accuracy.
 
-        The loss is of the views of epoch 0 of the first images, in evaluation mode. Arrays: features float16 [M, D] of
-        `feature_mask`; where there are labels, labels int64 [N] and predictions int64 [N].
+        loss: of the first LOSS_IMAGES images with the views of epoch 0, in evaluation mode. feature_std: spread of the
+        projections, where a collapse shows first. effective_rank, knn_accuracy: of the backbone's features. Arrays:
+        features float16 [M, D] of the images in `feature_mask`; with labels also labels and predictions, int64 [N].
         """
         found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
-        bank = gather_to_rank0([self.featured(batch) for batch in self.bank.batches()]) if self.bank is not None else []
+        bank = (
+            gather_to_rank0([self.bank_features(batch) for batch in self.bank.batches()])
+            if self.bank is not None
+            else []
+        )
         if not found:
             return {}, {}
         losses = [part["loss"] for part in found if "loss" in part]
@@ -142,37 +147,39 @@ class PretrainLearner:
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Of an evaluation batch the features [N, D], their "projections", "labels", of the first batches the sum of
-        the "loss", and the features "kept" of those that `feature_mask` names."""
+        """Results of an evaluation batch: "features" [N, D], "projections" [N, P] and, if present, "labels" [N].
+
+        The first batches also have "loss", the sum over the batch; with `feature_mask`, "kept" are features [M, D].
+        """
         features = self.model.features(self.transform(batch.images))
         part = {"projections": self.model.projector(features).float(), "features": features.float()}
         if batch.labels is not None:
             part["labels"] = batch.labels
-        if int(batch.samples[0]) < ENOUGH_FOR_LOSS:
+        if int(batch.samples[0]) < LOSS_IMAGES:
             part["loss"] = self.step(batch)["loss"].float() * len(features)
         if self.feature_mask is not None:
             part["kept"] = part["features"][self.feature_mask[batch.samples]].to("cpu", torch.float16)
         return part
 
-    def featured(self, batch: Batch) -> dict[str, Tensor]:
-        """The features [N, D] and labels of a batch of the bank."""
+    def bank_features(self, batch: Batch) -> dict[str, Tensor]:
+        """The "features" [N, D] and "labels" [N] of a batch of the bank."""
         assert batch.labels is not None
         return {"features": self.model.features(self.transform(batch.images)).float(), "labels": batch.labels}
 
     def votes(self, queries: Tensor, bank: list[dict[str, Tensor]]) -> Tensor:
-        """The votes [N, K] of the nearest bank images for the classes of queries [N, D]."""
+        """The votes [N, K] for each class by the nearest neighbors of the features `queries` [N, D] in the bank."""
         features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
         assert self.bank is not None
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
         return knn_votes(features, labels, queries, self.bank.classes, k)
 
     def parameters(self) -> nn.Module:
-        """The module that is trained, the target within it."""
+        """The module that is trained, including the target network."""
         return self.model
 
 
 def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, of what `metrics` returns; {} without labels."""
+    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, from the arrays of `metrics`; {} without labels."""
     if "predictions" not in arrays:
         return {}
     right = arrays["predictions"] == arrays["labels"]

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a segmentation run: pairs, palette, model, task, precision."""
+"""Build the parts of a segmentation run: pairs of images and masks, palette, model, learner, precision."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,29 +28,29 @@ from .config import SegmentConfig
 from .task import SegmentLearner
 
 STRIPS = 24
-"""Validation images of which predicted masks are kept over the epochs, at most; the report shows some of them."""
+"""Maximum number of validation images whose predicted masks are stored after each epoch, for the report."""
 
-SEEN = 256
-"""Streamed training images that give the channel statistics."""
+STATISTICS_IMAGES = 256
+"""Number of streamed training images from which the channel statistics are computed."""
 
 
 def check(config: SegmentConfig) -> None:
-    """SightlineError for training windows that cannot be, before any data is read."""
+    """Raise SightlineError for invalid augmentation or training windows, before any data are read."""
     check_augment(config.augment, config.data.size)
     check_window(config.augment)
 
 
 def open_source(config: SegmentConfig, say: Callable[[str], None]) -> Source:
-    """The source of pairs, nothing decoded yet."""
+    """List the pairs of images and masks and their splits."""
     return open_masked(config, say)[0]
 
 
 def build(config: SegmentConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
-    """All parts of a training run; arguments and errors as `build.build`."""
+    """Build all parts of a segmentation run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    if config.data.size != Data().size:  # runs of earlier versions have it, so it is no fault
-        say("note: data.size does nothing for a segmenter; augment.window is what it trains on")
+    if config.data.size != Data().size:  # recipes of earlier versions set it, so it is not an error
+        say("note: data.size has no effect on segmentation; augment.window is the size of training images")
     source, palette = open_masked(config, say)
     rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
@@ -62,7 +62,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
-    for note in smaller_note(train, (window[0], window[1])):
+    if note := enlargement_note(train, (window[0], window[1])):
         say(note)
     mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
@@ -89,7 +89,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
         class_weights=weights_of_classes(config, train.counts.sum(0), device),
         forward=torch.compile(model.outputs, dynamic=False) if config.train.compile else None,
         kept=kept if len(rows) else None,
-        room=val.images.shape[2:],
+        padded_size=val.images.shape[2:],
     )
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
@@ -100,14 +100,13 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
 
 
 def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Palette]:
-    """The source of pairs and its palette, nothing decoded yet."""
+    """(the pairs of images and masks by split, the palette of the masks); nothing is decoded."""
     if not config.data.path:
-        raise SightlineError("no data was named", cure="add --data PATH: a folder of images and their masks")
+        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images and their masks")
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
-    source = without_leaks(source, config.data, say)
-    return source, palette
+    return without_leaks(source, config.data, say), palette
 
 
 def training_pairs(
@@ -122,40 +121,40 @@ def training_pairs(
 
 
 def sampled_rows(config: Config, source: Source) -> np.ndarray:
-    """Sorted rows of the validation images of which predicted masks are kept over the epochs."""
+    """Sorted indices of the validation images whose predicted masks are stored after each epoch."""
     wanted, names = config.report.samples, source.splits["val"].names
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
-        cure = f"name the {STRIPS} that matter most"
-        raise SightlineError(f"report.samples names {len(wanted)} images, more than a strip can show", cure=cure)
+        cure = f"name at most {STRIPS}"
+        raise SightlineError(f"report.samples names {len(wanted)} images, more than a figure can show", cure=cure)
     return np.sort(named_rows(names, wanted, source.splits["train"].names))
 
 
 def one_size(train: Decoded) -> tuple[int, int]:
-    """The size that all training pairs share; SightlineError where they do not, for whole images make no batch."""
+    """(height, width) of all training images. Raises SightlineError if they differ, as a batch needs one size."""
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
         why = f"the training images have from {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
         cure = "train on windows of one size: --augment.window [256,256]"
-        raise SightlineError("whole images of different sizes make no batch", why=why, cure=cure)
+        raise SightlineError("whole images of different sizes do not fit into one batch", why=why, cure=cure)
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
 
 
-def smaller_note(train: Decoded, window: tuple[int, int]) -> list[str]:
-    """A sentence on training images that are smaller than the window; none where there are none."""
+def enlargement_note(train: Decoded, window: tuple[int, int]) -> str:
+    """A sentence on the training images that are smaller than the window (height, width); "" if there are none."""
     rows = np.flatnonzero((train.sizes < window).any(1))
     if not len(rows):
-        return []
+        return ""
     few = rows[np.argsort(train.sizes[rows].min(1), kind="stable")][:FEW]
     some = ", ".join(f"{train.names[row]} ({train.sizes[row][1]} x {train.sizes[row][0]})" for row in few)
     what = f"{len(rows):,} of {len(train.names):,} training images are smaller than augment.window"
     some += ", ..." * (len(rows) > len(few))
-    return [f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"]
+    return f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"
 
 
 def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors | None:
-    """Pixels of each class for windows around rare ones, where these are wanted, on the device."""
+    """Pixel positions of each class on the device, for augment.rare_crops; None without that setting."""
     if not config.augment.rare_crops:
         return None
     cure = "--augment.rare_crops 0, or copy the shards to this machine"
@@ -166,10 +165,10 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
 
 
 def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the training images without what lies beyond them in the arrays."""
+    """Mean and standard deviation of each channel of the training images, without the padding of the arrays."""
     images, sizes = train.images, train.sizes
     if train.stream is not None:
-        rows = sampled(train, SEEN, 0)
+        rows = sampled(train, STATISTICS_IMAGES, 0)
         images, sizes = images[rows], sizes[rows]
     if (sizes == images.shape[2:]).all():
         return channel_statistics(images)
@@ -178,16 +177,17 @@ def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[floa
 
 
 def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> float:
-    """Floating-point operations of one window's forward and backward pass; of a frozen encoder forward only.
+    """Floating-point operations of one training step per window (height, width), with the auxiliary head if any.
 
-    2 x multiply-adds, times 3; with the auxiliary head where there is one, for training uses it.
+    Forward and backward pass are 3 times the forward pass, which is 2 x multiply-adds. A frozen encoder has no backward
+    pass.
     """
-    whole = forward_flops(Part(model, model.outputs), window)
-    return 3 * whole - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * whole
+    forward = forward_flops(Part(model, model.outputs), window)
+    return 3 * forward - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * forward
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Evaluation images uint8 [N, 3, H, W] -> float32, normalized, channels_last."""
+    """A function that normalizes images uint8 [N, 3, H, W] to float32 of the same shape, in channels_last order."""
 
     def transform(images: torch.Tensor) -> torch.Tensor:
         return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
@@ -198,7 +198,7 @@ def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[tor
 def describe_segmenter(
     config: Config, palette: Palette, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
-    """config.json: all that is needed to use the weights with nothing else of the run."""
+    """The content of config.json: everything needed to use the weights without the rest of the run."""
     return {
         "format": 1,
         "task": config.task,

@@ -1,4 +1,4 @@
-"""Comparison of segmenters: mean IoU on the same images, random swaps, IoU of each class, masks of all runs."""
+"""Comparison of segmenters: mean IoU on the same images, a permutation test, IoU by class, masks of all runs."""
 
 import os
 from collections.abc import Sequence
@@ -30,18 +30,18 @@ from .results import mask_names
 
 COUNTS = "predictions/val-confusion.npz"
 ROWS = 3
-"""Images on which a run is better than the reference, and as many on which it is worse."""
+"""Number of images shown on which a run is better than the reference, and of those on which it is worse."""
 
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """(the confusion matrix of each validation image, why there are none, the remedy)."""
+    """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
     missing: list[str] = []
     found = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
     return found, f"has no counts to compare ({''.join(missing)})", ""
 
 
 def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
-    """The confusion matrices of validation images. Raises ValueError where they have other classes."""
+    """Read the confusion matrices of validation images; raise ValueError if their shape does not fit `classes`."""
     arrays = read_arrays(path)
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
@@ -50,15 +50,15 @@ def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
 
 
 def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Mean IoU and its interval, as on the run's own page."""
+    """Mean IoU and its 95 % bootstrap interval, None if undefined, as in the run's own report."""
     low, high = interval(results.given)
     return float(mean_iou(summed(results.given))), (float(low), float(high)) if np.isfinite(low) else None
 
 
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
-    """Difference in mean IoU, p of random swaps, counts of images by pixel accuracy, differences of each class."""
+    """Compare two segmenters on the same images: mean IoU, permutation test, pixel accuracy, IoU by class."""
     difference, edges = paired_interval(a.given, b.given)
-    apart = pixel_accuracy(b.given) - pixel_accuracy(a.given)  # NaN, in no count, without labeled pixels
+    apart = pixel_accuracy(b.given) - pixel_accuracy(a.given)  # NaN without labeled pixels, and then in no count
     counts = {"first better": apart < 0, "equal": apart == 0, "second better": apart > 0}
     agreement = {name: int(which.sum()) for name, which in counts.items()}
     p, classes = swap_test(a.given, b.given), {"IoU": paired_ious(a.given, b.given)}
@@ -67,8 +67,11 @@ def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
 
 @dataclass(frozen=True)
 class MaskRow:
-    """One image with the masks of all runs. image: uint8 [3, h, w]; truth and each mask: uint8 [h, w], None where
-    missing; counts: the confusion matrix of the full-size image for each run, None where unknown."""
+    """One image with the masks of all runs.
+
+    image: uint8 [3, h, w]. truth, masks: uint8 [h, w]; None for a missing mask. counts: by run, the confusion matrix of
+    the image in full size, or None.
+    """
 
     name: str
     image: np.ndarray
@@ -78,7 +81,7 @@ class MaskRow:
 
 
 def plan(found: Comparison) -> Plan:
-    """The figure of the images on which segmenters differ most."""
+    """The figure of the images on which the segmenters differ most; empty if no image can be shown."""
     palette = attempt("checkpoints/best/config.json", found.reference.files.path, read_palette, [], None)
     rows = mask_rows(found) if palette is not None and found.pairs else []
     if palette is None or not rows:
@@ -87,16 +90,16 @@ def plan(found: Comparison) -> Plan:
 
 
 def images(found: Comparison, drawn: Figures) -> list[Child]:
-    """The section of the images on which segmenters differ most."""
+    """The section of the report with the images on which the segmenters differ most."""
     if "same-images" not in drawn:
-        return [missing_note("No run has kept thumbnails of the images on which they differ (report.samples).")]
+        return [missing_note("No run has stored thumbnails of images on which the runs differ (report.samples).")]
     text = "The images that each run gains and loses most against the reference, of those with a thumbnail"
     note = f"{text}: image, truth, and the mask of each run. Gray pixels are ignored."
     return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 
 
 def mask_rows(found: Comparison) -> list[MaskRow]:
-    """The images on which segmenters differ most, with the masks of all paired runs."""
+    """The images on which the segmenters differ most, with the masks of all paired runs."""
     first, kept = found.reference.answers, kept_images(found)
     assert first is not None
     rows = chosen_rows(found, set(kept))
@@ -114,7 +117,7 @@ def mask_rows(found: Comparison) -> list[MaskRow]:
 
 
 def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> (image uint8 [3, h, w], true mask uint8 [h, w]) of all images that a paired run has kept."""
+    """Image name -> (image uint8 [3, h, w], true mask uint8 [h, w]), for all thumbnails stored by paired runs."""
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     alike = [entry for entry in found.paired if entry.files.classes == found.reference.files.classes]
     for path in [entry.files.path for entry in reversed(alike)]:  # those of the reference take precedence
@@ -127,7 +130,7 @@ def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
-    """Rows of the kept images that each run gains and loses most against the reference."""
+    """Indices of the stored images on which each run's pixel accuracy exceeds that of the reference most, or least."""
     rows: list[int] = []
     each = max(1, ROWS // len(found.pairs))
     for pair in found.pairs:
@@ -140,7 +143,10 @@ def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
 
 
 def masks_of(entry: ComparedRun, answers: ItemResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
-    """The predicted masks uint8 [h, w] of these rows at the size of the thumbnails, in the classes of the reference."""
+    """The masks uint8 [h, w] that a run predicts for these images, in the size of the thumbnails.
+
+    rows: indices into `answers`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
+    """
     palette = attempt("checkpoints/best/config.json", entry.files.path, read_palette, [], None)
     if answers is None or palette is None or entry.answers is None:
         return []
@@ -151,21 +157,21 @@ def masks_of(entry: ComparedRun, answers: ItemResults | None, rows: Sequence[int
         sizes = [image_size(file, limit) for file in files if os.path.exists(file)]
     except SightlineError:
         return []
-    room = tuple(map(int, np.max(sizes, 0))) if sizes else (0, 0)
-    return [one_mask(files[answers.rows[row]], palette, answers.classes, room, limit) for row in rows]
+    padded_size = tuple(map(int, np.max(sizes, 0))) if sizes else (0, 0)
+    return [one_mask(files[answers.rows[row]], palette, answers.classes, padded_size, limit) for row in rows]
 
 
 def one_mask(
-    file: str, palette: Palette, classes: tuple[str, ...], room: tuple[int, ...], limit: int
+    file: str, palette: Palette, classes: tuple[str, ...], padded_size: tuple[int, ...], limit: int
 ) -> np.ndarray | None:
-    """A predicted mask, padded and reduced like the thumbnails; None where it cannot be read."""
+    """Read a predicted mask, padded to (height, width) and reduced like the thumbnails; None if unreadable."""
     try:
         mask = read_mask(file, palette, limit)
     except UNREADABLE:
         return None
     table = np.arange(256, dtype=np.uint8)
     table[: len(classes)] = [classes.index(name) for name in palette.classes]
-    return shrunk(padded([table[mask]], (room[0], room[1])))[0]
+    return shrunk(padded([table[mask]], (padded_size[0], padded_size[1])))[0]
 
 
 @styled

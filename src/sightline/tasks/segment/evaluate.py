@@ -1,4 +1,4 @@
-"""Using a segmentation run: its shipped weights, and their numbers on a split or on other data."""
+"""Load a trained segmenter, and evaluate it on a split of its own data or on other data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .task import SegmentLearner
 
 @dataclass(frozen=True)
 class MaskInference:
-    """A run's segmentation learner with its shipped weights, and where and how to compute."""
+    """A segmenter with its weights and palette, the device and dtype to compute with, and the checkpoint's progress."""
 
     learner: SegmentLearner
     palette: Palette
@@ -36,7 +36,10 @@ class MaskInference:
 
 
 def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
-    """The run in `folder`, ready to measure or predict: all from the checkpoint, but for the test-time averages."""
+    """Load the run in `folder` for evaluation or prediction.
+
+    Everything comes from the checkpoint except test-time augmentation, threads and device, which `config` sets.
+    """
     run_folder.require_weights(folder)
     (shipped,) = run_folder.shipped_checkpoints(folder)
     use_threads(config.train.threads)
@@ -59,9 +62,9 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
 def evaluate(
     folder: Path, config: SegmentConfig, data: str, split: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of pairs; data: the path of other data, or "".
+    """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`.
 
-    Other data is read by the run's palette, for its classes are what the model predicts.
+    The masks of other data are read with the run's palette, as the model predicts its classes.
     """
     own = not data
     if not own:
@@ -73,13 +76,13 @@ def evaluate(
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
         cure = "`sightline predict` needs no masks"
-        raise SightlineError("measuring needs masks", where=f"{source.path}, {split}", cure=cure)
+        raise SightlineError("evaluation needs masks", where=f"{source.path}, {split}", cure=cure)
     try:
         decoded = decode_pairs(source, split, palette, config.data, say)
     except SightlineError as error:
         if own or error.status == ENVIRONMENT or "counts" in error.what:
             raise
-        cure = "the run's palette is fixed: convert these masks to what it was trained on, or mend the files"
+        cure = "convert these masks to the palette of the run, or repair the files"
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure) from error
     if own:
         warn_if_changed(folder, split, decoded.digest, say)

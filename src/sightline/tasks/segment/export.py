@@ -1,4 +1,4 @@
-"""The graph of a segmenter: masks and probabilities of images of any size."""
+"""ONNX export of a segmenter: a graph from images of any size to masks and class probabilities."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ from .evaluate import load_segmenter
 
 
 class SegmenterExport(TaskGraph):
-    """A segmenter with its test-time averages."""
+    """The network of a segmenter with its test-time augmentation, and its validation images."""
 
     outputs = {
         "mask": "uint8 [N, H, W], indices into classes",
@@ -51,7 +51,7 @@ class SegmenterExport(TaskGraph):
         self.network, self.smallest = SegmenterGraph(normalized, model.eval(), motions), model.smallest
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare masks and probabilities of the validation images."""
+        """Compare the masks and probabilities of PyTorch and of the exported graph on the validation images."""
         parity, confusions = Parity("mean IoU", unit="pixels"), ([], [])
         self.learner.parameters().eval()
         with torch.inference_mode():
@@ -69,7 +69,7 @@ class SegmenterExport(TaskGraph):
         yield parity
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """The difference of the mean IoU, paired by image."""
+        """The change in mean IoU from this graph to another, such as a quantized one, paired by image."""
         found = []
         for batch in evaluation_batches(self.decoded, self.config.train.eval_batch_size):
             assert batch.labels is not None

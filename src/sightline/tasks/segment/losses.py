@@ -1,8 +1,8 @@
 """Segmentation losses: pure functions of logits [N, K, H, W] and masks [N, H, W], computed in float32, each a scalar.
 
-Masks hold class indices 0..K-1 (uint8 or int64; K <= 254) or IGNORE, which counts nowhere. Where every pixel is
-ignored a loss is 0 with a gradient of zeros, never NaN. `weights`, float [K], weigh pixels by their class in the losses
-that are means over pixels (cross_entropy, focal, ohem), classes in those that are means over classes (dice, lovasz).
+Masks hold class indices 0..K-1 (uint8 or int64; K <= 254), or IGNORE for pixels that are not counted. If all pixels
+are ignored, a loss is 0 with a gradient of zeros, never NaN. `weights`, float [K], weigh pixels by class in the means
+over pixels (cross_entropy, focal, ohem), and classes in the means over classes (dice, lovasz).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from torch.nn import functional
 from ...data.decode.palettes import IGNORE
 from ...errors import SightlineError
 
-ONE_BITS = 0x3F800000  # of the float32 1.0
-LAST_KEY = 2**31 - 2  # even, and beyond the key of the error 0
+ONE_BITS = 0x3F800000  # bit pattern of the float32 1.0
+LAST_KEY = 2**31 - 2  # sort key of ignored pixels: even, and larger than that of the error 0
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoothing: float = 0.0) -> Tensor:
@@ -41,10 +41,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log p of each pixel's own class, float32 [N, H, W]; 0 where it is ignored.
+    """-log p of each pixel's true class, float32 [N, H, W]; 0 for ignored pixels.
 
-    functional.cross_entropy takes more than twice as long on a processor, forward and backward: 130 to 155 ms against
-    57 for [8, 11, 256, 320] channels_last, one Zen 4 core. Its softmax wants the classes outermost in memory.
+    functional.cross_entropy takes more than twice as long on a CPU, forward and backward: 130 to 155 ms instead of 57
+    for [8, 11, 256, 320] in channels_last order on one Zen 4 core, because its softmax expects channels-first memory.
     """
     logits = logits.float()
     ignored = targets == IGNORE
@@ -63,7 +63,7 @@ def focal(
 ) -> Tensor:
     """Softmax focal loss of arXiv 1708.02002: mean over the counted pixels of -alpha * (1 - p_t)^gamma * log p_t.
 
-    The same as `losses.focal` on the list of the counted pixels: smoothing and weights as there.
+    Equal to `classify.losses.focal` on the counted pixels, with the same smoothing and weights.
     """
     weights = on_device(weights, logits)
     targets = targets.long()
@@ -78,18 +78,18 @@ def focal(
 
 
 def focal_terms(losses: Tensor, alpha: float, gamma: float) -> Tensor:
-    """-alpha * (1 - p)^gamma * log p out of -log p, of any shape."""
+    """-alpha * (1 - p)^gamma * log p, of any shape; losses: -log p."""
     # 1 - p through expm1 keeps its digits near p = 1; the clamp keeps the gradient of x^gamma finite for gamma < 1.
     miss = (-torch.expm1(-losses)).clamp(min=1e-12)
     return alpha * miss**gamma * losses
 
 
 def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smooth: float = 1.0) -> Tensor:
-    """1 - the mean over the classes present in the batch's masks of soft Dice, pooled over the batch's counted pixels.
+    """1 - mean soft Dice over the classes that occur in the batch's masks.
 
-    Soft Dice of a class is (2 * sum(p * y) + smooth) / (sum(p) + sum(y) + smooth), where p is the softmax probability
-    and y is 1 on the pixels of the class (V-Net, arXiv 1606.04797, with p in place of its p^2). smooth: in pixels; it
-    keeps the gradient of a class of a few pixels small.
+    Soft Dice of a class is (2 * sum(p * y) + smooth) / (sum(p) + sum(y) + smooth) over the counted pixels of the batch,
+    where p is the softmax probability and y is 1 on the pixels of the class (V-Net, arXiv 1606.04797, with p instead
+    of p^2). smooth: in pixels; it limits the gradient of classes with few pixels.
     """
     weights = on_device(weights, logits)
     probabilities = logits.float().softmax(dim=1)
@@ -104,9 +104,9 @@ def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoo
 
 
 def lovasz(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Lovász-softmax (arXiv 1705.08790): mean over the classes present in the batch's masks of a surrogate of 1 - IoU.
+    """Lovász-softmax (arXiv 1705.08790): a surrogate of 1 - IoU, averaged over the classes in the batch's masks.
 
-    The IoU is that of all counted pixels of the batch together, not a mean over its images.
+    The IoU is computed over all counted pixels of the batch, not per image.
     """
     weights = on_device(weights, logits)
     truth = targets.flatten()
@@ -123,15 +123,15 @@ def lovasz(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Te
 
 
 def lovasz_steps(errors: Tensor, is_class: Tensor, ignored: Tensor, out: Tensor) -> None:
-    """Gradient of the Lovász extension of one class's Jaccard loss in its errors; all [pixels], written to `out`.
+    """Write to `out` the gradient of one class's Lovász-extended Jaccard loss with respect to `errors`; all [pixels].
 
-    Algorithm 1 of the paper: with the errors sorted from the largest, it is what each pixel adds to the Jaccard loss
-    when the pixels before it are wrong already. With `missed` of the class's pixels and `added` others wrong, the loss
-    is 1 - (size - missed) / (size + added). Its differences are written out here: in float32 the subtraction of
-    neighboring values near 1 would lose half of their digits. Ignored pixels come last, where nothing is left to add.
+    Algorithm 1 of the paper: the pixels are sorted by descending error, and the gradient of a pixel is the increase of
+    the Jaccard loss if it becomes wrong after those before it. With `missed` wrong pixels of the class and `added`
+    wrong pixels of others, the loss is 1 - (size - missed) / (size + added). Its differences are computed in closed
+    form, because subtracting float32 values near 1 would lose half of their digits. Ignored pixels are sorted last.
     """
-    # Floats in [0, 1] sort as their bits do, which stay below 2^30, and torch sorts integers by radix: 8 times as fast
-    # on a processor. The lowest bit carries the class along, which spares a gather.
+    # Floats in [0, 1] sort like their bits, which stay below 2^30, and torch's radix sort of integers is 8 times as
+    # fast on a CPU. The lowest bit of a key stores `is_class`, which saves a gather.
     keys = ((ONE_BITS - errors.view(torch.int32)) << 1) | is_class
     keys, order = torch.sort(keys.masked_fill_(ignored, LAST_KEY))
     own = (keys & 1).bool()
@@ -146,8 +146,8 @@ def ohem(
 ) -> Tensor:
     """Online hard example mining (arXiv 1604.03540, for pixels): mean cross-entropy of the hardest pixels of the batch.
 
-    Of `counted` pixels those with the largest unweighted cross-entropy are taken: round(share * counted) of them, but
-    at least `minimum` and at least 1, and never more than there are. Their mean is weighted as in `cross_entropy`.
+    The hardest pixels have the largest unweighted cross-entropy. Their number is round(share * counted pixels), but at
+    least max(minimum, 1) and at most all counted pixels. Their mean is weighted as in `cross_entropy`.
     """
     weights, targets = on_device(weights, logits), targets.long()
     losses = negative_log_likelihood(logits, targets).flatten()
@@ -162,11 +162,11 @@ def ohem(
 
 
 POOLED = ("dice", "lovasz", "ohem")
-"""No means over pixels: of a batch in several parts they are not the mean of those of the parts."""
+"""Losses that are not means over pixels: they need all parts of a batch that several processes share."""
 
 
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """What cross_entropy and focal divide their sum by, a scalar, 0 where no pixel counts."""
+    """The denominator of cross_entropy and focal, a scalar; 0 if no pixel counts."""
     if weights is None:
         return (targets != IGNORE).sum().float()
     return by_class(weights.to(targets.device, torch.float32))[targets.long()].sum()
@@ -186,12 +186,12 @@ def compound(
 ) -> Callable[..., Tensor]:
     """The sum of `factor * loss` over terms {name: factor}, as a function (logits, targets, weights=None) -> scalar.
 
-    settings: keyword arguments by name of the loss, such as {"focal": {"gamma": 3.0}}; those of losses that are no term
-    are not looked at. Raises SightlineError naming every loss that does not exist.
+    settings: keyword arguments by name of the loss, such as {"focal": {"gamma": 3.0}}; other losses are ignored. Raises
+    SightlineError with all unknown names.
     """
     unknown = [name for name in terms if name not in DENSE_LOSSES]
     if unknown or not terms:
-        what = "there is no loss " + ", ".join(map(repr, unknown)) if unknown else "a sum of losses without terms"
+        what = "unknown loss " + ", ".join(map(repr, unknown)) if unknown else "a sum of losses needs a term"
         raise SightlineError(what, where="loss.terms", cure="choose from " + ", ".join(DENSE_LOSSES))
     given = settings or {}
     parts = [(factor, DENSE_LOSSES[name], dict(given.get(name, {}))) for name, factor in terms.items()]
@@ -204,24 +204,24 @@ def compound(
 
 
 def on_device(weights: Tensor | None, logits: Tensor) -> Tensor | None:
-    """Class weights as float32 beside the logits."""
+    """Class weights as float32 on the device of the logits."""
     return None if weights is None else weights.to(logits.device, torch.float32)
 
 
 def by_class(weights: Tensor) -> Tensor:
-    """A table [256] of the weight of a pixel by its value in the mask; IGNORE weighs 0."""
+    """The weight of a pixel by its value in the mask, [256]; 0 for IGNORE."""
     table = weights.new_zeros(256)
     table[: len(weights)] = weights
     return table
 
 
 def divisor(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Number of counted pixels, or the sum of their weights; 1 where that is 0, because then the sum above it is 0."""
+    """Number of counted pixels, or the sum of their weights; 1 instead of 0, as the numerator then is 0."""
     if weights is None:
         return positive((targets != IGNORE).sum())
     return positive(by_class(weights)[targets.long()].sum())
 
 
 def positive(total: Tensor) -> Tensor:
-    """`total`, or 1 where it is 0."""
+    """`total`, or 1 if it is 0."""
     return torch.where(total > 0, total, torch.ones_like(total))

@@ -1,4 +1,4 @@
-"""Predict the masks of images of any size with a segmentation run: a file for each image."""
+"""Predict masks of images of any size with a trained segmenter: a file per image."""
 
 import os
 from collections import Counter
@@ -31,7 +31,7 @@ from ...runs.atomic import atomic_write, read_json, remove, write_json
 from ...runs.csv_io import csv_text
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
-from .results import mask_names
+from .results import mask_names, within
 
 SMALLEST_TILE = 32
 Say = Callable[[str], None]
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class MaskJob:
-    """An image to predict. target: the mask file. windows: whether the image is read and written window by window."""
+    """An image to predict. target: the mask file. windows: whether image and mask are processed in windows."""
 
     name: str
     path: Path
@@ -48,20 +48,20 @@ class MaskJob:
 
     @property
     def overlay(self) -> Path:
-        """The overlay: `0013_overlay.png` for `0013_mask.png`."""
+        """The path of the overlay: `0013_overlay.png` for `0013_mask.png`."""
         return self.target.with_stem(f"{self.target.stem.removesuffix('_mask')}_overlay")
 
 
 def predict(
     folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a mask for each image; SightlineError where features are asked for."""
+    """Write a mask for each image to the folder `out`, and return it. Raises SightlineError for options.features."""
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
     skipped: Counter[str] = Counter()
     images = list(input_images(inputs, skipped))
     if left := left_out(skipped):
-        say(f"left out: {left}")
+        say(f"skipped: {left}")
     with explained_memory(config, cure=f"smaller tiles: --tile {max(64, options.tile // 2)}"):
         return predict_masks(folder, config, images, out, options.overwrite, options.overlay, options.tile, say)
 
@@ -76,15 +76,15 @@ def predict_masks(
     tile: int,
     say: Say,
 ) -> Path:
-    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, into the folder `out`.
+    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, to the folder `out`; returns `out`.
 
-    Larger images are predicted in tiles of `tile` pixels, which overlap by a quarter. overlay: also write
+    Images larger than `tile` pixels a side are predicted in tiles that overlap by a quarter. overlay: also write
     `0013_overlay.png`, the image blended with the colors of its mask. Unreadable images are listed in errors.csv. TIFF
-    files that are georeferenced or very large are never in memory as a whole, and their masks are TIFF files with the
-    same coordinates. Repeating the command resumes an interrupted one; under torchrun the processes share the images.
+    files that are georeferenced or very large are processed in windows, and their masks are TIFF files with the same
+    coordinates. Repeating an interrupted command resumes it. Under torchrun the processes share the images.
     """
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why = "a segmenter writes a mask for each image"
+        why = "a segmenter writes a file for each image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
     if tile < SMALLEST_TILE:
         raise SightlineError("the tiles are too small", where=f"--tile {tile}", cure=f"--tile {SMALLEST_TILE} or more")
@@ -92,7 +92,7 @@ def predict_masks(
     taken = [image for image in images if image.name in wanted]
     if len(taken) < len(images):
         outputs = counted(len(images) - len(taken), "file")
-        say(f"{outputs} left out: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
+        say(f"skipped {outputs}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
     parts = load_segmenter(folder, config)
     jobs = mask_jobs(taken, out, config.data.max_pixels)
     require_distinct_targets(jobs, out)
@@ -120,7 +120,7 @@ def predict_masks(
 
 
 def without_outputs(names: list[str]) -> list[str]:
-    """The names without the masks and overlays of other images: `0013_mask.png`, in any folder, of `0013_sat.jpg`."""
+    """Remove names of masks and overlays of the other images: with `0013_sat.jpg` any `0013_mask.png`."""
     stems = {Path(name).stem for name in names}
 
     def is_output(name: str) -> bool:
@@ -132,11 +132,10 @@ def without_outputs(names: list[str]) -> list[str]:
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[MaskJob]:
-    """A job for each image. The root of a path is removed, and `..` in it becomes `up`, so that all targets are below
-    `out`."""
+    """A job for each image, with its mask below `out` whatever its name is, see `within`."""
     jobs = []
     for name, path in images:
-        inner = Path(*("up" if part == ".." else part for part in Path(name).parts if part != Path(name).anchor))
+        inner = within(name)
         target = out / inner.parent / mask_names([inner.name])[0]
         windows = has_windows(Path(path), max_pixels)
         jobs.append(MaskJob(name, Path(path), target.with_suffix(".tif") if windows else target, windows))
@@ -144,21 +143,21 @@ def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[
 
 
 def require_distinct_targets(jobs: list[MaskJob], out: Path) -> None:
-    """SightlineError if several images have the same mask file."""
+    """Raise SightlineError if several images have the same mask file."""
     twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
         why = "these masks would belong to several images:\n" + listing(twice)
-        cure = "rename images that differ in their ending only, and name each image once"
-        raise SightlineError("names clash", where=str(out), why=why, cure=cure)
+        cure = "rename images that differ in their extension only, and pass each image once"
+        raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
 
 def require_free_targets(jobs: list[MaskJob], inputs: list[Path], out: Path, overwrite: bool, overlay: bool) -> None:
-    """SightlineError if a file to be written exists, or is one of the inputs, which may be the true masks."""
+    """Raise SightlineError if an output is one of the inputs, such as a true mask, or exists without `overwrite`."""
     wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlay else (job.target,))]
     given = {path.resolve() for path in inputs}
     if own := [str(path) for path in wanted if path.resolve() in given]:
         why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
-        cure = "another --out: masks beside the images may be the true ones"
+        cure = "another --out: the masks next to the images may be the true ones"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
     existing = [str(path) for path in wanted if path.exists()]
     if existing and not overwrite:
@@ -169,8 +168,7 @@ def require_free_targets(jobs: list[MaskJob], inputs: list[Path], out: Path, ove
 def predict_all(
     parts: MaskInference, jobs: list[MaskJob], max_pixels: int, tile: int, overlay: bool, say: Say
 ) -> list[tuple[str, str]]:
-    """Predict one image after the other, and return (name, error) of the unreadable ones. Ctrl-C keeps finished
-    masks."""
+    """Predict the images in order; return (name, error) of the unreadable ones. Ctrl-C keeps the finished masks."""
     unreadable: list[tuple[str, str]] = []
     progress = ProgressLines(say, "masks", len(jobs))
     for index, job in enumerate(jobs):
@@ -189,7 +187,7 @@ def predict_all(
 
 
 def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -> None:
-    """Write the images that could not be read to errors.csv, or remove it if there are none."""
+    """Write (name, error) of the unreadable images to the CSV `path`, or remove that file if there are none."""
     remove([path])
     if unreadable:
         atomic_write(path, csv_text([("filename", "error"), *unreadable]))
@@ -198,16 +196,16 @@ def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -
 
 
 def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
-    """Report the georeferenced images whose masks have no coordinates."""
+    """Print how many georeferenced images have masks without coordinates, and how TIFF files are supported."""
     lost = [job.name for job in jobs if not job.windows and loses_map(job.path, max_pixels)]
     if lost:
-        say(f"{counted(len(lost), 'mask')} without coordinates, the first of {lost[0]}: not 8-bit gray, RGB or RGBA")
+        say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
     if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
         say("pip install 'sightline-vision[geo]' reads TIFF files of any size, and keeps their coordinates")
 
 
 def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say) -> None:
-    """Write the mask of one image, and the overlay."""
+    """Write the mask of one image and, if requested, the overlay."""
     if job.windows:
         predict_windows(parts, job, tile, overlay, say)
         return
@@ -234,8 +232,10 @@ def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarr
 
 
 def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say) -> None:
-    """Write the mask of a scene band by band, and the overlay beside it. Pixels without data are ignored, if the
-    palette has a name for ignored pixels."""
+    """Write the mask of a large TIFF file, and the overlay, row by row of tiles.
+
+    Pixels without data become ignored pixels, if the palette has a value for these.
+    """
     pixel = coded(np.zeros((1, 1), np.uint8), parts.palette)
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(job.path))
@@ -256,7 +256,7 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
 
 @torch.inference_mode()
 def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -> None:
-    """`predict_scene` with the model of a run."""
+    """Predict an image in tiles with the model of a run; `write` is called with finished rows of class indices."""
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(parts.device, parts.dtype):
@@ -267,7 +267,7 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -
 
 
 def blend(image: np.ndarray, mask: np.ndarray, palette: Palette) -> np.ndarray:
-    """The image uint8 [3, h, w] blended with the colors of its mask, uint8 [h, w, 3]; unchanged where it is ignored."""
+    """Blend an image uint8 [3, h, w] with the colors of its mask: uint8 [h, w, 3], unchanged at ignored pixels."""
     photo, colors = Image.fromarray(image.transpose(1, 2, 0)), Image.fromarray(mask)
     colors.putpalette(display_colors(palette).tobytes())
     blended = Image.blend(photo, colors.convert("RGB"), 0.5)

@@ -1,4 +1,4 @@
-"""The report of a segmentation run: its findings, figures and sections."""
+"""The report of a segmenter: numbers from the run's files, figures and sections."""
 
 import contextlib
 import json
@@ -47,17 +47,20 @@ from ...stats.segmentation import (
 from ..contract import Metric
 
 STRIPS = 6
-"""Validation images in the film strip."""
+"""Number of validation images shown over the epochs."""
 WORST = 8
+"""Number of images shown with the most wrong pixels."""
 
 
 @dataclass(frozen=True)
 class MaskFindings:
-    """What a report of masks shows. per_image: int64 [N, K, K]; with_ignored: [K + 1, K + 1]; colors: uint8 [K, 3].
+    """The data of a segmenter's report; None or empty where the run has none.
 
-    samples: images uint8 [M, 3, h, w], labels uint8 [M, h, w], names, index. epochs, masks: the kept epochs with their
-    predictions uint8 [M, h, w]. worst: images, truth, predicted, names. pixels: counts of each class by split. named:
-    the images in the recipe's report.samples.
+    per_image: confusion matrices of the validation images, int64 [N, K, K]. with_ignored: the matrix of the split with
+    ignored pixels as one more class, int64 [K + 1, K + 1]. colors: uint8 [K, 3]. samples: arrays "images" uint8
+    [M, 3, h, w], "labels" (true masks) uint8 [M, h, w], "names", "index". epochs, masks: the stored epochs, with the
+    predicted masks uint8 [M, h, w] of each. worst: arrays "images", "truth", "predicted", "names". pixels: by split,
+    the number of pixels of each class. named: the image names in report.samples. missing: notes on missing files.
     """
 
     past: History
@@ -75,7 +78,7 @@ class MaskFindings:
 
 
 def find_masks(files: RunFiles) -> MaskFindings:
-    """The findings of a segmentation run; missing parts are empty and have a line in `missing`."""
+    """Read the data of a segmenter's report from the files of its run."""
     missing: list[str] = []
     palette = attempt("checkpoints/best/config.json", files.path, read_palette, missing, None)
     classes = palette.classes if palette else files.classes
@@ -107,12 +110,12 @@ def find_masks(files: RunFiles) -> MaskFindings:
 
 
 def read_palette(path: Path) -> Any:
-    """The palette in a checkpoint's config.json."""
+    """Read the palette in a checkpoint's config.json."""
     return from_dict(json.loads(path.read_text(encoding="utf-8"))["palette"])
 
 
 def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
-    """The figures of masks, by name."""
+    """The figures of the report by name, as functions that draw them."""
     todo = plan_curves(found.past, [curve])
     if found.samples and found.masks:
         todo["film-strip"] = lambda: film_strip(found)
@@ -133,7 +136,7 @@ def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
 
 
 def film_strip(found: MaskFindings) -> Figure:
-    """Draw the images of the strip with their masks at the first, middle and last kept epoch."""
+    """Draw sample images with their true masks and their predicted masks at the first, middle and last stored epoch."""
     rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
     return strips.draw_strip(
         found.samples["images"][rows],
@@ -147,12 +150,12 @@ def film_strip(found: MaskFindings) -> Figure:
 
 
 def shown_rows(found: MaskFindings) -> np.ndarray:
-    """Rows of the samples in the strip: the named images, else samples spread over their difficulty."""
+    """Indices of the samples shown over the epochs: the named images, or samples of all difficulties."""
     return named_samples(found) if found.named else spread(found)
 
 
 def film_block(name: str, found: MaskFindings) -> Html:
-    """The data of the page's script: the images of the strip at every kept epoch."""
+    """The data with which the page's script shows the sample images at every stored epoch; name: the element's id."""
     rows, images = shown_rows(found), []
     for row in rows.tolist():
         truth, masks = found.samples["labels"][row], [masks[row] for masks in found.masks]
@@ -172,17 +175,17 @@ def film_block(name: str, found: MaskFindings) -> Html:
 
 
 def named_samples(found: MaskFindings) -> np.ndarray:
-    """Rows of the samples that the recipe names, as far as the run has kept them."""
+    """Indices of the samples that the recipe names and the run has stored; `spread` if there are none."""
     kept = [str(name) for name in found.samples["names"]]
     rows = []
     for name in found.named:
-        with contextlib.suppress(SightlineError):  # recipe.yaml was edited later
+        with contextlib.suppress(SightlineError):  # recipe.yaml was edited after training
             rows += named_rows(kept, [name]).tolist()
     return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
 def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
-    """Rows of samples spread evenly over their mean IoU, the highest first."""
+    """Indices of samples at evenly spaced ranks of their mean IoU, the highest first."""
     if found.per_image is None:
         return np.arange(min(count, len(found.samples["names"])))
     scores = np.nan_to_num(mean_iou(found.per_image[found.samples["index"]]), nan=-1.0)
@@ -191,7 +194,7 @@ def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
-    """The page of a run. watched: the run is still training."""
+    """Sections and figures of a run's page. watched: the run is still training."""
     found = find_masks(files)
     curve = MetricCurve("mean_iou", metrics["mean_iou"].title)
     drawn = draw_all(plan_masks(found, curve))
@@ -208,7 +211,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
 
 
 def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
-    """The lead sentence, mean IoU and pixel accuracy, the facts."""
+    """The lead sentence, mean IoU with its interval, pixel accuracy, and the facts of the run."""
     past = found.past
     parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
@@ -231,7 +234,7 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
 
 
 def lead(files: RunFiles, found: MaskFindings) -> str:
-    """The model, its data and its result in one sentence."""
+    """A sentence on the model, its data and its result."""
     model = section(files.recipe, "model")
     counts = section(section(files.provenance, "data"), "counts")
     weights = str(model.get("weights") or "none")
@@ -250,9 +253,9 @@ def lead(files: RunFiles, found: MaskFindings) -> str:
 
 
 def film(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The strip of images with their masks over the epochs."""
+    """The section of sample images with their masks over the epochs."""
     if "film-strip" not in drawn:
-        return [missing_note("No masks were kept: report.samples is 0, or no epoch has ended.")]
+        return [missing_note("No masks were stored: report.samples is 0, or no epoch has ended.")]
     order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
     chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
     text = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
@@ -261,7 +264,7 @@ def film(drawn: Figures, found: MaskFindings) -> list[Child]:
 
 
 def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The table of classes with intervals, the confusion matrix, the class frequencies."""
+    """The table of classes with intervals, the confusion matrix, and the class frequencies."""
     if found.per_image is None:
         return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
     numbers = class_numbers(found.per_image)
@@ -287,7 +290,7 @@ def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
 
 
 def worst_images(drawn: Figures, found: MaskFindings) -> list[Child]:
-    """The images with the most wrong pixels, and where these are."""
+    """The section of the images with the most wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
         return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
     text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
@@ -295,7 +298,7 @@ def worst_images(drawn: Figures, found: MaskFindings) -> list[Child]:
 
 
 def other_numbers(found: MaskFindings) -> list[Child]:
-    """The other definitions of mIoU that tools use, with their values."""
+    """A table of other definitions of mIoU that tools use, with their values for this run."""
     if found.per_image is None:
         return [missing_note("There are no predictions yet.")]
     own = percent(segment_numbers(found.per_image)["mean_iou"], 2)
@@ -312,7 +315,7 @@ def other_numbers(found: MaskFindings) -> list[Child]:
 
 
 def segmenter_hints(found: MaskFindings) -> list[Hint]:
-    """The class with the lowest IoU, the worst images, and hints from the curves."""
+    """Hints on the class with the lowest IoU, the worst images, and the training curves."""
     hints: list[Hint] = []
     if found.per_image is not None:
         iou = class_iou(found.per_image.sum(0))
@@ -326,7 +329,7 @@ def segmenter_hints(found: MaskFindings) -> list[Hint]:
 
 
 def masks_shown(files: RunFiles, found: MaskFindings) -> str:
-    """A sentence on how many images the page shows."""
+    """A sentence on the number of validation images that the page shows."""
     parts = []
     total = len(found.per_image) if found.per_image is not None else split_size(files, "val")
     if found.samples and found.masks:

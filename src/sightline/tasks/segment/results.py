@@ -1,4 +1,4 @@
-"""Results of a segmenter: numbers with their interval, a mask and the scores of each image, the worst images."""
+"""Final results of a segmenter: metrics with intervals, masks and scores of all images, the worst images."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,15 +28,16 @@ from ...stats.segmentation import interval, per_image_iou, pixel_accuracy
 from .task import SegmentLearner
 
 PREVIEWED = 16
+"""Maximum number of images in the preview of a training batch."""
 WORST = 12
-"""Validation images with the smallest share of right pixels that are kept for the report."""
+"""Number of validation images with the lowest pixel accuracy that are stored for the report."""
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final numbers with their intervals, the headline).
+    """(the final metrics with their intervals, a sentence).
 
-    Written: predictions/val/*.png, predictions/val.csv with the numbers of each image, predictions/val-confusion.npz,
-    and the worst images for the report.
+    Writes predictions/val/*.png, predictions/val.csv with the scores of each image, predictions/val-confusion.npz and
+    snapshots/mistakes.npz.
     """
     parts, config, folder = training.parts, training.config, training.folder
     val = parts.val
@@ -52,42 +53,40 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     low, high = numbers["mean_iou_interval"]
     edges = f" [{low:.4f}, {high:.4f}]" if np.isfinite(low) else ", of one image, which has no interval"
-    headline = f"validation mean IoU {numbers['mean_iou']:.4f}{edges}"
-    return numbers, headline
+    return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}"
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
-    """snapshots/mistakes.npz: the images with the lowest scores, their true and predicted masks, the worst first.
+    """Write snapshots/mistakes.npz: the images with the lowest scores, with true and predicted masks, the worst first.
 
-    Scores are pixel accuracies: the mean IoU of one image punishes a few pixels of a class that is not in it too hard.
+    scores: pixel accuracies [N]. The mean IoU of one image would rate a few pixels of an absent class too low.
     """
     worst = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:WORST]
     targets = mask_names(val.names)
-    predicted = padded([read_mask(str(masks / targets[place]), palette) for place in worst], val.images.shape[2:])
+    predicted = padded([read_mask(str(masks / targets[index]), palette) for index in worst], val.images.shape[2:])
     assert val.masks is not None
     arrays = {"images": val.images[worst], "truth": val.masks[worst], "predicted": predicted}
-    names = np.array([val.names[place] for place in worst], dtype=str)
+    names = np.array([val.names[index] for index in worst], dtype=str)
     small = {name: shrunk(array) for name, array in arrays.items()}
     save_arrays(folder / "snapshots" / "mistakes.npz", small | {"index": worst, "names": names})
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A sheet of what the model sees: training windows, and below each the same with its mask laid over."""
+    """A figure of the training windows after augmentation; below each window, its mask is drawn over it."""
     parts = training.parts
     assert isinstance(parts.learner, SegmentLearner)
-    images, masks = parts.learner.prepare(batch)
+    windows, masks = parts.learner.prepare(batch)
     colors = display_colors(from_dict(parts.description["palette"]))
-    shown = denormalized(images.float().cpu().numpy(), *parts.normalization)[:PREVIEWED]
-    laid = [
-        overlay(image, mask, colors).transpose(2, 0, 1) for image, mask in zip(shown, masks.cpu().numpy(), strict=False)
-    ]
+    shown = denormalized(windows.float().cpu().numpy(), *parts.normalization)[:PREVIEWED]
+    pairs = zip(shown, masks.cpu().numpy(), strict=False)
+    overlays = [overlay(image, mask, colors).transpose(2, 0, 1) for image, mask in pairs]
     columns = min(8, len(shown))
-    blank = [np.full_like(laid[0], 255)] * (-len(laid) % columns)
-    rows: list[np.ndarray] = []
-    for start in range(0, len(laid), columns):
-        for pictures in ([*shown, *blank], [*laid, *blank]):
-            rows += pictures[start : start + columns]
-    return draw_sheet(rows, [""] * len(rows), columns)
+    blank = [np.full_like(overlays[0], 255)] * (-len(shown) % columns)
+    tiles: list[np.ndarray] = []
+    for start in range(0, len(shown), columns):
+        for images in ([*shown, *blank], [*overlays, *blank]):
+            tiles += images[start : start + columns]
+    return draw_sheet(tiles, [""] * len(tiles), columns)
 
 
 def measure(
@@ -99,22 +98,22 @@ def measure(
     dtype: torch.dtype,
     masks: Path | None,
 ) -> tuple[dict[str, Any], Arrays]:
-    """(the numbers and the interval of the mean IoU, the arrays of `SegmentLearner.metrics`) of a split.
+    """(metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`) of a split.
 
-    masks: the folder for the predicted masks, `predictions/val`; beside it `val.csv` gets the scores of each image.
-    None: nothing is written.
+    masks: the folder for the predicted masks, such as predictions/val; the scores of each image are then written to
+    predictions/val.csv. None: nothing is written.
     """
     each = mask_writer(masks, decoded.names, palette) if masks else None
     metrics = partial(task.metrics, each=each)
     numbers, arrays = evaluate(task, decoded, config.train.eval_batch_size, device, dtype, metrics)
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
-    low, high = interval(arrays["confusion"])  # not by the run's seed: `score` gives the same and knows of no run
+    low, high = interval(arrays["confusion"])  # seed 0, as in `sightline score`
     return {**numbers, "mean_iou_interval": [low, high]}, arrays
 
 
 def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callable[[Batch, np.ndarray], None]:
-    """What `metrics` calls with every batch: writes each predicted mask as a file named after its image."""
+    """Return a function that writes the predicted masks of a batch to `folder`, named after their images."""
     targets = mask_names(names)
 
     def write(batch: Batch, predicted: np.ndarray) -> None:
@@ -125,28 +124,29 @@ def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callabl
 
 
 def mask_names(names: Sequence[str]) -> list[str]:
-    """Where the masks of images go: `val/0013_sat.jpg` -> `0013_mask.png`; with their folders where these clash.
+    """Unique relative paths of the masks of images: `val/0013_sat.jpg` -> `0013_mask.png`.
 
-    All lies below the folder that they are for, whatever the names are: those of shards are a stranger's.
+    If these are not unique, the folders of the images are kept. No path leads out of the output folder, even for the
+    names in untrusted shards.
     """
     paths = [within(name) for name in names]
     files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
     if len(set(files)) == len(files):
         return files
-    whole = [str(path.parent / file) for path, file in zip(paths, files, strict=True)]
-    if len(set(whole)) == len(whole):
-        return whole
+    nested = [str(path.parent / file) for path, file in zip(paths, files, strict=True)]
+    if len(set(nested)) == len(nested):
+        return nested
     return [str(path.parent / f"{path.stem}_mask.png") for path in paths]
 
 
 def within(name: str) -> PurePosixPath:
-    """The path without its root, and with `up` for `..` in it."""
+    """A relative path that stays below any folder: the root is removed, and `..` is replaced by `up`."""
     path = PurePosixPath(name)
     return PurePosixPath(*("up" if part == ".." else part for part in path.parts if part != path.anchor))
 
 
 def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:
-    """CSV filename, mean_iou, pixel_accuracy of each image; both are empty where no pixel counts."""
+    """Write a CSV of filename, mean_iou and pixel_accuracy; both are empty for images with ignored pixels only."""
     rows: list[list[str]] = [["filename", "mean_iou", "pixel_accuracy"]]
     for name, iou, share in zip(names, per_image_iou(confusion), pixel_accuracy(confusion), strict=True):
         rows.append([name, *("" if np.isnan(value) else f"{value:.6f}" for value in (iou, share))])

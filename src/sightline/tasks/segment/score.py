@@ -27,22 +27,22 @@ from ...stats import segmentation as measures
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
-"""Endings of a stem that are removed before names are compared; a prediction may have its image's name, `0013_sat`."""
+"""Endings that are removed from file stems before names are compared; a prediction may be named `0013_sat` too."""
 HEADLINES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "frequency_weighted_iou": "frequency-weighted IoU",
     "mean_accuracy": "mean class accuracy",
 }
-ENOUGH_FAULTS = 1000
-"""With this many invalid pairs, the others are not read: a wrong palette makes every file invalid."""
+MAX_FAULTS = 1000
+"""Number of invalid pairs after which no more are read, as a wrong palette makes every file invalid."""
 PROGRESS_SECONDS = 5.0
 AHEAD = 4
-"""Pairs submitted at a time, for each thread."""
+"""Number of pairs per thread that are submitted at a time."""
 
 
 class MaskPair(NamedTuple):
-    """Paths of a true and a predicted mask. name: that of the true one, relative to its folder."""
+    """Paths of a true and a predicted mask. name: path of the true mask, relative to its folder."""
 
     name: str
     truth: str
@@ -50,9 +50,10 @@ class MaskPair(NamedTuple):
 
 
 class PairResult(NamedTuple):
-    """confusion: int64 [K + 1, K + 1], IGNORE last; None for an invalid pair, with its fault and cure.
+    """The counts of one pair of masks, or its error.
 
-    inexact: pixels of both masks matched by the palette's threshold or tolerance only.
+    confusion: int64 [K + 1, K + 1], ignored pixels last; None for an invalid pair, with `fault` and `cure`. inexact:
+    number of pixels in both masks that match the palette only by its threshold or tolerance.
     """
 
     confusion: np.ndarray | None
@@ -65,9 +66,9 @@ class PairResult(NamedTuple):
 class Score:
     """Metrics of N pairs of masks of K classes.
 
-    names: of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1], row = truth, IGNORE
-    last. numbers: as `segment_numbers`, with mean_iou_interval and pixel_accuracy_interval [low, high].
-    class_intervals: float64 [K, 2], of the IoU. others: other definitions of mean IoU. notes: sentences for the user.
+    names: paths of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1], rows are truth,
+    ignored pixels last. numbers: as `segment_numbers`, with mean_iou_interval and pixel_accuracy_interval [low, high].
+    class_intervals: of the IoU, float64 [K, 2]. others: other definitions of mean IoU. notes: sentences for the user.
     """
 
     names: tuple[str, ...]
@@ -83,29 +84,29 @@ class Score:
 
 @dataclass
 class Faults:
-    """All faults of two folders of masks. unread: number of pairs that were not read."""
+    """All errors in two folders of masks, as lines for the user. unread: number of pairs that were not read."""
 
     without_prediction: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
     unread: int = 0
     cures: list[str] = field(default_factory=list)
 
     def raise_any(self, truth: str, predicted: str) -> None:
-        """SightlineError with all faults, if there are any."""
+        """Raise SightlineError with all errors, if there are any; truth, predicted: the folders."""
         unread = f"; {self.unread:,} more were not read" * bool(self.unread)
         groups = (
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
-            (self.twice, "names shared by several files"),
-            (self.wrong, f"pairs that cannot be compared{unread}"),
+            (self.duplicates, "names shared by several files"),
+            (self.invalid, f"pairs that cannot be compared{unread}"),
         )
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
         cures = list(dict.fromkeys(filter(None, self.cures)))
         if self.without_prediction or self.without_truth:
             cures.insert(0, "names and folders must be equal: a/0013_mask.png with a/0013_mask.png or a/0013.png")
-        if self.twice:
+        if self.duplicates:
             cures.insert(0, "keep one file of each name, or let only the names of masks end in _mask")
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
@@ -125,9 +126,9 @@ def score(
     """Compute the metrics of the predicted masks in the folder `pred` against the true masks in `truth`.
 
     Subfolders are included. palette: a name (`landcover`), empty for class ids named in classes.txt (in `truth` or its
-    parent folder), or data settings. threads: 0 for one a processor, at most 8; each holds one pair. seed: of the
-    intervals. say: called with the progress every few seconds. SightlineError with all masks that have no partner,
-    differ in size or cannot be read.
+    parent folder), or data settings. threads: number of threads, each with one pair in memory; 0: one per CPU, at most
+    8. seed: of the bootstrap intervals. say: called with the progress every few seconds. Raises SightlineError with all
+    masks that have no counterpart, differ in size or cannot be read.
     """
     folders = os.fspath(truth), os.fspath(pred)
     missing = [folder for folder in folders if not os.path.isdir(folder)]
@@ -163,14 +164,15 @@ def score(
 
 
 def workers() -> int:
-    """Number of processors of this process, at most 8, which limits the memory."""
+    """Number of CPUs of this process, at most 8 to limit memory."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]:
     """Map pair names to paths relative to `folder`, for all masks in it and its subfolders, sorted.
 
-    If some names end in `_mask`, the others are images or overlays: they are left out and counted in a note.
+    If some names end in `_mask`, the other files are images or overlays; they are skipped and counted in `notes`.
+    Duplicate names are added to `faults`.
     """
     tally: Counter[str] = Counter()
     files = [file.name for file in images_below(folder, "", tally)]
@@ -185,19 +187,19 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
     found: dict[str, list[str]] = {}
     for name in files:
         found.setdefault(pair_name(name), []).append(name)
-    faults.twice += [f"{folder}: {', '.join(names)}" for names in found.values() if len(names) > 1]
+    faults.duplicates += [f"{folder}: {', '.join(names)}" for names in found.values() if len(names) > 1]
     return {key: names[0] for key, names in found.items()}
 
 
 def pair_name(name: str) -> str:
-    """The common part of the names of a pair: `city/0013` for `city/0013_mask.png`."""
+    """The part of a path that both masks of a pair share: `city/0013` for `city/0013_mask.png`."""
     path = PurePosixPath(name)
     stem = next((path.stem.removesuffix(end) for end in ENDINGS if path.stem.endswith(end)), "")
     return str(path.with_name(stem or path.stem))
 
 
 def palette_for(truth: str, data: Data, first: str) -> Palette:
-    """The palette of the settings, or of ids by classes.txt in the folder `truth` or its parent."""
+    """The palette of the data settings, or of class ids named in classes.txt in the folder `truth` or its parent."""
     above = os.path.dirname(os.path.abspath(truth))
     beside = not os.path.isfile(os.path.join(truth, CLASS_LIST)) and os.path.isfile(os.path.join(above, CLASS_LIST))
     root = above if beside else truth
@@ -207,22 +209,25 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
 def count_pairs(
     pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Callable[[str], None]
 ) -> tuple[np.ndarray, measures.Counts, int]:
-    """(confusion [K + 1, K + 1] of all pairs, Counts uint32 [N, K], inexact pixels); adds invalid pairs to `faults`."""
+    """(confusion matrix [K + 1, K + 1] of all pairs, Counts uint32 [N, K], number of inexact pixels).
+
+    Invalid pairs are added to `faults`.
+    """
     side = len(palette.classes) + 1
-    assert len(palette.table)  # cached here, before threads use it
+    assert len(palette.table)  # computed and cached before threads use it
     total, inexact = np.zeros((side, side), dtype=np.int64), 0
     margins = np.zeros((3, len(pairs), side - 1), dtype=np.uint32)  # enough for twice the pixels of a mask
     started = reported = time.monotonic()
     for index, result in enumerate(in_order(pairs, palette, max_pixels, threads)):
         if result.confusion is None:
-            faults.wrong.append(f"{pairs[index].name}: {result.fault}")
+            faults.invalid.append(f"{pairs[index].name}: {result.fault}")
             faults.cures.append(result.cure)
         else:
             total += result.confusion
             inexact += result.inexact
             counts = measures.as_counts(result.confusion[:-1])
             margins[:, index] = counts.hits, counts.truth, counts.predicted
-        if len(faults.wrong) >= ENOUGH_FAULTS:
+        if len(faults.invalid) >= MAX_FAULTS:
             faults.unread = len(pairs) - index - 1
             break
         if time.monotonic() - reported > PROGRESS_SECONDS:
@@ -232,7 +237,7 @@ def count_pairs(
 
 
 def in_order(pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int) -> Iterator[PairResult]:
-    """Decode and count the pairs in threads; yield the results in order."""
+    """Yield the results of `compare` for all pairs in order, computed by threads."""
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pairs), AHEAD * threads):
             some = pairs[start : start + AHEAD * threads]
@@ -240,7 +245,7 @@ def in_order(pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: 
 
 
 def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
-    """Decode and count one pair, or report the faults of both files."""
+    """Count the pixels of one pair, or return the errors of both files."""
     facts, masks, faults, cure = MaskFacts(), [], [], ""
     for side, path in (("truth", pair.truth), ("prediction", pair.predicted)):
         try:
@@ -251,14 +256,14 @@ def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
     if not faults and masks[0].shape != masks[1].shape:
         sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks]
         faults = [f"truth is {sizes[0]} pixels, prediction {sizes[1]}"]
-        cure = "write predictions in the size of the truth; results depend on the way of resizing"
+        cure = "write predictions in the size of the truth; scores would depend on the method of resizing"
     if faults:
         return PairResult(None, fault="; ".join(faults), cure=cure)
     return PairResult(measures.confusion(masks[1], masks[0], len(palette.classes), ignored=True), facts.inexact)
 
 
 def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[str]:
-    """Sentences on ignored pixels and inexact colors."""
+    """Sentences for the user on ignored pixels and inexact colors."""
     pixels, notes = int(total.sum()), []
     void, empty, unanswered = int(total[-1].sum()), int((counts.truth.sum(-1) == 0).sum()), int(total[:-1, -1].sum())
     if void:
@@ -276,34 +281,34 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
 
 
 def text(result: Score) -> str:
-    """Format the table of the command: classes with intervals, headline metrics, other definitions, notes."""
+    """The output of the command: a table of classes with intervals, the main metrics, other definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
     for index, name in enumerate(result.classes):
-        iou, precision, recall = (four(values[index]) for values in numbers[:3])
-        row = f"{name:<{width}}  {iou}  {span(result.class_intervals[index])}  {precision:>9}  {recall}"
+        iou, precision, recall = (fixed(values[index]) for values in numbers[:3])
+        row = f"{name:<{width}}  {iou}  {interval_text(result.class_intervals[index])}  {precision:>9}  {recall}"
         lines.append(f"{row}  {numbers.support[index] / total:>14.2%}")
     lines.append("")
     for key, name in HEADLINES.items():
         ends = result.numbers.get(f"{key}_interval")
-        lines.append(f"{name:<{width}}  {four(result.numbers[key])}" + (f"  {span(ends)}" if ends else ""))
+        lines.append(f"{name:<{width}}  {fixed(result.numbers[key])}" + (f"  {interval_text(ends)}" if ends else ""))
     lines += ["", "Definitions of mean IoU, on the same masks:"]
     width = max(map(len, result.others))
     own = measures.Definition(result.numbers["mean_iou"], measures.HEADLINE)
     for name, (value, meaning) in {"mean_iou": own, **result.others}.items():
         first, *more = wrap(meaning, 100 - width)
-        lines += [f"{name:<{width}}  {four(value)}  {first}", *(" " * (width + 10) + line for line in more)]
+        lines += [f"{name:<{width}}  {fixed(value)}  {first}", *(" " * (width + 10) + line for line in more)]
     return "\n".join([*lines, *[""] * bool(result.notes), *(f"note: {note}" for note in result.notes)])
 
 
-def four(value: float) -> str:
+def fixed(value: float) -> str:
     """A metric such as `0.7438`, or a dash if it is undefined."""
     return f"{value:.4f}" if value == value else f"{'-':>6}"
 
 
-def span(ends: Any) -> str:
+def interval_text(ends: Any) -> str:
     """An interval such as `[0.7201, 0.7611]`, or a dash if it is undefined."""
     low, high = ends
     return f"[{low:.4f}, {high:.4f}]" if low == low else f"{'-':<16}"

@@ -1,4 +1,4 @@
-"""A segmenter's run as a served model."""
+"""Serve a segmenter on a web page."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from .evaluate import load_segmenter
 
 
 def served(folder: Path, config: SegmentConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """A segmenter, which has no neighbors."""
+    """Load a segmenter and example images for the web page; neighbors has no effect."""
     parts = load_segmenter(folder, config)
 
     def examples() -> ExampleImages:

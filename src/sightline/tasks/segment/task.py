@@ -1,4 +1,4 @@
-"""Semantic segmentation: windows of images and masks, one forward pass, a loss over the pixels that count."""
+"""Learner of semantic segmentation: windows of images and masks, a forward pass, a loss over the pixels."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,14 +20,17 @@ from .losses import POOLED, compound, mean_over, negative_log_likelihood
 
 
 class SegmentLearner:
-    """The segmentation task.
+    """The learner of a segmenter; see `engine.parts.Learner`.
 
-    classes: how many there are. augment: images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes int64 [N, 2],
-    anchors, samples, seed, epoch -> (float [N, 3, h, w], uint8 [N, h, w]); None: built for evaluation. normalize:
-    evaluation images uint8 [N, 3, H, W] -> float, same size. sizes: int64 [split, 2], height and width of each
-    training image. class_weights: float [K] or None. forward: what gives the outputs in training; the model's own, or
-    compiled. kept: bool [split], the evaluated images whose predicted masks `metrics` returns, in arrays of `room`, the
-    height and width of the split's largest.
+    classes: number of classes K.
+    augment: (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes int64 [N, 2], anchors, sample indices [N], seed,
+    epoch) -> (float [N, 3, h, w], uint8 [N, h, w]); None for evaluation only.
+    normalize: evaluation images uint8 [N, 3, H, W] -> float of the same shape.
+    sizes: (height, width) of each training image, int64 [images, 2]. anchors: positions of rare classes, or None.
+    class_weights: the weight of each class in the loss, float [K], or None.
+    forward: the function that computes the training outputs, such as a compiled one; by default `model.outputs`.
+    kept: bool [images of the split], true where `metrics` returns predicted masks. padded_size: (height, width) of
+    these.
     """
 
     def __init__(
@@ -43,20 +46,20 @@ class SegmentLearner:
         class_weights: torch.Tensor | None = None,
         forward: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
         kept: np.ndarray | None = None,
-        room: tuple[int, int] = (0, 0),
+        padded_size: tuple[int, int] = (0, 0),
     ):
         self.config, self.model, self.classes, self.normalize = config, model, classes, normalize
         self.augment, self.sizes, self.anchors, self.kept = augment, sizes, anchors, kept
-        self.class_weights, self.room = class_weights, room
+        self.class_weights, self.padded_size = class_weights, padded_size
         self.forward = forward or model.outputs
         self.loss = loss_of(config.loss)
         self.pooled = any(name in POOLED for name in config.loss.terms or [config.loss.name])
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; an auxiliary output adds its share.
+        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; the loss includes an auxiliary output.
 
-        Of a part of a batch also "weight", what the loss is a mean over; one that is no mean over pixels takes the
-        pixels of all parts.
+        If the batch is one process's part of a larger one, also "weight", the denominator of the loss; losses that are
+        not means over pixels are then computed over the pixels of all parts.
         """
         images, masks = self.prepare(batch)
         outputs = self.forward(images)
@@ -71,20 +74,20 @@ class SegmentLearner:
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the model trains on: images float [N, 3, h, w] and masks uint8 [N, h, w]."""
-        assert batch.labels is not None and self.augment is not None, "this task was built for evaluation"
+        """Augment a batch: windows of images float [N, 3, h, w] and of masks uint8 [N, h, w]."""
+        assert batch.labels is not None and self.augment is not None, "this learner was built for evaluation"
         assert self.sizes is not None
         with torch.autocast(batch.images.device.type, enabled=False):
             sizes, seed = self.sizes[batch.samples], self.config.train.seed
             return self.augment(batch.images, batch.labels, sizes, self.anchors, batch.samples, seed, batch.epoch)
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Nothing: a segmenter has no moving target."""
+        """Do nothing; a segmenter has no target network to update."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, K, H, W] of images uint8 [N, 3, H, W]; averaged over mirror images or turns where asked."""
+        """Logits [N, K, H, W] of images uint8 [N, 3, H, W]; with test-time augmentation if the recipe sets it."""
         forward, train = self.model, self.config.train
-        if train.turn_test:  # which mirrors too
+        if train.turn_test:  # includes mirroring
             forward = dihedral(forward)
         elif train.flip_test:
             forward = mirror(forward)
@@ -93,12 +96,12 @@ class SegmentLearner:
     def metrics(
         self, batches: Iterable[Batch], each: Callable[[Batch, np.ndarray], None] | None = None
     ) -> tuple[dict[str, float], Arrays]:
-        """Loss (plain cross-entropy over all counted pixels), mean IoU and its relatives of a split.
+        """(metrics, arrays) of a split: cross-entropy loss per counted pixel, and those of `segment_numbers`.
 
-        each: called with every batch and its predicted masks uint8 [N, H, W], to keep what would not fit in memory.
+        each: called with every batch and its predicted masks uint8 [N, H, W], for example to write them to files.
 
-        Arrays: confusion int64 [N, K, K] per image, rows the truth; with_ignored int64 [K + 1, K + 1] of the split, the
-        ignored pixels as one more class; masks uint8 [M, *room] predicted for `kept`.
+        Arrays: confusion int64 [N, K, K] per image, rows are the truth; with_ignored int64 [K + 1, K + 1] of the split,
+        with ignored pixels as one more class; masks uint8 [M, *padded_size] predicted for the images in `kept`.
         """
         found = gather_to_rank0([self.evaluate_batch(batch, each) for batch in batches])
         if not found:
@@ -112,12 +115,15 @@ class SegmentLearner:
         numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
         arrays: Arrays = {"confusion": per_image, "with_ignored": whole.sum(0)}
         if kept:
-            arrays["masks"] = padded(kept, self.room)
+            arrays["masks"] = padded(kept, self.padded_size)
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch, each: Callable[[Batch, np.ndarray], None] | None) -> dict[str, torch.Tensor]:
-        """{"loss": the sum over "pixels", "confusion": int64 [N, K + 1, K + 1]} of an evaluation batch, and the "kept"
-        masks [M, H, W] if there are some."""
+        """Results of an evaluation batch.
+
+        "loss": sum over the counted pixels; "pixels": their number; "confusion": int64 [N, K + 1, K + 1]; with
+        `kept`, "kept": predicted masks uint8 [M, H, W].
+        """
         assert batch.labels is not None, "segmentation needs masks"
         logits = self.logits(batch.images).float()
         summed, counted = plain_cross_entropy(logits, batch.labels)
@@ -136,7 +142,7 @@ class SegmentLearner:
 
 
 def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
-    """The loss that the settings name, or their weighted sum of several: (logits, masks, weights) -> scalar."""
+    """The loss of the settings, or their weighted sum of losses: (logits, masks, class weights) -> scalar."""
     own = {
         "cross_entropy": {"smoothing": settings.smoothing},
         "focal": {"alpha": settings.alpha, "gamma": settings.gamma, "smoothing": settings.smoothing},
@@ -146,5 +152,5 @@ def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
 
 
 def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """(sum over the counted pixels in double precision, how many they are); logits [N, K, H, W], masks uint8."""
+    """(cross-entropy summed over the counted pixels, float64; their number) of logits [N, K, H, W], masks [N, H, W]."""
     return negative_log_likelihood(logits, masks).double().sum().cpu(), int((masks != IGNORE).sum())

@@ -1,6 +1,6 @@
-"""Objectives of pre-training, one file each: the loss of one view's prediction against the other view's target.
+"""Objectives of pre-training: the loss of the prediction from one view against the target from the other view.
 
-A step adds up both directions. To add an objective, write its file and one line of `OBJECTIVES`.
+A training step adds the losses of both directions. To add an objective, write its file and a line of `OBJECTIVES`.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,11 @@ from .simsiam import simsiam_loss
 
 
 class Objective(NamedTuple):
-    """title: for people. loss: (predictions [N, P], targets [N, P], settings) -> scalar. with_target: whether the
-    targets are the projections of a second network, a moving average of the first. over_batch: whether the loss of an
-    image depends on the other images of the batch."""
+    """An objective. title: its name in reports. loss: (predictions [N, P], targets [N, P], settings) -> scalar.
+
+    with_target: whether targets are computed by a second network, a moving average of the first. over_batch: whether
+    the loss of an image depends on the other images of the batch.
+    """
 
     title: str
     loss: Callable[[Tensor, Tensor, Pretrain], Tensor]

@@ -1,4 +1,4 @@
-"""MoCo v3 (arXiv 2104.02057): each prediction must match the target of its own image among those of the batch."""
+"""MoCo v3 (arXiv 2104.02057): classify the target of the same image among all targets of the batch."""
 
 import torch
 from torch import Tensor
@@ -8,8 +8,11 @@ from ..config import Pretrain
 
 
 def contrastive_loss(predictions: Tensor, targets: Tensor, settings: Pretrain) -> Tensor:
-    """The mean cross-entropy of softmax(cos(prediction, targets) / temperature) of predictions [N, P] among the targets
-    [N, P] of all N images (equation 1 of arXiv 2104.02057, without its factor)."""
+    """Contrastive loss of predictions [N, P] and targets [N, P], a scalar.
+
+    The mean cross-entropy of softmax(cos(prediction, all targets) / temperature), where the target of the same image is
+    the correct class (equation 1 of arXiv 2104.02057, without its factor).
+    """
     first = functional.normalize(predictions.float(), dim=1)
     second = functional.normalize(targets.float().detach(), dim=1)
     with torch.autocast(first.device.type, enabled=False):
