@@ -251,7 +251,7 @@ def test_one_validation_image_has_no_interval_and_says_so(
     data = make_scenes(tmp_path / "data", train=4, val=1)
     sightline.train(toy(**{"train.epochs": 1, "data.size": 64}), data, out=tmp_path / "run")
     said = capsys.readouterr().out
-    assert "data.size does nothing" in said
+    assert "data.size has no effect" in said
     assert "nan" not in said and "of one image, which has no interval" in said
     assert command(["evaluate", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out

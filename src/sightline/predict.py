@@ -29,7 +29,7 @@ def predict(
 
     images: folders, images, patterns, lists, or `-` for standard input, see `inference.inputs`. A classifier
     writes the table `out` (.csv or .parquet), a segmenter a mask for each image into the folder `out`, see
-    `tasks.segment.predict.predict_masks`; only there overlay and tile have an effect.
+    `tasks.segment.predict.predict`; only there overlay and tile have an effect.
 
     Columns: filename (relative to the folder), label, confidence, a probability for each class, error: why an image
     cannot be read. features: also write the penultimate features, float32 [rows, D], to `NAME.features.npy`, NaN for

@@ -187,7 +187,7 @@ def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., 
     (root / "train" / "class_0" / "none.png").write_bytes(b"")
     found = kinds(diagnose(root, tmp_path))
     assert {"layout", "unreadable", "duplicate"} <= found.keys(), "without labels, copies are duplicates"
-    with pytest.raises(SightlineError, match="no clean list"):
+    with pytest.raises(SightlineError, match="clean list cannot be written"):
         diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
 
 
@@ -202,7 +202,7 @@ def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: py
 def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "doctor.json").write_text("{}")
-    with pytest.raises(SightlineError, match="not of `sightline doctor`"):
+    with pytest.raises(SightlineError, match="not written by `sightline doctor`"):
         diagnose(photos, tmp_path)
     with pytest.raises(SightlineError, match="inside the data"):
         sightline.doctor(photos, out=photos / "out", quiet=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config.resolve import resolve
-from ..config.schema import Config, Data
+from ..config.schema import Config
 from ..data.sources.kind import is_segmentation
 from ..data.sources.open import open_source
 from ..errors import SightlineError, counted, listing
@@ -23,7 +23,7 @@ from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from .opened import OpenedData, open_labeled
+from .opened import open_labeled
 from .page import Opener, render
 
 FORMAT = 1
@@ -32,12 +32,7 @@ CLASSES = ("classes missing in a split", "rare classes")
 
 
 def diagnose(
-    path: str,
-    out: Path,
-    clean: Path | None,
-    overwrite: bool,
-    settings: dict[str, Any],
-    say: Callable[[str], None],
+    path: str, out: Path, clean: Path | None, overwrite: bool, settings: dict[str, Any], say: Callable[[str], None]
 ) -> Diagnosis:
     """Run all checks of `sightline.doctor`, write the page and the JSON, and print the findings."""
     known = read_json(out / FACTS)
@@ -76,8 +71,9 @@ def of_data(
 ) -> tuple[Diagnosis, Opener]:
     """(the diagnosis of data, a function that opens an image by its name)."""
     data = resolve(Config(), settings | {"data.path": path}).data
-    task, open_data = task_of(data)
-    opened = open_data(data)
+    masked = is_segmentation(data)
+    task = task_learning_from("masks" if masked else "labels").name
+    opened = open_masked(data) if masked else open_labeled(data)
     if clean:
         check_clean_list(clean, opened, overwrite)
     counts = {split: len(items.names) for split, items in opened.splits.items()}
@@ -100,13 +96,6 @@ def of_data(
     findings.sort(key=lambda finding: finding.severity != "error")
     about = (opened.root, task, counts, opened.classes, tuple(findings), checked(task), tuple(notes))
     return Diagnosis(*about, out / PAGE, out / FACTS, clean), open_named
-
-
-def task_of(data: Data) -> tuple[str, Callable[[Data], OpenedData]]:
-    """(the name of the task that the data are for, the function that opens them)."""
-    if is_segmentation(data):
-        return task_learning_from("masks").name, open_masked
-    return task_learning_from("labels").name, open_labeled
 
 
 def checked(task: str) -> tuple[str, ...]:

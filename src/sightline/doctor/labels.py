@@ -20,9 +20,15 @@ from .findings import Finding, Group, finding
 
 
 def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Config]:
-    """(findings, classes, number of images, recipe) from a run's predictions/val.csv."""
+    """(findings, classes, number of images, recipe) from a run's predictions/val.csv.
+
+    Raises SightlineError if the run does not predict one label per image.
+    """
     config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
-    require_labels(config)
+    if TASKS[config.task].predicts != "label":
+        cure = "use the run of a classifier, or check the data: sightline doctor DATA"
+        why = f"the task of this run is {config.task}"
+        raise SightlineError("labels are checked for classifiers only", why=why, cure=cure)
     names, labels, classes, probabilities = read_probabilities(folder / "predictions" / "val.csv")
     groups = []
     for row in likely_wrong(labels, probabilities):
@@ -30,14 +36,6 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
         note = f"labeled {classes[own]} ({probabilities[row, own]:.0%}), "
         groups.append(Group((names[row],), f"{note}looks like {classes[best]} ({probabilities[row, best]:.0%})"))
     return finding("wrong_label", groups), classes, len(names), config
-
-
-def require_labels(config: Config) -> None:
-    """Raise SightlineError if a run does not predict one label per image."""
-    if TASKS[config.task].predicts != "label":
-        cure = "use the run of a classifier, or check the data: sightline doctor DATA"
-        why = f"the task of this run is {config.task}"
-        raise SightlineError("labels are checked for classifiers only", why=why, cure=cure)
 
 
 def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

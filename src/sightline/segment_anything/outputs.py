@@ -18,7 +18,7 @@ from ..inference.inputs import input_images
 from ..insight.strips import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
-from ..tasks.segment.predict import MaskJob, require_distinct_targets, require_free_targets, without_outputs
+from ..tasks.segment.predict import require_distinct, require_free, without_outputs
 from ..tasks.segment.results import mask_names
 from .automatic import numbered
 
@@ -78,12 +78,11 @@ def finished_before(
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
     before = {image.name: found for image in images if (found := summary_and_changes(image, made_by))}
-    require_distinct_targets([MaskJob(image.name, Path(image.path), image.base, False) for image in images], out)
+    require_distinct([image.base for image in images], out)
     new = [image.file(ending) for image in images if image.name not in before for ending in ENDINGS]
     new += [image.file("_mask.png") for image in images if cleaning and not (own and record["clean_up"])]
     new += [] if own else [out / RECORD, out / PAGE]
-    jobs = [MaskJob(path.name, path, path, False) for path in new]
-    require_free_targets(jobs, [Path(path) for path in inputs], out, overwrite, False)
+    require_free(new, inputs, out, overwrite)
     if overwrite:
         remove(image.file(ending) for image in images for ending in ENDINGS)
         return {}

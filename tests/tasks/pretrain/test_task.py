@@ -37,7 +37,7 @@ def task_of(config: Config) -> PretrainLearner:
     large, tiny = view_functions(config, MEAN, STD)
     transform = evaluation_transform(config.data.size, MEAN, STD)
     rest = {"transform": transform, "bank": None, "feature_mask": None}
-    return PretrainLearner(config, model=model, views=large, small=tiny, **rest)
+    return PretrainLearner(config=config, model=model, views=large, small=tiny, **rest)
 
 
 def photographs(count: int, size: int = SIZE, seed: int = 0) -> torch.Tensor:

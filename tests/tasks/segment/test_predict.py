@@ -136,7 +136,7 @@ def test_earlier_outputs_are_no_images(run: sightline.Run, pixels: np.ndarray, t
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "again")
     said = capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["flat_mask.png", "lone_mask_mask.png"]
-    assert "4 files left out" in said
+    assert "skipped 4 files" in said
 
 
 def test_nothing_readable_is_an_error(run: sightline.Run, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_folders_lists_and_patterns_give_masks_too(
     assert found == ["a/train/0001_mask.png", "a/validation/0900_mask.png", "b/validation/0900_mask.png", "errors.csv"]
     one = sightline.predict(run.path, "b/validation/0900_sat.jpg", out="one", quiet=True)
     assert (one / "0900_mask.png").read_bytes() == (Path("out") / "b/validation/0900_mask.png").read_bytes()
-    with pytest.raises(SightlineError, match="clash"):
+    with pytest.raises(SightlineError, match="same output file"):
         sightline.predict(run.path, ["list.txt", "a/train/0001_sat.jpg"], out="twice", quiet=True)
     away = sightline.predict(run.path, ["../" + tmp_path.name + "/list.txt"], out="away", quiet=True)
     assert (away / "a/train/0001_mask.png").is_file()

@@ -20,23 +20,8 @@ from ...data.sources.pair_layouts import holds_pairs
 from ...data.sources.pairs import labeled_by_folders
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
+from ...engine import parts
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
-from ...engine.parts import (
-    Parts,
-    Sampled,
-    Traced,
-    describe_data,
-    describe_model,
-    flops_by_side,
-    mask_of,
-    normalization,
-    refuse_batch_of_one,
-    rows_of,
-    show_images,
-    training_flops,
-    training_images,
-    weights_of_classes,
-)
 from ...errors import SightlineError
 from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
 from ...models.weights import load_weights
@@ -53,7 +38,7 @@ def check(config: Config) -> None:
         raise unknown_model(config.model.name)
 
 
-def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fresh: bool) -> Parts:
+def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fresh: bool) -> parts.Parts:
     """Build all parts of a classification run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -61,53 +46,54 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     torch.manual_seed(config.train.seed)
     chosen = config.model
     model = build_model(chosen.name, len(source.classes), config.data.size, dict(chosen.args), chosen.head)
-    refuse_batch_of_one(config, model)
-    flops = flops_by_side(config, partial(step_flops, config, model))
+    parts.refuse_batch_of_one(config, model)
+    flops = parts.flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and chosen.weights != "none":
         receipt = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
         say(str(receipt))
-    train = training_images(config, source, say)
+    train = parts.training_images(config, source, say)
     if has_fixed_features(config):
         cure = "train without model.freeze, or copy the shards to this machine"
         refuse_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
-    mean, std = normalization(config, train)
+    mean, std = parts.normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        show_images(model.backbone, train, transform)
+        parts.show_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
-        "train_flops": training_flops(config, flops, len(train.names), config.train.epochs) + once * len(train.names),
+        "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
+        + once * len(train.names),
         "weights": receipt.as_dict() if receipt else None,
-        "data": describe_data(source, train, val),
+        "data": parts.describe_data(source, train, val),
     }
     if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rows, labels = rows_of(config, val), train.labels
+    rows, labels = parts.rows_of(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
     learner = ClassifyLearner(
-        config,
+        config=config,
         model=model,
         classes=len(train.classes),
         augment=training_augmentation(config.augment, config.data.size, mean, std),
         transform=transform,
-        class_weights=weights_of_classes(config, np.bincount(labels, minlength=len(train.classes)), device),
+        class_weights=parts.weights_of_classes(config, np.bincount(labels, minlength=len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
-        feature_mask=mask_of(rows, len(val.names), device),
+        feature_mask=parts.mask_of(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
     )
-    description = describe_model(config, train, val, mean, std)
+    description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
     images = subset(train, sampled(train, count, config.train.seed)) if count else None
-    return Parts(
+    return parts.Parts(
         *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
-        sampled=Sampled(images, learner.plain_features) if images else None,
+        traced=parts.Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
+        sampled=parts.Sampled(images, learner.plain_features) if images else None,
         once=once,
     )
 
@@ -231,7 +217,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     model = build_model(name, len(classes), size, args, head)
     model.to(device).to(memory_format=torch.channels_last)
     transform = evaluation_transform(size, mean, std)
-    learner = ClassifyLearner(config, model=model, classes=len(classes), augment=None, transform=transform)
+    learner = ClassifyLearner(config=config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
     return Inference(learner, model, transform, classes, square, kept, device, dtype, step, epoch)

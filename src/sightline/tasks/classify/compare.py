@@ -38,19 +38,15 @@ def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
     """Compare two classifiers on the same images: accuracy, McNemar's test, agreement, F1 and recall by class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
     recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
-    p = mcnemar(a.correct, b.correct)
-    return PairedNumbers(difference, interval, p, agreement_counts(a, b), {"F1": f1, "recall": recall})
-
-
-def agreement_counts(a: ItemResults, b: ItemResults) -> dict[str, int]:
-    """Count the images by which of two classifiers is correct, and the images with equal predictions."""
-    return {
+    agreement = {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
         "only second right": int((b.correct & ~a.correct).sum()),
         "both wrong": int((~a.correct & ~b.correct).sum()),
         "same answer": int((a.given == b.given).sum()),
     }
+    p = mcnemar(a.correct, b.correct)
+    return PairedNumbers(difference, interval, p, agreement, {"F1": f1, "recall": recall})
 
 
 def ensembles(entries: Sequence[ComparedRun]) -> list[str]:

@@ -6,24 +6,13 @@ import numpy as np
 
 from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
+from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
 from ...report.findings import Findings, Tile, find
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_lives
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...report.sections import (
-    Content,
-    Figures,
-    Hint,
-    bar,
-    curve_hints,
-    curves,
-    facts_of_the_run,
-    figure,
-    hints_list,
-    images_shown,
-)
 from ...report.words import in_words, percent, section, status, times
 from ...stats.intervals import wilson_interval
 from ..contract import Metric
@@ -47,21 +36,21 @@ MISCALIBRATED = 0.05
 """Least calibration error for a hint."""
 
 
-def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
+def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_samples(with_predictions(files))
     found = find(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
     figures = draw_all(plan(found, files.classes, drawn))
-    hints = hints_list(classifier_hints(found, files.classes))
-    sections: list[tuple[str, list[Child]]] = [
+    hints = sections.hints_list(classifier_hints(found, files.classes))
+    titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, found), hints, thumbnails(files)]),
         ("What it has learned", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past, drawn)),
+        ("Curves", sections.curves(figures, found.past, drawn)),
         ("Where it goes wrong", mistakes_in_numbers(files, figures, found)),
         ("Wrong images", galleries(found)),
     ]
-    return Content(files, sections, figures, found.past, images_shown(files, found))
+    return sections.Content(files, titled, figures, found.past, sections.images_shown(files, found))
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
@@ -72,7 +61,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
     if verdict:
         low, high = (percent(edge, 2) for edge in verdict.interval)
         tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
-    parts.append(facts_of_the_run(files, past, tiles))
+    parts.append(sections.facts_of_the_run(files, past, tiles))
     if verdict:
         note = (
             f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It covers new images of "
@@ -114,12 +103,12 @@ def lead(files: RunFiles, found: Findings) -> str:
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
 
-def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
+def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.Hint]:
     """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
     verdict = found.verdict
-    hints: list[Hint] = []
+    hints: list[sections.Hint] = []
     if verdict is None:
-        return curve_hints(found.past)
+        return sections.curve_hints(found.past)
     recall = np.where(verdict.classes.support >= FEW, verdict.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < verdict.accuracy - 0.05:
@@ -132,10 +121,10 @@ def classifier_hints(found: Findings, classes: Sequence[str]) -> list[Hint]:
         side = "overconfident" if verdict.confidence.mean() > verdict.accuracy else "underconfident"
         text = f"Confidence: the model is {side}, by {100 * verdict.calibration:.1f} points on average"
         hints.append((text, "where-it-goes-wrong"))
-    return hints + curve_hints(found.past)
+    return hints + sections.curve_hints(found.past)
 
 
-def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
+def mistakes_in_numbers(files: RunFiles, figures: sections.Figures, found: Findings) -> list[Child]:
     """Table of classes, confusion matrix, most confused pairs, and calibration."""
     verdict = found.verdict
     if verdict is None:
@@ -147,7 +136,7 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
         f1, recall, precision = (percent(float(values[index])) for values in numbers)
         right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
         of_prediction = interval_text(right, int(verdict.confusion[:, index].sum()))
-        row: list[Child] = [files.classes[index], bar(float(verdict.classes.f1[index])), f1, recall]
+        row: list[Child] = [files.classes[index], sections.bar(float(verdict.classes.f1[index])), f1, recall]
         rows.append([*row, interval_text(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
@@ -166,7 +155,7 @@ def mistakes_in_numbers(files: RunFiles, figures: Figures, found: Findings) -> l
         if pairs
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
-        figure(figures, "calibration", calibration_text(verdict),
+        sections.figure(figures, "calibration", calibration_text(verdict),
                f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}"),
     ]  # fmt: skip
 
@@ -177,13 +166,13 @@ def interval_text(right: int, count: int) -> str:
     return f"{percent(low)} to {percent(high)}" if count else ""
 
 
-def matrix(files: RunFiles, figures: Figures, found: Findings) -> Html:
+def matrix(files: RunFiles, figures: sections.Figures, found: Findings) -> Html:
     """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
     verdict, still = found.verdict, MATRIX
     assert verdict is not None
     if len(files.classes) > 100:
         still += " The 100 classes with the most mistakes."
-    drawn = figure(figures, "confusion", confusion_text(verdict, files.classes), still, wide=True)
+    drawn = sections.figure(figures, "confusion", confusion_text(verdict, files.classes), still, wide=True)
     data = confusion_block("confusion-data", found, files.classes) if files.samples else None
     return with_lives([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
 

@@ -57,12 +57,7 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
 
 
 def evaluate_checkpoints(
-    learner: Learner,
-    folders: list[Path],
-    decoded: Decoded,
-    batch_size: int,
-    device: torch.device,
-    dtype: torch.dtype,
+    learner: Learner, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[dict[str, Any], Arrays]:
     """(metrics, arrays) of one checkpoint, or of an ensemble: the mean of the probabilities of several.
 

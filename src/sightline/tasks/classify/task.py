@@ -1,6 +1,7 @@
 """Learner of image classification: augmentation on the device, a forward pass, a loss on the logits."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from ...stats.metrics import accuracy, calibration_error, top_k
 from . import losses
 
 
+@dataclass(eq=False, kw_only=True)
 class ClassifyLearner:
     """The learner of a classifier; see `engine.parts.Learner`.
 
@@ -35,23 +37,18 @@ class ClassifyLearner:
     None if features are computed batch by batch.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        model: Classifier,
-        classes: int,
-        augment: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor] | None,
-        transform: Callable[[torch.Tensor], torch.Tensor],
-        class_weights: torch.Tensor | None = None,
-        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        feature_mask: torch.Tensor | None = None,
-        fixed: tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None = None,
-    ):
-        self.config, self.model, self.augment, self.transform = config, model, augment, transform
-        self.class_weights, self.feature_mask, self.fixed = class_weights, feature_mask, fixed
-        self.forward, self.classes = model if forward is None else forward, classes
-        loss = config.loss
+    config: Config
+    model: Classifier
+    classes: int
+    augment: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor] | None
+    transform: Callable[[torch.Tensor], torch.Tensor]
+    class_weights: torch.Tensor | None = None
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+    feature_mask: torch.Tensor | None = None
+    fixed: tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        loss = self.config.loss
         focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
 
@@ -65,7 +62,7 @@ class ClassifyLearner:
             logits = self.model.head(self.fixed[0]()[batch.samples])
         else:
             images, targets = self.prepare(batch)
-            logits = self.forward(images)
+            logits = (self.forward or self.model)(images)
         found = {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
         return found if batch.whole is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
 
@@ -112,11 +109,12 @@ class ClassifyLearner:
         With `feature_mask` also "features", float16 [M, D].
         """
         assert batch.labels is not None, "classification needs labels"
-        penultimate = self.evaluation_features(batch)
+        samples = batch.samples
+        penultimate = self.fixed[1]()[samples] if self.fixed else self.model.features(self.transform(batch.images))
         outputs = self.model.head(penultimate)
         kept = {}
         if self.feature_mask is not None:
-            kept = {"features": penultimate[self.feature_mask[batch.samples]].to("cpu", torch.float16)}
+            kept = {"features": penultimate[self.feature_mask[samples]].to("cpu", torch.float16)}
         if self.config.train.flip_test:
             outputs = mirror_mean(outputs, self.model(self.transform(batch.images).flip(3)))
         return {"logits": outputs.float().cpu(), "labels": batch.labels.cpu(), **kept}
@@ -126,12 +124,6 @@ class ClassifyLearner:
         parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
         found = [part["features"].numpy() for part in gather_to_rank0(parts)]
         return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat raises for float16 under autocast
-
-    def evaluation_features(self, batch: Batch) -> torch.Tensor:
-        """The penultimate features [N, D] of a batch of the evaluated split, the input of the head."""
-        if self.fixed is not None:
-            return self.fixed[1]()[batch.samples]
-        return self.model.features(self.transform(batch.images))
 
     def parameters(self) -> nn.Module:
         """The module that is trained."""

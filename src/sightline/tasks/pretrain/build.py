@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +18,9 @@ from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
+from ...engine import parts
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
-from ...engine.parts import (
-    Parts,
-    Traced,
-    describe_data,
-    describe_model,
-    flops_by_side,
-    mask_of,
-    normalization,
-    refuse_batch_of_one,
-    rows_of,
-    show_images,
-    training_flops,
-    training_images,
-)
 from ...errors import SightlineError
 from ...models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count, unknown_model
 from ...models.heads import mlp
@@ -69,46 +55,50 @@ def open_without_leaks(config: PretrainConfig, say: Callable[[str], None]) -> So
     return without_leaks(open_images(config, say), config.data, say)
 
 
-def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> parts.Parts:
     """Build all parts of a pre-training run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
     torch.manual_seed(config.train.seed)
     model = build_siamese(config)
-    refuse_batch_of_one(config, model)
-    flops = flops_by_side(config, partial(step_flops, config, model))
+    parts.refuse_batch_of_one(config, model)
+    flops = parts.flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
         receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(receipt))
-    train = training_images(config, source, say)
+    train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
         why, cure = "batch normalization needs several images", "use a folder with more images"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
-    mean, std = normalization(config, train)
+    mean, std = parts.normalization(config, train)
     if fresh and receipt is None:
-        show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
+        parts.show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
+    # A run may be resumed although the evaluated images have changed, so their digest has a key of its own.
+    described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
     facts = {
         "parameters": parameter_count(model.backbone),
-        "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
+        "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs),
         "weights": receipt.as_dict() if receipt else None,
-        "data": describe_images(source, train, val),
+        "data": parts.describe_data(source, train, val) | described,
     }
     model.to(device).to(memory_format=torch.channels_last)
-    rows = rows_of(config, val)
+    rows = parts.rows_of(config, val)
     learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device)
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
     dtype = pick_precision(precision or config.train.precision, device)
-    description = describe_model(config, train, val, mean, std) | {"classes": []}
-    return Parts(
+    description = parts.describe_model(config, train, val, mean, std) | {"classes": []}
+    return parts.Parts(
         *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=Traced((3, config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title),
+        traced=parts.Traced(
+            (3, config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title
+        ),
         alarm=collapse,
     )
 
@@ -117,15 +107,6 @@ def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tenso
     """The outputs of online and target network for a view, for the architecture drawing."""
     prediction, projection = model(images)
     return {"prediction": prediction, "projection": projection}
-
-
-def describe_images(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
-    """The data in provenance.json, with the classes and the digest of the evaluated images.
-
-    That digest is a key of its own, because a run may be resumed although the evaluated images have changed.
-    """
-    facts = describe_data(source, train, val)
-    return facts | {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
 
 
 def build_learner(
@@ -146,13 +127,13 @@ def build_learner(
         neighbors = Bank(lambda: evaluation_batches(bank, size, device, world().share), len(bank.classes))
     large, small = view_functions(config, mean, std)
     return PretrainLearner(
-        config,
+        config=config,
         model=model,
         views=large,
         small=small,
         transform=evaluation_transform(config.data.size, mean, std),
         bank=neighbors,
-        feature_mask=mask_of(rows, count, device),
+        feature_mask=parts.mask_of(rows, count, device),
     )
 
 

@@ -1,4 +1,4 @@
-"""The networks of pre-training: backbone, projector and predictor, and a target network that averages them."""
+"""The networks of pre-training: backbone, projector, predictor, and a target, the moving average of the first two."""
 
 import copy
 

@@ -46,6 +46,7 @@ class Bank:
     classes: int
 
 
+@dataclass(eq=False, kw_only=True)
 class PretrainLearner:
     """The learner of pre-training; see `engine.parts.Learner`.
 
@@ -55,20 +56,17 @@ class PretrainLearner:
     returns features; None for no image.
     """
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        model: Siamese,
-        views: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]],
-        small: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]],
-        transform: Callable[[Tensor], Tensor],
-        bank: Bank | None,
-        feature_mask: Tensor | None,
-    ):
-        self.config, self.model, self.views, self.small = config, model, views, small
-        self.transform, self.bank, self.feature_mask = transform, bank, feature_mask
-        self.over_batch = config.pretrain.contrast > 0 or OBJECTIVES[config.pretrain.method].over_batch
+    config: PretrainConfig
+    model: Siamese
+    views: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]]
+    small: Sequence[Callable[[Tensor, Tensor, int, int], Tensor]]
+    transform: Callable[[Tensor], Tensor]
+    bank: Bank | None = None
+    feature_mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        pretrain = self.config.pretrain
+        self.over_batch = pretrain.contrast > 0 or OBJECTIVES[pretrain.method].over_batch
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The loss of predictions [N, P] from one view against the targets [N, P] of another view, a scalar."""

@@ -79,7 +79,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
     learner = SegmentLearner(
-        config,
+        config=config,
         model=model,
         classes=len(palette.classes),
         augment=pair_augmentation(config.augment, mean, std),

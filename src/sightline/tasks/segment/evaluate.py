@@ -52,9 +52,8 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     tensors, moment = load_model(shipped)
     network.load_state_dict(tensors)
     network.to(device).to(memory_format=torch.channels_last).eval()
-    learner = SegmentLearner(
-        config, model=network, classes=len(palette.classes), normalize=normalizer(tuple(mean), tuple(std))
-    )
+    normalize = normalizer(tuple(mean), tuple(std))
+    learner = SegmentLearner(config=config, model=network, classes=len(palette.classes), normalize=normalize)
     dtype = pick_precision(run_folder.precision_of(folder), device)
     return MaskInference(learner, palette, device, dtype, moment.get("step", 0), moment.get("epoch", 0))
 

@@ -28,10 +28,7 @@ from .evaluate import load_segmenter
 class SegmenterExport(TaskGraph):
     """The network of a segmenter with its test-time augmentation, and its validation images."""
 
-    outputs = {
-        "mask": "uint8 [N, H, W], indices into classes",
-        "probabilities": "float32 [N, classes, H, W]",
-    }
+    outputs = {"mask": "uint8 [N, H, W], indices into classes", "probabilities": "float32 [N, classes, H, W]"}
     metric = "mean_iou"
 
     def __init__(self, folder: Path, config: SegmentConfig, say: Say):

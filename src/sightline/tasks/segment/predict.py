@@ -51,66 +51,58 @@ class MaskJob:
         """The path of the overlay: `0013_overlay.png` for `0013_mask.png`."""
         return self.target.with_stem(f"{self.target.stem.removesuffix('_mask')}_overlay")
 
+    def files(self, overlay: bool) -> list[Path]:
+        """The files to write. overlay: whether the overlay is one of them."""
+        return [self.target, self.overlay] if overlay else [self.target]
+
 
 def predict(
     folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a mask for each image to the folder `out`, and return it. Raises SightlineError for options.features."""
+    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, to the folder `out`; returns `out`.
+
+    Images larger than options.tile pixels a side are predicted in tiles that overlap by a quarter. overlay: also write
+    `0013_overlay.png`, the image blended with the colors of its mask. Unreadable images are listed in errors.csv. TIFF
+    files that are georeferenced or very large are processed in windows, and their masks are TIFF files with the same
+    coordinates. Repeating an interrupted command resumes it. Under torchrun the processes share the images. Raises
+    SightlineError for options.features, which a segmenter does not have.
+    """
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
     skipped: Counter[str] = Counter()
     images = list(input_images(inputs, skipped))
     if left := left_out(skipped):
         say(f"skipped: {left}")
-    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, options.tile // 2)}"):
-        return predict_masks(folder, config, images, out, options.overwrite, options.overlay, options.tile, say)
-
-
-def predict_masks(
-    folder: Path,
-    config: SegmentConfig,
-    images: Sequence[InputImage],
-    out: Path,
-    overwrite: bool,
-    overlay: bool,
-    tile: int,
-    say: Say,
-) -> Path:
-    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, to the folder `out`; returns `out`.
-
-    Images larger than `tile` pixels a side are predicted in tiles that overlap by a quarter. overlay: also write
-    `0013_overlay.png`, the image blended with the colors of its mask. Unreadable images are listed in errors.csv. TIFF
-    files that are georeferenced or very large are processed in windows, and their masks are TIFF files with the same
-    coordinates. Repeating an interrupted command resumes it. Under torchrun the processes share the images.
-    """
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes a file for each image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
+    tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
         raise SightlineError("the tiles are too small", where=f"--tile {tile}", cure=f"--tile {SMALLEST_TILE} or more")
-    wanted, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
-    taken = [image for image in images if image.name in wanted]
-    if len(taken) < len(images):
-        outputs = counted(len(images) - len(taken), "file")
-        say(f"skipped {outputs}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
-    parts = load_segmenter(folder, config)
-    jobs = mask_jobs(taken, out, config.data.max_pixels)
-    require_distinct_targets(jobs, out)
+    names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
+    if outputs := len(images) - len(names):
+        say(f"skipped {counted(outputs, 'file')}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
+    jobs = mask_jobs([image for image in images if image.name in names], out, limit)
+    require_distinct([job.target for job in jobs], out)
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
-    origin = {"weights": [*run_folder.weights_of(folder).values()], "tile": tile, "overlay": overlay, **averaged}
+    weights = [*run_folder.weights_of(folder).values()]
+    origin = {"weights": weights, "tile": tile, "overlay": options.overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
-    if overwrite or not record.is_file():
-        require_free_targets(jobs, [Path(image.path) for image in images], out, overwrite, overlay)
-        write_json(record, origin)
-    else:
-        require_same_origin(read_json(record), origin, out)
-        remaining = [job for job in jobs if not (job.target.is_file() and (job.overlay.is_file() or not overlay))]
-        say(f"resuming after {counted(len(jobs) - len(remaining), 'mask')}")
-    unreadable = predict_all(parts, remaining, config.data.max_pixels, tile, overlay, say)
+    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
+        parts = load_segmenter(folder, config)
+        if options.overwrite or not record.is_file():
+            targets = [path for job in jobs for path in job.files(options.overlay)]
+            require_free(targets, [image.path for image in images], out, options.overwrite)
+            write_json(record, origin)
+        else:
+            require_same_origin(read_json(record), origin, out)
+            remaining = [job for job in jobs if not all(path.is_file() for path in job.files(options.overlay))]
+            say(f"resuming after {counted(len(jobs) - len(remaining), 'mask')}")
+        unreadable = predict_all(parts, remaining, limit, tile, options.overlay, say)
     errors = shard_path(out / "errors.csv", share)
     report_unreadable(unreadable, errors, say)
-    report_lost_maps(remaining, config.data.max_pixels, say)
+    report_lost_maps(remaining, limit, say)
     remove([record])
     if jobs and len(unreadable) == len(jobs):
         why, cure = f"the first: {': '.join(unreadable[0])}", f"repair the images listed in {errors}"
@@ -142,26 +134,24 @@ def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[
     return jobs
 
 
-def require_distinct_targets(jobs: list[MaskJob], out: Path) -> None:
-    """Raise SightlineError if several images have the same mask file."""
-    twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
-    if twice:
-        why = "these masks would belong to several images:\n" + listing(twice)
+def require_distinct(targets: Sequence[Path], out: Path) -> None:
+    """Raise SightlineError if several images have the same output file."""
+    if repeated := [str(target) for target, count in Counter(targets).items() if count > 1]:
+        why = "these files would belong to several images:\n" + listing(repeated)
         cure = "rename images that differ in their extension only, and pass each image once"
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
 
-def require_free_targets(jobs: list[MaskJob], inputs: list[Path], out: Path, overwrite: bool, overlay: bool) -> None:
+def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, overwrite: bool) -> None:
     """Raise SightlineError if an output is one of the inputs, such as a true mask, or exists without `overwrite`."""
-    wanted = [path for job in jobs for path in ((job.target, job.overlay) if overlay else (job.target,))]
-    given = {path.resolve() for path in inputs}
-    if own := [str(path) for path in wanted if path.resolve() in given]:
+    given = {Path(path).resolve() for path in inputs}
+    if own := [str(path) for path in targets if path.resolve() in given]:
         why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
         cure = "another --out: the masks next to the images may be the true ones"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
-    existing = [str(path) for path in wanted if path.exists()]
+    existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
-        why = f"{len(existing):,} of {len(wanted):,} files exist already, the first: {existing[0]}"
+        why = f"{len(existing):,} of {len(targets):,} files exist already, the first: {existing[0]}"
         raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
 
 

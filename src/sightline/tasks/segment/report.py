@@ -15,35 +15,14 @@ from ...errors import SightlineError, printable
 from ...insight import figures, strips
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
+from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
 from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_lives
 from ...report.run import RunFiles, attempt, read_arrays
-from ...report.sections import (
-    Content,
-    Figures,
-    Hint,
-    bar,
-    curve_hints,
-    curves,
-    facts_of_the_run,
-    figure,
-    hints_list,
-    part_of,
-    shown_sentence,
-    split_size,
-)
 from ...report.words import in_words, percent, section
 from ...runs.sampling import named_rows
-from ...stats.segmentation import (
-    class_intervals,
-    class_iou,
-    class_numbers,
-    interval,
-    mean_iou,
-    other_definitions,
-    segment_numbers,
-)
+from ...stats import segmentation as measures
 from ..contract import Metric
 
 STRIPS = 6
@@ -121,9 +100,9 @@ def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
         todo["film-strip"] = lambda: film_strip(found)
     if found.per_image is not None:
         matrix = found.per_image.sum(0)
-        edges = np.stack(class_intervals(found.per_image), axis=1)
-        mean = segment_numbers(matrix)["mean_iou"]
-        todo["iou"] = lambda: strips.draw_ious(class_iou(matrix), edges, found.classes, found.colors, mean)
+        edges = np.stack(measures.class_intervals(found.per_image), axis=1)
+        mean = measures.segment_numbers(matrix)["mean_iou"]
+        todo["iou"] = lambda: strips.draw_ious(measures.class_iou(matrix), edges, found.classes, found.colors, mean)
         todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
     if found.worst:
         worst = [found.worst[name][:WORST] for name in ("images", "truth", "predicted")]
@@ -188,26 +167,26 @@ def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
     """Indices of samples at evenly spaced ranks of their mean IoU, the highest first."""
     if found.per_image is None:
         return np.arange(min(count, len(found.samples["names"])))
-    scores = np.nan_to_num(mean_iou(found.per_image[found.samples["index"]]), nan=-1.0)
+    scores = np.nan_to_num(measures.mean_iou(found.per_image[found.samples["index"]]), nan=-1.0)
     order = np.argsort(-scores, kind="stable")
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
 
 
-def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
+def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training."""
     found = find_masks(files)
     curve = MetricCurve("mean_iou", metrics["mean_iou"].title)
     drawn = draw_all(plan_masks(found, curve))
     files = replace(files, missing=(*files.missing, *found.missing))
-    sections: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), hints_list(segmenter_hints(found))]),
+    titled: list[tuple[str, list[Child]]] = [
+        ("Summary", [*summary(files, found), sections.hints_list(segmenter_hints(found))]),
         ("Masks over the epochs", film(drawn, found)),
-        ("Curves", curves(drawn, found.past, [curve])),
+        ("Curves", sections.curves(drawn, found.past, [curve])),
         ("Class by class", by_class(drawn, found)),
         ("Worst images", worst_images(drawn, found)),
         ("What else is called mIoU", other_numbers(found)),
     ]
-    return Content(files, sections, drawn, found.past, masks_shown(files, found))
+    return sections.Content(files, titled, drawn, found.past, masks_shown(files, found))
 
 
 def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
@@ -216,13 +195,13 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
     parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
     if found.per_image is not None:
-        numbers = segment_numbers(found.per_image)
-        low, high = interval(found.per_image)
+        numbers = measures.segment_numbers(found.per_image)
+        low, high = measures.interval(found.per_image)
         known = np.isfinite(low)
         edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
         tiles.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
         tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
-    parts.append(facts_of_the_run(files, past, tiles))
+    parts.append(sections.facts_of_the_run(files, past, tiles))
     if found.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
@@ -242,9 +221,9 @@ def lead(files: RunFiles, found: MaskFindings) -> str:
     what = f"{model.get('name', 'A model')}, trained {start} on {number(counts.get('train'), 0):,.0f} images"
     if found.per_image is None:
         return f"{what}, has no result yet."
-    iou = class_iou(found.per_image.sum(0))
+    iou = measures.class_iou(found.per_image.sum(0))
     known = [index for index in np.argsort(iou) if np.isfinite(iou[index])]
-    mean = percent(segment_numbers(found.per_image)["mean_iou"])
+    mean = percent(measures.segment_numbers(found.per_image)["mean_iou"])
     best, worst = found.classes[known[-1]], found.classes[known[0]]
     return (
         f"{what}, reaches a mean IoU of {mean}% over {len(known)} classes; the highest IoU is that of "
@@ -252,59 +231,59 @@ def lead(files: RunFiles, found: MaskFindings) -> str:
     )
 
 
-def film(drawn: Figures, found: MaskFindings) -> list[Child]:
+def film(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     """The section of sample images with their masks over the epochs."""
     if "film-strip" not in drawn:
         return [missing_note("No masks were stored: report.samples is 0, or no epoch has ended.")]
     order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
     chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
     text = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
-    still = [figure(drawn, "film-strip", text, text, wide=True)]
+    still = [sections.figure(drawn, "film-strip", text, text, wide=True)]
     return [with_lives(still, film_block("film-data", found), live("film", "film-data"))]
 
 
-def by_class(drawn: Figures, found: MaskFindings) -> list[Child]:
+def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     """The table of classes with intervals, the confusion matrix, and the class frequencies."""
     if found.per_image is None:
         return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
-    numbers = class_numbers(found.per_image)
-    low, high = class_intervals(found.per_image)
+    numbers = measures.class_numbers(found.per_image)
+    low, high = measures.class_intervals(found.per_image)
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])
         edges = f"{percent(float(low[index]))} to {percent(float(high[index]))}" if np.isfinite(low[index]) else ""
         shares = [percent(float(v[index])) if np.isfinite(v[index]) else "" for v in numbers[:3]]
-        row: list[Child] = [found.classes[index], bar(float(numbers.iou[index])) if present else None]
+        row: list[Child] = [found.classes[index], sections.bar(float(numbers.iou[index])) if present else None]
         rows.append([*row, shares[0] or "does not occur", edges, *shares[1:], f"{int(numbers.support[index]):,}"])
     head = ["Class", "", "IoU, %", "95% interval", "Precision, %", "Recall, %", "Pixels"]
     text = "Rows are the truth, columns the prediction, in pixels."
     frequent = "Share of the pixels of each class in the training and validation images."
     return [
         table(head, rows, "Class by class", numeric=2, sortable=True),
-        figure(drawn, "iou", "IoU of each class with its 95% interval"),
+        sections.figure(drawn, "iou", "IoU of each class with its 95% interval"),
         element("h3", "Confusion matrix"),
-        figure(drawn, "confusion", "Confusion matrix of the pixels", text, wide=True),
+        sections.figure(drawn, "confusion", "Confusion matrix of the pixels", text, wide=True),
         element("h3", "Class frequencies") if "class-frequencies" in drawn else None,
-        figure(drawn, "class-frequencies", frequent, frequent),
+        sections.figure(drawn, "class-frequencies", frequent, frequent),
     ]
 
 
-def worst_images(drawn: Figures, found: MaskFindings) -> list[Child]:
+def worst_images(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     """The section of the images with the most wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
         return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
     text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
-    return [figure(drawn, "worst", text, f"{text} Look here first for wrong masks.", wide=True)]
+    return [sections.figure(drawn, "worst", text, f"{text} Look here first for wrong masks.", wide=True)]
 
 
 def other_numbers(found: MaskFindings) -> list[Child]:
     """A table of other definitions of mIoU that tools use, with their values for this run."""
     if found.per_image is None:
         return [missing_note("There are no predictions yet.")]
-    own = percent(segment_numbers(found.per_image)["mean_iou"], 2)
+    own = percent(measures.segment_numbers(found.per_image)["mean_iou"], 2)
     headline = "mean over the classes of TP / (TP + FP + FN), each summed over the data set"
     rows: list[list[Child]] = [["mean_iou, the headline", own, headline]]
-    for name, definition in other_definitions(found.per_image, found.with_ignored).items():
+    for name, definition in measures.other_definitions(found.per_image, found.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
         parts = name.split("_")
         breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
@@ -314,26 +293,26 @@ def other_numbers(found: MaskFindings) -> list[Child]:
     return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
 
 
-def segmenter_hints(found: MaskFindings) -> list[Hint]:
+def segmenter_hints(found: MaskFindings) -> list[sections.Hint]:
     """Hints on the class with the lowest IoU, the worst images, and the training curves."""
-    hints: list[Hint] = []
+    hints: list[sections.Hint] = []
     if found.per_image is not None:
-        iou = class_iou(found.per_image.sum(0))
+        iou = measures.class_iou(found.per_image.sum(0))
         if np.isfinite(iou).any():
             weakest = int(np.nanargmin(iou))
             text = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
             hints.append((text, "class-by-class"))
     if found.worst:
         hints.append(("The worst images: are their masks right?", "worst-images"))
-    return hints + curve_hints(found.past)
+    return hints + sections.curve_hints(found.past)
 
 
 def masks_shown(files: RunFiles, found: MaskFindings) -> str:
     """A sentence on the number of validation images that the page shows."""
     parts = []
-    total = len(found.per_image) if found.per_image is not None else split_size(files, "val")
+    total = len(found.per_image) if found.per_image is not None else sections.split_size(files, "val")
     if found.samples and found.masks:
-        parts.append(f"{part_of(len(shown_rows(found)), total)} validation images over the epochs")
+        parts.append(f"{sections.part_of(len(shown_rows(found)), total)} validation images over the epochs")
     if found.worst:
-        parts.append(f"{part_of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
-    return shown_sentence(parts)
+        parts.append(f"{sections.part_of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
+    return sections.shown_sentence(parts)

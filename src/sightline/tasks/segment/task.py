@@ -1,6 +1,7 @@
 """Learner of semantic segmentation: windows of images and masks, a forward pass, a loss over the pixels."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ...stats.segmentation import confusion_per_image, segment_numbers
 from .losses import POOLED, compound, mean_over, negative_log_likelihood
 
 
+@dataclass(eq=False, kw_only=True)
 class SegmentLearner:
     """The learner of a segmenter; see `engine.parts.Learner`.
 
@@ -33,27 +35,21 @@ class SegmentLearner:
     these.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        model: Any,
-        classes: int,
-        normalize: Callable[[torch.Tensor], torch.Tensor],
-        augment: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None = None,
-        sizes: torch.Tensor | None = None,
-        anchors: Anchors | None = None,
-        class_weights: torch.Tensor | None = None,
-        forward: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
-        kept: np.ndarray | None = None,
-        padded_size: tuple[int, int] = (0, 0),
-    ):
-        self.config, self.model, self.classes, self.normalize = config, model, classes, normalize
-        self.augment, self.sizes, self.anchors, self.kept = augment, sizes, anchors, kept
-        self.class_weights, self.padded_size = class_weights, padded_size
-        self.forward = forward or model.outputs
-        self.loss = loss_of(config.loss)
-        self.pooled = any(name in POOLED for name in config.loss.terms or [config.loss.name])
+    config: Config
+    model: Any
+    classes: int
+    normalize: Callable[[torch.Tensor], torch.Tensor]
+    augment: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None = None
+    sizes: torch.Tensor | None = None
+    anchors: Anchors | None = None
+    class_weights: torch.Tensor | None = None
+    forward: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None
+    kept: np.ndarray | None = None
+    padded_size: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.loss = loss_of(self.config.loss)
+        self.pooled = any(name in POOLED for name in self.config.loss.terms or [self.config.loss.name])
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; the loss includes an auxiliary output.
@@ -62,7 +58,7 @@ class SegmentLearner:
         not means over pixels are then computed over the pixels of all parts.
         """
         images, masks = self.prepare(batch)
-        outputs = self.forward(images)
+        outputs = (self.forward or self.model.outputs)(images)
         if self.pooled and batch.whole is not None:
             outputs, masks = {name: gathered(output) for name, output in outputs.items()}, gathered(masks)
         loss = self.loss(outputs["logits"], masks, weights=self.class_weights)
@@ -126,12 +122,13 @@ class SegmentLearner:
         """
         assert batch.labels is not None, "segmentation needs masks"
         logits = self.logits(batch.images).float()
-        summed, counted = plain_cross_entropy(logits, batch.labels)
+        loss = negative_log_likelihood(logits, batch.labels).double().sum().cpu()
         predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
         confusion = confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True)
         if each is not None:
             each(batch, predicted)
-        part = {"loss": summed, "pixels": torch.tensor(counted), "confusion": torch.from_numpy(confusion)}
+        pixels = (batch.labels != IGNORE).sum().cpu()
+        part = {"loss": loss, "pixels": pixels, "confusion": torch.from_numpy(confusion)}
         if self.kept is not None:
             part["kept"] = torch.from_numpy(predicted[self.kept[batch.samples.cpu().numpy()]])
         return part
@@ -149,8 +146,3 @@ def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
         "ohem": {"share": settings.hard_share},
     }
     return compound(settings.terms or {settings.name: 1.0}, own)
-
-
-def plain_cross_entropy(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """(cross-entropy summed over the counted pixels, float64; their number) of logits [N, K, H, W], masks [N, H, W]."""
-    return negative_log_likelihood(logits, masks).double().sum().cpu(), int((masks != IGNORE).sum())
