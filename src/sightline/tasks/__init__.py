@@ -1,6 +1,5 @@
 """Tasks: what is trained, measured and reported. `TASKS` is the only list of tasks; contract.py defines `Task`."""
 
-import difflib
 from typing import Any
 
 from ..errors import SightlineError
@@ -29,6 +28,4 @@ def task_named(name: Any, where: str = "") -> Task:
     for task in TASKS.values():
         if name in (task.name, *task.former_names):
             return task
-    near = difflib.get_close_matches(str(name), TASKS, 1, 0.4)
-    cure = (f"did you mean {near[0]}? " if near else "") + f"the tasks are {', '.join(TASKS)}"
-    raise SightlineError(f"there is no task {name!r}", where=where, cure=cure)
+    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"the tasks are {', '.join(TASKS)}")

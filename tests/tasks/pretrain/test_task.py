@@ -85,7 +85,7 @@ def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(sm
     assert apart.grad is None and predictions.grad is not None
     task = task_of(small(**{"pretrain.contrast": 0.75, "pretrain.temperature": 0.5}))
     assert task.loss(predictions, apart).item() == pytest.approx(0.75 * math.log(1 + math.exp(-2)), abs=1e-6)
-    with pytest.raises(SightlineError, match="temperature does nothing"):
+    with pytest.raises(SightlineError, match="temperature has no effect"):
         small(**{"pretrain.temperature": 0.5})
 
 

@@ -45,8 +45,8 @@ def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindi
 
 
 def test_a_recipe_that_was_edited_since_still_gives_a_strip(found: segment.MaskFindings) -> None:
-    assert segment.named_samples(replace(found, named=("0900", "9999"))).tolist() == [0]
-    assert len(segment.named_samples(replace(found, named=("9999",)))) == 2
+    assert segment.shown_rows(replace(found, named=("0900", "9999"))).tolist() == [0]
+    assert len(segment.shown_rows(replace(found, named=("9999",)))) == 2
 
 
 def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(

@@ -181,14 +181,12 @@ def head_flops(model: Classifier) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """A run's learner and untrained model, its preprocessing, and the device and dtype to compute with.
+    """A run's learner with an untrained model, its preprocessing, and the device and dtype to compute with.
 
     square: how images are resized, unless they have the size `kept`, (height, width). step, epoch: of the checkpoint.
     """
 
     learner: ClassifyLearner
-    model: Classifier
-    transform: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...]
     square: Square
     kept: tuple[int, int]
@@ -220,4 +218,4 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     learner = ClassifyLearner(config=config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, model, transform, classes, square, kept, device, dtype, step, epoch)
+    return Inference(learner, classes, square, kept, device, dtype, step, epoch)

@@ -47,7 +47,7 @@ class ClassifierExport(TaskGraph):
         self.folders = run_folder.shipped_checkpoints(folder)
         with description_of(self.folders[0]) as description:
             normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
-        members = [with_weights(self.parts.model, member) for member in self.folders]
+        members = [with_weights(self.parts.learner.model, member) for member in self.folders]
         prepare = nn.Sequential(Resize(square, self.parts.kept), normalized)
         self.network = ClassifierGraph(prepare, members, config.train.flip_test)
 

@@ -20,9 +20,9 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
     if features and len(shipped) > 1:
         why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
         raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="leave out --features")
-    models = [with_weights(parts.model, checkpoint) for checkpoint in shipped]
+    models = [with_weights(parts.learner.model, checkpoint) for checkpoint in shipped]
     rest = (parts.square, parts.kept, parts.device, parts.dtype, config.train.flip_test, features)
-    return Predictor(models, parts.classes, parts.transform, *rest)
+    return Predictor(models, parts.classes, parts.learner.transform, *rest)
 
 
 def predict(

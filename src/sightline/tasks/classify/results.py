@@ -63,23 +63,19 @@ def evaluate_checkpoints(
 
     folders: the checkpoints. The metrics of an ensemble also name its members and the best accuracy among them.
     """
-    if len(folders) == 1:
-        learner.parameters().load_state_dict(load_model(folders[0])[0])
-        return evaluate(learner, decoded, batch_size, device, dtype)
-    numbers: dict[str, Any] = {}
-    arrays: Arrays = {}
-    probabilities, singles = [], []
+    members = []
     for folder in folders:
         learner.parameters().load_state_dict(load_model(folder)[0])
-        numbers, arrays = evaluate(learner, decoded, batch_size, device, dtype)
-        probabilities.append(arrays["probabilities"])
-        singles.append(numbers["accuracy"])
-    arrays["probabilities"] = np.stack(probabilities).mean(0, dtype=np.float64).astype(np.float32)
-    mean, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
-    losses = negative_log_likelihood(mean, labels)
-    arrays["losses"] = losses.numpy()
+        members.append(evaluate(learner, decoded, batch_size, device, dtype))
+    numbers, arrays = members[-1]
+    if len(folders) == 1:
+        return numbers, arrays
+    probabilities = np.stack([found["probabilities"] for _, found in members]).mean(0, dtype=np.float64)
+    mean, labels = torch.from_numpy(probabilities.astype(np.float32)), torch.from_numpy(arrays["labels"])
+    losses, best = negative_log_likelihood(mean, labels), max(found["accuracy"] for found, _ in members)
     numbers = classification_numbers(mean, labels, losses)
-    return numbers | {"ensemble": [folder.name for folder in folders], "best_single": max(singles)}, arrays
+    arrays |= {"probabilities": mean.numpy(), "losses": losses.numpy()}
+    return numbers | {"ensemble": [folder.name for folder in folders], "best_single": best}, arrays
 
 
 def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -> Path:

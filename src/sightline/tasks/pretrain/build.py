@@ -159,24 +159,23 @@ def open_images(config: PretrainConfig, say: Callable[[str], None]) -> Source:
 
 
 def build_siamese(config: PretrainConfig) -> Siamese:
-    """Build backbone, projector, predictor and, if the method has one, target; initialized by torch's generator."""
+    """Build the networks, initialized by torch's generator: backbone, projector, predictor, and the method's target.
+
+    The backbone is that of a classifier, or the encoder of a segmenter.
+    """
     pretrain = config.pretrain
-    backbone, width = pretraining_backbone(config)
+    name, size, args = config.model.name, config.data.size, dict(config.model.args)
+    if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
+        backbone = LastMap(build_segmenter(name, 2, args).encoder)
+        width = feature_width(backbone, name, size)
+    else:
+        backbone, width = build_backbone(name, size, args)
     projector = mlp(width, pretrain.projector, pretrain.projector_norm)
     projection = pretrain.projector[-1]
     predictor = mlp(projection, (pretrain.predictor, projection))
     if pretrain.small_crops:
         check_small_views(config, backbone)
     return Siamese(backbone, projector, predictor, with_target=OBJECTIVES[pretrain.method].with_target)
-
-
-def pretraining_backbone(config: PretrainConfig) -> tuple[nn.Module, int]:
-    """(the backbone, the width of its features): that of a classifier, or the encoder of a segmenter."""
-    name, size, args = config.model.name, config.data.size, dict(config.model.args)
-    if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
-        backbone = LastMap(build_segmenter(name, 2, args).encoder)
-        return backbone, feature_width(backbone, name, size)
-    return build_backbone(name, size, args)
 
 
 def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
@@ -246,26 +245,25 @@ def evaluated_images(
     return val, subset(train, sampled(train, BANKED, seed))
 
 
-def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> Source:
-    """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels."""
-    data = probe_data(config)
+def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Source, Data]:
+    """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels.
+
+    Returns (the listing, the data settings for reading it).
+    """
+    changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""}
+    data = config.data.model_copy(update=changes)
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
         cure = "set it to labeled images, or remove pretrain.probe"
         raise SightlineError("the probe has no labels", where=data.path, cure=cure)
-    return probe
-
-
-def probe_data(config: PretrainConfig) -> Data:
-    """The data settings for reading `pretrain.probe`."""
-    return config.data.model_copy(update={"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""})
+    return probe, data
 
 
 def probe_images(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:
     """(the evaluated images, the labeled images of the k-NN bank) of `pretrain.probe`, decoded."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
-    probe, data = open_probe(config, say), probe_data(config)
+    probe, data = open_probe(config, say)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
     return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))

@@ -71,26 +71,26 @@ class PretrainConfig(Config):
             **metric_rules(self, "epoch"),
             **whole_image_rules(self),
             **no_head_rules(self),
-            "the settings loss.* are for labels": self.loss != Loss(),
-            "simsiam has no target: leave pretrain.momentum* at their defaults, as simsiam_fast does": simsiam
+            "the settings loss.* are for tasks with labels": self.loss != Loss(),
+            "simsiam has no target network, so pretrain.momentum* must have their defaults": simsiam
             and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)
             != (own.momentum, own.momentum_end, own.momentum_batch),
-            "train.patience is for tasks with labels: pre-training has no metric to watch": train.patience,
+            "train.patience is for tasks with labels: pre-training has no metric for early stopping": train.patience,
             "train.flip_test is for classification and segmentation": train.flip_test,
-            "train.shard_model is not for pre-training: the target network follows whole weights": train.shard_model,
+            "train.shard_model is not for pre-training: the target network needs unsharded weights": train.shard_model,
             "augment.mixup and augment.cutmix need labels": augment.mixup or augment.cutmix,
-            "optim.ema is for tasks with labels: the target network is an average already": self.optim.ema,
+            "optim.ema is for tasks with labels: the target network already is a moving average": self.optim.ema,
             "optim.layer_decay and model.freeze are for classification": self.optim.layer_decay < 1
             or self.model.freeze,
             "pretrain.projector needs a width": not pretrain.projector,
             "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
-            "pretrain.small_size and small_scale do nothing without pretrain.small_crops": not pretrain.small_crops
+            "pretrain.small_size and small_scale have no effect without pretrain.small_crops": not pretrain.small_crops
             and (pretrain.small_size or pretrain.small_scale != own.small_scale),
-            "pretrain.temperature does nothing without the contrastive loss of moco (pretrain.contrast)": (
+            "pretrain.temperature has no effect without a contrastive loss (pretrain.contrast, or moco)": (
                 pretrain.temperature != own.temperature and not (pretrain.contrast or pretrain.method == "moco")
             ),
-            "pretrain.contrast is a share that byol and simsiam may have; moco is contrastive throughout": (
+            "pretrain.contrast is for byol and simsiam; the loss of moco is contrastive already": (
                 pretrain.contrast and pretrain.method == "moco"
             ),
-            "pretrain.small_crops go with augment.crop resized": pretrain.small_crops and augment.crop != "resized",
+            "pretrain.small_crops needs augment.crop resized": pretrain.small_crops and augment.crop != "resized",
         }

@@ -18,8 +18,8 @@ from .compare import COLLAPSE
 
 METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo v3"}
 LOSS = (
-    "The loss alone says little here: its targets change during training, and a collapsed network, whose output is the "
-    "same for every image, has the lowest loss of all. Look at the spread of the features and at their neighbors."
+    "The loss alone is not informative: its targets change during training, and a collapsed network, whose output is "
+    "the same for every image, has the lowest loss of all. Look at the spread of the features and at their neighbors."
 )
 SPREAD = (
     "Spread: how much the directions of the evaluated images' projections differ; 0 is a collapse. Effective rank: the "

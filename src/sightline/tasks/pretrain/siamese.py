@@ -6,14 +6,6 @@ import torch
 from torch import Tensor, nn
 
 
-class Online(nn.Module):
-    """Backbone, projector and predictor with the parameter names of `Siamese`, for loading weights."""
-
-    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module):
-        super().__init__()
-        self.backbone, self.projector, self.predictor = backbone, projector, predictor
-
-
 class Siamese(nn.Module):
     """Online and target network: images float [N, 3, H, W] -> predictions and target projections [N, P].
 
@@ -32,9 +24,9 @@ class Siamese(nn.Module):
         if self.target is not None:
             self.target.requires_grad_(False)
 
-    def online(self) -> Online:
-        """The online network, which shares its modules with this one."""
-        return Online(self.backbone, self.projector, self.predictor)
+    def online(self) -> nn.ModuleDict:
+        """The modules of the online network, for loading weights."""
+        return nn.ModuleDict({"backbone": self.backbone, "projector": self.projector, "predictor": self.predictor})
 
     def restart_target(self) -> None:
         """Copy the weights of the online network to the target, for example after pretrained weights were loaded."""

@@ -25,10 +25,10 @@ class SegmentConfig(Config):
         return {
             **metric_rules(self, *METRICS),
             **no_head_rules(self),
-            "data.fit and data.filter do nothing for the task segment, which leaves images as they are": (
+            "data.fit and data.filter have no effect on segmentation, which does not resize images": (
                 (data.fit, data.filter) != ("squash", "bilinear")
             ),
-            "data.on_bad_image skip is for classification: wrong pairs must be mended or removed": data.on_bad_image
+            "data.on_bad_image skip is for classification: invalid pairs must be repaired or removed": data.on_bad_image
             == "skip",
             "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
         }

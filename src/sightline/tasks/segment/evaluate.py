@@ -12,7 +12,7 @@ from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.pairs import open_pairs
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...errors import ENVIRONMENT, SightlineError
+from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, note_look, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
@@ -76,13 +76,7 @@ def evaluate(
     if source.splits[split].read_mask is None:
         cure = "`sightline predict` needs no masks"
         raise SightlineError("evaluation needs masks", where=f"{source.path}, {split}", cure=cure)
-    try:
-        decoded = decode_pairs(source, split, palette, config.data, say)
-    except SightlineError as error:
-        if own or error.status == ENVIRONMENT or "counts" in error.what:
-            raise
-        cure = "convert these masks to the palette of the run, or repair the files"
-        raise SightlineError(error.what, where=error.where, why=error.why, cure=cure) from error
+    decoded = decode_pairs(source, split, palette, config.data, say)
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None

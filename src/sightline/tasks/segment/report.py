@@ -129,8 +129,13 @@ def film_strip(found: MaskFindings) -> Figure:
 
 
 def shown_rows(found: MaskFindings) -> np.ndarray:
-    """Indices of the samples shown over the epochs: the named images, or samples of all difficulties."""
-    return named_samples(found) if found.named else spread(found)
+    """Indices of the samples shown over the epochs: those named in the recipe, or else some of all difficulties."""
+    kept = [str(name) for name in found.samples["names"]]
+    rows = []
+    for name in found.named:
+        with contextlib.suppress(SightlineError):  # recipe.yaml was edited after training
+            rows += named_rows(kept, [name]).tolist()
+    return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
 def film_block(name: str, found: MaskFindings) -> Html:
@@ -151,16 +156,6 @@ def film_block(name: str, found: MaskFindings) -> Html:
     colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in found.colors.tolist()]
     classes = [printable(each) for each in found.classes]
     return block(name, {"epochs": list(found.epochs), "classes": classes, "colors": colors, "images": images})
-
-
-def named_samples(found: MaskFindings) -> np.ndarray:
-    """Indices of the samples that the recipe names and the run has stored; `spread` if there are none."""
-    kept = [str(name) for name in found.samples["names"]]
-    rows = []
-    for name in found.named:
-        with contextlib.suppress(SightlineError):  # recipe.yaml was edited after training
-            rows += named_rows(kept, [name]).tolist()
-    return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
 def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
