@@ -1,7 +1,6 @@
 """Run all checks on data or on a run's labels, and write doctor.html and doctor.json."""
 
 import shlex
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
 from ..runs.run_folder import refuse_inside
 from ..tasks import TASKS, task_learning_from
+from ..tasks.contract import Say
 from .checks import image_checks, imbalance, missing_classes
 from .clean import check_clean_list, write_clean_list
 from .copies import exact_checks, near_checks
@@ -32,7 +32,7 @@ CLASSES = ("classes missing in a split", "rare classes")
 
 
 def diagnose(
-    path: str, out: Path, clean: Path | None, overwrite: bool, settings: dict[str, Any], say: Callable[[str], None]
+    path: str, out: Path, clean: Path | None, overwrite: bool, settings: dict[str, Any], say: Say
 ) -> Diagnosis:
     """Run all checks of `sightline.doctor`, write the page and the JSON, and print the findings."""
     known = read_json(out / FACTS)
@@ -67,7 +67,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
 
 
 def of_data(
-    path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Callable[[str], None]
+    path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Say
 ) -> tuple[Diagnosis, Opener]:
     """(the diagnosis of data, a function that opens an image by its name)."""
     data = resolve(Config(), settings | {"data.path": path}).data

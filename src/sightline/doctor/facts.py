@@ -18,6 +18,7 @@ from ..data.types import Items
 from ..engine.device import processors
 from ..errors import SightlineError
 from ..runs.atomic import sha256
+from ..tasks.contract import Say
 
 SIDE = 512
 """Large JPEG files are decoded at a reduced scale with sides of at least twice this many pixels, which saves most of
@@ -50,7 +51,7 @@ class Facts(NamedTuple):
     header: Header = Header()
 
 
-def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Callable[[str], None]) -> list[Facts]:
+def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) -> list[Facts]:
     """The facts of all images in order, computed by threads, as Pillow releases the interpreter lock.
 
     root: the folder of the image files; "" for data that are not files. announce: called with the progress.

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..inference.inputs import input_images
 from ..insight.strips import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
+from ..tasks.contract import Say
 from ..tasks.segment.predict import require_distinct, require_free, without_outputs
 from ..tasks.segment.results import mask_names
 from .automatic import numbered
@@ -43,7 +44,7 @@ class PlannedImage:
 
 
 def plan_images(
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: Path, say: Callable[[str], None]
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: Path, say: Say
 ) -> tuple[list[PlannedImage], list[str]]:
     """(the images to process in order, the paths of all images that were passed).
 

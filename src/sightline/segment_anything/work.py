@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..inference.batching import ProgressLines
 from ..runs.atomic import atomic_write, read_json, sha256, sweep_temporaries, write_json
 from ..runs.lock import lock_run
 from ..runs.provenance import describe_run
+from ..tasks.contract import Say
 from ..tasks.segment.predict import report_unreadable
 from .automatic import NMS_IOU, Settings, find_segments
 from .checkpoint import WEIGHTS, Checkpoint, find_checkpoint
@@ -39,7 +40,7 @@ class Work:
     checkpoint: Checkpoint
     settings: Settings
     clean_up: CleanUp | None
-    say: Callable[[str], None]
+    say: Say
 
 
 def generate(
@@ -49,7 +50,7 @@ def generate(
     checkpoint: tuple[str, bool],
     clean_up: tuple[AnyPath | None, AnyPath | None],
     overwrite: bool,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Path:
     """Implement `sightline.masks`; the tuples are arguments of `Settings`, of `find_checkpoint`, and (run, truth)."""
     chosen, (run, truth) = Settings(*settings), clean_up

@@ -27,6 +27,7 @@ from ...models import MODELS, Classifier, build_model, forward_flops, freeze_bac
 from ...models.weights import load_weights
 from ...runs.checkpoint import description_of
 from ...runs.run_folder import require_weights, shipped_checkpoints
+from ..contract import Say
 from .config import ClassifyConfig
 from .task import ClassifyLearner
 
@@ -38,7 +39,7 @@ def check(config: Config) -> None:
         raise unknown_model(config.model.name)
 
 
-def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fresh: bool) -> parts.Parts:
+def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> parts.Parts:
     """Build all parts of a classification run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -98,7 +99,7 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     )
 
 
-def open_labeled(config: Config, say: Callable[[str], None]) -> Source:
+def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
         raise SightlineError(

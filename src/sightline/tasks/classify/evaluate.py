@@ -1,6 +1,5 @@
 """Evaluate a trained classifier on a split of its own data, or on other data."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from ...data.types import Decoded
 from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, note_look, warn_if_changed
 from ...runs import run_folder
+from ..contract import Say
 from .build import build_for_inference
 from .config import ClassifyConfig
 from .results import evaluate_checkpoints, write_predictions
 from .task import classification_intervals
 
 
-def evaluate(
-    folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
     """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`."""
     own = not data
     if not own:

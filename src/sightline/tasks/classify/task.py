@@ -62,7 +62,7 @@ class ClassifyLearner:
             logits = self.model.head(self.fixed[0]()[batch.samples])
         else:
             images, targets = self.prepare(batch)
-            logits = (self.forward or self.model)(images)
+            logits = (self.model if self.forward is None else self.forward)(images)
         found = {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
         return found if batch.whole is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
 

@@ -27,6 +27,7 @@ from ...models.heads import mlp
 from ...models.segmenters import SEGMENTERS, build_segmenter
 from ...models.weights import load_weights
 from ...runs.sampling import sample_rows
+from ..contract import Say
 from .collapse import collapse
 from .config import PretrainConfig
 from .objectives import OBJECTIVES
@@ -48,14 +49,14 @@ def check(config: PretrainConfig) -> None:
         raise unknown_model(name)
 
 
-def open_without_leaks(config: PretrainConfig, say: Callable[[str], None]) -> Source:
+def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
     """List the data, see `open_images`, without validation images that are copies of training images."""
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # raise its errors before any image is decoded
     return without_leaks(open_images(config, say), config.data, say)
 
 
-def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> parts.Parts:
+def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
     """Build all parts of a pre-training run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -137,7 +138,7 @@ def build_learner(
     )
 
 
-def open_images(config: PretrainConfig, say: Callable[[str], None]) -> Source:
+def open_images(config: PretrainConfig, say: Say) -> Source:
     """List the images and their splits. Labels are optional and never used for training.
 
     If the data have labels and pretrain.probe is not set, a validation split is held out for the k-NN accuracy, as for
@@ -227,7 +228,7 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 
 
 def evaluated_images(
-    config: PretrainConfig, source: Source, train: Decoded, say: Callable[[str], None]
+    config: PretrainConfig, source: Source, train: Decoded, say: Say
 ) -> tuple[Decoded, Decoded | None]:
     """(the images evaluated after each epoch, the labeled images whose nearest neighbors predict their classes).
 
@@ -245,7 +246,7 @@ def evaluated_images(
     return val, subset(train, sampled(train, BANKED, seed))
 
 
-def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Source, Data]:
+def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels.
 
     Returns (the listing, the data settings for reading it).
@@ -261,7 +262,7 @@ def open_probe(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Sour
     return probe, data
 
 
-def probe_images(config: PretrainConfig, say: Callable[[str], None]) -> tuple[Decoded, Decoded]:
+def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
     """(the evaluated images, the labeled images of the k-NN bank) of `pretrain.probe`, decoded."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
     probe, data = open_probe(config, say)

@@ -1,6 +1,5 @@
 """Evaluate the features of a pre-training run by k-NN on labeled images."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from ...errors import SightlineError
 from ...inference.evaluation import note_look
 from ...runs import run_folder
 from ...runs.checkpoint import description_of, load_model
+from ..contract import Say
 from .build import build_learner, build_siamese, evaluated_images, open_images, probe_images
 from .config import PretrainConfig
 from .task import pretraining_intervals
 
 
-def evaluate(
-    folder: Path, config: PretrainConfig, data: str, split: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
     """Metrics of the shipped weights on the run's evaluated images; data: labeled data instead of these, or "".
 
     The neighbors of validation images are searched among training images, so `split` must be None or "val".

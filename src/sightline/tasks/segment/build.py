@@ -24,6 +24,7 @@ from ...models import Part, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from ...runs.sampling import named_rows, sample_rows
+from ..contract import Say
 from .config import SegmentConfig
 from .task import SegmentLearner
 
@@ -40,12 +41,12 @@ def check(config: SegmentConfig) -> None:
     check_window(config.augment)
 
 
-def open_source(config: SegmentConfig, say: Callable[[str], None]) -> Source:
+def open_source(config: SegmentConfig, say: Say) -> Source:
     """List the pairs of images and masks and their splits."""
     return open_masked(config, say)[0]
 
 
-def build(config: SegmentConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:
+def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = True) -> Parts:
     """Build all parts of a segmentation run; arguments and errors as of `engine.parts.build`."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -99,7 +100,7 @@ def build(config: SegmentConfig, say: Callable[[str], None], precision: str = ""
     )
 
 
-def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Palette]:
+def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
     """(the pairs of images and masks by split, the palette of the masks); nothing is decoded."""
     if not config.data.path:
         raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images and their masks")
@@ -109,9 +110,7 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     return without_leaks(source, config.data, say), palette
 
 
-def training_pairs(
-    config: Config, source: Source, palette: Palette, say: Callable[[str], None]
-) -> tuple[Decoded, Decoded]:
+def training_pairs(config: Config, source: Source, palette: Palette, say: Say) -> tuple[Decoded, Decoded]:
     """The training and the validation split, decoded into the cache; training pairs in shards are streamed."""
     if source.splits["train"].shards is None:
         return decode_all(source, palette, config.data, say)

@@ -1,6 +1,5 @@
 """Load a trained segmenter, and evaluate it on a split of its own data or on other data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ...inference.evaluation import chosen_split, note_look, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, description_of, load_model
+from ..contract import Say
 from .build import normalizer
 from .config import SegmentConfig
 from .results import measure
@@ -58,9 +58,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     return MaskInference(learner, palette, device, dtype, moment.get("step", 0), moment.get("epoch", 0))
 
 
-def evaluate(
-    folder: Path, config: SegmentConfig, data: str, split: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
     """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`.
 
     The masks of other data are read with the run's palette, as the model predicts its classes.

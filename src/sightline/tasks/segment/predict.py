@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,12 @@ from ...inference.tiles import Tiling, Write, predict_scene
 from ...runs import run_folder
 from ...runs.atomic import atomic_write, read_json, remove, write_json
 from ...runs.csv_io import csv_text
+from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
 from .results import mask_names, within
 
 SMALLEST_TILE = 32
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

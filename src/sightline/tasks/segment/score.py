@@ -7,7 +7,7 @@ or skipped; all faults are reported at once.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -24,6 +24,7 @@ from ...data.sources.pairs import settle_palette
 from ...data.sources.scan import CLASS_LIST, images_below, left_out
 from ...errors import SightlineError, listing
 from ...stats import segmentation as measures
+from ..contract import Say
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
@@ -121,7 +122,7 @@ def score(
     *,
     threads: int = 0,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Score:
     """Compute the metrics of the predicted masks in the folder `pred` against the true masks in `truth`.
 
@@ -207,7 +208,7 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
 
 
 def count_pairs(
-    pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Callable[[str], None]
+    pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Say
 ) -> tuple[np.ndarray, measures.Counts, int]:
     """(confusion matrix [K + 1, K + 1] of all pairs, Counts uint32 [N, K], number of inexact pixels).
 

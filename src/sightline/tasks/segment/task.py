@@ -58,7 +58,7 @@ class SegmentLearner:
         not means over pixels are then computed over the pixels of all parts.
         """
         images, masks = self.prepare(batch)
-        outputs = (self.forward or self.model.outputs)(images)
+        outputs = (self.model.outputs if self.forward is None else self.forward)(images)
         if self.pooled and batch.whole is not None:
             outputs, masks = {name: gathered(output) for name, output in outputs.items()}, gathered(masks)
         loss = self.loss(outputs["logits"], masks, weights=self.class_weights)
