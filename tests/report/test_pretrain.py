@@ -42,9 +42,9 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
 def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     text = write_report(run).read_text(encoding="utf-8")
-    for words in ("k-NN accuracy", "43.21%", "40.00 to 46.00%", "0.700", "30.0", "BYOL", "The loss alone says little"):
+    for words in ("k-NN accuracy", "43.21%", "40.00 to 46.00%", "0.700", "30.0", "BYOL", "The loss alone is not informative"):
         assert words in text, words
-    assert "Collapsed: all images" not in text and "Best epoch" not in text and "No epoch" not in text
+    assert "Collapsed: the features of all images" not in text and "Best epoch" not in text and "No epoch" not in text
     assert "It shows all 24 evaluated images." in text
     names = {path.name for path in (run / "figures").iterdir()}
     assert {"curve-knn-accuracy.png", "curve-feature-std.png", "curve-effective-rank.png", "tsne.png"} <= names
@@ -54,7 +54,7 @@ def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Pa
 
 def test_a_collapse_is_said_with_its_cure(pretraining: Callable[..., Path]) -> None:
     text = write_report(pretraining(std=0.01)).read_text(encoding="utf-8")
-    assert "Collapsed: all images" in text and "--optim.lr" in text
+    assert "Collapsed: the features of all images" in text and "--optim.lr" in text
 
 
 def test_without_labels_the_map_shows_groups_and_measures_nothing_by_them(pretraining: Callable[..., Path]) -> None:

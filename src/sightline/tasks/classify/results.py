@@ -27,7 +27,6 @@ MISTAKES = 200
 def results(training: Training) -> tuple[dict[str, Any], str]:
     """(the final metrics with their intervals, a sentence). Writes predictions/val.csv and snapshots/mistakes.npz."""
     parts, folder = training.parts, training.folder
-    assert isinstance(parts.val, Decoded)
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
     intervals = classification_intervals(arrays, training.config.train.seed)

@@ -21,7 +21,7 @@ COLLAPSE = (
 
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
     """(None, why there are no results for single images, no remedy)."""
-    return None, "has features and no prediction for single images", ""
+    return None, "has features and no predictions for single images", ""
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:

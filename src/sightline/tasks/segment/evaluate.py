@@ -78,7 +78,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None
-    found, _ = measure(parts.learner, decoded, palette, config, parts.device, parts.dtype, masks)
+    found, _ = measure(parts, decoded, palette, masks)
     if split.startswith("test") or not own:
         note_look(folder, parts.step, parts.epoch, split, source.path, found, say)
     return {"split": split, "images": len(decoded.names), **found}

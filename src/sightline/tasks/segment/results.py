@@ -6,10 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from ...config.schema import Config
 from ...data.decode.masks import padded, read_mask, write_mask
 from ...data.decode.palettes import Palette, display_colors, from_dict
 from ...data.types import Batch, Decoded
@@ -39,15 +37,12 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     Writes predictions/val/*.png, predictions/val.csv with the scores of each image, predictions/val-confusion.npz and
     snapshots/mistakes.npz.
     """
-    parts, config, folder = training.parts, training.config, training.folder
-    val = parts.val
-    assert isinstance(val, Decoded)
+    parts, folder, val = training.parts, training.folder, training.parts.val
     palette = from_dict(parts.description["palette"])
     (best,) = shipped_checkpoints(folder)
     parts.learner.parameters().load_state_dict(load_model(best)[0])
     masks = folder / "predictions" / "val"
-    assert isinstance(parts.learner, SegmentLearner)
-    numbers, arrays = measure(parts.learner, val, palette, config, parts.device, parts.dtype, masks)
+    numbers, arrays = measure(parts, val, palette, masks)
     counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
     save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
@@ -89,23 +84,16 @@ def preview(training: Training, batch: Batch) -> Figure:
     return draw_sheet(tiles, [""] * len(tiles), columns)
 
 
-def measure(
-    task: SegmentLearner,
-    decoded: Decoded,
-    palette: Palette,
-    config: Config,
-    device: torch.device,
-    dtype: torch.dtype,
-    masks: Path | None,
-) -> tuple[dict[str, Any], Arrays]:
+def measure(parts: Any, decoded: Decoded, palette: Palette, masks: Path | None) -> tuple[dict[str, Any], Arrays]:
     """(metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`) of a split.
 
-    masks: the folder for the predicted masks, such as predictions/val; the scores of each image are then written to
-    predictions/val.csv. None: nothing is written.
+    parts: `Parts` or `MaskInference`, for learner, device and dtype. masks: the folder for the predicted masks, such as
+    predictions/val; the scores of each image are then written to predictions/val.csv. None: nothing is written.
     """
     each = mask_writer(masks, decoded.names, palette) if masks else None
-    metrics = partial(task.metrics, each=each)
-    numbers, arrays = evaluate(task, decoded, config.train.eval_batch_size, device, dtype, metrics)
+    learner, metrics = parts.learner, partial(parts.learner.metrics, each=each)
+    size = learner.config.train.eval_batch_size
+    numbers, arrays = evaluate(learner, decoded, size, parts.device, parts.dtype, metrics)
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
     low, high = interval(arrays["confusion"])  # seed 0, as in `sightline score`
