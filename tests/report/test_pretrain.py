@@ -42,7 +42,15 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
 def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     text = write_report(run).read_text(encoding="utf-8")
-    for words in ("k-NN accuracy", "43.21%", "40.00 to 46.00%", "0.700", "30.0", "BYOL", "The loss alone is not informative"):
+    for words in (
+        "k-NN accuracy",
+        "43.21%",
+        "40.00 to 46.00%",
+        "0.700",
+        "30.0",
+        "BYOL",
+        "The loss alone is not informative",
+    ):
         assert words in text, words
     assert "Collapsed: the features of all images" not in text and "Best epoch" not in text and "No epoch" not in text
     assert "It shows all 24 evaluated images." in text

@@ -315,7 +315,7 @@ def test_a_pre_training_is_served_with_neighbors_only(
     pixels = np.array(model.neighbors.train.images[5])
     said = model.compute([pixels])[0]
     assert said.probabilities == [] and said.near[0].picture == 5 and model.info().task == "pretrain"
-    with pytest.raises(SightlineError, match="nothing to serve"):
+    with pytest.raises(SightlineError, match="only nearest images"):
         load(tmp_path / "p", "p", False, print)
 
 

@@ -50,7 +50,8 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:
-        raise SightlineError("the clean list would have no image", where=opened.root, cure="repair the files")
+        why = "every image is unreadable, a copy, or has no label that can be listed"
+        raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure="repair the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
     split = any(fact.split != WHOLE for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]

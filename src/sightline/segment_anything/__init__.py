@@ -43,6 +43,6 @@ def masks(
         why = "several files are written per image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out segments/")
     if truth is not None and run is None:
-        why = "true masks have classes, which only the masks of a run have too"
+        why = "true masks have classes, and Segment Anything predicts none; a run does"
         raise SightlineError("--truth needs --run", where=f"--truth {truth}", why=why, cure="add --run RUN")
     return generate(images, target, settings, (model, download), (run, truth), overwrite, say)

@@ -29,7 +29,7 @@ def load_recipe_file(path: Path) -> Config:
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise SightlineError(
-            "a recipe must be a YAML mapping", where=str(path), cure="`sightline recipes NAME` prints one"
+            "a recipe must be a YAML mapping", where=str(path), cure="`sightline recipes NAME` prints an example"
         )
     name = path.resolve().parent.name if path.name == "recipe.yaml" else path.stem
     return config_of({"name": name} | values, str(path))

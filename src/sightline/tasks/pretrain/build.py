@@ -257,7 +257,7 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "set it to labeled images, or remove pretrain.probe"
+        cure = "set pretrain.probe to labeled images, or remove it"
         raise SightlineError("the probe has no labels", where=data.path, cure=cure)
     return probe, data
 

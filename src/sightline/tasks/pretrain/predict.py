@@ -48,5 +48,5 @@ def predict(
         why = "a pre-training run has no classes"
         cure = "add --features, or train a classifier on it first: "
         cure += f"sightline train ... --model.weights {shlex.quote(str(folder))}"
-        raise SightlineError("this run has nothing to predict", where=str(folder), why=why, cure=cure)
+        raise SightlineError("this run predicts only features", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)
