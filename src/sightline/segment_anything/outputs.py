@@ -91,9 +91,7 @@ def finished_before(
     if others:
         why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
         cure = f"another --out, the earlier settings (in {RECORD}), or --overwrite to generate all masks again"
-        raise SightlineError(
-            "the masks in this folder were made with other settings", where=str(out), why=why, cure=cure
-        )
+        raise SightlineError("these masks were made with other settings", where=str(out), why=why, cure=cure)
     written = {image.name for image in images if all(image.file(ending).is_file() for ending in ENDINGS)}
     return {name: summary for name, (summary, _) in before.items() if name in written}
 

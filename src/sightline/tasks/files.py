@@ -19,20 +19,18 @@ def load_recipe_file(path: Path) -> Config:
 
     Raises SightlineError for an unreadable file, invalid YAML and invalid settings.
     """
+    where = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError(
-            "cannot read the recipe", where=str(path), why=str(error), cure="check the path"
-        ) from error
-    values = parse_yaml(text, str(path))
+        raise SightlineError("cannot read the recipe", where=where, why=str(error), cure="check the path") from error
+    values = parse_yaml(text, where)
     if not isinstance(values, dict):
-        raise SightlineError(
-            "a recipe must be a YAML mapping", where=str(path), cure="`sightline recipes NAME` prints an example"
-        )
+        cure = "`sightline recipes NAME` prints an example"
+        raise SightlineError("a recipe must be a YAML mapping", where=where, cure=cure)
     name = path.resolve().parent.name if path.name == "recipe.yaml" else path.stem
-    return config_of({"name": name} | values, str(path))
+    return config_of({"name": name} | values, where)
 
 
 def config_of(values: Mapping[str, Any], where: str) -> Config:

@@ -102,9 +102,7 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
 def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
-        raise SightlineError(
-            "data.path is missing", cure="add --data PATH: a folder of images, a CSV, or sklearn:digits"
-        )
+        raise SightlineError("data.path is missing", cure="add --data PATH: images, a CSV, or sklearn:digits")
     try:
         source = open_source(config.data, config.data.split_seed)
     except SightlineError:

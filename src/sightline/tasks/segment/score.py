@@ -275,9 +275,8 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
         of_all = unanswered / (pixels - void)
         notes.append(f"{of_all:.2%} of the others are predicted as ignored, which counts as wrong")
     if inexact:
-        notes.append(
-            f"{inexact / (2 * pixels):.2%} of the colors are inexact, matched by the palette's threshold or tolerance"
-        )
+        share = inexact / (2 * pixels)
+        notes.append(f"{share:.2%} of the colors are inexact, matched by the palette's threshold or tolerance")
     return notes
 
 

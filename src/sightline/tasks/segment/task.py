@@ -102,13 +102,11 @@ class SegmentLearner:
         found = gather_to_rank0([self.evaluate_batch(batch, each) for batch in batches])
         if not found:
             return {}, {}
-        loss, pixels = torch.zeros((), dtype=torch.float64), 0
-        for part in found:
-            loss, pixels = loss + part["loss"], pixels + int(part["pixels"])
+        loss, pixels = (sum(float(part[name]) for part in found) for name in ("loss", "pixels"))
         whole = np.concatenate([part["confusion"].numpy() for part in found])
         kept = [mask for part in found if "kept" in part for mask in part["kept"].numpy()]
         per_image = np.ascontiguousarray(whole[:, :-1, :-1])
-        numbers = {"loss": float(loss / max(pixels, 1)), **segment_numbers(per_image.sum(0))}
+        numbers = {"loss": loss / max(pixels, 1), **segment_numbers(per_image.sum(0))}
         arrays: Arrays = {"confusion": per_image, "with_ignored": whole.sum(0)}
         if kept:
             arrays["masks"] = padded(kept, self.padded_size)
