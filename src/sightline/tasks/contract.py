@@ -55,9 +55,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: facts, then functions. `config` is an instance of the task's configuration class in every function.
+    """A task: facts, then functions. In every function `config` is an instance of the task's configuration class.
 
-    Optional functions are None where the task does not have the command; `unsupported` then explains why.
+    An optional function is None if the task does not have the command; `unsupported` then has the reason.
     """
 
     name: str
@@ -78,7 +78,8 @@ class Task:
     open: "Callable[[Any, Say], Source]"
     """(config, say) -> the file names, labels and splits of the data; no image is decoded."""
     build: "Callable[[Any, Say, str, bool], Parts]"
-    """(config, say, precision, fresh) -> data, model and learner of a run; arguments as of `engine.parts.build`."""
+    """(config, say, precision, fresh) -> data, model and learner of a run; arguments as of `engine.parts.build`. The
+    learner computes the loss and the metrics, see `engine.parts.Learner`."""
     preview: "Callable[[Training, Batch], Figure]"
     """(training, batch) -> a figure of a training batch after augmentation."""
     results: "Callable[[Training], tuple[dict[str, Any], str]]"
