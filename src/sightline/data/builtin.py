@@ -1,4 +1,4 @@
-"""Data of an installed library: the handwritten digits of scikit-learn."""
+"""The handwritten digits of scikit-learn as a data set, and as files for the transfer demo."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,13 +15,13 @@ from .sources.splits import WHOLE
 from .types import Items, Source
 
 FIRST_DIGIT, FEW = 5, 10
-"""The first target digit of the transfer demo, and its training images of each class."""
+"""In the transfer demo: the first digit of the target data, and its number of training images per class."""
 
 
 def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     """Open `sklearn:digits`: 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), 17 levels scaled to 0..255.
 
-    A share `data.val_fraction` of each class is held out, chosen by `seed`, unless `hold_out` is false.
+    hold_out: hold out a share `data.val_fraction` of each class for validation, chosen by `seed`.
     """
     name = data.path.partition(":")[2] if ":" in data.path else data.path
     if name != "digits":
@@ -48,10 +48,10 @@ def gray_levels(images: np.ndarray) -> np.ndarray:
 
 
 def write_digits(folder: str | Path) -> Path:
-    """Write the digits as data for transfer: `pretrain/` has 0 to 4, `target/` 5 to 9 with few labels.
+    """Write the digits as PNG files for the transfer demo; returns `folder`.
 
-    `pretrain/images/` contains PNG files and `pretrain/labels.csv` their labels; `target/train/CLASS/` contains 10
-    images each and `target/val/CLASS/` the others. Returns the folder. SightlineError if it cannot be written.
+    `pretraining/` has the digits 0 to 4 (`images/` and labels.csv). `target/` has the digits 5 to 9: ten images per
+    class in `train/CLASS/`, the others in `val/CLASS/`. SightlineError if it cannot be written.
     """
     from sklearn.datasets import load_digits
 

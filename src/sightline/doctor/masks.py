@@ -13,7 +13,7 @@ from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
-from ..data.sources.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
+from ..data.sources.pairs import Pair, Unpaired, choose_palette, items_of, layout_notes, pair_names, palette_notes
 from ..data.types import Items
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
@@ -43,14 +43,14 @@ def open_masked(data: Data) -> Opened:
         )
         if place.masks is None and split != "test":
             found.append(Finding("no_masks", "error", f"the images of {split} have no masks", STOPS, TEMPLATE))
-    cure = f"add or remove the other halves; or {TEMPLATE}"
+    cure = f"add the missing files or remove the unmatched ones; or {TEMPLATE}"
     found += finding("image_without_mask", [Group((name,)) for name in unpaired.images], cure=cure)
     found += finding("mask_without_image", [Group((name,)) for name in unpaired.masks], cure=cure)
     found += finding("ambiguous_pair", [Group((), text) for text in unpaired.ambiguous], cure=cure)
     whole = {split: [pair for pair in members if pair[1]] for split, members in pairs.items()}
     whole = {split: members for split, members in whole.items() if members}
     try:
-        palette = settle_palette(root, data, [mask.name for members in whole.values() for _, mask in members if mask])
+        palette = choose_palette(root, data, [mask.name for members in whole.values() for _, mask in members if mask])
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()

@@ -231,7 +231,11 @@ def test_a_higher_limit_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_broken_links_folders_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
-    expected = {"link.png": "points to nothing", "folder.png": "not a regular file", "gone.png": "No such file"}
+    expected = {
+        "link.png": "target of the link does not exist",
+        "folder.png": "not a regular file",
+        "gone.png": "No such file",
+    }
     for name, why in expected.items():
         with pytest.raises(SightlineError, match=why):
             open_image(str(tmp_path / name), LIMIT)

@@ -103,7 +103,7 @@ def test_label_in_file_name(tmp_path: Path) -> None:
     source = opened(tmp_path)
     assert (source.layout, source.classes) == ("filename", ("aquarium_fish", "bear"))
     put(tmp_path, "loose.png")
-    assert "pattern matched 10 of 11; e.g. 'loose.png' did not" in refused(tmp_path).what
+    assert "pattern matched 10 of 11 file names, but not 'loose.png'" in refused(tmp_path).what
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_patterns_without_one_label(tmp_path: Path, pattern: str) -> None:
 
 def test_unlabelled(tmp_path: Path) -> None:
     put(tmp_path, "IMG_1.png", "IMG_2.png", "deep/er/IMG_3.png")
-    assert "directly in the folder and in folders" in refused(tmp_path).what
+    assert "directly in the folder and in its subfolders" in refused(tmp_path).what
     source = opened(tmp_path, layout="unlabelled")
     assert source.splits["train"].names == ("IMG_1.png", "IMG_2.png", "deep/er/IMG_3.png")
     assert source.splits["train"].labels is None and source.classes == () and list(source.splits) == ["train"]
@@ -242,7 +242,7 @@ def test_a_mistyped_path(tmp_path: Path) -> None:
 
 def test_same_letters_written_in_two_ways(tmp_path: Path) -> None:
     class_folders(tmp_path, {"caf\u00e9": 2, "cafe\u0301": 2})
-    assert "same name up to case and Unicode form" in refused(tmp_path).what
+    assert "differ only in case or Unicode normalization" in refused(tmp_path).what
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
@@ -337,5 +337,5 @@ def test_class_folders_without_images_stop_and_are_named(tmp_path: Path, split: 
     (tmp_path / split / "other").mkdir()
     (tmp_path / split / "other" / "notes.txt").write_text("x")
     error = refused(tmp_path)
-    assert error.what == "2 class folders without images" and "fill or remove them" in error.cure
+    assert error.what == "2 class folders without images" and "add images to them or remove them" in error.cure
     assert f"'{split}bare': empty" in error.why and f"'{split}other': 1 .txt file" in error.why

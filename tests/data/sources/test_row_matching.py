@@ -92,9 +92,9 @@ def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1.png,a\n3.png,b\n", "names 2 of the 4 images in 2 folders like 'a'"),
-        ("1.png,p\n3.png,q\n", "names 2 of the 4 images"),
-        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "gives 'a/2.png' the label 'b'"),
+        ("1.png,a\n3.png,b\n", "has 2 of the 4 images in 2 folders like 'a'"),
+        ("1.png,p\n3.png,q\n", "has 2 of the 4 images"),
+        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "for 'a/2.png' the label 'b'"),
     ],
     ids=["in part", "other labels in part", "against the folders"],
 )
@@ -110,7 +110,7 @@ def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text:
 
 def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> None:
     put(tmp_path, *(f"images/{name}" for name in FOUR))
-    assert "no header line" in refused(written(tmp_path, ROWS)).what
+    assert "no column 'filename'" in refused(written(tmp_path, ROWS)).what
     assert opened(written(tmp_path, "filename,label\n" + ROWS)).layout == "csv"
 
 

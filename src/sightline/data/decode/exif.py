@@ -1,15 +1,15 @@
-"""Detect damaged EXIF blocks: an orientation in them may be lost."""
+"""Detect damaged EXIF blocks, whose orientation may be lost."""
 
 import struct
 
 TORN = "torn_exif"
 """Key in the `info` of an image whose EXIF block is damaged."""
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-"""Bytes of a value by its type (TIFF 6.0)."""
+"""Bytes of a value by its type number (TIFF 6.0)."""
 
 
 def is_torn(block: bytes) -> bool:
-    """Whether the first directory of an EXIF block, or a value that it points to, extends beyond the block's end."""
+    """Whether the first directory of an EXIF block, or a value in it, extends beyond the end of the block."""
     content = block.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")
     try:

@@ -1,10 +1,10 @@
-"""Training batches read from shards, in place of the decoded cache.
+"""Training batches that are read and decoded from shards, instead of from the cache.
 
-The order of an epoch is a function of (seed, epoch) and the index. Shards are permuted and taken GROUP at a time, and
-their samples are interleaved; stretches of half of `data.stream_mb` of this sequence are then permuted sample by
-sample. A resumed run reads only the samples of the remaining batches.
+The order of an epoch is a function of (seed, epoch) and the index: shards are permuted and taken GROUP at a time; their
+samples are interleaved; the samples within each half of `data.stream_mb` are permuted. A resumed run reads only the
+samples of the remaining batches.
 
-Memory holds two chunks of undecoded samples (one in use, one being read) of about half of `data.stream_mb` each, and
+Memory: two chunks of undecoded samples (one in use, one being read), each of about half of `data.stream_mb`, and
 AHEAD + 1 decoded batches.
 """
 
@@ -20,25 +20,25 @@ import torch
 from ...config.schema import Data
 from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
-from ..loader import WHOLE, BatchPart, batch_parts, to_device
+from ..loader import SINGLE_PROCESS, BatchPart, batch_parts, to_device
 from ..parallel import Share, permutation, processors, submit_ahead
 from ..shard_format import BAD_SHARD, damaged
 from ..types import Batch
 from .index import Shards
 
 GROUP = 4
-"""Shards that are interleaved: a batch has samples of all of them."""
+"""Number of shards whose samples are interleaved."""
 AHEAD = 3
-"""Batches that are decoded in advance."""
+"""Number of batches that are decoded in advance."""
 ORDER, WITHIN = 1, 2
-"""Separate the random numbers for shards, and for samples within a stretch, from each other and from the cache's."""
+"""Keys of the permutations of shards, and of samples within a segment."""
 
 
-def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: numbers of samples in stored order, int64 [N].
+def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, segment_bytes: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: positions in stored order, int64 [N].
 
     firsts: int64 [S + 1], number of samples before each shard. nbytes: int64 [N], bytes of each sample in stored order.
-    most: bytes of a stretch, exceeded by its last sample only.
+    segment_bytes: the samples of each segment of this size are permuted.
     """
     shards, parts, start = permutation(len(firsts) - 1, seed, epoch, ORDER), [], 0
     for group in range(0, len(shards), GROUP):
@@ -46,7 +46,7 @@ def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epo
         fractions = np.concatenate([(np.arange(len(some)) + 0.5) / max(len(some), 1) for some in rows])
         merged = np.concatenate(rows)[np.argsort(fractions, kind="stable")]
         before = np.cumsum(nbytes[merged]) - nbytes[merged]
-        for part in np.split(merged, np.flatnonzero(np.diff(before // most)) + 1):
+        for part in np.split(merged, np.flatnonzero(np.diff(before // segment_bytes)) + 1):
             parts.append(part[permutation(len(part), seed, epoch, WITHIN, start)])
             start += len(part)
     return np.concatenate(parts)
@@ -54,8 +54,8 @@ def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epo
 
 @dataclass(frozen=True)
 class Stream:
-    """A split that is decoded during training. shape: (3, H, W) of its images in a batch. square: how images are
-    resized; None for pairs, which keep their size. palette: of the masks of pairs."""
+    """A split that is decoded during training. labels: int64 [N] or None. shape: (3, H, W) of the images in a batch.
+    square: the resize of images; None for pairs, which are padded. palette: of the masks of pairs, else None."""
 
     shards: Shards
     labels: np.ndarray | None
@@ -65,15 +65,15 @@ class Stream:
     data: Data
 
     @property
-    def most(self) -> int:
-        """Bytes of a stretch, and of a chunk that is read at once."""
+    def chunk_bytes(self) -> int:
+        """Bytes of a permuted segment, and of a chunk of samples that is read at once: half of `data.stream_mb`."""
         return max(1, self.data.stream_mb * 1_000_000 // 2)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The order of an epoch: indices in the split, int64 [N]."""
+        """The order of an epoch as indices in the split, int64 [N]."""
         shards, stored = self.shards, self.shards.order
         nbytes = (shards.ends - shards.starts)[stored]
-        return stored[epoch_rows(shards.firsts, nbytes, self.most, seed, epoch)]
+        return stored[epoch_rows(shards.firsts, nbytes, self.chunk_bytes, seed, epoch)]
 
     def batches(
         self,
@@ -82,15 +82,15 @@ class Stream:
         epoch: int,
         first_batch: int = 0,
         device: torch.device | str = "cpu",
-        share: Share = WHOLE,
-        lead: bool = False,
+        share: Share = SINGLE_PROCESS,
+        overlap: bool = False,
     ) -> Iterator[Batch]:
-        """The batches of one epoch from number `first_batch` on, like `loader.training_batches`.
+        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`.
 
-        Raises SightlineError that names an unreadable shard or sample, with status ENVIRONMENT for a failing server.
+        Raises SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server.
         """
         order = torch.from_numpy(self.order(seed, epoch))
-        chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, lead))
+        chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, overlap))
         decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
         queue: deque[Callable[[], Batch]] = deque()
         read = partial(self.read, permutation(len(self.shards.entries), seed, epoch, ORDER), fetchers, {})
@@ -108,12 +108,12 @@ class Stream:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
-        """Batches that are read at once: as many as have `most` bytes."""
+        """Yield lists of batches that are read at once, of `chunk_bytes` or a little more each."""
         chunk, size = [], 0
         for part in parts:
             chunk.append(part)
             size += int((self.shards.ends[part.indices] - self.shards.starts[part.indices]).sum())
-            if size >= self.most:
+            if size >= self.chunk_bytes:
                 yield chunk
                 chunk, size = [], 0
         if chunk:
@@ -126,13 +126,16 @@ class Stream:
         fetched: dict[int, Future[None]],
         chunk: list[BatchPart],
     ) -> dict[int, bytes]:
-        """The undecoded samples of a chunk; the next GROUP shards of the epoch's sequence are fetched meanwhile."""
-        shards, ranks = self.shards, np.argsort(sequence)
+        """Read the undecoded samples of a chunk, by index, while the next GROUP shards of the epoch are fetched.
+
+        sequence: int64 [S], the order of the shards in the epoch. fetched: futures by shard, extended by this call.
+        """
+        shards, positions = self.shards, np.argsort(sequence)
         indices = np.unique(np.concatenate([part.indices for part in chunk]))
-        stored = np.lexsort((shards.starts[indices], ranks[shards.owners[indices]]))
+        stored = np.lexsort((shards.starts[indices], positions[shards.owners[indices]]))
 
         def wait_for(shard: int) -> None:
-            for number in sequence[ranks[shard] :][: GROUP + 1].tolist():
+            for number in sequence[positions[shard] :][: GROUP + 1].tolist():
                 if number not in fetched:
                     fetched[number] = fetchers.submit(shards.store.prefetch, shards.entries[number])
             fetched[shard].result()
@@ -147,11 +150,11 @@ class Stream:
         device: torch.device,
         pool: ThreadPoolExecutor,
     ) -> Callable[[], Batch]:
-        """Start to decode a batch; the returned function waits for it. take: the undecoded sample of an index."""
+        """Start decoding a batch in `pool`; returns a function that waits for it. take: index -> bytes of a sample."""
         indices = part.indices.tolist()
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
-        # Threads write through NumPy: under torch.inference_mode, which is per thread, they may not change a tensor.
+        # Threads write through NumPy views: torch.inference_mode is set per thread, and forbids writing to the tensor.
         pixels, classes = images.numpy(), None if masks is None else masks.numpy()
 
         def decode(rows: range) -> None:
@@ -169,12 +172,12 @@ class Stream:
             if self.labels is not None:
                 labels = torch.from_numpy(self.labels).index_select(0, part.indices)
             batch = to_device(images, labels, part.indices, epoch, device)
-            return replace(batch, whole=part.whole, start=part.start, lead=part.lead)
+            return replace(batch, global_samples=part.global_samples, start=part.start, overlap=part.overlap)
 
         return finish
 
     def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Write the pixels of a sample into image [3, H, W] and, of a pair, its mask into mask [H, W]."""
+        """Decode a sample into `image` [3, H, W] and, for pairs, `mask` [H, W]; SightlineError for another size."""
         members, side = self.shards.members(index, content), self.square.side if self.square else 0
         decoded = self.shards.image(index, members, side)
         square = self.square if self.shape == (3, side, side) else None
@@ -193,13 +196,13 @@ class Stream:
             mask[:height, :width] = indices
 
     def mask(self, index: int) -> np.ndarray:
-        """One mask, uint8 [h, w], without its image."""
+        """Decode one mask to uint8 [h, w]."""
         assert self.palette is not None
         members = self.shards.members(index, self.shards.read([index])[index])
         return self.shards.mask(index, members, self.palette)
 
     def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-        """The samples at `indices` int64 [N], like `loader.gather`; for single looks outside of an epoch."""
+        """Decode the samples at `indices` int64 [N], as `loader.gather` does, outside of an epoch."""
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""A split in shards in the form of the decoded cache, so that everything that takes a decoded split takes a stream."""
+"""Splits in shards as `Decoded`, with arrays that decode on access."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from .stream import Stream
 
 
 class StreamedArray:
-    """The images or masks of a stream as an array that decodes what is indexed."""
+    """Array-like view of the images or masks of a stream; indexing decodes samples. shape: of the array."""
 
     def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
         self.stream, self.shape, self.masks = stream, shape, masks
@@ -38,7 +38,7 @@ class StreamedArray:
 
 
 def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
-    """A split as `image_cache.decode` returns it, with images that are decoded during training."""
+    """Like `image_cache.decode`, for a split in shards, with images that are decoded during training."""
     items = source.splits[split]
     shards: Shards = items.shards
     square, sizes = Square(side, data.fit, data.filter), shards.sizes
@@ -52,7 +52,7 @@ def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
 
 
 def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> Decoded:
-    """A split as `pair_cache.decode_pairs` returns it, with pairs that are decoded during training."""
+    """Like `pair_cache.decode_pairs`, for a split in shards, with pairs that are decoded during training."""
     items = source.splits[split]
     shards: Shards = items.shards
     count, (height, width) = len(items.names), shards.sizes.max(0).tolist()
@@ -72,22 +72,25 @@ def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> De
 
 
 def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray | None) -> str:
-    """SHA-256 over digests of the shards, names, labels and classes; it differs where the data do."""
+    """SHA-256 over the checksums of the shards, the names, labels and classes."""
     digests = [entry.sha256 for entry in shards.entries]
     content = [digests, shards.names, None if labels is None else labels.tolist(), classes]
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
 
 
 def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of `count` images of a split, drawn by `seed`; of a stream the first in its shards, because others
-    are scattered over all of them."""
+    """Sorted indices of `count` images of a split, drawn by `seed`. For a stream, the first in stored order, because
+    random ones are in all shards."""
     if decoded.stream is None:
         return sample_rows(len(decoded.names), count, seed)
     return np.sort(decoded.stream.shards.order[:count])
 
 
-def refuse_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
-    """SightlineError for a setting that needs all training images at once where the shards are on a server."""
+def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
+    """Raise SightlineError for a setting that reads all training images first, if the shards are on a server.
+
+    what: the feature in plural. where: its setting.
+    """
     if decoded.stream is not None and decoded.stream.shards.store.remote:
         why = "it reads all images before the first step, and the shards are on a server"
         raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)

@@ -1,6 +1,6 @@
 """torchvision data sets by name: `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with the folder of its files.
 
-Nothing is downloaded without `data.download`. torchvision verifies the MD5 sums of its files.
+They are downloaded only with `data.download`. torchvision compares the MD5 checksums of its files.
 """
 
 import os
@@ -14,7 +14,7 @@ from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, USER, SightlineError
 from ..cache import cache_root
-from ..decode.images import refusal, to_rgb
+from ..decode.images import image_error, to_rgb
 from ..types import Items, Source
 from .leakage import finish_source
 from .splits import WHOLE
@@ -27,7 +27,8 @@ UNSPLIT: dict[str, dict[str, Any]] = {"train": {}}
 
 
 class LibraryEntry(NamedTuple):
-    """A data set. build: its class. splits: arguments of each split. labels: function from a split to class indices."""
+    """A data set of torchvision. build: class. splits: arguments by split name. labels: function that returns the class
+    indices of a split."""
 
     build: Callable[..., Any]
     splits: dict[str, dict[str, Any]]
@@ -35,7 +36,7 @@ class LibraryEntry(NamedTuple):
 
 
 def entries() -> dict[str, LibraryEntry]:
-    """The data sets by name. torchvision has three attribute names for labels, one of them private."""
+    """The supported data sets by name."""
     from torchvision import datasets as tv  # takes seconds to import
 
     return {
@@ -56,9 +57,9 @@ def entries() -> dict[str, LibraryEntry]:
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Open a torchvision data set. Without a validation split, a share of train is held out; never of test.
+    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none.
 
-    Without `hold_out` the splits are those of torchvision.
+    SightlineError for an unknown name, and for missing or damaged files.
     """
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
@@ -98,14 +99,14 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
 
 
 def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
-    """One split as Items, decoded by torchvision."""
+    """The `Items` of one opened split, with images that torchvision decodes."""
     from torchvision import __version__
 
     def read(index: int, side: int = 0) -> Image.Image:
         try:
             return to_rgb(content[index][0])
-        except Exception as error:  # as in images.open_image: decoders raise many types
-            raise refusal(f"torchvision:{name}, {split} image {index}", error) from error
+        except Exception as error:  # decoders raise many types, always because of the data
+            raise image_error(f"torchvision:{name}, {split} image {index}", error) from error
 
     names = tuple(f"{split}/{index:06d}" for index in range(len(labels)))
     return Items(names, labels, read, (f"torchvision {__version__}",) * len(labels))

@@ -14,7 +14,7 @@ from ...data.augment.batch import check_augment, evaluation_transform, training_
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
 from ...data.shards.streamed import sampled
-from ...data.sources.leakage import without_leaks
+from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE
 from ...data.types import Batch, Decoded, Source
@@ -65,7 +65,7 @@ def open_without_leaks(config: PretrainConfig, say: Callable[[str], None]) -> So
     """`open_images`, without validation images that are copies of training images."""
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # an error in it is raised before anything is decoded
-    return without_leaks(open_images(config, say), config.data, say)
+    return reject_leaks(open_images(config, say), config.data, say)
 
 
 def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "", fresh: bool = True) -> Parts:

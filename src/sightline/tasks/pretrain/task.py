@@ -85,7 +85,7 @@ class PretrainLearner:
         views, so that the learning rate need not know how many views there are.
         """
         (first, second), crops = self.prepare(batch)
-        pooled = batch.whole is not None and self.over_batch  # its negatives are those of all processes
+        pooled = batch.global_samples is not None and self.over_batch  # its negatives are those of all processes
         rows = gathered if pooled else torch.nn.Identity()
         prediction, projection = map(rows, self.model(first))
         other_prediction, other_projection = map(rows, self.model(second))

@@ -12,8 +12,8 @@ from ...data.augment.windows import Anchors, check_window, find_anchors, pair_au
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
 from ...data.pair_cache import decode_all, decode_pairs
-from ...data.shards.streamed import refuse_stream, sampled, stream_pairs
-from ...data.sources.leakage import without_leaks
+from ...data.shards.streamed import reject_remote_stream, sampled, stream_pairs
+from ...data.sources.leakage import reject_leaks
 from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
@@ -106,7 +106,7 @@ def open_masked(config: Config, say: Callable[[str], None]) -> tuple[Source, Pal
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
-    source = without_leaks(source, config.data, say)
+    source = reject_leaks(source, config.data, say)
     return source, palette
 
 
@@ -159,7 +159,7 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
     if not config.augment.rare_crops:
         return None
     cure = "--augment.rare_crops 0, or copy the shards to this machine"
-    refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
+    reject_remote_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     assert train.masks is not None
     found = find_anchors(train.masks, train.sizes, len(train.classes), config.train.seed)
     return Anchors(found.points.to(device), found.chances.to(device))

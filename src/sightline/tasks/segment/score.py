@@ -20,7 +20,7 @@ from ...config.schema import Data
 from ...data.decode.masks import MaskFacts, read_mask
 from ...data.decode.palettes import Palette
 from ...data.sources.layouts import no_images
-from ...data.sources.pairs import settle_palette
+from ...data.sources.pairs import choose_palette
 from ...data.sources.scan import CLASS_LIST, images_below, left_out
 from ...errors import SightlineError, listing
 from ...stats import segmentation as measures
@@ -201,7 +201,7 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
     above = os.path.dirname(os.path.abspath(truth))
     beside = not os.path.isfile(os.path.join(truth, CLASS_LIST)) and os.path.isfile(os.path.join(above, CLASS_LIST))
     root = above if beside else truth
-    return settle_palette(root, data, [os.path.relpath(os.path.join(truth, first), root)])
+    return choose_palette(root, data, [os.path.relpath(os.path.join(truth, first), root)])
 
 
 def count_pairs(
