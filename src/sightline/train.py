@@ -14,8 +14,7 @@ import torch
 
 from .config.resolve import resolve
 from .config.schema import Config
-from .data.loader import training_batches
-from .data.resident import prefetch
+from .data.loader import prefetch, training_batches
 from .data.types import Batch
 from .engine import distributed, setup, training_state
 from .engine.device import autocast

@@ -187,7 +187,8 @@ def test_skipping_a_few_bad_images(settings: Callable[..., Data]) -> None:
         decoded = decode(open_source(data, 0), "train", 16, data, said.append)
         assert decoded.names == names[1:] and np.array_equal(decoded.images, whole[1:])
         assert (
-            len(decoded.labels) == 7 and f"1 of 8 images cannot be read and are left out:\n    {names[0]}" in said[-1]
+            len(decoded.labels) == 7
+            and f"1 of 8 images of the train split cannot be read and are left out:\n    {names[0]}" in said[-1]
         )
     with pytest.raises(SightlineError, match="1 of 8 images") as caught:
         content(settings())

@@ -12,8 +12,7 @@ from ..config.schema import Data
 from ..errors import SightlineError, listing, printable
 from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
 from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
-from .decode.exif import TORN
-from .decode.images import VERSION, Square, planes
+from .decode.images import TORN, VERSION, Square, planes
 from .types import Decoded, Items, Source
 
 FORMAT = 1
@@ -45,18 +44,15 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
 
     def fill(folder: Path) -> dict[str, Any]:
         meta = write_images(folder, items, Square(side, data.fit, data.filter), announce)
-        reject_unreadable(meta["bad"], items, source, split, data)
+        check_unreadable(meta["bad"], items, source, split, data, lambda text: None)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
     (images,), meta = cached_entry(folder, fill, announce)
-    reject_unreadable(meta["bad"], items, source, split, data)  # the entry may be from a run that skips images
-    bad = {int(index): why for index, why in meta["bad"].items()}
-    if bad:
-        check_skipped(bad, items, source, announce)
+    check_unreadable(meta["bad"], items, source, split, data, announce)  # the entry may be from a run that skips images
     for note in decoding_notes(meta, split, items.names, side):
         announce(note)
-    kept = np.setdiff1d(np.arange(len(items.names)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
-    items = items.subset(kept) if bad else items
+    if meta["bad"]:
+        items = items.subset(np.setdiff1d(np.arange(len(items.names)), [int(index) for index in meta["bad"]]))
     digest = content_digest(meta["sha256"], items, source.classes)
     digests = image_digests(folder, len(images))
     return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests)
@@ -95,27 +91,24 @@ def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
     return key_of([pixels, items.names, labels, classes])
 
 
-def reject_unreadable(bad: dict[str, str], items: Items, source: Source, split: str, data: Data) -> None:
-    """Raise SightlineError with all unreadable images, unless they may be skipped. bad: index -> reason."""
-    if len(bad) == len(items.names) or (bad and data.on_bad_image == "stop"):
-        exceeded = exceeded_limit([int(index) for index in bad], items, source.classes)
-        skip = "" if exceeded else ", or leave them out with --data.on_bad_image skip"
-        raise SightlineError(
-            f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read",
-            where=source.path,
-            why="\n" + listing(list(bad.values()), 100),
-            cure=f"repair or remove these files{skip}",
-        )
+def check_unreadable(
+    bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
+) -> None:
+    """Announce unreadable images that are left out; SightlineError with all of them if they may not be left out.
 
-
-def check_skipped(bad: dict[int, str], items: Items, source: Source, announce: Callable[[str], None]) -> None:
-    """Announce the images that are left out; SightlineError if they are too many. bad: index -> reason."""
-    what = f"{len(bad):,} of {len(items.names):,} images cannot be read"
-    lines = [bad[index] for index in sorted(bad)]
-    if reason := exceeded_limit(bad, items, source.classes):
-        why, cure = f"{reason}\n{listing(lines, 100)}", "repair or remove these files"
-        raise SightlineError(f"{what}, too many to leave out", where=source.path, why=why, cure=cure)
-    announce(f"{what} and are left out:\n{listing(lines)}")
+    bad: index -> reason.
+    """
+    if not bad:
+        return
+    limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"
+    what = f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read"
+    lines = [bad[index] for index in sorted(bad, key=int)]
+    if skip and not limit:
+        announce(f"{what} and are left out:\n{listing(lines)}")
+        return
+    what, why = (f"{what}, too many to leave out", limit) if skip else (what, "")
+    cure = "repair or remove these files" + ("" if limit else ", or leave them out with --data.on_bad_image skip")
+    raise SightlineError(what, where=source.path, why=f"{why}\n{listing(lines, 100)}", cure=cure)
 
 
 def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> str:

@@ -18,8 +18,7 @@ from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, counted, listing, printable, some_of
 from .cache import cache_root, cached_entry, files_key, key_of
 from .decode.decoding import decode_rows, decoding_notes, finish_arrays
-from .decode.exif import TORN
-from .decode.images import VERSION, planes
+from .decode.images import TORN, VERSION, planes
 from .decode.masks import MaskFacts, image_size
 from .decode.palettes import IGNORE, Palette, to_dict
 from .sources.pair_facts import (

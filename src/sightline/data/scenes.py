@@ -5,7 +5,6 @@ colors and approximate class shares are those of DeepGlobe Land Cover (Demir et 
 the light varies between scenes, and each class has its own texture. A scene depends only on seed, index and size.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..errors import SightlineError
 from ..runs.atomic import atomic_write
+from .decode.images import encoded
 from .decode.palettes import LANDCOVER
 
 CLASSES = tuple(LANDCOVER)
@@ -41,16 +41,10 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
         for index in range(first, first + count):
             image, mask = draw_scene(seed, index, size)
             stem = Path(folder) / split / f"{index:04d}"
-            atomic_write(f"{stem}_sat.jpg", encoded(image.transpose(1, 2, 0), "JPEG", quality=JPEG_QUALITY))
-            atomic_write(f"{stem}_mask.png", encoded(COLORS[mask], "PNG"))
+            photo = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            atomic_write(f"{stem}_sat.jpg", encoded(photo, "JPEG", quality=JPEG_QUALITY))
+            atomic_write(f"{stem}_mask.png", encoded(Image.fromarray(COLORS[mask]), "PNG"))
     return Path(folder)
-
-
-def encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
-    """Encode an image uint8 [h, w, 3], or gray [h, w], as a file. kind: format name of Pillow. options: for Pillow."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format=kind, **options)
-    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
-from sightline.data.decode.exif import TORN, is_torn
-from sightline.data.decode.images import Header, Square, image_in, open_image, to_rgb
+from sightline.data.decode.images import TORN, Header, Square, image_in, is_torn, open_image, to_rgb
 from sightline.errors import SightlineError
 
 LIMIT = 89_478_485

@@ -33,8 +33,7 @@ from sightline.data.pair_cache import decode_pairs
 from sightline.data.parallel import Share, permutation
 from sightline.data.shards import fetch
 from sightline.data.shards.index import Shards, is_sharded
-from sightline.data.shards.stream import GROUP, ORDER, Stream
-from sightline.data.shards.streamed import stream_images, stream_pairs
+from sightline.data.shards.stream import GROUP, ORDER, Stream, stream_images, stream_pairs
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Batch, Decoded

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from sightline.config.schema import Data
-from sightline.data.builtin import open_digits
-from sightline.data.sources import torchvision_sets
+from sightline.data.sources import libraries
 from sightline.data.sources.labels import suggest_pattern
+from sightline.data.sources.libraries import open_digits
 from sightline.errors import ENVIRONMENT
 from source_toys import class_folders, labels_of, opened, put, refused
 
@@ -303,8 +303,8 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def __getitem__(self, index: int) -> tuple[Image.Image, int]:
             return Image.new("L", (4, 4), index), self.targets[index]
 
-    toy = torchvision_sets.LibraryEntry(Toy, torchvision_sets.TRAIN_FLAG, lambda content: content.targets)
-    monkeypatch.setattr(torchvision_sets, "entries", lambda: {"Toy": toy})
+    toy = libraries.LibraryEntry(Toy, libraries.TRAIN_FLAG, lambda content: content.targets)
+    monkeypatch.setattr(libraries, "entries", lambda: {"Toy": toy})
     source = opened(f"torchvision:Toy:{tmp_path}")
     assert {split: len(items.names) for split, items in source.splits.items()} == {"train": 36, "val": 4, "test": 10}
     assert source.layout == "torchvision" and list(source.splits) == ["train", "val", "test"]
@@ -316,15 +316,15 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "use one of Toy" in refused("torchvision:Toyz").cure
     whole = opened(f"torchvision:Toy:{tmp_path}", hold_out=False).splits
     assert [len(items.names) for items in whole.values()] == [40, 10]
-    toy = torchvision_sets.LibraryEntry(
-        lambda root, download: Toy(root, True, download), torchvision_sets.UNSPLIT, lambda d: d.targets
+    toy = libraries.LibraryEntry(
+        lambda root, download: Toy(root, True, download), libraries.UNSPLIT, lambda d: d.targets
     )
     whole = opened(f"torchvision:Toy:{tmp_path}", hold_out=False).splits
     assert list(whole) == ["all"] and whole["all"].names[0] == "train/000000"
 
 
 def test_the_real_torchvision_table_opens_nothing_by_itself(tmp_path: Path) -> None:
-    assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(torchvision_sets.entries())
+    assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(libraries.entries())
     assert "missing or damaged" in refused(f"torchvision:CIFAR10:{tmp_path}").what
     assert list(tmp_path.iterdir()) == []
 

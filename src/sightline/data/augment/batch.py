@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...config.schema import Augment
-from ...errors import SightlineError
+from ...errors import SightlineError, listing
 from . import color, geometry
 from .policies import rand_augment, trivial_augment
 
@@ -296,7 +296,10 @@ def check_augment(augment: Augment, size: int) -> None:
         faults.append(f"augment.padding {padding} with augment.padding_mode reflect must be below the side, {side}")
     if augment.crop != "random" and padding:
         faults.append(f"augment.padding {padding} has no effect without augment.crop random: set it to 0")
+    reject_faults(faults, "change augment.crop, augment.padding, augment.resize or data.size")
+
+
+def reject_faults(faults: list[str], cure: str) -> None:
+    """Raise SightlineError with all faults in the settings of augmentation, if there are any."""
     if faults:
-        why = "\n    " + "\n    ".join(faults) if len(faults) > 1 else faults[0]
-        cure = "change augment.crop, augment.padding, augment.resize or data.size"
-        raise SightlineError("invalid augmentation settings", where="augment", why=why, cure=cure)
+        raise SightlineError("invalid augmentation settings", where="augment", why="\n" + listing(faults), cure=cure)

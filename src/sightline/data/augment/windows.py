@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from ...config.schema import Augment
-from ...errors import SightlineError
 from . import geometry
-from .batch import FLOP, TURN, Draw, flips, normalize, recolor, uniform
+from .batch import FLOP, TURN, Draw, flips, normalize, recolor, reject_faults, uniform
 
 WINDOW, ANCHOR = 20, 21  # streams of random numbers, besides those of batch.py
 ANCHORS = 16
@@ -192,7 +191,4 @@ def check_window(augment: Augment) -> None:
     faults += [f"{key} is for classification; segmentation has augment.window and augment.scale"
                for key, on in other.items() if on]  # fmt: skip
     faults += ["augment.policy is for classification: it moves pixels of images only"] * (augment.policy != "none")
-    if faults:
-        why = "\n    " + "\n    ".join(faults) if len(faults) > 1 else faults[0]
-        cure = "change these settings; for a valid example: sightline recipes camvid_fast"
-        raise SightlineError("invalid augmentation settings", where="augment", why=why, cure=cure)
+    reject_faults(faults, "change these settings; for a valid example: sightline recipes camvid_fast")

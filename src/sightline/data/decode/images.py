@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import stat
+import struct
 import sys
 import warnings
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from ...errors import SightlineError
 from .crash_guard import record_decoding
-from .exif import TORN, is_torn
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The only formats that Pillow may try: decoding others can start programs (EPS) or serves no purpose here."""
@@ -31,6 +31,10 @@ REDUCING_GAP = 3.0
 ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
+TORN = "torn_exif"
+"""Key in the `info` of an image whose EXIF block is damaged."""
+EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of a value by its type number (TIFF 6.0)."""
 HEAD = 64
 """Number of leading bytes that are inspected if a file cannot be decoded."""
 RESAVE = "save it smaller or as 8-bit PNG or JPEG, raise data.max_pixels if its size is right, or remove it"
@@ -202,6 +206,20 @@ def turn_of(image: Image.Image) -> int:
         return 1
 
 
+def is_torn(block: bytes) -> bool:
+    """Whether the first directory of an EXIF block, or a value in it, extends beyond the end of the block."""
+    content = block.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")
+    try:
+        (start,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        entries = [struct.unpack_from(f"{order}HHII", content, start + 2 + 12 * index) for index in range(count)]
+    except struct.error:
+        return True
+    sizes = [(EXIF_SIZES.get(kind, 0) * values, offset) for _, kind, values, offset in entries]
+    return not order or any(size > 4 and offset + size > len(content) for size, offset in sizes)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to 8-bit RGB.
 
@@ -262,6 +280,13 @@ def central_square(width: int, height: int) -> tuple[float, float, float, float]
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
+
+
+def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    """Encode an image as a file. kind: format name of Pillow. options: for Pillow."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def planes(image: Image.Image) -> np.ndarray:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...errors import SightlineError
 from .crash_guard import record_decoding
-from .images import COPY, FORMATS, RESAVE, diagnosis, image_error, raise_pillow_limit, upright, upright_size
+from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
 
 MAX_PIXELS = 89_478_485
@@ -244,9 +244,7 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
     """Encode class indices uint8 [H, W] as a PNG file, with the values of `coded`."""
-    file = io.BytesIO()
-    Image.fromarray(coded(indices, palette)).save(file, "PNG")
-    return file.getvalue()
+    return encoded(Image.fromarray(coded(indices, palette)), "PNG")
 
 
 def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:

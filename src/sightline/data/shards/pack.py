@@ -24,7 +24,7 @@ from ...runs.lock import lock_run
 from ...runs.run_folder import refuse_inside
 from ...runs.terminal import print_plain
 from ..decode.palettes import to_dict
-from ..image_cache import check_skipped, reject_unreadable
+from ..image_cache import check_unreadable
 from ..parallel import permutation, processors, submit_ahead
 from ..shard_format import INDEX, SPLITS, ShardEntry, ShardIndex, SplitEntry, parse_index, table_bytes
 from ..sources.leakage import reject_leaks
@@ -179,9 +179,7 @@ def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[Packe
     try:
         if faults:
             reject_pairs(job.source.path, split, faults, len(items.names))
-        reject_unreadable(part.bad, items, job.source, split, job.data)
-        if part.bad:
-            check_skipped({int(index): why for index, why in part.bad.items()}, items, job.source, job.announce)
+        check_unreadable(part.bad, items, job.source, split, job.data, job.announce)
         if len(part.ignored) == len(items.names):
             cure = "check --data.palette and --data.ignore, and that these are the right masks"
             raise SightlineError(f"no pixel of {split} is labeled", where=job.source.path, cure=cure)

@@ -1,6 +1,5 @@
 """Content of packed samples: the image, unchanged or scaled down, its mask, label and name."""
 
-import io
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
+from ..decode.images import encoded
 from ..decode.masks import load, read_mask
 from ..decode.palettes import Palette
 from ..pair_cache import read_pair
@@ -90,15 +90,10 @@ def ending_of(path: str) -> str:
 
 def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
     """File extension -> bytes of the image: a scaled JPEG, the unchanged file, or PNG if `path` is empty."""
-    file = io.BytesIO()
     if scaled is not None:
         smaller = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        smaller.save(file, "JPEG", quality=QUALITY, subsampling=0)
-        return {"jpg": file.getvalue()}
-    if path:
-        return {ending_of(path): Path(path).read_bytes()}
-    image.save(file, "PNG")
-    return {"png": file.getvalue()}
+        return {"jpg": encoded(smaller, "JPEG", quality=QUALITY, subsampling=0)}
+    return {ending_of(path): Path(path).read_bytes()} if path else {"png": encoded(image, "PNG")}
 
 
 def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
@@ -108,9 +103,7 @@ def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> d
     image, scale = load(path, max_pixels)
     if scale > 1:  # Pillow scales ids of 2 and 4 bits to 0..255
         image = Image.fromarray(np.asarray(image) // scale)
-    file = io.BytesIO()
-    image.resize(scaled, Image.Resampling.NEAREST).save(file, "PNG")
-    return {"mask.png": file.getvalue()}
+    return {"mask.png": encoded(image.resize(scaled, Image.Resampling.NEAREST), "PNG")}
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:

@@ -110,11 +110,9 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
     reject_nested(root, filled)
     if here.tables and len(filled) < 2:
         return "csv"  # reading the table raises the error for its missing columns
-    if filled:
-        return "classes"
-    tally: Counter[str] = Counter()
-    images_below(root, "", tally)
-    raise no_images(root, tally)
+    if not filled:
+        require_images(root, "", Counter())  # raises the error for a folder without images
+    return "classes"
 
 
 def reject_nested(root: str, filled: list[str]) -> None:
@@ -139,17 +137,13 @@ def reject_nested(root: str, filled: list[str]) -> None:
         raise SightlineError(what, where=root, why=why, cure=cure)
 
 
-def no_images(where: str, tally: Counter[str]) -> SightlineError:
-    """The error for a folder without images. tally: number of other files by kind."""
-    why, cure = f"it contains {left_out(tally) or 'no files'}", f"give a folder with {FORMATS_TEXT} images"
-    return SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
-
-
 def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
     """List all images in `root`/`below` and its subfolders; SightlineError if there are none."""
     files = images_below(root, below, tally)
     if not files:
-        raise no_images(os.path.join(root, below) if below else root, tally)
+        where = os.path.join(root, below) if below else root
+        why, cure = f"it contains {left_out(tally) or 'no files'}", f"give a folder with {FORMATS_TEXT} images"
+        raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
 
 

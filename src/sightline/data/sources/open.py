@@ -14,10 +14,10 @@ from ..types import FOLDER_HINT, Items, Source
 from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices
 from .layouts import recognize
 from .leakage import finish_source
+from .libraries import open_digits, open_library
 from .row_matching import from_tables
 from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_folder, without_links
 from .splits import WHOLE
-from .torchvision_sets import open_library
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path`, and layouts, of data sets from libraries, whose images are not files."""
@@ -32,8 +32,6 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     """
     kind = data.path.partition(":")[0] if data.layout == "auto" else data.layout
     if kind == "sklearn":
-        from ..builtin import open_digits  # imports SciPy
-
         return open_digits(data, seed, hold_out)
     if kind == "torchvision":
         return open_library(data, seed, hold_out)

@@ -13,7 +13,7 @@ from ...data.augment.batch import check_augment, evaluation_transform, training_
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
-from ...data.shards.streamed import reject_remote_stream, sampled
+from ...data.shards.stream import reject_remote_stream, sampled
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.pair_layouts import holds_pairs

@@ -13,7 +13,7 @@ from ...config.schema import Augment, Data
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
-from ...data.shards.streamed import sampled
+from ...data.shards.stream import sampled
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE

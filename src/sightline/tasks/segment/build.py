@@ -12,7 +12,7 @@ from ...data.augment.windows import Anchors, check_window, find_anchors, pair_au
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
 from ...data.pair_cache import decode_all, decode_pairs
-from ...data.shards.streamed import reject_remote_stream, sampled, stream_pairs
+from ...data.shards.stream import reject_remote_stream, sampled, stream_pairs
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source

@@ -19,9 +19,9 @@ import numpy as np
 from ...config.schema import Data
 from ...data.decode.masks import MaskFacts, read_mask
 from ...data.decode.palettes import Palette
-from ...data.sources.layouts import no_images
+from ...data.sources.layouts import require_images
 from ...data.sources.pairs import choose_palette
-from ...data.sources.scan import CLASS_LIST, images_below, left_out
+from ...data.sources.scan import CLASS_LIST, left_out
 from ...errors import SightlineError, listing
 from ...stats import segmentation as measures
 
@@ -173,9 +173,7 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
     If some names end in `_mask`, the others are images or overlays: they are left out and counted in a note.
     """
     tally: Counter[str] = Counter()
-    files = [file.name for file in images_below(folder, "", tally)]
-    if not files:
-        raise no_images(folder, tally)
+    files = [file.name for file in require_images(folder, "", tally)]
     named = [name for name in files if PurePosixPath(name).stem.endswith(MASK_ENDING)]
     if named and len(named) < len(files):
         notes.append(f"{folder}: {len(files) - len(named):,} images whose names do not end in {MASK_ENDING} left out")
