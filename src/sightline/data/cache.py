@@ -200,9 +200,7 @@ def seal_of(meta: dict[str, Any]) -> str:
 
 def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
     """Whether the arrays of an entry have the SHA-256 in its meta.json; computed once in a process, 0.07 s for 100 MB.
-
-    This also reads the arrays into the page cache, before training needs them.
-    """
+    This also reads the arrays into the page cache, before training needs them."""
     if folder in _verified:
         return True
     arrays, meta = entry

@@ -94,10 +94,8 @@ def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
 def check_unreadable(
     bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
 ) -> None:
-    """Announce unreadable images that are left out; SightlineError with all of them if they may not be left out.
-
-    bad: index -> reason.
-    """
+    """Announce unreadable images that are left out; SightlineError with all of them if they may not be left out. bad:
+    index -> reason."""
     if not bad:
         return
     limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"
@@ -153,9 +151,7 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
 
 def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
     """Guess one shape (3, H, W) for all images: that of the first readable one if it fits the square, else the square.
-
-    `decode_images` raises SizesDifferError if the guess is wrong.
-    """
+    `decode_images` raises SizesDifferError if the guess is wrong."""
     side = square.side
     for index in range(len(items.names) if square.plain else 0):
         try:

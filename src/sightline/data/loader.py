@@ -54,10 +54,8 @@ def training_batches(
     share: Share = SINGLE_PROCESS,
     overlap: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch, from index `first_batch` on.
-
-    share: yield only this process's part of each batch. overlap: prepend the image before that part, see `Batch`.
-    """
+    """Yield the batches of one epoch, from index `first_batch` on. share: yield only this process's part of each batch.
+    overlap: prepend the image before that part, see `Batch`."""
     if isinstance(decoded, Decoded) and decoded.stream is not None:
         yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, overlap)
         return

@@ -54,10 +54,7 @@ def submit_ahead(
 
 
 def permutation(count: int, seed: int, *key: int) -> np.ndarray:
-    """A permutation int64 [count], a function of the seed and the `key`.
-
-    Sorts random 64-bit keys, because NumPy keeps the raw stream of PCG64 stable across versions (NEP 19), but not its
-    method `permutation`.
-    """
+    """A permutation int64 [count], a function of the seed and the `key`. Sorts random 64-bit keys, because NumPy keeps
+    the raw stream of PCG64 stable across versions (NEP 19), but not its method `permutation`."""
     keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)).random_raw(count)
     return np.argsort(keys, kind="stable").astype(np.int64)

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..errors import SightlineError
 from ..runs.atomic import atomic_write
 from .decode.images import encoded
 from .decode.palettes import LANDCOVER
@@ -31,12 +30,9 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
     """Write scenes in the layout of DeepGlobe: `train/0001_sat.jpg`, `train/0001_mask.png`, `validation/9001_...`.
 
     Images are JPEG of quality 90 and masks RGB PNG, size x size pixels. Scenes do not depend on the counts. Returns the
-    folder. SightlineError for invalid counts or sizes, or if the folder cannot be written.
+    folder. SightlineError if the folder cannot be written.
     """
-    if size < SMALLEST or not 0 <= count_train < VALIDATION or count_val < 0:
-        where = f"size {size}, {count_train} training and {count_val} validation scenes"
-        cure = f"use a size of {SMALLEST} or more, 0 to {VALIDATION - 1} training scenes, 0 or more for validation"
-        raise SightlineError("invalid size or number of scenes", where=where, cure=cure)
+    assert size >= SMALLEST and count_train < VALIDATION
     for split, first, count in (("train", 1, count_train), ("validation", VALIDATION, count_val)):
         for index in range(first, first + count):
             image, mask = draw_scene(seed, index, size)
@@ -50,9 +46,7 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
 @dataclass(frozen=True)
 class Land:
     """The n pixels of one class in a scene. inside: bool [size, size]. points: float32 [2, n], x and y of the pixels.
-
-    angles: float32 [n], direction of fields and streets in radians. dryness: 0 (green) to 1 (dry).
-    """
+    angles: float32 [n], direction of fields and streets in radians. dryness: 0 (green) to 1 (dry)."""
 
     inside: np.ndarray
     points: np.ndarray
@@ -80,10 +74,8 @@ class Land:
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES).
-
-    A larger scene has a larger area, not more pixels per object.
-    """
+    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). A larger scene has a
+    larger area, not more pixels per object."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
     xy = np.stack([x, y])
@@ -122,10 +114,8 @@ def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, g
 
 
 def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw Voronoi cells with borders displaced by fractal noise: (class uint8 [h, w], cell index int [h, w]).
-
-    Each square of a grid has one cell center; only the 3x3 squares around a pixel are searched for the nearest one.
-    """
+    """Draw Voronoi cells with borders displaced by fractal noise: (class uint8 [h, w], cell index int [h, w]). Each
+    square of a grid has one cell center; only the 3x3 squares around a pixel are searched for the nearest one."""
     size = xy.shape[1]
     points = xy + np.float32(9) * np.stack([noise(rng, size, 48, 5, 0.55), noise(rng, size, 48, 5, 0.55)])
     points += REGION * rng.uniform(3, 4, (2, 1, 1)).astype(np.float32)  # so that no square has a negative number
@@ -146,10 +136,8 @@ def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, 
 
 
 def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float) -> np.ndarray:
-    """Signed distance in pixels of each pixel from a random winding line, float32 [h, w].
-
-    bends: amplitude of the windings, scale: their length, both in pixels.
-    """
+    """Signed distance in pixels of each pixel from a random winding line, float32 [h, w]. bends: amplitude of the
+    windings, scale: their length, both in pixels."""
     size = xy.shape[1]
     angle, through = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2) * size
     line = (xy[0] - through[0]) * np.cos(angle) + (xy[1] - through[1]) * np.sin(angle)
@@ -192,9 +180,7 @@ def pick_colors(rng: np.random.Generator, colors: list[tuple[float, float, float
 
 def intervals(rng: np.random.Generator, along: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Divide an axis into random intervals: (interval index int, distance to its nearer end float32) of each value.
-
-    mean: mean length of an interval. spread: largest relative deviation from it.
-    """
+    mean: mean length of an interval. spread: largest relative deviation from it."""
     low, high = float(along.min()), float(along.max())
     lengths = mean * rng.uniform(1 - spread, 1 + spread, int((high - low) / (mean * (1 - spread))) + 3)
     ends = (low - rng.uniform(0.1, 0.9) * lengths[0] + np.concatenate([[0], np.cumsum(lengths)])).astype(np.float32)
@@ -285,9 +271,7 @@ def town(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
     """Which of the n pixels of a class are in shadow, bool [n]: those that `high` [n] reaches, shifted down and right.
-
-    inside: bool [size, size], the pixels of the class.
-    """
+    inside: bool [size, size], the pixels of the class."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
     return shifted(canvas, down, right)[inside]

@@ -39,10 +39,8 @@ BETA_STEPS = 4096
 
 
 def uniform(seed: int, epoch: int, samples: torch.Tensor, stream: int, count: int = 1) -> torch.Tensor:
-    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device.
-
-    A counter-based generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream.
-    """
+    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A counter-based
+    generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
     state = scramble(samples * GOLDEN + key)
@@ -94,9 +92,7 @@ def resize_and_crop(
     images: torch.Tensor, augment: Augment, size: int, draw: Draw, mirrored: torch.Tensor | None
 ) -> torch.Tensor:
     """Resize, crop and mirror images [N, 3, H, W] to [N, 3, size, size]; uint8 remains uint8 without a resize.
-
-    mirrored: int64 [N] of 0 and 1, or None. Resize, crop and flip are one pass, with the same result as in sequence.
-    """
+    mirrored: int64 [N] of 0 and 1, or None. Resize, crop and flip are one pass, with the same result as in sequence."""
     side = size if augment.crop == "none" else augment.resize or size
     fits, cropped = images.shape[2:] == (side, side), augment.crop == "random"
     if augment.crop == "resized":
@@ -134,10 +130,8 @@ def random_corners(
 
 
 def flips(augment: Augment, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
-    """Which images are mirrored, int64 [N] of 0 and 1.
-
-    With `augment.alternate_flip` (arXiv 2404.00498), each image is mirrored in exactly one of the epochs 2k and 2k + 1.
-    """
+    """Which images are mirrored, int64 [N] of 0 and 1. With `augment.alternate_flip` (arXiv 2404.00498), each image is
+    mirrored in exactly one of the epochs 2k and 2k + 1."""
     if augment.alternate_flip:
         return (uniform(seed, 0, samples, FLIP)[:, 0] < 0.5).long() ^ (epoch & 1)
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
@@ -207,10 +201,8 @@ def erase(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
 def evaluation_transform(
     size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last.
-
-    Images of another size are resized (bilinear, antialiased).
-    """
+    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images of
+    another size are resized (bilinear, antialiased)."""
 
     def transform(images: torch.Tensor) -> torch.Tensor:
         if images.shape[2:] != (size, size):
@@ -270,10 +262,8 @@ def beta_table(alpha: float) -> torch.Tensor:
 
 
 def channel_statistics(images: np.ndarray | torch.Tensor) -> tuple[Triple, Triple]:
-    """(means, standard deviations) of the channels of uint8 images [N, 3, H, W], exact, for pixels in 0..1.
-
-    Standard deviations are at least 1/255, so that constant channels can be normalized.
-    """
+    """(means, standard deviations) of the channels of uint8 images [N, 3, H, W], exact, for pixels in 0..1. Standard
+    deviations are at least 1/255, so that constant channels can be normalized."""
     counts = np.zeros((3, 256))
     for start in range(0, len(images), 256):
         block = np.asarray(images[start : start + 256])

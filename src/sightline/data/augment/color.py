@@ -89,10 +89,8 @@ def hue(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
 
 
 def blur(images: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur with sigmas in pixels, with reflection at the edges.
-
-    The kernel width is a tenth of the side, as in SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224.
-    """
+    """Gaussian blur with sigmas in pixels, with reflection at the edges. The kernel width is a tenth of the side, as in
+    SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224."""
     rows, columns = (gaussian_taps(sigmas, extent, kernel_width(extent) // 2) for extent in images.shape[2:])
     return separable(images, rows, columns)
 
@@ -146,9 +144,7 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
 def sharpness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Sharpen (factor > 1) or smooth (factor < 1) by blending with a 3 x 3 smoothing (center 5, neighbors 1, over 13).
-
-    The outermost pixels do not change.
-    """
+    The outermost pixels do not change."""
     if min(images.shape[2:]) < 3:
         return images
     inner = images[..., 1:-1, 1:-1]

@@ -42,10 +42,8 @@ def resize(
 
 
 def select_taps(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
-    """From taps [1, T, K] select the outputs `kept` int64 [N, S] of each image, -1 for weight 0: taps [N, S, K].
-
-    kept: None for all outputs of `count` images.
-    """
+    """From taps [1, T, K] select the outputs `kept` int64 [N, S] of each image, -1 for weight 0: taps [N, S, K]. kept:
+    None for all outputs of `count` images."""
     indices, weights = taps
     if kept is None:
         return indices.expand(count, -1, -1), weights.expand(count, -1, -1)
@@ -54,10 +52,8 @@ def select_taps(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
 
 
 def padded_indices(starts: torch.Tensor, size: int, side: int, padding: int, mode: str) -> torch.Tensor:
-    """Indices int64 [N, size] of the original pixels in windows of a padded axis; -1 for black.
-
-    The axis has `side` pixels and is padded as in `pad`; window n starts at starts[n] of the padded axis.
-    """
+    """Indices int64 [N, size] of the original pixels in windows of a padded axis; -1 for black. The axis has `side`
+    pixels and is padded as in `pad`; window n starts at starts[n] of the padded axis."""
     indices = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
     if mode == "zeros":
         return torch.where((indices < 0) | (indices >= side), -1, indices)
@@ -203,9 +199,7 @@ def sum_rows(images: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor)
 
 def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     """Affine transform with nearest-neighbor sampling, black outside, as torchvision's affine and rotate by default.
-
-    matrices: float32 [N, 2, 3]; the output pixel at (x, y) from the center is read at matrix @ (x, y, 1), in pixels.
-    """
+    matrices: float32 [N, 2, 3]; the output pixel at (x, y) from the center is read at matrix @ (x, y, 1), in pixels."""
     count, channels, height, width = images.shape
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     x = torch.arange(width, device=images.device) - middle_x

@@ -32,11 +32,10 @@ COLORS: dict[str, Operation] = {  # functions of images and signed strengths
 OPERATIONS = ("identity", *GEOMETRIC, *COLORS)
 
 
-def trivial_limits() -> dict[str, float]:
-    """Strength of each operation at the highest level of TrivialAugmentWide, in pixels, degrees, shares or bits."""
-    geometry = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
-    colors = dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.99)
-    return geometry | colors | {"posterize": 6.0, "solarize": 1.0}
+TRIVIAL_LIMITS = dict.fromkeys(("shear_x", "shear_y", "brightness", "color", "contrast", "sharpness"), 0.99) | {
+    "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0, "posterize": 6.0, "solarize": 1.0
+}  # fmt: skip
+"""Strength of each operation at the highest level of TrivialAugmentWide, in pixels, degrees, shares or bits."""
 
 
 def rand_limits(height: int, width: int) -> dict[str, float]:
@@ -49,19 +48,15 @@ def rand_limits(height: int, width: int) -> dict[str, float]:
 
 
 def trivial_augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """Apply one random operation at a random level to each image.
-
-    images: float [N, 3, H, W] in 0..1. draws: [N, 3] in [0, 1).
-    """
+    """Apply one random operation at a random level to each image. images: float [N, 3, H, W] in 0..1. draws: [N, 3] in
+    [0, 1)."""
     levels = (draws[:, 1] * LEVELS).floor() / (LEVELS - 1)
-    return apply_operations(images, draws[:, 0], levels, draws[:, 2], trivial_limits())
+    return apply_operations(images, draws[:, 0], levels, draws[:, 2], TRIVIAL_LIMITS)
 
 
 def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> torch.Tensor:
-    """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30).
-
-    images: float [N, 3, H, W] in 0..1. draws: [N, 2 * number of operations] in [0, 1).
-    """
+    """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30). images: float [N,
+    3, H, W] in 0..1. draws: [N, 2 * number of operations] in [0, 1)."""
     limits = rand_limits(*images.shape[2:])
     levels = torch.full_like(draws[:, 0], magnitude / (LEVELS - 1))
     for pair in draws.view(len(draws), -1, 2).unbind(1):

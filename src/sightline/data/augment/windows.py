@@ -36,10 +36,8 @@ class Anchors:
 
 
 def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) -> Anchors:
-    """Draw the anchors of masks uint8 [N, H, W]; sizes: int [N, 2], height and width without padding.
-
-    The chance of a class is proportional to 1 / its share of all labeled pixels, among the classes of the image.
-    """
+    """Draw the anchors of masks uint8 [N, H, W]; sizes: int [N, 2], height and width without padding. The chance of a
+    class is proportional to 1 / its share of all labeled pixels, among the classes of the image."""
     counts = np.zeros((len(masks), classes), np.int64)
     points = np.zeros((len(masks), classes, ANCHORS, 2), np.int32)
     for number, (height, width) in enumerate(sizes):
@@ -60,10 +58,8 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
 def window_boxes(
     augment: Augment, sizes: torch.Tensor, anchors: Anchors | None, draw: Draw, samples: torch.Tensor
 ) -> Boxes:
-    """Draw the box of each image that becomes its window: (tops, lefts, heights, widths), int64 [N] each.
-
-    sizes: int64 [N, 2], height and width. The box has the window's size divided by a random scale, at most the image.
-    """
+    """Draw the box of each image that becomes its window: (tops, lefts, heights, widths), int64 [N] each. sizes: int64
+    [N, 2], height and width. The box has the window's size divided by a random scale, at most the image."""
     draws = draw(WINDOW, 3)
     low, high = (torch.tensor(value).log() for value in augment.scale)
     scales = (low + draws[:, 0] * (high - low)).exp()
@@ -91,24 +87,10 @@ def rare_centers(
     return (draws[:, 0] < augment.rare_crops) & (chances[:, -1] > 0), points
 
 
-def cut(
-    images: torch.Tensor,
-    masks: torch.Tensor,
-    boxes: Boxes,
-    window: Sequence[int],
-    mirrored: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Resize the boxes of images (bilinear, antialiased) and masks (nearest neighbor) to the size of the window.
-
-    mirrored: int64 [N], 1 to flip left and right.
-    """
-    return geometry.resized_crop(images, *boxes, window, mirrored), nearest(masks, boxes, window, mirrored)
-
-
 def nearest(
     masks: torch.Tensor, boxes: Boxes, window: Sequence[int], mirrored: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Resize the boxes of masks uint8 [N, H, W] to the size of the window by nearest neighbor."""
+    """Resize the boxes of masks uint8 [N, H, W] to the window by nearest neighbor; mirrored: int64 [N], 1 to flip."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
     device = masks.device
     # Integer arithmetic, floor((i + 1/2) * extent / window): rounded floats could select the neighboring pixel.
@@ -145,7 +127,8 @@ def pair_augmentation(
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
             boxes = window_boxes(augment, sizes, anchors, draw, samples)
-            images, masks = cut(images, masks, boxes, augment.window, mirrored)
+            images = geometry.resized_crop(images, *boxes, augment.window, mirrored)
+            masks = nearest(masks, boxes, augment.window, mirrored)
         masks = masks[:, None]
         if mirrored is not None and not augment.window:
             images, masks = (geometry.pick([part, part.flip(3)], mirrored) for part in (images, masks))

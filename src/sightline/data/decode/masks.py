@@ -114,9 +114,7 @@ def reject_transparent(image: Image.Image) -> None:
 
 def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
     """Look up a mask of ids (gray of 1 to 32 bits, or indices of a palette file): (class indices uint8 [H, W], 0).
-
-    scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name.
-    """
+    scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = "--data.palette landcover, or your own: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
@@ -139,9 +137,7 @@ def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray
 
 def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
     """Raise SightlineError for ids outside the palette, with count and first position of the most frequent ones.
-
-    values: ids [H, W]. outside: bool [H, W], where they are not in the palette.
-    """
+    values: ids [H, W]. outside: bool [H, W], where they are not in the palette."""
     found, first, counts = np.unique(values[outside], return_index=True, return_counts=True)
     rows, columns = np.nonzero(outside)
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
@@ -202,10 +198,8 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
 
 
 def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, strict: bool, size: int) -> NoReturn:
-    """Raise SightlineError for colors outside the palette, with the settings that may accept them.
-
-    strays: packed color -> (count, first x, first y). strict: the mask has one channel. size: pixels of the mask.
-    """
+    """Raise SightlineError for colors outside the palette, with the settings that may accept them. strays: packed color
+    -> (count, first x, first y). strict: the mask has one channel. size: pixels of the mask."""
     order = sorted(strays, key=lambda color: (-strays[color][0], color))
     near, distances = nearest_names(np.array(order, np.uint32), palette)
     unpacked = [tuple(color) for color in channels(np.array(order[:SHOWN_STRAYS], np.uint32)).tolist()]

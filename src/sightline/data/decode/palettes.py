@@ -95,10 +95,8 @@ class Palette:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """Lookup table: class index, IGNORE or OUTSIDE of every packed color, uint8 [2**24], or id, uint8 [65537].
-
-        A color is packed as r + 256 * g + 65536 * b. The last entry for ids is that of all ids above 65535.
-        """
+        """Lookup table: class index, IGNORE or OUTSIDE of every packed color, uint8 [2**24], or id, uint8 [65537]. A
+        color is packed as r + 256 * g + 65536 * b. The last entry for ids is that of all ids above 65535."""
         table = np.full(LARGEST_ID + 2 if self.colors is None else 1 << 24, OUTSIDE, np.uint8)
         codes = self.ids if self.colors is None else [packed(color) for color in self.colors]
         table[list(codes)] = self.index
@@ -123,9 +121,7 @@ def packed(color: Color) -> int:
 
 def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     """Make the palette from the settings. class_list: names by id (classes.txt), used if `data.classes` is empty.
-
-    SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore.
-    """
+    SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore."""
     coding = coding_of(data, data.classes or class_list)
     ids, ignore = dict(coding.ids), data.ignore
     if coding.colors is None:  # an id without a name may be ignored by its number, as 255 often is
@@ -235,10 +231,8 @@ def resolve(colors: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
-    """For packed colors uint32 [U], (index into names of the nearest color, its distance), int64 [U] each.
-
-    The distance is the largest difference of a channel. Ties are broken by the sum of squares, then by index.
-    """
+    """For packed colors uint32 [U], (index into names of the nearest color, its distance), int64 [U] each. The distance
+    is the largest difference of a channel. Ties are broken by the sum of squares, then by index."""
     unpacked = channels(colors)
     nearest, best = np.zeros(len(colors), np.int64), np.full(len(colors), 1 << 62)
     for index, color in enumerate(palette.colors or ()):

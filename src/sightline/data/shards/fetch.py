@@ -119,9 +119,7 @@ class Store:
 
     def open(self, entry: ShardEntry, pin: bool = False) -> BufferedReader:
         """Open a shard for reading, after downloading it if remote, and comparing its size and SHA-256 with the index.
-
-        An open file remains readable after its shard is removed from the spool folder. pin: never remove it.
-        """
+        An open file remains readable after its shard is removed from the spool folder. pin: never remove it."""
         location = self.location(entry.file)
         with self.lock:
             own = self.locks.setdefault(location, threading.Lock())
@@ -155,10 +153,8 @@ class Store:
 
 
 def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
-    """Raise SightlineError if a shard is missing or differs from its index entry in size or SHA-256.
-
-    where: its location, for messages. Values that are empty in the entry are not compared.
-    """
+    """Raise SightlineError if a shard is missing or differs from its index entry in size or SHA-256. where: its
+    location, for messages. Values that are empty in the entry are not compared."""
     try:
         size = os.path.getsize(path)
         if entry.bytes and size != entry.bytes:

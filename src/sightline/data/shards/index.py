@@ -78,10 +78,8 @@ class Shards:
         return contents
 
     def members(self, index: int, content: bytes) -> dict[str, Any]:
-        """Parse the bytes of a sample: file extension -> bytes of images and masks, and `__key__` -> its key.
-
-        The library webdataset parses the tar format; its decoders, which unpickle, are not used.
-        """
+        """Parse the bytes of a sample: file extension -> bytes of images and masks, and `__key__` -> its key. The
+        library webdataset parses the tar format; its decoders, which unpickle, are not used."""
         from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_iterator
 
         def is_decoded(name: str) -> bool:
@@ -124,15 +122,6 @@ def is_sharded(data: Data) -> bool:
     found = [entry for folder in folders for entry in os.scandir(folder) if not is_hidden(entry.name)]
     other = (e.name.lower().endswith(EXTENSIONS) or (e.is_dir() and e.name not in SPLITS) for e in found)
     return any(is_shard_name(entry.name) for entry in found) and not any(other)
-
-
-def open_shard_pairs(data: Data, seed: int, hold_out: bool, known: Palette | None) -> tuple[Source, Palette]:
-    """Open shards of image-mask pairs, as `pairs.open_pairs` does for files. SightlineError without masks."""
-    source, palette = open_packed(data, seed, hold_out, known)
-    if palette is None:
-        cure = "pack a folder of images and masks: sightline pack DATA OUT --data.palette NAME"
-        raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
-    return source, palette
 
 
 def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = None) -> tuple[Source, Palette | None]:

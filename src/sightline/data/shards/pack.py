@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from ...runs.atomic import atomic_path, atomic_write, remove, sha256, write_json
 from ...runs.lock import lock_run
 from ...runs.run_folder import refuse_inside
 from ...runs.terminal import print_plain
+from ..cache import key_of
 from ..decode.palettes import to_dict
 from ..image_cache import check_unreadable
 from ..parallel import permutation, processors, submit_ahead
@@ -103,13 +103,12 @@ def new_index(job: PackJob) -> ShardIndex:
     parts = job.source.splits
     files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)
-    content = json.dumps([files, job.source.classes, palette]).encode("ascii")
     options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
     return ShardIndex(
         classes=list(job.source.classes),
         palette=palette,
         options=options | {"on_bad_image": job.data.on_bad_image, "max_pixels": job.data.max_pixels},
-        data=hashlib.sha256(content).hexdigest(),
+        data=key_of([files, job.source.classes, palette]),
         splits={split: SplitEntry(masks=items.read_mask is not None) for split, items in parts.items()},
         finished=False,
     )
@@ -117,9 +116,7 @@ def new_index(job: PackJob) -> ShardIndex:
 
 def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
     """The index of an interrupted packing of the same data with the same options, else a new one in the emptied folder.
-
-    SightlineError if the folder has other files, or another packed data set and `overwrite` is False.
-    """
+    SightlineError if the folder has other files, or another packed data set and `overwrite` is False."""
     index, path = new_index(job), job.out / INDEX
     names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
     others = [name for name in names if not WRITTEN.fullmatch(name)]

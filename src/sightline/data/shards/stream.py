@@ -8,8 +8,6 @@ Memory: two chunks of undecoded samples (one in use, one being read), each of ab
 AHEAD + 1 decoded batches.
 """
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +21,7 @@ import torch
 from ...config.schema import Data
 from ...errors import SightlineError
 from ...runs.sampling import sample_rows
+from ..cache import key_of
 from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
 from ..loader import SINGLE_PROCESS, BatchPart, batch_parts, to_device
@@ -90,10 +89,8 @@ class Stream:
         share: Share = SINGLE_PROCESS,
         overlap: bool = False,
     ) -> Iterator[Batch]:
-        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`.
-
-        Raises SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server.
-        """
+        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`. Raises
+        SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server."""
         order = torch.from_numpy(self.order(seed, epoch))
         chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, overlap))
         decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
@@ -132,9 +129,7 @@ class Stream:
         chunk: list[BatchPart],
     ) -> dict[int, bytes]:
         """Read the undecoded samples of a chunk, by index, while the next GROUP shards of the epoch are fetched.
-
-        sequence: int64 [S], the order of the shards in the epoch. fetched: futures by shard, extended by this call.
-        """
+        sequence: int64 [S], the order of the shards in the epoch. fetched: futures by shard, extended by this call."""
         shards, positions = self.shards, np.argsort(sequence)
         indices = np.unique(np.concatenate([part.indices for part in chunk]))
         stored = np.lexsort((shards.starts[indices], positions[shards.owners[indices]]))
@@ -271,8 +266,7 @@ def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> De
 def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray | None) -> str:
     """SHA-256 over the checksums of the shards, the names, labels and classes."""
     digests = [entry.sha256 for entry in shards.entries]
-    content = [digests, shards.names, None if labels is None else labels.tolist(), classes]
-    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
+    return key_of([digests, shards.names, None if labels is None else labels.tolist(), classes])
 
 
 def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
@@ -284,10 +278,8 @@ def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
 
 
 def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
-    """Raise SightlineError for a setting that reads all training images first, if the shards are on a server.
-
-    what: the feature in plural. where: its setting.
-    """
+    """Raise SightlineError for a setting that reads all training images first, if the shards are on a server. what: the
+    feature in plural. where: its setting."""
     if decoded.stream is not None and decoded.stream.shards.store.remote:
         why = "it reads all images before the first step, and the shards are on a server"
         raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)

@@ -21,7 +21,7 @@ from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, printable, some_of
 from ...runs.atomic import atomic_write, write_json
-from ..cache import LISTED, cache_root
+from ..cache import LISTED, cache_root, key_of
 from ..parallel import permutation
 from ..shard_format import (
     BAD_SHARD,
@@ -58,13 +58,11 @@ class ListedSample(NamedTuple):
 
 def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
     """Load the index of the shards at `data.path` from the cache, or make it; `store` then uses its sample tables.
-
-    Local shards are identified by path, size and time, remote ones by URL.
-    """
+    Local shards are identified by path, size and time, remote ones by URL."""
     locations = shard_locations(data.path)
     states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
     key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
-    folder = cache_root(data) / f"{LISTED}{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
+    folder = cache_root(data) / f"{LISTED}{key_of(key)}"
     store.tables = str(folder)
     try:
         return parse_index((folder / INDEX).read_bytes(), str(folder / INDEX))

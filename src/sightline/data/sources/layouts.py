@@ -148,10 +148,8 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> SplitFiles:
-    """List the images in class `folders` of `root`/`below`, labeled with the folder's name.
-
-    SightlineError with all empty folders, or if there is no folder.
-    """
+    """List the images in class `folders` of `root`/`below`, labeled with the folder's name. SightlineError with all
+    empty folders, or if there is no folder."""
     files: list[File] = []
     labels: list[str] = []
     empty: list[str] = []
@@ -204,10 +202,8 @@ def label_source(root: str, folder: str, data: Data, style: str) -> str:
 
 
 def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[str], labeling: str) -> SplitFiles:
-    """List the files and labels of one split folder. labeling: as returned by `label_source`.
-
-    A test split may be unlabeled although train is labeled.
-    """
+    """List the files and labels of one split folder. labeling: as returned by `label_source`. A test split may be
+    unlabeled although train is labeled."""
     inside = list_folder(root, folder)
     where = os.path.join(root, folder)
     if labeling == "folders" and (inside.folders or split != "test"):

@@ -1,7 +1,6 @@
 """Hold out a validation split without dividing groups or identical files, and reject identical files in two splits."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ import numpy as np
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
-from ..cache import COPIES, cache_root
+from ..cache import COPIES, cache_root, key_of
 from ..types import Items, Source
 from .splits import WHOLE, held_out, held_out_groups
 
@@ -25,11 +24,8 @@ MEMO_FROM = 1000
 
 
 def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, kind: str = "images") -> Source:
-    """Hold out a validation split if there is none, and add notes with the counts.
-
-    The split `all` becomes `train`; a test split is never used for validation. Without `hold_out` the splits do not
-    change. kind: noun for the notes.
-    """
+    """Hold out a validation split if there is none, and add notes with the counts. The split `all` becomes `train`; a
+    test split is never used for validation. Without `hold_out` the splits do not change. kind: noun for the notes."""
     splits, notes = dict(source.splits), list(source.notes)
     if hold_out:
         splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
@@ -71,11 +67,8 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
 def validation_mask(
     path: str, items: Items, labels: np.ndarray, groups: Sequence[str] | None, data: Data, seed: int
 ) -> tuple[np.ndarray, list[str]]:
-    """(images to hold out, bool [N]; notes), stratified by `labels` int64 [N].
-
-    Groups are not divided, and groups with identical files stay together. Without groups, an image stays in train if an
-    identical file does.
-    """
+    """(images to hold out, bool [N]; notes), stratified by `labels` int64 [N]. Groups are not divided, and groups with
+    identical files stay together. Without groups, an image stays in train if an identical file does."""
     index_of = {name: index for index, name in enumerate(items.names)}
     copies = [[index_of[name] for name in group] for group in copies_among(path, {"train": items}, data)]
     if groups is not None:
@@ -106,10 +99,8 @@ def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> Sigh
 
 
 def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
-    """The group of each image, by the regular expression `data.group` or the column of a table; None without either.
-
-    An image with an empty cell is a separate group. SightlineError if the expression does not match a name.
-    """
+    """The group of each image, by the regular expression `data.group` or the column of a table; None without either. An
+    image with an empty cell is a separate group. SightlineError if the expression does not match a name."""
     if not data.group:
         if items.groups is None:
             return None
@@ -164,7 +155,7 @@ def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[lis
     count = Counter(sizes.values())
     alike = [name for name, size in sizes.items() if count[size] > 1 and size.isdigit() and size != "0"]
     content = [os.path.realpath(path), sorted(stamps.items())] if len(alike) >= MEMO_FROM else []
-    memo = cache_root(data) / f"{COPIES}{hashlib.sha256(json.dumps(content).encode('ascii')).hexdigest()}.json"
+    memo = cache_root(data) / f"{COPIES}{key_of(content)}.json"
     known = read_json(memo) if content else None
     if known is not None:
         return known
@@ -189,10 +180,8 @@ def digest_of(path: str) -> str:
 
 
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files; with `data.on_copies` warn, announce it instead.
-
-    Returns the source, with the note.
-    """
+    """Raise SightlineError if two splits have identical files; with `data.on_copies` warn, announce it instead. Returns
+    the source, with the note."""
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}

@@ -90,9 +90,7 @@ def with_classes(
     root: str, layout: Layout, parts: dict[str, SplitFiles], data: Data, notes: list[str], hold_out: bool
 ) -> tuple[dict[str, SplitFiles], tuple[str, ...]]:
     """(parts with class names as labels, classes in index order). The classes are those of train, or of all splits.
-
-    notes: extended by a sentence on declared classes. SightlineError for one class, or classes that train lacks.
-    """
+    notes: extended by a sentence on declared classes. SightlineError for one class, or classes that train lacks."""
     declared, origin = declared_classes(root, data)
     if declared:
         notes.append(f"class order by {origin}")

@@ -102,9 +102,7 @@ def files_of(root: str, below: str, partner: str | None, tally: Counter[str]) ->
 
 def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
     """(folder of images, folder of masks) in `root`/`below`; None without masks. `below` itself may have the images.
-
-    SightlineError if there are several.
-    """
+    SightlineError if there are several."""
     here, found = list_folder(root, below), []
     for words in (IMAGE_FOLDERS, MASK_FOLDERS):
         paths = [posixpath.join(below, name) for name in here.folders if name.lower() in words]

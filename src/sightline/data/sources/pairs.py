@@ -14,7 +14,7 @@ from ...errors import SightlineError, listing, some_of
 from ..decode.images import open_image
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
-from ..shards.index import is_sharded, open_shard_pairs
+from ..shards.index import is_sharded, open_packed
 from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
@@ -46,7 +46,11 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     mask, masks without an image, and ambiguous ones.
     """
     if is_sharded(data):
-        return open_shard_pairs(data, seed, hold_out, known)
+        source, packed = open_packed(data, seed, hold_out, known)
+        if packed is None:
+            cure = "pack a folder of images and masks: sightline pack DATA OUT --data.palette NAME"
+            raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
+        return source, packed
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"{table} is a table" if table else f"the layout {data.layout!r} is for labeled images"
@@ -104,9 +108,7 @@ def labeled_by_folders(source: Source) -> bool:
 
 def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
     """Match the images of each split to their masks; None as mask in a test split without masks, or for evaluation.
-
-    SightlineError with all unmatched and ambiguous files.
-    """
+    SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}

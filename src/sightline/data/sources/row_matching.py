@@ -16,9 +16,7 @@ Listings = dict[str, dict[str, File]]
 
 def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
     """Map splits to label tables; a single table for all splits (`labels.csv`, or the only one) has the key ''.
-
-    SightlineError if the choice is ambiguous, or there is no table.
-    """
+    SightlineError if the choice is ambiguous, or there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits

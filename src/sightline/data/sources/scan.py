@@ -18,10 +18,8 @@ HIDDEN = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "$rec
 
 
 class File(NamedTuple):
-    """An image file. name: path relative to the root, with forward slashes. stamp: size and modification time.
-
-    inode: (device, inode number), equal for all links to one file; empty if unknown.
-    """
+    """An image file. name: path relative to the root, with forward slashes. stamp: size and modification time. inode:
+    (device, inode number), equal for all links to one file; empty if unknown."""
 
     name: str
     stamp: str
@@ -68,9 +66,7 @@ def is_hidden(name: str) -> bool:
 
 def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -> DirectoryListing:
     """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`; count other files in `tally`.
-
-    Without a tally the stamps of the images are empty, which saves one system call per file.
-    """
+    Without a tally the stamps of the images are empty, which saves one system call per file."""
     stamps, tally = tally is not None, Counter() if tally is None else tally
     folders, images, tables = [], [], []
     for entry in entries(os.path.join(root, below) if below else root):
@@ -137,10 +133,8 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
-    """The `File` of an entry with the extension of an image; None for others, and for pipes, sockets and devices.
-
-    A broken link is included, so that decoding reports it.
-    """
+    """The `File` of an entry with the extension of an image; None for others, and for pipes, sockets and devices. A
+    broken link is included, so that decoding reports it."""
     if not entry.name.lower().endswith(EXTENSIONS):
         return None
     if not stamps:
@@ -157,9 +151,7 @@ def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
 
 def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
     """Find links to the same file with the same label: (indices of files to keep, (dropped name, kept name) of others).
-
-    A file with two labels is kept twice; `sightline doctor` reports it.
-    """
+    A file with two labels is kept twice; `sightline doctor` reports it."""
     first: dict[tuple[object, ...], str] = {}
     kept: list[int] = []
     dropped: list[tuple[str, str]] = []

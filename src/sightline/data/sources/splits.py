@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ...errors import SightlineError
+from ..parallel import permutation
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
@@ -19,9 +20,7 @@ WHOLE = "all"
 
 def split_of(name: str, wide: bool = False) -> str | None:
     """The split (`train`, `val` or `test`) of a name such as `val_50`, `validation` or `Test-2`; None for other names.
-
-    wide: accept `ALIASES` as well.
-    """
+    wide: accept `ALIASES` as well."""
     if wide and bare_name(name) in ALIASES:
         return "val"
     match = PREFIX.match(name)
@@ -83,8 +82,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
         if len(members) < 2:
             continue
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(int(index),))).random_raw(len(members))
-        mask[members[np.argsort(keys, kind="stable")[:count]]] = True
+        mask[members[permutation(len(members), seed, int(index))[:count]]] = True
     return mask
 
 
@@ -117,7 +115,7 @@ def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, 
         kind, count = members(group)
         return not taken[group] and bool((held[kind] + count < total[kind]).all())
 
-    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(numbers)), kind="stable")
+    order = permutation(len(numbers), seed)
     for group in order.tolist():
         kind, count = members(group)
         nearer = ((2 * (held[kind] - target[kind]) + count) * count / target[kind]).sum() < 0

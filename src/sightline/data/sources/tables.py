@@ -35,10 +35,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels. classes: in the order of their ids if the table has ids and names, else empty.
-
-    notes: printed sentences. grouped: whether there is a column of groups.
-    """
+    """A table of labels. classes: in the order of their ids if the table has ids and names, else empty. notes: printed
+    sentences. grouped: whether there is a column of groups."""
 
     path: str
     rows: tuple[Row, ...]
@@ -48,11 +46,8 @@ class LabelTable:
 
 
 def read_table(path: str) -> LabelTable:
-    """Read a UTF-8 table with a header line and comma, semicolon or tab as separator.
-
-    Cells are stripped of spaces and otherwise unchanged: `1` and `01` are two labels. SightlineError with all invalid
-    lines.
-    """
+    """Read a UTF-8 table with a header line and comma, semicolon or tab as separator. Cells are stripped of spaces and
+    otherwise unchanged: `1` and `01` are two labels. SightlineError with all invalid lines."""
     (_, header), *lines = parse(path, read_text(path))
     columns = find_columns(header, path)
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
@@ -83,10 +78,8 @@ def separator(text: str) -> str:
 
 
 def parse(path: str, text: str) -> Lines:
-    """Parse CSV text to its non-empty lines, the header first; SightlineError if it is invalid or has no rows.
-
-    A row over several lines has the number of its first line.
-    """
+    """Parse CSV text to its non-empty lines, the header first; SightlineError if it is invalid or has no rows. A row
+    over several lines has the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
     lines: Lines = []
     start = 1
@@ -136,10 +129,8 @@ def is_predictions(names: set[str]) -> bool:
 
 
 def find_columns(header: list[str], path: str) -> dict[str, int]:
-    """Map `filename` and `label`, and if present `name`, `split` and `group`, to column indices.
-
-    SightlineError without exactly one column of file names and of labels, and for a table of predictions.
-    """
+    """Map `filename` and `label`, and if present `name`, `split` and `group`, to column indices. SightlineError without
+    exactly one column of file names and of labels, and for a table of predictions."""
     names, columns = normalized(header), {}
     if is_predictions(set(names)):
         raise SightlineError(
@@ -166,10 +157,8 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
 
 
 def names_of_ids(lines: Lines, columns: dict[str, int]) -> tuple[dict[str, str], list[str]]:
-    """(label -> class name, faults) of a table with integer labels and a column of names; else both are empty.
-
-    faults: rows without a name, and rows that contradict earlier ones.
-    """
+    """(label -> class name, faults) of a table with integer labels and a column of names; else both are empty. faults:
+    rows without a name, and rows that contradict earlier ones."""
     label, name = columns["label"], columns.get("name")
     if name is None or not all(re.fullmatch(r"[0-9]+", cells[label]) for _, cells in lines):
         return {}, []
@@ -185,10 +174,8 @@ def names_of_ids(lines: Lines, columns: dict[str, int]) -> tuple[dict[str, str],
 
 
 def splits_of_rows(lines: Lines, columns: dict[str, int], path: str) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """(split of each row, faults, notes); splits are '' without a column of splits.
-
-    A column without any known split name is not used, which is noted. faults: rows whose split is not known.
-    """
+    """(split of each row, faults, notes); splits are '' without a column of splits. A column without any known split
+    name is not used, which is noted. faults: rows whose split is not known."""
     column = columns.get("split")
     words = [] if column is None else [cells[column] for _, cells in lines]
     if not split_names(sorted({word.lower() for word in words}), f"{path}, column {(column or 0) + 1}", wide=True):
