@@ -12,7 +12,7 @@ from ..config.schema import Data
 from ..errors import SightlineError, listing, printable
 from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
 from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
-from .decode.images import TORN, VERSION, Square, planes
+from .decode.images import EXIF_DAMAGED, VERSION, Square, planes
 from .types import Decoded, Items, Source
 
 FORMAT = 1
@@ -22,9 +22,9 @@ MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
 
 
 class ImageFlaws(NamedTuple):
-    """Flaws of a usable image. torn: damaged EXIF block. small: (shorter side, width, height) if it was enlarged."""
+    """Flaws of a usable image. small: (shorter side, width, height) if the image was enlarged, else None."""
 
-    torn: bool
+    damaged_exif: bool
     small: tuple[int, int, int] | None
 
 
@@ -144,7 +144,7 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
         "shape": [len(kept), *shape],
         "sha256": finish_arrays(folder, [images], kept),
         "bad": {str(index): printable(f"{items.names[index]}: {f.why or f.what}") for index, f in faults.items()},
-        "torn_exif": [index for index, found in flaws.items() if found.torn],
+        "torn_exif": [index for index, found in flaws.items() if found.damaged_exif],
         "small": [len(small), small[:FEW]],
     }
 
@@ -174,7 +174,8 @@ def decode_images(
             raise SizesDifferError
         pixels[:] = square.of(image) if fitted else planes(image)
         digest[:] = np.frombuffer(hashlib.sha256(pixels.data).digest(), np.uint8)[:DIGEST_BYTES]
-        torn, small = bool(image.info.get(TORN)), fitted and min(image.size) < square.side
-        return ImageFlaws(torn, (min(image.size), *image.size) if small else None) if torn or small else None
+        small = (min(image.size), *image.size) if fitted and min(image.size) < square.side else None
+        flaws = ImageFlaws(bool(image.info.get(EXIF_DAMAGED)), small)
+        return flaws if any(flaws) else None
 
     return decode_rows(folder, {"images": shape, "digests": (DIGEST_BYTES,)}, decode, len(items.names), announce)

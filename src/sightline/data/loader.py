@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ENVIRONMENT, SightlineError
 from .decode.decoding import size_text
@@ -26,13 +27,13 @@ MEMORY_SHARE = 1 / 3
 class BatchPart(NamedTuple):
     """The part of a batch for one process. indices: int64 [N] in the split. The other fields are those of `Batch`."""
 
-    indices: torch.Tensor
-    global_samples: torch.Tensor | None = None
+    indices: Tensor
+    global_samples: Tensor | None = None
     start: int = 0
     overlap: int = 0
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the images in an epoch, a permutation int64 [count]."""
     return torch.from_numpy(permutation(count, seed, epoch))
 
@@ -66,7 +67,7 @@ def training_batches(
 
 
 def batch_parts(
-    order: torch.Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
+    order: Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
 ) -> Iterator[BatchPart]:
     """Yield the indices of each batch of an epoch with `order` int64 [N]; other arguments as in `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
@@ -106,7 +107,7 @@ def evaluation_batches(
         yield batch
 
 
-def gather(decoded: Decoded | Resident, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
+def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:
     """Gather the images at `indices` int64 [N] on the device, from a resident split or the memory-mapped cache. Copies
     to a GPU are asynchronous, from pinned memory."""
     if isinstance(decoded, Resident):
@@ -122,9 +123,7 @@ def gather(decoded: Decoded | Resident, indices: torch.Tensor, epoch: int, devic
     return to_device(images, labels, indices, epoch, device)
 
 
-def to_device(
-    images: torch.Tensor, labels: torch.Tensor | None, indices: torch.Tensor, epoch: int, device: torch.device
-) -> Batch:
+def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int, device: torch.device) -> Batch:
     """Copy a batch to its device; for a GPU `images` must be in pinned memory."""
     pinned = device.type == "cuda"
     if pinned:
@@ -180,5 +179,5 @@ def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -
     stream.wait_stream(side)
     for field in fields(batch):
         value = getattr(batch, field.name)
-        if isinstance(value, torch.Tensor) and value.is_cuda:
+        if isinstance(value, Tensor) and value.is_cuda:
             value.record_stream(stream)

@@ -18,7 +18,7 @@ from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, counted, listing, printable, some_of
 from .cache import cache_root, cached_entry, files_key, key_of
 from .decode.decoding import decode_rows, decoding_notes, finish_arrays
-from .decode.images import TORN, VERSION, planes
+from .decode.images import EXIF_DAMAGED, VERSION, planes
 from .decode.masks import MaskFacts, image_size
 from .decode.palettes import IGNORE, Palette, to_dict
 from .sources.pair_facts import (
@@ -134,7 +134,7 @@ def write_pairs(
         "sha256": finish_arrays(folder, arrays, kept),
         "kept": kept,
         **{name: array.tolist() for name, array in arrays_of_facts._asdict().items()},
-        "torn_exif": [index for index, fact in enumerate(facts) if fact.torn],
+        "torn_exif": [index for index, fact in enumerate(facts) if fact.damaged_exif],
     }
 
 
@@ -174,4 +174,4 @@ def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.nd
     image = items.read(index)
     pixels = planes(image)
     facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, counts.inexact)
-    return pixels, mask, facts._replace(torn=bool(image.info.get(TORN)))
+    return pixels, mask, facts._replace(damaged_exif=bool(image.info.get(EXIF_DAMAGED)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 
 from ..runs.atomic import atomic_write
 from .decode.images import encoded
@@ -274,14 +274,7 @@ def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.nd
     inside: bool [size, size], the pixels of the class."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
-    return shifted(canvas, down, right)[inside]
-
-
-def shifted(canvas: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Shift a canvas [h, w] by 1 or more pixels down and right; fill with zeros."""
-    moved = np.zeros_like(canvas)
-    moved[down:, right:] = canvas[:-down, :-right]
-    return moved
+    return shift(canvas, (down, right), order=0)[inside]
 
 
 TEXTURES = {URBAN: town, AGRICULTURE: fields, RANGELAND: rangeland, FOREST: forest, WATER: water, BARREN: barren}
@@ -305,7 +298,7 @@ def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mas
         center, radius = rng.uniform(0, size, 2).astype(np.float32), rng.uniform(12, 32)
         reach = np.hypot(*(xy - center[:, None, None])) / np.float32(radius)
         thickness = np.clip(1.5 * (1.05 - reach + 0.28 * noise(rng, size, 34, 5, 0.6)), 0, 1)
-        image *= 1 - 0.45 * shifted(thickness, *rng.integers(8, min(22, size), 2))[..., None]
+        image *= 1 - 0.45 * shift(thickness, rng.integers(8, min(22, size), 2), order=0)[..., None]
         image += (rgb(0.93, 0.94, 0.95) - image) * (thickness**0.8)[..., None]
         mask[thickness > 0.45] = UNKNOWN
 

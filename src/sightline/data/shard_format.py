@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -13,9 +13,6 @@ from ..errors import SightlineError, printable
 FORMAT = 1
 INDEX = "index.json"
 SPLITS = ("train", "val", "test")
-BAD_INDEX = "this index cannot be read"
-BAD_SHARD = "this shard is damaged"
-BAD_TABLE = "the sample table of a shard is damaged"
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
 """Shard names that are accepted from an index: relative paths that cannot leave its folder."""
 
@@ -87,7 +84,7 @@ def parse_index(content: bytes, where: str) -> ShardIndex:
             raise SightlineError(what, where=where, cure=cure)
         return ShardIndex.model_validate(values)
     except (ValueError, RecursionError) as error:
-        raise damaged(BAD_INDEX, where, f"{type(error).__name__}: {error}") from error
+        raise damaged("index", where, f"{type(error).__name__}: {error}") from error
 
 
 def table_bytes(table: SampleTable) -> bytes:
@@ -109,10 +106,10 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
             raise ValueError(f"its arrays do not have {count:,} rows each")
         return table
     except Exception as error:  # zipfile, zlib and NumPy raise many types for a damaged file
-        raise damaged(BAD_TABLE, where, f"{type(error).__name__}: {error}") from error
+        raise damaged("sample table", where, f"{type(error).__name__}: {error}") from error
 
 
-def damaged(what: str, where: str, why: str) -> SightlineError:
+def damaged(what: Literal["index", "shard", "sample table"], where: str, why: str) -> SightlineError:
     """The error for a file of packed data that is missing or has changed."""
-    cure = "copy it again from its source, or pack the data again"
-    return SightlineError(what, where=where, why=printable(why), cure=cure)
+    cure = "copy it again from its source, or pack the data again: sightline pack DATA OUT"
+    return SightlineError(f"this {what} is missing or damaged", where=where, why=printable(why), cure=cure)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .decode.masks import MaskFacts
 
-FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
+FOLDER_HINT = "is this a single class folder? Give the folder that contains all class folders"
 
 
 class Read(Protocol):

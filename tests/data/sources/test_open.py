@@ -222,7 +222,7 @@ def test_stamps_follow_the_file(tmp_path: Path) -> None:
 def test_mistakes_in_folders(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     class_folders(root, {"a": 2})
-    assert "did you point at the class folder itself?" in refused(root).cure
+    assert "is this a single class folder?" in refused(root).cure
     (root / "empty").mkdir()
     (root / "empty" / "notes.txt").write_text("x")
     assert "'empty': 1 .txt file" in refused(root).why

@@ -62,10 +62,10 @@ def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
     )
     source = opened(tmp_path)
     assert source.layout == "filename"
-    assert any("not used, because it holds predictions" in note and "p.csv" in note for note in source.notes)
+    assert any("not used, because it has predictions" in note and "p.csv" in note for note in source.notes)
     for place, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
         error = refused(place, layout=layout)
-        assert "holds predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
+        assert "has predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
     written(tmp_path, "filename,label\ncat_0.png,x\ncat_1.png,x\ndog_0.png,y\ndog_1.png,y\n")
     assert opened(tmp_path).classes == ("x", "y") and any("p.csv" in note for note in opened(tmp_path).notes)
 

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...config.schema import Augment
 from ...errors import SightlineError, listing
@@ -19,7 +20,7 @@ from . import color, geometry
 from .policies import rand_augment, trivial_augment
 
 Triple = tuple[float, float, float]
-Draw = Callable[..., torch.Tensor]
+Draw = Callable[..., Tensor]
 """Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch."""
 
 NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
@@ -38,7 +39,7 @@ BETA_STEPS = 4096
 """Intervals in the table of quantiles of a beta distribution."""
 
 
-def uniform(seed: int, epoch: int, samples: torch.Tensor, stream: int, count: int = 1) -> torch.Tensor:
+def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1) -> Tensor:
     """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A counter-based
     generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
@@ -49,7 +50,7 @@ def uniform(seed: int, epoch: int, samples: torch.Tensor, stream: int, count: in
     return ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24)
 
 
-def scramble(values: torch.Tensor) -> torch.Tensor:
+def scramble(values: Tensor) -> Tensor:
     """The finalizer of splitmix64, a bijection of int64 values: products wrap around, masks make shifts logical."""
     values = (values ^ ((values >> 30) & (2**34 - 1))) * MULTIPLIER_1
     values = (values ^ ((values >> 27) & (2**37 - 1))) * MULTIPLIER_2
@@ -58,7 +59,7 @@ def scramble(values: torch.Tensor) -> torch.Tensor:
 
 def training_augmentation(
     augment: Augment, size: int, mean: Sequence[float], std: Sequence[float]
-) -> Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]:
+) -> Callable[[Tensor, Tensor, int, int], Tensor]:
     """Make a function (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch) -> float32 [N, 3, size, size].
 
     The result is normalized and channels_last. The order: resize, crop, flips, rotation by 90 degrees, policy,
@@ -68,7 +69,7 @@ def training_augmentation(
     """
     check_augment(augment, size)
 
-    def transform(images: torch.Tensor, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+    def transform(images: Tensor, samples: Tensor, seed: int, epoch: int) -> Tensor:
         samples = samples.to(images.device)
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
@@ -88,9 +89,7 @@ def training_augmentation(
     return transform
 
 
-def resize_and_crop(
-    images: torch.Tensor, augment: Augment, size: int, draw: Draw, mirrored: torch.Tensor | None
-) -> torch.Tensor:
+def resize_and_crop(images: Tensor, augment: Augment, size: int, draw: Draw, mirrored: Tensor | None) -> Tensor:
     """Resize, crop and mirror images [N, 3, H, W] to [N, 3, size, size]; uint8 remains uint8 without a resize.
     mirrored: int64 [N] of 0 and 1, or None. Resize, crop and flip are one pass, with the same result as in sequence."""
     side = size if augment.crop == "none" else augment.resize or size
@@ -109,7 +108,7 @@ def resize_and_crop(
     return images if mirrored is None else geometry.pick([images, images.flip(3)], mirrored)
 
 
-def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[torch.Tensor, ...]:
+def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[Tensor, ...]:
     """Boxes of random area and aspect ratio in side x side pixels: (tops, lefts, heights, widths), int64 [N] each."""
     attempts = 2 * geometry.ATTEMPTS
     draws = draw(CROP, attempts + 2)
@@ -122,14 +121,12 @@ def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[torch.Tenso
     return tuple(torch.where(found, drawn, fallback) for drawn, fallback in boxes)
 
 
-def random_corners(
-    draws: torch.Tensor, heights: torch.Tensor, widths: torch.Tensor, side: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def random_corners(draws: Tensor, heights: Tensor, widths: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Uniform upper left corners (tops, lefts), int64 [N] each, of boxes in side x side pixels; draws: [N, 2]."""
     return (draws[:, 0] * (side - heights + 1)).long(), (draws[:, 1] * (side - widths + 1)).long()
 
 
-def flips(augment: Augment, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
     """Which images are mirrored, int64 [N] of 0 and 1. With `augment.alternate_flip` (arXiv 2404.00498), each image is
     mirrored in exactly one of the epochs 2k and 2k + 1."""
     if augment.alternate_flip:
@@ -137,7 +134,7 @@ def flips(augment: Augment, samples: torch.Tensor, seed: int, epoch: int) -> tor
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
 
 
-def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
+def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
     """Apply policy, jitter, grayscale, blur and solarization; images in 0..1, or the uint8 input if none is on."""
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
@@ -160,7 +157,7 @@ def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
     return images
 
 
-def jitter(images: torch.Tensor, draws: torch.Tensor, augment: Augment) -> torch.Tensor:
+def jitter(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
     """Change brightness, contrast, saturation and hue, in this order; draws: [N, 4] in [0, 1).
 
     Factors are uniform in [max(0, 1 - x), 1 + x] and the shift of hue in [-x, x], as in torchvision's ColorJitter;
@@ -178,7 +175,7 @@ def jitter(images: torch.Tensor, draws: torch.Tensor, augment: Augment) -> torch
     return color.hue(images, augment.hue * (2 * draws[:, 3] - 1)) if augment.hue else images
 
 
-def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x - mean) / std per channel, as a new float32 tensor; uint8 images are scaled to 0..1 first."""
     top = 1.0 if images.is_floating_point() else 255.0
     scale = torch.tensor([1 / (top * s) for s in std], device=images.device)[:, None, None]
@@ -186,7 +183,7 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     return (images.to(torch.float32) * scale).sub_(shift)
 
 
-def erase(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
+def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
     """Random erasing (arXiv 1708.04896): set one random box to 0; none if, as in torchvision, ten attempts fail."""
     side, attempts = images.shape[3], 2 * geometry.ATTEMPTS
     draws = draw(ERASE, attempts + 3)
@@ -198,13 +195,11 @@ def erase(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
     return images * ~boxes
 
 
-def evaluation_transform(
-    size: int, mean: Sequence[float], std: Sequence[float]
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def evaluation_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
     """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images of
     another size are resized (bilinear, antialiased)."""
 
-    def transform(images: torch.Tensor) -> torch.Tensor:
+    def transform(images: Tensor) -> Tensor:
         if images.shape[2:] != (size, size):
             images = geometry.resize(images, size)
         return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
@@ -213,8 +208,8 @@ def evaluation_transform(
 
 
 def mix(
-    images: torch.Tensor, targets: torch.Tensor, samples: torch.Tensor, seed: int, epoch: int, augment: Augment
-) -> tuple[torch.Tensor, torch.Tensor]:
+    images: Tensor, targets: Tensor, samples: Tensor, seed: int, epoch: int, augment: Augment
+) -> tuple[Tensor, Tensor]:
     """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899) of images [N, C, H, W] and targets [N, K].
 
     The partner of image i is image i - 1 of the batch; that of the first is the last. Each image is mixed with
@@ -244,7 +239,7 @@ def mix(
     return mixed.contiguous(memory_format=torch.channels_last), targets * shares + targets.roll(1, 0) * (1 - shares)
 
 
-def beta_quantile(draws: torch.Tensor, alpha: float) -> torch.Tensor:
+def beta_quantile(draws: Tensor, alpha: float) -> Tensor:
     """Quantiles of Beta(alpha, alpha) at the probabilities `draws` [N], by linear interpolation in `beta_table`."""
     table = beta_table(alpha).to(draws.device)
     positions = draws * BETA_STEPS
@@ -254,14 +249,14 @@ def beta_quantile(draws: torch.Tensor, alpha: float) -> torch.Tensor:
 
 
 @lru_cache
-def beta_table(alpha: float) -> torch.Tensor:
+def beta_table(alpha: float) -> Tensor:
     """Quantiles of Beta(alpha, alpha) at evenly spaced probabilities 0..1, float32 [BETA_STEPS + 1]."""
     from scipy.special import betaincinv
 
     return torch.from_numpy(betaincinv(alpha, alpha, np.linspace(0, 1, BETA_STEPS + 1))).float()
 
 
-def channel_statistics(images: np.ndarray | torch.Tensor) -> tuple[Triple, Triple]:
+def channel_statistics(images: np.ndarray | Tensor) -> tuple[Triple, Triple]:
     """(means, standard deviations) of the channels of uint8 images [N, 3, H, W], exact, for pixels in 0..1. Standard
     deviations are at least 1/255, so that constant channels can be normalized."""
     counts = np.zeros((3, 256))

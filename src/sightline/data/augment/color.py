@@ -8,6 +8,7 @@ multiply-adds are avoided for the reason given in geometry.py.
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .geometry import Taps, precise, separable
 
@@ -15,12 +16,7 @@ LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601, rounded as in torchvision)."""
 
 
-def apply_to(
-    images: torch.Tensor,
-    chosen: torch.Tensor,
-    operation: Callable[..., torch.Tensor],
-    *parameters: torch.Tensor,
-) -> torch.Tensor:
+def apply_to(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
     """Apply operation(images, *parameters) to the images where `chosen` bool [N] is true; others do not change."""
     rows = chosen.nonzero()[:, 0]
     if len(rows) == 0:
@@ -31,45 +27,45 @@ def apply_to(
     return images.index_copy(0, rows, changed)
 
 
-def blend(images: torch.Tensor, others: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
     """others + factors * (images - others), clamped to 0..1: factor 1 gives `images`, 0 gives `others`."""
     return (images * per_image(factors)).add_(others * per_image(1 - factors)).clamp_(0, 1)
 
 
-def per_image(values: torch.Tensor) -> torch.Tensor:
+def per_image(values: Tensor) -> Tensor:
     """Reshape [N] to [N, 1, 1, 1]."""
     return values[:, None, None, None]
 
 
-def luma(images: torch.Tensor) -> torch.Tensor:
+def luma(images: Tensor) -> Tensor:
     """Gray values of RGB images, [N, 1, H, W]."""
     red, green, blue = (images[:, c : c + 1] * weight for c, weight in enumerate(LUMA))
     return red.add_(green).add_(blue)
 
 
-def grayscale(images: torch.Tensor) -> torch.Tensor:
+def grayscale(images: Tensor) -> Tensor:
     """Convert to gray, as three equal channels."""
     return luma(images).expand_as(images).contiguous()
 
 
-def brightness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply each image by its factor, clamped to 0..1."""
     return (images * per_image(factors)).clamp_(0, 1)
 
 
-def contrast(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Move pixels away from the mean gray of their image (factor > 1) or towards it (factor < 1)."""
     # Row by row, because a sum over everything is split differently when the batch is a single image.
     means = luma(images).mean(3).mean(2)[:, :, None, None]
     return blend(images, means, factors)
 
 
-def saturation(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def saturation(images: Tensor, factors: Tensor) -> Tensor:
     """Move colors away from gray (factor > 1) or towards it (factor < 1); in PIL and the policies this is "color"."""
     return blend(images, luma(images), factors)
 
 
-def hue(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+def hue(images: Tensor, shifts: Tensor) -> Tensor:
     """Shift the hue by `shifts` float [N], in full circles (0.5: the opposite color), in the HSV model."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
@@ -88,7 +84,7 @@ def hue(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     return distance.mul_(spread[:, None]).neg_().add_(value[:, None])
 
 
-def blur(images: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+def blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Gaussian blur with sigmas in pixels, with reflection at the edges. The kernel width is a tenth of the side, as in
     SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224."""
     rows, columns = (gaussian_taps(sigmas, extent, kernel_width(extent) // 2) for extent in images.shape[2:])
@@ -100,7 +96,7 @@ def kernel_width(extent: int) -> int:
     return max(3, extent // 10 | 1) if extent >= 3 else 1
 
 
-def gaussian_taps(sigmas: torch.Tensor, extent: int, half: int) -> Taps:
+def gaussian_taps(sigmas: Tensor, extent: int, half: int) -> Taps:
     """Taps (see geometry.py) that blur `extent` pixels by kernels of 2 * half + 1 pixels."""
     distances = torch.arange(-half, half + 1, device=sigmas.device)
     # In double precision, because the last bit of exp may depend on the position in the batch.
@@ -111,25 +107,25 @@ def gaussian_taps(sigmas: torch.Tensor, extent: int, half: int) -> Taps:
     return indices.expand(len(sigmas), -1, -1), weights[:, None].expand(-1, extent, -1)
 
 
-def posterize(images: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep only the highest bits (int64 [N], 0 to 8) of each 8-bit value."""
     step = per_image(2.0 ** (8 - bits))
     return images.mul(255).round_().div_(step).floor_().mul_(step).div_(255)
 
 
-def solarize(images: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """Invert the values at or above the image's threshold (0..1)."""
     return torch.where(images >= per_image(thresholds), 1 - images, images)
 
 
-def autocontrast(images: torch.Tensor) -> torch.Tensor:
+def autocontrast(images: Tensor) -> Tensor:
     """Stretch the values of each channel to 0..1; a constant channel does not change."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     flat = low == high
     return (images - torch.where(flat, 0.0, low)).div_(torch.where(flat, 1.0, high - low)).clamp_(0, 1)
 
 
-def equalize(images: torch.Tensor) -> torch.Tensor:
+def equalize(images: Tensor) -> Tensor:
     """Equalize the histogram of 256 levels of each channel, as in Pillow; a constant channel does not change."""
     levels = images.flatten(2).mul(255).round_().long()
     histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.long, device=images.device)
@@ -142,7 +138,7 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
     return table.float().div_(255).gather(2, levels).view_as(images)
 
 
-def sharpness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     """Sharpen (factor > 1) or smooth (factor < 1) by blending with a 3 x 3 smoothing (center 5, neighbors 1, over 13).
     The outermost pixels do not change."""
     if min(images.shape[2:]) < 3:

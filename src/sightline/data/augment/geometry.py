@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 ATTEMPTS = 10
@@ -17,18 +18,16 @@ ATTEMPTS = 10
 CACHED_PIXELS = 2**18
 """Number of float32 values that `separable` processes at a time on a CPU: 1 MiB."""
 
-Taps = tuple[torch.Tensor, torch.Tensor]
+Taps = tuple[Tensor, Tensor]
 """Resampling along one axis: input indices int64 and their weights float32, both [N, outputs, inputs per output]."""
 
 
-def to_unit(images: torch.Tensor) -> torch.Tensor:
+def to_unit(images: Tensor) -> Tensor:
     """Convert uint8 0..255 to float32 0..1; float images are returned unchanged."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
-def resize(
-    images: torch.Tensor, side: int, kept: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-) -> torch.Tensor:
+def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
     """Resize [N, C, H, W] to float32 [N, C, side, side] in 0..1, bilinear with antialiasing, as in torchvision.
 
     kept: (row indices int64 [N, S], column indices int64 [N, T]) of the result to compute per image; -1 is black, None
@@ -41,7 +40,7 @@ def resize(
     return separable(images, rows, columns)
 
 
-def select_taps(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
+def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
     """From taps [1, T, K] select the outputs `kept` int64 [N, S] of each image, -1 for weight 0: taps [N, S, K]. kept:
     None for all outputs of `count` images."""
     indices, weights = taps
@@ -51,7 +50,7 @@ def select_taps(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
     return indices[0][selected], weights[0][selected] * (kept >= 0)[:, :, None]
 
 
-def padded_indices(starts: torch.Tensor, size: int, side: int, padding: int, mode: str) -> torch.Tensor:
+def padded_indices(starts: Tensor, size: int, side: int, padding: int, mode: str) -> Tensor:
     """Indices int64 [N, size] of the original pixels in windows of a padded axis; -1 for black. The axis has `side`
     pixels and is padded as in `pad`; window n starts at starts[n] of the padded axis."""
     indices = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
@@ -60,12 +59,12 @@ def padded_indices(starts: torch.Tensor, size: int, side: int, padding: int, mod
     return side - 1 - (side - 1 - indices.abs()).abs()
 
 
-def mirror_columns(values: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
+def mirror_columns(values: Tensor, mirrored: Tensor | None) -> Tensor:
     """Reverse the second axis of values [N, T, ...] where `mirrored` int64 [N] is 1; None reverses nothing."""
     return values if mirrored is None else pick([values, values.flip(1)], mirrored)
 
 
-def pad(images: torch.Tensor, padding: int, mode: str) -> torch.Tensor:
+def pad(images: Tensor, padding: int, mode: str) -> Tensor:
     """Pad each side by `padding` pixels; mode: "zeros" (black) or "reflect" (without repeating the edge)."""
     if padding == 0 or mode == "zeros":
         return functional.pad(images, [padding] * 4)
@@ -77,7 +76,7 @@ def pad(images: torch.Tensor, padding: int, mode: str) -> torch.Tensor:
     return images
 
 
-def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: int) -> torch.Tensor:
+def crop(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
     """Crop a side x side window of each image; tops, lefts: int64 [N], upper left corners."""
     count, channels, height, width = images.shape
     device = images.device
@@ -90,20 +89,20 @@ def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: in
     return runs.index_select(0, starts.flatten()).view(count, channels, side, side)
 
 
-def pick(variants: list[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
+def pick(variants: list[Tensor], choice: Tensor) -> Tensor:
     """Select image i from variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
     count = len(choice)
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
 
-def rotate90(images: torch.Tensor, quarters: torch.Tensor) -> torch.Tensor:
+def rotate90(images: Tensor, quarters: Tensor) -> Tensor:
     """Rotate square images counterclockwise by `quarters` int64 [N] (0 to 3) times 90 degrees."""
     return pick([images.rot90(k, (2, 3)) for k in range(4)], quarters)
 
 
 def random_boxes(
-    draws: torch.Tensor, scale: tuple[float, float], ratio: tuple[float, float], side: int, largest: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draws: Tensor, scale: tuple[float, float], ratio: tuple[float, float], side: int, largest: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Random boxes, uniform in area and log-uniform in aspect ratio: (heights, widths: int64 [N]; found: bool [N]).
 
     draws: [N, 2 * ATTEMPTS] in [0, 1). scale: range of the area, as a share of side * side. ratio: range of width /
@@ -132,14 +131,14 @@ def central_box(ratio: tuple[float, float], side: int) -> tuple[int, int]:
 
 
 def resized_crop(
-    images: torch.Tensor,
-    tops: torch.Tensor,
-    lefts: torch.Tensor,
-    heights: torch.Tensor,
-    widths: torch.Tensor,
+    images: Tensor,
+    tops: Tensor,
+    lefts: Tensor,
+    heights: Tensor,
+    widths: Tensor,
     size: Sequence[int],
-    mirrored: torch.Tensor | None = None,
-) -> torch.Tensor:
+    mirrored: Tensor | None = None,
+) -> Tensor:
     """Resize one box of each image to float32 [N, C, *size], bilinear with antialiasing; size: height and width.
 
     tops, lefts, heights, widths: int64 [N]. mirrored: int64 [N], 1 to flip left and right, without a further pass over
@@ -150,7 +149,7 @@ def resized_crop(
     return separable(images, rows, (mirror_columns(indices, mirrored), mirror_columns(weights, mirrored)))
 
 
-def resampling_taps(starts: torch.Tensor, lengths: torch.Tensor, extent: int, side: int) -> Taps:
+def resampling_taps(starts: Tensor, lengths: Tensor, extent: int, side: int) -> Taps:
     """Taps that resize the pixels starts .. starts + lengths (int64 [N]) of an axis of `extent` pixels to `side`.
 
     The weights are a triangle, two output pixels and at least two input pixels wide, cut off at the box and
@@ -170,7 +169,7 @@ def resampling_taps(starts: torch.Tensor, lengths: torch.Tensor, extent: int, si
     )
 
 
-def separable(images: torch.Tensor, rows: Taps, columns: Taps) -> torch.Tensor:
+def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """Resample rows, then columns, with taps per image: [N, C, H, W] to float32 [N, C, S, T].
 
     rows, columns: taps [N, S, K] and [N, T, L]. uint8 images are scaled to 0..1. Dense matrix products were measured 6
@@ -187,7 +186,7 @@ def separable(images: torch.Tensor, rows: Taps, columns: Taps) -> torch.Tensor:
     return result
 
 
-def sum_rows(images: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def sum_rows(images: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """Float [N, C, H, W] to [N, C, S, W]: output row s is the sum over k of weights[n, s, k] * row indices[n, s, k]."""
     count, channels, height, width = images.shape
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1, 1)
@@ -197,7 +196,7 @@ def sum_rows(images: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor)
     return rows.view(count, channels, -1, width)
 
 
-def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Affine transform with nearest-neighbor sampling, black outside, as torchvision's affine and rotate by default.
     matrices: float32 [N, 2, 3]; the output pixel at (x, y) from the center is read at matrix @ (x, y, 1), in pixels."""
     count, channels, height, width = images.shape
@@ -213,9 +212,7 @@ def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     return moved.view(count, channels, height, width) * inside[:, None]
 
 
-def box_mask(
-    tops: torch.Tensor, lefts: torch.Tensor, bottoms: torch.Tensor, rights: torch.Tensor, height: int, width: int
-) -> torch.Tensor:
+def box_mask(tops: Tensor, lefts: Tensor, bottoms: Tensor, rights: Tensor, height: int, width: int) -> Tensor:
     """Mask bool [N, 1, height, width], true in each box; edges: int64 [N], bottom and right excluded."""
     y = torch.arange(height, device=tops.device)[:, None]
     x = torch.arange(width, device=tops.device)

@@ -7,6 +7,7 @@ Unlike there, images are not rounded to uint8 between two operations.
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from . import color
 from .geometry import precise, warp
@@ -16,7 +17,7 @@ LEVELS = 31
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
-Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Operation = Callable[[Tensor, Tensor], Tensor]
 
 COLORS: dict[str, Operation] = {  # functions of images and signed strengths
     "brightness": lambda images, strengths: color.brightness(images, 1 + strengths),
@@ -47,14 +48,14 @@ def rand_limits(height: int, width: int) -> dict[str, float]:
     return geometry | shifts | colors | {"posterize": 4.0, "solarize": 1.0}
 
 
-def trivial_augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+def trivial_augment(images: Tensor, draws: Tensor) -> Tensor:
     """Apply one random operation at a random level to each image. images: float [N, 3, H, W] in 0..1. draws: [N, 3] in
     [0, 1)."""
     levels = (draws[:, 1] * LEVELS).floor() / (LEVELS - 1)
     return apply_operations(images, draws[:, 0], levels, draws[:, 2], TRIVIAL_LIMITS)
 
 
-def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> torch.Tensor:
+def rand_augment(images: Tensor, draws: Tensor, magnitude: int) -> Tensor:
     """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30). images: float [N,
     3, H, W] in 0..1. draws: [N, 2 * number of operations] in [0, 1)."""
     limits = rand_limits(*images.shape[2:])
@@ -65,8 +66,8 @@ def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> t
 
 
 def apply_operations(
-    images: torch.Tensor, draws: torch.Tensor, levels: torch.Tensor, signs: torch.Tensor, limits: Mapping[str, float]
-) -> torch.Tensor:
+    images: Tensor, draws: Tensor, levels: Tensor, signs: Tensor, limits: Mapping[str, float]
+) -> Tensor:
     """Apply the operation that `draws` [N] selects to each image; its strength is `levels` [N] (0..1) times its limit,
     negative where `signs` [N] are below 1/2."""
     choice = (draws * len(OPERATIONS)).long()
@@ -80,11 +81,11 @@ def apply_operations(
     return images
 
 
-def matrices(choice: torch.Tensor, strengths: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def matrices(choice: Tensor, strengths: Tensor, height: int, width: int) -> Tensor:
     """Matrices float32 [N, 2, 3] for `warp`: shear from the upper left corner, translation by whole pixels, or
     counterclockwise rotation; the identity for other operations."""
 
-    def where(name: str) -> torch.Tensor:
+    def where(name: str) -> Tensor:
         return torch.where(choice == OPERATIONS.index(name), strengths, 0.0)
 
     shear_x, shear_y, angle = where("shear_x"), where("shear_y"), where("rotate").to(precise(choice.device)).deg2rad()

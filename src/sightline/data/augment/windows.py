@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...config.schema import Augment
 from . import geometry
@@ -19,7 +20,7 @@ WINDOW, ANCHOR = 20, 21  # streams of random numbers, besides those of batch.py
 ANCHORS = 16
 """Number of pixels of each class that are stored per image, to place windows around rare classes."""
 
-Boxes = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Tops, lefts, heights and widths, int64 [N], in pixels."""
 
 
@@ -31,8 +32,8 @@ class Anchors:
     choosing each class, 0 if the image does not have it; rows sum to 1, or 0 without a labeled pixel.
     """
 
-    points: torch.Tensor
-    chances: torch.Tensor
+    points: Tensor
+    chances: Tensor
 
 
 def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) -> Anchors:
@@ -55,9 +56,7 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
     return Anchors(torch.from_numpy(points), torch.from_numpy(chances.astype(np.float32)))
 
 
-def window_boxes(
-    augment: Augment, sizes: torch.Tensor, anchors: Anchors | None, draw: Draw, samples: torch.Tensor
-) -> Boxes:
+def window_boxes(augment: Augment, sizes: Tensor, anchors: Anchors | None, draw: Draw, samples: Tensor) -> Boxes:
     """Draw the box of each image that becomes its window: (tops, lefts, heights, widths), int64 [N] each. sizes: int64
     [N, 2], height and width. The box has the window's size divided by a random scale, at most the image."""
     draws = draw(WINDOW, 3)
@@ -75,9 +74,7 @@ def window_boxes(
     return corners[:, 0], corners[:, 1], extents[:, 0], extents[:, 1]
 
 
-def rare_centers(
-    augment: Augment, anchors: Anchors, draw: Draw, samples: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor) -> tuple[Tensor, Tensor]:
     """(which windows contain a rare class, bool [N]; the pixel (row, column) that they must contain, int64 [N, 2])."""
     draws = draw(ANCHOR, 3)
     chances = anchors.chances[samples].cumsum(1)
@@ -87,9 +84,7 @@ def rare_centers(
     return (draws[:, 0] < augment.rare_crops) & (chances[:, -1] > 0), points
 
 
-def nearest(
-    masks: torch.Tensor, boxes: Boxes, window: Sequence[int], mirrored: torch.Tensor | None = None
-) -> torch.Tensor:
+def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor | None = None) -> Tensor:
     """Resize the boxes of masks uint8 [N, H, W] to the window by nearest neighbor; mirrored: int64 [N], 1 to flip."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
     device = masks.device
@@ -105,7 +100,7 @@ def nearest(
 
 def pair_augmentation(
     augment: Augment, mean: Sequence[float], std: Sequence[float]
-) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+) -> Callable[..., tuple[Tensor, Tensor]]:
     """Make a function (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch)
     -> (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
 
@@ -115,14 +110,8 @@ def pair_augmentation(
     check_window(augment)
 
     def transform(
-        images: torch.Tensor,
-        masks: torch.Tensor,
-        sizes: torch.Tensor,
-        anchors: Anchors | None,
-        samples: torch.Tensor,
-        seed: int,
-        epoch: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images: Tensor, masks: Tensor, sizes: Tensor, anchors: Anchors | None, samples: Tensor, seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
@@ -143,9 +132,7 @@ def pair_augmentation(
     return transform
 
 
-def rotate_pairs(
-    images: torch.Tensor, masks: torch.Tensor, chance: float, draw: Draw
-) -> tuple[torch.Tensor, torch.Tensor]:
+def rotate_pairs(images: Tensor, masks: Tensor, chance: float, draw: Draw) -> tuple[Tensor, Tensor]:
     """Rotate pairs with probability `chance`: square ones by 90, 180 or 270 degrees, others by 180."""
     draws = draw(TURN, 2)
     square = images.shape[2] == images.shape[3]

@@ -108,9 +108,9 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
 def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
     """Sentences on images with damaged EXIF blocks and on images smaller than `side`. meta: meta.json of the entry."""
     notes, count = [], len(names)
-    if torn := meta.get("torn_exif", []):  # missing in entries of earlier versions
-        some = ", ".join(names[index] for index in torn[:FEW]) + (", ..." if len(torn) > FEW else "")
-        what = f"{len(torn):,} of {count:,} images of {split} have a damaged EXIF block"
+    if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
+        some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")
+        what = f"{len(damaged):,} of {count:,} images of {split} have a damaged EXIF block"
         notes.append(f"{what}; only its intact part is used: {some}")
     small, smallest = meta.get("small", [0, []])
     if small:

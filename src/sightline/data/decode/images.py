@@ -31,7 +31,7 @@ REDUCING_GAP = 3.0
 ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
-TORN = "torn_exif"
+EXIF_DAMAGED = "torn_exif"
 """Key in the `info` of an image whose EXIF block is damaged."""
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of a value by its type number (TIFF 6.0)."""
@@ -51,7 +51,7 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 @dataclass
 class Header:
     """Properties of an image file. size: width and height as stored. deep: more than 8 bits per channel. frames: number
-    of frames or pages. turn: EXIF orientation, 1 to 8. torn: whether the EXIF block is damaged."""
+    of frames or pages. orientation: by EXIF, 1 to 8. damaged_exif: whether the EXIF block is damaged."""
 
     format: str = ""
     mode: str = ""
@@ -59,11 +59,11 @@ class Header:
     deep: bool = False
     transparent: bool = False
     frames: int = 1
-    turn: int = 1
-    torn: bool = False
+    orientation: int = 1
+    damaged_exif: bool = False
 
     def note(self, image: ImageFile.ImageFile) -> None:
-        """Set all fields but `turn` and `torn` from an opened image, before its pixels are decoded."""
+        """Set all fields but `orientation` and `damaged_exif` from an opened image, before its pixels are decoded."""
         layout = image.tile[0][3] if image.tile else ""
         raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
@@ -131,11 +131,11 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
             image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
         image.load()
         block = image.info.get("exif")
-        torn = isinstance(block, bytes) and bool(block) and is_torn(block)
+        damaged_exif = isinstance(block, bytes) and bool(block) and is_exif_damaged(block)
         if header is not None:
-            header.turn, header.torn = turn_of(image), torn
+            header.orientation, header.damaged_exif = exif_orientation(image), damaged_exif
         rgb = to_rgb(upright(image))
-        rgb.info[TORN] = torn
+        rgb.info[EXIF_DAMAGED] = damaged_exif
         return rgb
 
 
@@ -194,11 +194,11 @@ def upright(image: Image.Image) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of an opened image after its rotation."""
-    swapped = image.format != "TIFF" and turn_of(image) in SWAPPED  # for TIFF files `size` is the rotated size
+    swapped = image.format != "TIFF" and exif_orientation(image) in SWAPPED  # for TIFF files `size` is the rotated size
     return image.size if swapped else image.size[::-1]
 
 
-def turn_of(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 for a damaged block."""
     try:
         return image.getexif().get(ORIENTATION, 1)
@@ -206,7 +206,7 @@ def turn_of(image: Image.Image) -> int:
         return 1
 
 
-def is_torn(block: bytes) -> bool:
+def is_exif_damaged(block: bytes) -> bool:
     """Whether the first directory of an EXIF block, or a value in it, extends beyond the end of the block."""
     content = block.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")

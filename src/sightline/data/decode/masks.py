@@ -146,7 +146,7 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
     why = f"{len(rows):,} of its {values.size:,} pixels have ids outside {ids_text(palette)}: {', '.join(shown)}{more}"
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
         cure = "--data.palette binary; or, if 255 is void: --data.ignore '[\"255\"]'"
-        raise SightlineError(f"{why}; it holds only 0 and 255", cure=cure)
+        raise SightlineError(f"{why}; it has only 0 and 255", cure=cure)
     cure = "name all ids in order, from 0, in --data.classes or classes.txt"
     if 0 <= found[order[0]] <= LARGEST_ID:
         cure += f"; or leave one out of the loss and the metrics: --data.ignore '[\"{found[order[0]]}\"]'"

@@ -23,19 +23,7 @@ from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, printable
 from ...runs.atomic import disk_error, sha256
 from ..cache import cache_root, new_temporary_folder
-from ..shard_format import (
-    BAD_INDEX,
-    BAD_SHARD,
-    BAD_TABLE,
-    INDEX,
-    SAFE,
-    SampleTable,
-    ShardEntry,
-    ShardIndex,
-    damaged,
-    parse_index,
-    parse_table,
-)
+from ..shard_format import INDEX, SAFE, SampleTable, ShardEntry, ShardIndex, damaged, parse_index, parse_table
 
 TIMEOUT_SECONDS = 30.0
 """Timeout of the socket operations of a download."""
@@ -106,7 +94,7 @@ class Store:
             raise SightlineError("these shards are incomplete, because packing was interrupted", where=where, cure=cure)
         entries = [entry for part in index.splits.values() for entry in part.shards]
         if not entries or not all(SAFE.fullmatch(entry.file) for entry in entries):
-            raise damaged(BAD_INDEX, where, "it has no shards, or a shard outside its folder")
+            raise damaged("index", where, "it has no shards, or a shard outside its folder")
         return index
 
     def table(self, entry: ShardEntry) -> SampleTable:
@@ -114,7 +102,7 @@ class Store:
         location = f"{self.tables}/{entry.table or entry.file.removesuffix('.tar') + '.npz'}"
         content = self.read(location)
         if content is None or hashlib.sha256(content).hexdigest() != entry.table_sha256:
-            raise damaged(BAD_TABLE, location, "it is missing" if content is None else "its SHA-256 differs")
+            raise damaged("sample table", location, "it is missing" if content is None else "its SHA-256 differs")
         return parse_table(content, location, entry.samples)
 
     def open(self, entry: ShardEntry, pin: bool = False) -> BufferedReader:
@@ -158,11 +146,11 @@ def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
     try:
         size = os.path.getsize(path)
         if entry.bytes and size != entry.bytes:
-            raise damaged(BAD_SHARD, where, f"it has {size:,} bytes instead of {entry.bytes:,} as in the index")
+            raise damaged("shard", where, f"it has {size:,} bytes instead of {entry.bytes:,} as in the index")
         if entry.sha256 and sha256(path) != entry.sha256:
-            raise damaged(BAD_SHARD, where, "its SHA-256 differs from the index: its bytes have changed")
+            raise damaged("shard", where, "its SHA-256 differs from the index: its bytes have changed")
     except OSError as error:
-        raise damaged("a shard is missing", where, error.strerror or str(error)) from error
+        raise damaged("shard", where, error.strerror or str(error)) from error
 
 
 def download(address: str, path: Path, entry: ShardEntry | None = None, optional: bool = False) -> bool:

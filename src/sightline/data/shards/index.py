@@ -22,7 +22,7 @@ from ...errors import ENVIRONMENT, SightlineError
 from ..decode.images import decode_rgb, image_error
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
-from ..shard_format import BAD_SHARD, SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
+from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
 from ..sources.scan import EXTENSIONS, is_hidden
 from ..types import Items, Source
 from .fetch import Store, is_address
@@ -89,7 +89,7 @@ class Shards:
             files = tar_file_iterator(io.BytesIO(content), select_files=is_decoded)  # ty: ignore
             return next(group_by_keys({**file, "__url__": ""} for file in files))
         except Exception as error:  # tarfile and webdataset raise many types for damaged bytes
-            raise damaged(BAD_SHARD, self.where(index, {}), f"{type(error).__name__}: {error}") from error
+            raise damaged("shard", self.where(index, {}), f"{type(error).__name__}: {error}") from error
 
     def where(self, index: int, members: dict[str, Any]) -> str:
         """Describe a sample for messages: its shard, its key and its original name."""

@@ -26,7 +26,7 @@ from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
 from ..loader import SINGLE_PROCESS, BatchPart, batch_parts, to_device
 from ..parallel import Share, permutation, processors, submit_ahead
-from ..shard_format import BAD_SHARD, damaged
+from ..shard_format import damaged
 from ..types import Batch, Decoded, Source
 from .index import Shards
 
@@ -143,12 +143,7 @@ class Stream:
         return shards.read(indices[stored].tolist(), wait_for)
 
     def decode_batch(
-        self,
-        part: BatchPart,
-        take: Callable[[int], bytes],
-        epoch: int,
-        device: torch.device,
-        pool: ThreadPoolExecutor,
+        self, part: BatchPart, take: Callable[[int], bytes], epoch: int, device: torch.device, pool: ThreadPoolExecutor
     ) -> Callable[[], Batch]:
         """Start decoding a batch in `pool`; returns a function that waits for it. take: index -> bytes of a sample."""
         indices = part.indices.tolist()
@@ -185,14 +180,14 @@ class Stream:
         height, width = self.shape[1:] if square else self.shards.sizes[index]
         if pixels.shape[1:] != (height, width):
             why = f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels instead of {width} x {height}"
-            raise damaged(BAD_SHARD, self.shards.where(index, members), why)
+            raise damaged("shard", self.shards.where(index, members), why)
         image[:, :height, :width] = pixels
         if mask is not None:
             assert self.palette is not None
             image[:, height:], image[:, :, width:] = 0, 0
             indices = self.shards.mask(index, members, self.palette)
             if indices.shape != (height, width):
-                raise damaged(BAD_SHARD, self.shards.where(index, members), "its mask has another size than its image")
+                raise damaged("shard", self.shards.where(index, members), "its mask has another size than its image")
             mask[:height, :width] = indices
 
     def mask(self, index: int) -> np.ndarray:

@@ -24,7 +24,6 @@ from ...runs.atomic import atomic_write, write_json
 from ..cache import LISTED, cache_root, key_of
 from ..parallel import permutation
 from ..shard_format import (
-    BAD_SHARD,
     FORMAT,
     INDEX,
     SPLITS,
@@ -182,7 +181,7 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
                 except SightlineError as error:
                     faults.append(printable(f"{key}: {error.what}"))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise damaged(BAD_SHARD, location, f"{type(error).__name__}: {error}") from error
+        raise damaged("shard", location, f"{type(error).__name__}: {error}") from error
     if faults or not samples:
         what = (
             f"{counted(len(faults), 'sample')} of this shard cannot be used" if faults else "this shard has no samples"
@@ -232,12 +231,11 @@ def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str
         raise SightlineError(what, where=data.path, why="\n" + listing(lacking), cure=cure)
     names = {sample.label for sample in samples}
     if all(re.fullmatch("0|[1-9][0-9]{0,5}", name) for name in names):
-        numbers = [str(number) for number in range(max(map(int, names)) + 1)]
-        classes = data.classes or tuple(numbers)
-        index_of = {number: index for index, number in enumerate(numbers[: len(classes)])}
+        keys = tuple(map(str, range(max(map(int, names)) + 1)))
     else:
-        classes = data.classes or sorted_classes(names)
-        index_of = {name: index for index, name in enumerate(classes)}
+        keys = data.classes or sorted_classes(names)
+    classes = data.classes or keys
+    index_of = {key: index for index, key in enumerate(keys[: len(classes)])}
     if missing := sorted(names - index_of.keys()):
         why = f"the shards also have {some_of(missing)}, beyond {len(classes):,} classes"
         cure = "list all classes in index order in data.classes, or leave it out"

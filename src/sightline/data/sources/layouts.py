@@ -39,7 +39,7 @@ def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
         predictions = []  # reading it raises the error for a table of predictions
     here = here._replace(tables=tuple(name for name in here.tables if name not in predictions))
     layout = list_layout(root, data, here, hold_out)
-    note = f"not used, because it holds predictions and not labels: {some_of(predictions)}"
+    note = f"not used, because it has predictions and not labels: {some_of(predictions)}"
     return replace(layout, notes=(*layout.notes, note)) if predictions else layout
 
 

@@ -56,7 +56,7 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     if not mask.any():
         raise cannot_hold_out(path, data, groups)
     share = f"{data.val_fraction:.0%} of {'the pairs' if train.labels is None else 'each class'}"
-    share = f"whole groups, about {data.val_fraction:.0%}," if groups is not None else share
+    share = f"complete groups, about {data.val_fraction:.0%} of the images," if groups is not None else share
     aside = "; test is not used for it" if "test" in splits else ""
     notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))

@@ -15,13 +15,13 @@ from ..types import Items
 
 class ItemFacts(NamedTuple):
     """Statistics of one pair. shape: height and width. counts: int64 [K], pixels of each class. ignored: number of
-    ignored pixels. inexact: as in `MaskFacts`. torn: whether the image has a damaged EXIF block."""
+    ignored pixels. inexact: as in `MaskFacts`. damaged_exif: whether the image has a damaged EXIF block."""
 
     shape: tuple[int, int]
     counts: np.ndarray
     ignored: int
     inexact: int
-    torn: bool = False
+    damaged_exif: bool = False
 
 
 class SplitFacts(NamedTuple):

@@ -60,8 +60,8 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
         files = {split: part._replace(layout="unlabelled", masks=None) for split, part in files.items()}
-    whole = WHOLE in files and data.layout != "splits"
-    if not whole and (WHOLE in files or (hold_out and "train" not in files)):
+    unsplit = WHOLE in files and data.layout != "splits"
+    if not unsplit and (WHOLE in files or (hold_out and "train" not in files)):
         why = f"the folders here are {some_of([repr(name) for name in list_folder(root).folders]) or 'none'}"
         cure = "name one of the folders 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
@@ -165,7 +165,7 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
     why = f"found {len(images):,} images like {images[0]!r}{f' and the folders {folders}' if folders else ''}; "
     why += f"searched for {repr(mask_path(images[0], data.mask, root)) if data.mask else usual}"
-    cure = f"give the folder that holds both with --data; or {TEMPLATE}"
+    cure = f"give the folder that contains both with --data; or {TEMPLATE}"
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
@@ -202,7 +202,7 @@ def guess_palette(root: str, name: str) -> tuple[str, str]:
         except SightlineError:
             continue
         if not choice:
-            found = f"{name} holds class ids, up to {mask.max()}"
+            found = f"{name} contains class ids, up to {mask.max()}"
             return found, "name them in order: --data.classes '[NAME, NAME]' or classes.txt; or --data.palette camvid"
         if facts.inexact * 4 < mask.size:
             return f"{name} looks like one of the palette {choice!r}", f"--data.palette {choice}"

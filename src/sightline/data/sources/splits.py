@@ -87,7 +87,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
-    """Choose validation images by whole groups: bool [N], approximately stratified by `labels` int64 [N].
+    """Choose validation images by complete groups: bool [N], approximately stratified by `labels` int64 [N].
 
     A greedy choice, in an order that depends only on the seed and the group names: a group is held out if that brings
     the counts of its classes nearer to `fraction` of each class (at least 1). Then the smallest possible group is held

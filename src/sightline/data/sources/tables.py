@@ -134,7 +134,7 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
     names, columns = normalized(header), {}
     if is_predictions(set(names)):
         raise SightlineError(
-            "this table holds predictions, not labels",
+            "this table has predictions, not labels",
             where=path,
             why="it has the columns filename, label and confidence, with truth or error, as `sightline predict` writes",
             cure="give the table of true labels; if 'label' is the truth here, remove the column 'confidence'",
