@@ -74,8 +74,8 @@ class Land:
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). A larger scene has a
-    larger area, not more pixels per object."""
+    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). Objects
+    have the same size in pixels in scenes of any size."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
     xy = np.stack([x, y])

@@ -263,7 +263,7 @@ class Square:
 
     @property
     def plain(self) -> bool:
-        """Whether the batch transform can do the same resize on the device, so that images may stay smaller."""
+        """Whether the input transform of models does the same resize, so that smaller images are not resized."""
         return (self.fit, self.filter) == ("squash", "bilinear")
 
     def of(self, image: Image.Image) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from ...errors import SightlineError
 from .crash_guard import record_decoding
 from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
-from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
+from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 
 MAX_PIXELS = 89_478_485
 """Default of `data.max_pixels`."""
@@ -57,7 +57,8 @@ def read_mask(
     try:
         with record_decoding(path):
             image, scale = load(path, max_pixels, content)
-        indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
+        has_ids = palette.colors is None
+        indices, inexact = decode_ids(image, palette, scale) if has_ids else decode_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE
         raise SightlineError("this mask cannot be used", where=path, why=error.what, cure=cure) from error
@@ -112,8 +113,8 @@ def reject_transparent(image: Image.Image) -> None:
         raise SightlineError("some of its pixels are transparent", cure=cure)
 
 
-def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
-    """Look up a mask of ids (gray of 1 to 32 bits, or indices of a palette file): (class indices uint8 [H, W], 0).
+def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
+    """Convert a mask of ids, gray or palette indices, to (class indices uint8 [H, W], 0 inexact pixels).
     scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
@@ -160,8 +161,8 @@ def ids_text(palette: Palette) -> str:
     return ", ".join([f"0..{run - 1}"] * (run > 0) + [str(value) for value in ids[run:]])
 
 
-def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
-    """Look up a mask of colors: (class indices uint8 [H, W], number of pixels that match inexactly).
+def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
+    """Convert a mask of colors to (class indices uint8 [H, W], number of pixels that match inexactly).
 
     A file of one channel must match exactly unless the palette is gray, because class ids would look like dark colors.
     SightlineError for other modes and for colors outside the palette.
@@ -182,7 +183,7 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
         missed = np.flatnonzero(part == OUTSIDE)
         if len(missed):
             found, first, inverse, counts = np.unique(colors[missed], True, True, True)
-            codes = np.full(len(found), OUTSIDE, np.uint8) if strict else resolve(found, palette)
+            codes = np.full(len(found), OUTSIDE, np.uint8) if strict else match_colors(found, palette)
             part[missed] = codes[inverse]
             for i in np.flatnonzero(codes == OUTSIDE):
                 y, x = divmod(int(missed[first[i]]), width)

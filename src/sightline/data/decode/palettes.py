@@ -215,7 +215,7 @@ def channels(colors: np.ndarray) -> np.ndarray:
     return np.stack([colors & 255, colors >> 8 & 255, colors >> 16], 1).astype(np.int32)
 
 
-def resolve(colors: np.ndarray, palette: Palette) -> np.ndarray:
+def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
     """Match packed colors uint32 [U] by threshold, stray colors and tolerance: class index, IGNORE or OUTSIDE."""
     if palette.threshold:
         high = channels(colors) >= palette.threshold

@@ -56,7 +56,7 @@ class Store:
             weakref.finalize(self, shutil.rmtree, self.spool, True)
 
     def location(self, file: str) -> str:
-        """The path or URL of a file of the data set."""
+        """The path or URL of a file that the index names: relative to the index, absolute or a URL."""
         return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
     def spooled(self, location: str) -> Path:

@@ -174,7 +174,7 @@ def check_palette(data: Data, palette: Palette) -> None:
 
 
 def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:
-    """(sample table of all shards in the order before packing; int64 [N], position of each sample in stored order)."""
+    """Merge sample tables: (table in the order before packing; int64 [N], position of each sample in stored order)."""
     with ThreadPoolExecutor(FETCHERS) as pool:
         tables = list(pool.map(store.table, entries))
     parts = zip(*(table[:-1] for table in tables), strict=True)

@@ -111,20 +111,21 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
     every = [sample for shard in samples for sample in shard]
     classes, labels = class_labels(every, store.data)
     ends = np.cumsum([len(shard) for shard in samples])
-    by_shard = [labels[end - len(shard) : end] for end, shard in zip(ends.tolist(), samples, strict=True)]
+    by_shard = np.split(labels, ends[:-1])
     splits, notes = choose_splits(entries, by_shard, store.data, seed)
     for entry, shard, own, end in zip(entries, samples, by_shard, ends, strict=True):
-        content = table_bytes(
-            SampleTable(
-                starts=np.array([sample.start for sample in shard], np.int64),
-                ends=np.array([sample.end for sample in shard], np.int64),
-                numbers=np.arange(end - len(shard), end),
-                labels=own,
-                sizes=np.zeros((len(shard), 2), np.int64),
-                counts=np.zeros((len(shard), 0), np.int64),
-                names=tuple(sample.name for sample in shard),
-            )
+        count = len(shard)
+        names, starts, stops, _ = zip(*shard, strict=True)
+        table = SampleTable(
+            starts=np.array(starts, np.int64),
+            ends=np.array(stops, np.int64),
+            numbers=np.arange(end - count, end),
+            labels=own,
+            sizes=np.zeros((count, 2), np.int64),
+            counts=np.zeros((count, 0), np.int64),
+            names=names,
         )
+        content = table_bytes(table)
         atomic_write(folder / entry.table, content)
         entry.table_sha256 = hashlib.sha256(content).hexdigest()
     index = ShardIndex(classes=list(classes), splits=splits, notes=notes)

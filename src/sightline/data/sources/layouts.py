@@ -89,7 +89,7 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
 
 
 def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
-    """The name of a folder's layout; SightlineError if it is ambiguous. first: the folder of the first split, or ''."""
+    """Detect the name of a folder's layout; SightlineError if ambiguous. first: folder of the first split, or ''."""
     if first and list_folder(root, first).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):

@@ -42,7 +42,7 @@ class LibraryEntry(NamedTuple):
 
 
 def entries() -> dict[str, LibraryEntry]:
-    """The supported data sets by name."""
+    """The supported torchvision data sets by name."""
     from torchvision import datasets as tv  # takes seconds to import
 
     return {

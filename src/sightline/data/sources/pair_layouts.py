@@ -61,11 +61,11 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
         check_template(data.mask)
         return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {WHOLE: ""}).items()}
     if splits:
-        return {split: files_of(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
+        return {split: split_pairs(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
     images, masks = image_mask_folders(root, "") or ("", "")
     inner = split_folders(list_folder(root, images).folders, root, forced=False) if images else {}
     if not inner:
-        return {WHOLE: files_of(root, "", None, tally)}
+        return {WHOLE: split_pairs(root, "", None, tally)}
     inside = split_folders(list_folder(root, masks).folders, os.path.join(root, masks), forced=True)
     return {
         split: pairs_in_two_folders(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)
@@ -94,7 +94,7 @@ def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
     return SightlineError(what, where=where, cure=f"move the others away; or {TEMPLATE}")
 
 
-def files_of(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
+def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
     """List the pairs of the split folder `below`, with masks in the folder `partner`, in a subfolder, or in `below`."""
     folders = (below, partner) if partner else image_mask_folders(root, below)
     return pairs_in_two_folders(root, *folders, tally) if folders else pairs_in_one_folder(root, below, tally)
