@@ -140,9 +140,9 @@ def fits(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
     """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
     memory-mapped. SightlineError if `mode` is "always" and the split does not fit."""
     if mode == "always" and free is not None and nbytes > free:
-        why = f"they take {size_text(nbytes)}, and {size_text(free)} are free there"
+        why = f"they take {size_text(nbytes)}, and {size_text(free)} of its memory are free"
         what = "the training images do not fit on the device"
-        cure = "--data.resident auto, or a smaller --data.size"
+        cure = "use --data.resident auto, or a smaller --data.size"
         raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)
     return mode == "always" or (mode == "auto" and free is not None and nbytes <= MEMORY_SHARE * free)
 

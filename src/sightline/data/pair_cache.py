@@ -144,7 +144,7 @@ def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, m
         pixels, mask, facts = read_pair(items, index, classes)
         height, width = mask.shape
         if height > mask_row.shape[0] or width > mask_row.shape[1]:
-            raise SightlineError("it changed while it was read", cure="run the command again")
+            raise SightlineError("this pair changed while it was read", cure="run the command again")
     except SightlineError as error:
         raise with_file_names(error, items, index) from error
     image_row[:, :height, :width] = pixels

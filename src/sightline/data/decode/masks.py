@@ -118,7 +118,9 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
     scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
-        cure = "--data.palette landcover, or your own: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
+        cure = (
+            "set --data.palette landcover, or define colors: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
+        )
         raise SightlineError(f"it has {count} channels, and class ids need one; colors need a palette", cure=cure)
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
         raise SightlineError(f"its mode is {image.mode}, and class ids are integers in one channel")
@@ -256,10 +258,8 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
     missing = [value for value in np.unique(indices).tolist() if np.any(table[value] < 0)]
     if missing:
         what = "ignored pixels, and the palette has no name for them" if IGNORE in missing else f"the index {missing}"
-        where, cure = (
-            f"a palette of {len(palette.classes)} classes",
-            "add an ignored class to it: --data.ignore '[NAME]'",
-        )
+        where = f"a palette of {len(palette.classes)} classes"
+        cure = "add an ignored class to the palette: --data.ignore '[NAME]'"
         raise SightlineError(f"the mask cannot be written: it has {what}", where=where, cure=cure)
     table = table[:, 0] if palette.gray else table
     wide = np.uint16 if table.max() > 255 else np.uint8

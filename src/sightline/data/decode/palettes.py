@@ -167,17 +167,17 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
         raise SightlineError(f"{' and '.join(several)} all define the classes", where=several[0], cure=cure)
     if data.palette and data.palette not in PALETTES:
         what = f"there is no palette {data.palette!r}{nearest_hint(data.palette, list(PALETTES))}"
-        cure = f"one of {', '.join(PALETTES)}, or your own: --data.colors '{{car: [255, 0, 0], road: [0, 0, 0]}}'"
+        cure = (
+            f"use one of {', '.join(PALETTES)}, or define colors: --data.colors '{{car: [255, 0, 0], road: [0, 0, 0]}}'"
+        )
         raise SightlineError(what, where="data.palette", cure=cure)
     if data.palette:
         return PALETTES[data.palette]
     if data.colors:
         return Coding(dict(data.colors))
     if not names:
-        cure = (
-            "--data.palette landcover, camvid or binary; --data.colors for other colors; for class ids their names in "
-        )
-        cure += "order: --data.classes '[road, car]', or a file classes.txt with one name per line"
+        cure = "set --data.palette landcover, camvid or binary, or --data.colors for other colors; for class ids, list "
+        cure += "their names in order: --data.classes '[road, car]', or a file classes.txt with one name per line"
         raise SightlineError("the classes of the values in the masks are not set", where="data.palette", cure=cure)
     check_distinct(names, "data.classes")
     return Coding(ids={name: index for index, name in enumerate(names)})

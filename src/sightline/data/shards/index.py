@@ -148,7 +148,9 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     classes = palette.classes if palette else tuple(index.classes)
     if data.classes and not palette and classes and data.classes != classes:
         why = f"they have {', '.join(classes[:8])}; data.classes is {', '.join(data.classes[:8])}"
-        raise SightlineError("the shards have other classes", where="data.classes", why=why, cure="leave it out")
+        raise SightlineError(
+            "the shards have other classes", where="data.classes", why=why, cure="leave out data.classes"
+        )
     counts = [f"{len(items[split].names):,} {split} in {len(part.shards):,}" for split, part in splits.items()]
     ending = f" of {len(classes):,} classes" if classes and not palette else ""
     notes = (*index.notes, f"{origin}: {' + '.join(counts)} shards{ending}")

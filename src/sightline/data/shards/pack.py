@@ -131,7 +131,7 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
             earlier, changed = index, [INDEX]
         if not changed:
             return earlier
-        why, cure = f"different: {', '.join(changed)}", "--overwrite replaces it; or choose another OUT"
+        why, cure = f"its {' and '.join(changed)} differ", "replace it with --overwrite, or choose another OUT"
         raise SightlineError("this folder contains another packed data set", where=str(job.out), why=why, cure=cure)
     remove(job.out / name for name in names)
     write_json(path, index.model_dump())

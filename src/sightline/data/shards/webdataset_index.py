@@ -83,7 +83,7 @@ def shard_locations(path: str) -> list[str]:
         missing = [] if is_address(path) else [one for one in locations if not os.path.isfile(one)]
         if missing:
             what = f"{len(missing):,} of {counted(len(locations), 'shard')} do not exist"
-            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="check the pattern")
+            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="correct the pattern in --data")
         return locations
     if is_address(path):
         cure = f"list the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack with sightline pack"
@@ -184,9 +184,7 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise damaged("shard", location, f"{type(error).__name__}: {error}") from error
     if faults or not samples:
-        what = (
-            f"{counted(len(faults), 'sample')} of this shard cannot be used" if faults else "this shard has no samples"
-        )
+        what = f"this shard has {counted(len(faults), 'invalid sample') if faults else 'no samples'}"
         cure = "name members KEY.jpg with KEY.cls or KEY.json; or unpack the archive and run: sightline pack FOLDER OUT"
         raise SightlineError(what, where=location, why="\n" + listing(faults) if faults else "", cure=cure)
     return samples

@@ -60,7 +60,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     if first:
         return from_splits(root, data, splits, here, tally, layout)
     if layout == "splits":
-        what = f"there is no {'training split' if hold_out else 'folder of a split'}"
+        what = f"there is no {'training split' if hold_out else 'split folder'}"
         why = f"the folders here are {some_of([repr(name) for name in here.folders]) or 'none'}"
         cure = "name one of the folders 'train', or choose with --data.layout classes"
         raise SightlineError(what, where=root, why=why, cure=cure)

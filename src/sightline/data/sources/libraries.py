@@ -92,7 +92,7 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
     except Exception as error:  # torchvision raises RuntimeError, network errors and others for missing files
         cure = "check the network and the disk, or copy the files there"
         if not download:
-            cure = f"--data.download true, or give their folder: --data torchvision:{name}:FOLDER"
+            cure = f"download them: --data.download true; or give their folder: --data torchvision:{name}:FOLDER"
         raise SightlineError(
             f"the files of torchvision:{name} are missing or damaged",
             where=root,

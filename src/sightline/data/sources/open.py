@@ -48,7 +48,7 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 def locate(data: Data) -> tuple[str, str]:
     """(folder, name of the table in it or '') for `data.path`; SightlineError if it is neither a folder nor a table."""
     if not data.path:
-        cure = "--data PATH: a folder of images or a CSV file"
+        cure = "give a folder of images or a CSV file: --data PATH"
         raise SightlineError("no data was given", where="data.path", cure=cure)
     path = absolute(data.path)
     if os.path.isdir(path):

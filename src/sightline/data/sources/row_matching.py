@@ -64,7 +64,9 @@ def from_tables(
         groups = [row.group for _, row in members] if grouped else None
         parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
     if hold_out and "train" not in parts and WHOLE not in parts:
-        raise SightlineError("there is no row of the training split", where=root, cure="write 'train' as the split")
+        raise SightlineError(
+            "there is no row of the training split", where=root, cure="write 'train' in the column `split`"
+        )
     if check_folders:
         reject_class_folders(root, list(matches.values()), folders)
     return Layout("csv", parts, (*notes, *unlisted_note(root, tables, set(matches), listings)), classes)

@@ -89,7 +89,7 @@ def parse(path: str, text: str) -> Lines:
                 lines.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
-        where, cure = f"{path}, line {start}", "correct that line; a double quote may not be closed"
+        where, cure = f"{path}, line {start}", "correct that line; perhaps a double quote is not closed"
         raise SightlineError("invalid CSV", where=where, why=str(error), cure=cure) from error
     if len(lines) < 2:
         cure = "write a header with the columns filename,label, and one line for each image"
