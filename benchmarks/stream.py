@@ -31,7 +31,7 @@ from sightline.data.decode.images import Square, planes
 from sightline.data.image_cache import decode
 from sightline.data.loader import epoch_order, training_batches
 from sightline.data.pair_cache import decode_pairs
-from sightline.data.shards.streamed import stream_images, stream_pairs
+from sightline.data.shards.stream import stream_images, stream_pairs
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Decoded, Items

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parts_toys import build
-from sightline.data.loader import part_of, training_batches
+from sightline.data.loader import process_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
 from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
@@ -58,7 +58,7 @@ def gradients(training: Training) -> tuple[float, dict[str, Tensor]]:
     """The loss and the gradients of the first step of a run."""
     config, parts = training.config, training.parts
     settings = (parts.train, config.train.batch_size, config.train.seed, 0, 0, parts.device)
-    batches = training_batches(*settings, share=training.world.share, lead=mixes(config, 0))
+    batches = training_batches(*settings, share=training.world.share, overlap=mixes(config, 0))
     group = list(itertools.islice(batches, config.optim.accumulate))
     parts.learner.parameters().train()
     loss = float(add_gradients(training, group))
@@ -84,7 +84,7 @@ def norms() -> float:
         alone = kind(3, momentum=0.3).double()
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
-        start, stop = part_of(7, distributed.world().share)
+        start, stop = process_range(7, distributed.world().share)
         Rows.start, Rows.count, Rows.of = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
         (alone(inputs) * toward).sum().backward()
@@ -107,7 +107,7 @@ def dropped() -> bool:
     torch.manual_seed(3)
     alone = net(whole)
     synchronize_dropout(net)
-    start, stop = part_of(7, distributed.world().share)
+    start, stop = process_range(7, distributed.world().share)
     Rows.start, Rows.count, Rows.of = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])

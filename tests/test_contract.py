@@ -57,7 +57,7 @@ class RegressLearner:
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         assert batch.labels is not None
         images = self.augment(batch.images, batch.samples, self.config.train.seed, batch.epoch)
-        return images[batch.lead :], batch.labels[batch.lead :].float()
+        return images[batch.overlap :], batch.labels[batch.overlap :].float()
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, targets = self.prepare(batch)

@@ -76,9 +76,9 @@ def only_oserror() -> Generator[None]:
 
     def open_image(path: str, max_pixels: int, side: int = 0, header: object = None) -> Image.Image:
         try:
-            return images.opened(path, max_pixels, side, None)
+            return images.decode_rgb(path, max_pixels, side, None)
         except OSError as error:
-            raise images.refusal(path, error) from error
+            raise images.image_error(path, error) from error
 
     with mock.patch.object(images, "open_image", open_image):
         yield
@@ -87,13 +87,13 @@ def only_oserror() -> Generator[None]:
 @contextlib.contextmanager
 def nameless() -> Generator[None]:
     """A loader whose message does not say which file."""
-    real = images.refusal
+    real = images.image_error
 
-    def refusal(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
+    def image_error(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
         found = real(path, error, head)
         return SightlineError(found.what, why=found.why, cure=found.cure)
 
-    with mock.patch.object(images, "refusal", refusal):
+    with mock.patch.object(images, "image_error", image_error):
         yield
 
 
@@ -103,9 +103,9 @@ def only_oserror_sent() -> Generator[None]:
         import io
 
         try:
-            return images.opened(io.BytesIO(content), max_pixels, side, None)
+            return images.decode_rgb(io.BytesIO(content), max_pixels, side, None)
         except OSError as error:
-            raise images.refusal_of_upload(content, error) from error
+            raise images.upload_error(content, error) from error
 
     with mock.patch.object(images, "image_in", image_in):
         yield
@@ -114,15 +114,15 @@ def only_oserror_sent() -> Generator[None]:
 @contextlib.contextmanager
 def dies() -> Generator[None]:
     """A decoder that ends the process at one file in a hundred."""
-    real, seen = images.opened, [0]
+    real, seen = images.decode_rgb, [0]
 
-    def opened(*arguments: object) -> Image.Image:
+    def decode_rgb(*arguments: object) -> Image.Image:
         seen[0] += 1
         if seen[0] % 100 == 0:
             os._exit(11)
         return real(*arguments)  # ty: ignore[invalid-argument-type]
 
-    with mock.patch.object(images, "opened", opened):
+    with mock.patch.object(images, "decode_rgb", decode_rgb):
         yield
 
 
@@ -222,12 +222,12 @@ def check_bombs(settings: Settings) -> Outcome:
 @contextlib.contextmanager
 def no_limit() -> Generator[None]:
     """A loader without a limit of its own, under Pillow's, which warns first and allocates."""
-    real = images.opened
+    real = images.decode_rgb
 
-    def opened(source: str, max_pixels: int, side: int, header: object) -> Image.Image:
+    def decode_rgb(source: str, max_pixels: int, side: int, header: object) -> Image.Image:
         return real(source, 2_000_000_000, side, None)
 
-    with mock.patch.object(images, "opened", opened):
+    with mock.patch.object(images, "decode_rgb", decode_rgb):
         yield
 
 

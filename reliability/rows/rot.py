@@ -193,7 +193,7 @@ ROWS = (
         "descriptions, the cache, recipe.yaml, provenance.json and metrics.jsonl: seen and said with the older state "
         "used, or without effect on weights and predictions",
         check,
-        {"a cache that is not checked": breakage.replaced("data.cache", "intact", never_checked)}
+        {"a cache that is not checked": breakage.replaced("data.cache", "checksum_matches", never_checked)}
         | breakage.some("a checksum that is not checked"),
         toys.ready,
     ),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config.schema import Config
-    from .data.cache_command import cache
+    from .data.cache import cache
     from .data.shards.pack import pack
     from .demo import demo
     from .doctor import doctor
@@ -71,7 +71,7 @@ _PLACES = {
     "report": "reporting",
     "recipes": "recipes.listing",
     "demo": "demo",
-    "cache": "data.cache_command",
+    "cache": "data.cache",
     "doctor": "doctor",
     "Config": "config.schema",
     "SightlineError": "errors",

@@ -4,8 +4,8 @@ import os
 import shlex
 from pathlib import Path
 
-from .data.builtin import write_digits
 from .data.scenes import write_scenes
+from .data.sources.libraries import write_digits
 from .errors import SightlineError
 from .runs.run_folder import Run
 from .runs.terminal import print_plain

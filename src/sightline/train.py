@@ -14,8 +14,7 @@ import torch
 
 from .config.resolve import resolve
 from .config.schema import Config
-from .data.loader import training_batches
-from .data.resident import prefetch
+from .data.loader import prefetch, training_batches
 from .data.types import Batch
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
@@ -245,8 +244,8 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
     """The batches of an epoch from number `begin` on, of each what is this process's."""
     config, parts = training.config, training.parts
     settings = (config.train.batch_size, config.train.seed, epoch, begin, parts.device)
-    share, lead = training.world.share, mixes(config, epoch)
-    batches = training_batches(parts.resident or parts.train, *settings, share=share, lead=lead)
+    share, overlap = training.world.share, mixes(config, epoch)
+    batches = training_batches(parts.resident or parts.train, *settings, share=share, overlap=overlap)
     copied = parts.device.type == "cuda" and not parts.resident
     return prefetch(batches, parts.device) if copied else batches
 
@@ -257,10 +256,10 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     config, parts = training.config, training.parts
     torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
     loss = torch.zeros((), device=parts.device)
-    images = sum(len(batch.every) for batch in group)
+    images = sum(len(batch.all_samples) for batch in group)
     for batch in group:
         with autocast(parts.device, parts.dtype):
-            part = training.forward(batch)["loss"] * (len(batch.every) / images)
+            part = training.forward(batch)["loss"] * (len(batch.all_samples) / images)
         part.backward()
         loss += part.detach()
     return distributed.averaged(loss)

@@ -88,7 +88,7 @@ def test_a_broken_off_packing_is_gone_on_with_and_other_data_are_refused(
     with pytest.raises(SightlineError, match="incomplete"):
         open_source(Data(path=str(out)), 0)
     monkeypatch.setattr(tarfile.TarFile, "addfile", add)
-    with pytest.raises(SightlineError, match="another packed set") as caught:
+    with pytest.raises(SightlineError, match="another packed data set") as caught:
         sightline.pack(data, out, shard_mb=2 * SMALL, quiet=True)
     assert "options" in caught.value.why and "--overwrite" in caught.value.cure
     sightline.pack(data, out, shard_mb=SMALL)
@@ -97,7 +97,7 @@ def test_a_broken_off_packing_is_gone_on_with_and_other_data_are_refused(
     sightline.pack(data, out, shard_mb=SMALL)
     assert "is packed already" in capsys.readouterr().out
     next((data / "train" / "class_0").iterdir()).unlink()
-    with pytest.raises(SightlineError, match="another packed set"):
+    with pytest.raises(SightlineError, match="another packed data set"):
         sightline.pack(data, out, shard_mb=SMALL, quiet=True)
 
 

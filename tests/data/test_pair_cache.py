@@ -100,7 +100,7 @@ def test_masks_without_a_counted_pixel_are_left_out(make_scenes: Callable[..., P
     )
     Image.new("RGB", (32, 32)).save(folder / "train" / "0000_mask.png")
     Image.new("RGB", (32, 32)).save(folder / "train" / "0002_mask.png")
-    with pytest.raises(SightlineError, match="no pixel of train counts"):
+    with pytest.raises(SightlineError, match="no pixel of train is labeled"):
         decoded(folder)
 
 
@@ -120,8 +120,8 @@ def test_training_pairs_of_ignored_pixels_alone_are_not_kept_and_validation_is_w
         for row, name in enumerate(train.names):
             with Image.open(folder / name) as image:
                 np.testing.assert_array_equal(train.images[row], np.asarray(image).transpose(2, 0, 1))
-        note = "2 masks of train hold ignored pixels only and are left out: train/0000_sat.jpg, train/0003_sat.jpg"
-        assert note in said and "1 masks of val hold ignored pixels only: validation/0901_sat.jpg" in said
+        note = "2 masks of train have only ignored pixels and are left out: train/0000_sat.jpg, train/0003_sat.jpg"
+        assert note in said and "1 mask of val has only ignored pixels: validation/0901_sat.jpg" in said
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 

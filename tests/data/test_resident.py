@@ -12,8 +12,7 @@ import torch
 
 from parts_toys import build
 from sightline.config.schema import Augment, Config, Data, Model, Train
-from sightline.data.loader import training_batches
-from sightline.data.resident import fits, prefetch, resident
+from sightline.data.loader import fits, prefetch, resident, training_batches
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT, SightlineError
 

@@ -36,7 +36,7 @@ def pack(
     seed
         Seed of the order of the samples in the shards.
     overwrite
-        Replace another packed set in OUT.
+        Replace another packed data set in OUT.
     quiet
         Print the folder only.
     """

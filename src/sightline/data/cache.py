@@ -1,8 +1,8 @@
-"""Cache of decoded splits: one folder for each, named by a digest of everything that its arrays depend on.
+"""Cache of decoded splits, and `sightline cache`.
 
-An entry is a folder with images.npy, for pairs masks.npy, and meta.json. It is built under a temporary name and
-renamed, so it is complete or absent; of two processes that build the same entry the slower one discards its own. Labels
-are not part of an entry: changing labels decodes nothing.
+An entry is a folder with images.npy, masks.npy for image-mask pairs, and meta.json. Its name is a SHA-256 of everything
+that the arrays depend on. It is built in a temporary folder and then renamed, so it is complete or absent. If two
+processes build the same entry, the second one is discarded. Labels are not stored: new labels need no new entry.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ from ..runs.atomic import TEMPORARY, disk_error, process_lives, sha256, sync_fol
 from .types import Source
 
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
-"""Files of an entry by its format."""
+"""Files of an entry by the format number in meta.json."""
 DIGESTS = "digests.npy"
-"""File beside the images with a digest of each one's pixels, by which copies are found without reading the images."""
+"""File in an entry with a hash of each image's pixels, used to find identical images without reading them."""
 COPIES = "copies-"
-"""Prefix of files beside the entries that list files with the same bytes (grouping.py)."""
+"""Prefix of files beside the entries that list identical image files (sources/leakage.py)."""
 LISTED = "shards-"
-"""Prefix of folders beside the entries that list the samples of WebDataset shards (foreign.py)."""
-_intact: set[Path] = set()  # entries whose checksum this process has compared
+"""Prefix of folders beside the entries that index WebDataset shards (shards/webdataset_index.py)."""
+_verified: set[Path] = set()  # entries whose checksum this process has compared
 
 Arrays = list[np.ndarray]
 
 
 class CacheEntry(NamedTuple):
-    """One entry of the cache, as `sightline cache` lists it."""
+    """A cache entry. source: path and split. images: number of images. nbytes: size of its arrays."""
 
     folder: Path
     source: str
@@ -46,18 +46,18 @@ class CacheEntry(NamedTuple):
 
 
 def cache_root(data: Data | None = None) -> Path:
-    """The folder of the cache: `data.cache_dir`, else $SIGHTLINE_CACHE, else ~/.cache/sightline."""
+    """The cache folder: `data.cache_dir`, else $SIGHTLINE_CACHE, else ~/.cache/sightline."""
     chosen = (data.cache_dir if data else "") or os.environ.get("SIGHTLINE_CACHE", "") or "~/.cache/sightline"
     return Path(absolute(chosen))
 
 
 def key_of(content: list[Any]) -> str:
-    """SHA-256 of a JSON value, 64 hex digits: the name of an entry or the digest of a split."""
+    """SHA-256 of a JSON value, 64 hex digits."""
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
 
 
 def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
-    """(path without links, names, stamps): the files of a split as a part of the name of its entry."""
+    """(real path of the source, names, stamps) of a split, for the SHA-256 that names its cache entry."""
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     return root, source.splits[split].names, source.splits[split].stamps
 
@@ -65,28 +65,30 @@ def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
 def cached_entry(
     folder: Path, fill: Callable[[Path], dict[str, Any]], announce: Callable[[str], None]
 ) -> tuple[Arrays, dict[str, Any]]:
-    """(images and, of pairs, masks, meta) of an entry, which is made first where it is absent or damaged.
+    """Load the (arrays, meta) of an entry; build it first if it is absent or its checksum differs.
 
-    fill: writes the arrays into the folder that it is given, and returns the content of meta.json.
+    fill: writes the arrays into the folder that it is called with, and returns the content of meta.json. Raises
+    SightlineError (status ENVIRONMENT) if the cache folder cannot be written.
     """
-    entry = opened(folder)
-    if entry is not None and not intact(folder, entry):
-        announce(f"decoding again: what is in the cache does not match its checksum (check the disk): {folder}")
+    entry = load_entry(folder)
+    if entry is not None and not checksum_matches(folder, entry):
+        announce(f"decoding again: a cache entry does not match its checksum (check the disk): {folder}")
         entry = None
-        shutil.rmtree(folder, ignore_errors=True)
-        if opened(folder) is not None:
-            raise damaged(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise cache_error(folder, error) from error
     if entry is None:
         make_entry(folder, fill)
-        entry = opened(folder)
+        entry = load_entry(folder)
     if entry is None:
         what, cure = "the cache was changed while it was in use", "run the command again"
         raise SightlineError(what, where=str(folder), cure=cure, status=ENVIRONMENT)
     return entry
 
 
-def opened(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
-    """(arrays, meta) of a complete entry, else None: absent, of another format, or truncated."""
+def load_entry(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
+    """The (arrays, meta) of an entry; None if it is absent, truncated or of another format."""
     try:
         meta = read_meta(folder)
         arrays = [np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in ARRAYS[meta["format"]]]
@@ -113,19 +115,19 @@ def make_entry(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def publish(temporary: Path, folder: Path) -> None:
-    """Rename a finished entry. An entry that another process has made meanwhile stays, unless it is damaged."""
+    """Rename a finished entry to `folder`. A complete entry that another process wrote meanwhile is kept instead."""
     sync_folder(temporary)
     try:
         os.rename(temporary, folder)
     except OSError:
-        if opened(folder) is None:
+        if load_entry(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(temporary, folder)
     sync_folder(folder.parent)
 
 
 def new_temporary_folder(root: Path) -> Path:
-    """An empty folder in the cache; if this process is killed, `sweep` in a later one removes it."""
+    """Create an empty temporary folder in the cache. If this process is killed, a later `sweep` removes the folder."""
     folder = root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -137,14 +139,14 @@ def new_temporary_folder(root: Path) -> Path:
 
 
 def cache_error(path: Path, error: OSError) -> SightlineError:
-    """The error for a write into the cache that failed."""
+    """The error for a failed write in the cache, with a cure that names --data.cache_dir."""
     failed = disk_error(path, error)
-    cure = "free some space, or choose another folder with --data.cache_dir"
-    return SightlineError(failed.what, where=str(path), why=failed.why, cure=cure, status=ENVIRONMENT)
+    failed.where, failed.cure = str(path), "free some space, or choose another folder with --data.cache_dir"
+    return failed
 
 
 def sweep(root: Path) -> int:
-    """Remove temporary folders of killed processes of this machine; returns how many."""
+    """Remove temporary folders of processes of this machine that no longer run; returns their number."""
     removed = 0
     for path in root.glob(f"{TEMPORARY}*"):
         owner, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
@@ -155,9 +157,9 @@ def sweep(root: Path) -> int:
 
 
 def cache_list(root: Path | None = None) -> list[CacheEntry]:
-    """All entries of the cache at `root` (default `cache_root()`), those of older formats too, largest first."""
+    """List the entries in `root` (default: `cache_root()`), also those of older formats, largest first."""
     root = root or cache_root()
-    found = []
+    entries = []
     for meta_path in root.glob("*/meta.json"):
         folder = meta_path.parent
         try:
@@ -167,41 +169,39 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
             count, nbytes = len(arrays["images"]), sum(array.nbytes for array in arrays.values())
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        found.append(CacheEntry(folder, source, count, nbytes))
-    return sorted(found, key=lambda entry: (-entry.nbytes, entry.folder))
+        entries.append(CacheEntry(folder, source, count, nbytes))
+    return sorted(entries, key=lambda entry: (-entry.nbytes, entry.folder))
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
-    """Remove all entries, lists and temporary folders; returns (entries, bytes freed). Other files stay."""
+    """Remove all entries, lists and temporary folders; returns (number of entries, bytes freed). Other files stay."""
     root = root or cache_root()
     sweep(root)
-    found = cache_list(root)
-    for folder in [*(entry.folder for entry in found), *root.glob(f"{LISTED}*")]:
+    entries = cache_list(root)
+    for folder in [*(entry.folder for entry in entries), *root.glob(f"{LISTED}*")]:
         shutil.rmtree(folder, ignore_errors=True)
     for path in root.glob(f"{COPIES}*.json"):
         path.unlink(missing_ok=True)
-    return len(found), sum(entry.nbytes for entry in found)
+    return len(entries), sum(entry.nbytes for entry in entries)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of an entry; ValueError where a bit has flipped, or an earlier version wrote no seal."""
+    """Read meta.json of an entry; ValueError if its own checksum, `seal`, is missing or differs."""
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta.pop("seal", "") != seal_of(meta):
-        raise ValueError("its seal is broken")
+        raise ValueError("the checksum of meta.json differs")
     return meta
 
 
 def seal_of(meta: dict[str, Any]) -> str:
-    """SHA-256 of the content of meta.json."""
+    """SHA-256 of the content of meta.json, 64 hex digits."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def intact(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
-    """Whether the arrays of an entry have the checksum with which they were written; compared once in a process.
-
-    SHA-256 takes 0.07 s for 100 MB, and the pages that it reads are those that training needs next.
-    """
-    if folder in _intact:
+def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
+    """Whether the arrays of an entry have the SHA-256 in its meta.json; computed once in a process, 0.07 s for 100 MB.
+    This also reads the arrays into the page cache, before training needs them."""
+    if folder in _verified:
         return True
     arrays, meta = entry
     checksum = hashlib.sha256()
@@ -211,24 +211,18 @@ def intact(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
     if "digests_sha256" in meta:
         good = good and (folder / DIGESTS).is_file() and sha256(folder / DIGESTS) == meta["digests_sha256"]
     if good:
-        _intact.add(folder)
+        _verified.add(folder)
     return good
 
 
-def damaged(folder: Path) -> SightlineError:
-    """The error for a damaged entry that cannot be replaced."""
-    return SightlineError(
-        "an entry of the cache is damaged",
-        where=str(folder),
-        why="its checksum is not the one that was written",
-        cure="remove that folder, so that it is decoded again; and check the disk",
-        status=ENVIRONMENT,
-    )
-
-
-def verify(folder: Path) -> None:
-    """Compare the checksum of an entry; SightlineError where it is damaged."""
-    _intact.discard(folder)
-    entry = opened(folder)
-    if entry is None or not intact(folder, entry):
-        raise damaged(folder)
+def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:
+    """List the decoded images on disk as text, or remove them all. folder: a `data.cache_dir`; None: the default."""
+    root = None if folder is None else Path(folder)
+    if root is not None and not root.is_dir():
+        cure = "give the folder that was set as data.cache_dir"
+        raise SightlineError("there is no such folder", where=str(root), cure=cure)
+    if clear:
+        count, size = cache_clear(root)
+        return f"removed {count} decoded sets, {size / 1e6:,.1f} MB"
+    lines = [f"{e.nbytes / 1e6:10,.1f} MB  {e.images:>9,} images  {e.source}" for e in cache_list(root)]
+    return "\n".join(lines) or "the cache is empty"

@@ -1,4 +1,4 @@
-"""Decode the images of a split once, into one memory-mapped uint8 array of the cache."""
+"""Decode the images of a split once, into a memory-mapped uint8 array in the cache."""
 
 import hashlib
 from collections.abc import Callable, Collection
@@ -11,60 +11,55 @@ import PIL
 from ..config.schema import Data
 from ..errors import SightlineError, listing, printable
 from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
-from .decode.decoding import FEW, decode_rows, finish_arrays, notes_of
-from .decode.exif import TORN
-from .decode.images import VERSION, Square, planes
+from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
+from .decode.images import EXIF_DAMAGED, VERSION, Square, planes
 from .types import Decoded, Items, Source
 
 FORMAT = 1
 DIGEST_BYTES = 16
 MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
-"""Limits of data.on_bad_image = skip in a split: this share, or this number of images where that is more."""
+"""Unreadable images that `data.on_bad_image skip` may leave out of a split: this share, or this number if larger."""
 
 
 class ImageFlaws(NamedTuple):
-    """An imperfect image. torn: it has a damaged EXIF block. small: (shorter side, width, height) of one that was
-    enlarged."""
+    """Flaws of a usable image. small: (shorter side, width, height) if the image was enlarged, else None."""
 
-    torn: bool
+    damaged_exif: bool
     small: tuple[int, int, int] | None
 
 
 class SizesDifferError(Exception):
-    """Not all images have the size of the first one."""
+    """Raised if an image has another size than the first one."""
 
 
 def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
-    """The split's images as one array, from the cache or decoded into it.
+    """Load the images of a split from the cache; decode them into it first if needed.
 
-    Images are stored as side x side, or at their own size where all share one that is not larger than side x side.
-    The array's checksum is compared once in each process; a damaged entry is decoded again. Raises SightlineError that
-    lists all unreadable images, or for a full disk.
+    Images are stored as uint8 [3, side, side], or at their own size if it is the same for all and fits into `side`.
+    The checksum of the array is compared once in each process; a damaged entry is decoded again. Raises SightlineError
+    with all unreadable images, or if the disk is full.
     """
     items = source.splits[split]
     folder = cache_root(data) / entry_key(source, split, side, data)
 
     def fill(folder: Path) -> dict[str, Any]:
         meta = write_images(folder, items, Square(side, data.fit, data.filter), announce)
-        refuse_bad(meta["bad"], items, source, split, data)
+        check_unreadable(meta["bad"], items, source, split, data, lambda text: None)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
     (images,), meta = cached_entry(folder, fill, announce)
-    refuse_bad(meta["bad"], items, source, split, data)  # a run that may skip some may have made it
-    bad = {int(index): why for index, why in meta["bad"].items()}
-    if bad:
-        check_skipped(bad, items, source, announce)
-    for note in notes_of(meta, split, items.names, side):
+    check_unreadable(meta["bad"], items, source, split, data, announce)  # the entry may be from a run that skips images
+    for note in decoding_notes(meta, split, items.names, side):
         announce(note)
-    kept = np.setdiff1d(np.arange(len(items.names)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
-    items = items.subset(kept) if bad else items
+    if meta["bad"]:
+        items = items.subset(np.setdiff1d(np.arange(len(items.names)), [int(index) for index in meta["bad"]]))
     digest = content_digest(meta["sha256"], items, source.classes)
     digests = image_digests(folder, len(images))
     return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests)
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
-    """The digests of the images of an entry, uint8 [count, 16]; None in entries of earlier versions."""
+    """Load the hashes of the images in an entry, uint8 [count, 16]; None for entries of earlier versions."""
     try:
         digests = np.load(folder / DIGESTS, allow_pickle=False)
     except (OSError, ValueError):
@@ -73,7 +68,7 @@ def image_digests(folder: Path, count: int) -> np.ndarray | None:
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
-    """The images of a split at `rows` int64 [M], in that order: a copy, unless that is all of them and no stream."""
+    """Select the images at `rows` int64 [M], as a copy; returns `decoded` itself if these are all, in order."""
     if decoded.stream is None and len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
         return decoded
     labels = None if decoded.labels is None else decoded.labels[rows]
@@ -84,50 +79,42 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
 
 
 def entry_key(source: Source, split: str, side: int, data: Data) -> str:
-    """The name of an entry: SHA-256 of everything that its pixels depend on. The names distinguish the splits."""
+    """Name of a cache entry: SHA-256 of everything that its pixels depend on."""
     root, names, stamps = files_key(source, split)
     fit = [] if Square(side, data.fit, data.filter).plain else [data.fit, data.filter]
     return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit])
 
 
 def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
-    """SHA-256 over that of the pixels, the names, the labels and the classes."""
+    """SHA-256 of names, labels, classes and `pixels`, the SHA-256 of the pixels."""
     labels = None if items.labels is None else items.labels.tolist()
     return key_of([pixels, items.names, labels, classes])
 
 
-def refuse_bad(bad: dict[str, str], items: Items, source: Source, split: str, data: Data) -> None:
-    """SightlineError listing all unreadable images, unless they may be skipped."""
-    if len(bad) == len(items.names) or (bad and data.on_bad_image == "stop"):
-        refused = too_many([int(index) for index in bad], items, source.classes)
-        skip = "" if refused else ", or leave them out with --data.on_bad_image skip"
-        raise SightlineError(
-            f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read",
-            where=source.path,
-            why="\n" + listing(list(bad.values()), 100),
-            cure=f"mend or remove these files{skip}",
-        )
+def check_unreadable(
+    bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
+) -> None:
+    """Announce unreadable images that are left out; SightlineError with all of them if they may not be left out. bad:
+    index -> reason."""
+    if not bad:
+        return
+    limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"
+    what = f"{len(bad):,} of {len(items.names):,} images of the {split} split cannot be read"
+    lines = [bad[index] for index in sorted(bad, key=int)]
+    if skip and not limit:
+        announce(f"{what} and are left out:\n{listing(lines)}")
+        return
+    what, why = (f"{what}, too many to leave out", limit) if skip else (what, "")
+    cure = "repair or remove these files" + ("" if limit else ", or leave them out with --data.on_bad_image skip")
+    raise SightlineError(what, where=source.path, why=f"{why}\n{listing(lines, 100)}", cure=cure)
 
 
-def check_skipped(bad: dict[int, str], items: Items, source: Source, announce: Callable[[str], None]) -> None:
-    """Announce the images that are left out; SightlineError where they are too many."""
-    what = f"{len(bad):,} of {len(items.names):,} images cannot be read"
-    lines = [bad[index] for index in sorted(bad)]
-    if reason := too_many(bad, items, source.classes):
-        why, cure = f"{reason}\n{listing(lines, 100)}", "mend or remove these files"
-        raise SightlineError(f"{what}, too many to leave out", where=source.path, why=why, cure=cure)
-    announce(f"{what} and are left out:\n{listing(lines)}")
-
-
-def too_many(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> str:
-    """Why the images at the indices `bad` may not be left out, with the limits; empty if they may.
-
-    The number makes skipping useful in small sets; the limit of half a class keeps small classes from vanishing.
-    """
+def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> str:
+    """Why the images at the indices `bad` are too many to leave out; empty if they are not."""
     count, indices = len(items.names), sorted(bad)
     most = max(FEW_SKIPPED, int(count * MOST_SKIPPED))
-    limits = f"left out are at most {MOST_SKIPPED:.0%} of a split, or {FEW_SKIPPED} images where that is more"
-    limits += f" (here {most:,}), and at most half of a class"
+    limits = f"at most {MOST_SKIPPED:.0%} of a split, or {FEW_SKIPPED} images if that is more (here {most:,}), and at "
+    limits += "most half of a class may be left out"
     if len(indices) > most:
         return limits
     labels = np.zeros(count, np.int64) if items.labels is None else items.labels
@@ -136,12 +123,12 @@ def too_many(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> st
     if not len(over):
         return ""
     named = ", ".join(classes[index] for index in over[:8]) if classes and items.labels is not None else "the split"
-    return f"{limits}; too many are of {named}"
+    return f"{limits}; more than half is unreadable in: {named}"
 
 
 def write_images(folder: Path, items: Items, square: Square, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Decode all items into images.npy; returns shape [N, 3, H, W] and sha256 of the readable ones, bad: index ->
-    reason, and what `notes_of` reads."""
+    """Decode all items into images.npy; returns the content of meta.json: shape [N, 3, H, W] and sha256 of the readable
+    images, `bad`: index -> reason, and the flaws that `decoding_notes` describes."""
     try:
         shape = stored_shape(items, square)
         (images, digests), results = decode_images(folder, items, square, shape, announce)
@@ -157,13 +144,14 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
         "shape": [len(kept), *shape],
         "sha256": finish_arrays(folder, [images], kept),
         "bad": {str(index): printable(f"{items.names[index]}: {f.why or f.what}") for index, f in faults.items()},
-        "torn_exif": [index for index, found in flaws.items() if found.torn],
+        "torn_exif": [index for index, found in flaws.items() if found.damaged_exif],
         "small": [len(small), small[:FEW]],
     }
 
 
 def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
-    """The first readable image's own shape if it is not larger than the square, on the guess that all share it."""
+    """Guess one shape (3, H, W) for all images: that of the first readable one if it fits the square, else the square.
+    `decode_images` raises SizesDifferError if the guess is wrong."""
     side = square.side
     for index in range(len(items.names) if square.plain else 0):
         try:
@@ -177,7 +165,7 @@ def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
 def decode_images(
     folder: Path, items: Items, square: Square, shape: tuple[int, int, int], announce: Callable[[str], None]
 ) -> tuple[list[np.memmap], list[ImageFlaws | SightlineError | None]]:
-    """`decode_rows` for images of that shape, with the digest of each; SizesDifferError for an image of another."""
+    """Call `decode_rows` for images of `shape` and their hashes; SizesDifferError if an image has another shape."""
     fitted = shape == (3, square.side, square.side)
 
     def decode(index: int, pixels: np.ndarray, digest: np.ndarray) -> ImageFlaws | None:
@@ -186,7 +174,8 @@ def decode_images(
             raise SizesDifferError
         pixels[:] = square.of(image) if fitted else planes(image)
         digest[:] = np.frombuffer(hashlib.sha256(pixels.data).digest(), np.uint8)[:DIGEST_BYTES]
-        torn, small = bool(image.info.get(TORN)), fitted and min(image.size) < square.side
-        return ImageFlaws(torn, (min(image.size), *image.size) if small else None) if torn or small else None
+        small = (min(image.size), *image.size) if fitted and min(image.size) < square.side else None
+        flaws = ImageFlaws(bool(image.info.get(EXIF_DAMAGED)), small)
+        return flaws if any(flaws) else None
 
     return decode_rows(folder, {"images": shape, "digests": (DIGEST_BYTES,)}, decode, len(items.names), announce)

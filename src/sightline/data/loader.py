@@ -1,35 +1,46 @@
-"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch): any batch can be repeated."""
+"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch), for exact resumption.
 
+Training images are copied to the device as a whole if they fit, else in prefetched batches; the batches are equal.
+"""
+
+import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..errors import ENVIRONMENT, SightlineError
+from .decode.decoding import size_text
 from .parallel import Share, permutation
 from .types import Batch, Decoded, Resident
 
-WHOLE = Share(0, 1)
+SINGLE_PROCESS = Share(0, 1)
+ResidentMode = Literal["auto", "always", "never"]
+MEMORY_SHARE = 1 / 3
+"""Share of the free device memory that the images may take in mode `auto`; training steps need the rest."""
 
 
 class BatchPart(NamedTuple):
-    """What one process takes of a batch. indices: int64 [N] in the split. whole, start, lead: as in `Batch`."""
+    """The part of a batch for one process. indices: int64 [N] in the split. The other fields are those of `Batch`."""
 
-    indices: torch.Tensor
-    whole: torch.Tensor | None = None
+    indices: Tensor
+    global_samples: Tensor | None = None
     start: int = 0
-    lead: int = 0
+    overlap: int = 0
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
-    """A permutation int64 [count] for one epoch."""
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of the images in an epoch, a permutation int64 [count]."""
     return torch.from_numpy(permutation(count, seed, epoch))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Batches in an epoch of `count` images. A last partial batch counts, unless it is a single image beside full
-    batches: batch normalization cannot train on one."""
+    """Number of batches in an epoch of `count` images, including a last partial batch. A last batch of one image is
+    dropped if there are full batches, because batch normalization cannot train on it."""
     full, rest = divmod(count, batch_size)
     return full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
 
@@ -41,49 +52,48 @@ def training_batches(
     epoch: int,
     first_batch: int = 0,
     device: torch.device | str = "cpu",
-    share: Share = WHOLE,
-    lead: bool = False,
+    share: Share = SINGLE_PROCESS,
+    overlap: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch in its order, from number `first_batch` on, as a resumed run needs them.
-
-    share: only the part of this process of each batch. lead: with the image before that part at its front, see `Batch`.
-    """
+    """Yield the batches of one epoch, from index `first_batch` on. share: yield only this process's part of each batch.
+    overlap: prepend the image before that part, see `Batch`."""
     if isinstance(decoded, Decoded) and decoded.stream is not None:
-        yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, lead)
+        yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, overlap)
         return
     order = epoch_order(seed, epoch, len(decoded.images))
-    for part in batch_parts(order, batch_size, first_batch, share, lead):
+    for part in batch_parts(order, batch_size, first_batch, share, overlap):
         batch = gather(decoded, part.indices, epoch, torch.device(device))
-        yield replace(batch, whole=part.whole, start=part.start, lead=part.lead)
+        yield replace(batch, global_samples=part.global_samples, start=part.start, overlap=part.overlap)
 
 
 def batch_parts(
-    order: torch.Tensor, batch_size: int, first_batch: int = 0, share: Share = WHOLE, lead: bool = False
+    order: Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
 ) -> Iterator[BatchPart]:
-    """The batches of an epoch with this order, int64 [N]; further options as in `training_batches`."""
+    """Yield the indices of each batch of an epoch with `order` int64 [N]; other arguments as in `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
-        whole = order[step * batch_size : (step + 1) * batch_size]
-        if share == WHOLE or len(whole) < share.world:  # each process takes all of so few images
-            yield BatchPart(whole)
+        batch = order[step * batch_size : (step + 1) * batch_size]
+        if share.world == 1 or len(batch) < share.world:  # every process takes a batch that has fewer images than these
+            yield BatchPart(batch)
             continue
-        start, stop = part_of(len(whole), share)
-        own = whole[start:stop]
-        own = torch.cat([whole[start - 1 :][:1], own]) if lead else own  # before the first part: the last image of all
-        yield BatchPart(own, whole, start, int(lead))
+        start, stop = process_range(len(batch), share)
+        own = batch[start:stop]
+        if overlap:  # the first part is preceded by the last image of the batch
+            own = torch.cat([batch[start - 1 :][:1], own])
+        yield BatchPart(own, batch, start, int(overlap))
 
 
-def part_of(count: int, share: Share) -> tuple[int, int]:
-    """(start, stop) of a process's part of `count` items; lengths of parts differ by at most one."""
+def process_range(count: int, share: Share) -> tuple[int, int]:
+    """(start, stop) of one process's part of `count` items; the lengths of the parts differ by at most one."""
     return share.rank * count // share.world, (share.rank + 1) * count // share.world
 
 
 def evaluation_batches(
-    decoded: Decoded, batch_size: int, device: torch.device | str = "cpu", share: Share = WHOLE
+    decoded: Decoded, batch_size: int, device: torch.device | str = "cpu", share: Share = SINGLE_PROCESS
 ) -> Iterator[Batch]:
-    """All images in the order of the split, each exactly once; the epoch of these batches is 0.
+    """Yield all images once, in the order of the split; the epoch of these batches is 0.
 
-    Pairs of different sizes come in batches of one size each, without the padding in the arrays. share: the batches of
-    one process; several processes take whole batches in turn, so that each batch is the same as in one process.
+    Image-mask pairs of different sizes are batched by size, without padding. share: every process takes whole batches
+    in turn, so that the batches do not depend on the number of processes.
     """
     indices = torch.arange(len(decoded.images))
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
@@ -97,9 +107,9 @@ def evaluation_batches(
         yield batch
 
 
-def gather(decoded: Decoded | Resident, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-    """The images at `indices` int64 [N] by one indexing operation, on the device if the split is resident there, else
-    from the memory map. For a GPU they are pinned, and the copy to the device is asynchronous."""
+def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:
+    """Gather the images at `indices` int64 [N] on the device, from a resident split or the memory-mapped cache. Copies
+    to a GPU are asynchronous, from pinned memory."""
     if isinstance(decoded, Resident):
         here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
@@ -113,10 +123,8 @@ def gather(decoded: Decoded | Resident, indices: torch.Tensor, epoch: int, devic
     return to_device(images, labels, indices, epoch, device)
 
 
-def to_device(
-    images: torch.Tensor, labels: torch.Tensor | None, indices: torch.Tensor, epoch: int, device: torch.device
-) -> Batch:
-    """A batch on its device; for a GPU `images` are pinned already."""
+def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int, device: torch.device) -> Batch:
+    """Copy a batch to its device; for a GPU `images` must be in pinned memory."""
     pinned = device.type == "cuda"
     if pinned:
         indices, labels = indices.pin_memory(), None if labels is None else labels.pin_memory()
@@ -126,3 +134,50 @@ def to_device(
         samples=indices.to(device, non_blocking=pinned),
         epoch=epoch,
     )
+
+
+def fits(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
+    """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
+    memory-mapped. SightlineError if `mode` is "always" and the split does not fit."""
+    if mode == "always" and free is not None and nbytes > free:
+        why = f"they take {size_text(nbytes)}, and {size_text(free)} of its memory are free"
+        what = "the training images do not fit on the device"
+        cure = "use --data.resident auto, or a smaller --data.size"
+        raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)
+    return mode == "always" or (mode == "auto" and free is not None and nbytes <= MEMORY_SHARE * free)
+
+
+def resident(decoded: Decoded, mode: ResidentMode, device: torch.device) -> Resident | None:
+    """Copy the split to the device; None if its batches are read from the cache instead."""
+    arrays = [decoded.images] if decoded.targets is None else [decoded.images, decoded.targets]
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    if not fits(mode, sum(array.nbytes for array in arrays), free):
+        return None
+    images, *labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
+    return Resident(images, labels[0] if labels else None)
+
+
+def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the same batches; a second thread prepares the next one meanwhile, on a separate CUDA stream."""
+    side = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def fetch() -> Batch | None:
+        with torch.cuda.stream(side) if side else contextlib.nullcontext():
+            return next(batches, None)
+
+    with ThreadPoolExecutor(1) as worker:
+        upcoming = worker.submit(fetch)
+        while (batch := upcoming.result()) is not None:
+            if side:
+                wait_for(batch, side, torch.cuda.current_stream(device))
+            upcoming = worker.submit(fetch)
+            yield batch
+
+
+def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -> None:
+    """Synchronize `stream` with the copies on `side`, and keep the batch's memory allocated until `stream` used it."""
+    stream.wait_stream(side)
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor) and value.is_cuda:
+            value.record_stream(stream)

@@ -1,7 +1,7 @@
-"""Decode image-mask pairs once, into two memory-mapped uint8 arrays of the cache, and check every pair.
+"""Decode image-mask pairs once, into two memory-mapped uint8 arrays in the cache, and check every pair.
 
-Images [N, 3, H, W] and masks [N, H, W] keep their own size. Where sizes differ, H and W are the largest, and smaller
-pairs fill the upper left corner; the rest of their mask is IGNORE. All invalid pairs are found before training begins.
+Images [N, 3, H, W] and masks [N, H, W] are not resized. H and W are the largest height and width; smaller pairs are
+padded at the bottom and right, their masks with IGNORE. All invalid pairs are reported before training starts.
 """
 
 import contextlib
@@ -15,11 +15,10 @@ import numpy as np
 import PIL
 
 from ..config.schema import Data
-from ..errors import ENVIRONMENT, SightlineError, listing, printable, some_of
+from ..errors import ENVIRONMENT, SightlineError, counted, listing, printable, some_of
 from .cache import cache_root, cached_entry, files_key, key_of
-from .decode.decoding import decode_rows, finish_arrays, notes_of
-from .decode.exif import TORN
-from .decode.images import VERSION, planes
+from .decode.decoding import decode_rows, decoding_notes, finish_arrays
+from .decode.images import EXIF_DAMAGED, VERSION, planes
 from .decode.masks import MaskFacts, image_size
 from .decode.palettes import IGNORE, Palette, to_dict
 from .sources.pair_facts import (
@@ -27,7 +26,7 @@ from .sources.pair_facts import (
     SplitFacts,
     facts_notes,
     item_facts,
-    refuse_faults,
+    reject_pairs,
     split_facts,
     with_file_names,
 )
@@ -39,11 +38,11 @@ FORMAT = 2
 def decode_all(
     source: Source, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> tuple[Decoded, Decoded]:
-    """The pairs of train and val, like `decode_pairs`; one SightlineError for the invalid pairs of both."""
-    found, faults = [], []
+    """Decode the pairs of train and val; one SightlineError with the invalid pairs of both."""
+    decoded, faults = [], []
     for split in ("train", "val"):
         try:
-            found.append(decode_pairs(source, split, palette, data, announce))
+            decoded.append(decode_pairs(source, split, palette, data, announce))
         except SightlineError as error:
             if error.status == ENVIRONMENT:
                 raise
@@ -55,16 +54,16 @@ def decode_all(
         cures = list(dict.fromkeys(line.strip() for fault in faults for line in fault.cure.strip().splitlines()))
         cure = "\n" + listing(cures) if len(cures) > 1 else cures[0]
         raise SightlineError("; ".join(fault.what for fault in faults), where=source.path, why=why, cure=cure)
-    return found[0], found[1]
+    return decoded[0], decoded[1]
 
 
 def decode_pairs(
     source: Source, split: str, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> Decoded:
-    """The split's pairs, from the cache or decoded into it.
+    """Load the pairs of a split from the cache; decode them into it first if needed.
 
-    Raises SightlineError listing every invalid pair: unreadable, of two sizes, with colors or ids that are not in the
-    palette, or with ignored pixels only.
+    Raises SightlineError with every invalid pair (unreadable, image and mask of different sizes, or colors or ids that
+    are not in the palette), and if all masks have ignored pixels only.
     """
     folder = cache_root(data) / entry_key(source, split, palette, data)
 
@@ -77,9 +76,12 @@ def decode_pairs(
     names = tuple(every[index] for index in kept)
     if len(names) < len(every):
         lost = [every[index] for index in np.setdiff1d(np.arange(len(every)), kept)]
-        announce(f"{len(lost):,} masks of {split} hold ignored pixels only and are left out: {some_of(lost)}")
+        have, are = ("has", "is") if len(lost) == 1 else ("have", "are")
+        announce(
+            f"{counted(len(lost), 'mask')} of {split} {have} only ignored pixels and {are} left out: {some_of(lost)}"
+        )
     facts = SplitFacts(*(np.array(meta[name], np.int64) for name in SplitFacts._fields))
-    for note in [*facts_notes(split, names, facts, palette), *notes_of(meta, split, every, 0)]:
+    for note in [*facts_notes(split, names, facts, palette), *decoding_notes(meta, split, every, 0)]:
         announce(note)
     return Decoded(
         images=images,
@@ -95,54 +97,54 @@ def decode_pairs(
 
 
 def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
-    """The name of an entry: SHA-256 of everything that its arrays depend on."""
+    """Name of a cache entry: SHA-256 of everything that its arrays depend on."""
     root, names, stamps = files_key(source, split)
-    whole = split != "train"  # not all training pairs are kept
+    complete = split != "train"  # training pairs without a labeled pixel are left out
     versions = ["pairs", FORMAT, VERSION, PIL.__version__]
-    return key_of([versions, root, data.max_pixels, names, stamps, to_dict(palette), whole])
+    return key_of([versions, root, data.max_pixels, names, stamps, to_dict(palette), complete])
 
 
 def write_pairs(
     folder: Path, source: Source, split: str, classes: int, max_pixels: int, announce: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write images.npy and masks.npy into `folder`; returns the content of meta.json. One error for all faults.
+    """Write images.npy and masks.npy into `folder`; returns the content of meta.json.
 
-    Training pairs without a labeled pixel are left out. Validation pairs stay, so that every image has its prediction.
+    Training pairs without a labeled pixel are left out. Validation pairs are kept, so that each image has a prediction.
+    Raises one SightlineError with all invalid pairs.
     """
     items = source.splits[split]
     height, width = largest_size(source.path, items, max_pixels)
     shapes = {"images": (3, height, width), "masks": (height, width)}
     decode = partial(decode_pair, items, classes)
-    arrays, results = decode_rows(
-        folder, shapes, decode, len(items.names), announce, "images and masks", "smaller images, "
-    )
+    count = len(items.names)
+    arrays, results = decode_rows(folder, shapes, decode, count, announce, "images and masks", "smaller images, ")
     faults = [result for result in results if isinstance(result, SightlineError)]
     if faults:
-        refuse_faults(source.path, split, faults, len(results))
+        reject_pairs(source.path, split, faults, len(results))
     facts = [result for result in results if isinstance(result, ItemFacts)]
     labeled = [index for index, fact in enumerate(facts) if fact.counts.any()]
     if not labeled:
-        why = f"all {len(facts):,} masks of {split} hold ignored pixels only"
-        cure = "check --data.palette and --data.ignore, and that the masks are the right ones"
-        raise SightlineError(f"no pixel of {split} counts", where=source.path, why=why, cure=cure)
+        why = f"all masks of {split} ({len(facts):,}) have only ignored pixels"
+        cure = "check --data.palette and --data.ignore, and that these are the right masks"
+        raise SightlineError(f"no pixel of {split} is labeled", where=source.path, why=why, cure=cure)
     kept = labeled if split == "train" else list(range(len(facts)))
-    found = split_facts([facts[index] for index in kept], classes)
+    arrays_of_facts = split_facts([facts[index] for index in kept], classes)
     return {
         "shape": [len(kept), 3, height, width],
         "sha256": finish_arrays(folder, arrays, kept),
         "kept": kept,
-        **{name: array.tolist() for name, array in found._asdict().items()},
-        "torn_exif": [index for index, fact in enumerate(facts) if fact.torn],
+        **{name: array.tolist() for name, array in arrays_of_facts._asdict().items()},
+        "torn_exif": [index for index, fact in enumerate(facts) if fact.damaged_exif],
     }
 
 
 def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, mask_row: np.ndarray) -> ItemFacts:
-    """Decode a pair into its rows [3, H, W] and [H, W]; SightlineError with its file names where it is invalid."""
+    """Decode a pair into its rows [3, H, W] and [H, W]; SightlineError with its file names if it is invalid."""
     try:
         pixels, mask, facts = read_pair(items, index, classes)
         height, width = mask.shape
         if height > mask_row.shape[0] or width > mask_row.shape[1]:
-            raise SightlineError("it was changed while it was read", cure="run the command again")
+            raise SightlineError("this pair changed while it was read", cure="run the command again")
     except SightlineError as error:
         raise with_file_names(error, items, index) from error
     image_row[:, :height, :width] = pixels
@@ -152,24 +154,24 @@ def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, m
 
 
 def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
-    """The largest height and the largest width of all images, by their headers; (1, 1) where none can be read."""
+    """The largest height and the largest width over all images, from their headers; (1, 1) if none can be read."""
     if items.shards is not None:
         height, width = items.shards.sizes.max(0).tolist()
         return height, width
     height, width = 1, 1
     for name in items.names:
-        with contextlib.suppress(SightlineError):  # decoding fails too, and reports it with all other faults
+        with contextlib.suppress(SightlineError):  # decoding reports it together with all others
             size = image_size(os.path.join(root, name), max_pixels)
             height, width = max(height, size[0]), max(width, size[1])
     return height, width
 
 
 def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.ndarray, ItemFacts]:
-    """(image uint8 [3, h, w], mask uint8 [h, w], its facts); SightlineError for an invalid image or mask."""
+    """Decode a pair: (image uint8 [3, h, w], mask uint8 [h, w], facts). SightlineError for an invalid image or mask."""
     assert items.read_mask is not None
     counts = MaskFacts()
     mask = items.read_mask(index, counts)
     image = items.read(index)
     pixels = planes(image)
     facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, counts.inexact)
-    return pixels, mask, facts._replace(torn=bool(image.info.get(TORN)))
+    return pixels, mask, facts._replace(damaged_exif=bool(image.info.get(EXIF_DAMAGED)))

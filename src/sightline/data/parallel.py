@@ -1,4 +1,4 @@
-"""Threads, the share of a process, and random orders, for all readers of data; without torch."""
+"""Thread pools, the rank of a process, and random permutations, for all readers of data; without torch."""
 
 import os
 from collections import deque
@@ -10,41 +10,41 @@ import numpy as np
 
 from ..errors import SightlineError
 
-Given = TypeVar("Given")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Share(NamedTuple):
-    """Rank of this process, and the number of processes."""
+    """Rank of this process, and the world size (number of processes)."""
 
     rank: int
     world: int
 
 
 def share_of(environment: Mapping[str, str]) -> Share:
-    """The rank and world size set by torchrun; (0, 1) without torchrun."""
+    """Read the rank and world size that torchrun sets; (0, 1) without torchrun."""
     try:
         share = Share(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
     except ValueError:
         share = Share(-1, 0)
     if not 0 <= share.rank < share.world:
-        where, cure = "RANK, WORLD_SIZE", "unset them, or start with torchrun"
-        raise SightlineError("these variables name no process of a group", where=where, cure=cure)
+        where, cure = "RANK, WORLD_SIZE", "unset both (unset RANK WORLD_SIZE), or start with torchrun"
+        raise SightlineError("these environment variables are not a valid rank and world size", where=where, cure=cure)
     return share
 
 
 def processors() -> int:
-    """Number of processors that this process may use; on macOS and Windows, of all."""
+    """Number of processors that this process may use; on macOS and Windows, of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def submit_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Given], Result], items: Iterable[Given], ahead: int
-) -> Iterator[tuple[Given, Future[Result]]]:
-    """(item, future of function(item)) in order; at most `ahead` later items have been submitted."""
-    queue: deque[tuple[Given, Future[Result]]] = deque()
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Yield (item, future of function(item)) in order, with at most `ahead` further items submitted."""
+    queue: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
         queue.append((item, pool.submit(function, item)))
         if len(queue) > ahead:
@@ -54,10 +54,7 @@ def submit_ahead(
 
 
 def permutation(count: int, seed: int, *key: int) -> np.ndarray:
-    """A permutation int64 [count] for a seed and further numbers.
-
-    Sorts random 64-bit keys instead of calling NumPy's `permutation`: NumPy keeps the raw stream of PCG64 the same over
-    its versions (NEP 19), but not the methods built on it.
-    """
+    """A permutation int64 [count], a function of the seed and the `key`. Sorts random 64-bit keys, because NumPy keeps
+    the raw stream of PCG64 stable across versions (NEP 19), but not its method `permutation`."""
     keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)).random_raw(count)
     return np.argsort(keys, kind="stable").astype(np.int64)

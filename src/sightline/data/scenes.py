@@ -1,24 +1,19 @@
 """Synthetic land-cover scenes: images that resemble satellite images, with exact masks, drawn from a seed.
 
-Scores on them say nothing about real imagery. They allow segmentation to be tried and tested without a download. The
-classes, colors and rough class shares are those of DeepGlobe Land Cover (Demir et al. 2018): half is agriculture, a few
-percent water, hardly anything unknown (clouds). Classes share colors (green fields and forest, fallow fields and barren
-land, muddy rivers and soil), and the light differs between scenes. They differ in texture: furrows and parcels, crowns,
-roofs and streets, gullies, shrubs, smooth water.
-
-Scene `index` of `seed` depends only on these two numbers and its size.
+They serve to try and test segmentation without a download; scores on them do not carry over to real images. Classes,
+colors and approximate class shares are those of DeepGlobe Land Cover (Demir et al. 2018). Several classes share colors,
+the light varies between scenes, and each class has its own texture. A scene depends only on seed, index and size.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 
-from ..errors import SightlineError
 from ..runs.atomic import atomic_write
+from .decode.images import encoded
 from .decode.palettes import LANDCOVER
 
 CLASSES = tuple(LANDCOVER)
@@ -34,36 +29,24 @@ SMALLEST = 16  # pixels
 def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int = 256, seed: int = 0) -> Path:
     """Write scenes in the layout of DeepGlobe: `train/0001_sat.jpg`, `train/0001_mask.png`, `validation/9001_...`.
 
-    Images are JPEG of quality 90 and masks RGB PNG in the palette's colors, all size x size pixels. A scene does not
-    depend on the counts. Returns the folder. SightlineError for invalid counts or sizes, or if the folder cannot be
-    written.
+    Images are JPEG of quality 90 and masks RGB PNG, size x size pixels. Scenes do not depend on the counts. Returns the
+    folder. SightlineError if the folder cannot be written.
     """
-    if size < SMALLEST or not 0 <= count_train < VALIDATION or count_val < 0:
-        where = f"size {size}, {count_train} training and {count_val} validation scenes"
-        cure = f"use a size of {SMALLEST} or more, 0 to {VALIDATION - 1} training scenes, 0 or more for validation"
-        raise SightlineError("invalid size or number of scenes", where=where, cure=cure)
+    assert size >= SMALLEST and count_train < VALIDATION
     for split, first, count in (("train", 1, count_train), ("validation", VALIDATION, count_val)):
         for index in range(first, first + count):
             image, mask = draw_scene(seed, index, size)
             stem = Path(folder) / split / f"{index:04d}"
-            atomic_write(f"{stem}_sat.jpg", encoded(image.transpose(1, 2, 0), "JPEG", quality=JPEG_QUALITY))
-            atomic_write(f"{stem}_mask.png", encoded(COLORS[mask], "PNG"))
+            photo = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            atomic_write(f"{stem}_sat.jpg", encoded(photo, "JPEG", quality=JPEG_QUALITY))
+            atomic_write(f"{stem}_mask.png", encoded(Image.fromarray(COLORS[mask]), "PNG"))
     return Path(folder)
-
-
-def encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
-    """Encode an image uint8 [h, w, 3], or gray [h, w], as the bytes of a file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format=kind, **options)
-    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Land:
-    """The pixels of one class in a scene. inside: bool [size, size]. points: float32 [2, n], x and y of the pixels.
-
-    angles: float32 [n], direction of fields and streets. dryness: 0 (green) to 1 (dry).
-    """
+    """The n pixels of one class in a scene. inside: bool [size, size]. points: float32 [2, n], x and y of the pixels.
+    angles: float32 [n], direction of fields and streets in radians. dryness: 0 (green) to 1 (dry)."""
 
     inside: np.ndarray
     points: np.ndarray
@@ -71,29 +54,28 @@ class Land:
     dryness: float
 
     def noise(self, rng: np.random.Generator, scale: float, octaves: int = 4, gain: float = 0.5) -> np.ndarray:
-        """Fractal noise, float32 [n]."""
+        """Fractal noise at these pixels, float32 [n]; arguments as in `noise`."""
         return noise(rng, len(self.inside), scale, octaves, gain)[self.inside]
 
     def relief(
         self, rng: np.random.Generator, scale: float, octaves: int, gain: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(heights of fractal noise, slope toward the light), float32 [n] each."""
+        """(height, slope toward the light) of a surface of fractal noise at these pixels, float32 [n] each."""
         heights = noise(rng, len(self.inside), scale, octaves, gain)
         down, right = np.gradient(heights)
         return heights[self.inside], (right - down)[self.inside]
 
     def grid_axes(self, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates across and along the direction `angles`, float32 [n] each, displaced by `bends` pixels [n]."""
+        """(coordinate across, coordinate along) the direction `angles`, float32 [n] each. bends: displacement of the
+        pixels before the rotation, float32 [n]."""
         x, y = self.points + bends
         cosine, sine = np.cos(self.angles), np.sin(self.angles)
         return x * cosine + y * sine, y * cosine - x * sine
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene: (image uint8 [3, size, size], class indices in CLASSES, uint8 [size, size]).
-
-    Details have the same size in pixels in scenes of any size: a larger scene shows more land.
-    """
+    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). Objects
+    have the same size in pixels in scenes of any size."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
     xy = np.stack([x, y])
@@ -113,9 +95,10 @@ def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.n
 
 
 def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, gain: float = 0.5) -> np.ndarray:
-    """Fractal value noise, float32 [size, size], mean 0, standard deviation near 1, largest details `scale` pixels.
+    """Fractal value noise, float32 [size, size], with mean 0 and standard deviation near 1.
 
-    Each octave is a grid of normal numbers, enlarged bicubically, with half the spacing of the one before.
+    Sums grids of normal random numbers, enlarged bicubically. scale: spacing of the first grid in pixels; it halves
+    with each octave. gain: factor of the amplitude from one octave to the next.
     """
     total, power = np.zeros((size, size), np.float32), 0.0
     for octave in range(octaves):
@@ -131,10 +114,8 @@ def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, g
 
 
 def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(class uint8 [h, w], region number int [h, w]): Voronoi cells with borders displaced by fractal noise.
-
-    Each square of a grid has one center; the nearest is searched in the 3x3 squares around a pixel.
-    """
+    """Draw Voronoi cells with borders displaced by fractal noise: (class uint8 [h, w], cell index int [h, w]). Each
+    square of a grid has one cell center; only the 3x3 squares around a pixel are searched for the nearest one."""
     size = xy.shape[1]
     points = xy + np.float32(9) * np.stack([noise(rng, size, 48, 5, 0.55), noise(rng, size, 48, 5, 0.55)])
     points += REGION * rng.uniform(3, 4, (2, 1, 1)).astype(np.float32)  # so that no square has a negative number
@@ -155,7 +136,8 @@ def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, 
 
 
 def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float) -> np.ndarray:
-    """Signed distance in pixels of each pixel from a winding line across the scene."""
+    """Signed distance in pixels of each pixel from a random winding line, float32 [h, w]. bends: amplitude of the
+    windings, scale: their length, both in pixels."""
     size = xy.shape[1]
     angle, through = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2) * size
     line = (xy[0] - through[0]) * np.cos(angle) + (xy[1] - through[1]) * np.sin(angle)
@@ -165,7 +147,7 @@ def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float
 
 
 def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw rivers and lakes into the mask, in place. Returns the nearness of land pixels to a shore, float32 0 to 1."""
+    """Draw rivers and lakes into the mask, in place. Returns how near each land pixel is to a shore, 0 to 1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:
@@ -180,12 +162,12 @@ def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> n
 
 
 def rgb(red: float, green: float, blue: float) -> np.ndarray:
-    """A color, float32 [3], 0 to 1."""
+    """A color as float32 [3], each channel 0 to 1."""
     return np.array((red, green, blue), np.float32)
 
 
 def tint(rng: np.random.Generator, *colors: tuple[float, float, float]) -> np.ndarray:
-    """A color between the given ones, float32 [3]."""
+    """A random mixture of the given colors, float32 [3]."""
     shares = rng.dirichlet(np.full(len(colors), 0.6))
     return (shares @ np.array(colors) * rng.uniform(0.9, 1.1)).astype(np.float32)
 
@@ -197,7 +179,8 @@ def pick_colors(rng: np.random.Generator, colors: list[tuple[float, float, float
 
 
 def intervals(rng: np.random.Generator, along: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut an axis at random: (interval number int, pixels to its nearer end float32) of each value."""
+    """Divide an axis into random intervals: (interval index int, distance to its nearer end float32) of each value.
+    mean: mean length of an interval. spread: largest relative deviation from it."""
     low, high = float(along.min()), float(along.max())
     lengths = mean * rng.uniform(1 - spread, 1 + spread, int((high - low) / (mean * (1 - spread))) + 3)
     ends = (low - rng.uniform(0.1, 0.9) * lengths[0] + np.concatenate([[0], np.cumsum(lengths)])).astype(np.float32)
@@ -206,7 +189,7 @@ def intervals(rng: np.random.Generator, along: np.ndarray, mean: float, spread: 
 
 
 def fields(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Agriculture: parcels in strips, each with one crop, furrows or rows of trees, and borders of hedges or tracks."""
+    """Texture of agriculture: parcels with a crop, furrows or rows of trees, bordered by hedges or tracks."""
     u, v = land.grid_axes(1.5 * land.noise(rng, 60, 2))
     strip, side = intervals(rng, u, rng.uniform(16, 34), 0.45)
     parcel, end = intervals(rng, v + rng.uniform(0, 400, strip.max() + 1).astype(np.float32)[strip], 48, 0.5)
@@ -230,7 +213,7 @@ def fields(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def rangeland(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Rangeland: patchy grass with shrubs."""
+    """Texture of rangeland: patches of grass with shrubs."""
     fresh, dry = tint(rng, (0.31, 0.37, 0.19), (0.37, 0.41, 0.24)), tint(rng, (0.50, 0.46, 0.32), (0.44, 0.40, 0.27))
     mix = np.clip(land.dryness + 0.32 * land.noise(rng, 50, 5, 0.65), 0, 1)[:, None]
     shrubs = np.clip(land.noise(rng, 5, 2, 0.8) + 0.5 * land.noise(rng, 40, 2) - 1.55, 0, 0.8)[:, None]
@@ -239,7 +222,7 @@ def rangeland(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def forest(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Forest: crowns lit from one side, with gaps, and stands of different species."""
+    """Texture of forest: tree crowns lit from one side, with gaps, in stands of different species."""
     dark, light = tint(rng, (0.10, 0.17, 0.09), (0.13, 0.20, 0.13)), tint(rng, (0.22, 0.30, 0.14), (0.26, 0.29, 0.16))
     crowns, lit = land.relief(rng, 5.5, 2, 0.7)
     stands = np.clip(0.35 + 0.3 * land.dryness + 0.28 * land.noise(rng, 55, 3), 0, 1)
@@ -248,14 +231,14 @@ def forest(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def water(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Water: smooth, clear or muddy, with shoals and small waves."""
+    """Texture of water: smooth, clear or muddy, with shallows and small waves."""
     kinds = [(0.08, 0.13, 0.16), (0.11, 0.19, 0.19), (0.20, 0.26, 0.18), (0.46, 0.38, 0.29), (0.34, 0.32, 0.25)]
     color = pick_colors(rng, kinds, rng.choice(5, 1, p=[0.3, 0.3, 0.2, 0.1, 0.1]))
     return color + (0.018 * land.noise(rng, 70, 2) + 0.004 * land.noise(rng, 3, 1))[:, None]
 
 
 def barren(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Barren land: sand and rock lit from one side, with branching gullies."""
+    """Texture of barren land: sand and rock lit from one side, with branching gullies."""
     kinds = [(0.62, 0.54, 0.42), (0.66, 0.61, 0.53), (0.53, 0.42, 0.31), (0.46, 0.38, 0.29), (0.58, 0.50, 0.36)]
     low, high = tint(rng, *kinds), tint(rng, *kinds)
     heights, lit = land.relief(rng, 40, 5, 0.55)
@@ -266,7 +249,7 @@ def barren(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def town(rng: np.random.Generator, land: Land) -> np.ndarray:
-    """Urban: roofs in blocks between streets, each with a shadow, and gardens with trees."""
+    """Texture of urban land: blocks of roofs with shadows between streets, and gardens with trees."""
     u, v = land.grid_axes(1.2 * land.noise(rng, 80, 2))
     row, beside = intervals(rng, u, rng.uniform(20, 30), 0.3)
     block, end = intervals(rng, v + rng.uniform(0, 400, row.max() + 1).astype(np.float32)[row], 42, 0.35)
@@ -287,24 +270,18 @@ def town(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Which pixels [n] of `inside` are in the shadow of a pixel that is `high` [n], shifted down and right."""
+    """Which of the n pixels of a class are in shadow, bool [n]: those that `high` [n] reaches, shifted down and right.
+    inside: bool [size, size], the pixels of the class."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
-    return shifted(canvas, down, right)[inside]
-
-
-def shifted(canvas: np.ndarray, down: int, right: int) -> np.ndarray:
-    """The canvas [h, w] shifted by this many pixels, 1 or more, filled with zeros."""
-    moved = np.zeros_like(canvas)
-    moved[down:, right:] = canvas[:-down, :-right]
-    return moved
+    return shift(canvas, (down, right), order=0)[inside]
 
 
 TEXTURES = {URBAN: town, AGRICULTURE: fields, RANGELAND: rangeland, FOREST: forest, WATER: water, BARREN: barren}
 
 
 def draw_roads(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
-    """Draw roads into the image, in place. The mask does not change: at this scale roads belong to the land."""
+    """Draw roads into the image, in place. The mask is not changed: roads have the class of the land around them."""
     for _ in range(rng.poisson(0.9)):
         width, color = rng.uniform(0.8, 1.8), tint(rng, (0.60, 0.55, 0.46), (0.50, 0.49, 0.47))
         distance = np.abs(winding(rng, xy, rng.uniform(3, 12), 130))
@@ -321,13 +298,13 @@ def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mas
         center, radius = rng.uniform(0, size, 2).astype(np.float32), rng.uniform(12, 32)
         reach = np.hypot(*(xy - center[:, None, None])) / np.float32(radius)
         thickness = np.clip(1.5 * (1.05 - reach + 0.28 * noise(rng, size, 34, 5, 0.6)), 0, 1)
-        image *= 1 - 0.45 * shifted(thickness, *rng.integers(8, min(22, size), 2))[..., None]
+        image *= 1 - 0.45 * shift(thickness, rng.integers(8, min(22, size), 2), order=0)[..., None]
         image += (rgb(0.93, 0.94, 0.95) - image) * (thickness**0.8)[..., None]
         mask[thickness > 0.45] = UNKNOWN
 
 
 def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Simulate a camera: light, terrain shade, haze, blur and sensor noise; uint8 [3, h, w]."""
+    """Simulate a camera on an image float32 [h, w, 3]: light, terrain shade, haze, blur, noise; uint8 [3, h, w]."""
     size = image.shape[0]
     image = np.clip(image, 0.01, 1) ** rng.uniform(0.88, 1.18)
     image *= (rng.uniform(0.76, 1.16) * (1 + rng.normal(0, 0.028, 3))).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Format of packed shards: index.json and, for each shard, the table of its samples (.npz)."""
+"""File format of packed shards: index.json, and for each shard a table of its samples (.npz)."""
 
 import io
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -13,16 +13,13 @@ from ..errors import SightlineError, printable
 FORMAT = 1
 INDEX = "index.json"
 SPLITS = ("train", "val", "test")
-BAD_INDEX = "this index cannot be read"
-BAD_SHARD = "this shard is damaged"
-BAD_TABLE = "the sample table of a shard is damaged"
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
-"""Names of shards that are accepted from an index of another origin: they cannot lead out of its folder."""
+"""Shard names that are accepted from an index: relative paths that cannot leave its folder."""
 
 
 class ShardEntry(BaseModel):
-    """One shard in index.json. file: relative to the index, or a full path or URL. table: name of the file with its
-    sample table; empty: the name of `file` with the ending .npz."""
+    """One shard in index.json. file: path relative to the index, absolute path or URL. table: name of its sample table;
+    empty for the name of `file` with the extension .npz."""
 
     file: str
     samples: int
@@ -33,8 +30,8 @@ class ShardEntry(BaseModel):
 
 
 class SplitEntry(BaseModel):
-    """One split in index.json. While it is being packed, position: number of samples processed so far. bad: index of an
-    unreadable image -> reason. ignored: names of training pairs without a labeled pixel, which are left out."""
+    """One split in index.json. position: number of samples packed or left out so far. bad: index of an unreadable image
+    -> reason. ignored: names of training pairs without a labeled pixel, which are left out."""
 
     samples: int = 0
     masks: bool = True
@@ -45,8 +42,8 @@ class SplitEntry(BaseModel):
 
 
 class ShardIndex(BaseModel):
-    """index.json. data: SHA-256 of names, sizes and times of the packed files. finished: False while packing.
-    `classes` is not list[str] because pydantic rejects file names that are not valid Unicode."""
+    """Content of index.json. data: SHA-256 of names, sizes and times of the packed files. finished: False until packing
+    has ended. `classes` is not list[str], because pydantic rejects names that are not valid Unicode."""
 
     format: int = FORMAT
     classes: list
@@ -59,9 +56,9 @@ class ShardIndex(BaseModel):
 
 
 class SampleTable(NamedTuple):
-    """The samples of one shard, in their order. starts, ends: int64 [n], byte range of each sample in the tar file.
-    numbers: int64 [n], its index in the split before packing. labels: int64 [n], -1 without. sizes: int64 [n, 2],
-    height and width. counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names."""
+    """The n samples of one shard, in order. starts, ends: int64 [n], byte range in the tar file. numbers: int64 [n],
+    index in the split before packing. labels: int64 [n], -1 if unlabeled. sizes: int64 [n, 2], height and width.
+    counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names."""
 
     starts: np.ndarray
     ends: np.ndarray
@@ -73,24 +70,25 @@ class SampleTable(NamedTuple):
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file name is that of a shard; hidden and temporary files do not count."""
+    """Whether a file name is that of a shard: NAME.tar, not hidden."""
     return name.endswith(".tar") and not name.startswith(".")
 
 
 def parse_index(content: bytes, where: str) -> ShardIndex:
-    """index.json; SightlineError for another format or a damaged file."""
+    """Parse index.json; SightlineError for another format or a damaged file. where: its path, for messages."""
     try:
         values = json.loads(content)
         if isinstance(values, dict) and values.get("format") != FORMAT:
-            cure = "use the version of Sightline that packed it, or pack the data again"
-            raise SightlineError(f"this index has the format {values.get('format')!r}", where=where, cure=cure)
+            what = f"this index has the format {values.get('format')!r}, and this version reads format {FORMAT}"
+            cure = "use the version of Sightline that packed it, or pack the data again: sightline pack DATA OUT"
+            raise SightlineError(what, where=where, cure=cure)
         return ShardIndex.model_validate(values)
     except (ValueError, RecursionError) as error:
-        raise damaged(BAD_INDEX, where, f"{type(error).__name__}: {error}") from error
+        raise damaged("index", where, f"{type(error).__name__}: {error}") from error
 
 
 def table_bytes(table: SampleTable) -> bytes:
-    """A sample table as the content of an .npz file, deterministic; names are JSON in ASCII."""
+    """Encode a sample table as an .npz file; the names are stored as ASCII JSON."""
     file = io.BytesIO()
     arrays: dict[str, np.ndarray] = {name: getattr(table, name) for name in SampleTable._fields[:-1]}
     arrays["names"] = np.frombuffer(json.dumps(table.names).encode("ascii"), np.uint8)
@@ -99,7 +97,7 @@ def table_bytes(table: SampleTable) -> bytes:
 
 
 def parse_table(content: bytes, where: str, count: int) -> SampleTable:
-    """The sample table with `count` rows in an .npz file; SightlineError for a damaged one."""
+    """Parse a sample table of `count` rows from an .npz file; SightlineError if it is damaged."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             names = tuple(json.loads(arrays["names"].tobytes()))
@@ -108,10 +106,10 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
             raise ValueError(f"its arrays do not have {count:,} rows each")
         return table
     except Exception as error:  # zipfile, zlib and NumPy raise many types for a damaged file
-        raise damaged(BAD_TABLE, where, f"{type(error).__name__}: {error}") from error
+        raise damaged("sample table", where, f"{type(error).__name__}: {error}") from error
 
 
-def damaged(what: str, where: str, why: str) -> SightlineError:
-    """The error for a file of a set of shards that is missing or has changed."""
-    cure = "copy it again from its source, or pack the data again"
-    return SightlineError(what, where=where, why=printable(why), cure=cure)
+def damaged(what: Literal["index", "shard", "sample table"], where: str, why: str) -> SightlineError:
+    """The error for a file of packed data that is missing or has changed."""
+    cure = "copy it again from its source, or pack the data again: sightline pack DATA OUT"
+    return SightlineError(f"this {what} is missing or damaged", where=where, why=printable(why), cure=cure)

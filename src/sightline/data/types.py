@@ -1,4 +1,4 @@
-"""Types of data: a source with its splits, decoded splits, and batches. Nothing here opens a file."""
+"""Types of data: a source with its splits, decoded splits, and batches."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,28 +11,27 @@ if TYPE_CHECKING:
 
     from .decode.masks import MaskFacts
 
-FOLDER_HINT = "did you point at the class folder itself? Give the folder that holds all class folders"
+FOLDER_HINT = "is this a single class folder? Give the folder that contains all class folders"
 
 
 class Read(Protocol):
-    """Image number `index` as RGB; thread-safe. With `side` > 0 it may be reduced, but not below twice that side."""
+    """Decode image `index` to RGB; thread-safe. With `side` > 0 it may be scaled down, at most to twice that side."""
 
     def __call__(self, index: int, side: int = 0) -> Image.Image: ...
 
 
 class ReadMask(Protocol):
-    """Mask number `index` as class indices uint8 [H, W], 255 where ignored; thread-safe; adds counts to `facts`."""
+    """Decode mask `index` to class indices uint8 [H, W], 255 where ignored; thread-safe; adds counts to `facts`."""
 
     def __call__(self, index: int, facts: "MaskFacts | None" = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class Items:
-    """One split. names: unique in the source, relative to its path. labels: int64 [N], or None without labels.
+    """The N images of one split. names: unique paths relative to the source. labels: int64 [N]; None if unlabeled.
 
-    stamps change when a file changes, the image's or the mask's; those of files begin with its size and a colon.
-    Without masks, read_mask and mask_names are None. shards: a `shards.Shards` for a split that is streamed.
-    groups: the group of each image from a table; an empty name for none.
+    stamps: texts that change when the image or mask file changes; for a file SIZE:TIME. read_mask, mask_names: None
+    without masks. shards: an `index.Shards` if the split is streamed. groups: group names from a table, "" for none.
     """
 
     names: tuple[str, ...]
@@ -45,7 +44,7 @@ class Items:
     groups: tuple[str, ...] | None = None
 
     def subset(self, indices: np.ndarray) -> "Items":
-        """The items at `indices` int64 [M], in that order."""
+        """Select the items at `indices` int64 [M], in that order."""
         read, read_mask, mask_names = self.read, self.read_mask, self.mask_names
         return Items(
             names=tuple(self.names[i] for i in indices),
@@ -60,10 +59,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. splits: `train`, `val` (where labeled) and perhaps `test`. notes: sentences for the user.
-
-    Opened without `hold_out`, the splits are unchanged, and `all` is the only split of data without splits.
-    """
+    """A data set. splits: by name `train`, `val`, `test`; `all` if the data are not split. notes: printed sentences."""
 
     path: str
     layout: str
@@ -72,22 +68,16 @@ class Source:
     notes: tuple[str, ...]
 
 
-def no_pairs() -> np.ndarray:
-    """Sizes or counts of a split without masks."""
-    return np.zeros((0, 0), np.int64)
-
-
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded split.
+    """A decoded split of N images.
 
-    images: uint8 [N, 3, H, W], memory-mapped copy-on-write (the file never changes). labels: int64 [N] or None.
-    digest: SHA-256 over pixels, names, labels or masks, and classes. nbytes: size of the arrays. digests: of the pixels
-    of each image, uint8 [N, 16], where known. stream: of data in shards a `stream.Stream`, which makes the training
-    batches; `images` and `masks` then decode what is indexed.
-
-    Of image-mask pairs, masks: uint8 [N, H, W], class indices and IGNORE. sizes: int64 [N, 2], height and width that
-    each pair fills. counts: int64 [N, K], pixels of each class.
+    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N] or None. digest: SHA-256 of pixels,
+    names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash of the pixels of
+    each image, or None. stream: for shards the `stream.Stream` that yields the training batches; indexing `images` and
+    `masks` then decodes samples.
+    For image-mask pairs, masks: uint8 [N, H, W], class indices and IGNORE; sizes: int64 [N, 2], height and width of
+    each pair without padding; counts: int64 [N, K], pixels of each class.
     """
 
     images: np.ndarray
@@ -98,19 +88,19 @@ class Decoded:
     nbytes: int
     digests: np.ndarray | None = None
     masks: np.ndarray | None = None
-    sizes: np.ndarray = field(default_factory=no_pairs)
-    counts: np.ndarray = field(default_factory=no_pairs)
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     stream: Any = None
 
     @property
     def targets(self) -> np.ndarray | None:
-        """What a batch has as labels: the masks of pairs, else the labels."""
+        """The training targets: masks if there are any, else labels."""
         return self.labels if self.masks is None else self.masks
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A whole split on a device. images: uint8 [N, 3, H, W]. labels: int64 [N], masks uint8 [N, H, W], or None."""
+    """A split copied to a device. images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None."""
 
     images: "torch.Tensor"
     labels: "torch.Tensor | None"
@@ -118,28 +108,28 @@ class Resident:
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [N, C, H, W]. labels: int64 [N] or None; of pairs their masks, uint8 [N, H, W]. samples: int64 [N],
-    indices in the split. All on one device.
+    """A batch on one device. images: uint8 [N, C, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None.
+    samples: int64 [N], indices in the split.
 
-    In a run of several processes, the part of one. whole: int64 [M], the samples of the parts of all, in order; None
-    where this is all. start: offset of this part in it. lead: number of images at the front that belong to another
-    part, and are only there to be mixed with others.
+    In distributed training, the part of one process. global_samples: int64 [M], the samples of all processes; None if
+    this batch is complete. start: offset of this part in them. overlap: number of leading images that belong to
+    the previous process and only serve as partners for mixup and cutmix.
     """
 
     images: "torch.Tensor"
     labels: "torch.Tensor | None"
     samples: "torch.Tensor"
     epoch: int
-    whole: "torch.Tensor | None" = None
+    global_samples: "torch.Tensor | None" = None
     start: int = 0
-    lead: int = 0
+    overlap: int = 0
 
     @property
-    def every(self) -> "torch.Tensor":
-        """The samples of the batch in all processes."""
-        return self.samples if self.whole is None else self.whole
+    def all_samples(self) -> "torch.Tensor":
+        """The samples of the batch over all processes, int64."""
+        return self.samples if self.global_samples is None else self.global_samples
 
     @property
     def share(self) -> float:
-        """The fraction of the batch in this process, 0 to 1."""
-        return (len(self.samples) - self.lead) / len(self.every)
+        """The fraction of the batch that this process has, 0 to 1."""
+        return (len(self.samples) - self.overlap) / len(self.all_samples)

@@ -57,10 +57,10 @@ def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[
         "transparent": (lambda fact: fact.header.transparent, RARE),
         "deep": (lambda fact: fact.header.deep, RARE),
         "cmyk": (lambda fact: fact.header.mode == "CMYK", RARE),
-        "rotated": (lambda fact: fact.header.turn in range(2, 9), RARE),
+        "rotated": (lambda fact: fact.header.orientation in range(2, 9), RARE),
         "gray": (is_gray, RARE),
         "frames": (lambda fact: fact.header.frames > 1, 1),
-        "exif": (lambda fact: fact.header.torn, 1),
+        "exif": (lambda fact: fact.header.damaged_exif, 1),
     }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..data.sources.kind import is_segmentation
 from ..data.sources.open import open_source
+from ..data.sources.pairs import is_segmentation
 from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
 from ..runs.run_folder import refuse_inside

@@ -84,7 +84,7 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
     except OSError as error:  # for example deleted after it was listed
         return Facts(*known, why=error.strerror or str(error), cure="run the command again", header=header)
-    size = header.size[::-1] if header.turn in (5, 6, 7, 8) else header.size
+    size = header.size[::-1] if header.orientation in (5, 6, 7, 8) else header.size
     if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading
         size = image.size
     pixels = hashlib.sha256(repr(size).encode() + image.tobytes()).digest()

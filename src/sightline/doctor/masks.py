@@ -13,7 +13,7 @@ from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
-from ..data.sources.pairs import Pair, Unpaired, items_of, layout_notes, pair_names, palette_notes, settle_palette
+from ..data.sources.pairs import Pair, Unpaired, choose_palette, items_of, layout_notes, pair_names, palette_notes
 from ..data.types import Items
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
@@ -49,7 +49,7 @@ def open_masked(data: Data) -> OpenedData:
     complete = {split: members for split, members in complete.items() if members}
     try:
         masks = [mask.name for members in complete.values() for _, mask in members if mask]
-        palette = settle_palette(root, data, masks)
+        palette = choose_palette(root, data, masks)
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
-from ..data.sources.kind import LIBRARIES
-from ..data.sources.open import locate, open_source
+from ..data.sources.open import LIBRARIES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import WHOLE
 from ..data.types import FOLDER_HINT, Items

@@ -155,11 +155,11 @@ class Step(nn.Module):
         self.learner, self.model = learner, learner.parameters()
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.lead
-        Rows.of = len(batch.every)
+        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.overlap
+        Rows.of = len(batch.all_samples)
         found = self.learner.step(batch)
         loss, size = found["loss"], distributed.world().size
-        if batch.whole is None:  # every process has all of it
+        if batch.global_samples is None:  # every process has all of it
             share = 1.0
         elif "weight" in found:
             share = found["weight"] / distributed.averaged(found["weight"]).clamp(min=1e-12)

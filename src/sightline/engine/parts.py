@@ -12,8 +12,8 @@ from ..config.schema import Config
 from ..data.augment.batch import NORMALIZATIONS, channel_statistics
 from ..data.decode.decoding import size_text
 from ..data.image_cache import decode
-from ..data.resident import resident
-from ..data.shards.streamed import sampled, stream_images
+from ..data.loader import resident
+from ..data.shards.stream import sampled, stream_images
 from ..data.types import Batch, Decoded, Resident, Source
 from ..errors import SightlineError
 from ..models import initialize_from_data

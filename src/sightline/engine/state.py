@@ -105,7 +105,7 @@ class Clock:
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
     """Log the mean loss and the speed, about twenty times an epoch."""
     progress, now = training.progress, time.monotonic()
-    clock.images += sum(len(batch.every) for batch in group)
+    clock.images += sum(len(batch.all_samples) for batch in group)
     progress.loss_sum += loss
     progress.loss_count += 1
     if progress.step % max(1, training.epoch_steps // 20) == 0 or progress.step % training.epoch_steps == 0:

@@ -273,7 +273,7 @@ def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
 def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
     """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt."""
     names = training.parts.train.names
-    shown = [names[sample] for batch in group for sample in batch.every.tolist()]
+    shown = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
     path = training.folder / "not-finite-batch.txt"
     if training.world.is_rank0:
         atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))

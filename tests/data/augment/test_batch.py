@@ -19,9 +19,9 @@ from sightline.data.augment.batch import (
     NORMALIZATIONS,
     evaluation_transform,
     flips,
-    frame,
     mix,
     random_resized,
+    resize_and_crop,
     training_augmentation,
     uniform,
 )
@@ -239,7 +239,7 @@ def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after
         [image.flip(2) if turned else image for image, turned in zip(expected, mirrored, strict=True)]
     )
     assert 0 < int(mirrored.sum()) < count
-    assert torch.equal(frame(images, config, size, draw, mirrored), expected)
+    assert torch.equal(resize_and_crop(images, config, size, draw, mirrored), expected)
 
 
 def test_flips_and_turns_are_exact_and_as_frequent_as_asked():

@@ -36,7 +36,7 @@ def test_crop_takes_each_image_at_its_own_corner(convert):
 
 def test_turn():
     images = pictures(8)
-    turned = geometry.turn(images, torch.arange(8) % 4)
+    turned = geometry.rotate90(images, torch.arange(8) % 4)
     for i in range(8):
         assert torch.equal(turned[i], reference.rotate(images[i], 90.0 * (i % 4)))
 

@@ -35,7 +35,7 @@ def theirs(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", policies.OPERATIONS)
-@pytest.mark.parametrize("limits", [policies.trivial_limits(), policies.rand_limits(32, 32)])
+@pytest.mark.parametrize("limits", [policies.TRIVIAL_LIMITS, policies.rand_limits(32, 32)])
 def test_every_operation_equals_torchvision_s(name, limits):
     levels = torch.tensor([0.0, 7, 16, 23, 30, 30]) / 30
     signs = torch.tensor([0.1, 0.9, 0.2, 0.7, 0.4, 0.6])
@@ -74,7 +74,7 @@ def test_trivial_augment_uses_all_levels_and_both_signs():
 def test_the_draws_at_the_ends_name_the_first_and_the_last_operation():
     images = smooth(2)
     draws = torch.tensor([0.0, 1 - 2.0**-24])
-    result = policies.apply_operations(images, draws, torch.ones(2), torch.ones(2), policies.trivial_limits())
+    result = policies.apply_operations(images, draws, torch.ones(2), torch.ones(2), policies.TRIVIAL_LIMITS)
     assert torch.equal(result[0], images[0])
     assert policies.OPERATIONS[-1] == "equalize" and not torch.equal(result[1], images[1])
 

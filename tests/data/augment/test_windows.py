@@ -7,9 +7,21 @@ from torch.nn import functional
 
 from sightline import SightlineError
 from sightline.config.schema import Augment
-from sightline.data.augment.windows import check_window, cut, find_anchors, nearest, pair_augmentation
+from sightline.data.augment import geometry
+from sightline.data.augment.windows import Boxes, check_window, find_anchors, nearest, pair_augmentation
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def cut(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    boxes: Boxes,
+    window: tuple[int, int],
+    mirrored: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes of images and masks at the size of the window."""
+    return geometry.resized_crop(images, *boxes, window, mirrored), nearest(masks, boxes, window, mirrored)
 
 
 def pairs(count: int = 6, height: int = 40, width: int = 56, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 
 from sightline import SightlineError
 from sightline.data.decode import geotiff
-from sightline.data.decode.geotiff import has_windows, loses_map, open_scene, write_scene
+from sightline.data.decode.geotiff import has_windows, loses_georeference, open_scene, write_scene
 from sightline.data.decode.images import open_image, planes
 from sightline.errors import ENVIRONMENT
 
@@ -86,8 +86,8 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
     with rasterio.open(write(tmp_path / "palette.tif", noise(1)), "r+") as file:
         file.write_colormap(1, {0: (255, 0, 0), 1: (0, 255, 0)})
         assert file.colorinterp == (ColorInterp.palette,)
-    assert not has_windows(tmp_path / "palette.tif", 10**6) and loses_map(tmp_path / "palette.tif", 10**6)
-    assert not loses_map(tmp_path / "map.tif", 10**6) and not loses_map(plain, 10**6)
+    assert not has_windows(tmp_path / "palette.tif", 10**6) and loses_georeference(tmp_path / "palette.tif", 10**6)
+    assert not loses_georeference(tmp_path / "map.tif", 10**6) and not loses_georeference(plain, 10**6)
     (tmp_path / "torn.tif").write_bytes((tmp_path / "map.tif").read_bytes()[:40])
     (tmp_path / "text.tif").write_text("<VRTDataset rasterXSize='2' rasterYSize='2'></VRTDataset>")
     for name in ("torn.tif", "text.tif", "missing.tif"):
@@ -96,7 +96,7 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
 
 def test_without_rasterio_nothing_has_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "map.tif", noise())
-    monkeypatch.setattr(geotiff, "rasterio_is_here", lambda: False)
+    monkeypatch.setattr(geotiff, "has_rasterio", lambda: False)
     assert not has_windows(path, 10**6)
 
 

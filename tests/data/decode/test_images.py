@@ -11,8 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from torchvision import transforms
 
-from sightline.data.decode.exif import TORN, is_torn
-from sightline.data.decode.images import Header, Square, image_in, open_image, to_rgb
+from sightline.data.decode.images import EXIF_DAMAGED, Header, Square, image_in, is_exif_damaged, open_image, to_rgb
 from sightline.errors import SightlineError
 
 LIMIT = 89_478_485
@@ -231,7 +230,11 @@ def test_a_higher_limit_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_broken_links_folders_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
-    expected = {"link.png": "points to nothing", "folder.png": "not a regular file", "gone.png": "No such file"}
+    expected = {
+        "link.png": "target of the link does not exist",
+        "folder.png": "not a regular file",
+        "gone.png": "No such file",
+    }
     for name, why in expected.items():
         with pytest.raises(SightlineError, match=why):
             open_image(str(tmp_path / name), LIMIT)
@@ -355,12 +358,12 @@ def test_a_torn_exif_block_is_noted_and_a_whole_one_is_not(tmp_path: Path, endin
         header = Header()
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT, header=header)
         size = (6, 4) if torn else (4, 6)  # Pillow reads no further than the entry that is torn
-        assert (found.size, bool(found.info.get(TORN)), header.torn) == (size, torn, torn)
+        assert (found.size, bool(found.info.get(EXIF_DAMAGED)), header.damaged_exif) == (size, torn, torn)
     for block in (b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", exif_block(6)[:24], b"Exif\0\0nonsense"):
-        assert is_torn(block)
+        assert is_exif_damaged(block)
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT)
-        assert found.size == (6, 4) and found.info.get(TORN)
-    assert not open_image(saved(image, tmp_path / f"y{ending}"), LIMIT).info.get(TORN)
+        assert found.size == (6, 4) and found.info.get(EXIF_DAMAGED)
+    assert not open_image(saved(image, tmp_path / f"y{ending}"), LIMIT).info.get(EXIF_DAMAGED)
 
 
 # ------------------------------------------------------------------------------------------------- bombs in metadata

@@ -33,8 +33,7 @@ from sightline.data.pair_cache import decode_pairs
 from sightline.data.parallel import Share, permutation
 from sightline.data.shards import fetch
 from sightline.data.shards.index import Shards, is_sharded
-from sightline.data.shards.stream import GROUP, ORDER, Stream
-from sightline.data.shards.streamed import stream_images, stream_pairs
+from sightline.data.shards.stream import GROUP, ORDER, Stream, stream_images, stream_pairs
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Batch, Decoded
@@ -53,7 +52,7 @@ def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stretch is a fifth of the toy set, not all of it."""
-    monkeypatch.setattr(Stream, "most", 45_000)
+    monkeypatch.setattr(Stream, "chunk_bytes", 45_000)
     monkeypatch.setattr(fetch, "PAUSES_SECONDS", (0.0, 0.0))
 
 
@@ -116,7 +115,7 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
     stream = streamed(packed).stream
     assert stream is not None
     whole = list(stream.batches(10, 0, 0, 1))
-    parts = [list(stream.batches(10, 0, 0, 1, share=Share(rank, world), lead=True)) for rank in range(world)]
+    parts = [list(stream.batches(10, 0, 0, 1, share=Share(rank, world), overlap=True)) for rank in range(world)]
     for number, batch in enumerate(whole):
         if len(batch.samples) < world:  # of so few each takes all
             assert all(torch.equal(each[number].samples, batch.samples) for each in parts)
@@ -124,7 +123,7 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
         places = []
         for each in parts:
             part = each[number]
-            assert part.lead == 1 and torch.equal(part.every, batch.samples)
+            assert part.overlap == 1 and torch.equal(part.all_samples, batch.samples)
             assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the one before, there to be mixed with
             places.append(part.samples[1:])
             rows = [batch.samples.tolist().index(place) for place in part.samples.tolist()]
@@ -139,7 +138,7 @@ def test_memory_is_bounded_whatever_the_set(tmp_path: Path, monkeypatch: pytest.
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(place / f"{number}.png")
     out = sightline.pack(tmp_path / "data", tmp_path / "out", shard_mb=0.5, quiet=True)
-    monkeypatch.setattr(Stream, "most", 40_000)
+    monkeypatch.setattr(Stream, "chunk_bytes", 40_000)
     decoded, side = streamed(out, 8), 8
     size = sum(path.stat().st_size for path in out.glob("train-*.tar"))
     assert size > 50 * 2 * 40_000 * 0.9
@@ -292,7 +291,7 @@ def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
     for name in ("../../etc/passwd.tar", "/etc/x.tar", "a/../../x.tar", 7):
         index["splits"]["train"]["shards"][0]["file"] = name
         (folder / "index.json").write_text(json.dumps(index))
-        with pytest.raises(SightlineError, match="index cannot be read"):
+        with pytest.raises(SightlineError, match="index is missing or damaged"):
             streamed(folder)
     (folder / "index.json").write_text(json.dumps(index | {"format": 99}))
     with pytest.raises(SightlineError, match="format 99"):

@@ -13,7 +13,7 @@ import sightline
 from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
-from sightline.data.sources.leakage import copies_among, without_leaks
+from sightline.data.sources.leakage import copies_among, reject_leaks
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import held_out, held_out_groups
@@ -187,7 +187,7 @@ def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
     source = opened(tmp_path, **settings)
     assert not films_of(source, "train") & films_of(source, "val")
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
-    assert "groups are kept whole: 4 of 20 groups held out, 20% of the images" in source.notes
+    assert "groups are not divided: 4 of 20 groups held out, 20% of the images" in source.notes
     assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
     assert open_source(Data(path=str(tmp_path), **settings), 1).splits["val"].names != source.splits["val"].names
     shutil.copy(tmp_path / "a/a00_0.png", tmp_path / "a/a01_7.png")
@@ -237,7 +237,7 @@ def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path)
     assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
     whole = open_pairs(data.model_copy(update={"group": "(?P<group>00[01])"}), 0)[0]
     assert {name[:3] for name in whole.splits["val"].names}.isdisjoint(name[:3] for name in whole.splits["train"].names)
-    assert "groups are kept whole: 1 of 2 groups held out, 17% of the images" in whole.notes
+    assert "groups are not divided: 1 of 2 groups held out, 17% of the images" in whole.notes
 
 
 # ----------------------------------------------------------------------------------------------------------- links
@@ -260,7 +260,7 @@ def test_a_file_that_links_bring_into_two_splits_is_a_leak(make_photos: Callable
     os.link(root / "train/class_0/1.png", root / "val/class_0/hard.png")
     data = Data(path=str(root))
     with pytest.raises(SightlineError, match="1 image in several splits"):
-        without_leaks(open_source(data, 0), data, print)
+        reject_leaks(open_source(data, 0), data, print)
 
 
 def test_a_pair_that_links_reach_again_counts_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:

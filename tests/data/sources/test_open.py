@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from sightline.config.schema import Data
-from sightline.data.builtin import open_digits
-from sightline.data.sources import torchvision_sets
+from sightline.data.sources import libraries
 from sightline.data.sources.labels import suggest_pattern
+from sightline.data.sources.libraries import open_digits
 from sightline.errors import ENVIRONMENT
 from source_toys import class_folders, labels_of, opened, put, refused
 
@@ -103,7 +103,7 @@ def test_label_in_file_name(tmp_path: Path) -> None:
     source = opened(tmp_path)
     assert (source.layout, source.classes) == ("filename", ("aquarium_fish", "bear"))
     put(tmp_path, "loose.png")
-    assert "pattern matched 10 of 11; e.g. 'loose.png' did not" in refused(tmp_path).what
+    assert "pattern matched 10 of 11 file names, but not 'loose.png'" in refused(tmp_path).what
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_patterns_without_one_label(tmp_path: Path, pattern: str) -> None:
 
 def test_unlabelled(tmp_path: Path) -> None:
     put(tmp_path, "IMG_1.png", "IMG_2.png", "deep/er/IMG_3.png")
-    assert "directly in the folder and in folders" in refused(tmp_path).what
+    assert "directly in the folder and in its subfolders" in refused(tmp_path).what
     source = opened(tmp_path, layout="unlabelled")
     assert source.splits["train"].names == ("IMG_1.png", "IMG_2.png", "deep/er/IMG_3.png")
     assert source.splits["train"].labels is None and source.classes == () and list(source.splits) == ["train"]
@@ -222,7 +222,7 @@ def test_stamps_follow_the_file(tmp_path: Path) -> None:
 def test_mistakes_in_folders(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     class_folders(root, {"a": 2})
-    assert "did you point at the class folder itself?" in refused(root).cure
+    assert "is this a single class folder?" in refused(root).cure
     (root / "empty").mkdir()
     (root / "empty" / "notes.txt").write_text("x")
     assert "'empty': 1 .txt file" in refused(root).why
@@ -242,7 +242,7 @@ def test_a_mistyped_path(tmp_path: Path) -> None:
 
 def test_same_letters_written_in_two_ways(tmp_path: Path) -> None:
     class_folders(tmp_path, {"caf\u00e9": 2, "cafe\u0301": 2})
-    assert "same name up to case and Unicode form" in refused(tmp_path).what
+    assert "differ only in case or Unicode normalization" in refused(tmp_path).what
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
@@ -303,8 +303,8 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def __getitem__(self, index: int) -> tuple[Image.Image, int]:
             return Image.new("L", (4, 4), index), self.targets[index]
 
-    toy = torchvision_sets.LibraryEntry(Toy, torchvision_sets.TRAIN_FLAG, lambda content: content.targets)
-    monkeypatch.setattr(torchvision_sets, "entries", lambda: {"Toy": toy})
+    toy = libraries.LibraryEntry(Toy, libraries.TRAIN_FLAG, lambda content: content.targets)
+    monkeypatch.setattr(libraries, "entries", lambda: {"Toy": toy})
     source = opened(f"torchvision:Toy:{tmp_path}")
     assert {split: len(items.names) for split, items in source.splits.items()} == {"train": 36, "val": 4, "test": 10}
     assert source.layout == "torchvision" and list(source.splits) == ["train", "val", "test"]
@@ -316,15 +316,15 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "use one of Toy" in refused("torchvision:Toyz").cure
     whole = opened(f"torchvision:Toy:{tmp_path}", hold_out=False).splits
     assert [len(items.names) for items in whole.values()] == [40, 10]
-    toy = torchvision_sets.LibraryEntry(
-        lambda root, download: Toy(root, True, download), torchvision_sets.UNSPLIT, lambda d: d.targets
+    toy = libraries.LibraryEntry(
+        lambda root, download: Toy(root, True, download), libraries.UNSPLIT, lambda d: d.targets
     )
     whole = opened(f"torchvision:Toy:{tmp_path}", hold_out=False).splits
     assert list(whole) == ["all"] and whole["all"].names[0] == "train/000000"
 
 
 def test_the_real_torchvision_table_opens_nothing_by_itself(tmp_path: Path) -> None:
-    assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(torchvision_sets.entries())
+    assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(libraries.entries())
     assert "missing or damaged" in refused(f"torchvision:CIFAR10:{tmp_path}").what
     assert list(tmp_path.iterdir()) == []
 
@@ -337,5 +337,5 @@ def test_class_folders_without_images_stop_and_are_named(tmp_path: Path, split: 
     (tmp_path / split / "other").mkdir()
     (tmp_path / split / "other" / "notes.txt").write_text("x")
     error = refused(tmp_path)
-    assert error.what == "2 class folders without images" and "fill or remove them" in error.cure
+    assert error.what == "2 class folders without images" and "add images to them or remove them" in error.cure
     assert f"'{split}bare': empty" in error.why and f"'{split}other': 1 .txt file" in error.why

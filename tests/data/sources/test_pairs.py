@@ -182,7 +182,7 @@ def test_wrong_templates_are_refused(tmp_path: Path, template: str) -> None:
 
 def test_a_template_that_takes_all_images_for_masks(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
-    assert "all 2 images match it as masks" in refused(tmp_path, mask="{stem}.png").why
+    assert "all 2 files match it" in refused(tmp_path, mask="{stem}.png").why
 
 
 def test_all_halves_are_named_at_once(tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_what_is_no_place_for_pairs(tmp_path: Path) -> None:
     for path, extra in ((tmp_path / "labels.csv", {}), (tmp_path, {"layout": "classes"})):
         assert "needs a mask for every image" in refused(path, **extra).what
     put(tmp_path / "twice", "images/a.jpg", "masks/a.png", "labels/a.png")
-    assert "not clear" in refused(tmp_path / "twice").what
+    assert "several folders may contain" in refused(tmp_path / "twice").what
     put(tmp_path / "thrice", "train/a.jpg", "trainannot/a.png", "train_masks/a.png", "val/b.jpg", "valannot/b.png")
-    assert "not clear" in refused(tmp_path / "thrice").what
+    assert "several folders may contain" in refused(tmp_path / "thrice").what
     (tmp_path / "empty").mkdir()
     assert "no images" in refused(tmp_path / "empty").what
 
@@ -264,7 +264,7 @@ def test_without_a_palette_the_first_mask_gives_a_hint(tmp_path: Path, mask: np.
     for name in "ab":
         Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
     error = refused(tmp_path, classes=())
-    assert option in error.cure and "the meaning of the values in the masks is not set" in error.what
+    assert option in error.cure and "the classes of the values in the masks are not set" in error.what
 
 
 def test_stamps_change_with_either_file(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     text = "\n".join(notes)
     assert "urban 60.0%" in text and "train has no pixel of agriculture" in text
     assert "6 pixels of train (20.00%)" in text and "threshold 128" in text
-    assert "1 masks of train hold ignored pixels only and are left out: train/b_sat.jpg" in text
+    assert "1 mask of train has only ignored pixels and is left out: train/b_sat.jpg" in text
     read = source.splits["train"].read_mask
     assert read is not None
     told = MaskFacts()
@@ -341,5 +341,5 @@ def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
     source, palette = opened(tmp_path, ignore=("car",))
     with pytest.raises(SightlineError) as caught:
         decode_all(source, palette, Data())
-    assert caught.value.what == "no pixel of train counts; no pixel of val counts"
-    assert "all 1 masks of train hold" in caught.value.why and "all 1 masks of val hold" in caught.value.why
+    assert caught.value.what == "no pixel of train is labeled; no pixel of val is labeled"
+    assert "all masks of train (1)" in caught.value.why and "all masks of val (1)" in caught.value.why

@@ -62,10 +62,10 @@ def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
     )
     source = opened(tmp_path)
     assert source.layout == "filename"
-    assert any("not used, because it holds predictions" in note and "p.csv" in note for note in source.notes)
+    assert any("not used, because it has predictions" in note and "p.csv" in note for note in source.notes)
     for place, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
         error = refused(place, layout=layout)
-        assert "holds predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
+        assert "has predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
     written(tmp_path, "filename,label\ncat_0.png,x\ncat_1.png,x\ndog_0.png,y\ndog_1.png,y\n")
     assert opened(tmp_path).classes == ("x", "y") and any("p.csv" in note for note in opened(tmp_path).notes)
 
@@ -92,9 +92,9 @@ def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1.png,a\n3.png,b\n", "names 2 of the 4 images in 2 folders like 'a'"),
-        ("1.png,p\n3.png,q\n", "names 2 of the 4 images"),
-        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "gives 'a/2.png' the label 'b'"),
+        ("1.png,a\n3.png,b\n", "has 2 of the 4 images in 2 folders like 'a'"),
+        ("1.png,p\n3.png,q\n", "has 2 of the 4 images"),
+        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "for 'a/2.png' the label 'b'"),
     ],
     ids=["in part", "other labels in part", "against the folders"],
 )
@@ -110,7 +110,7 @@ def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text:
 
 def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> None:
     put(tmp_path, *(f"images/{name}" for name in FOUR))
-    assert "no header line" in refused(written(tmp_path, ROWS)).what
+    assert "no column 'filename'" in refused(written(tmp_path, ROWS)).what
     assert opened(written(tmp_path, "filename,label\n" + ROWS)).layout == "csv"
 
 

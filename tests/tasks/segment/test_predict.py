@@ -98,7 +98,7 @@ def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
     assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "town_mask.tif"]
     assert "large.png" in (out / "errors.csv").read_text() and "sightline-vision[geo]" not in capsys.readouterr().out
     monkeypatch.setattr(predict_masks, "has_windows", lambda path, most: False)
-    monkeypatch.setattr(predict_masks, "rasterio_is_here", lambda: False)
+    monkeypatch.setattr(predict_masks, "has_rasterio", lambda: False)
     with pytest.raises(SightlineError, match="no image could be read"):
         sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)
     assert "pip install 'sightline-vision[geo]'" in capsys.readouterr().out

@@ -1,9 +1,8 @@
-"""Augmentation of whole batches on their device, random per image and repeatable.
+"""Augmentation of batches on their device, random per image and reproducible.
 
-Every random number is a hash of (seed, epoch, sample, stream): no generator has a state, so an image's augmentation
-depends neither on its batch, its place in it or the images before it, nor on workers, ranks or a resumed run.
-On a processor the pixels are then the same to the bit; on a GPU, whose matrix products and sums may be ordered by the
-size of the batch, to float rounding. Only `mix` looks at other images of the batch.
+Every random number is a hash of (seed, epoch, sample, stream), without generator state. The augmentation of an image is
+therefore independent of its batch, its position in it, the number of processes, and of resuming. On a CPU its pixels
+are bitwise equal; on a GPU they may differ by float rounding with the batch size. Only `mix` combines images.
 """
 
 import hashlib
@@ -13,36 +12,36 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...config.schema import Augment
-from ...errors import SightlineError
+from ...errors import SightlineError, listing
 from . import color, geometry
 from .policies import rand_augment, trivial_augment
 
 Triple = tuple[float, float, float]
-Draw = Callable[..., torch.Tensor]
-"""(stream, count=1) to random numbers float32 [N, count] of the batch at hand."""
+Draw = Callable[..., Tensor]
+"""Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch."""
 
 NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and standard deviation of red, green and blue in 0..1."""
+"""Mean and standard deviation of red, green and blue, for pixels in 0..1."""
 
-# One stream per purpose, so that switching one augmentation on leaves the draws of the others as they were.
+# One stream per augmentation, so that switching one on does not change the random numbers of the others.
 CROP, FLIP, FLOP, TURN, POLICY, JITTER, FACTORS, GRAYSCALE, BLUR, ERASE, MIX, SOLARIZE = range(12)
 
 GOLDEN, MULTIPLIER_1, MULTIPLIER_2 = (c - 2**64 for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 """The constants of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) as signed integers."""
 
 BETA_STEPS = 4096
+"""Intervals in the table of quantiles of a beta distribution."""
 
 
-def uniform(seed: int, epoch: int, samples: torch.Tensor, stream: int, count: int = 1) -> torch.Tensor:
-    """float32 [N, count] in [0, 1), multiples of 2^-24: a pure function of the arguments, on every device the same.
-
-    samples: int64 [N]. A counter-based generator: splitmix64 of the sample, keyed by a hash of seed, epoch and stream.
-    """
+def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1) -> Tensor:
+    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A counter-based
+    generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
     state = scramble(samples * GOLDEN + key)
@@ -51,8 +50,8 @@ def uniform(seed: int, epoch: int, samples: torch.Tensor, stream: int, count: in
     return ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24)
 
 
-def scramble(values: torch.Tensor) -> torch.Tensor:
-    """The finalizer of splitmix64, a bijection of 64 bits: products wrap around, masks make shifts logical."""
+def scramble(values: Tensor) -> Tensor:
+    """The finalizer of splitmix64, a bijection of int64 values: products wrap around, masks make shifts logical."""
     values = (values ^ ((values >> 30) & (2**34 - 1))) * MULTIPLIER_1
     values = (values ^ ((values >> 27) & (2**37 - 1))) * MULTIPLIER_2
     return values ^ ((values >> 31) & (2**33 - 1))
@@ -60,27 +59,27 @@ def scramble(values: torch.Tensor) -> torch.Tensor:
 
 def training_augmentation(
     augment: Augment, size: int, mean: Sequence[float], std: Sequence[float]
-) -> Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]:
-    """A function (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch) to float32 [N, 3, size, size].
+) -> Callable[[Tensor, Tensor, int, int], Tensor]:
+    """Make a function (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch) -> float32 [N, 3, size, size].
 
-    The result is channels_last and normalized. The order: resize, crop, flips, turns, policy, brightness, contrast,
-    saturation, hue, grayscale, blur, solarization, normalization, erasing (with zeros, the mean after normalization).
-    Only what is switched on is computed; crops, flips and turns on bytes where no resize comes before them.
-    Raises SightlineError naming every setting that cannot work (`check_augment`).
+    The result is normalized and channels_last. The order: resize, crop, flips, rotation by 90 degrees, policy,
+    brightness, contrast, saturation, hue, grayscale, blur, solarization, normalization, erasing (with zeros, the mean
+    after normalization). Crops, flips and rotations are computed on uint8 unless the images are resized first.
+    Raises SightlineError with all invalid settings (`check_augment`).
     """
     check_augment(augment, size)
 
-    def transform(images: torch.Tensor, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+    def transform(images: Tensor, samples: Tensor, seed: int, epoch: int) -> Tensor:
         samples = samples.to(images.device)
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
-        images = frame(images, augment, size, draw, mirrored)
+        images = resize_and_crop(images, augment, size, draw, mirrored)
         if augment.vertical_flip:
             images = geometry.pick([images, images.flip(2)], (draw(FLOP)[:, 0] < augment.vertical_flip).long())
         if augment.rotate90:
             draws = draw(TURN, 2)
             quarters = torch.where(draws[:, 0] < augment.rotate90, 1 + (draws[:, 1] * 3).long(), 0)
-            images = geometry.turn(images, quarters)
+            images = geometry.rotate90(images, quarters)
         images = recolor(images, augment, draw)
         images = normalize(images, mean, std)
         if augment.erase:
@@ -90,59 +89,53 @@ def training_augmentation(
     return transform
 
 
-def frame(images: torch.Tensor, augment: Augment, size: int, draw: Draw, mirrored: torch.Tensor | None) -> torch.Tensor:
-    """Resize, crop and mirror: [N, 3, H, W] to [N, 3, size, size], still uint8 where pixels are only copied.
-
-    What is resized is cropped and mirrored in the same pass, to the same bits as one after the other.
-    """
+def resize_and_crop(images: Tensor, augment: Augment, size: int, draw: Draw, mirrored: Tensor | None) -> Tensor:
+    """Resize, crop and mirror images [N, 3, H, W] to [N, 3, size, size]; uint8 remains uint8 without a resize.
+    mirrored: int64 [N] of 0 and 1, or None. Resize, crop and flip are one pass, with the same result as in sequence."""
     side = size if augment.crop == "none" else augment.resize or size
     fits, cropped = images.shape[2:] == (side, side), augment.crop == "random"
     if augment.crop == "resized":
         images = images if fits else geometry.resize(images, side)
         return geometry.resized_crop(images, *random_resized(augment, side, draw), (size, size), mirrored)
-    corners = (draw(CROP, 2) * (side + 2 * augment.padding - size + 1)).long()  # all 0 where nothing is cropped
+    corners = (draw(CROP, 2) * (side + 2 * augment.padding - size + 1)).long()  # all 0 without a crop
     if not fits:
         padding = (side, augment.padding, augment.padding_mode)
-        rows, columns = (geometry.padded_places(corners[:, axis], size, *padding) for axis in (0, 1))
-        return geometry.resize(images, side, (rows, geometry.mirrored_where(columns, mirrored)))
+        rows, columns = (geometry.padded_indices(corners[:, axis], size, *padding) for axis in (0, 1))
+        return geometry.resize(images, side, (rows, geometry.mirror_columns(columns, mirrored)))
     if cropped:
         images = geometry.pad(images, augment.padding, augment.padding_mode)
         images = geometry.crop(images, corners[:, 0], corners[:, 1], size)
     return images if mirrored is None else geometry.pick([images, images.flip(3)], mirrored)
 
 
-def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[torch.Tensor, ...]:
-    """Boxes of random area and shape within side x side: tops, lefts, heights and widths int64 [N]."""
+def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[Tensor, ...]:
+    """Boxes of random area and aspect ratio in side x side pixels: (tops, lefts, heights, widths), int64 [N] each."""
     attempts = 2 * geometry.ATTEMPTS
     draws = draw(CROP, attempts + 2)
     scale, ratio = augment.crop_scale, augment.crop_ratio
     heights, widths, found = geometry.random_boxes(draws[:, :attempts], scale, ratio, side, side)
     central = geometry.central_box(ratio, side)
-    tops, lefts = place(draws[:, attempts:], heights, widths, side)
+    tops, lefts = random_corners(draws[:, attempts:], heights, widths, side)
     boxes = [(tops, (side - central[0]) // 2), (lefts, (side - central[1]) // 2)]
     boxes += [(heights, central[0]), (widths, central[1])]
     return tuple(torch.where(found, drawn, fallback) for drawn, fallback in boxes)
 
 
-def place(
-    draws: torch.Tensor, heights: torch.Tensor, widths: torch.Tensor, side: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Uniform upper left corners (tops, lefts) int64 [N] of boxes within a side x side image; draws: [N, 2]."""
+def random_corners(draws: Tensor, heights: Tensor, widths: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Uniform upper left corners (tops, lefts), int64 [N] each, of boxes in side x side pixels; draws: [N, 2]."""
     return (draws[:, 0] * (side - heights + 1)).long(), (draws[:, 1] * (side - widths + 1)).long()
 
 
-def flips(augment: Augment, samples: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
-    """Which images are mirrored, int64 [N] of 0 and 1: at random, or alternating from a random start per image.
-
-    Alternating (arXiv 2404.00498): the two epochs 2k and 2k + 1 together show each image and its mirror image once.
-    """
+def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
+    """Which images are mirrored, int64 [N] of 0 and 1. With `augment.alternate_flip` (arXiv 2404.00498), each image is
+    mirrored in exactly one of the epochs 2k and 2k + 1."""
     if augment.alternate_flip:
         return (uniform(seed, 0, samples, FLIP)[:, 0] < 0.5).long() ^ (epoch & 1)
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
 
 
-def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
-    """Policy, jitter, grayscale, blur and solarization on images in 0..1; untouched (uint8 too) where none is on."""
+def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
+    """Apply policy, jitter, grayscale, blur and solarization; images in 0..1, or the uint8 input if none is on."""
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
     elif augment.policy == "rand":
@@ -164,11 +157,11 @@ def recolor(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
     return images
 
 
-def jitter(images: torch.Tensor, draws: torch.Tensor, augment: Augment) -> torch.Tensor:
-    """Brightness, contrast, saturation, hue, in this order; draws: [N, 4].
+def jitter(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
+    """Change brightness, contrast, saturation and hue, in this order; draws: [N, 4] in [0, 1).
 
-    Factors are uniform in [max(0, 1 - x), 1 + x] and the shift of hue in [-x, x], as in torchvision's ColorJitter,
-    which draws the order too.
+    Factors are uniform in [max(0, 1 - x), 1 + x] and the shift of hue in [-x, x], as in torchvision's ColorJitter;
+    there, the order is random.
     """
     adjustments = [
         (color.brightness, augment.brightness),
@@ -182,36 +175,31 @@ def jitter(images: torch.Tensor, draws: torch.Tensor, augment: Augment) -> torch
     return color.hue(images, augment.hue * (2 * draws[:, 3] - 1)) if augment.hue else images
 
 
-def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """(x - mean) / std per channel, of uint8 images (taken as 0..1) or float ones; a new float32 tensor."""
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x - mean) / std per channel, as a new float32 tensor; uint8 images are scaled to 0..1 first."""
     top = 1.0 if images.is_floating_point() else 255.0
     scale = torch.tensor([1 / (top * s) for s in std], device=images.device)[:, None, None]
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)[:, None, None]
     return (images.to(torch.float32) * scale).sub_(shift)
 
 
-def erase(images: torch.Tensor, augment: Augment, draw: Draw) -> torch.Tensor:
-    """Random erasing (arXiv 1708.04896): one box of zeros; none where torchvision's ten attempts would find none."""
+def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
+    """Random erasing (arXiv 1708.04896): set one random box to 0; none if, as in torchvision, ten attempts fail."""
     side, attempts = images.shape[3], 2 * geometry.ATTEMPTS
     draws = draw(ERASE, attempts + 3)
-    heights, widths, found = geometry.random_boxes(
-        draws[:, :attempts], augment.erase_scale, augment.erase_ratio, side, side - 1
-    )
-    tops, lefts = place(draws[:, attempts : attempts + 2], heights, widths, side)
+    scale, ratio = augment.erase_scale, augment.erase_ratio
+    heights, widths, found = geometry.random_boxes(draws[:, :attempts], scale, ratio, side, side - 1)
+    tops, lefts = random_corners(draws[:, attempts : attempts + 2], heights, widths, side)
     chosen = found & (draws[:, attempts + 2] < augment.erase)
     boxes = geometry.box_mask(tops, lefts, tops + heights * chosen, lefts + widths, side, side)
     return images * ~boxes
 
 
-def evaluation_transform(
-    size: int, mean: Sequence[float], std: Sequence[float]
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function (images uint8 [N, 3, H, W]) to float32 [N, 3, size, size], channels_last.
+def evaluation_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
+    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images of
+    another size are resized (bilinear, antialiased)."""
 
-    Resized (bilinear, antialiased) where the sides differ from `size`, and normalized.
-    """
-
-    def transform(images: torch.Tensor) -> torch.Tensor:
+    def transform(images: Tensor) -> Tensor:
         if images.shape[2:] != (size, size):
             images = geometry.resize(images, size)
         return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
@@ -220,14 +208,13 @@ def evaluation_transform(
 
 
 def mix(
-    images: torch.Tensor, targets: torch.Tensor, samples: torch.Tensor, seed: int, epoch: int, augment: Augment
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899): images [N, C, H, W] and targets [N, K], mixed alike.
+    images: Tensor, targets: Tensor, samples: Tensor, seed: int, epoch: int, augment: Augment
+) -> tuple[Tensor, Tensor]:
+    """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899) of images [N, C, H, W] and targets [N, K].
 
-    The partner of image i is image i - 1 of the batch, that of the first is the last. Each image mixes with
-    `mix_probability`; with both alphas on it takes one of the two with equal probability. Its own share is
-    Beta(alpha, alpha), for each image its own; cutmix corrects it to the area that the box, cut off at the edge,
-    leaves.
+    The partner of image i is image i - 1 of the batch; that of the first is the last. Each image is mixed with
+    probability `mix_probability`; with mixup and cutmix both on, one is chosen with equal probability. The share of the
+    image itself is drawn from Beta(alpha, alpha) per image; for cutmix it is the area outside the clipped box.
     """
     height, width = images.shape[2:]
     draws = uniform(seed, epoch, samples.to(images.device), MIX, 5)
@@ -252,28 +239,26 @@ def mix(
     return mixed.contiguous(memory_format=torch.channels_last), targets * shares + targets.roll(1, 0) * (1 - shares)
 
 
-def beta_quantile(draws: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Where the distribution function of Beta(alpha, alpha) reaches draws [N]: turns uniform draws into Beta's."""
+def beta_quantile(draws: Tensor, alpha: float) -> Tensor:
+    """Quantiles of Beta(alpha, alpha) at the probabilities `draws` [N], by linear interpolation in `beta_table`."""
     table = beta_table(alpha).to(draws.device)
-    places = draws * BETA_STEPS
-    below = places.long()
+    positions = draws * BETA_STEPS
+    below = positions.long()
     low, high = table[below], table[below + 1]
-    return low + (places - below) * (high - low)
+    return low + (positions - below) * (high - low)
 
 
 @lru_cache
-def beta_table(alpha: float) -> torch.Tensor:
-    """The quantiles of Beta(alpha, alpha) at BETA_STEPS + 1 evenly spaced probabilities, float32."""
+def beta_table(alpha: float) -> Tensor:
+    """Quantiles of Beta(alpha, alpha) at evenly spaced probabilities 0..1, float32 [BETA_STEPS + 1]."""
     from scipy.special import betaincinv
 
     return torch.from_numpy(betaincinv(alpha, alpha, np.linspace(0, 1, BETA_STEPS + 1))).float()
 
 
-def channel_statistics(images: np.ndarray | torch.Tensor) -> tuple[Triple, Triple]:
-    """Exact (mean, standard deviation) of each channel in 0..1, of uint8 images [N, 3, H, W].
-
-    A standard deviation below one gray level is given as one, so that constant channels can be normalized.
-    """
+def channel_statistics(images: np.ndarray | Tensor) -> tuple[Triple, Triple]:
+    """(means, standard deviations) of the channels of uint8 images [N, 3, H, W], exact, for pixels in 0..1. Standard
+    deviations are at least 1/255, so that constant channels can be normalized."""
     counts = np.zeros((3, 256))
     for start in range(0, len(images), 256):
         block = np.asarray(images[start : start + 256])
@@ -286,7 +271,7 @@ def channel_statistics(images: np.ndarray | torch.Tensor) -> tuple[Triple, Tripl
 
 
 def check_augment(augment: Augment, size: int) -> None:
-    """Raise one SightlineError naming the crop and padding settings that cannot work at `size` pixels."""
+    """Raise SightlineError with all crop and padding settings that are invalid for `data.size` `size`."""
     side, padding = augment.resize or size, augment.padding
     faults = []
     if augment.crop == "random" and side + 2 * padding < size:
@@ -295,8 +280,11 @@ def check_augment(augment: Augment, size: int) -> None:
     if augment.crop == "random" and augment.padding_mode == "reflect" and padding >= side:
         faults.append(f"augment.padding {padding} with augment.padding_mode reflect must be below the side, {side}")
     if augment.crop != "random" and padding:
-        faults.append(f"augment.padding {padding} does nothing without augment.crop random: set it to 0")
+        faults.append(f"augment.padding {padding} has no effect without augment.crop random: set it to 0")
+    reject_faults(faults, "change augment.crop, augment.padding, augment.resize or data.size")
+
+
+def reject_faults(faults: list[str], cure: str) -> None:
+    """Raise SightlineError with all faults in the settings of augmentation, if there are any."""
     if faults:
-        why = "\n    " + "\n    ".join(faults) if len(faults) > 1 else faults[0]
-        cure = "change augment.crop, augment.padding, augment.resize or data.size"
-        raise SightlineError("the augmentation cannot work", where="augment", why=why, cure=cure)
+        raise SightlineError("invalid augmentation settings", where="augment", why="\n" + listing(faults), cure=cure)

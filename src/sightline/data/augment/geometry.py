@@ -1,91 +1,87 @@
-"""Where pixels go: resize, crop, flip, turn, warp, erase. Each image of a batch has its own parameters.
+"""Geometric augmentations (resize, crop, flip, rotate, warp) with parameters per image of a batch.
 
-Images are [N, C, H, W]. Crops, flips and turns only copy, so they take uint8 and give uint8. Parameters are tensors
-with one row per image, never one draw for the batch. Only kernels whose result for an image does not hang on its
-neighbors are used: separate multiplications and additions, because fused ones round differently at the end of a
-vector register, and with it at another place of the batch.
+Images are [N, C, H, W]. Crops, flips and rotations by 90 degrees copy pixels, and keep uint8. Parameters are tensors
+with one row per image. The result for an image must not depend on the other images of the batch, so multiplications and
+additions are not fused: fused ones round differently at the end of a vector register.
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 ATTEMPTS = 10
-"""Boxes tried per image before the fallback, as in torchvision's RandomResizedCrop and RandomErasing."""
-
+"""Random boxes tried per image before the fallback, as in torchvision's RandomResizedCrop and RandomErasing."""
 
 CACHED_PIXELS = 2**18
-"""Values in the work space of `separable`: 1 MiB of float32."""
+"""Number of float32 values that `separable` processes at a time on a CPU: 1 MiB."""
 
-Taps = tuple[torch.Tensor, torch.Tensor]
-"""Places int64 and weights float32, both [N, outputs, inputs per output]."""
+Taps = tuple[Tensor, Tensor]
+"""Resampling along one axis: input indices int64 and their weights float32, both [N, outputs, inputs per output]."""
 
 
-def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 to float32 0..1; float images as they are."""
+def to_unit(images: Tensor) -> Tensor:
+    """Convert uint8 0..255 to float32 0..1; float images are returned unchanged."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
-def resize(
-    images: torch.Tensor, side: int, kept: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-) -> torch.Tensor:
-    """[N, C, H, W] to float32 [N, C, side, side] in 0..1: bilinear with antialiasing, as in torchvision.
+def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
+    """Resize [N, C, H, W] to float32 [N, C, side, side] in 0..1, bilinear with antialiasing, as in torchvision.
 
-    kept: the rows and the columns of the result to give, int64 [N, S] and [N, T], each image's own; -1 is black; None:
-    all. A window costs no more than its own pixels then. By `separable`, which was 1.1 to 2.7 times as fast as torch's
-    interpolation for 28 to 500 pixels to 32 to 256 (two cores with AVX512, measured).
+    kept: (row indices int64 [N, S], column indices int64 [N, T]) of the result to compute per image; -1 is black, None
+    means all. Uses `separable`, measured 1.1 to 2.7 times as fast as torch's interpolate for 28 to 500 pixels to 32 to
+    256 on two cores with AVX512.
     """
     start = torch.zeros(1, dtype=torch.long, device=images.device)
     taps = [resampling_taps(start, start + extent, extent, side) for extent in images.shape[2:]]
-    rows, columns = (taps_at(*both, len(images)) for both in zip(taps, kept, strict=True))
+    rows, columns = (select_taps(*both, len(images)) for both in zip(taps, kept, strict=True))
     return separable(images, rows, columns)
 
 
-def taps_at(taps: Taps, kept: torch.Tensor | None, count: int) -> Taps:
-    """Taps [1, T, K] of all outputs as those [N, S, K] of the outputs `kept` int64 [N, S] of `count` images."""
-    places, weights = taps
+def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
+    """From taps [1, T, K] select the outputs `kept` int64 [N, S] of each image, -1 for weight 0: taps [N, S, K]. kept:
+    None for all outputs of `count` images."""
+    indices, weights = taps
     if kept is None:
-        return places.expand(count, -1, -1), weights.expand(count, -1, -1)
-    shown = kept.clamp_min(0)
-    return places[0][shown], weights[0][shown] * (kept >= 0)[:, :, None]
+        return indices.expand(count, -1, -1), weights.expand(count, -1, -1)
+    selected = kept.clamp_min(0)
+    return indices[0][selected], weights[0][selected] * (kept >= 0)[:, :, None]
 
 
-def padded_places(starts: torch.Tensor, size: int, side: int, padding: int, mode: str) -> torch.Tensor:
-    """int64 [N, size]: which of `side` pixels the windows from `starts` int64 [N] on show once these are padded as by
-    `pad`; -1 where it would be black."""
-    places = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
+def padded_indices(starts: Tensor, size: int, side: int, padding: int, mode: str) -> Tensor:
+    """Indices int64 [N, size] of the original pixels in windows of a padded axis; -1 for black. The axis has `side`
+    pixels and is padded as in `pad`; window n starts at starts[n] of the padded axis."""
+    indices = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
     if mode == "zeros":
-        return torch.where((places < 0) | (places >= side), -1, places)
-    return side - 1 - (side - 1 - places.abs()).abs()
+        return torch.where((indices < 0) | (indices >= side), -1, indices)
+    return side - 1 - (side - 1 - indices.abs()).abs()
 
 
-def mirrored_where(values: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-    """Values [N, T, ...] for the columns of each image, the other way round where `mirrored` int64 [N] is 1."""
+def mirror_columns(values: Tensor, mirrored: Tensor | None) -> Tensor:
+    """Reverse the second axis of values [N, T, ...] where `mirrored` int64 [N] is 1; None reverses nothing."""
     return values if mirrored is None else pick([values, values.flip(1)], mirrored)
 
 
-def pad(images: torch.Tensor, padding: int, mode: str) -> torch.Tensor:
-    """`padding` pixels on each side: "zeros" (black) or "reflect" (mirrored without repeating the edge)."""
+def pad(images: Tensor, padding: int, mode: str) -> Tensor:
+    """Pad each side by `padding` pixels; mode: "zeros" (black) or "reflect" (without repeating the edge)."""
     if padding == 0 or mode == "zeros":
         return functional.pad(images, [padding] * 4)
     if images.device.type == "cpu":
         return functional.pad(images, [padding] * 4, mode="reflect")
-    for dim in (-1, -2):  # CUDA's own does not take uint8
-        length = images.shape[dim]
-        before = images.narrow(dim, 1, padding).flip(dim)
-        after = images.narrow(dim, length - padding - 1, padding).flip(dim)
-        images = torch.cat([before, images, after], dim)
+    for dim in (2, 3):  # reflection padding of torch does not support uint8 on CUDA
+        side, start = images.shape[dim], torch.zeros(1, dtype=torch.long, device=images.device)
+        images = images.index_select(dim, padded_indices(start, side + 2 * padding, side, padding, mode)[0])
     return images
 
 
-def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: int) -> torch.Tensor:
-    """A side x side window of each image; tops, lefts int64 [N] are its upper left corners."""
+def crop(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
+    """Crop a side x side window of each image; tops, lefts: int64 [N], upper left corners."""
     count, channels, height, width = images.shape
     device = images.device
     flat = images.contiguous().flatten()
-    # Every run of `side` neighbors as a row of a view without copies: the crop is then one memcpy per row of output.
+    # A view whose rows are all runs of `side` neighboring pixels: the crop is then one memcpy per output row.
     runs = flat.as_strided((flat.numel() - side + 1, side), (1, 1))
     planes = torch.arange(count * channels, device=device).view(count, channels, 1)
     rows = planes * height + tops[:, None, None] + torch.arange(side, device=device)
@@ -93,27 +89,27 @@ def crop(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, side: in
     return runs.index_select(0, starts.flatten()).view(count, channels, side, side)
 
 
-def pick(variants: list[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
-    """Image i of variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
+def pick(variants: list[Tensor], choice: Tensor) -> Tensor:
+    """Select image i from variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
     count = len(choice)
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
 
-def turn(images: torch.Tensor, quarters: torch.Tensor) -> torch.Tensor:
-    """Square images turned counterclockwise by quarters int64 [N] (0 to 3) times 90 degrees."""
+def rotate90(images: Tensor, quarters: Tensor) -> Tensor:
+    """Rotate square images counterclockwise by `quarters` int64 [N] (0 to 3) times 90 degrees."""
     return pick([images.rot90(k, (2, 3)) for k in range(4)], quarters)
 
 
 def random_boxes(
-    draws: torch.Tensor, scale: tuple[float, float], ratio: tuple[float, float], side: int, largest: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(heights, widths, found) int64, int64, bool [N]: boxes whose area is uniform and whose shape is log-uniform.
+    draws: Tensor, scale: tuple[float, float], ratio: tuple[float, float], side: int, largest: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random boxes, uniform in area and log-uniform in aspect ratio: (heights, widths: int64 [N]; found: bool [N]).
 
-    draws: [N, 2 * ATTEMPTS] in [0, 1). scale: the range of the area, as a share of side * side. ratio: the range of
-    width / height. The first of ATTEMPTS candidates with neither side above `largest` counts, as in torchvision;
-    found is False where there is none.
+    draws: [N, 2 * ATTEMPTS] in [0, 1). scale: range of the area, as a share of side * side. ratio: range of width /
+    height. As in torchvision, the first of ATTEMPTS candidates with sides of at most `largest` is taken; found is False
+    if there is none.
     """
-    # In double precision the last bit of exp and sqrt, which may differ with the place in the batch, is rounded away.
+    # Computed in double precision, because the last bit of exp and sqrt may depend on the position in the batch.
     wide = draws.to(precise(draws.device))
     areas = side * side * (scale[0] + wide[:, :ATTEMPTS] * (scale[1] - scale[0]))
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -125,66 +121,63 @@ def random_boxes(
 
 
 def precise(device: torch.device) -> torch.dtype:
-    """float64, where the device has it."""
+    """float64, or float32 on a device without float64 (MPS)."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def central_box(ratio: tuple[float, float], side: int) -> tuple[int, int]:
-    """(height, width) of the largest box in a square whose shape lies within `ratio`: for when all attempts fail."""
+    """(height, width) of the largest box in a square with an aspect ratio in `ratio`, if `random_boxes` finds none."""
     return round(side / max(1.0, ratio[0])), round(side * min(1.0, ratio[1]))
 
 
 def resized_crop(
-    images: torch.Tensor,
-    tops: torch.Tensor,
-    lefts: torch.Tensor,
-    heights: torch.Tensor,
-    widths: torch.Tensor,
+    images: Tensor,
+    tops: Tensor,
+    lefts: Tensor,
+    heights: Tensor,
+    widths: Tensor,
     size: Sequence[int],
-    mirrored: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """One box of each image, resized with antialiasing to float32 of `size` (height, width); the four box tensors are
-    int64 [N].
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """Resize one box of each image to float32 [N, C, *size], bilinear with antialiasing; size: height and width.
 
-    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1. Read the other way round, that costs
-    no pass over the pixels.
-    Equal to torchvision's resized_crop(antialias=True) of float images up to rounding. Sampling a grid instead would
-    alias wherever a box is larger than `size`.
+    tops, lefts, heights, widths: int64 [N]. mirrored: int64 [N], 1 to flip left and right, without a further pass over
+    the pixels. Equal to torchvision's resized_crop(antialias=True) of float images up to rounding.
     """
     rows = resampling_taps(tops, heights, images.shape[2], size[0])
-    places, weights = resampling_taps(lefts, widths, images.shape[3], size[1])
-    return separable(images, rows, (mirrored_where(places, mirrored), mirrored_where(weights, mirrored)))
+    indices, weights = resampling_taps(lefts, widths, images.shape[3], size[1])
+    return separable(images, rows, (mirror_columns(indices, mirrored), mirror_columns(weights, mirrored)))
 
 
-def resampling_taps(starts: torch.Tensor, lengths: torch.Tensor, extent: int, side: int) -> Taps:
-    """Taps that resize the pixels starts .. starts + lengths (int64 [N], of `extent`) to `side` pixels.
+def resampling_taps(starts: Tensor, lengths: Tensor, extent: int, side: int) -> Taps:
+    """Taps that resize the pixels starts .. starts + lengths (int64 [N]) of an axis of `extent` pixels to `side`.
 
-    The weights are a triangle, two output pixels wide and at least two input pixels, cut off at the box and
-    normalized: what Pillow and torch call antialiased bilinear.
+    The weights are a triangle, two output pixels and at least two input pixels wide, cut off at the box and
+    normalized: antialiased bilinear in Pillow and torch.
     """
-    count = math.ceil(2 * max(1.0, extent / side))  # integers that an open interval of the widest triangle can hold
+    count = math.ceil(2 * max(1.0, extent / side))  # largest number of input pixels in the widest triangle
     scales = (lengths.float() / side)[:, None]
     reach = scales.clamp_min(1)
     centers = (torch.arange(side, device=starts.device) + 0.5) * scales - 0.5
     first = (centers - reach).floor() + 1
-    places = first[:, :, None] + torch.arange(count, device=starts.device)
-    weights = (1 - (places - centers[:, :, None]).abs() / reach[:, :, None]).clamp_min(0)
+    positions = first[:, :, None] + torch.arange(count, device=starts.device)
+    weights = (1 - (positions - centers[:, :, None]).abs() / reach[:, :, None]).clamp_min(0)
     ends = lengths[:, None, None] - 1
-    weights = weights * ((places >= 0) & (places <= ends))
-    places = torch.minimum(places.long().clamp_min(0), ends) + starts[:, None, None]
-    return places, weights / weights.sum(2, keepdim=True)
+    weights = weights * ((positions >= 0) & (positions <= ends))
+    return torch.minimum(positions.long().clamp_min(0), ends) + starts[:, None, None], weights / weights.sum(
+        2, keepdim=True
+    )
 
 
-def separable(images: torch.Tensor, rows: Taps, columns: Taps) -> torch.Tensor:
-    """A weighted sum of rows, then one of columns, each image with its own: [N, C, H, W] to float32 [N, C, S, T].
+def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Resample rows, then columns, with taps per image: [N, C, H, W] to float32 [N, C, S, T].
 
-    rows, columns: for every output row [N, S, K] and column [N, T, L], its input places and their weights; uint8
-    images count as 0..1. embedding_bag is exactly this sum over rows of memory. As dense matrix products the same
-    took 6 times longer for 96 to 64 pixels (one core, measured).
+    rows, columns: taps [N, S, K] and [N, T, L]. uint8 images are scaled to 0..1. Dense matrix products were measured 6
+    times slower than embedding_bag for 96 to 64 pixels on one core.
     """
     count, channels = images.shape[:2]
     result = torch.empty(count, channels, rows[0].shape[1], columns[0].shape[1], device=images.device)
-    # On a processor, a few images at a time, so that what lies between the two passes stays in its cache.
+    # On a CPU, a few images at a time, so that the result of the first pass remains in the CPU cache.
     step = max(1, CACHED_PIXELS // images[0].numel()) if images.device.type == "cpu" else count
     for start in range(0, count, step):
         part = slice(start, start + step)
@@ -193,23 +186,19 @@ def separable(images: torch.Tensor, rows: Taps, columns: Taps) -> torch.Tensor:
     return result
 
 
-def sum_rows(images: torch.Tensor, places: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Float [N, C, H, W] to [N, C, S, W]: output row s is the sum over k of weights[n, s, k] * row places[n, s, k]."""
+def sum_rows(images: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Float [N, C, H, W] to [N, C, S, W]: output row s is the sum over k of weights[n, s, k] * row indices[n, s, k]."""
     count, channels, height, width = images.shape
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1, 1)
-    index = (planes * height + places[:, None]).flatten(0, 2)
+    bags = (planes * height + indices[:, None]).flatten(0, 2)
     shares = weights[:, None].expand(-1, channels, -1, -1).flatten(0, 2)
-    table = images.reshape(-1, width)
-    return functional.embedding_bag(index, table, mode="sum", per_sample_weights=shares).view(
-        count, channels, -1, width
-    )
+    rows = functional.embedding_bag(bags, images.reshape(-1, width), mode="sum", per_sample_weights=shares)
+    return rows.view(count, channels, -1, width)
 
 
-def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """Affine, nearest pixel, black outside: the pixel at (x, y) from the center comes from matrix @ (x, y, 1).
-
-    matrices: float32 [N, 2, 3] in pixels, from output to input. As torchvision's affine and rotate by default.
-    """
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Affine transform with nearest-neighbor sampling, black outside, as torchvision's affine and rotate by default.
+    matrices: float32 [N, 2, 3]; the output pixel at (x, y) from the center is read at matrix @ (x, y, 1), in pixels."""
     count, channels, height, width = images.shape
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     x = torch.arange(width, device=images.device) - middle_x
@@ -223,10 +212,8 @@ def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     return moved.view(count, channels, height, width) * inside[:, None]
 
 
-def box_mask(
-    tops: torch.Tensor, lefts: torch.Tensor, bottoms: torch.Tensor, rights: torch.Tensor, height: int, width: int
-) -> torch.Tensor:
-    """bool [N, 1, height, width], true within each box; the four tensors are int64 [N], bottom and right excluded."""
+def box_mask(tops: Tensor, lefts: Tensor, bottoms: Tensor, rights: Tensor, height: int, width: int) -> Tensor:
+    """Mask bool [N, 1, height, width], true in each box; edges: int64 [N], bottom and right excluded."""
     y = torch.arange(height, device=tops.device)[:, None]
     x = torch.arange(width, device=tops.device)
     tops, lefts, bottoms, rights = (edge[:, None, None, None] for edge in (tops, lefts, bottoms, rights))

@@ -1,24 +1,25 @@
-"""TrivialAugmentWide (arXiv 2103.10158) and RandAugment (arXiv 1909.13719), batched: each image draws its own.
+"""TrivialAugmentWide (arXiv 2103.10158) and RandAugment (arXiv 1909.13719) for batches, random per image.
 
-The operations, their ranges and their 31 levels are torchvision's: nearest-pixel geometry, black outside. Unlike
-there, images stay float between two operations instead of being rounded to bytes.
+Operations, ranges and the 31 levels are those of torchvision: nearest-neighbor geometry, black outside the image.
+Unlike there, images are not rounded to uint8 between two operations.
 """
 
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from . import color
 from .geometry import precise, warp
 
 LEVELS = 31
-"""Strengths from 0 to the operation's limit, evenly spaced."""
+"""Number of strengths, evenly spaced from 0 to the limit of the operation."""
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
-Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Operation = Callable[[Tensor, Tensor], Tensor]
 
-COLORS: dict[str, Operation] = {  # from images and a signed strength
+COLORS: dict[str, Operation] = {  # functions of images and signed strengths
     "brightness": lambda images, strengths: color.brightness(images, 1 + strengths),
     "color": lambda images, strengths: color.saturation(images, 1 + strengths),
     "contrast": lambda images, strengths: color.contrast(images, 1 + strengths),
@@ -32,15 +33,14 @@ COLORS: dict[str, Operation] = {  # from images and a signed strength
 OPERATIONS = ("identity", *GEOMETRIC, *COLORS)
 
 
-def trivial_limits() -> dict[str, float]:
-    """Strength of each operation at the highest level of TrivialAugmentWide: pixels, degrees, shares or bits."""
-    geometry = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
-    colors = dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.99)
-    return geometry | colors | {"posterize": 6.0, "solarize": 1.0}
+TRIVIAL_LIMITS = dict.fromkeys(("shear_x", "shear_y", "brightness", "color", "contrast", "sharpness"), 0.99) | {
+    "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0, "posterize": 6.0, "solarize": 1.0
+}  # fmt: skip
+"""Strength of each operation at the highest level of TrivialAugmentWide, in pixels, degrees, shares or bits."""
 
 
 def rand_limits(height: int, width: int) -> dict[str, float]:
-    """Strength of each operation at the highest level of RandAugment; translations are shares of the image."""
+    """Strength of each operation at the highest level of RandAugment; translations are in pixels of this size."""
     share = 150 / 331
     geometry = {"shear_x": 0.3, "shear_y": 0.3, "rotate": 30.0}
     shifts = {"translate_x": share * width, "translate_y": share * height}
@@ -48,17 +48,16 @@ def rand_limits(height: int, width: int) -> dict[str, float]:
     return geometry | shifts | colors | {"posterize": 4.0, "solarize": 1.0}
 
 
-def trivial_augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """One operation at one level for each image. images: float [N, 3, H, W] in 0..1; draws: [N, 3] in [0, 1)."""
+def trivial_augment(images: Tensor, draws: Tensor) -> Tensor:
+    """Apply one random operation at a random level to each image. images: float [N, 3, H, W] in 0..1. draws: [N, 3] in
+    [0, 1)."""
     levels = (draws[:, 1] * LEVELS).floor() / (LEVELS - 1)
-    return apply_operations(images, draws[:, 0], levels, draws[:, 2], trivial_limits())
+    return apply_operations(images, draws[:, 0], levels, draws[:, 2], TRIVIAL_LIMITS)
 
 
-def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> torch.Tensor:
-    """Some operations in turn for each image, all at level `magnitude` (0 to 30).
-
-    images: float [N, 3, H, W] in 0..1; draws: [N, 2 * operations] in [0, 1).
-    """
+def rand_augment(images: Tensor, draws: Tensor, magnitude: int) -> Tensor:
+    """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30). images: float [N,
+    3, H, W] in 0..1. draws: [N, 2 * number of operations] in [0, 1)."""
     limits = rand_limits(*images.shape[2:])
     levels = torch.full_like(draws[:, 0], magnitude / (LEVELS - 1))
     for pair in draws.view(len(draws), -1, 2).unbind(1):
@@ -67,9 +66,10 @@ def rand_augment(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> t
 
 
 def apply_operations(
-    images: torch.Tensor, draws: torch.Tensor, levels: torch.Tensor, signs: torch.Tensor, limits: Mapping[str, float]
-) -> torch.Tensor:
-    """The operation that draws [N] name, at levels [N] (0..1) of its limit, negative where signs [N] are below 1/2."""
+    images: Tensor, draws: Tensor, levels: Tensor, signs: Tensor, limits: Mapping[str, float]
+) -> Tensor:
+    """Apply the operation that `draws` [N] selects to each image; its strength is `levels` [N] (0..1) times its limit,
+    negative where `signs` [N] are below 1/2."""
     choice = (draws * len(OPERATIONS)).long()
     reach = torch.tensor([limits.get(name, 0.0) for name in OPERATIONS], device=images.device)
     strengths = reach[choice] * levels * torch.where(signs < 0.5, -1.0, 1.0)
@@ -81,10 +81,11 @@ def apply_operations(
     return images
 
 
-def matrices(choice: torch.Tensor, strengths: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """float32 [N, 2, 3] for `warp`: shear from the upper left corner, shift by whole pixels, counterclockwise turn."""
+def matrices(choice: Tensor, strengths: Tensor, height: int, width: int) -> Tensor:
+    """Matrices float32 [N, 2, 3] for `warp`: shear from the upper left corner, translation by whole pixels, or
+    counterclockwise rotation; the identity for other operations."""
 
-    def where(name: str) -> torch.Tensor:
+    def where(name: str) -> Tensor:
         return torch.where(choice == OPERATIONS.index(name), strengths, 0.0)
 
     shear_x, shear_y, angle = where("shear_x"), where("shear_y"), where("rotate").to(precise(choice.device)).deg2rad()

@@ -1,7 +1,7 @@
-"""Training windows of images and their masks together: where they lie, how large, and turned or mirrored alike.
+"""Augmentation of image-mask pairs: random windows, flips and rotations applied to both, colors to images only.
 
-Images float or uint8 [N, 3, H, W]; masks uint8 [N, H, W], of which every pixel is one of the original's, never a
-mixture. Every random number is a hash of (seed, epoch, sample), as in augment.py.
+Images are uint8 or float [N, 3, H, W], masks uint8 [N, H, W]; masks are never interpolated. Every random number is a
+hash of (seed, epoch, sample), as in batch.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,37 +10,35 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...config.schema import Augment
-from ...errors import SightlineError
 from . import geometry
-from .batch import FLOP, TURN, Draw, flips, normalize, recolor, uniform
+from .batch import FLOP, TURN, Draw, flips, normalize, recolor, reject_faults, uniform
 
-WINDOW, ANCHOR = 20, 21  # streams of their own beside those of augment.py
+WINDOW, ANCHOR = 20, 21  # streams of random numbers, besides those of batch.py
 ANCHORS = 16
-"""Pixels of each class that are kept of each image for windows around rare classes."""
+"""Number of pixels of each class that are stored per image, to place windows around rare classes."""
 
-Boxes = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Tops, lefts, heights and widths, int64 [N], in pixels."""
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Pixels of each class in each image, for windows around rare ones.
+    """Random pixels of each class in each image, for windows around rare classes.
 
-    points: int32 [N, K, ANCHORS, 2], (row, column), drawn with replacement. chances: float32 [N, K], how likely each
-    class is chosen; 0 where the image has none of it; rows sum to 1, or to 0 where an image has no counted pixel.
+    points: int32 [N, K, ANCHORS, 2], (row, column), drawn with replacement. chances: float32 [N, K], probability of
+    choosing each class, 0 if the image does not have it; rows sum to 1, or 0 without a labeled pixel.
     """
 
-    points: torch.Tensor
-    chances: torch.Tensor
+    points: Tensor
+    chances: Tensor
 
 
 def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) -> Anchors:
-    """Anchors of masks uint8 [N, H, W], of which sizes int [N, 2] (height, width) are filled.
-
-    A class's chance is proportional to 1 / its share of all counted pixels, among the classes of the image.
-    """
+    """Draw the anchors of masks uint8 [N, H, W]; sizes: int [N, 2], height and width without padding. The chance of a
+    class is proportional to 1 / its share of all labeled pixels, among the classes of the image."""
     counts = np.zeros((len(masks), classes), np.int64)
     points = np.zeros((len(masks), classes, ANCHORS, 2), np.int32)
     for number, (height, width) in enumerate(sizes):
@@ -49,8 +47,8 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
         draws = np.random.default_rng([seed, number]).random((classes, ANCHORS))
         for index in np.flatnonzero(counts[number]):
             members = np.flatnonzero(flat == index)
-            places = members[(draws[index] * len(members)).astype(np.int64)]
-            points[number, index] = np.stack(np.divmod(places, width), 1)
+            drawn = members[(draws[index] * len(members)).astype(np.int64)]
+            points[number, index] = np.stack(np.divmod(drawn, width), 1)
     shares = counts.sum(0) / max(1, counts.sum())
     rarity = np.where(shares > 0, 1 / np.maximum(shares, 1e-12), 0.0)
     chances = (counts > 0) * rarity
@@ -58,32 +56,26 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
     return Anchors(torch.from_numpy(points), torch.from_numpy(chances.astype(np.float32)))
 
 
-def window_boxes(
-    augment: Augment, sizes: torch.Tensor, anchors: Anchors | None, draw: Draw, samples: torch.Tensor
-) -> Boxes:
-    """(tops, lefts, heights, widths) int64 [N]: the part of each image that its window shows.
-
-    sizes: int64 [N, 2], height and width. A part is the window divided by the drawn scale, and at most the image.
-    """
+def window_boxes(augment: Augment, sizes: Tensor, anchors: Anchors | None, draw: Draw, samples: Tensor) -> Boxes:
+    """Draw the box of each image that becomes its window: (tops, lefts, heights, widths), int64 [N] each. sizes: int64
+    [N, 2], height and width. The box has the window's size divided by a random scale, at most the image."""
     draws = draw(WINDOW, 3)
     low, high = (torch.tensor(value).log() for value in augment.scale)
     scales = (low + draws[:, 0] * (high - low)).exp()
-    wanted = torch.tensor(augment.window, device=sizes.device)[None] / scales[:, None]
-    extents = torch.minimum(wanted.round().long().clamp_min(1), sizes)
+    unlimited = torch.tensor(augment.window, device=sizes.device)[None] / scales[:, None]
+    extents = torch.minimum(unlimited.round().long().clamp_min(1), sizes)
     room = sizes - extents
     corners = (draws[:, 1:] * (room + 1)).long()
     if anchors is not None and augment.rare_crops:
         chosen, centers = rare_centers(augment, anchors, draw, samples)
-        # The anchor lies anywhere in the window, so that rare classes are not always in its middle.
+        # The anchor has a random position in the window, so that rare classes are not always in its center.
         around = (centers - (draws[:, 1:] * extents).long()).clamp_min(0)
         corners = torch.where(chosen[:, None], torch.minimum(around, room), corners)
     return corners[:, 0], corners[:, 1], extents[:, 0], extents[:, 1]
 
 
-def rare_centers(
-    augment: Augment, anchors: Anchors, draw: Draw, samples: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(whether a window is laid around a rare class bool [N], the pixel it must hold int64 [N, 2])."""
+def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """(which windows contain a rare class, bool [N]; the pixel (row, column) that they must contain, int64 [N, 2])."""
     draws = draw(ANCHOR, 3)
     chances = anchors.chances[samples].cumsum(1)
     index = (chances < draws[:, 1:2] * chances[:, -1:]).sum(1).clamp_max(chances.shape[1] - 1)
@@ -92,61 +84,40 @@ def rare_centers(
     return (draws[:, 0] < augment.rare_crops) & (chances[:, -1] > 0), points
 
 
-def cut(
-    images: torch.Tensor,
-    masks: torch.Tensor,
-    boxes: Boxes,
-    window: Sequence[int],
-    mirrored: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The boxes of images and masks at the size of the window: bilinear with antialiasing, and nearest.
-
-    mirrored: int64 [N] of 0 and 1; left and right change places where it is 1, at no cost.
-    """
-    return geometry.resized_crop(images, *boxes, window, mirrored), nearest(masks, boxes, window, mirrored)
-
-
-def nearest(
-    masks: torch.Tensor, boxes: Boxes, window: Sequence[int], mirrored: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The boxes of masks uint8 [N, H, W] at the size of the window, each pixel that of the nearest center."""
+def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor | None = None) -> Tensor:
+    """Resize the boxes of masks uint8 [N, H, W] to the window by nearest neighbor; mirrored: int64 [N], 1 to flip."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
     device = masks.device
-    # Whole numbers, floor((i + 1/2) * extent / window): a product of floats could fall into the pixel beside.
+    # Integer arithmetic, floor((i + 1/2) * extent / window): rounded floats could select the neighboring pixel.
     rows = tops + (2 * torch.arange(window[0], device=device) + 1) * heights // (2 * window[0])
     columns = lefts + (2 * torch.arange(window[1], device=device) + 1) * widths // (2 * window[1])
-    columns = geometry.mirrored_where(columns, mirrored)
+    columns = geometry.mirror_columns(columns, mirrored)
     count, height, width = masks.shape
     starts = torch.arange(count, device=device)[:, None] * height + rows
-    whole = masks.reshape(-1, width).index_select(0, starts.flatten()).view(count, -1, width)
-    return whole.gather(2, columns[:, None].expand(-1, window[0], -1))  # rows first: they are copied as they lie
+    selected = masks.reshape(-1, width).index_select(0, starts.flatten()).view(count, -1, width)  # contiguous copies
+    return selected.gather(2, columns[:, None].expand(-1, window[0], -1))
 
 
 def pair_augmentation(
     augment: Augment, mean: Sequence[float], std: Sequence[float]
-) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """A function (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch) to
-    (images float32 [N, 3, h, w], normalized and channels_last, masks uint8 [N, h, w]).
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Make a function (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch)
+    -> (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
 
-    The order: window with scale, flips, turns, then on the images alone policy, jitter, grayscale, blur and
-    normalization. Without `augment.window` images stay whole.
+    The order: window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization and
+    normalization. Without `augment.window` images are not cropped. SightlineError for invalid settings.
     """
     check_window(augment)
 
     def transform(
-        images: torch.Tensor,
-        masks: torch.Tensor,
-        sizes: torch.Tensor,
-        anchors: Anchors | None,
-        samples: torch.Tensor,
-        seed: int,
-        epoch: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images: Tensor, masks: Tensor, sizes: Tensor, anchors: Anchors | None, samples: Tensor, seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
             boxes = window_boxes(augment, sizes, anchors, draw, samples)
-            images, masks = cut(images, masks, boxes, augment.window, mirrored)
+            images = geometry.resized_crop(images, *boxes, augment.window, mirrored)
+            masks = nearest(masks, boxes, augment.window, mirrored)
         masks = masks[:, None]
         if mirrored is not None and not augment.window:
             images, masks = (geometry.pick([part, part.flip(3)], mirrored) for part in (images, masks))
@@ -154,27 +125,27 @@ def pair_augmentation(
             choice = (draw(FLOP)[:, 0] < augment.vertical_flip).long()
             images, masks = (geometry.pick([part, part.flip(2)], choice) for part in (images, masks))
         if augment.rotate90:
-            images, masks = turned(images, masks, augment.rotate90, draw)
+            images, masks = rotate_pairs(images, masks, augment.rotate90, draw)
         images = normalize(recolor(images, augment, draw), mean, std)
         return images.contiguous(memory_format=torch.channels_last), masks[:, 0]
 
     return transform
 
 
-def turned(images: torch.Tensor, masks: torch.Tensor, chance: float, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and masks turned alike: square ones by 90, 180 or 270 degrees, others by 180."""
+def rotate_pairs(images: Tensor, masks: Tensor, chance: float, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Rotate pairs with probability `chance`: square ones by 90, 180 or 270 degrees, others by 180."""
     draws = draw(TURN, 2)
     square = images.shape[2] == images.shape[3]
     quarters = 1 + (draws[:, 1] * 3).long() if square else torch.full_like(draws[:, 1], 2).long()
     quarters = torch.where(draws[:, 0] < chance, quarters, 0)
     if square:
-        return geometry.turn(images, quarters), geometry.turn(masks, quarters)
+        return geometry.rotate90(images, quarters), geometry.rotate90(masks, quarters)
     images, masks = (geometry.pick([part, part.flip(2, 3)], quarters // 2) for part in (images, masks))
     return images, masks
 
 
 def check_window(augment: Augment) -> None:
-    """SightlineError naming all settings that need a window, or that segmentation does not have."""
+    """Raise SightlineError with all settings that need `augment.window`, or are not for segmentation."""
     faults = []
     if not augment.window:
         faults += ["augment.scale needs augment.window"] * (augment.scale != (1.0, 1.0))
@@ -189,8 +160,5 @@ def check_window(augment: Augment) -> None:
     }
     faults += [f"{key} is for classification; segmentation has augment.window and augment.scale"
                for key, on in other.items() if on]  # fmt: skip
-    faults += ["augment.policy moves pixels and is for classification"] * (augment.policy != "none")
-    if faults:
-        why = "\n    " + "\n    ".join(faults) if len(faults) > 1 else faults[0]
-        cure = "change these settings; `sightline recipes camvid_fast` shows a set that works"
-        raise SightlineError("the augmentation cannot work", where="augment", why=why, cure=cure)
+    faults += ["augment.policy is for classification: it moves pixels of images only"] * (augment.policy != "none")
+    reject_faults(faults, "change these settings; for a valid example: sightline recipes camvid_fast")

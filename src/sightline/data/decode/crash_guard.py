@@ -1,7 +1,7 @@
-"""Crash guard: exclude an image whose native decoder ended an earlier process.
+"""Crash guard: report images that crashed a native decoder in an earlier process as unreadable.
 
-The paths of the images being decoded are kept in a memory-mapped temporary file, which outlives a crash. The next
-process that decodes images tests each of these in a process of its own, and reports those that crash as unreadable.
+Each process writes the paths of the images that it is decoding into a memory-mapped temporary file, which remains after
+a crash. The next process decodes these images in subprocesses, and reports those that crash as unreadable.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from ...runs.atomic import process_lives
 
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
-"""Threads that decode at the same time, and bytes of a path; longer paths are cut."""
+"""Number of threads that decode at the same time, and bytes of a path; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
 CURE = "save it with another program, or remove it; data.on_bad_image = skip leaves out a few"
 
@@ -33,7 +33,7 @@ _crashing: dict[str, str] = {}
 
 @contextlib.contextmanager
 def record_decoding(path: str) -> Generator[None]:
-    """Record `path` while it is decoded; SightlineError if decoding it has ended a process."""
+    """Context manager: record `path` while it is decoded. SightlineError if decoding it has crashed a process."""
     page = open_page()
     if path in _crashing:
         raise SightlineError(_crashing[path], cure=CURE)
@@ -48,7 +48,7 @@ def record_decoding(path: str) -> Generator[None]:
 
 
 def open_page() -> mmap.mmap:
-    """The memory-mapped file of this process, removed at its end. The first call tests what dead processes recorded."""
+    """The memory-mapped file of this process, which is removed at exit. The first call runs `check_suspects`."""
     global _page
     with _lock:
         if _page is None:
@@ -64,11 +64,11 @@ def open_page() -> mmap.mmap:
 
 
 def check_suspects() -> None:
-    """Test the images that processes of this user were decoding when they ended. Those that crash stay recorded, so
-    that the next process tests them again."""
+    """Test the images that this user's dead processes were decoding. Those that crash again remain recorded, so that
+    the next process tests them too."""
     for page in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        foreign = hasattr(os, "getuid") and page.stat().st_uid != os.getuid()
-        if foreign or process_lives(int(page.name.removeprefix(PREFIX).partition("-")[0])):
+        of_other_user = hasattr(os, "getuid") and page.stat().st_uid != os.getuid()
+        if of_other_user or process_lives(int(page.name.removeprefix(PREFIX).partition("-")[0])):
             continue
         content = page.read_bytes()
         slots = {content[at : at + SLOT_BYTES].partition(b"\0")[0] for at in range(0, len(content), SLOT_BYTES)}
@@ -80,7 +80,7 @@ def check_suspects() -> None:
 
 
 def crash_of(path: str) -> str:
-    """How decoding an image ends a process; empty if it does not."""
+    """Decode an image in a subprocess; returns how it fails (signal, exit status or timeout), or empty text."""
     command = [sys.executable, "-m", f"{__package__}.images", path]
     try:
         test = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)

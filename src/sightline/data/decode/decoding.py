@@ -1,4 +1,4 @@
-"""Decode the rows of a split in threads into memory-mapped .npy files, and notes on them."""
+"""Decode the images of a split in threads into memory-mapped .npy files."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from ...runs.atomic import sync_folder
 from ..parallel import processors, submit_ahead
 
 CHUNK_BYTES = 1 << 20
-"""Decoded bytes of the rows that one thread decodes at a time."""
+"""Decoded bytes that one task of the thread pool writes."""
 MARGIN_BYTES = 64 << 20
-"""Disk space that must remain free."""
+"""Disk space that must remain free after decoding."""
 PROGRESS_SECONDS = 5.0
 FEW = 8
-"""Images named in a note."""
+"""Number of images named in a note."""
 Facts = TypeVar("Facts")
 
 
@@ -35,13 +35,15 @@ def decode_rows(
     noun: str = "images",
     smaller: str = "a smaller --data.size, ",
 ) -> tuple[list[np.memmap], list[Facts | SightlineError]]:
-    """(arrays uint8 [count, *shape] NAME.npy in `folder`; for each row what `decode` returned, or its SightlineError).
+    """Decode `count` items into arrays uint8 [count, *shape], stored as NAME.npy in `folder`.
 
-    shapes: name of an array -> shape of a row. decode: called with an index and its row of each array, in threads.
-    smaller: advice for a disk on which the arrays do not fit.
+    shapes: name of each array -> shape of its rows. decode: function (index, row of each array), called in threads.
+    noun, smaller: words for messages: what is decoded, and how to need less disk space.
+    Returns (arrays, for each item the value that `decode` returned or the SightlineError that it raised). Raises
+    SightlineError (status ENVIRONMENT) if the disk is too small.
     """
     row_bytes = sum(int(np.prod(shape)) for name, shape in shapes.items() if name != "digests")
-    refuse_full_disk(folder, count * row_bytes, smaller)
+    check_disk_space(folder, count * row_bytes, smaller)
     announce(f"decoding {count:,} {noun} into the cache: {size_text(count * row_bytes)} at {folder.parent}")
     arrays = [new_array(folder / f"{name}.npy", (count, *shape)) for name, shape in shapes.items()]
 
@@ -68,8 +70,8 @@ def decode_rows(
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A uint8 .npy file of zeros, memory-mapped. Its disk space is reserved first, so that a full disk is an error and
-    not a signal (not on macOS and Windows)."""
+    """Create a memory-mapped uint8 .npy file of zeros. Its disk space is reserved first (not on macOS and Windows), so
+    that a full disk raises OSError here instead of a signal during a later write."""
     with open(path, "w+b") as file:
         write_header(file, shape)
         offset = file.tell()
@@ -81,12 +83,12 @@ def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """The header of a .npy file, whose size does not depend on the number of rows: NumPy pads it."""
+    """Write the header of a uint8 .npy file. NumPy pads it, so its size does not depend on the number of rows."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]) -> str:
-    """Keep only the rows `kept` (ascending) of arrays of `decode_rows` and sync them; returns their SHA-256."""
+    """Shorten arrays of `decode_rows` to the rows `kept` (ascending) and sync them to disk; returns their SHA-256."""
     checksum = hashlib.sha256()
     for array in arrays:
         for row, index in enumerate(kept):
@@ -103,13 +105,13 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
     return checksum.hexdigest()
 
 
-def notes_of(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
-    """Sentences on images of a split that are used but imperfect. meta: of the cache entry. names: of the split."""
+def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
+    """Sentences on images with damaged EXIF blocks and on images smaller than `side`. meta: meta.json of the entry."""
     notes, count = [], len(names)
-    if torn := meta.get("torn_exif", []):  # missing in entries of earlier versions
-        some = ", ".join(names[index] for index in torn[:FEW]) + (", ..." if len(torn) > FEW else "")
-        what = f"{len(torn):,} of {count:,} images of {split} have a damaged EXIF block"
-        notes.append(f"{what}, of which only the intact part is used: {some}")
+    if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
+        some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")
+        what = f"{len(damaged):,} of {count:,} images of {split} have a damaged EXIF block"
+        notes.append(f"{what}; only its intact part is used: {some}")
     small, smallest = meta.get("small", [0, []])
     if small:
         some = ", ".join(f"{names[index]} ({width} x {height})" for _, width, height, index in smallest)
@@ -118,21 +120,21 @@ def notes_of(meta: dict[str, Any], split: str, names: Sequence[str], side: int) 
     return notes
 
 
-def refuse_full_disk(folder: Path, need: int, smaller: str) -> None:
-    """SightlineError where an entry does not fit on the disk. smaller: advice on how to reduce it."""
+def check_disk_space(folder: Path, need: int, smaller: str) -> None:
+    """Raise SightlineError if the disk of `folder` has less than `need` bytes. smaller: how to need less."""
     free = shutil.disk_usage(folder).free
     root = shlex.quote(str(folder.parent))
     if need + MARGIN_BYTES > free:
         raise SightlineError(
-            f"the decoded images need {size_text(need)} of disk, and {size_text(free)} are free",
+            f"the decoded images need {size_text(need)} of disk space, and {size_text(free)} are free",
             where=str(folder.parent),
-            cure=f"{smaller}another --data.cache_dir, or remove old ones: sightline cache --clear --folder {root}",
+            cure=f"{smaller}another --data.cache_dir, or remove old entries: sightline cache --clear --folder {root}",
             status=ENVIRONMENT,
         )
 
 
 def size_text(nbytes: float) -> str:
-    """`69 MB`: a size in decimal units, as disks are sold."""
+    """A size in decimal units, such as `69 MB`."""
     for unit in ("bytes", "kB", "MB"):
         if nbytes < 1000:
             return f"{nbytes:.0f} {unit}"

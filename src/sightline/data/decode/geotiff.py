@@ -1,6 +1,6 @@
 """Read large TIFF files in windows, and write masks in windows with the same georeference.
 
-Needs rasterio (the extra `geo`). All other files are read by images.py.
+Requires rasterio (the extra `geo`). All other files are read by decode/images.py.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tif", ".tiff")
 CACHE_BYTES = 64 * 2**20
-"""Size of GDAL's block cache, by default a twentieth of the memory."""
+"""Size of GDAL's block cache; its default is 5 % of the memory."""
 BLOCK = 512
 
 
@@ -31,49 +31,46 @@ BLOCK = 512
 class Scene:
     """An image that may be larger than memory. read: (top, left, height, width) -> uint8 [3, height, width].
 
-    map: coordinate system and transform, as rasterio arguments. seen: of the same window, bool [height, width], whether
-    pixels have data (not the nodata value, not fully transparent); None if all have.
+    georeference: coordinate system and transform, as rasterio arguments. valid: (top, left, height, width) -> bool
+    [height, width], False for nodata values and fully transparent pixels; None if all pixels are valid.
     """
 
     height: int
     width: int
     read: Callable[[int, int, int, int], np.ndarray]
-    map: dict[str, Any]
-    seen: Callable[[int, int, int, int], np.ndarray] | None = None
+    georeference: dict[str, Any]
+    valid: Callable[[int, int, int, int], np.ndarray] | None = None
 
 
-def rasterio_is_here() -> bool:
+def has_rasterio() -> bool:
     """Whether rasterio is installed."""
     return importlib.util.find_spec("rasterio") is not None
 
 
 def has_windows(path: Path, max_pixels: int) -> bool:
-    """Whether a file is read in windows: a plain 8-bit TIFF that is georeferenced or has more than `max_pixels`.
-
-    All others, and unreadable files, are read by images.py.
-    """
+    """Whether a file is read in windows: an 8-bit TIFF that is georeferenced or has more than `max_pixels` pixels."""
     return check_header(path, lambda image: is_windowed(image, max_pixels))
 
 
-def loses_map(path: Path, max_pixels: int) -> bool:
+def loses_georeference(path: Path, max_pixels: int) -> bool:
     """Whether a TIFF file has a coordinate system but is not read in windows, so that its mask has none."""
     return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
 
 
-def check_header(path: Path, question: Callable[["DatasetReader"], bool]) -> bool:
-    """`question` of an opened TIFF file; false for other files and those that rasterio cannot open."""
-    if path.suffix.lower() not in SUFFIXES or not rasterio_is_here():
+def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bool:
+    """Apply a predicate to an opened TIFF file; False for other files and those that rasterio cannot open."""
+    if path.suffix.lower() not in SUFFIXES or not has_rasterio():
         return False
     try:
         with opened(path) as image:
-            return question(image)
-    except (OSError, UnicodeEncodeError):  # GDAL opens only names in UTF-8
+            return predicate(image)
+    except (OSError, UnicodeEncodeError):  # GDAL opens only paths in UTF-8
         return False
 
 
 def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
-    """Whether a file is georeferenced or large, and plain: uint8 gray, RGB or RGBA, blocks of at most `max_pixels`,
-    and the first row on top (GDAL ignores the orientation, images.py does not)."""
+    """Whether an opened file is georeferenced or large, and is uint8 gray, RGB or RGBA, in blocks of at most
+    `max_pixels`, with orientation 1 (GDAL ignores the orientation)."""
     from rasterio.enums import ColorInterp
 
     colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -85,7 +82,7 @@ def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
 
 
 def orientation(path: Path) -> int:
-    """The orientation in the header of a TIFF file, 1 to 8; 1 means that the first row is the top."""
+    """The orientation in the header of a TIFF file, 1 (upright) to 8."""
     with open(path, "rb") as file:
         head = file.read(8)
         directory = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))
@@ -96,7 +93,7 @@ def orientation(path: Path) -> int:
 
 @contextlib.contextmanager
 def environment() -> Generator[None]:
-    """GDAL with a limited cache, without side files and without warnings about files that are not georeferenced."""
+    """Context manager: GDAL with a limited cache, no sidecar files, no warnings on files without georeference."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -107,7 +104,7 @@ def environment() -> Generator[None]:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Generator["DatasetReader"]:
-    """Open a TIFF file. Other GDAL drivers are not used: some open further files named in a file."""
+    """Context manager: open a TIFF file. Other GDAL drivers are excluded, because some open further files."""
     import rasterio
 
     with environment(), rasterio.open(path, driver="GTiff") as image:
@@ -116,7 +113,7 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 @contextlib.contextmanager
 def open_scene(path: Path) -> Generator[Scene]:
-    """Open a file that `has_windows`. SightlineError with its path if a part of it cannot be read."""
+    """Context manager: open a file for reading in windows. SightlineError with its path if a part is unreadable."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -131,7 +128,7 @@ def open_scene(path: Path) -> Generator[Scene]:
             pixels = image.read(window=((top, top + height), (left, left + width)))
         return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
-    def seen(top: int, left: int, height: int, width: int) -> np.ndarray:
+    def valid(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
@@ -139,34 +136,37 @@ def open_scene(path: Path) -> Generator[Scene]:
         with reported():
             image = stack.enter_context(opened(path))
         georeference = {"crs": image.crs, "transform": image.transform}
-        yield Scene(image.height, image.width, read, georeference, seen if has_gaps(image) else None)
+        yield Scene(image.height, image.width, read, georeference, valid if has_nodata(image) else None)
 
 
-def has_gaps(image: "DatasetReader") -> bool:
-    """Whether a file marks pixels without data."""
+def has_nodata(image: "DatasetReader") -> bool:
+    """Whether a file can mark pixels as without data."""
     from rasterio.enums import MaskFlags
 
     return any(MaskFlags.all_valid not in flags for flags in image.mask_flag_enums)
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Composite RGBA uint8 [4, h, w] on white: RGB [3, h, w], as in images.py."""
+    """Composite RGBA uint8 [4, h, w] on white; returns RGB uint8 [3, h, w]."""
     return planes(to_rgb(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))))
 
 
 @contextlib.contextmanager
 def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) -> Generator[Callable[..., None]]:
-    """Yield a function (top, left, pixels [h, w, ...]) that writes windows of a TIFF file.
+    """Context manager: yield a function (top, left, pixels [h, w, *shape]) that writes windows of a TIFF file.
 
-    The file has the size and georeference of the scene, and pixels of `shape` () or (3,). It appears under `path` when
-    complete. SightlineError if it cannot be written.
+    The file has the size and georeference of the scene. shape: () for one band, (3,) for three. It is renamed to `path`
+    when complete. SightlineError if it cannot be written.
     """
     import rasterio
 
     layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
     size = {"height": scene.height, "width": scene.width, "count": int(np.prod(shape, dtype=int)), "dtype": dtype}
     with atomic_path(path) as temporary:
-        with environment(), rasterio.open(temporary, "w", driver="GTiff", **size, **layout, **scene.map) as file:
+        with (
+            environment(),
+            rasterio.open(temporary, "w", driver="GTiff", **size, **layout, **scene.georeference) as file,
+        ):
 
             def write(top: int, left: int, pixels: np.ndarray) -> None:
                 height, width = pixels.shape[:2]
@@ -181,7 +181,7 @@ def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) ->
 
 
 def read_back(path: Path) -> None:
-    """OSError if a block of a TIFF file is damaged: GDAL only logs writes that fail when a file is closed."""
+    """Read all blocks of a TIFF file; OSError if one is damaged, because GDAL only logs writes that fail at closing."""
     with opened(path) as file:
         for _, window in file.block_windows(1):
             file.read(window=window)

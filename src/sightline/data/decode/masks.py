@@ -1,6 +1,6 @@
-"""Decode mask files to class indices exactly as the palette defines, and encode class indices as masks.
+"""Decode mask files to class indices by a palette, and encode class indices as mask files.
 
-A value that is not in the palette is an error, unless a tolerance or threshold is set; the pixels matched by it are
+A value that is not in the palette is an error unless a tolerance or threshold is set; pixels that match only by it are
 counted. Masks are never interpolated. Pillow is the only decoder.
 """
 
@@ -16,27 +16,27 @@ from PIL import Image
 
 from ...errors import SightlineError
 from .crash_guard import record_decoding
-from .images import COPY, FORMATS, RESAVE, diagnosis, refusal, upright, upright_size
-from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, nearest_names, resolve
+from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
+from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 
 MAX_PIXELS = 89_478_485
-"""As `data.max_pixels`."""
+"""Default of `data.max_pixels`."""
 STRIP_PIXELS = 1 << 18
-"""Pixels whose colors are looked up at a time, so that the working arrays fit the processor's cache."""
+"""Number of pixels whose colors are looked up at a time, so that the working arrays fit the CPU cache."""
 MOST_STRAYS = 1000
-"""With more colors outside the palette than this, decoding stops: the file is not a mask."""
+"""Decoding stops after this number of different colors outside the palette: the file is not a mask."""
 SHOWN_STRAYS = 5
 NEAR = 64
-"""The largest color distance for which a tolerance is suggested."""
+"""Largest color distance (largest difference of a channel) for which a message suggests a tolerance."""
 DEPTH_SCALE = {"L;2": 85, "L;4": 17}
-"""Factor by which Pillow scales gray of 2 and 4 bits to 0..255, by raw mode; ids are divided by it."""
+"""Factor by which Pillow scales gray of 2 and 4 bits to 0..255, by raw mode; class ids are divided by it."""
 GRAY_MODES = ("1", "L", "LA")
 COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
 
 
 @dataclass
 class MaskFacts:
-    """Counts of a decoded mask. inexact: pixels matched by tolerance, threshold or a stray color only."""
+    """Counts of decoded masks. inexact: pixels that match only by tolerance, threshold or a stray color."""
 
     inexact: int = 0
 
@@ -48,22 +48,23 @@ def read_mask(
     facts: MaskFacts | None = None,
     content: bytes | None = None,
 ) -> np.ndarray:
-    """Decode a mask to class indices uint8 [H, W] with IGNORE for ignored names, rotated by its EXIF orientation.
+    """Decode a mask to class indices uint8 [H, W], IGNORE for ignored classes, rotated by its EXIF orientation.
 
-    content: the bytes of the mask if it is not a file; `path` is then its name in errors. facts: counts are added.
-    SightlineError with the path for lossy formats, transparency, channels that do not fit the palette, ids or colors
-    outside it (with count, first position and cure), and unreadable files.
+    facts: its counts are increased. content: the bytes of the mask if it is not a file; `path` is then used in messages
+    only. SightlineError with the path for unreadable files, lossy formats, transparency, channels that do not fit the
+    palette, and ids or colors outside the palette (with count, first position and cure).
     """
     try:
         with record_decoding(path):
             image, scale = load(path, max_pixels, content)
-        indices, inexact = by_ids(image, palette, scale) if palette.colors is None else by_colors(image, palette)
+        has_ids = palette.colors is None
+        indices, inexact = decode_ids(image, palette, scale) if has_ids else decode_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE
         raise SightlineError("this mask cannot be used", where=path, why=error.what, cure=cure) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise refusal(path, error) from error
-    except Exception as error:  # decoders raise many types of errors, always because of the file
+        raise image_error(path, error) from error
+    except Exception as error:  # decoders raise many types, always because of the file
         why, cure = diagnosis(path, error, content)
         cure = "copy it again from its source" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
@@ -73,12 +74,11 @@ def read_mask(
 
 
 def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """(decoded image, factor by which Pillow scaled its grays); SightlineError for lossy files and other non-masks."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
+    """(decoded image, factor by which Pillow scaled its gray values); SightlineError for files that cannot be masks."""
+    raise_pillow_limit(max_pixels)
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("it is not a regular file", cure="remove it from the data")
-    # Opened by path, Pillow 13.0 maps uncompressed TIFF into memory and garbles it for the orientations 5 to 8.
+    # Given a path, Pillow 13.0 memory-maps uncompressed TIFF files and garbles them for the orientations 5 to 8.
     with (
         open(path, "rb") if content is None else io.BytesIO(content) as file,
         Image.open(file, formats=FORMATS) as image,
@@ -96,16 +96,16 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file has lossy compression: JPEG by content, JPEG inside TIFF, or lossy WebP."""
+    """Whether an opened file has lossy compression: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
-            head = file.read(1 << 12)  # the chunk of pixels follows the header and perhaps a color profile
+            head = file.read(1 << 12)  # the chunk of the pixels follows the header, or a color profile
         return b"VP8L" not in head
     return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 
 
 def reject_transparent(image: Image.Image) -> None:
-    """SightlineError if a pixel is not fully opaque, or a 16-bit image has a transparent value."""
+    """Raise SightlineError if a pixel is not opaque, or a 16-bit image declares a transparent value."""
     if not image.has_transparency_data:
         return
     if image.mode.startswith("I") or np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
@@ -113,19 +113,20 @@ def reject_transparent(image: Image.Image) -> None:
         raise SightlineError("some of its pixels are transparent", cure=cure)
 
 
-def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
-    """(class indices, 0) of a mask of ids: gray of 1 to 32 bits, or the indices of a palette file."""
+def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
+    """Convert a mask of ids, gray or palette indices, to (class indices uint8 [H, W], 0 inexact pixels).
+    scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
-        cure = "--data.palette landcover, or your own: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
+        cure = (
+            "set --data.palette landcover, or define colors: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
+        )
         raise SightlineError(f"it has {count} channels, and class ids need one; colors need a palette", cure=cure)
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
         raise SightlineError(f"its mode is {image.mode}, and class ids are integers in one channel")
     if image.format == "GIF" and image.mode == "P":
-        cure = "export it as PNG with one channel"
-        raise SightlineError(
-            "it is a GIF, whose color numbers change when it is written, so they are not ids", cure=cure
-        )
+        what = "it is a GIF file, whose color indices change when it is saved, so they cannot be class ids"
+        raise SightlineError(what, cure="export it as PNG with one channel")
     reject_transparent(image)
     values = np.asarray(image)
     values = values[..., 0] if values.ndim == 3 else values
@@ -138,7 +139,8 @@ def by_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray
 
 
 def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
-    """SightlineError for ids without a name, with count and first position of each, and a cure."""
+    """Raise SightlineError for ids outside the palette, with count and first position of the most frequent ones.
+    values: ids [H, W]. outside: bool [H, W], where they are not in the palette."""
     found, first, counts = np.unique(values[outside], return_index=True, return_counts=True)
     rows, columns = np.nonzero(outside)
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
@@ -147,7 +149,7 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
     why = f"{len(rows):,} of its {values.size:,} pixels have ids outside {ids_text(palette)}: {', '.join(shown)}{more}"
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
         cure = "--data.palette binary; or, if 255 is void: --data.ignore '[\"255\"]'"
-        raise SightlineError(f"{why}; it holds only 0 and 255", cure=cure)
+        raise SightlineError(f"{why}; it has only 0 and 255", cure=cure)
     cure = "name all ids in order, from 0, in --data.classes or classes.txt"
     if 0 <= found[order[0]] <= LARGEST_ID:
         cure += f"; or leave one out of the loss and the metrics: --data.ignore '[\"{found[order[0]]}\"]'"
@@ -155,16 +157,17 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
 
 
 def ids_text(palette: Palette) -> str:
-    """The ids of a palette, such as `0..11` or `0..20, 255`."""
+    """The ids of a palette as text, such as `0..11` or `0..20, 255`."""
     ids = sorted(palette.ids)
     run = next((index for index, value in enumerate(ids) if value != index), len(ids))
     return ", ".join([f"0..{run - 1}"] * (run > 0) + [str(value) for value in ids[run:]])
 
 
-def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
-    """(class indices, number of inexact pixels) of a mask of colors.
+def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
+    """Convert a mask of colors to (class indices uint8 [H, W], number of pixels that match inexactly).
 
-    A file of one channel must match exactly unless the palette is gray, so that ids are not taken for dark colors.
+    A file of one channel must match exactly unless the palette is gray, because class ids would look like dark colors.
+    SightlineError for other modes and for colors outside the palette.
     """
     if image.mode not in COLOR_MODES:
         cure = "set classes instead of colors: --data.palette '' with --data.classes or classes.txt"
@@ -182,7 +185,7 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
         missed = np.flatnonzero(part == OUTSIDE)
         if len(missed):
             found, first, inverse, counts = np.unique(colors[missed], True, True, True)
-            codes = np.full(len(found), OUTSIDE, np.uint8) if strict else resolve(found, palette)
+            codes = np.full(len(found), OUTSIDE, np.uint8) if strict else match_colors(found, palette)
             part[missed] = codes[inverse]
             for i in np.flatnonzero(codes == OUTSIDE):
                 y, x = divmod(int(missed[first[i]]), width)
@@ -198,7 +201,8 @@ def by_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
 
 
 def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, strict: bool, size: int) -> NoReturn:
-    """SightlineError for colors outside the palette. strays: packed color -> (count, first x, first y)."""
+    """Raise SightlineError for colors outside the palette, with the settings that may accept them. strays: packed color
+    -> (count, first x, first y). strict: the mask has one channel. size: pixels of the mask."""
     order = sorted(strays, key=lambda color: (-strays[color][0], color))
     near, distances = nearest_names(np.array(order, np.uint32), palette)
     unpacked = [tuple(color) for color in channels(np.array(order[:SHOWN_STRAYS], np.uint32)).tolist()]
@@ -225,29 +229,26 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
 
 def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of an image after rotation, read from its header; SightlineError if it is not readable."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # as in images.open_image
+    raise_pillow_limit(max_pixels)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise SightlineError("is not a regular file", cure="remove it from the data")
+            raise SightlineError("it is not a regular file", cure="remove it from the data")
         with Image.open(path, formats=FORMATS) as image:
             return upright_size(image)
     except Exception as error:  # as in images.open_image
-        raise refusal(path, error) from error
+        raise image_error(path, error) from error
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
-    """Encode class indices uint8 [H, W] as the bytes of a PNG file, as in `coded`."""
-    file = io.BytesIO()
-    Image.fromarray(coded(indices, palette)).save(file, "PNG")
-    return file.getvalue()
+    """Encode class indices uint8 [H, W] as a PNG file, with the values of `coded`."""
+    return encoded(Image.fromarray(coded(indices, palette)), "PNG")
 
 
 def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
-    """Class indices uint8 [H, W] in the coding of the palette: RGB [H, W, 3], or gray or ids [H, W].
+    """Convert class indices uint8 [H, W] to the colors or ids of the palette: RGB [H, W, 3], or gray or ids [H, W].
 
-    uint8, or uint16 if an id needs it. The first of merged names is used for a class, and the first ignored name for
-    IGNORE. SightlineError for indices without a name.
+    Returns uint8, or uint16 if an id exceeds 255. A class gets its first name's value, IGNORE that of the first ignored
+    name. SightlineError for indices without a name.
     """
     codes = palette.ids if palette.colors is None else palette.colors
     table = np.full((256, *np.shape(codes)[1:]), -1, np.int64)
@@ -257,19 +258,17 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
     missing = [value for value in np.unique(indices).tolist() if np.any(table[value] < 0)]
     if missing:
         what = "ignored pixels, and the palette has no name for them" if IGNORE in missing else f"the index {missing}"
-        where, cure = (
-            f"a palette of {len(palette.classes)} classes",
-            "name what is ignored in the palette: --data.ignore",
-        )
+        where = f"a palette of {len(palette.classes)} classes"
+        cure = "add an ignored class to the palette: --data.ignore '[NAME]'"
         raise SightlineError(f"the mask cannot be written: it has {what}", where=where, cure=cure)
     table = table[:, 0] if palette.gray else table
     wide = np.uint16 if table.max() > 255 else np.uint8
     return np.maximum(table, 0).astype(wide)[indices]
 
 
-def padded(masks: Sequence[np.ndarray], room: tuple[int, int]) -> np.ndarray:
-    """Masks uint8 [h, w] of any sizes in one array [M, *room], filled up with IGNORE."""
-    whole = np.full((len(masks), *room), IGNORE, np.uint8)
-    for number, mask in enumerate(masks):
-        whole[number, : mask.shape[0], : mask.shape[1]] = mask
-    return whole
+def padded(masks: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Copy M masks uint8 [h, w] of any sizes into one array [M, *shape], padded with IGNORE."""
+    result = np.full((len(masks), *shape), IGNORE, np.uint8)
+    for index, mask in enumerate(masks):
+        result[index, : mask.shape[0], : mask.shape[1]] = mask
+    return result

@@ -1,4 +1,4 @@
-"""Palettes: the colors or ids in masks, the classes they stand for, and which of them are ignored."""
+"""Palettes: the colors or ids in masks, the class of each, and which of them are ignored."""
 
 import colorsys
 import re
@@ -14,23 +14,24 @@ from ...errors import SightlineError, listing
 from ..sources.labels import check_distinct, nearest_hint
 
 IGNORE = 255
-"""The class index of pixels that are left out of the loss and the metrics."""
+"""Class index of pixels that are excluded from the loss and the metrics."""
 OUTSIDE = 254
-"""In lookup tables: a value that is not in the palette."""
+"""Entry of lookup tables for a value that is not in the palette."""
 MOST_NAMES = 254
-"""The most names of a palette, so that every class index is below OUTSIDE."""
+"""Largest number of names in a palette, so that every class index is below OUTSIDE."""
 LARGEST_ID = 65535
 GOLDEN = 0.618034
-"""Hue step between generated colors: multiples of the golden ratio are spread evenly."""
+"""Hue step between generated colors; multiples of the golden ratio are spread evenly over the circle."""
 
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Coding:
-    """The values in masks, before merging and ignoring: `colors`, or `ids` by name.
+    """The values in masks before merging and ignoring: `colors` by name, or if None `ids` by name.
 
-    strays: further colors and their names. shown: display colors of ids.
+    ignored: names that are ignored. threshold: default of `data.threshold`. strays: further colors and the name of
+    each. shown: display colors of ids.
     """
 
     colors: dict[str, Color] | None = None
@@ -65,7 +66,7 @@ CAMVID = {
     "void": (0, 0, 0),
 }
 PALETTES = {
-    # With the threshold, pixels between rangeland and agriculture become red. Real masks have a few; no class is red.
+    # With the threshold, mixtures of rangeland and agriculture become red. Real masks have a few such pixels.
     "landcover": Coding(LANDCOVER, ignored=("unknown",), threshold=128, strays=(((255, 0, 0), "unknown"),)),
     "camvid": Coding(ids={name: i for i, name in enumerate(CAMVID)}, ignored=("void",), shown=tuple(CAMVID.values())),
     "binary": Coding({"background": (0, 0, 0), "foreground": (255, 255, 255)}),
@@ -74,11 +75,11 @@ PALETTES = {
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """The values that a mask may hold and the class of each.
+    """The values that are allowed in masks, and the class of each.
 
-    names: of all colors or ids. colors: one for each name, or None if masks hold `ids`. classes: in index order, after
-    merging, without ignored ones. index: uint8 [len(names)], class index or IGNORE of each name. ignored: names with
-    IGNORE. strays: further colors, each with an index into names. shown: display colors of ids.
+    names: one for each color or id. colors: one for each name, or None if masks contain `ids`. classes: in index order,
+    after merging, without ignored ones. index: uint8 [len(names)], class index or IGNORE of each name. ignored: names
+    with IGNORE. strays: further colors, each with an index into names. shown: display colors of ids.
     """
 
     names: tuple[str, ...]
@@ -94,10 +95,8 @@ class Palette:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """Class index, IGNORE or OUTSIDE of every packed color uint8 [2**24], or of every id uint8 [65537].
-
-        A color is packed as r + 256 * g + 65536 * b. The last entry for ids stands for all ids out of range.
-        """
+        """Lookup table: class index, IGNORE or OUTSIDE of every packed color, uint8 [2**24], or id, uint8 [65537]. A
+        color is packed as r + 256 * g + 65536 * b. The last entry for ids is that of all ids above 65535."""
         table = np.full(LARGEST_ID + 2 if self.colors is None else 1 << 24, OUTSIDE, np.uint8)
         codes = self.ids if self.colors is None else [packed(color) for color in self.colors]
         table[list(codes)] = self.index
@@ -105,7 +104,7 @@ class Palette:
 
     @property
     def gray(self) -> bool:
-        """Whether all colors are gray, so that masks may have one channel."""
+        """Whether all colors are gray, so that one-channel masks can be colors."""
         return self.colors is not None and all(r == g == b for r, g, b in self.colors)
 
     @cached_property
@@ -116,18 +115,16 @@ class Palette:
 
 
 def packed(color: Color) -> int:
-    """Pack a color into one number."""
+    """Pack a color into one number, r + 256 * g + 65536 * b."""
     return color[0] | color[1] << 8 | color[2] << 16
 
 
 def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
-    """The palette of the settings. class_list: names by id (classes.txt), used if `data.classes` is empty.
-
-    SightlineError with all faults of palette, colors, classes, merge and ignore.
-    """
+    """Make the palette from the settings. class_list: names by id (classes.txt), used if `data.classes` is empty.
+    SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore."""
     coding = coding_of(data, data.classes or class_list)
     ids, ignore = dict(coding.ids), data.ignore
-    if coding.colors is None:  # an id may be ignored by its number without having a name: 255 is often void
+    if coding.colors is None:  # an id without a name may be ignored by its number, as 255 often is
         by_id = {str(value): name for name, value in ids.items() if str(value) not in ids}
         ignore = tuple(by_id.get(name, name) for name in ignore)
         numbers = [name for name in ignore if name not in ids and re.fullmatch(r"0|[1-9][0-9]{0,4}", name)]
@@ -139,9 +136,9 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     classes = tuple(dict.fromkeys(name for name in become if name not in left_out))
     faults = merge_faults(data.merge, ignore, names) + color_faults(data, coding)
     if len(names) > MOST_NAMES:
-        faults.append(f"{len(names):,} names; a mask can have {MOST_NAMES}")
+        faults.append(f"there are {len(names):,} names, and at most {MOST_NAMES} are possible")
     elif len(classes) < 2 and not faults:
-        faults.append(f"{len(classes)} class remains after merging and ignoring; a segmenter needs 2")
+        faults.append(f"classes left after merging and ignoring: {len(classes)}; segmentation needs at least 2")
     if faults:
         where, cure = "data.palette, data.colors, data.merge, data.ignore", f"use the names {', '.join(names[:20])}"
         raise SightlineError("invalid palette settings", where=where, why="\n" + listing(faults), cure=cure)
@@ -162,34 +159,32 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
 
 
 def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
-    """The coding by `data.palette` or `data.colors`, or the ids of `names`; SightlineError without any of them."""
+    """The coding by `data.palette` or `data.colors`, else ids for `names` from 0; SightlineError without either."""
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
-        cure = (
-            "set one of them (--data.palette '' takes back a recipe's palette); to rename or join classes: --data.merge"
-        )
+        cure = "set one of them (--data.palette '' removes a recipe's palette); to rename or join classes: --data.merge"
         raise SightlineError(f"{' and '.join(several)} all define the classes", where=several[0], cure=cure)
     if data.palette and data.palette not in PALETTES:
         what = f"there is no palette {data.palette!r}{nearest_hint(data.palette, list(PALETTES))}"
-        cure = f"one of {', '.join(PALETTES)}, or your own: --data.colors '{{car: [255, 0, 0], road: [0, 0, 0]}}'"
+        cure = (
+            f"use one of {', '.join(PALETTES)}, or define colors: --data.colors '{{car: [255, 0, 0], road: [0, 0, 0]}}'"
+        )
         raise SightlineError(what, where="data.palette", cure=cure)
     if data.palette:
         return PALETTES[data.palette]
     if data.colors:
         return Coding(dict(data.colors))
     if not names:
-        cure = (
-            "--data.palette landcover, camvid or binary; --data.colors for other colors; or for class ids their names "
-        )
-        cure += "in order: --data.classes '[road, car]' or a file classes.txt, one name a line"
-        raise SightlineError("the meaning of the values in the masks is not set", where="data.palette", cure=cure)
+        cure = "set --data.palette landcover, camvid or binary, or --data.colors for other colors; for class ids, list "
+        cure += "their names in order: --data.classes '[road, car]', or a file classes.txt with one name per line"
+        raise SightlineError("the classes of the values in the masks are not set", where="data.palette", cure=cure)
     check_distinct(names, "data.classes")
     return Coding(ids={name: index for index, name in enumerate(names)})
 
 
 def merge_faults(merge: dict[str, str], ignore: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
-    """Faults of `data.merge` and `data.ignore`."""
+    """List the faults in `data.merge` and `data.ignore`."""
     known = (*names, *merge.values())
     faults = [f"merge: there is no class {n!r}{nearest_hint(n, names)}" for n in merge if n not in names]
     faults += [f"ignore: there is no class {n!r}{nearest_hint(n, known)}" for n in ignore if n not in known]
@@ -200,10 +195,10 @@ def merge_faults(merge: dict[str, str], ignore: tuple[str, ...], names: tuple[st
 
 
 def color_faults(data: Data, coding: Coding) -> list[str]:
-    """Faults of the colors and of the settings for matching them."""
+    """List the faults in the colors, `data.tolerance` and `data.threshold`."""
     if coding.colors is None:
         used = {"data.tolerance": data.tolerance, "data.threshold": data.threshold}
-        return [f"{key} is for colors, and these masks hold ids" for key, value in used.items() if value]
+        return [f"{key} is for colors, and these masks contain class ids" for key, value in used.items() if value]
     faults, owner = [], {}
     if data.tolerance and data.threshold:
         faults.append("set only one of data.tolerance and data.threshold")
@@ -220,8 +215,8 @@ def channels(colors: np.ndarray) -> np.ndarray:
     return np.stack([colors & 255, colors >> 8 & 255, colors >> 16], 1).astype(np.int32)
 
 
-def resolve(colors: np.ndarray, palette: Palette) -> np.ndarray:
-    """Match packed colors uint32 [U] inexactly, as the palette allows: class index, IGNORE or OUTSIDE, uint8 [U]."""
+def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
+    """Match packed colors uint32 [U] by threshold, stray colors and tolerance: class index, IGNORE or OUTSIDE."""
     if palette.threshold:
         high = channels(colors) >= palette.threshold
         colors = (high @ np.array([0xFF, 0xFF00, 0xFF0000])).astype(np.uint32)
@@ -236,14 +231,12 @@ def resolve(colors: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
-    """(index into names, largest difference of a channel), int64 [U] each, of the nearest color to each packed one.
-
-    Ties are broken by the sum of squares, then by the order of names.
-    """
-    wanted = channels(colors)
+    """For packed colors uint32 [U], (index into names of the nearest color, its distance), int64 [U] each. The distance
+    is the largest difference of a channel. Ties are broken by the sum of squares, then by index."""
+    unpacked = channels(colors)
     nearest, best = np.zeros(len(colors), np.int64), np.full(len(colors), 1 << 62)
     for index, color in enumerate(palette.colors or ()):
-        apart = np.abs(wanted - np.array(color, np.int32))
+        apart = np.abs(unpacked - np.array(color, np.int32))
         key = (apart.max(1).astype(np.int64) << 20) + (apart**2).sum(1)
         closer = key < best
         nearest[closer], best[closer] = index, key[closer]
@@ -251,7 +244,7 @@ def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.
 
 
 def display_colors(palette: Palette) -> np.ndarray:
-    """A color for each class, uint8 [K, 3]: that of its first name, or generated if there is none."""
+    """A color for each class, uint8 [K, 3]: that of its first name, or a generated one."""
     known = palette.colors or palette.shown
     count = len(palette.classes)
     if known and max(palette.representatives[:count]) < len(known):
@@ -269,12 +262,12 @@ def empty_palette() -> Palette:
 
 
 def to_dict(palette: Palette) -> dict[str, Any]:
-    """The palette as plain values, for config.json."""
+    """Convert the palette to JSON values."""
     return asdict(palette) | {"index": palette.index.tolist()}
 
 
 def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
-    """The palette of the values of `to_dict`; SightlineError if they are invalid."""
+    """Rebuild a palette from the values of `to_dict`; SightlineError if they are invalid. where: for the message."""
     try:
         names = tuple(map(str, values["names"]))
         index = np.array(values["index"], np.uint8)
@@ -294,7 +287,7 @@ def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
         codes = palette.ids if palette.colors is None else palette.colors
         in_range = all(0 <= value <= LARGEST_ID for value in palette.ids)
         if not in_range or len(codes) != len(names) or {*index.tolist()} - {IGNORE} != {*range(len(palette.classes))}:
-            raise ValueError("names, colors or ids, index and classes do not fit together")
+            raise ValueError("names, colors or ids, index and classes are inconsistent")
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         why, cure = f"{type(error).__name__}: {error}", "restore the file as Sightline wrote it"
         raise SightlineError("invalid palette", where=where, why=why, cure=cure) from error
@@ -302,6 +295,6 @@ def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
 
 
 def color_of(values: Any) -> Color:
-    """A color of three channels; an error if one is not in 0..255."""
+    """Convert three numbers to a color; ValueError or OverflowError if they are not three values of 0..255."""
     red, green, blue = np.array(values, np.uint8).tolist()
     return red, green, blue

@@ -1,1 +1,1 @@
-"""WebDataset shards: index, download, streaming, packing."""
+"""WebDataset shards: packing, index, download and streaming."""

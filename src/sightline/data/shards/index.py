@@ -1,8 +1,8 @@
-"""Data in shards: WebDataset tar files of `sightline pack` or another program, opened without decoding anything.
+"""Open data in shards: WebDataset tar files of `sightline pack` or another program.
 
-A packed set is a folder (or URL) with index.json and, for each shard, NAME.tar and NAME.npz, the table of its samples.
-Members of a sample share a key: KEY.jpg (or another image), KEY.mask.png, KEY.cls, KEY.json. Training reads images and
-masks only, through Sightline's own decoders; nothing is unpickled.
+A packed data set is a folder or URL with index.json, and for each shard NAME.tar and NAME.npz, the table of its
+samples. Members of a sample share a key: KEY.jpg (or another image), KEY.mask.png, KEY.cls, KEY.json. Only images and
+masks are decoded, by the same code as files; nothing is unpickled.
 """
 
 import io
@@ -19,10 +19,10 @@ from PIL import Image
 from ...config.paths import absolute, expanded
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError
-from ..decode.images import opened, refusal
+from ..decode.images import decode_rgb, image_error
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
-from ..shard_format import BAD_SHARD, SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
+from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
 from ..sources.scan import EXTENSIONS, is_hidden
 from ..types import Items, Source
 from .fetch import Store, is_address
@@ -32,14 +32,17 @@ MASK_ENDINGS = tuple(f"mask.{ending}" for ending in IMAGE_ENDINGS)
 DECODED = {*IMAGE_ENDINGS, *MASK_ENDINGS}
 PIP = "pip install 'sightline-vision[stream]'"
 FETCHERS = 8
-"""Sample tables that are read, or downloaded, at a time."""
+"""Number of sample tables that are read or downloaded at the same time."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """One split in shards; arrays are by index in the split. firsts: int64 [S + 1], number of samples before each shard
-    in stored order. order: int64 [N], index of each sample in stored order. owners: int32 [N], number of the shard.
-    starts, ends: int64 [N], byte range in it. sizes: int64 [N, 2]. counts: int64 [N, K], pixels of each class."""
+    """A split of N samples in S shards; arrays are indexed by the sample's index in the split, unless noted.
+
+    firsts: int64 [S + 1], number of samples before each shard. order: int64 [N], the index in the split of each sample
+    in stored order. owners: int32 [N], index of the shard. starts, ends: int64 [N], byte range in it. sizes: int64
+    [N, 2], height and width. counts: int64 [N, K], pixels of each class.
+    """
 
     store: Store
     entries: tuple[ShardEntry, ...]
@@ -55,34 +58,28 @@ class Shards:
     def read(
         self, indices: Iterable[int], opening: Callable[[int], object] = bool, pin: bool = False
     ) -> dict[int, bytes]:
-        """The bytes of samples in the tar files, not decoded. Neighbors from one shard are read from one open file.
+        """Read the undecoded bytes of samples. Consecutive samples of one shard are read from one open file.
 
-        opening: called with the number of each shard before it is opened. pin: as in `Store.open`.
+        opening: called with the index of each shard before it is opened. pin: as in `Store.open`. SightlineError if a
+        shard cannot be read.
         """
-        found = {}
+        contents = {}
         for shard, members in groupby(indices, lambda index: int(self.owners[index])):
             opening(shard)
             try:
                 with self.store.open(self.entries[shard], pin) as file:
                     for index in members:
                         file.seek(self.starts[index])
-                        found[index] = file.read(int(self.ends[index] - self.starts[index]))
+                        contents[index] = file.read(int(self.ends[index] - self.starts[index]))
             except OSError as error:
-                why, cure = (
-                    error.strerror or str(error),
-                    "check the disk; a started run continues: sightline resume RUN",
-                )
-                where = self.entries[shard].file
-                raise SightlineError(
-                    "cannot read a shard", where=where, why=why, cure=cure, status=ENVIRONMENT
-                ) from error
-        return found
+                what, where, why = "cannot read a shard", self.entries[shard].file, error.strerror or str(error)
+                cure = "check the disk; resume a started run: sightline resume RUN"
+                raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
+        return contents
 
     def members(self, index: int, content: bytes) -> dict[str, Any]:
-        """Images and masks of a sample by ending, as bytes, and `__key__`.
-
-        webdataset parses the tar bytes. Its decoders, which unpickle .pyd, .pth and .npy, are not used.
-        """
+        """Parse the bytes of a sample: file extension -> bytes of images and masks, and `__key__` -> its key. The
+        library webdataset parses the tar format; its decoders, which unpickle, are not used."""
         from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_iterator
 
         def is_decoded(name: str) -> bool:
@@ -92,30 +89,30 @@ class Shards:
             files = tar_file_iterator(io.BytesIO(content), select_files=is_decoded)  # ty: ignore
             return next(group_by_keys({**file, "__url__": ""} for file in files))
         except Exception as error:  # tarfile and webdataset raise many types for damaged bytes
-            raise damaged(BAD_SHARD, self.where(index, {}), f"{type(error).__name__}: {error}") from error
+            raise damaged("shard", self.where(index, {}), f"{type(error).__name__}: {error}") from error
 
     def where(self, index: int, members: dict[str, Any]) -> str:
-        """A sample in messages: its shard, its key there, and its original name."""
+        """Describe a sample for messages: its shard, its key and its original name."""
         shard = self.store.location(self.entries[self.owners[index]].file)
         return f"{shard}, sample {members.get('__key__', '?')} ({self.names[index]})"
 
     def image(self, index: int, members: dict[str, Any], side: int = 0) -> Image.Image:
-        """The image of a sample as RGB, decoded as in images.py."""
+        """Decode the image of a sample to RGB; `side` as in `images.open_image`. SightlineError if it is invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
         try:
-            return opened(io.BytesIO(content), self.store.data.max_pixels, side, None)
-        except Exception as error:  # decoders raise nearly every type, and only the bytes can be at fault
-            raise refusal(self.where(index, members), error, content) from error
+            return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
+        except Exception as error:  # decoders raise many types, always because of the content
+            raise image_error(self.where(index, members), error, content) from error
 
     def mask(self, index: int, members: dict[str, Any], palette: Palette, facts: MaskFacts | None = None) -> np.ndarray:
-        """The mask of a sample as class indices uint8 [H, W]."""
+        """Decode the mask of a sample to class indices uint8 [H, W]; `facts` and errors as in `masks.read_mask`."""
         content = next((members[ending] for ending in MASK_ENDINGS if ending in members), b"")
         return read_mask(self.where(index, members), palette, self.store.data.max_pixels, facts, content)
 
 
 def is_sharded(data: Data) -> bool:
-    """Whether `data.path` means shards: a URL, a tar file, a pattern of some, or a folder of tar files that has neither
-    images nor other folders than those of splits."""
+    """Whether `data.path` means shards: a URL, a tar file, a pattern of tar files, or a folder of tar files without
+    images and without folders other than `train`, `val` and `test`."""
     if data.layout != "auto" or not data.path:
         return data.layout == "shards"
     if is_address(data.path) or data.path.endswith(".tar"):
@@ -127,22 +124,12 @@ def is_sharded(data: Data) -> bool:
     return any(is_shard_name(entry.name) for entry in found) and not any(other)
 
 
-def open_shards(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """The shards at `data.path` as a Source, like `sources.open_source`."""
-    return open_packed(data, seed, hold_out)[0]
-
-
-def open_shard_pairs(data: Data, seed: int, hold_out: bool, known: Palette | None) -> tuple[Source, Palette]:
-    """Shards of images with masks, like `pairs.open_pairs`. known: the palette of a run, which replaces theirs."""
-    source, palette = open_packed(data, seed, hold_out, known)
-    if palette is None:
-        cure = "pack a folder of images and masks: sightline pack DATA OUT --data.palette NAME"
-        raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
-    return source, palette
-
-
 def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = None) -> tuple[Source, Palette | None]:
-    """(the source, its palette where it has masks), by index.json or by a listing of all samples."""
+    """Open shards by index.json, or by listing their samples: (source, palette or None without masks).
+
+    hold_out: a training split is required. known: the palette of a run, which replaces that of the index. Raises
+    SightlineError for settings that contradict the index.
+    """
     require_webdataset()
     store = Store(data)
     index, origin = store.index(), "packed by sightline"
@@ -154,14 +141,16 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
         check_palette(data, own)
         palette = known or own
     if hold_out and "train" not in index.splits:
-        why = f"the splits are {', '.join(index.splits)}"
-        raise SightlineError("there is no training split", where=data.path, why=why)
+        why, cure = f"the splits are {', '.join(index.splits)}", "pack data with a training split, or add its shards"
+        raise SightlineError("there is no training split", where=data.path, why=why, cure=cure)
     splits = {split: index.splits[split] for split in SPLITS if split in index.splits}
     items = {split: items_of(store, part.shards, palette if part.masks else None) for split, part in splits.items()}
     classes = palette.classes if palette else tuple(index.classes)
     if data.classes and not palette and classes and data.classes != classes:
         why = f"they have {', '.join(classes[:8])}; data.classes is {', '.join(data.classes[:8])}"
-        raise SightlineError("the shards have other classes", where="data.classes", why=why, cure="leave it out")
+        raise SightlineError(
+            "the shards have other classes", where="data.classes", why=why, cure="leave out data.classes"
+        )
     counts = [f"{len(items[split].names):,} {split} in {len(part.shards):,}" for split, part in splits.items()]
     ending = f" of {len(classes):,} classes" if classes and not palette else ""
     notes = (*index.notes, f"{origin}: {' + '.join(counts)} shards{ending}")
@@ -169,7 +158,7 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
 
 
 def require_webdataset() -> None:
-    """SightlineError with the install command where webdataset is missing."""
+    """Raise SightlineError with the install command if webdataset is not installed."""
     try:
         import webdataset.tariterators  # noqa: F401
     except ImportError as error:
@@ -178,16 +167,16 @@ def require_webdataset() -> None:
 
 
 def check_palette(data: Data, palette: Palette) -> None:
-    """SightlineError where settings change the palette with which the masks were packed and counted."""
+    """Raise SightlineError if the settings define another palette than the one that the masks were packed with."""
     given = data.palette or data.colors or data.merge or data.ignore or data.tolerance or data.threshold
     if given and to_dict(palette_of(data, palette.names)) != to_dict(palette):
         why = f"they were packed with the classes {', '.join(palette.classes)}"
-        cure = "leave the palette's settings out, or pack the data again with them"
+        cure = "leave out the settings of the palette, or pack the data again with them"
         raise SightlineError("these masks were packed with other settings", where=data.path, why=why, cure=cure)
 
 
-def whole_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:
-    """(one table of all shards in the order before packing, int64 [N]: the stored position of each of its samples)."""
+def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:
+    """Merge sample tables: (table in the order before packing; int64 [N], position of each sample in stored order)."""
     with ThreadPoolExecutor(FETCHERS) as pool:
         tables = list(pool.map(store.table, entries))
     parts = zip(*(table[:-1] for table in tables), strict=True)
@@ -197,8 +186,8 @@ def whole_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, n
 
 
 def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -> Items:
-    """One split as Items, in the order that its samples had before packing."""
-    table, rows = whole_table(store, entries)
+    """The `Items` of a split in shards, in the order before packing."""
+    table, rows = merged_table(store, entries)
     order = np.argsort(rows)
     firsts = np.cumsum([0, *(entry.samples for entry in entries)])
     owners = np.searchsorted(firsts, rows, side="right").astype(np.int32) - 1

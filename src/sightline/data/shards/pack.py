@@ -1,8 +1,7 @@
-"""`sightline pack`: write a data set as WebDataset shards, for sets that are larger than the local disk."""
+"""`sightline pack`: write a data set as WebDataset shards, for data that are larger than the local disk."""
 
 import hashlib
 import io
-import json
 import os
 import re
 import shlex
@@ -23,20 +22,20 @@ from ...runs.atomic import atomic_path, atomic_write, remove, sha256, write_json
 from ...runs.lock import lock_run
 from ...runs.run_folder import refuse_inside
 from ...runs.terminal import print_plain
+from ..cache import key_of
 from ..decode.palettes import to_dict
-from ..image_cache import check_skipped, refuse_bad
+from ..image_cache import check_unreadable
 from ..parallel import permutation, processors, submit_ahead
 from ..shard_format import INDEX, SPLITS, ShardEntry, ShardIndex, SplitEntry, parse_index, table_bytes
-from ..sources.kind import is_segmentation
-from ..sources.leakage import without_leaks
+from ..sources.leakage import reject_leaks
 from ..sources.open import open_source
-from ..sources.pair_facts import refuse_faults, with_file_names
-from ..sources.pairs import open_pairs
+from ..sources.pair_facts import reject_pairs, with_file_names
+from ..sources.pairs import is_segmentation, open_pairs
 from .index import is_sharded
 from .pack_samples import QUALITY, PackedSample, PackJob, read_sample, sample_table
 
 WRITTEN = re.compile(r"(train|val|test)-\d{6}\.(tar|npz)|index\.json")
-"""Names of the files of a packed set."""
+"""Names of the files of a packed data set."""
 
 
 def pack(
@@ -52,12 +51,12 @@ def pack(
 ) -> Path:
     """Write `data` as shuffled WebDataset tar files with index.json into the folder `out`; returns that folder.
 
-    shard_mb: megabytes of a shard. resize: images whose shorter side is longer are scaled down to it once, to JPEG of
-    quality 95 (masks by nearest neighbor, to PNG); all others stay byte for byte. seed: of the order of the samples.
-    settings: `data.*`, as of `train`. The same data and options give the same bytes. An interrupted packing continues
-    when it is started again. Raises SightlineError for data that `train` would reject.
+    shard_mb: megabytes per shard. resize: larger images are scaled down to this shorter side, as JPEG of quality 95
+    (masks as PNG, by nearest neighbor); other files are not changed. seed: for the order of the samples. settings:
+    `data.*`, as in `train`. The output is deterministic; calling it again after an interruption continues. Raises
+    SightlineError for data that `train` would reject.
     """
-    say = (lambda text: None) if quiet else print_plain
+    announce = (lambda text: None) if quiet else print_plain
     config = resolve(Config(), settings | {"data.path": os.fspath(data)}).data
     folder = Path(os.path.abspath(os.path.expanduser(out)))
     check_options(config, shard_mb, resize)
@@ -68,15 +67,15 @@ def pack(
     else:
         source = open_source(config, config.split_seed)
     for note in source.notes:
-        say(note)
-    source = without_leaks(source, config, say)
-    job = PackJob(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, say)
+        announce(note)
+    source = reject_leaks(source, config, announce)
+    job = PackJob(source, palette, config, folder, round(shard_mb * 1e6), resize, seed, announce)
     with lock_run(folder) as note:
         if note:
-            say(note)
+            announce(note)
         index = start_or_continue(job, overwrite)
         if index.finished:
-            say(f"{folder} is packed already")
+            announce(f"{folder} is packed already")
             return folder
         for split in source.splits:
             pack_split(job, split, index)
@@ -84,47 +83,45 @@ def pack(
         write_json(folder / INDEX, index.model_dump())
     shards = [shard for part in index.splits.values() for shard in part.shards]
     size = sum(shard.bytes for shard in shards) / 1e6
-    say(f"packed into {counted(len(shards), 'shard')}, {size:,.1f} MB: --data {shlex.quote(str(folder))}")
+    announce(f"packed into {counted(len(shards), 'shard')}, {size:,.1f} MB: --data {shlex.quote(str(folder))}")
     return folder
 
 
 def check_options(data: Data, shard_mb: float, resize: int) -> None:
-    """SightlineError for invalid options, and for data that are packed already."""
+    """Raise SightlineError for invalid options, and for data that are shards already."""
     if is_sharded(data):
         cure = "train on them directly, or unpack them first: tar xf FILE"
         raise SightlineError("these data are shards already", where=data.path, cure=cure)
     if shard_mb <= 0 or resize < 0:
-        where, cure = f"--shard-mb {shard_mb} --resize {resize}", "--shard-mb 256 --resize 512"
-        raise SightlineError("invalid option", where=where, cure=cure)
+        where, cure = f"--shard-mb {shard_mb} --resize {resize}", "use for example --shard-mb 256 --resize 512"
+        why = "--shard-mb must be above 0, and --resize 0 or more"
+        raise SightlineError("invalid option", where=where, why=why, cure=cure)
 
 
 def new_index(job: PackJob) -> ShardIndex:
-    """The index before the first shard, with all options and a fingerprint of the data."""
+    """The index before the first shard: no shards, all options and a SHA-256 of the data."""
     parts = job.source.splits
     files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)
-    content = json.dumps([files, job.source.classes, palette]).encode("ascii")
     options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
     return ShardIndex(
         classes=list(job.source.classes),
         palette=palette,
         options=options | {"on_bad_image": job.data.on_bad_image, "max_pixels": job.data.max_pixels},
-        data=hashlib.sha256(content).hexdigest(),
+        data=key_of([files, job.source.classes, palette]),
         splits={split: SplitEntry(masks=items.read_mask is not None) for split, items in parts.items()},
         finished=False,
     )
 
 
 def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
-    """The index that an earlier packing of the same data with the same options left, else a new one in an empty folder.
-
-    SightlineError for another data set there without `overwrite`, and for files that are not of a packed set.
-    """
+    """The index of an interrupted packing of the same data with the same options, else a new one in the emptied folder.
+    SightlineError if the folder has other files, or another packed data set and `overwrite` is False."""
     index, path = new_index(job), job.out / INDEX
     names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
-    foreign = [name for name in names if not WRITTEN.fullmatch(name)]
-    if foreign:
-        why, cure = f"it contains {foreign[0]!r}", "choose another OUT"
+    others = [name for name in names if not WRITTEN.fullmatch(name)]
+    if others:
+        why, cure = f"it contains {others[0]!r}", "choose another OUT"
         raise SightlineError("this folder is not empty", where=str(job.out), why=why, cure=cure)
     if names and not overwrite:
         try:
@@ -134,18 +131,18 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
             earlier, changed = index, [INDEX]
         if not changed:
             return earlier
-        why, cure = f"different: {', '.join(changed)}", "--overwrite replaces it; or choose another OUT"
-        raise SightlineError("this folder contains another packed set", where=str(job.out), why=why, cure=cure)
+        why, cure = f"its {' and '.join(changed)} differ", "replace it with --overwrite, or choose another OUT"
+        raise SightlineError("this folder contains another packed data set", where=str(job.out), why=why, cure=cure)
     remove(job.out / name for name in names)
     write_json(path, index.model_dump())
     return index
 
 
 def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
-    """Write the missing shards of a split. SightlineError that lists all unreadable images."""
+    """Write the missing shards of a split. SightlineError with all unreadable images."""
     part = index.splits[split]
     if part.position:
-        job.say(f"{split}: continuing after {counted(len(part.shards), 'shard')}")
+        job.announce(f"{split}: continuing after {counted(len(part.shards), 'shard')}")
     samples = usable_samples(job, split, part)
     for first in samples:
         write_shard(job, split, part, chain([first], samples))
@@ -153,49 +150,47 @@ def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
 
 
 def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[PackedSample]:
-    """The samples from `part.position` on, read in threads. What is left out is recorded in `part`.
+    """Yield the samples from `part.position` on, read in threads; images that are left out are recorded in `part`.
 
-    After an error that prevents packing the remaining samples are read only, so that one SightlineError lists all; the
-    files of the unfinished set are then removed.
+    After an invalid sample the others are only checked. One SightlineError then lists all invalid samples, and the
+    files of the packed data set are removed.
     """
     items, faults = job.source.splits[split], []
     order = permutation(len(items.names), job.seed, SPLITS.index(split))
     with ThreadPoolExecutor(processors()) as pool:
-        reading = submit_ahead(
-            pool, partial(read_sample, job, split), order[part.position :].tolist(), 4 * processors()
-        )
-        for place, future in reading:
+        read, indices = partial(read_sample, job, split), order[part.position :].tolist()
+        for index, future in submit_ahead(pool, read, indices, 4 * processors()):
             part.position += 1
             try:
                 sample = future.result()
             except SightlineError as error:
                 if job.palette is not None:
-                    faults.append(with_file_names(error, items, place))
+                    faults.append(with_file_names(error, items, index))
                 else:
-                    part.bad[str(place)] = printable(f"{items.names[place]}: {error.why or error.what}")
+                    part.bad[str(index)] = printable(f"{items.names[index]}: {error.why or error.what}")
                 continue
             if sample.empty:
-                part.ignored.append(printable(items.names[place]))
+                part.ignored.append(printable(items.names[index]))
             elif not faults and (not part.bad or job.data.on_bad_image == "skip"):
                 yield sample
     try:
         if faults:
-            refuse_faults(job.source.path, split, faults, len(items.names))
-        refuse_bad(part.bad, items, job.source, split, job.data)
-        if part.bad:
-            check_skipped({int(place): why for place, why in part.bad.items()}, items, job.source, job.say)
+            reject_pairs(job.source.path, split, faults, len(items.names))
+        check_unreadable(part.bad, items, job.source, split, job.data, job.announce)
         if len(part.ignored) == len(items.names):
-            cure = "check the palette"
+            cure = "check --data.palette and --data.ignore, and that these are the right masks"
             raise SightlineError(f"no pixel of {split} is labeled", where=job.source.path, cure=cure)
     except SightlineError:
         remove(job.out / name for name in os.listdir(job.out) if WRITTEN.fullmatch(name))
         raise
     if part.ignored:
-        job.say(f"left out {len(part.ignored):,} masks of {split} with ignored pixels only: {some_of(part.ignored)}")
+        job.announce(
+            f"left out {len(part.ignored):,} pairs of {split} with ignored pixels only: {some_of(part.ignored)}"
+        )
 
 
 def write_shard(job: PackJob, split: str, part: SplitEntry, samples: Iterator[PackedSample]) -> None:
-    """Write samples into one shard until it is full, then its sample table, and add it to `part`."""
+    """Write samples to one shard until it is full, then write its sample table, and add it to `part`."""
     stem, rows, spans = f"{split}-{len(part.shards):06d}", [], []
     with atomic_path(job.out / f"{stem}.tar") as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
@@ -216,4 +211,4 @@ def write_shard(job: PackJob, split: str, part: SplitEntry, samples: Iterator[Pa
     part.shards.append(ShardEntry(file=f"{stem}.tar", samples=len(rows), bytes=size, **sums))
     part.samples += len(rows)
     total = len(job.source.splits[split].names)
-    job.say(f"{stem}.tar: {len(rows):,} samples, {size / 1e6:,.1f} MB; {part.position:,} of {total:,}")
+    job.announce(f"{stem}.tar: {len(rows):,} samples, {size / 1e6:,.1f} MB; {part.position:,} of {total:,}")

@@ -1,6 +1,5 @@
-"""Content of one packed sample: the image's bytes, unchanged or scaled down once, its mask, label and name."""
+"""Content of packed samples: the image, unchanged or scaled down, its mask, label and name."""
 
-import io
 import json
 import os
 from collections.abc import Callable
@@ -12,22 +11,22 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
+from ..decode.images import encoded
 from ..decode.masks import load, read_mask
 from ..decode.palettes import Palette
 from ..pair_cache import read_pair
 from ..shard_format import SampleTable
+from ..sources.open import LIBRARIES
 from ..sources.pair_facts import item_facts
 from ..types import Items, Source
 
 QUALITY = 95
 """JPEG quality of scaled images, without chroma subsampling."""
-WITHOUT_FILES = ("sklearn", "torchvision")
-"""Layouts whose images are not files; they are stored as PNG."""
 
 
 class PackedSample(NamedTuple):
-    """One sample of a shard. index: in the split. members: bytes by file ending. size: height and width. counts: pixels
-    of each class, empty without masks. empty: whether it is a training pair without a labeled pixel."""
+    """One sample of a shard. index: in the split. members: file extension -> bytes. size: height, width. counts:
+    int64 [K], pixels per class, empty without masks. empty: whether it is a training pair without a labeled pixel."""
 
     index: int
     members: dict[str, bytes]
@@ -38,8 +37,8 @@ class PackedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class PackJob:
-    """Data and options of one packing. shard_bytes: a shard ends with the sample that reaches it. resize: longest
-    shorter side of an image, 0 for no limit."""
+    """Data and options of `sightline pack`. shard_bytes: a shard ends with the sample that reaches this size. resize:
+    largest shorter side of an image, 0 for no limit. announce: prints a line."""
 
     source: Source
     palette: Palette | None
@@ -48,11 +47,11 @@ class PackJob:
     shard_bytes: int
     resize: int
     seed: int
-    say: Callable[[str], None]
+    announce: Callable[[str], None]
 
 
 def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
-    """One image with its mask, decoded once to check it; SightlineError where either is unusable."""
+    """Read one sample, and decode its image and mask to check them; SightlineError if either is invalid."""
     items, source = job.source.splits[split], job.source
     palette = job.palette if items.mask_names is not None else None
     counts = np.zeros(0 if job.palette is None else len(job.palette.classes), np.int64)
@@ -61,7 +60,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     else:
         pixels, _, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts
-    path = "" if source.layout in WITHOUT_FILES else os.path.join(source.path, items.names[index])
+    path = "" if source.layout in LIBRARIES else os.path.join(source.path, items.names[index])
     scaled = scaled_size(image.size, job.resize)
     width, height = scaled or image.size
     members = image_member(image, path, scaled)
@@ -77,7 +76,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
-    """Width and height with the shorter one reduced to `side`; None for an image that is not scaled."""
+    """(width, height) of an image scaled down to `side` pixels on its shorter side; None if it is not larger."""
     shorter = min(size)
     if not side or shorter <= side:
         return None
@@ -85,37 +84,30 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
 
 
 def ending_of(path: str) -> str:
-    """The ending of a file name in lower case, without its dot."""
+    """The extension of a file name in lower case, without the dot."""
     return os.path.splitext(path)[1].lower().removeprefix(".")
 
 
 def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The image by file ending: a scaled JPEG, the bytes of its file, or PNG where there is no file."""
-    file = io.BytesIO()
+    """File extension -> bytes of the image: a scaled JPEG, the unchanged file, or PNG if `path` is empty."""
     if scaled is not None:
         smaller = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        smaller.save(file, "JPEG", quality=QUALITY, subsampling=0)
-        return {"jpg": file.getvalue()}
-    if path:
-        return {ending_of(path): Path(path).read_bytes()}
-    image.save(file, "PNG")
-    return {"png": file.getvalue()}
+        return {"jpg": encoded(smaller, "JPEG", quality=QUALITY, subsampling=0)}
+    return {ending_of(path): Path(path).read_bytes()} if path else {"png": encoded(image, "PNG")}
 
 
 def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The mask by file ending: the bytes of its file, or a PNG of its values scaled by nearest neighbor."""
+    """File extension -> bytes of the mask: the unchanged file, or a PNG scaled by nearest neighbor."""
     if scaled is None:
         return {f"mask.{ending_of(path)}": Path(path).read_bytes()}
     image, scale = load(path, max_pixels)
-    if scale > 1:  # Pillow spreads ids of 2 and 4 bits over 0..255
+    if scale > 1:  # Pillow scales ids of 2 and 4 bits to 0..255
         image = Image.fromarray(np.asarray(image) // scale)
-    file = io.BytesIO()
-    image.resize(scaled, Image.Resampling.NEAREST).save(file, "PNG")
-    return {"mask.png": file.getvalue()}
+    return {"mask.png": encoded(image.resize(scaled, Image.Resampling.NEAREST), "PNG")}
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """The members .json and, of labeled images, .cls with the class number."""
+    """File extension -> bytes of the metadata (json), and for labeled images of the class index (cls)."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
     if items.labels is not None:
@@ -126,7 +118,7 @@ def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int])
 
 
 def sample_table(items: Items, samples: list[PackedSample], spans: np.ndarray) -> SampleTable:
-    """The table of a shard with these samples; spans: int64 [n, 2], byte range of each."""
+    """The sample table of a shard of n samples; spans: int64 [n, 2], byte range of each."""
     numbers = np.array([sample.index for sample in samples], np.int64)
     return SampleTable(
         starts=spans[:, 0],

@@ -1,10 +1,10 @@
-"""Training batches read from shards, in place of the decoded cache.
+"""Training batches that are read and decoded from shards, instead of from the cache.
 
-The order of an epoch is a function of (seed, epoch) and the index. Shards are permuted and taken GROUP at a time, and
-their samples are interleaved; stretches of half of `data.stream_mb` of this sequence are then permuted sample by
-sample. A resumed run reads only the samples of the remaining batches.
+The order of an epoch is a function of (seed, epoch) and the index: shards are permuted and taken GROUP at a time; their
+samples are interleaved; the samples within each half of `data.stream_mb` are permuted. A resumed run reads only the
+samples of the remaining batches.
 
-Memory holds two chunks of undecoded samples (one in use, one being read) of about half of `data.stream_mb` each, and
+Memory: two chunks of undecoded samples (one in use, one being read), each of about half of `data.stream_mb`, and
 AHEAD + 1 decoded batches.
 """
 
@@ -13,32 +13,36 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ...config.schema import Data
+from ...errors import SightlineError
+from ...runs.sampling import sample_rows
+from ..cache import key_of
 from ..decode.images import Square, planes
 from ..decode.palettes import IGNORE, Palette
-from ..loader import WHOLE, BatchPart, batch_parts, to_device
+from ..loader import SINGLE_PROCESS, BatchPart, batch_parts, to_device
 from ..parallel import Share, permutation, processors, submit_ahead
-from ..shard_format import BAD_SHARD, damaged
-from ..types import Batch
+from ..shard_format import damaged
+from ..types import Batch, Decoded, Source
 from .index import Shards
 
 GROUP = 4
-"""Shards that are interleaved: a batch has samples of all of them."""
+"""Number of shards whose samples are interleaved."""
 AHEAD = 3
-"""Batches that are decoded in advance."""
+"""Number of batches that are decoded in advance."""
 ORDER, WITHIN = 1, 2
-"""Separate the random numbers for shards, and for samples within a stretch, from each other and from the cache's."""
+"""Keys of the permutations of shards, and of samples within a segment."""
 
 
-def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: numbers of samples in stored order, int64 [N].
+def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, segment_bytes: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: positions in stored order, int64 [N].
 
     firsts: int64 [S + 1], number of samples before each shard. nbytes: int64 [N], bytes of each sample in stored order.
-    most: bytes of a stretch, exceeded by its last sample only.
+    segment_bytes: the samples of each segment of this size are permuted.
     """
     shards, parts, start = permutation(len(firsts) - 1, seed, epoch, ORDER), [], 0
     for group in range(0, len(shards), GROUP):
@@ -46,7 +50,7 @@ def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epo
         fractions = np.concatenate([(np.arange(len(some)) + 0.5) / max(len(some), 1) for some in rows])
         merged = np.concatenate(rows)[np.argsort(fractions, kind="stable")]
         before = np.cumsum(nbytes[merged]) - nbytes[merged]
-        for part in np.split(merged, np.flatnonzero(np.diff(before // most)) + 1):
+        for part in np.split(merged, np.flatnonzero(np.diff(before // segment_bytes)) + 1):
             parts.append(part[permutation(len(part), seed, epoch, WITHIN, start)])
             start += len(part)
     return np.concatenate(parts)
@@ -54,8 +58,8 @@ def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, most: int, seed: int, epo
 
 @dataclass(frozen=True)
 class Stream:
-    """A split that is decoded during training. shape: (3, H, W) of its images in a batch. square: how images are
-    resized; None for pairs, which keep their size. palette: of the masks of pairs."""
+    """A split that is decoded during training. labels: int64 [N] or None. shape: (3, H, W) of the images in a batch.
+    square: the resize of images; None for pairs, which are padded. palette: of the masks of pairs, else None."""
 
     shards: Shards
     labels: np.ndarray | None
@@ -65,15 +69,15 @@ class Stream:
     data: Data
 
     @property
-    def most(self) -> int:
-        """Bytes of a stretch, and of a chunk that is read at once."""
+    def chunk_bytes(self) -> int:
+        """Bytes of a permuted segment, and of a chunk of samples that is read at once: half of `data.stream_mb`."""
         return max(1, self.data.stream_mb * 1_000_000 // 2)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The order of an epoch: indices in the split, int64 [N]."""
+        """The order of an epoch as indices in the split, int64 [N]."""
         shards, stored = self.shards, self.shards.order
         nbytes = (shards.ends - shards.starts)[stored]
-        return stored[epoch_rows(shards.firsts, nbytes, self.most, seed, epoch)]
+        return stored[epoch_rows(shards.firsts, nbytes, self.chunk_bytes, seed, epoch)]
 
     def batches(
         self,
@@ -82,15 +86,13 @@ class Stream:
         epoch: int,
         first_batch: int = 0,
         device: torch.device | str = "cpu",
-        share: Share = WHOLE,
-        lead: bool = False,
+        share: Share = SINGLE_PROCESS,
+        overlap: bool = False,
     ) -> Iterator[Batch]:
-        """The batches of one epoch from number `first_batch` on, like `loader.training_batches`.
-
-        Raises SightlineError that names an unreadable shard or sample, with status ENVIRONMENT for a failing server.
-        """
+        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`. Raises
+        SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server."""
         order = torch.from_numpy(self.order(seed, epoch))
-        chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, lead))
+        chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, overlap))
         decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
         queue: deque[Callable[[], Batch]] = deque()
         read = partial(self.read, permutation(len(self.shards.entries), seed, epoch, ORDER), fetchers, {})
@@ -108,12 +110,12 @@ class Stream:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
-        """Batches that are read at once: as many as have `most` bytes."""
+        """Yield lists of batches that are read at once, of `chunk_bytes` or a little more each."""
         chunk, size = [], 0
         for part in parts:
             chunk.append(part)
             size += int((self.shards.ends[part.indices] - self.shards.starts[part.indices]).sum())
-            if size >= self.most:
+            if size >= self.chunk_bytes:
                 yield chunk
                 chunk, size = [], 0
         if chunk:
@@ -126,13 +128,14 @@ class Stream:
         fetched: dict[int, Future[None]],
         chunk: list[BatchPart],
     ) -> dict[int, bytes]:
-        """The undecoded samples of a chunk; the next GROUP shards of the epoch's sequence are fetched meanwhile."""
-        shards, ranks = self.shards, np.argsort(sequence)
+        """Read the undecoded samples of a chunk, by index, while the next GROUP shards of the epoch are fetched.
+        sequence: int64 [S], the order of the shards in the epoch. fetched: futures by shard, extended by this call."""
+        shards, positions = self.shards, np.argsort(sequence)
         indices = np.unique(np.concatenate([part.indices for part in chunk]))
-        stored = np.lexsort((shards.starts[indices], ranks[shards.owners[indices]]))
+        stored = np.lexsort((shards.starts[indices], positions[shards.owners[indices]]))
 
         def wait_for(shard: int) -> None:
-            for number in sequence[ranks[shard] :][: GROUP + 1].tolist():
+            for number in sequence[positions[shard] :][: GROUP + 1].tolist():
                 if number not in fetched:
                     fetched[number] = fetchers.submit(shards.store.prefetch, shards.entries[number])
             fetched[shard].result()
@@ -140,18 +143,13 @@ class Stream:
         return shards.read(indices[stored].tolist(), wait_for)
 
     def decode_batch(
-        self,
-        part: BatchPart,
-        take: Callable[[int], bytes],
-        epoch: int,
-        device: torch.device,
-        pool: ThreadPoolExecutor,
+        self, part: BatchPart, take: Callable[[int], bytes], epoch: int, device: torch.device, pool: ThreadPoolExecutor
     ) -> Callable[[], Batch]:
-        """Start to decode a batch; the returned function waits for it. take: the undecoded sample of an index."""
+        """Start decoding a batch in `pool`; returns a function that waits for it. take: index -> bytes of a sample."""
         indices = part.indices.tolist()
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
-        # Threads write through NumPy: under torch.inference_mode, which is per thread, they may not change a tensor.
+        # Threads write through NumPy views: torch.inference_mode is set per thread, and forbids writing to the tensor.
         pixels, classes = images.numpy(), None if masks is None else masks.numpy()
 
         def decode(rows: range) -> None:
@@ -169,12 +167,12 @@ class Stream:
             if self.labels is not None:
                 labels = torch.from_numpy(self.labels).index_select(0, part.indices)
             batch = to_device(images, labels, part.indices, epoch, device)
-            return replace(batch, whole=part.whole, start=part.start, lead=part.lead)
+            return replace(batch, global_samples=part.global_samples, start=part.start, overlap=part.overlap)
 
         return finish
 
     def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Write the pixels of a sample into image [3, H, W] and, of a pair, its mask into mask [H, W]."""
+        """Decode a sample into `image` [3, H, W] and, for pairs, `mask` [H, W]; SightlineError for another size."""
         members, side = self.shards.members(index, content), self.square.side if self.square else 0
         decoded = self.shards.image(index, members, side)
         square = self.square if self.shape == (3, side, side) else None
@@ -182,25 +180,101 @@ class Stream:
         height, width = self.shape[1:] if square else self.shards.sizes[index]
         if pixels.shape[1:] != (height, width):
             why = f"its image has {pixels.shape[2]} x {pixels.shape[1]} pixels instead of {width} x {height}"
-            raise damaged(BAD_SHARD, self.shards.where(index, members), why)
+            raise damaged("shard", self.shards.where(index, members), why)
         image[:, :height, :width] = pixels
         if mask is not None:
             assert self.palette is not None
             image[:, height:], image[:, :, width:] = 0, 0
             indices = self.shards.mask(index, members, self.palette)
             if indices.shape != (height, width):
-                raise damaged(BAD_SHARD, self.shards.where(index, members), "its mask has another size than its image")
+                raise damaged("shard", self.shards.where(index, members), "its mask has another size than its image")
             mask[:height, :width] = indices
 
     def mask(self, index: int) -> np.ndarray:
-        """One mask, uint8 [h, w], without its image."""
+        """Decode one mask to uint8 [h, w]."""
         assert self.palette is not None
         members = self.shards.members(index, self.shards.read([index])[index])
         return self.shards.mask(index, members, self.palette)
 
     def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-        """The samples at `indices` int64 [N], like `loader.gather`; for single looks outside of an epoch."""
+        """Decode the samples at `indices` int64 [N], as `loader.gather` does, outside of an epoch."""
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
             return self.decode_batch(BatchPart(indices), samples.__getitem__, epoch, device, pool)()
+
+
+class StreamedArray:
+    """Array-like view of the images or masks of a stream; indexing decodes samples. shape: of the array."""
+
+    def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
+        self.stream, self.shape, self.masks = stream, shape, masks
+        self.dtype, self.ndim = np.dtype(np.uint8), len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        chosen = np.arange(len(self))[key]
+        if self.masks and np.ndim(chosen) == 0:
+            return self.stream.mask(int(chosen))
+        batch = self.stream.gather(torch.from_numpy(np.atleast_1d(chosen)), 0, torch.device("cpu"))
+        found = batch.labels if self.masks else batch.images
+        assert found is not None
+        return found.numpy()[0] if np.ndim(chosen) == 0 else found.numpy()
+
+
+def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
+    """Like `image_cache.decode`, for a split in shards, with images that are decoded during training."""
+    items = source.splits[split]
+    shards: Shards = items.shards
+    square, sizes = Square(side, data.fit, data.filter), shards.sizes
+    alike = square.plain and (sizes == sizes[0]).all() and 0 < sizes[0].max() <= side
+    height, width = sizes[0].tolist() if alike else (side, side)
+    stream = Stream(shards, items.labels, (3, height, width), square, None, data)
+    images = StreamedArray(stream, (len(items.names), 3, height, width))
+    size = int(np.prod(images.shape))
+    digest = stream_digest(shards, source.classes, items.labels)
+    return Decoded(cast(Any, images), items.labels, items.names, source.classes, digest, size, stream=stream)
+
+
+def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> Decoded:
+    """Like `pair_cache.decode_pairs`, for a split in shards, with pairs that are decoded during training."""
+    items = source.splits[split]
+    shards: Shards = items.shards
+    count, (height, width) = len(items.names), shards.sizes.max(0).tolist()
+    stream = Stream(shards, None, (3, height, width), None, palette, data)
+    return Decoded(
+        images=cast(Any, StreamedArray(stream, (count, 3, height, width))),
+        labels=None,
+        names=items.names,
+        classes=source.classes,
+        digest=stream_digest(shards, source.classes, None),
+        nbytes=4 * count * height * width,
+        masks=cast(Any, StreamedArray(stream, (count, height, width), masks=True)),
+        sizes=shards.sizes,
+        counts=shards.counts,
+        stream=stream,
+    )
+
+
+def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray | None) -> str:
+    """SHA-256 over the checksums of the shards, the names, labels and classes."""
+    digests = [entry.sha256 for entry in shards.entries]
+    return key_of([digests, shards.names, None if labels is None else labels.tolist(), classes])
+
+
+def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of `count` images of a split, drawn by `seed`. For a stream, the first in stored order, because
+    random ones are in all shards."""
+    if decoded.stream is None:
+        return sample_rows(len(decoded.names), count, seed)
+    return np.sort(decoded.stream.shards.order[:count])
+
+
+def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
+    """Raise SightlineError for a setting that reads all training images first, if the shards are on a server. what: the
+    feature in plural. where: its setting."""
+    if decoded.stream is not None and decoded.stream.shards.store.remote:
+        why = "it reads all images before the first step, and the shards are on a server"
+        raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)

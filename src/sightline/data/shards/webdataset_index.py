@@ -1,4 +1,4 @@
-"""Index of WebDataset shards that come without index.json: one pass lists their samples; the cache keeps the list.
+"""Index WebDataset shards without index.json by reading them once; the index is stored in the cache.
 
 A sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class".
 """
@@ -21,10 +21,9 @@ from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, printable, some_of
 from ...runs.atomic import atomic_write, write_json
-from ..cache import LISTED, cache_root
+from ..cache import LISTED, cache_root, key_of
 from ..parallel import permutation
 from ..shard_format import (
-    BAD_SHARD,
     FORMAT,
     INDEX,
     SPLITS,
@@ -44,11 +43,11 @@ from .fetch import Store, is_address
 
 IMAGE_ENDINGS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
 META = re.compile(r"__[^/]*__($|/)")
-"""Members that webdataset skips."""
+"""Names of members that webdataset skips."""
 
 
 class ListedSample(NamedTuple):
-    """One sample of a tar file. start, end: its byte range. label: its class number or name; empty for none."""
+    """One sample of a tar file. start, end: its byte range. label: its class index or name; '' for none."""
 
     name: str
     start: int
@@ -57,14 +56,12 @@ class ListedSample(NamedTuple):
 
 
 def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
-    """Index of the shards at `data.path`, from the cache or made by reading them once; the store then uses its tables.
-
-    Local files are identified by size and time. A remote shard that changes later fails its SHA-256 check.
-    """
+    """Load the index of the shards at `data.path` from the cache, or make it; `store` then uses its sample tables.
+    Local shards are identified by path, size and time, remote ones by URL."""
     locations = shard_locations(data.path)
     states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
     key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
-    folder = cache_root(data) / f"{LISTED}{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
+    folder = cache_root(data) / f"{LISTED}{key_of(key)}"
     store.tables = str(folder)
     try:
         return parse_index((folder / INDEX).read_bytes(), str(folder / INDEX))
@@ -74,33 +71,33 @@ def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
 
 
 def shard_locations(path: str) -> list[str]:
-    """Sorted paths or URLs of the shards that a brace pattern, a folder or a file name stands for."""
+    """The paths or URLs of the shards of a folder, a tar file or a brace pattern; SightlineError if any is missing."""
     if path.endswith(".tar"):
         from braceexpand import braceexpand  # installed with webdataset
 
         try:
-            found = list(braceexpand(path if is_address(path) else absolute(path)))
+            locations = list(braceexpand(path if is_address(path) else absolute(path)))
         except ValueError as error:
             cure = "write it as train-{000000..000009}.tar"
             raise SightlineError("invalid pattern of shards", where=path, why=str(error), cure=cure) from error
-        missing = [] if is_address(path) else [one for one in found if not os.path.isfile(one)]
+        missing = [] if is_address(path) else [one for one in locations if not os.path.isfile(one)]
         if missing:
-            what = f"{counted(len(missing), 'shard')} of {len(found):,} do not exist"
-            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="check the pattern")
-        return found
+            what = f"{len(missing):,} of {counted(len(locations), 'shard')} do not exist"
+            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="correct the pattern in --data")
+        return locations
     if is_address(path):
-        cure = f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack with sightline pack"
+        cure = f"list the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack with sightline pack"
         raise SightlineError(f"there is no {INDEX} at this address", where=path, cure=cure)
     root = Path(absolute(path))
     folders = [root, *(root / split for split in SPLITS)]
-    found = [str(file) for folder in folders for file in folder.glob("*.tar") if is_shard_name(file.name)]
-    if not found:
+    locations = [str(file) for folder in folders for file in folder.glob("*.tar") if is_shard_name(file.name)]
+    if not locations:
         raise SightlineError("there are no shards in this folder", where=path, cure="give a folder of .tar files")
-    return sorted(found)
+    return sorted(locations)
 
 
 def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> ShardIndex:
-    """Read all shards once and write their tables, then the index, into `folder`."""
+    """Read all shards once, and write their sample tables and the index to `folder`."""
     entries: list[ShardEntry] = []
     samples: list[list[ListedSample]] = []
     for number, location in enumerate(locations):
@@ -114,20 +111,21 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
     every = [sample for shard in samples for sample in shard]
     classes, labels = class_labels(every, store.data)
     ends = np.cumsum([len(shard) for shard in samples])
-    by_shard = [labels[end - len(shard) : end] for end, shard in zip(ends.tolist(), samples, strict=True)]
+    by_shard = np.split(labels, ends[:-1])
     splits, notes = choose_splits(entries, by_shard, store.data, seed)
     for entry, shard, own, end in zip(entries, samples, by_shard, ends, strict=True):
-        content = table_bytes(
-            SampleTable(
-                starts=np.array([sample.start for sample in shard], np.int64),
-                ends=np.array([sample.end for sample in shard], np.int64),
-                numbers=np.arange(end - len(shard), end),
-                labels=own,
-                sizes=np.zeros((len(shard), 2), np.int64),
-                counts=np.zeros((len(shard), 0), np.int64),
-                names=tuple(sample.name for sample in shard),
-            )
+        count = len(shard)
+        names, starts, stops, _ = zip(*shard, strict=True)
+        table = SampleTable(
+            starts=np.array(starts, np.int64),
+            ends=np.array(stops, np.int64),
+            numbers=np.arange(end - count, end),
+            labels=own,
+            sizes=np.zeros((count, 2), np.int64),
+            counts=np.zeros((count, 0), np.int64),
+            names=names,
         )
+        content = table_bytes(table)
         atomic_write(folder / entry.table, content)
         entry.table_sha256 = hashlib.sha256(content).hexdigest()
     index = ShardIndex(classes=list(classes), splits=splits, notes=notes)
@@ -138,10 +136,10 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
 def choose_splits(
     entries: list[ShardEntry], labels: list[np.ndarray], data: Data, seed: int
 ) -> tuple[dict[str, SplitEntry], list[str]]:
-    """(the shards of each split, notes), by names of shards or folders.
+    """Assign shards to splits by the names of shards or folders: (splits, notes). labels: int64 [n] of each shard.
 
-    Without a validation split, whole shards of labeled data are held out, chosen by `seed`: single samples would be
-    scattered over all shards. labels: int64 [n] for each shard.
+    Labeled data without a validation split have entire shards held out, chosen by `seed`. SightlineError if that is
+    impossible.
     """
     chosen: dict[str, list[int]] = {}
     for number, entry in enumerate(entries):
@@ -149,9 +147,9 @@ def choose_splits(
         chosen.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
     notes, train = [], chosen.get("train", [])
     if "val" not in chosen and train and not any((some < 0).any() for some in labels):
-        what, cure = "no validation split can be held out", "pack the images anew with sightline pack, which mixes them"
+        what, cure = "no validation split can be held out", "pack the images again with sightline pack, which shuffles"
         if len(train) < 2:
-            why = "there is one shard, and only whole shards can be held out"
+            why = "there is one shard, and only entire shards can be held out"
             raise SightlineError(what, where=data.path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
         count = min(max(1, round(data.val_fraction * len(train))), len(train) - 1)
         held = sorted(train[index] for index in permutation(len(train), seed, 0)[:count].tolist())
@@ -159,7 +157,7 @@ def choose_splits(
         seen = np.concatenate([labels[number] for number in chosen["train"]])
         unseen = np.setdiff1d(np.concatenate([labels[number] for number in held]), seen)
         if len(unseen):
-            why = f"{counted(len(unseen), 'label')} would be only in the held-out shards: are they sorted by class?"
+            why = f"{counted(len(unseen), 'label')} would be in held-out shards only; the shards may be sorted by class"
             raise SightlineError(what, where=data.path, why=why, cure=cure)
         names = ", ".join(os.path.basename(entries[number].file) for number in held[:4])
         notes.append(f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}")
@@ -167,10 +165,10 @@ def choose_splits(
 
 
 def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
-    """The samples of a tar file, grouped as webdataset does. SightlineError that names all unusable ones."""
+    """List the samples of a tar file, grouped as in webdataset; SightlineError with all invalid ones."""
     from webdataset.tariterators import base_plus_ext
 
-    found: list[ListedSample] = []
+    samples: list[ListedSample] = []
     faults: list[str] = []
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -180,20 +178,20 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
                 if key is None:
                     continue
                 try:
-                    found.append(listed_sample(archive, f"{Path(location).stem}/{key}", members))
+                    samples.append(listed_sample(archive, f"{Path(location).stem}/{key}", members))
                 except SightlineError as error:
                     faults.append(printable(f"{key}: {error.what}"))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise damaged(BAD_SHARD, location, f"{type(error).__name__}: {error}") from error
-    if faults or not found:
-        what = f"{len(faults):,} samples of this shard cannot be used" if faults else "this shard has no samples"
-        cure = "name members KEY.jpg with KEY.cls or KEY.json; unpack a plain archive and pack it: sightline pack"
+        raise damaged("shard", location, f"{type(error).__name__}: {error}") from error
+    if faults or not samples:
+        what = f"this shard has {counted(len(faults), 'invalid sample') if faults else 'no samples'}"
+        cure = "name members KEY.jpg with KEY.cls or KEY.json; or unpack the archive and run: sightline pack FOLDER OUT"
         raise SightlineError(what, where=location, why="\n" + listing(faults) if faults else "", cure=cure)
-    return found
+    return samples
 
 
 def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfile.TarInfo]) -> ListedSample:
-    """One sample with its label; SightlineError without an image."""
+    """The `ListedSample` of a group of members; SightlineError without an image."""
 
     def content(ending: str) -> bytes:
         stream = archive.extractfile(members[ending]) if ending in members else None
@@ -207,7 +205,7 @@ def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfil
 
 
 def parse_label(cls: bytes, described: bytes) -> str:
-    """The class number or name in the content of .cls, else of .json; empty if there is none."""
+    """The class index or name in the content of .cls, else of .json; '' if there is none."""
     try:
         values = json.loads(described or b"{}")
     except (ValueError, RecursionError) as error:
@@ -218,8 +216,11 @@ def parse_label(cls: bytes, described: bytes) -> str:
 
 
 def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names in index order, labels int64 [N]): class numbers are indices, names are sorted. Without any label
-    there are no classes, and all labels are -1."""
+    """(class names in index order, labels int64 [N]). Integer labels are class indices; names are sorted.
+
+    Without any label there are no classes, and all labels are -1. SightlineError if only some samples have labels, or
+    data.classes lacks some.
+    """
     lacking = [sample.name for sample in samples if not sample.label]
     if len(lacking) == len(samples):
         return (), np.full(len(samples), -1)
@@ -229,14 +230,14 @@ def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str
         raise SightlineError(what, where=data.path, why="\n" + listing(lacking), cure=cure)
     names = {sample.label for sample in samples}
     if all(re.fullmatch("0|[1-9][0-9]{0,5}", name) for name in names):
-        numbers = [str(number) for number in range(max(map(int, names)) + 1)]
-        classes = data.classes or tuple(numbers)
-        index_of = {number: index for index, number in enumerate(numbers[: len(classes)])}
+        keys = tuple(map(str, range(max(map(int, names)) + 1)))
     else:
-        classes = data.classes or sorted_classes(names)
-        index_of = {name: index for index, name in enumerate(classes)}
+        keys = data.classes or sorted_classes(names)
+    classes = data.classes or keys
+    index_of = {key: index for index, key in enumerate(keys[: len(classes)])}
     if missing := sorted(names - index_of.keys()):
         why = f"the shards also have {some_of(missing)}, beyond {len(classes):,} classes"
-        raise SightlineError("data.classes lacks classes", where="data.classes", why=why, cure="name all, from 0")
+        cure = "list all classes in index order in data.classes, or leave it out"
+        raise SightlineError("data.classes lacks classes of the shards", where="data.classes", why=why, cure=cure)
     check_distinct(classes, data.path)
     return classes, np.array([index_of[sample.label] for sample in samples])

@@ -1,1 +1,1 @@
-"""Where images and labels come from: layouts, tables, pairs, splits, leakage."""
+"""Sources of images and labels: folder layouts, tables, image-mask pairs, splits, leakage checks."""

@@ -1,4 +1,4 @@
-"""Class labels: file-name patterns, class lists, and the mapping to class indices."""
+"""Class labels: patterns for file names, lists of classes, and the mapping to class indices."""
 
 import difflib
 import os
@@ -12,14 +12,14 @@ from ...errors import SightlineError, listing
 
 COMMON_PATTERNS = tuple(f"{{{a}}}{mark}{{{b}}}" for mark in "_-. " for a, b in (("label", "id"), ("id", "label")))
 SAMPLE = 2000
-"""About so many names are enough to suggest a pattern."""
+"""Approximate number of names that are inspected to suggest a pattern."""
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern such as `{label}_{id}` to a regular expression for the stem of a file name.
+    """Compile a pattern such as `{label}_{id}` to a regular expression for file names without extension.
 
-    The label is matched greedily: `aquarium_fish_001` gives `aquarium_fish`, and so does `001_aquarium_fish` with
-    `{id}_{label}`. The pattern needs exactly one {label} and at most one {id}; all other characters are literal.
+    The label is matched greedily: `aquarium_fish_001` has the label `aquarium_fish`. SightlineError unless the pattern
+    has exactly one {label} and at most one {id}; all other characters are literal.
     """
     if pattern.count("{label}") != 1 or pattern.count("{id}") > 1 or re.search(r"\{(?!label\}|id\})", pattern):
         what = f"the pattern {pattern!r} must contain {{label}} once and {{id}} at most once"
@@ -30,31 +30,31 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def match_labels(names: Sequence[str], pattern: str) -> list[str | None]:
-    """The label in each file name, ignoring folder and extension; None where the pattern does not match."""
+    """The label in each file name, without folder and extension; None if the pattern does not match."""
     compiled = compile_pattern(pattern)
     matches = (compiled.fullmatch(os.path.splitext(name.rpartition("/")[2])[0]) for name in names)
     return [match["label"] if match else None for match in matches]
 
 
 def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]:
-    """The label of every name; SightlineError that lists the names that do not match."""
+    """The label in each file name; SightlineError with the names that do not match the pattern."""
     labels = match_labels(names, pattern)
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
         better = suggest_pattern(names)
         hint = f" '{better}'" if better and better != pattern else ""
         raise SightlineError(
-            f"pattern matched {len(names) - len(missed):,} of {len(names):,}; e.g. {missed[0]!r} did not",
+            f"the pattern matched {len(names) - len(missed):,} of {len(names):,} file names, but not {missed[0]!r}",
             where=where,
-            why=f"the file names should look like {pattern!r}; these do not:\n{listing(missed, 5)}",
+            why=f"these file names do not match {pattern!r}:\n{listing(missed, 5)}",
             cure=f"set --data.pattern{hint}, rename these files, or choose another --data.layout",
         )
     return [label for label in labels if label is not None]
 
 
 def rate_pattern(names: Sequence[str], pattern: str, share: float) -> tuple[int, int]:
-    """(number of matches, -number of classes); (0, 0) unless at least `share` of the names match and the classes are
-    plausible: two or more, of two images or more on average."""
+    """Rate a pattern by (number of matches, -number of classes). (0, 0) unless at least a share `share` of the names
+    matches, with two or more classes that have two or more images on average."""
     labels = [label for label in match_labels(names, pattern) if label is not None]
     classes = len(set(labels))
     plausible = len(labels) >= share * len(names) and 2 <= classes <= len(labels) / 2
@@ -62,24 +62,20 @@ def rate_pattern(names: Sequence[str], pattern: str, share: float) -> tuple[int,
 
 
 def names_carry_labels(names: Sequence[str], pattern: str) -> bool:
-    """Guess, for the layout `auto`, whether file names contain labels."""
+    """Guess whether file names contain labels: whether `rate_pattern` accepts the pattern for 90 % of them."""
     return rate_pattern(names, pattern, 0.9) > (0, 0)
 
 
 def suggest_pattern(names: Sequence[str]) -> str:
-    """The common pattern that fits most names, or '' if none fits half of them."""
+    """The pattern of COMMON_PATTERNS that matches most names, or '' if none matches half of them."""
     names = names[:: max(1, len(names) // SAMPLE)]
     rating, best = max(((rate_pattern(names, each, 0.5), each) for each in COMMON_PATTERNS), key=lambda pair: pair[0])
     return best if rating > (0, 0) else ""
 
 
 def read_class_list(path: str) -> tuple[str, ...]:
-    """The class names in a text file, one a line, in index order; trailing empty lines are ignored."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file.read().rstrip().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError("cannot read class names", where=path, why=str(error), cure="save it as UTF-8") from error
+    """Read class names from a UTF-8 file, one per line, in index order; trailing empty lines are ignored."""
+    names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if "" in names:
         where = f"{path}, line {names.index('') + 1}"
         raise SightlineError("a class has no name", where=where, cure="write one class name on each line")
@@ -87,26 +83,42 @@ def read_class_list(path: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_text(path: str) -> str:
+    """Read a UTF-8 file, with or without byte-order mark; SightlineError with the line of the first invalid byte."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        why, cure = error.strerror or str(error), "check the file and its permissions"
+        raise SightlineError("cannot read this file", where=path, why=why, cure=cure) from error
+    except UnicodeDecodeError as error:
+        where = f"{path}, line {content[: error.start].count(10) + 1}"
+        why = f"the byte 0x{content[error.start]:02x} is not valid here"
+        cure = "save it again as CSV UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv"
+        raise SightlineError("this file is not UTF-8 text", where=where, why=why, cure=cure) from error
+
+
 def check_distinct(names: Sequence[str], where: str) -> None:
-    """SightlineError if two class names are equal or differ only in case or Unicode form."""
+    """Raise SightlineError if two class names are equal or differ only in case or Unicode normalization."""
     seen: dict[str, str] = {}
     for name in names:
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if key in seen:
-            what = f"two classes have the same name up to case and Unicode form: {seen[key]!r} and {name!r}"
-            raise SightlineError(what, where=where, cure="merge them, or give them names that differ by more")
+            what = f"two class names differ only in case or Unicode normalization: {seen[key]!r} and {name!r}"
+            raise SightlineError(what, where=where, cure="merge these classes, or rename one of them")
         seen[key] = name
 
 
 def sorted_classes(labels: set[str]) -> tuple[str, ...]:
-    """Class names in index order: numerically if all are whole numbers (`2` before `10`), else as strings."""
+    """Sort class names: numerically if all are integers (`2` before `10`), else as strings."""
     if all(re.fullmatch(r"[0-9]+", label) for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
 def declared_name(label: str, declared: Sequence[str], known: set[str]) -> str | None:
-    """The declared class that a label stands for: by its name, or by its index if the label is a whole number."""
+    """The declared class with this label as its name, or, if the label is an integer, as its index; else None."""
     if label in known:
         return label
     if re.fullmatch(r"0|[1-9][0-9]{0,8}", label) and int(label) < len(declared):
@@ -114,31 +126,31 @@ def declared_name(label: str, declared: Sequence[str], known: set[str]) -> str |
     return None
 
 
-def by_declared(labels: Sequence[str], declared: Sequence[str], where: str) -> list[str]:
-    """Labels as declared class names; SightlineError that lists labels that are not declared."""
+def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) -> list[str]:
+    """Convert labels (names or indices) to declared class names; SightlineError with the labels that match none."""
     known = set(declared)
     meaning = {label: declared_name(label, declared, known) for label in sorted(set(labels))}
     unknown = [label for label, name in meaning.items() if name is None]
     if unknown:
         lines = [f"{label!r}{nearest_hint(label, declared)}" for label in unknown]
-        counting = "\n    numeric labels count from 0" if any(label.isdigit() for label in unknown) else ""
+        counting = "\n    numeric labels start at 0" if any(label.isdigit() for label in unknown) else ""
         raise SightlineError(
             f"labels that are not among the {len(declared):,} declared classes: {len(unknown):,}",
             where=where,
             why="\n" + listing(lines) + counting,
-            cure="correct the labels, or the list in classes.txt (one name a line) or data.classes; without a list the "
-            "classes are sorted by name",
+            cure="correct the labels, or the list in classes.txt (one name per line) or data.classes; without a list "
+            "the classes are sorted by name",
         )
     return [meaning[label] or label for label in labels]
 
 
 def nearest_hint(label: str, choices: Sequence[str]) -> str:
-    """`; did you mean 'cat'?` if a choice is similar, else empty."""
+    """The text `; did you mean 'cat'?` for the most similar choice, or '' if none is similar."""
     close = difflib.get_close_matches(label, choices, 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Class indices int64 [N] of labels that are all in `classes`."""
+    """Convert N labels to their indices in `classes`, int64 [N]."""
     index = {name: number for number, name in enumerate(classes)}
     return np.fromiter((index[label] for label in labels), dtype=np.int64, count=len(labels))

@@ -1,4 +1,4 @@
-"""Recognize how a folder of images holds its labels, and list the files and labels of each split."""
+"""Recognize the layout of a folder of labeled images, and list the files and labels of each split."""
 
 import os
 import posixpath
@@ -28,26 +28,27 @@ FORCE = "choose with --data.layout splits, classes, filename, csv or unlabelled"
 
 
 def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
-    """The layout of the folder `root`, by its content or by `data.layout`.
+    """Recognize the layout of the folder `root`, from its content or by `data.layout`, and list its files.
 
-    hold_out: the data are for training, and need a training split if they have splits.
+    hold_out: the data are for training, so that splits must include a training split. SightlineError for an ambiguous
+    layout or missing labels.
     """
     here = list_folder(root)
     predictions = [name for name in here.tables if holds_predictions(os.path.join(root, name))]
     if data.layout == "csv" and len(predictions) == len(here.tables):
-        predictions = []  # reading one raises the error that says so
+        predictions = []  # reading it raises the error for a table of predictions
     here = here._replace(tables=tuple(name for name in here.tables if name not in predictions))
-    found = list_layout(root, data, here, hold_out)
-    note = f"not used, because it holds predictions and not labels: {some_of(predictions)}"
-    return replace(found, notes=(*found.notes, note)) if predictions else found
+    layout = list_layout(root, data, here, hold_out)
+    note = f"not used, because it has predictions and not labels: {some_of(predictions)}"
+    return replace(layout, notes=(*layout.notes, note)) if predictions else layout
 
 
 def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -> Layout:
-    """The files and labels of the folder `root` with the content `here`."""
+    """List the files and labels of the folder `root`. here: its direct content."""
     tally: Counter[str] = Counter()
     splits = split_folders(here.folders, root, forced=data.layout == "splits")
-    lead = splits.get("train", "") if hold_out else next(iter(splits.values()), "")
-    layout = guess(root, data, here, splits, lead) if data.layout == "auto" else data.layout
+    first = splits.get("train", "") if hold_out else next(iter(splits.values()), "")
+    layout = detect_layout(root, data, here, splits, first) if data.layout == "auto" else data.layout
     if layout == "csv":
         check = data.layout == "auto" and not splits and not here.images
         return from_tables(root, pick_tables(root, here.tables, hold_out), here.folders, hold_out, check)
@@ -56,14 +57,14 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
         part = class_folders(root, "", here.folders, tally)
         notes = [f"found {counted(len(here.folders), 'class folder')}, not split", *unused_note(here, here.folders)]
         return Layout("classes", {WHOLE: part}, tuple(notes), by_folder=True, tally=tally)
-    if lead:
+    if first:
         return from_splits(root, data, splits, here, tally, layout)
     if layout == "splits":
-        what = f"there is no {'training split' if hold_out else 'folder of a split'}"
+        what = f"there is no {'training split' if hold_out else 'split folder'}"
         why = f"the folders here are {some_of([repr(name) for name in here.folders]) or 'none'}"
         cure = "name one of the folders 'train', or choose with --data.layout classes"
         raise SightlineError(what, where=root, why=why, cure=cure)
-    files = found_below(root, "", tally)
+    files = require_images(root, "", tally)
     names = [file.name for file in files]
     labels = labels_in_names(names, data.pattern, root) if layout == "filename" else None
     described = f"the label in the file name, {data.pattern}" if labels else "images without labels"
@@ -72,14 +73,14 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
 
 
 def pattern_hint(names: Sequence[str], data: Data) -> str:
-    """The options for labels in file names if the names look like that and the layout was not set; else empty."""
+    """A suffix for a note: the options for labels in file names, if the names seem to contain labels; else ''."""
     pattern = suggest_pattern(names) if data.layout == "auto" else ""
     option = f"--data.layout filename --data.pattern '{pattern}'"
     return f"; if the file names contain the label: {option}" if pattern else ""
 
 
 def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
-    """A sentence on folders, tables and images of the root that are not among the `used` names, if there are any."""
+    """One sentence on the content of the root folder that is not in `used` (names); an empty list if all is used."""
     used = set(used)
     unused = [f"{name}/" for name in here.folders if name not in used] + list(here.tables)
     if loose := sum(file.name not in used for file in here.images):
@@ -87,9 +88,9 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
     return [f"not used: {some_of(unused)}"] if unused else []
 
 
-def guess(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], lead: str) -> str:
-    """The layout of a folder; SightlineError if it is not clear. `lead`: the folder of the split that has labels."""
-    if lead and list_folder(root, lead).folders:
+def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
+    """Detect the name of a folder's layout; SightlineError if ambiguous. first: folder of the first split, or ''."""
+    if first and list_folder(root, first).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):
         return "csv"
@@ -98,26 +99,24 @@ def guess(root: str, data: Data, here: DirectoryListing, splits: dict[str, str],
     filled = [name for name in here.folders if holds_images(root, name)]
     if here.images and filled:
         raise SightlineError(
-            "images are both directly in the folder and in folders inside it",
+            "images are both directly in the folder and in its subfolders",
             where=root,
             why=f"{len(here.images):,} files like {here.images[0].name!r}, {len(filled):,} folders like {filled[0]!r}",
-            cure=f"move the loose images into class folders or out of the data, or {FORCE}",
+            cure=f"move these images into class folders or out of the data, or {FORCE}",
         )
     if here.images:
         labeled = names_carry_labels([file.name for file in here.images], data.pattern)
         return "filename" if labeled else "csv" if here.tables else "unlabelled"
     reject_nested(root, filled)
     if here.tables and len(filled) < 2:
-        return "csv"  # reading the table raises the error that says what is missing
-    if filled:
-        return "classes"
-    tally: Counter[str] = Counter()
-    images_below(root, "", tally)
-    raise no_images(root, tally)
+        return "csv"  # reading the table raises the error for its missing columns
+    if not filled:
+        require_images(root, "", Counter())  # raises the error for a folder without images
+    return "classes"
 
 
 def reject_nested(root: str, filled: list[str]) -> None:
-    """SightlineError if the folders with images are data sets or splits themselves, and not classes."""
+    """Raise SightlineError if the folders `filled`, which contain images, are data sets or splits and not classes."""
     inside = {name: list_folder(root, name) for name in filled}
     alone = len(filled) == 1 and bool(inside[filled[0]].folders) and not inside[filled[0]].images
     sets = [
@@ -128,38 +127,29 @@ def reject_nested(root: str, filled: list[str]) -> None:
     if sets:
         why = f"{sets[0]!r} contains {some_of([repr(n) for n in (*inside[sets[0]].folders, *inside[sets[0]].tables)])}"
         cure = " or ".join(f"--data {os.path.join(root, name)}" for name in sets[:4])
-        raise SightlineError("the data is one folder deeper", where=root, why=why, cure=cure)
+        raise SightlineError("the data are in a subfolder", where=root, why=why, cure=cure)
     train = next((name for name in filled if split_of(name) == "train" and inside[name].folders), "")
     if train:
-        raise SightlineError(
-            f"{train!r} looks like a training split, but the folders beside it are not named as splits",
-            where=root,
-            why=f"it contains folders: {some_of([repr(name) for name in inside[train].folders])}",
-            cure=f"name it 'train' and the others 'val' or 'test': {some_of([repr(n) for n in filled if n != train])}; "
-            "if these folders are the classes: --data.layout classes",
-        )
+        what = f"{train!r} looks like a training split, but the folders beside it do not have names of splits"
+        why = f"it contains folders: {some_of([repr(name) for name in inside[train].folders])}"
+        cure = f"name it 'train' and the others 'val' or 'test': {some_of([repr(n) for n in filled if n != train])}; "
+        cure += "if these folders are the classes: --data.layout classes"
+        raise SightlineError(what, where=root, why=why, cure=cure)
 
 
-def no_images(where: str, tally: Counter[str]) -> SightlineError:
-    """The error for a folder without images, with what it contains instead."""
-    return SightlineError(
-        "there are no images in this folder",
-        where=where,
-        why=f"found instead: {left_out(tally) or 'no files'}",
-        cure=f"give a folder with {FORMATS_TEXT} images in it",
-    )
-
-
-def found_below(root: str, below: str, tally: Counter[str]) -> list[File]:
-    """All images below a folder; SightlineError if there are none."""
+def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
+    """List all images in `root`/`below` and its subfolders; SightlineError if there are none."""
     files = images_below(root, below, tally)
     if not files:
-        raise no_images(os.path.join(root, below) if below else root, tally)
+        where = os.path.join(root, below) if below else root
+        why, cure = f"it contains {left_out(tally) or 'no files'}", f"give a folder with {FORMATS_TEXT} images"
+        raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> SplitFiles:
-    """Every image in the class folders directly in `root`/`below`, labeled with the name of its class folder."""
+    """List the images in class `folders` of `root`/`below`, labeled with the folder's name. SightlineError with all
+    empty folders, or if there is no folder."""
     files: list[File] = []
     labels: list[str] = []
     empty: list[str] = []
@@ -173,37 +163,35 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
         if not images:
             empty.append(f"{os.path.join(below, name)!r}: {left_out(inside) or 'empty'}")
     if empty or not folders:
-        raise SightlineError(
-            f"{counted(len(empty), 'class folder')} without images" if folders else "there are no class folders",
-            where=os.path.join(root, below) if below else root,
-            why="\n" + listing(empty) if empty else "",
-            cure="fill or remove them; every folder here is a class"
-            if folders
-            else f"make a folder for each class, or {FORCE}",
-        )
+        what, cure = "there are no class folders", f"make a folder for each class, or {FORCE}"
+        if empty:
+            what = f"{counted(len(empty), 'class folder')} without images"
+            cure = "add images to them or remove them; every folder here is a class"
+        where = os.path.join(root, below) if below else root
+        raise SightlineError(what, where=where, why="\n" + listing(empty) if empty else "", cure=cure)
     return SplitFiles(files, labels)
 
 
 def from_splits(
     root: str, data: Data, splits: dict[str, str], here: DirectoryListing, tally: Counter[str], style: str
 ) -> Layout:
-    """Split folders with class folders or labeled files inside. `style`: the layout that was recognized or set."""
+    """List the files and labels in split folders (split -> folder). style: the name of the layout."""
     list_folder(root, "", tally)
-    how = label_source(root, next(iter(splits.values())), data, style)
-    parts = {split: split_part(root, folder, split, data, tally, how) for split, folder in splits.items()}
+    labeling = label_source(root, next(iter(splits.values())), data, style)
+    parts = {split: split_part(root, folder, split, data, tally, labeling) for split, folder in splits.items()}
     kinds = {"folders": "class folders", "names": f"the label in the file name, {data.pattern}", "none": "no labels"}
     shown = [f"{folder}/{' (as val)' * (folder.lower() in ALIASES)}" for folder in splits.values()]
-    names = [file.name for part in parts.values() for file in part.files] if how == "none" else []
-    notes = [f"found {' and '.join(shown)}: {kinds[how]}{pattern_hint(names, data)}"]
-    bare = [splits[split] for split, part in parts.items() if part.labels is None and how != "none"]
+    names = [file.name for part in parts.values() for file in part.files] if labeling == "none" else []
+    notes = [f"found {' and '.join(shown)}: {kinds[labeling]}{pattern_hint(names, data)}"]
+    bare = [splits[split] for split, part in parts.items() if part.labels is None and labeling != "none"]
     notes += [f"{folder}/ has no labels" for folder in bare]
     notes += unused_note(here, splits.values())
-    layout = "unlabelled" if how == "none" else style
-    return Layout(layout, parts, tuple(notes), by_folder=how == "folders", tally=tally)
+    layout = "unlabelled" if labeling == "none" else style
+    return Layout(layout, parts, tuple(notes), by_folder=labeling == "folders", tally=tally)
 
 
 def label_source(root: str, folder: str, data: Data, style: str) -> str:
-    """Where the labels of all splits are, decided by the first split: in `folders`, `names`, or `none`."""
+    """Where the labels of all splits are: `folders`, `names` (file names) or `none`. folder: of the first split."""
     if style != "splits":
         return {"filename": "names", "unlabelled": "none"}[style]
     inside = list_folder(root, folder)
@@ -213,18 +201,19 @@ def label_source(root: str, folder: str, data: Data, style: str) -> str:
     return "names" if labeled or not inside.images else "none"
 
 
-def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[str], how: str) -> SplitFiles:
-    """The files and labels of one split folder. A test split may have no labels although train has."""
+def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[str], labeling: str) -> SplitFiles:
+    """List the files and labels of one split folder. labeling: as returned by `label_source`. A test split may be
+    unlabeled although train is labeled."""
     inside = list_folder(root, folder)
     where = os.path.join(root, folder)
-    if how == "folders" and (inside.folders or split != "test"):
+    if labeling == "folders" and (inside.folders or split != "test"):
         if inside.images:
             what = f"{len(inside.images):,} images are outside the class folders, e.g. {inside.images[0].name!r}"
             cure = f"move all images into class folders or out of the data, or {FORCE}"
             raise SightlineError(what, where=where, cure=cure)
         list_folder(root, folder, tally)
         return class_folders(root, folder, inside.folders, tally)
-    files = found_below(root, folder, tally)
+    files = require_images(root, folder, tally)
     names = [file.name for file in files]
-    labeled = how == "names" and (split != "test" or any(match_labels(names, data.pattern)))
+    labeled = labeling == "names" and (split != "test" or any(match_labels(names, data.pattern)))
     return SplitFiles(files, labels_in_names(names, data.pattern, where) if labeled else None)

@@ -1,7 +1,6 @@
-"""Hold out a validation split, keep groups and copies of a file on one side, and reject copies between splits."""
+"""Hold out a validation split without dividing groups or identical files, and reject identical files in two splits."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -16,26 +15,24 @@ import numpy as np
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
-from ..cache import COPIES, cache_root
+from ..cache import COPIES, cache_root, key_of
 from ..types import Items, Source
 from .splits import WHOLE, held_out, held_out_groups
 
 MEMO_FROM = 1000
-"""From this number of files on, the copies found are stored for the next start."""
+"""With at least this number of files to compare, the result is stored in the cache folder."""
 
 
 def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, kind: str = "images") -> Source:
-    """Add a validation split if there is none, and notes with the counts. A test split is never used for validation.
-
-    The split `all` becomes `train`. Without `hold_out` all splits stay as they are. kind: what is counted in the notes.
-    """
+    """Hold out a validation split if there is none, and add notes with the counts. The split `all` becomes `train`; a
+    test split is never used for validation. Without `hold_out` the splits do not change. kind: noun for the notes."""
     splits, notes = dict(source.splits), list(source.notes)
     if hold_out:
         splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
         train = splits["train"]
         if "val" not in splits and (train.labels is not None or train.read_mask is not None):
             splits = with_validation(source.path, splits, data, seed, notes)
-        notes += torn_groups(source.path, splits, data)
+        notes += divided_groups(source.path, splits, data)
     counts = [f"all {len(i.names):,}" if s == WHOLE else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
     notes.append(f"{' + '.join(counts)} {kind}{classes}")
@@ -45,15 +42,13 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
         absent = sorted(set(range(len(source.classes))) - set(items.labels.tolist()))
         if absent:
             names = some_of([source.classes[index] for index in absent])
-            where = "the set" if split == WHOLE else split
-            notes.append(
-                f"{where} has no image of {len(absent):,} of the classes ({names}); class indices do not change"
-            )
+            what = f"{'the set' if split == WHOLE else split} has no image of {len(absent):,} of the classes ({names})"
+            notes.append(f"{what}; class indices do not change")
     return replace(source, splits=splits, notes=tuple(notes))
 
 
 def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
-    """The splits with a share of `train` held out as `val`, stratified by label; adds notes."""
+    """Hold out a share `data.val_fraction` of `train` as `val`, stratified by label; adds sentences to `notes`."""
     train = splits["train"]
     labels = np.zeros(len(train.names), np.int64) if train.labels is None else train.labels
     groups = groups_of(path, train, data)
@@ -61,7 +56,7 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     if not mask.any():
         raise cannot_hold_out(path, data, groups)
     share = f"{data.val_fraction:.0%} of {'the pairs' if train.labels is None else 'each class'}"
-    share = f"whole groups, about {data.val_fraction:.0%}," if groups is not None else share
+    share = f"complete groups, about {data.val_fraction:.0%} of the images," if groups is not None else share
     aside = "; test is not used for it" if "test" in splits else ""
     notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
@@ -72,45 +67,40 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
 def validation_mask(
     path: str, items: Items, labels: np.ndarray, groups: Sequence[str] | None, data: Data, seed: int
 ) -> tuple[np.ndarray, list[str]]:
-    """(which images to hold out, bool [N]; notes). `labels` int64 [N] are stratified over.
-
-    Groups stay whole, and groups that share a copy of a file stay together. Without groups, an image with a copy in
-    the training part stays there too.
-    """
+    """(images to hold out, bool [N]; notes), stratified by `labels` int64 [N]. Groups are not divided, and groups with
+    identical files stay together. Without groups, an image stays in train if an identical file does."""
     index_of = {name: index for index, name in enumerate(items.names)}
     copies = [[index_of[name] for name in group] for group in copies_among(path, {"train": items}, data)]
     if groups is not None:
-        mask = held_out_groups(labels, joined(groups, copies), data.val_fraction, seed)
+        mask = held_out_groups(labels, merged_groups(groups, copies), data.val_fraction, seed)
         taken = len({groups[index] for index in np.flatnonzero(mask)})
         share = f"{taken:,} of {counted(len(set(groups)), 'group')} held out, {mask.mean():.0%} of the images"
-        return mask, [f"groups are kept whole: {share}"]
+        return mask, [f"groups are not divided: {share}"]
     mask = held_out(labels, data.val_fraction, seed)
-    torn = [members for members in copies if not mask[members].all()]
-    moved = sum(int(mask[members].sum()) for members in torn)
-    for members in torn:
+    divided = [members for members in copies if not mask[members].all()]
+    moved = sum(int(mask[members].sum()) for members in divided)
+    for members in divided:
         mask[members] = False
     return mask, [f"{counted(moved, 'image')} not held out, because the same file is in train"] if moved else []
 
 
 def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:
-    """The error if no image can be held out, with the groups that prevent it."""
-    why = "every class has a single image, or copies of one"
+    """The error if no image can be held out, with the groups if these are the reason."""
+    why = "every class has a single image, or copies of one image"
     cure = "add images (each class needs two different ones) or a validation split"
     if groups is not None:
         known = sorted(set(groups))
         names = some_of([repr(name.removeprefix("\0")) for name in known])
-        why = f"groups are kept whole, and each of the {len(known):,} ({names}) holds a whole class"
-        setting = f"data.group is {data.group!r}" if data.group else "they come from the column `group`"
+        why = f"groups are not divided, and each of the {len(known):,} ({names}) has all images of a class"
+        setting = f"data.group is {data.group!r}" if data.group else "the groups are in the column `group`"
         cure = f"{setting}: define smaller groups, several in each class, or leave it out"
     where = "data.group" if data.group else path
     return SightlineError("no image can be held out for validation", where=where, why=why, cure=cure)
 
 
 def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
-    """The group of each image, by `data.group` or else the column of a table; None without either.
-
-    An image with an empty cell is a group of its own. SightlineError if the expression does not match a name.
-    """
+    """The group of each image, by the regular expression `data.group` or the column of a table; None without either. An
+    image with an empty cell is a separate group. SightlineError if the expression does not match a name."""
     if not data.group:
         if items.groups is None:
             return None
@@ -122,14 +112,14 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
         raise SightlineError(
             f"data.group matches {len(found) - len(missed):,} of {len(found):,} names; e.g. {missed[0]!r} has no group",
             where=path,
-            why=f"{data.group!r} is searched in the path of each image; it is not in these:\n{listing(missed, 5)}",
-            cure="correct --data.group; to make other names groups of their own: '(?P<group>clip[0-9]+|.+)'",
+            why=f"{data.group!r} is searched in the path of each image, and does not match:\n{listing(missed, 5)}",
+            cure="correct --data.group; to make each other name a separate group: '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 
 
-def joined(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
-    """The groups, with one name for all groups that are connected by copies (lists of image indices)."""
+def merged_groups(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
+    """Merge groups that have identical files: the new group of each image. copies: lists of image indices."""
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
@@ -143,29 +133,29 @@ def joined(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
     return [root(group) for group in groups]
 
 
-def torn_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[str]:
-    """A note on groups with images in several splits, if there are any."""
+def divided_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[str]:
+    """One sentence on groups with images in several splits; an empty list if there are none."""
     owners: dict[str, dict[str, None]] = {}
     for split, items in splits.items():
         for group in groups_of(path, items, data) or ():
             owners.setdefault(group, {})[split] = None
-    torn = [f"{group} in {' and '.join(found)}" for group, found in owners.items() if len(found) > 1]
-    what = f"warning: groups in several splits, so the scores may be too high: {len(torn):,}"
-    return [f"{what} ({some_of(torn)})"] if torn else []
+    divided = [f"{group} in {' and '.join(found)}" for group, found in owners.items() if len(found) > 1]
+    what = f"warning: groups in several splits, so the scores may be too high: {len(divided):,}"
+    return [f"{what} ({some_of(divided)})"] if divided else []
 
 
 def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[list[str]]:
-    """Names of files with the same bytes, in groups of two or more; none for data that are not files.
+    """Find identical files: lists of two or more names; an empty list for data that are not files.
 
-    Only files of equal size are read and compared by SHA-256. For many files the result is stored in the cache folder,
-    keyed by all names and stamps.
+    Files of equal size are compared by SHA-256. For many files the result is stored in the cache folder, with all names
+    and stamps as the key.
     """
     stamps = {name: stamp for items in splits.values() for name, stamp in zip(items.names, items.stamps, strict=True)}
     sizes = {name: stamps[name].partition(":")[0] for name in sorted(stamps)}
     count = Counter(sizes.values())
     alike = [name for name, size in sizes.items() if count[size] > 1 and size.isdigit() and size != "0"]
     content = [os.path.realpath(path), sorted(stamps.items())] if len(alike) >= MEMO_FROM else []
-    memo = cache_root(data) / f"{COPIES}{hashlib.sha256(json.dumps(content).encode('ascii')).hexdigest()}.json"
+    memo = cache_root(data) / f"{COPIES}{key_of(content)}.json"
     known = read_json(memo) if content else None
     if known is not None:
         return known
@@ -182,16 +172,16 @@ def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[lis
 
 
 def digest_of(path: str) -> str:
-    """SHA-256 of a file; empty if it cannot be read, which decoding reports."""
+    """SHA-256 of a file; '' if it cannot be read, which decoding reports."""
     try:
         return sha256(path)
     except OSError:
         return ""
 
 
-def without_leaks(source: Source, data: Data, say: Callable[[str], None]) -> Source:
-    """The source for training. SightlineError if files of two splits have the same bytes; with `data.on_copies` warn a
-    note instead."""
+def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
+    """Raise SightlineError if two splits have identical files; with `data.on_copies` warn, announce it instead. Returns
+    the source, with the note."""
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}
@@ -205,13 +195,13 @@ def without_leaks(source: Source, data: Data, say: Callable[[str], None]) -> Sou
     what = f"{counted(len(shared), 'image')} in several splits, as the same file"
     if data.on_copies == "warn":
         note = f"warning: {what}, so the scores may be too high: {some_of(shared)}"
-        say(note)
+        announce(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
     doctor = f", or list the others: sightline doctor {shlex.quote(data.path)} --write-clean-list clean.csv"
     raise SightlineError(
         what,
         where=source.path,
-        why="the model would be validated on training images:\n" + listing(shared),
-        cure=f"remove all but one of each{doctor * labeled}; to train nevertheless: --data.on_copies warn",
+        why="the model would be evaluated on training images:\n" + listing(shared),
+        cure=f"remove all but one of each{doctor * labeled}; to train anyway: --data.on_copies warn",
     )

@@ -1,4 +1,4 @@
-"""Open a data set: the images and labels of its splits, and one class list for all of them."""
+"""Open a data set of labeled or unlabeled images: files and labels of each split, with one list of classes."""
 
 import difflib
 import os
@@ -9,34 +9,34 @@ from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
 from ..decode.images import open_image
+from ..shards.index import is_sharded, open_packed
 from ..types import FOLDER_HINT, Items, Source
-from .labels import by_declared, check_distinct, read_class_list, sorted_classes, to_indices
+from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices
 from .layouts import recognize
+from .leakage import finish_source
+from .libraries import open_digits, open_library
 from .row_matching import from_tables
 from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_folder, without_links
 from .splits import WHOLE
 
+LIBRARIES = ("sklearn", "torchvision")
+"""Prefixes of `data.path`, and layouts, of data sets from libraries, whose images are not files."""
+
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Recognize the layout of `data.path` and list its images. No image is decoded.
+    """Recognize the layout of `data.path` and list its images, without decoding.
 
-    hold_out: the data are for training: a training split and two classes are required, and without a validation split
-    `seed` chooses one. Without it (to evaluate) nothing is divided, and any split will do.
-    SightlineError for everything that would make labels or splits wrong.
+    hold_out: the data are for training: a training split and two classes are required, and a missing validation split
+    is held out by `seed`. Without it (for evaluation) the splits are not changed. SightlineError for ambiguous or
+    contradicting labels and splits.
     """
-    from ..shards.index import is_sharded, open_shards
-
-    prefix = data.path.partition(":")[0]
-    if data.layout == "sklearn" or (data.layout == "auto" and prefix == "sklearn"):
-        from ..builtin import open_digits
-
+    kind = data.path.partition(":")[0] if data.layout == "auto" else data.layout
+    if kind == "sklearn":
         return open_digits(data, seed, hold_out)
-    if data.layout == "torchvision" or (data.layout == "auto" and prefix == "torchvision"):
-        from .torchvision_sets import open_library
-
+    if kind == "torchvision":
         return open_library(data, seed, hold_out)
     if is_sharded(data):
-        return open_shards(data, seed, hold_out)
+        return open_packed(data, seed, hold_out)[0]
     root, table = locate(data)
     if table:
         layout = from_tables(root, {"": table}, list_folder(root).folders, hold_out)
@@ -46,9 +46,9 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def locate(data: Data) -> tuple[str, str]:
-    """(folder, name of a table in it or empty) for `data.path`; SightlineError if it is neither."""
+    """(folder, name of the table in it or '') for `data.path`; SightlineError if it is neither a folder nor a table."""
     if not data.path:
-        cure = "--data PATH: a folder of images or a CSV file"
+        cure = "give a folder of images or a CSV file: --data PATH"
         raise SightlineError("no data was given", where="data.path", cure=cure)
     path = absolute(data.path)
     if os.path.isdir(path):
@@ -61,17 +61,13 @@ def locate(data: Data) -> tuple[str, str]:
     ending = os.path.splitext(name)[1].lower()
     if ending in (".csv", ".tsv") and data.layout in ("auto", "csv"):
         return parent, name
-    cures = {".zip": f"unpack it first: unzip {name}"} | dict.fromkeys(
-        (".gz", ".tar"), f"unpack it first: tar xf {name}"
-    )
-    cure = cures.get(ending, "give a folder of images or a CSV file")
+    unpack = {".zip": "unzip", ".gz": "tar xf", ".tar": "tar xf"}.get(ending)
+    cure = f"unpack it first: {unpack} {name}" if unpack else "give a folder of images or a CSV file"
     raise SightlineError("this file is not a data set", where=path, cure=cure)
 
 
 def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Turn labels to indices in one class list, check the splits, and hold out a validation split if there is none."""
-    from .leakage import finish_source
-
+    """Make a Source of a layout: drop repeated links, convert labels to class indices, hold out a validation split."""
     parts, dropped = {}, []
     for split in (WHOLE, "train", "val", "test"):
         if split in layout.parts:
@@ -93,24 +89,24 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
 def with_classes(
     root: str, layout: Layout, parts: dict[str, SplitFiles], data: Data, notes: list[str], hold_out: bool
 ) -> tuple[dict[str, SplitFiles], tuple[str, ...]]:
-    """The parts with class names as labels, and the classes in index order: those of train if there is one."""
+    """(parts with class names as labels, classes in index order). The classes are those of train, or of all splits.
+    notes: extended by a sentence on declared classes. SightlineError for one class, or classes that train lacks."""
     declared, origin = declared_classes(root, data)
     if declared:
         notes.append(f"class order by {origin}")
         parts = {
-            split: replace(part, labels=part.labels and by_declared(part.labels, declared, origin))
+            split: replace(part, labels=part.labels and declared_labels(part.labels, declared, origin))
             for split, part in parts.items()
         }
-    learned = {
-        label for part in ([parts["train"]] if "train" in parts else parts.values()) for label in part.labels or ()
-    }
-    check_distinct(sorted({label for part in parts.values() for label in part.labels or ()}), root)
+    labels = {split: set(part.labels or ()) for split, part in parts.items()}
+    learned = labels["train"] if "train" in labels else set().union(*labels.values())
+    check_distinct(sorted(set().union(*labels.values())), root)
     if len(learned) < 2 and hold_out:
-        what = f"1 class found ({next(iter(learned))!r}); a classifier needs 2"
+        what = f"1 class found ({next(iter(learned))!r}); classification needs at least 2"
         cure = FOLDER_HINT if layout.by_folder else "check the labels, or choose with --data.layout"
         raise SightlineError(what, where=root, cure=cure)
-    for split, part in parts.items():
-        if unknown := sorted(set(part.labels or ()) - learned):
+    for split, own in labels.items():
+        if unknown := sorted(own - learned):
             what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} that train lacks"
             cure = f"add training images of these classes, or remove them from {split}; check the spelling"
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
@@ -119,7 +115,7 @@ def with_classes(
 
 
 def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
-    """(class names in index order, their origin): `data.classes`, else classes.txt in the root, else nothing."""
+    """(class names in index order, where they are from): `data.classes`, else classes.txt in `root`, else ((), '')."""
     if data.classes:
         check_distinct(data.classes, "data.classes")
         return data.classes, "data.classes"
@@ -128,7 +124,7 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
 
 
 def items_of(root: str, part: SplitFiles, classes: Sequence[str], max_pixels: int) -> Items:
-    """Items that read files below `root`."""
+    """The `Items` of a split whose images are files below `root`."""
     names = tuple(file.name for file in part.files)
     return Items(
         names=names,

@@ -1,4 +1,4 @@
-"""Facts of image-mask pairs (sizes, pixels of each class), and one error for all invalid pairs."""
+"""Statistics of image-mask pairs (sizes, pixels of each class), and one error for all invalid pairs."""
 
 import os
 from collections.abc import Sequence
@@ -7,25 +7,25 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...errors import SightlineError, listing, printable, some_of
+from ...errors import SightlineError, counted, listing, printable, some_of
 from ..decode.images import COPY
 from ..decode.palettes import IGNORE, Palette
 from ..types import Items
 
 
 class ItemFacts(NamedTuple):
-    """Facts of one pair. shape: height and width. counts: int64 [K], pixels of each class. ignored, inexact: numbers of
-    pixels. torn: whether the image has a damaged EXIF block."""
+    """Statistics of one pair. shape: height and width. counts: int64 [K], pixels of each class. ignored: number of
+    ignored pixels. inexact: as in `MaskFacts`. damaged_exif: whether the image has a damaged EXIF block."""
 
     shape: tuple[int, int]
     counts: np.ndarray
     ignored: int
     inexact: int
-    torn: bool = False
+    damaged_exif: bool = False
 
 
 class SplitFacts(NamedTuple):
-    """Facts of the pairs of one split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
+    """Statistics of the N pairs of a split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
 
     shapes: np.ndarray
     counts: np.ndarray
@@ -34,44 +34,41 @@ class SplitFacts(NamedTuple):
 
 
 def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
-    """The facts of a mask uint8 [H, W]; SightlineError if its image has another (height, width) than `shape`."""
+    """Count the pixels of a mask uint8 [H, W]; SightlineError if `shape`, (height, width) of its image, differs."""
     if shape != mask.shape:
         (height, width), (rows, columns) = shape, mask.shape
         what = f"the image has {width} x {height} pixels and its mask {columns} x {rows}"
         cure = "export the mask at the image's size, without interpolation"
         if (columns, rows) == shape:
-            cure = (
-                "one of them is rotated by 90 degrees, perhaps the image by its EXIF orientation: rotate the mask too"
-            )
+            cure = "one of them is rotated by 90 degrees, perhaps the image by its EXIF orientation: rotate the mask"
         raise SightlineError(what, cure=cure)
     counts = np.array(Image.fromarray(mask).histogram(), np.int64)  # 15 times as fast as np.bincount
     return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
 
 
 def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
-    """The facts of all pairs of a split as arrays."""
-    return SplitFacts(
-        shapes=np.array([fact.shape for fact in facts], np.int64).reshape(-1, 2),
-        counts=np.array([fact.counts for fact in facts], np.int64).reshape(-1, classes),
-        ignored=np.array([fact.ignored for fact in facts], np.int64),
-        inexact=np.array([fact.inexact for fact in facts], np.int64),
-    )
+    """Collect the statistics of the pairs of a split in arrays."""
+    shapes, counts, ignored, inexact, _ = zip(*facts, strict=True) if facts else ((),) * 5
+    arrays = (np.array(values, np.int64) for values in (shapes, counts, ignored, inexact))
+    return SplitFacts(*(a.reshape(-1, *tail) for a, tail in zip(arrays, ((2,), (classes,), (), ()), strict=True)))
 
 
 def with_file_names(error: SightlineError, items: Items, index: int) -> SightlineError:
-    """The error of a pair, with the names of both files if it names none."""
+    """The error of a pair with the names of both files as `where`, unless it has one."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
     cure = "copy it again from its source, or remove the pair" if error.cure == COPY else error.cure
     return SightlineError(error.what, where=where, why=error.why, cure=cure)
 
 
-def refuse_faults(path: str, split: str, faults: list[SightlineError], count: int) -> None:
-    """Raise one error for all invalid pairs of the `count` pairs of a split, with each cure once."""
+def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int) -> None:
+    """Raise one SightlineError for all invalid pairs of a split of `count` pairs, with each cure once."""
     files = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{file}: {fault.why or fault.what}") for file, fault in zip(files, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
-    alike = len({(fault.what, fault.cure) for fault in faults}) == 1  # as with a wrong palette: show a few
+    alike = (
+        len({(fault.what, fault.cure) for fault in faults}) == 1
+    )  # one cause, as a wrong palette: a few examples suffice
     raise SightlineError(
         f"{len(faults):,} of {count:,} pairs of {split} cannot be used",
         where=path,
@@ -81,7 +78,7 @@ def refuse_faults(path: str, split: str, faults: list[SightlineError], count: in
 
 
 def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
-    """Sentences on the share of each class, on inexact colors, and on masks of ignored pixels only."""
+    """Sentences on the share of each class, inexact colors, and masks with ignored pixels only."""
     counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
     total = int(counts.sum()) + ignored
     shares = [f"{name} {count / total:.1%}" for name, count in zip(palette.classes, counts, strict=True)]
@@ -92,10 +89,10 @@ def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Pa
     inexact = int(facts.inexact.sum())
     if inexact:
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
-        notes.append(
-            f"{inexact:,} pixels of {split} ({inexact / total:.2%}) match no color of the palette exactly: {how}"
-        )
+        what = f"{inexact:,} pixels of {split} ({inexact / total:.2%})"
+        notes.append(f"{what} have no exact color of the palette and are matched by {how}")
     empty = [name for name, some in zip(names, facts.counts.sum(1), strict=True) if not some]
     if empty:
-        notes.append(f"{len(empty):,} masks of {split} hold ignored pixels only: {some_of(empty)}")
+        have = "has" if len(empty) == 1 else "have"
+        notes.append(f"{counted(len(empty), 'mask')} of {split} {have} only ignored pixels: {some_of(empty)}")
     return notes

@@ -1,4 +1,4 @@
-"""Recognize where the images and masks of each split are: in two folders, in one folder, or by a template."""
+"""Recognize the layout of image-mask pairs: two folders, one folder, or a template for the paths of masks."""
 
 import os
 import posixpath
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
-from .layouts import found_below
+from .layouts import require_images
 from .scan import EXTENSIONS, File, holds_images, images_below, list_folder
 from .splits import WHOLE, split_folders, split_of
 
@@ -18,7 +18,7 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
 IMAGE_END, MASK_END = "_sat", "_mask"
 PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
-"""`trainannot` and `train_labels` hold the masks of `train`."""
+"""Folder of masks beside the images, such as `trainannot` or `train_labels` for `train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
     "set the path of an image's mask: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
@@ -27,25 +27,23 @@ TEMPLATE = (
 
 
 class PairFiles(NamedTuple):
-    """The files of one split. masks: None if there are none.
-
-    wanted: possible names of an image's mask, by the image's name; with extension if `whole`, else without.
-    """
+    """The files of one split. masks: None without masks. candidates: function from an image's name to possible names of
+    its mask, without extension unless `with_extension`."""
 
     layout: str
     images: list[File]
     masks: list[File] | None
-    wanted: Callable[[str], list[str]]
-    whole: bool = False
+    candidates: Callable[[str], list[str]]
+    with_extension: bool = False
 
 
 def named_as_masks(folder: str) -> bool:
-    """Whether a folder has a name of folders of masks, such as `masks` or `trainannot`."""
+    """Whether a folder's name is usual for masks, such as `masks` or `trainannot`."""
     return folder.lower() in MASK_FOLDERS or PARTNER.fullmatch(folder) is not None
 
 
 def holds_pairs(path: str) -> bool:
-    """Whether a folder holds images with masks in a layout that needs no template."""
+    """Whether a folder contains image-mask pairs in a layout that is recognized without settings."""
     try:
         splits = recognize(absolute(path), Data(), Counter())
     except (SightlineError, OSError):
@@ -54,7 +52,7 @@ def holds_pairs(path: str) -> bool:
 
 
 def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles]:
-    """The images and masks by split name, or as the single split `all`."""
+    """List the images and masks of each split, or of the single split `all`; SightlineError if they are ambiguous."""
     folders = list_folder(root).folders
     partners = find_partners(root, folders)
     plain = tuple(name for name in folders if name not in partners.values())
@@ -63,49 +61,48 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
         check_template(data.mask)
         return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {WHOLE: ""}).items()}
     if splits:
-        return {split: files_of(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
-    images, masks = twins(root, "") or ("", "")
+        return {split: split_pairs(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
+    images, masks = image_mask_folders(root, "") or ("", "")
     inner = split_folders(list_folder(root, images).folders, root, forced=False) if images else {}
     if not inner:
-        return {WHOLE: files_of(root, "", None, tally)}
+        return {WHOLE: split_pairs(root, "", None, tally)}
     inside = split_folders(list_folder(root, masks).folders, os.path.join(root, masks), forced=True)
     return {
-        split: apart(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)
+        split: pairs_in_two_folders(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)
         if split in inside
-        else PairFiles("unlabelled", found_below(root, f"{images}/{folder}", tally), None, lambda name: [])
+        else PairFiles("unlabelled", require_images(root, f"{images}/{folder}", tally), None, lambda name: [])
         for split, folder in inner.items()
     }
 
 
 def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
-    """Map folders of splits to the folders of their masks beside them, as `train` to `trainannot`."""
+    """Map split folders to the mask folders beside them, as `train` to `trainannot`; SightlineError for two of them."""
     partners: dict[str, str] = {}
     for name in folders:
         match = PARTNER.fullmatch(name)
         for split in folders if match and holds_images(root, name) else ():
             if match and match[1].lower() == split.lower() and split_of(split):
                 if split in partners:
-                    raise unclear(root, [partners[split], name])
+                    raise ambiguous_folders(root, [partners[split], name])
                 partners[split] = name
     return partners
 
 
-def unclear(where: str, folders: list[str]) -> SightlineError:
-    """The error for several folders that may hold the same images or masks."""
-    what = f"it is not clear which folder holds the images or masks: {' or '.join(map(repr, folders))}"
+def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
+    """The error for several folders that may contain the same images or masks."""
+    what = f"several folders may contain the images or masks: {', '.join(map(repr, folders))}"
     return SightlineError(what, where=where, cure=f"move the others away; or {TEMPLATE}")
 
 
-def files_of(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
-    """The pairs of one split, with masks in the folder `partner`, in a folder inside, or beside the images."""
-    inside = None if partner else twins(root, below)
-    if partner or inside:
-        return apart(root, *(inside or (below, partner or "")), tally)
-    return together(root, below, tally)
+def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
+    """List the pairs of the split folder `below`, with masks in the folder `partner`, in a subfolder, or in `below`."""
+    folders = (below, partner) if partner else image_mask_folders(root, below)
+    return pairs_in_two_folders(root, *folders, tally) if folders else pairs_in_one_folder(root, below, tally)
 
 
-def twins(root: str, below: str) -> tuple[str, str] | None:
-    """(folder of images, folder of masks) in `root`/`below`, or None. Images may also be beside the folder of masks."""
+def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
+    """(folder of images, folder of masks) in `root`/`below`; None without masks. `below` itself may have the images.
+    SightlineError if there are several."""
     here, found = list_folder(root, below), []
     for words in (IMAGE_FOLDERS, MASK_FOLDERS):
         paths = [posixpath.join(below, name) for name in here.folders if name.lower() in words]
@@ -114,44 +111,44 @@ def twins(root: str, below: str) -> tuple[str, str] | None:
     if not masks or not (images or here.images):
         return None
     if len(images) > 1 or len(masks) > 1:
-        raise unclear(os.path.join(root, below), images + masks)
+        raise ambiguous_folders(os.path.join(root, below), images + masks)
     return images[0] if images else below, masks[0]
 
 
-def apart(root: str, images: str, masks: str, tally: Counter[str]) -> PairFiles:
-    """Images and masks in two folders, with the same relative path except for the extension, `_sat` and `_mask`."""
-    found = [file for file in found_below(root, images, tally) if not file.name.startswith(f"{masks}/")]
+def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]) -> PairFiles:
+    """List images and masks in two folders, with equal relative paths except for extension, `_sat` and `_mask`."""
+    files = [file for file in require_images(root, images, tally) if not file.name.startswith(f"{masks}/")]
 
-    def wanted(name: str) -> list[str]:
+    def candidates(name: str) -> list[str]:
         stem = f"{masks}/{os.path.splitext(name[len(images) + 1 :] if images else name)[0]}"
         base = stem.removesuffix(IMAGE_END)
         return list(dict.fromkeys((stem, base, stem + MASK_END, base + MASK_END)))
 
-    return PairFiles("folders", found, images_below(root, masks, Counter() if not images else tally), wanted)
+    return PairFiles("folders", files, images_below(root, masks, Counter() if not images else tally), candidates)
 
 
-def together(root: str, below: str, tally: Counter[str]) -> PairFiles:
-    """Images and masks in one folder: `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; else images alone."""
-    files = found_below(root, below, tally)
+def pairs_in_one_folder(root: str, below: str, tally: Counter[str]) -> PairFiles:
+    """List pairs in one folder, `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`, or images without masks."""
+    files = require_images(root, below, tally)
     masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
 
-    def wanted(name: str) -> list[str]:
+    def candidates(name: str) -> list[str]:
         stem = os.path.splitext(name)[0]
         return list(dict.fromkeys((stem + MASK_END, stem.removesuffix(IMAGE_END) + MASK_END)))
 
     images = sorted({*files} - {*masks})
-    return PairFiles("pairs", images, masks, wanted) if masks else PairFiles("unlabelled", files, None, wanted)
+    return PairFiles("pairs", images, masks, candidates) if masks else PairFiles("unlabelled", files, None, candidates)
 
 
 def check_template(template: str) -> None:
-    """SightlineError if `data.mask` is not a template for paths of masks."""
-    faults = [f"unknown part {part}" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
+    """Raise SightlineError with all faults if `data.mask` is not a valid template for paths of masks."""
+    faults = [f"unknown placeholder {part}" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
     if "{stem}" not in template and "{id}" not in template:
         faults.append("it needs {stem} or {id}")
     if os.path.isabs(template):
         faults.append("it must be relative to the image's folder")
     if not template.lower().endswith(EXTENSIONS):
-        faults.append("it needs the extension of an image, as {stem}_mask.png")
+        faults.append("it needs the extension of an image, such as {stem}_mask.png")
     if faults:
         why = "\n" + listing(faults)
         raise SightlineError(f"invalid template {template!r}", where="data.mask", why=why, cure=TEMPLATE)
@@ -167,21 +164,22 @@ def mask_path(name: str, template: str, root: str = "") -> str:
 
 
 def by_template(root: str, below: str, template: str, tally: Counter[str]) -> PairFiles:
-    """Images in a folder and masks by the template. A file that matches the template is a mask, not an image."""
+    """List the images in a folder and their masks by a template. Files that match the template are the masks."""
     shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
     for part in PARTS:
         shape = shape.replace(re.escape(part), "[^/]+")
     is_mask = re.compile(f"(?:.*/)?{shape}", re.DOTALL).fullmatch
-    files = found_below(root, below, tally)
+    files = require_images(root, below, tally)
     images = [file for file in files if not is_mask(file.name)]
     if not images:
-        why = f"all {len(files):,} images match it as masks, such as {files[0].name!r}"
-        raise SightlineError(f"no images for the template {template!r}", where=root, why=why, cure=TEMPLATE)
+        why = f"all {len(files):,} files match it, such as {files[0].name!r}"
+        raise SightlineError(
+            f"there are no images besides the masks of the template {template!r}", where=root, why=why, cure=TEMPLATE
+        )
     found = {file for file in files if is_mask(file.name)}
     targets = {os.path.dirname(mask_path(file.name, template, root)) for file in images}
     for folder in targets - {os.path.dirname(file.name) for file in files}:
         if os.path.isdir(os.path.join(root, folder)):
             found |= {file for file in list_folder(root, folder, Counter()).images if is_mask(file.name)}
-    return PairFiles(
-        "template", images, sorted(found) or None, lambda name: [mask_path(name, template, root)], whole=True
-    )
+    masks = sorted(found) or None
+    return PairFiles("template", images, masks, lambda name: [mask_path(name, template, root)], with_extension=True)

@@ -1,5 +1,6 @@
-"""Open image-mask pairs as a Source: match images with masks, report all that are unmatched, and choose the palette."""
+"""Open image-mask pairs as a Source: match images to masks, report all unmatched ones, and choose the palette."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from ...errors import SightlineError, listing, some_of
 from ..decode.images import open_image
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
-from ..shards.index import is_sharded, open_shard_pairs
+from ..shards.index import is_sharded, open_packed
 from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
-from .open import declared_classes, locate
-from .pair_layouts import TEMPLATE, PairFiles, mask_path, named_as_masks, recognize
+from .open import LIBRARIES, declared_classes, locate, open_source
+from .pair_layouts import TEMPLATE, PairFiles, holds_pairs, mask_path, named_as_masks, recognize
 from .scan import File, left_out, links_note, list_folder, without_links
 from .splits import WHOLE
 
@@ -30,7 +31,7 @@ Pair = tuple[File, File | None]
 
 @dataclass
 class Unpaired:
-    """Names of images without a mask and masks without an image, and sentences on ambiguous ones, over all splits."""
+    """Names of images without a mask and of masks without an image, and texts on ambiguous ones, over all splits."""
 
     images: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
@@ -38,15 +39,18 @@ class Unpaired:
 
 
 def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | None = None) -> tuple[Source, Palette]:
-    """Recognize the layout of the image-mask pairs in `data.path` and list them. No file is decoded.
+    """Recognize the layout of the image-mask pairs in `data.path` and list them, without decoding.
 
-    hold_out: the data are for training: masks are required, and without a validation split `seed` chooses a share of
-    train. Without it the splits stay as found, and a split without masks has read_mask None.
-    known: the palette of a run, used instead of the palette of the settings.
-    SightlineError with all images without a mask, masks without an image, and ambiguous ones.
+    hold_out: the data are for training: masks are required, and a missing validation split is held out of train by
+    `seed`. known: the palette of a run, which replaces that of the settings. SightlineError with all images without a
+    mask, masks without an image, and ambiguous ones.
     """
     if is_sharded(data):
-        return open_shard_pairs(data, seed, hold_out, known)
+        source, packed = open_packed(data, seed, hold_out, known)
+        if packed is None:
+            cure = "pack a folder of images and masks: sightline pack DATA OUT --data.palette NAME"
+            raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
+        return source, packed
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"{table} is a table" if table else f"the layout {data.layout!r} is for labeled images"
@@ -56,61 +60,75 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
         files = {split: part._replace(layout="unlabelled", masks=None) for split, part in files.items()}
-    whole = WHOLE in files and data.layout != "splits"
-    if not whole and (WHOLE in files or (hold_out and "train" not in files)):
+    unsplit = WHOLE in files and data.layout != "splits"
+    if not unsplit and (WHOLE in files or (hold_out and "train" not in files)):
         why = f"the folders here are {some_of([repr(name) for name in list_folder(root).folders]) or 'none'}"
         cure = "name one of the folders 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs, dropped = {}, []
-    for split, members in pair_all(root, data, files, hold_out).items():
+    for split, members in match_masks(root, data, files, hold_out).items():
         masks = [mask and (mask.inode or mask.name) for _, mask in members]
         kept, links = without_links([image for image, _ in members], masks)
         pairs[split] = [members[index] for index in kept]
         dropped += links
     if known:
         reject_other_classes(root, data, known)
-    palette = known or settle_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
+    palette = known or choose_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
     notes = [*layout_notes(root, pairs), *links_note(dropped), *palette_notes(root, data, palette)]
     if tally:
         notes.append(f"left out: {left_out(tally)}")
     splits = {split: items_of(root, members, palette, data.max_pixels) for split, members in pairs.items()}
     layout = next((part.layout for part in files.values() if part.masks is not None), "unlabelled")
     source = Source(root, layout, palette.classes, splits, tuple(notes))
-    masked = any(items.read_mask for items in splits.values())
-    return finish_source(
-        source, data, seed, hold_out, "image-mask pairs" if masked else "images without masks"
-    ), palette
+    kind = "image-mask pairs" if any(items.read_mask for items in splits.values()) else "images without masks"
+    return finish_source(source, data, seed, hold_out, kind), palette
+
+
+def is_segmentation(data: Data) -> bool:
+    """Whether the data are image-mask pairs, by the settings or by their layout. SightlineError for shards."""
+    if is_sharded(data):
+        cure = "check the data before packing: sightline doctor DATA; or unpack them: tar xf FILE"
+        raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
+    if data.mask or data.palette or data.colors:
+        return True
+    if data.layout != "auto" or data.path.partition(":")[0] in LIBRARIES:
+        return False
+    with contextlib.suppress(SightlineError):
+        if labeled_by_folders(open_source(data, data.split_seed, hold_out=False)):
+            return False
+    return holds_pairs(data.path)
 
 
 def labeled_by_folders(source: Source) -> bool:
-    """Whether folders name the classes, by the first image, and none of them has the name of a folder of masks."""
+    """Whether the folder of the first image is a class, and no class has a name that is usual for folders of masks."""
     names = next(iter(source.splits.values())).names
     folder = PurePosixPath(names[0]).parent.name if names else ""
     return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
-def pair_all(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
-    """The images of each split with their masks; without masks if a split has none and needs none."""
+def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
+    """Match the images of each split to their masks; None as mask in a test split without masks, or for evaluation.
+    SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
     for split, part in splits.items():
-        free = part.masks is None and (split == "test" or not hold_out)
-        pairs[split] = [(file, None) for file in part.images] if free else pair_names(part, unpaired)
+        unmasked = part.masks is None and (split == "test" or not hold_out)
+        pairs[split] = [(file, None) for file in part.images] if unmasked else pair_names(part, unpaired)
     if unpaired.images or unpaired.masks or unpaired.ambiguous:
         reject_unpaired(root, data, splits, unpaired)
     return pairs
 
 
 def pair_names(part: PairFiles, unpaired: Unpaired) -> list[Pair]:
-    """Every image with its mask, in the order of the images; adds what does not match one to one to `unpaired`."""
+    """Match each image to its mask, in the order of the images; adds unmatched and ambiguous files to `unpaired`."""
     by_key: dict[str, list[File]] = {}
     for mask in part.masks or ():
-        by_key.setdefault(mask.name if part.whole else os.path.splitext(mask.name)[0], []).append(mask)
+        by_key.setdefault(mask.name if part.with_extension else os.path.splitext(mask.name)[0], []).append(mask)
     pairs: list[Pair] = []
     owner: dict[str, str] = {}
     for image in part.images:
-        hits = [mask for key in part.wanted(image.name) for mask in by_key.get(key, ())]
+        hits = [mask for key in part.candidates(image.name) for mask in by_key.get(key, ())]
         for mask in hits:
             if owner.setdefault(mask.name, image.name) != image.name:
                 unpaired.ambiguous.append(f"{mask.name!r}: the mask of {owner[mask.name]!r} or of {image.name!r}")
@@ -124,7 +142,7 @@ def pair_names(part: PairFiles, unpaired: Unpaired) -> list[Pair]:
 
 
 def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaired: Unpaired) -> None:
-    """SightlineError with all unmatched and ambiguous images and masks."""
+    """Raise SightlineError with all unmatched and ambiguous images and masks."""
     images = sum(len(part.images) for part in splits.values())
     masks = sum(len(part.masks or ()) for part in splits.values())
     groups = (
@@ -134,25 +152,25 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     )
     shown = [(title, names) for title, names in groups if names]
     why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in shown)
-    cure = f"add or remove the other halves; or {TEMPLATE}"
+    cure = f"add the missing files or remove the unmatched ones; or {TEMPLATE}"
     if data.mask and unpaired.images:
         cure = f"{unpaired.images[0]!r} needs {mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
     raise SightlineError(", ".join(title for title, _ in shown), where=root, why=why, cure=cure)
 
 
 def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineError:
-    """The error for images without any mask, with what was found and what was searched."""
+    """The error for images without any mask, with the files that were found and the layouts that were searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
     usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
     why = f"found {len(images):,} images like {images[0]!r}{f' and the folders {folders}' if folders else ''}; "
     why += f"searched for {repr(mask_path(images[0], data.mask, root)) if data.mask else usual}"
-    cure = f"give the folder that holds both with --data; or {TEMPLATE}"
-    return SightlineError("there are images, and no masks", where=root, why=why, cure=cure)
+    cure = f"give the folder that contains both with --data; or {TEMPLATE}"
+    return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
-def settle_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette of the settings or of classes.txt; without either, an error with a guess from the first mask."""
+def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
+    """The palette of the settings or of classes.txt; SightlineError without either, with a guess from a mask."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
@@ -161,21 +179,21 @@ def settle_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
     try:
         return palette_of(data)
     except SightlineError as error:
-        why, cure = first_guess(root, masks[0])
+        why, cure = guess_palette(root, masks[0])
         raise SightlineError(error.what, where=root, why=why, cure=cure or error.cure) from error
 
 
 def reject_other_classes(root: str, data: Data, known: Palette) -> None:
-    """SightlineError if the declared class names differ from those of a run's palette of class ids."""
+    """Raise SightlineError if the declared class names differ from those in a run's palette of class ids."""
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
         cure = "convert the ids in the masks to those of the run, and correct or remove classes.txt"
-        raise SightlineError("the data has other classes than the run", where=root, why=why, cure=cure)
+        raise SightlineError("the data have other classes than the run", where=root, why=why, cure=cure)
 
 
-def first_guess(root: str, name: str) -> tuple[str, str]:
-    """(description of a mask's values, the option for it); empty if they match no common palette."""
+def guess_palette(root: str, name: str) -> tuple[str, str]:
+    """(description of the values in a mask, the option for them); empty texts if no common palette matches."""
     for choice in ("binary", "landcover", ""):
         settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
         facts = MaskFacts()
@@ -184,7 +202,7 @@ def first_guess(root: str, name: str) -> tuple[str, str]:
         except SightlineError:
             continue
         if not choice:
-            found = f"{name} holds class ids, up to {mask.max()}"
+            found = f"{name} contains class ids, up to {mask.max()}"
             return found, "name them in order: --data.classes '[NAME, NAME]' or classes.txt; or --data.palette camvid"
         if facts.inexact * 4 < mask.size:
             return f"{name} looks like one of the palette {choice!r}", f"--data.palette {choice}"
@@ -192,7 +210,7 @@ def first_guess(root: str, name: str) -> tuple[str, str]:
 
 
 def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int) -> Items:
-    """Items that read images and masks below `root`."""
+    """The `Items` of a split whose images and masks are files below `root`."""
     names = tuple(image.name for image, _ in pairs)
     masks = tuple(mask.name for _, mask in pairs if mask)
 
@@ -210,7 +228,7 @@ def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int
 
 
 def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
-    """Sentences on the folders of the pairs and on unused files."""
+    """Sentences on the folders of the pairs, an example, and unused files."""
     folders = {split: os.path.commonpath([os.path.dirname(i.name) for i, _ in some]) for split, some in pairs.items()}
     shown = [folder + "/" if split == WHOLE else f"{split} in {folder}/" for split, folder in folders.items() if folder]
     examples = [f"pairs like {i.name} with {m.name}" for members in pairs.values() for i, m in members[:1] if m]
@@ -221,7 +239,7 @@ def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
 
 
 def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
-    """Sentences on the classes and the ignored ones."""
+    """Sentences on the classes and the ignored classes."""
     if not palette.names:
         return []
     ignored = f"; ignored: {', '.join(palette.ignored)}" if palette.ignored else ""
@@ -230,5 +248,5 @@ def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
     notes += [f"{name!r} counts as a class; to ignore it: --data.ignore '[{name}]'" for name in voids]
     names, origin = declared_classes(root, data)
     if names != palette.names[: len(names)]:
-        notes.append(f"{origin} is not used: the palette names the classes")
+        notes.append(f"{origin} is not used, because the palette defines the classes")
     return notes

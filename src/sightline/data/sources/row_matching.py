@@ -1,4 +1,4 @@
-"""Choose the tables of a folder that hold its labels, and match their rows with image files."""
+"""Choose the label tables of a folder, and match their rows with image files."""
 
 import os
 from collections import Counter
@@ -11,11 +11,12 @@ from .tables import LabelTable, Row, has_columns, read_table
 ENDINGS = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
 
 Listings = dict[str, dict[str, File]]
-"""The images directly in each folder, by folder and by path relative to the root."""
+"""Folder -> path -> image, for the images directly in each folder; all paths are relative to the root."""
 
 
 def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
-    """Map splits to tables. A single table for everything (`labels.csv`, or the only one) has the split ''."""
+    """Map splits to label tables; a single table for all splits (`labels.csv`, or the only one) has the key ''.
+    SightlineError if the choice is ambiguous, or there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits
@@ -25,20 +26,20 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
         if len(candidates) == 1:
             return {"": candidates[0]}
     raise SightlineError(
-        "it is not clear which table holds the labels" if tables else "there is no table of labels",
+        "several tables may contain the labels" if tables else "there is no table of labels",
         where=root,
         why=f"found: {some_of([repr(name) for name in tables])}" if tables else "",
-        cure="name it labels.csv, or name two train.csv and val.csv, or give the file itself with --data",
+        cure="name it labels.csv, or name two tables train.csv and val.csv, or give the path of the table with --data",
     )
 
 
 def from_tables(
     root: str, tables: dict[str, str], folders: tuple[str, ...], hold_out: bool = True, check_folders: bool = False
 ) -> Layout:
-    """Read labels from tables (split -> file name), for images beside them or in `folders`.
+    """Read labels from tables (split -> file name), for images in `root` or in `folders`.
 
-    The images of train.csv are searched in the folder `train` first.
-    check_folders: raise SightlineError if the folders may be classes that contradict the tables.
+    The images of a split are searched first in the folder of that split. check_folders: raise SightlineError if the
+    folders may be class folders that contradict the tables (`reject_class_folders`).
     """
     split_dirs = split_folders(folders, root, forced=False)
     notes = [f"found labels in {' and '.join(tables.values())}"]
@@ -50,8 +51,8 @@ def from_tables(
         table = read_table(os.path.join(root, name))
         notes += table.notes
         classes, grouped = classes or table.classes, grouped or table.grouped
-        foreign = {folder for other, folder in split_dirs.items() if split and other != split}
-        others = ["", *(folder for folder in folders if folder not in foreign)]
+        excluded = {folder for other, folder in split_dirs.items() if split and other != split}
+        others = ["", *(folder for folder in folders if folder not in excluded)]
         owns = {row.split: split_dirs.get(row.split or split or split_of(name) or "", "") for row in table.rows}
         known = len(matches)
         match_rows(table, split, root, owns, others, listings, matches)
@@ -63,17 +64,19 @@ def from_tables(
         groups = [row.group for _, row in members] if grouped else None
         parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
     if hold_out and "train" not in parts and WHOLE not in parts:
-        raise SightlineError("there is no row of the training split", where=root, cure="write 'train' as the split")
+        raise SightlineError(
+            "there is no row of the training split", where=root, cure="write 'train' in the column `split`"
+        )
     if check_folders:
-        reject_contested(root, list(matches.values()), folders)
-    return Layout("csv", parts, (*notes, *unlisted(root, tables, set(matches), listings)), classes)
+        reject_class_folders(root, list(matches.values()), folders)
+    return Layout("csv", parts, (*notes, *unlisted_note(root, tables, set(matches), listings)), classes)
 
 
-def reject_contested(root: str, matches: list[tuple[File, Row]], folders: tuple[str, ...]) -> None:
-    """SightlineError if several folders hold images, as classes do, and the tables do not settle the labels.
+def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tuple[str, ...]) -> None:
+    """Raise SightlineError if several folders contain images, and may be class folders that contradict the tables.
 
-    They settle them if every row names its folder, or if the rows name every image in the folders and no image in a
-    folder `cat` has another label while `cat` is a label.
+    There is no contradiction if every row has the path of a folder. There is none either if all images in the folders
+    have a row, and no image in a folder named as a label (`cat`) has another label.
     """
     filled = [name for name in folders if holds_images(root, name)]
     if len(filled) < 2 or all(folder_of(root, row.file) in filled for _, row in matches):
@@ -84,22 +87,22 @@ def reject_contested(root: str, matches: list[tuple[File, Row]], folders: tuple[
     count = sum(len(images_below(root, folder, Counter())) for folder in filled)
     if len(labels) == count and not against:
         return
-    why = f"the table names {len(labels):,} of the {count:,} images in {len(filled):,} folders like {filled[0]!r}"
-    why += f", and gives {against[0]!r} the label {labels[against[0]]!r}" if against else ""
+    why = f"the table has {len(labels):,} of the {count:,} images in {len(filled):,} folders like {filled[0]!r}"
+    why += f", and for {against[0]!r} the label {labels[against[0]]!r}" if against else ""
     cure = "--data.layout classes to use the folders, --data.layout csv to use the table; "
     cure += f"or write the folder into its rows, like '{filled[0]}/NAME'"
     raise SightlineError("there are both a table of labels and possible class folders", where=root, why=why, cure=cure)
 
 
 def folder_of(root: str, name: str) -> str:
-    """The first folder below `root` in the path of a file; empty for a file directly in it."""
+    """The first folder below `root` in the path `name` of a file; '' for a file directly in `root`."""
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     head, mark, _ = os.path.relpath(path, root).partition(os.sep)
     return head if mark else ""
 
 
-def unlisted(root: str, tables: dict[str, str], matched: set[str], listings: Listings) -> list[str]:
-    """A sentence on images without a row, in the folders of the `matched` paths."""
+def unlisted_note(root: str, tables: dict[str, str], matched: set[str], listings: Listings) -> list[str]:
+    """One sentence on the images without a row in the folders of the `matched` paths; an empty list if all have one."""
     used = {os.path.dirname(path) for path in matched}
     seen = {os.path.normpath(os.path.join(root, name)) for images in listings.values() for name in images}
     count = sum(path not in matched and os.path.dirname(path) in used for path in seen)
@@ -115,10 +118,10 @@ def match_rows(
     listings: Listings,
     matches: dict[str, tuple[File, Row]],
 ) -> None:
-    """Add (image, row with its split) of every row to `matches`, by path; `split` is that of the table.
+    """Find the image of every row, and add (image, row with its split) to `matches`, by path. split: of the table.
 
-    A row's file is searched in the folder `owns[row.split]`, else in all of `others`, all below `root`; its name may
-    contain folders. SightlineError with all rows that have no image or several, or contradict an earlier row.
+    An image is searched in the folder `owns[row.split]`, then in the folders `others`, all below `root`. SightlineError
+    with all rows that match no image or several, or contradict an earlier row.
     """
     faults: list[str] = []
     for row in table.rows:
@@ -136,7 +139,7 @@ def match_rows(
     if faults:
         searched = some_of(sorted({repr(folder or ".") for folder in [*owns.values(), *others]}))
         raise SightlineError(
-            f"{len(faults):,} of {len(table.rows):,} rows cannot be matched with one image and one label",
+            f"{len(faults):,} of {len(table.rows):,} rows cannot be matched to one image with one label",
             where=table.path,
             why=f"searched in {searched}\n{listing(faults, 100)}",
             cure="correct or remove these rows, or add the images",
@@ -144,7 +147,7 @@ def match_rows(
 
 
 def find_images(root: str, folders: list[str], name: str, listings: Listings) -> list[File]:
-    """The images called `name`, with or without extension, in `folders`; adds what it lists to `listings`."""
+    """Find the images `name`, with or without extension, in `folders`. listings: cache of listed folders, extended."""
     hits: dict[str, File] = {}
     for below in folders:
         path = os.path.normpath(os.path.join(below, name.replace("\\", "/"))).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""List image files in sorted order, count skipped files, and stop at link loops."""
+"""List image files in sorted order, and count skipped files; loops of links are detected."""
 
 import os
 import posixpath
@@ -14,14 +14,12 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
 FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF and GIF"
 CLASS_LIST = "classes.txt"
 HIDDEN = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "$recycle.bin", "system volume information"}
-"""Lower-case names that operating systems create. Names that begin with a dot are hidden as well."""
+"""Lower-case names of files that operating systems create; names that start with a dot are hidden as well."""
 
 
 class File(NamedTuple):
-    """An image file. name: path relative to the root, with forward slashes. stamp: size and modification time.
-
-    inode: device and inode number, which links to one file share; empty if unknown.
-    """
+    """An image file. name: path relative to the root, with forward slashes. stamp: size and modification time. inode:
+    (device, inode number), equal for all links to one file; empty if unknown."""
 
     name: str
     stamp: str
@@ -29,7 +27,7 @@ class File(NamedTuple):
 
 
 class DirectoryListing(NamedTuple):
-    """What a folder contains directly, sorted and without hidden names. Only images have paths; the rest are names."""
+    """Content of a folder without subfolders, sorted, without hidden files. folders, tables: names, without paths."""
 
     folders: tuple[str, ...]
     images: tuple[File, ...]
@@ -38,7 +36,7 @@ class DirectoryListing(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, with a label each (None: unlabeled) and a group each (None: no groups)."""
+    """The files of one split, the label of each (None: unlabeled) and the group of each (None: no groups)."""
 
     files: list[File]
     labels: list[str] | None
@@ -47,10 +45,10 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class Layout:
-    """A recognized data layout. parts: by split name, or the single part `all` for data without splits.
+    """A recognized data layout. parts: by split name, or `all` for data that are not split. notes: printed sentences.
 
-    notes: sentences for the user. classes: class order given by a table, else empty. by_folder: whether folders name
-    the classes. tally: counts of skipped files.
+    classes: class order from a table, else empty. by_folder: whether folder names are the labels. tally: number of
+    skipped files by kind.
     """
 
     name: str
@@ -62,15 +60,13 @@ class Layout:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether an operating system or editor created a file of this name."""
+    """Whether a file name starts with a dot or is in HIDDEN."""
     return name.startswith(".") or name.lower() in HIDDEN
 
 
 def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -> DirectoryListing:
     """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`; count other files in `tally`.
-
-    Without a tally the images have no stamps, which saves one system call a file.
-    """
+    Without a tally the stamps of the images are empty, which saves one system call per file."""
     stamps, tally = tally is not None, Counter() if tally is None else tally
     folders, images, tables = [], [], []
     for entry in entries(os.path.join(root, below) if below else root):
@@ -91,12 +87,12 @@ def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -
 
 
 def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> list[File]:
-    """All images in `root`/`below` and its subfolders, sorted by name; `tally` and `visited` as in `walk`."""
+    """List all images in `root`/`below` and its subfolders, sorted by name; `tally` and `visited` as in `walk`."""
     return sorted(walk(root, below, tally, visited))
 
 
 def holds_images(root: str, below: str) -> bool:
-    """Whether `root`/`below` or a subfolder contains an image. Stops at the first one."""
+    """Whether `root`/`below` or a subfolder contains an image."""
     return next(walk(root, below, None), None) is not None
 
 
@@ -105,8 +101,8 @@ def walk(
 ) -> Iterator[File]:
     """Yield the images in `root`/`below`: those directly in a folder, sorted, then those in its subfolders.
 
-    Holds one folder in memory. A folder reached again through a link is skipped and counted; `visited` is the set of
-    (device, inode) of the folders seen so far, to share between calls. `tally` as in `list_folder`.
+    A folder that is reached again through a link is skipped. visited: (device, inode) of the folders so far, to be
+    shared between calls. tally: number of skipped files and repeated links by kind.
     """
     visited = set() if visited is None else visited
     pending = [below]
@@ -127,7 +123,7 @@ def walk(
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a folder; SightlineError (status ENVIRONMENT) if it cannot be read."""
+    """List the entries of a folder; SightlineError (status ENVIRONMENT) if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -137,10 +133,8 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
-    """The entry as an image file, by its extension; None for other files and for pipes, sockets and devices.
-
-    A broken link counts as a file, so that decoding reports it.
-    """
+    """The `File` of an entry with the extension of an image; None for others, and for pipes, sockets and devices. A
+    broken link is included, so that decoding reports it."""
     if not entry.name.lower().endswith(EXTENSIONS):
         return None
     if not stamps:
@@ -156,10 +150,8 @@ def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
 
 
 def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
-    """(indices of the files to keep, (dropped name, kept name) of further links to the same file with the same label).
-
-    A file with two labels is kept twice: the doctor reports it.
-    """
+    """Find links to the same file with the same label: (indices of files to keep, (dropped name, kept name) of others).
+    A file with two labels is kept twice; `sightline doctor` reports it."""
     first: dict[tuple[object, ...], str] = {}
     kept: list[int] = []
     dropped: list[tuple[str, str]] = []
@@ -173,7 +165,7 @@ def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list
 
 
 def links_note(dropped: list[tuple[str, str]]) -> list[str]:
-    """A sentence on files that were dropped as further links; no sentence if there are none."""
+    """One sentence on the links that `without_links` dropped; an empty list if there are none."""
     if not dropped:
         return []
     (name, kept), more = dropped[0], ", ..." * (len(dropped) > 1)
@@ -181,6 +173,6 @@ def links_note(dropped: list[tuple[str, str]]) -> list[str]:
 
 
 def left_out(tally: Counter[str]) -> str:
-    """Skipped files by kind, such as `3 hidden files, 2 .txt files`, most frequent first; empty if none."""
+    """Describe skipped files by kind, most frequent first, as in `3 hidden files, 2 .txt files`; '' for none."""
     kinds = ((kind if kind == "repeated link" else f"{kind} file", count) for kind, count in tally.most_common())
     return ", ".join(counted(count, kind) for kind, count in kinds)

@@ -7,22 +7,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ...errors import SightlineError
+from ..parallel import permutation
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
-"""Further names of the validation split. They may be class names too, so they count in full only, and beside `train`
-only."""
+"""Further names of the validation split. They may be class names too, so they need an exact match and a `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
 WHOLE = "all"
-"""The name of the only split of data without splits, unless a share is held out."""
+"""Name of the single split of data that are not split."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:
-    """`train`, `val`, `test` or None, for a name such as `train`, `val_50`, `validation` or `Test-2`.
-
-    wide: accept `ALIASES` as well.
-    """
+    """The split (`train`, `val` or `test`) of a name such as `val_50`, `validation` or `Test-2`; None for other names.
+    wide: accept `ALIASES` as well."""
     if wide and bare_name(name) in ALIASES:
         return "val"
     match = PREFIX.match(name)
@@ -30,21 +28,21 @@ def split_of(name: str, wide: bool = False) -> str | None:
 
 
 def bare_name(name: str) -> str:
-    """The name in lower case, without the extension of a table."""
+    """A folder or table name in lower case, without the extension .csv or .tsv."""
     base, ending = os.path.splitext(name.lower())
     return base if ending in (".csv", ".tsv") else name.lower()
 
 
 def names_train(names: Iterable[str]) -> bool:
-    """Whether one of the names is exactly `train` or `training`, which makes `dev` beside it a split."""
+    """Whether one of the names is exactly `train` or `training`, so that `ALIASES` are accepted as splits."""
     return any(SPLIT_NAMES.get(bare_name(name)) == "train" for name in names)
 
 
 def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str, str]:
-    """Map splits to folder names; empty if the folders are not splits.
+    """Map splits to folder names; empty if the folders are not splits, unless `forced`.
 
-    `train` counts beside `val` or `test`. Names with a suffix (`train_50`) count only if all folders are named as
-    splits, because `train_station` beside `harbor` is a class.
+    They are splits if `train` and `val` or `test` are among them, or if all have names of splits, with or without a
+    suffix (`train_50`): `train_station` beside `harbor` is a class. SightlineError if a split is ambiguous.
     """
     wide = forced or names_train(folders)
     alike = [name for name in folders if split_of(name, wide)]
@@ -55,7 +53,7 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
 
 
 def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
-    """Map splits to names. An exact name wins over `train_50`; SightlineError if two names are equally good."""
+    """Map splits to names; `train` has priority over `train_50`. SightlineError if several names remain for a split."""
     candidates: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         if split := split_of(name, wide):
@@ -65,7 +63,7 @@ def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[st
         exact = [name for name in found if name.lower() in SPLIT_NAMES]
         best = exact if exact and not any(bare_name(name) in ALIASES for name in found) else found
         if len(best) > 1:
-            what = f"several names stand for the {split} split: {', '.join(map(repr, best[:4]))}"
+            what = f"several names mean the {split} split: {', '.join(map(repr, best[:4]))}"
             raise SightlineError(what, where=where, cure="keep one of them, and rename or move the others")
         if best:
             chosen[split] = best[0]
@@ -73,10 +71,10 @@ def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[st
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose validation images: bool [N], stratified over `labels` int64 [N].
+    """Choose validation images: bool [N], stratified by `labels` int64 [N].
 
-    Of a class with n images, round(n * fraction) are held out, at least 1 and at most n - 1; of a single image none.
-    The choice depends only on the seed, the class index and the position in the class.
+    In a class of n images, round(n * fraction) are held out, at least 1 and at most n - 1; none if n is 1. The choice
+    depends only on the seed, the class index and the position in the class.
     """
     mask = np.zeros(len(labels), dtype=bool)
     for index in np.unique(labels):
@@ -84,17 +82,16 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
         if len(members) < 2:
             continue
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(int(index),))).random_raw(len(members))
-        mask[members[np.argsort(keys, kind="stable")[:count]]] = True
+        mask[members[permutation(len(members), seed, int(index))[:count]]] = True
     return mask
 
 
 def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
-    """Choose whole groups for validation: bool [N], stratified over `labels` int64 [N] as far as groups allow.
+    """Choose validation images by complete groups: bool [N], approximately stratified by `labels` int64 [N].
 
-    Groups are visited in an order that depends only on the seed and the group names. A group is taken if that brings
-    the counts of its classes nearer to `fraction` of each, at least 1; then classes without any validation image take
-    their smallest group. A group with the last training images of a class is never taken.
+    A greedy choice, in an order that depends only on the seed and the group names: a group is held out if that brings
+    the counts of its classes nearer to `fraction` of each class (at least 1). Then the smallest possible group is held
+    out for each class without a validation image. A group with the last training images of a class is never held out.
     """
     numbers = {name: index for index, name in enumerate(sorted(set(groups)))}
     kinds = np.unique(labels, return_inverse=True)[1].reshape(-1)
@@ -118,7 +115,7 @@ def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, 
         kind, count = members(group)
         return not taken[group] and bool((held[kind] + count < total[kind]).all())
 
-    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(numbers)), kind="stable")
+    order = permutation(len(numbers), seed)
     for group in order.tolist():
         kind, count = members(group)
         nearer = ((2 * (held[kind] - target[kind]) + count) * count / target[kind]).sum() < 0

@@ -13,8 +13,8 @@ from ...data.augment.batch import check_augment, evaluation_transform, training_
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
-from ...data.shards.streamed import refuse_stream, sampled
-from ...data.sources.leakage import without_leaks
+from ...data.shards.stream import reject_remote_stream, sampled
+from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.pair_layouts import holds_pairs
 from ...data.sources.pairs import labeled_by_folders
@@ -56,7 +56,7 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
         cure = "train without model.freeze, or copy the shards to this machine"
-        refuse_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
+        reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
@@ -112,7 +112,7 @@ def open_labeled(config: Config, say: Say) -> Source:
         reject_pairs(config)
     for note in source.notes:
         say(note)
-    source = without_leaks(source, config.data, say)
+    source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the layout {source.layout!r} has no labels"
         cure = "sort the images into one folder per class, pass a CSV with --data, or read the labels from the file "

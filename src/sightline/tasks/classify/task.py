@@ -64,7 +64,9 @@ class ClassifyLearner:
             images, targets = self.prepare(batch)
             logits = (self.model if self.forward is None else self.forward)(images)
         found = {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
-        return found if batch.whole is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
+        return (
+            found if batch.global_samples is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
+        )
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +81,7 @@ class ClassifyLearner:
             if mixes(self.config, batch.epoch):
                 soft = functional.one_hot(targets, self.classes).float()
                 images, targets = mix(images, soft, batch.samples, seed, batch.epoch, self.config.augment)
-        return images[batch.lead :], targets[batch.lead :]
+        return images[batch.overlap :], targets[batch.overlap :]
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Do nothing; a classifier has no target network to update."""

@@ -12,8 +12,8 @@ from ...config.schema import Augment, Data
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
-from ...data.shards.streamed import sampled
-from ...data.sources.leakage import without_leaks
+from ...data.shards.stream import sampled
+from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.splits import WHOLE
 from ...data.types import Decoded, Source
@@ -53,7 +53,7 @@ def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
     """List the data, see `open_images`, without validation images that are copies of training images."""
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # raise its errors before any image is decoded
-    return without_leaks(open_images(config, say), config.data, say)
+    return reject_leaks(open_images(config, say), config.data, say)
 
 
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:

@@ -84,7 +84,7 @@ class PretrainLearner:
         batch and the loss depends on all of its images, also "weight": 1.
         """
         (first, second), crops = self.prepare(batch)
-        pooled = batch.whole is not None and self.over_batch  # compare with the images of all processes
+        pooled = batch.global_samples is not None and self.over_batch  # compare with the images of all processes
         rows = gathered if pooled else torch.nn.Identity()
         prediction, projection = map(rows, self.model(first))
         other_prediction, other_projection = map(rows, self.model(second))

@@ -12,8 +12,8 @@ from ...data.augment.windows import Anchors, check_window, find_anchors, pair_au
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
 from ...data.pair_cache import decode_all, decode_pairs
-from ...data.shards.streamed import refuse_stream, sampled, stream_pairs
-from ...data.sources.leakage import without_leaks
+from ...data.shards.stream import reject_remote_stream, sampled, stream_pairs
+from ...data.sources.leakage import reject_leaks
 from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
@@ -107,7 +107,7 @@ def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
-    return without_leaks(source, config.data, say), palette
+    return reject_leaks(source, config.data, say), palette
 
 
 def training_pairs(config: Config, source: Source, palette: Palette, say: Say) -> tuple[Decoded, Decoded]:
@@ -157,7 +157,7 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
     if not config.augment.rare_crops:
         return None
     cure = "--augment.rare_crops 0, or copy the shards to this machine"
-    refuse_stream(train, "windows around rare classes", "augment.rare_crops", cure)
+    reject_remote_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     assert train.masks is not None
     found = find_anchors(train.masks, train.sizes, len(train.classes), config.train.seed)
     return Anchors(found.points.to(device), found.chances.to(device))

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...data.decode.geotiff import SUFFIXES, Scene, has_windows, loses_map, open_scene, rasterio_is_here, write_scene
+from ...data.decode.geotiff import (
+    SUFFIXES,
+    Scene,
+    has_rasterio,
+    has_windows,
+    loses_georeference,
+    open_scene,
+    write_scene,
+)
 from ...data.decode.images import open_image, planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
@@ -187,10 +195,10 @@ def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -
 
 def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
     """Print how many georeferenced images have masks without coordinates, and how TIFF files are supported."""
-    lost = [job.name for job in jobs if not job.windows and loses_map(job.path, max_pixels)]
+    lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels)]
     if lost:
         say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
-    if not rasterio_is_here() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
+    if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
         say("pip install 'sightline-vision[geo]' reads TIFF files of any size, and keeps their coordinates")
 
 
@@ -217,7 +225,7 @@ def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarr
     def write(top: int, classes: np.ndarray) -> None:
         mask[top : top + len(classes)] = classes
 
-    predict_tiles(parts, Scene(*mask.shape, read=read, map={}), tile, write)
+    predict_tiles(parts, Scene(*mask.shape, read=read, georeference={}), tile, write)
     return mask
 
 
@@ -234,8 +242,8 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []
 
         def write(top: int, classes: np.ndarray) -> None:
-            if scene.seen is not None and parts.palette.ignored:
-                classes = np.where(scene.seen(top, 0, *classes.shape), classes, np.uint8(IGNORE))
+            if scene.valid is not None and parts.palette.ignored:
+                classes = np.where(scene.valid(top, 0, *classes.shape), classes, np.uint8(IGNORE))
             for write_overlay in overlays:
                 write_overlay(top, 0, blend(scene.read(top, 0, *classes.shape), classes, parts.palette))
             write_mask_rows(top, 0, coded(classes, parts.palette))

@@ -19,9 +19,9 @@ import numpy as np
 from ...config.schema import Data
 from ...data.decode.masks import MaskFacts, read_mask
 from ...data.decode.palettes import Palette
-from ...data.sources.layouts import no_images
-from ...data.sources.pairs import settle_palette
-from ...data.sources.scan import CLASS_LIST, images_below, left_out
+from ...data.sources.layouts import require_images
+from ...data.sources.pairs import choose_palette
+from ...data.sources.scan import CLASS_LIST, left_out
 from ...errors import SightlineError, listing
 from ...stats import segmentation as measures
 from ..contract import Say
@@ -176,9 +176,7 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
     Duplicate names are added to `faults`.
     """
     tally: Counter[str] = Counter()
-    files = [file.name for file in images_below(folder, "", tally)]
-    if not files:
-        raise no_images(folder, tally)
+    files = [file.name for file in require_images(folder, "", tally)]
     named = [name for name in files if PurePosixPath(name).stem.endswith(MASK_ENDING)]
     if named and len(named) < len(files):
         notes.append(f"{folder}: {len(files) - len(named):,} images whose names do not end in {MASK_ENDING} left out")
@@ -204,7 +202,7 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
     above = os.path.dirname(os.path.abspath(truth))
     beside = not os.path.isfile(os.path.join(truth, CLASS_LIST)) and os.path.isfile(os.path.join(above, CLASS_LIST))
     root = above if beside else truth
-    return settle_palette(root, data, [os.path.relpath(os.path.join(truth, first), root)])
+    return choose_palette(root, data, [os.path.relpath(os.path.join(truth, first), root)])
 
 
 def count_pairs(

@@ -59,14 +59,14 @@ class SegmentLearner:
         """
         images, masks = self.prepare(batch)
         outputs = (self.model.outputs if self.forward is None else self.forward)(images)
-        if self.pooled and batch.whole is not None:
+        if self.pooled and batch.global_samples is not None:
             outputs, masks = {name: gathered(output) for name, output in outputs.items()}, gathered(masks)
         loss = self.loss(outputs["logits"], masks, weights=self.class_weights)
         if "auxiliary" in outputs and self.config.loss.auxiliary:
             extra = self.loss(outputs["auxiliary"], masks, weights=self.class_weights)
             loss = loss + self.config.loss.auxiliary * extra
         found = {"loss": loss, "logits": outputs["logits"]}
-        return found if batch.whole is None else found | {"weight": mean_over(masks, self.class_weights)}
+        return found if batch.global_samples is None else found | {"weight": mean_over(masks, self.class_weights)}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

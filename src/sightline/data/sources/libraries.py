@@ -1,10 +1,12 @@
-"""torchvision data sets by name: `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with the folder of its files.
+"""Data sets of libraries: `sklearn:digits`, `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with their folder.
 
-Nothing is downloaded without `data.download`. torchvision verifies the MD5 sums of its files.
+torchvision's data sets are downloaded only with `data.download`; torchvision compares their MD5 checksums.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +15,15 @@ from PIL import Image
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, USER, SightlineError
+from ...runs.atomic import atomic_write
 from ..cache import cache_root
-from ..decode.images import refusal, to_rgb
+from ..decode.images import encoded, image_error, to_rgb
 from ..types import Items, Source
 from .leakage import finish_source
 from .splits import WHOLE
+
+FIRST_DIGIT, FEW = 5, 10
+"""In the transfer demo: the first digit of the target data, and its number of training images per class."""
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO_SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -27,7 +33,8 @@ UNSPLIT: dict[str, dict[str, Any]] = {"train": {}}
 
 
 class LibraryEntry(NamedTuple):
-    """A data set. build: its class. splits: arguments of each split. labels: function from a split to class indices."""
+    """A data set of torchvision. build: class. splits: arguments by split name. labels: function that returns the class
+    indices of a split."""
 
     build: Callable[..., Any]
     splits: dict[str, dict[str, Any]]
@@ -35,7 +42,7 @@ class LibraryEntry(NamedTuple):
 
 
 def entries() -> dict[str, LibraryEntry]:
-    """The data sets by name. torchvision has three attribute names for labels, one of them private."""
+    """The supported torchvision data sets by name."""
     from torchvision import datasets as tv  # takes seconds to import
 
     return {
@@ -56,10 +63,8 @@ def entries() -> dict[str, LibraryEntry]:
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Open a torchvision data set. Without a validation split, a share of train is held out; never of test.
-
-    Without `hold_out` the splits are those of torchvision.
-    """
+    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none.
+    SightlineError for an unknown name, and for missing or damaged files."""
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
@@ -87,7 +92,7 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
     except Exception as error:  # torchvision raises RuntimeError, network errors and others for missing files
         cure = "check the network and the disk, or copy the files there"
         if not download:
-            cure = f"--data.download true, or give their folder: --data torchvision:{name}:FOLDER"
+            cure = f"download them: --data.download true; or give their folder: --data torchvision:{name}:FOLDER"
         raise SightlineError(
             f"the files of torchvision:{name} are missing or damaged",
             where=root,
@@ -98,14 +103,64 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
 
 
 def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
-    """One split as Items, decoded by torchvision."""
+    """The `Items` of one opened split, with images that torchvision decodes."""
     from torchvision import __version__
 
     def read(index: int, side: int = 0) -> Image.Image:
         try:
             return to_rgb(content[index][0])
-        except Exception as error:  # as in images.open_image: decoders raise many types
-            raise refusal(f"torchvision:{name}, {split} image {index}", error) from error
+        except Exception as error:  # decoders raise many types, always because of the data
+            raise image_error(f"torchvision:{name}, {split} image {index}", error) from error
 
     names = tuple(f"{split}/{index:06d}" for index in range(len(labels)))
     return Items(names, labels, read, (f"torchvision {__version__}",) * len(labels))
+
+
+def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
+    """Open `sklearn:digits`: 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), 17 levels scaled to 0..255.
+    hold_out: hold out a share `data.val_fraction` of each class for validation, chosen by `seed`."""
+    name = data.path.partition(":")[2] if ":" in data.path else data.path
+    if name != "digits":
+        raise SightlineError(f"there is no data set {data.path!r}", where="data.path", cure="use sklearn:digits")
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    bunch = load_digits()
+    pixels = gray_levels(bunch.images)
+
+    def read(index: int, side: int = 0) -> Image.Image:
+        return Image.fromarray(pixels[index]).convert("RGB")
+
+    count = len(pixels)
+    names = tuple(f"digit-{index:04d}" for index in range(count))
+    items = Items(names, bunch.target.astype(np.int64), read, stamps=("scikit-learn",) * count)
+    classes = tuple(str(name) for name in bunch.target_names)
+    source = Source("sklearn:digits", "sklearn", classes, {WHOLE: items}, ("scikit-learn's digits, 8x8",))
+    return finish_source(source, data, seed, hold_out)
+
+
+def gray_levels(images: np.ndarray) -> np.ndarray:
+    """Scale scikit-learn's digits, float [N, 8, 8] from 0 to 16, to uint8 from 0 to 255."""
+    return np.rint(images * (255 / 16)).astype(np.uint8)
+
+
+def write_digits(folder: str | Path) -> Path:
+    """Write the digits as PNG files for the transfer demo; returns `folder`.
+
+    `pretraining/` has the digits 0 to 4 (`images/` and labels.csv). `target/` has the digits 5 to 9: ten images per
+    class in `train/CLASS/`, the others in `val/CLASS/`. SightlineError if it cannot be written.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch, root, seen = load_digits(), Path(folder), Counter[int]()
+    rows = ["filename,label"]
+    for index, (image, label) in enumerate(zip(gray_levels(bunch.images), bunch.target.tolist(), strict=True)):
+        if label < FIRST_DIGIT:
+            path = root / "pretraining" / "images" / f"{index:04d}.png"
+            rows.append(f"images/{path.name},digit {label}")
+        else:
+            split = "train" if seen[label] < FEW else "val"
+            path = root / "target" / split / f"digit {label}" / f"{index:04d}.png"
+        seen[label] += 1
+        atomic_write(path, encoded(Image.fromarray(image), "PNG"))
+    atomic_write(root / "pretraining" / "labels.csv", "\n".join(rows) + "\n")
+    return root
