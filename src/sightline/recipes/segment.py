@@ -107,10 +107,7 @@ def fcn32s_vgg16_small() -> SegmentConfig:
     """
     base = fcn32s_vgg16_sgd()
     return base.model_copy(
-        update={
-            "name": "fcn32s_vgg16_small",
-            "model": Model(name="fcn32s", args={"head": "small"}, weights="imagenet"),
-        }
+        update={"name": "fcn32s_vgg16_small", "model": Model(name="fcn32s", args={"head": "small"}, weights="imagenet")}
     )
 
 

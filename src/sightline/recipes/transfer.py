@@ -111,13 +111,7 @@ def transfer_fast() -> Grid:
             "train": full.train.model_copy(update={"epochs": 100}),
         }
     )
-    return Grid(
-        name="transfer_fast",
-        labeled=labeled,
-        unlabeled=pretraining,
-        full=full,
-        frozen=frozen,
-    )
+    return Grid(name="transfer_fast", labeled=labeled, unlabeled=pretraining, full=full, frozen=frozen)
 
 
 def transfer_digits() -> Grid:
