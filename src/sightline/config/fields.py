@@ -1,7 +1,7 @@
 """Building blocks of the configuration: the base class of its sections, and types of values."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import Field, PositiveFloat
@@ -58,6 +58,10 @@ class Section(pydantic.BaseModel):
     """Base class of sections: immutable, without unknown keys or type conversion ("yes" is not a boolean)."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values of some fields, which are not validated."""
+        return self.model_copy(update=changes)
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
