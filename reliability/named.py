@@ -175,10 +175,10 @@ def the_pretraining_report(folder: Path, mark: str) -> str:
 
 
 def the_comparison(folder: Path, mark: str, task: str = "classify") -> str:
-    from sightline.reporting import drawn_report
+    from sightline.reporting import report
 
     runs = [write_run(folder / f"{number} {as_file(mark)}", mark, task) for number in range(2)]
-    return Path(drawn_report(runs[0], runs[1:], folder / "compared", False, True)).read_text(encoding="utf-8")
+    return Path(report(runs[0], *runs[1:], out=folder / "compared", quiet=True)).read_text(encoding="utf-8")
 
 
 def the_masks_comparison(folder: Path, mark: str) -> str:

@@ -68,7 +68,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     """Train until something happens; with `harm` this process raises, starves the others, or has a full disk, once a
     file lies there."""
     from sightline import SightlineError
-    from sightline.__main__ import tell
+    from sightline.__main__ import print_error
     from sightline.runs import atomic
 
     loop: Any = importlib.import_module("sightline.train")
@@ -89,7 +89,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     try:
         loop.train(recipe, data, out=out, quiet=True, **endless)
     except SightlineError as error:
-        tell(error)
+        print_error(error)
         return error.status
     except ValueError:
         return 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.__main__ import run, take_settings
+from sightline.__main__ import run, split_settings
 
 
 def test_help_and_recipes_do_not_import_torch() -> None:
@@ -24,7 +24,7 @@ def test_help_and_recipes_do_not_import_torch() -> None:
 
 def test_settings_are_split_off() -> None:
     tokens = ["train", "x", "--data", "p", "--optim.lr", "-0.1", "--augment.crop=random", "--optim.nesterov", "--quiet"]
-    left, settings = take_settings(tokens)
+    left, settings = split_settings(tokens)
     assert left == ["train", "x", "--data", "p", "--quiet"]
     assert settings == {"optim.lr": "-0.1", "augment.crop": "random", "optim.nesterov": "true"}
 
@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),
     "a list without brackets": (lambda p: ["train", "digits", "--data.classes", "a,b"], "[a,b]"),
     "a part of a run": (lambda p: ["predict", str(p / "labels.csv"), str(p), "--out", "x.csv"], "it is a file"),
-    "half a pixel": (lambda p: ["predict", "run", str(p), "--out", "masks", "--tile", "37.5"], "no whole number"),
+    "half a pixel": (lambda p: ["predict", "run", str(p), "--out", "masks", "--tile", "37.5"], "not a whole number"),
     "turns of a classifier": (lambda p: ["train", "digits", "--train.turn_test", "true"], "for segmentation"),
     "windows of a classifier": (lambda p: ["train", "digits", "--augment.window", "[8,8]"], "for segmentation"),
     "a cache that is not there": (lambda p: ["cache", "--folder", str(p / "nowhere")], "data.cache_dir"),
@@ -107,4 +107,4 @@ def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
     monkeypatch.setattr(importlib.import_module("sightline.recipes.listing"), "recipes", interrupted)
     assert run(["recipes"]) == 4
     error = capsys.readouterr().err
-    assert "Traceback" not in error and "stopped at once" in error
+    assert "Traceback" not in error and "stopped immediately" in error

@@ -141,7 +141,9 @@ ROWS = (
         check,
         {
             "a loop without handlers": deaf,
-            "an end that does not say how to go on": breakage.replaced("__main__", "stopped_at_once", silent_interrupt),
+            "an end that does not say how to go on": breakage.replaced(
+                "__main__", "interrupted_status", silent_interrupt
+            ),
         }
         | breakage.some("an order that ignores the seed"),
         toys.ready,

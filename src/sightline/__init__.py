@@ -1,4 +1,4 @@
-"""Sightline turns a folder of images into a defended result.
+"""Train, compare and use image classifiers, segmentation models and self-supervised backbones.
 
 Every command is also a function of the same name:
 
@@ -13,86 +13,67 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config.schema import Config
-    from .data.cache import cache
-    from .data.shards.pack import pack
-    from .demo import demo
-    from .doctor import doctor
-    from .errors import SightlineError
-    from .evaluate import evaluate
-    from .export import export
-    from .predict import predict
-    from .recipes.listing import recipes
-    from .reporting import report
-    from .runs.run_folder import Run
-    from .segment_anything import masks
-    from .serve import serve
-    from .sweep import sweep
-    from .tasks.segment.score import score
-    from .train import resume, train
-    from .transfer.run import transfer
+    from .config.schema import Config as Config
+    from .data.cache import cache as cache
+    from .data.shards.pack import pack as pack
+    from .demo import demo as demo
+    from .doctor import doctor as doctor
+    from .errors import SightlineError as SightlineError
+    from .evaluate import evaluate as evaluate
+    from .export import export as export
+    from .predict import predict as predict
+    from .recipes.listing import recipes as recipes
+    from .reporting import report as report
+    from .runs.run_folder import Run as Run
+    from .segment_anything import masks as masks
+    from .serve import serve as serve
+    from .sweep import sweep as sweep
+    from .tasks.segment.score import score as score
+    from .train import resume as resume
+    from .train import train as train
+    from .transfer.run import transfer as transfer
 
 __version__ = "0.1.0"
-__all__ = [
-    "Config",
-    "Run",
-    "SightlineError",
-    "cache",
-    "demo",
-    "doctor",
-    "evaluate",
-    "export",
-    "masks",
-    "pack",
-    "predict",
-    "recipes",
-    "report",
-    "resume",
-    "score",
-    "serve",
-    "sweep",
-    "train",
-    "transfer",
-]
 
-# Name -> module. Loaded on first use, because torch takes seconds to import and `sightline --help` must not wait.
-_PLACES = {
-    "train": "train",
-    "resume": "train",
+# Public name -> its module. Modules are imported on first use, because torch takes seconds to import.
+_MODULES = {
+    "Config": "config.schema",
+    "Run": "runs.run_folder",
+    "SightlineError": "errors",
+    "cache": "data.cache",
+    "demo": "demo",
+    "doctor": "doctor",
     "evaluate": "evaluate",
-    "predict": "predict",
     "export": "export",
-    "pack": "data.shards.pack",
     "masks": "segment_anything",
-    "transfer": "transfer.run",
+    "pack": "data.shards.pack",
+    "predict": "predict",
+    "recipes": "recipes.listing",
+    "report": "reporting",
+    "resume": "train",
     "score": "tasks.segment.score",
     "serve": "serve",
     "sweep": "sweep",
-    "report": "reporting",
-    "recipes": "recipes.listing",
-    "demo": "demo",
-    "cache": "data.cache",
-    "doctor": "doctor",
-    "Config": "config.schema",
-    "SightlineError": "errors",
-    "Run": "runs.run_folder",
+    "train": "train",
+    "transfer": "transfer.run",
 }
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f".{_PLACES[name]}", __name__).__dict__[name]
+    return importlib.import_module(f".{_MODULES[name]}", __name__).__dict__[name]
 
 
 class _Package(ModuleType):
-    """Keeps `sightline.train` the function although a module has the same name.
+    """Keep `sightline.train` the function, although a submodule has the same name.
 
-    Importing a submodule sets it as an attribute of its package; for the names above that would hide the function.
+    Importing a submodule sets it as an attribute of its package, which would replace the function.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _PLACES and isinstance(value, ModuleType)):
+        if not (name in _MODULES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

@@ -1,4 +1,4 @@
-"""`sightline COMMAND ...`: settings taken off, the command called, every end of it turned into an exit status."""
+"""Entry point of the command line: parse it, run the command, and map its outcome to an exit status."""
 
 import os
 import sys
@@ -7,16 +7,20 @@ from typing import Any
 
 import cyclopts
 
-from .cli import app, looking, packing, training, using  # noqa: F401 - each adds its commands to `app`
+from .cli import app, data, evaluation, inference, training  # noqa: F401 - each registers its commands in `app`
 from .errors import INTERRUPTED, SightlineError, printable
 
-TAKE_ALL = (training.train, training.resume, training.transfer, training.sweep)
-TAKE_DATA = (looking.score, looking.doctor, packing.pack)
-"""The commands that take settings of a recipe as options; the second ones those of its data alone."""
+ACCEPT_SETTINGS = (training.train, training.resume, training.transfer, training.sweep)
+"""Commands that accept every setting of a recipe as an option --SECTION.KEY."""
+ACCEPT_DATA_SETTINGS = (evaluation.score, data.doctor, data.pack)
+"""Commands that accept the settings --data.KEY only."""
 
 
-def take_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split `--section.key VALUE` settings off a command line; what is left is cyclopts' to parse."""
+def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Split a command line into (the tokens for cyclopts, the settings given as `--section.key VALUE`).
+
+    Raises SightlineError for a setting that is given twice.
+    """
     left: list[str] = []
     settings: dict[str, Any] = {}
     queue = list(tokens)
@@ -38,84 +42,86 @@ def take_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def run(tokens: list[str]) -> int:
-    """Run one command line; returns its exit status."""
+    """Run the command line `tokens` (without the program's name) and return its exit status."""
     debug = "--debug" in tokens
     tokens = ["/dev/stdin" if token == "-" else token for token in tokens if token != "--debug"]
     try:
-        left, settings = take_settings(tokens)
+        left, settings = split_settings(tokens)
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
-        wrong = [key for key in settings if not (command in TAKE_ALL or (command in TAKE_DATA and key[:5] == "data."))]
-        if wrong:
-            raise SightlineError(
-                f"--{wrong[0]} belongs to train, resume, transfer and sweep", cure=f"leave out --{wrong[0]}"
-            )
+        allowed = "" if command in ACCEPT_SETTINGS else "data." if command in ACCEPT_DATA_SETTINGS else None
+        if wrong := [key for key in settings if allowed is None or not key.startswith(allowed)]:
+            why = "only train, resume, transfer and sweep accept settings of a recipe"
+            raise SightlineError(f"--{wrong[0]} is not an option here", why=why, cure=f"leave out --{wrong[0]}")
         status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
-        print(f"sightline: {printable(error)}\n  cure:  {cure_of(tokens)}", file=sys.stderr)
+        print(f"sightline: {printable(error)}\n  cure:  {suggestion(tokens)}", file=sys.stderr)
         return 2
     except SightlineError as error:
-        tell(error)
+        print_error(error)
         if debug:
             print(printable(traceback.format_exc()), end="", file=sys.stderr)
         return error.status
-    except KeyboardInterrupt as stop:
-        return stopped_at_once(stop)
+    except KeyboardInterrupt as interrupt:
+        return interrupted_status(interrupt)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stdout is gone; nothing more can be said to it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stdout is closed; the interpreter would fail to flush it
         return 0
     except Exception as error:
-        if stop := interrupt_behind(error):
-            return stopped_at_once(stop)
+        if interrupt := interrupt_behind(error):
+            return interrupted_status(interrupt)
         print(printable(traceback.format_exc()), end="", file=sys.stderr)
-        print("sightline: this is a fault in Sightline; please report it with the lines above", file=sys.stderr)
+        print("sightline: this is a bug in Sightline; please report it with the lines above", file=sys.stderr)
         return 1
     return status if isinstance(status, int) else 0
 
 
-def tell(error: SightlineError) -> None:
-    """Print an error; one of torchrun's processes says which it is, and of an interruption the first alone tells."""
+def print_error(error: SightlineError) -> None:
+    """Print an error with the rank of the process under torchrun. An interruption is printed by rank 0 only."""
     rank = os.environ.get("RANK", "0")
     if rank == "0" or error.status != INTERRUPTED:
-        name = "sightline" if rank == "0" else f"sightline (process {rank})"
+        name = "sightline" if rank == "0" else f"sightline (rank {rank})"
         print(f"{name}: {error}", file=sys.stderr)
 
 
-def stopped_at_once(stop: KeyboardInterrupt) -> int:
-    """The end after a second Ctrl-C, or after a signal outside the loop; its note is the command that goes on."""
-    print("sightline: stopped at once; what was saved before stands", file=sys.stderr)
-    for note in getattr(stop, "__notes__", [])[:1]:
+def interrupted_status(interrupt: KeyboardInterrupt) -> int:
+    """Report a second Ctrl-C, or one outside the training loop, and return its exit status.
+
+    The first note of the exception, if any, is the command that resumes the run.
+    """
+    print("sightline: stopped immediately; everything that was saved before is kept", file=sys.stderr)
+    for note in getattr(interrupt, "__notes__", [])[:1]:
         print(f"  cure:  {printable(note)}", file=sys.stderr)
     return INTERRUPTED
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C behind an error, if any: libraries that are just being loaded turn it into errors of their own."""
+    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it while they are imported."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
 
 
-def cure_of(tokens: list[str]) -> str:
-    """The cure for a command line that does not parse: the setting that an unknown option seems to mean."""
+def suggestion(tokens: list[str]) -> str:
+    """The cure for a command line with an unknown option: the setting of that name in its section, else --help."""
     from .config.resolve import all_keys
 
     keys = all_keys()
     for token in tokens:
         name = token.removeprefix("--").partition("=")[0].replace("-", "_")
-        meant = [key for key in keys if token.startswith("--") and key.rpartition(".")[2] == name]
-        if meant:
-            return "settings are written with their section: " + " or ".join(f"--{key}" for key in meant)
+        candidates = [key for key in keys if token.startswith("--") and key.rpartition(".")[2] == name]
+        if candidates:
+            return "write a setting with its section: " + " or ".join(f"--{key}" for key in candidates)
     return "sightline --help, or sightline COMMAND --help"
 
 
 def main() -> None:
-    """Entry point of the command `sightline`."""
+    """Run the command line of this process and exit with its status."""
     status = run(sys.argv[1:])
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(status)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # gloo's threads may abort a process that ends in the ordinary way, after all is done
+    os._exit(status)  # skips interpreter shutdown, in which gloo's threads may abort the process
 
 
 if __name__ == "__main__":

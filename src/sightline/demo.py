@@ -1,4 +1,4 @@
-"""`sightline demo`: a classifier, a segmenter and a transfer grid on data that needs no download."""
+"""`sightline demo`: train a classifier, a segmentation model and a transfer grid without downloading data."""
 
 import os
 import shlex
@@ -19,15 +19,15 @@ SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
 
 
 def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> list[Run | GridResult]:
-    """Train on data that needs no download: a classifier on scikit-learn's digits, a segmenter on synthetic scenes,
-    and a transfer grid, from the digits 0 to 4 to a few labeled ones of 5 to 9.
+    """Train a classifier on the digits of scikit-learn, a segmentation model on synthetic scenes, and a transfer grid
+    (pre-training on the digits 0 to 4, ten labeled images each of 5 to 9); returns the runs and the grid.
 
-    They are OUT/digits, OUT/scenes and OUT/transfer; what they train on, OUT/scenes-data and OUT/digits-data.
+    Writes OUT/digits, OUT/scenes and OUT/transfer, and the data in OUT/scenes-data and OUT/digits-data. Raises
+    SightlineError if OUT contains anything else.
     """
     folder = Path(out)
     own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}
-    strangers = folder.is_dir() and set(os.listdir(folder)) - own
-    if strangers or (folder.exists() and not folder.is_dir()):
+    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - own):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
     say = (lambda text: None) if quiet else print_plain
     done: list[Run | GridResult] = []
@@ -35,35 +35,30 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
         data = None
         if name == "scenes":
             data = write_scenes(folder / "scenes-data", SCENES_TRAIN, SCENES_VAL, size=SCENES_SIDE, seed=0)
-            say(f"\ndrew {SCENES_TRAIN + SCENES_VAL} synthetic land-cover scenes: {data}")
-        place = folder / name
-        again = (place / "recipe.yaml").is_file() and load_recipe_file(place / "recipe.yaml").name == name
-        done.append(train(name, data, out=place, overwrite=again, quiet=quiet))
+            say(f"\ngenerated {SCENES_TRAIN + SCENES_VAL} synthetic land-cover scenes: {data}")
+        run = folder / name
+        again = (run / "recipe.yaml").is_file() and load_recipe_file(run / "recipe.yaml").name == name
+        done.append(train(name, data, out=run, overwrite=again, quiet=quiet))
     digits = write_digits(folder / "digits-data")
-    say("\ndoes pre-training pay? five ways to a classifier of the digits 5 to 9, ten labeled images of each:")
+    say("\ndoes pre-training help? five classifiers of the digits 5 to 9, with ten labeled images of each:")
     source = digits / "pretraining"
     grid = transfer(
-        "transfer_digits",
-        digits / "target",
-        unlabeled=source / "images",
-        labeled=source / "labels.csv",
-        out=folder / "transfer",
-        overwrite=True,
-        quiet=True,
-    )
+        "transfer_digits", digits / "target", unlabeled=source / "images", labeled=source / "labels.csv",
+        out=folder / "transfer", overwrite=True, quiet=True,
+    )  # fmt: skip
     say(text_table(grid))
     return [*done, grid]
 
 
 def next_commands(folder: Path) -> list[tuple[str, str]]:
-    """(a command that can be typed as it is, what it does) of what one does next with the demo in `folder`."""
-    place = shlex.quote(str(folder))
+    """Suggested commands for the demo in `folder`, as (command, what it does)."""
+    base = shlex.quote(str(folder))
     return [
-        (f"sightline doctor {place}/scenes-data --out {place}-doctor", "what is wrong with data, before any training"),
-        (f"sightline predict {place}/digits {place}/digits-data/target --out guesses.csv", "use a classifier"),
-        (f"sightline predict {place}/scenes {place}/scenes-data/validation --out masks/", "use a segmenter"),
-        (f"sightline serve {place}/digits", "try it in a page, on this machine"),
-        (f"sightline export {place}/digits --format onnx", "take it elsewhere"),
-        (f"sightline report {place}/transfer/A-0 {place}/transfer/C-0", "compare runs"),
-        ("sightline recipes", "train on your own pictures: sightline train photos_scratch --data photos/"),
+        (f"sightline doctor {base}/scenes-data --out {base}-doctor", "check data before training"),
+        (f"sightline predict {base}/digits {base}/digits-data/target --out guesses.csv", "use the classifier"),
+        (f"sightline predict {base}/scenes {base}/scenes-data/validation --out masks/", "use the segmentation model"),
+        (f"sightline serve {base}/digits", "try the classifier in a web page on this machine"),
+        (f"sightline export {base}/digits --format onnx", "use the classifier in other programs"),
+        (f"sightline report {base}/transfer/A-0 {base}/transfer/C-0", "compare two runs"),
+        ("sightline recipes", "train on your own images: sightline train photos_scratch --data photos/"),
     ]

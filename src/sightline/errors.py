@@ -1,16 +1,16 @@
-"""The one error a user meets: what happened, where, why, and the cure."""
+"""The error class for all problems that a user can solve, and helpers to format messages."""
 
-USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a fault in Sightline itself
-LONGEST = 2000
-"""Characters of one line of a message."""
+USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a bug in Sightline
+MAX_LINE = 2000
+"""Characters of a line of a message, after which it is cut."""
 
 
 class SightlineError(Exception):
-    """A mistake or condition that the user can mend.
+    """A problem that the user can solve.
 
-    what: one sentence naming the thing ("no images found"). where: a path, a config key or a line.
-    why: the underlying reason. cure: a command or an edit. status: the exit status of the command,
-    `USER` (wrong input), `ENVIRONMENT` (disk, memory, permission, network) or `INTERRUPTED` (resumable).
+    what: the problem in a few words ("no images found"). where: a path, a setting or a line. why: the reason. cure: a
+    command or an edit that solves it. status: the exit status of the command, `USER` (invalid input), `ENVIRONMENT`
+    (disk, memory, permission, network) or `INTERRUPTED` (resumable).
     """
 
     def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "", status: int = USER):
@@ -28,31 +28,30 @@ class SightlineError(Exception):
 
 
 def shortened(text: str) -> str:
-    """The text without the ends of lines that nobody reads: a class name of a damaged table may have a megabyte."""
-    lines = text.split("\n")
+    """Cut lines longer than MAX_LINE, for example a class name of a megabyte in a damaged table."""
     return "\n".join(
-        line if len(line) <= LONGEST else f"{line[:LONGEST]}... and {len(line) - LONGEST:,} more characters"
-        for line in lines
+        line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}... and {len(line) - MAX_LINE:,} more characters"
+        for line in text.split("\n")
     )
 
 
 def printable(text: object) -> str:
-    """Text that any terminal can print: undecodable bytes and control characters become escapes, newlines stay."""
+    """Escape undecodable bytes and control characters except newlines, so that any terminal can print the text."""
     escaped = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 mask`, `2,000 masks`."""
+    """A number with its noun in the singular or plural: `1 mask`, `2,000 masks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def some_of(names: list[str] | tuple[str, ...]) -> str:
-    """The first eight names on one line, and that there are more."""
+    """The first eight names, separated by commas, with an ellipsis if there are more."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def listing(items: list[str] | tuple[str, ...], limit: int = 20) -> str:
-    """The first `limit` items, each on one line of its own, and how many more there are."""
+    """The first `limit` items, one per line, and the number of the others."""
     shown = "\n".join("    " + str(item).replace("\n", "\\n") for item in items[:limit])
     return shown + (f"\n    ... and {len(items) - limit:,} more" if len(items) > limit else "")

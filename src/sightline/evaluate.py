@@ -1,4 +1,4 @@
-"""`sightline evaluate`: numbers of a run's weights on a split of its data, or on other data."""
+"""`sightline evaluate`: metrics of a run on a split of its data, or on other data."""
 
 import os
 from typing import Any
@@ -18,11 +18,11 @@ def evaluate(
     split: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Numbers of a run's shipped weights on a split of its own data, or on `data`, with 95 % intervals.
+    """Compute the metrics of a run's best weights on a split of its own data, or on `data`, with 95 % intervals.
 
-    split: of the run's own data `val` by default, which repeats the run's numbers exactly; of other data the only one,
-    or `val` of several. Data without splits is measured whole. Each look at a test split, and at other data, is counted
-    in the run. Predictions of the run's own data are written to predictions/SPLIT.csv.
+    split: by default `val`, which gives the run's own metrics exactly, or the only split of the data. Returns metric ->
+    value, and metric_interval -> (low, high). Each evaluation of a test split or of other data is counted in the run's
+    log. Predictions of the run's own data are written to predictions/SPLIT.csv.
     """
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
@@ -32,6 +32,6 @@ def evaluate(
     if not run_folder.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")
     if not other and split == "train":
-        say("these images were trained on: the numbers measure how well they were learned, not how good the model is")
+        say("the model was trained on these images: the metrics do not show how well it generalizes")
     with explained_memory(config, f"{folder}/recipe.yaml"):
         return TASKS[config.task].evaluate(folder, config, other, split, say)

@@ -1,4 +1,4 @@
-"""`sightline predict`: images in, a table or masks out."""
+"""`sightline predict`: predict images with a run, and write a table or masks."""
 
 import os
 from collections.abc import Sequence
@@ -25,17 +25,19 @@ def predict(
     precision: str = "run",
     quiet: bool = False,
 ) -> Path:
-    """Classify or segment images with the weights of a run, and return the path of the result.
+    """Classify or segment images with a run; returns the path of the result.
 
-    images: folders, images, patterns, lists, or `-` for standard input, see `inference.inputs`. A classifier
-    writes the table `out` (.csv or .parquet), a segmenter a mask for each image into the folder `out`, see
-    `tasks.segment.predict.predict`; only there overlay and tile have an effect.
+    images: folders, image files, patterns, lists of paths, or `-` for standard input; see `inference.inputs`. A
+    classifier writes the table `out` (.csv or .parquet). A segmentation model writes one mask per image to the folder
+    `out`; overlay and tile apply only to it, see `tasks.segment.predict.predict`.
 
-    Columns: filename (relative to the folder), label, confidence, a probability for each class, error: why an image
-    cannot be read. features: also write the penultimate features, float32 [rows, D], to `NAME.features.npy`, NaN for
-    images that cannot be read; a pre-training has no other result. Rows are appended to `out.part`, which is renamed
-    to `out` at the end. Repeating the command resumes an interrupted one. Under torchrun the processes share the
-    images. precision: see `inference.autotune.choose_precision`.
+    Columns of the table: filename (relative to the input folder), label, confidence, one probability per class, and
+    error, the reason if an image cannot be read. features: also write the penultimate features, float32 [rows, D], to
+    `NAME.features.npy`, with NaN for unreadable images; runs of pre-training write only these. precision: see
+    `inference.autotune.choose_precision`.
+
+    Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted one. Under
+    torchrun the images are divided among the processes. Raises SightlineError for invalid input or existing output.
     """
     folder = run_folder.existing(run)
     config = load_recipe_file(folder / "recipe.yaml")

@@ -1,7 +1,6 @@
-"""`sightline report`: draw the page of a run, a grid, a sweep or a comparison again, from files alone."""
+"""`sightline report`: write the report of a run, grid or sweep again, or compare runs, from files alone."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import SightlineError
@@ -25,45 +24,33 @@ def report(
     watch: bool = False,
     port: int = 0,
 ) -> Path:
-    """Draw a run's figures and its report.html again, from what lies in its folder; of a grid or a sweep those of all.
+    """Write the figures and report.html of a run, a grid or a sweep again; of several runs, write a comparison.
 
-    Of several runs, compare them: on the same validation images with paired intervals, in recipes, curves and cost.
-    What is not comparable is said, and left out. out: the folder, runs/compare by default; overwrite: replace the
-    comparison of other runs that lies there. pdf: print the page to report.pdf too, which is then what is returned.
-    watch: serve the page of a run that goes on, on 127.0.0.1 and `port` (0: a free one), until Ctrl-C.
+    A comparison uses the validation images that the runs share, with paired intervals; what cannot be compared is left
+    out with a note. out: its folder, runs/compare by default. overwrite: replace a comparison of other runs there. pdf:
+    also print the page to report.pdf, and return that path. watch: serve the page of a run in progress on 127.0.0.1
+    and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
     """
+    if watch and (others or out is not None or overwrite or pdf):
+        raise SightlineError("--watch is for one run", cure="leave out the other runs and options")
+    folder = Path(run)
     if watch:
-        if others or out is not None or overwrite or pdf:
-            raise SightlineError("--watch is for one run", cure="leave the other runs and options out")
-        serve(Path(run), port)
-        return Path(run) / "report.html"
-    page = drawn_report(run, others, out, overwrite, quiet)
-    if not pdf:
-        return page
-    return write_pdf(page)
-
-
-def drawn_report(
-    run: str | os.PathLike[str],
-    others: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str] | None,
-    overwrite: bool,
-    quiet: bool,
-) -> Path:
-    """The page of a run, of a grid or of a comparison, drawn anew."""
+        serve(folder, port)
+        return folder / "report.html"
+    if not others and (out is not None or overwrite):
+        why, cure = "the report of one run is written to its own folder, and always replaced", "leave them out"
+        raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)
     if others:
-        path, lines = write_comparison([Path(one) for one in (run, *others)], Path(out or "runs/compare"), overwrite)
+        page, lines = write_comparison([folder, *map(Path, others)], Path(out or "runs/compare"), overwrite)
         if not quiet:
             print_plain("\n".join(lines))
-        return path
-    if out is not None or overwrite:
-        why, cure = "the report of one run lies in its folder, and is drawn again as often as asked", "leave them out"
-        raise SightlineError("--out and --overwrite belong to a comparison of several runs", why=why, cure=cure)
-    if (Path(run) / "grid.yaml").is_file():
-        return write_grid_report(Path(run), load_grid_file(Path(run) / "grid.yaml")).report
-    if (Path(run) / "sweep.yaml").is_file():
-        from .sweep.report import write_sweep_report  # loads torch, which other reports do without
+    elif (folder / "grid.yaml").is_file():
+        page = write_grid_report(folder, load_grid_file(folder / "grid.yaml")).report
+    elif (folder / "sweep.yaml").is_file():
+        from .sweep.report import write_sweep_report  # imports torch, which other reports do not need
 
-        write_sweep_report(Path(run))
-        return Path(run) / "report.html"
-    return write_report(run_folder.existing(run))
+        write_sweep_report(folder)
+        page = folder / "report.html"
+    else:
+        page = write_report(run_folder.existing(run))
+    return write_pdf(page) if pdf else page

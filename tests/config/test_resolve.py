@@ -219,7 +219,7 @@ def test_scalars_mean_what_they_say(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line", "why"),
-    [("a: 1\nb: 2\na: 3", 3, "stands twice"), ("optim: {lr: 1, lr: 2}", 1, "stands twice"), ("a: &x 1", 1, "anchors"),
+    [("a: 1\nb: 2\na: 3", 3, "appears twice"), ("optim: {lr: 1, lr: 2}", 1, "appears twice"), ("a: &x 1", 1, "anchors"),
      ("a: 1\nb: *x", 2, "aliases"), ("a: !!python/name:os.system", 1, "tags"), ("!!float ''", 1, "tags"),
      ("a: !!timestamp x", 1, "tags"), ("a: !x 1", 1, "tags"), ("? [a]\n: 1", 1, "single"), ("{{a: 1}: 2}", 1, "single"),
      ("a:\n\tb: 1", 2, ""), ("a: [1", 1, ""), ("a: 1\n---\nb: 2", 2, ""), ("<<: {a: 1}", 1, ""), ("a: 'x", 1, "")],

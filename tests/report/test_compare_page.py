@@ -260,7 +260,7 @@ def test_a_folder_that_is_no_comparison_is_left_alone(tmp_path: Path, runs: list
 
 def test_mistakes_on_the_command_line(tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(runs[0]), "--out", str(tmp_path / "x")]) == 2
-    assert "belong to a comparison" in capsys.readouterr().err
+    assert "are for a comparison" in capsys.readouterr().err
     pretraining(tmp_path / "p", 0.4)
     assert run(["report", str(runs[0]), str(tmp_path / "p"), "--out", str(tmp_path / "x")]) == 2
     assert "different tasks" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -254,7 +254,7 @@ def test_a_model_that_raises_is_a_logged_fault_and_the_server_continues(
         found = client.post("/api/predict?model=0", content=bytes_of(Image.new("RGB", (16, 16))))
         assert found.status_code == 500 and "someone" not in found.text
         mark = found.json()["error"]["why"].split()[-1]
-        assert f"fault {mark} in /api/predict" in (log := capsys.readouterr().err) and "out of memory" in log
+        assert f"error {mark} in /api/predict" in (log := capsys.readouterr().err) and "out of memory" in log
         assert answer(client, bytes_of(Image.new("RGB", (16, 16))), 1)["answers"][0]["label"]
 
 

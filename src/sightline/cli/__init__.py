@@ -1,4 +1,7 @@
-"""The command line. Thin: parse, call the function of the same name, print; torch is imported only by what needs it."""
+"""The command line: each command parses its options, calls the Python function of the same name and prints the result.
+
+The functions are imported when a command runs, so that `sightline --help` does not load torch.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,20 +13,28 @@ from .. import __version__
 
 app = cyclopts.App(
     name="sightline",
-    help="Turns a folder of images into a defended result.\n\n"
-    "Any setting of a recipe can follow as --section.key VALUE: --optim.lr 0.1, --train.epochs 60.",
+    help="Train, compare and use image classifiers, segmentation models and self-supervised backbones.\n\n"
+    "First steps: sightline demo\n\n"
+    "Your own images, one folder per class: sightline train photos_scratch --data photos/\n\n"
+    "A recipe is a complete configuration. Each of its settings is an option --SECTION.KEY VALUE of the commands that "
+    "train, for example --optim.lr 0.1 or --train.epochs 60. --debug adds a traceback to error messages.\n\n"
+    "Exit status: 0 done, 1 bug in Sightline, 2 invalid input, 3 environment (disk, memory, network), 4 interrupted "
+    "and resumable, 5 findings of doctor.",
     version=__version__,
     default_parameter=Parameter(negative=()),
 )
 
 
-def whole(kind: type, tokens: Sequence[cyclopts.Token]) -> int:
-    """A whole number; cyclopts by itself rounds 37.5 to one."""
+def parse_integer(kind: type, tokens: Sequence[cyclopts.Token]) -> int:
+    """Convert an option to an integer; cyclopts alone would round 37.5. Raises ValueError."""
     text = tokens[0].value
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
-Whole = Annotated[int, Parameter(converter=whole)]
+Integer = Annotated[int, Parameter(converter=parse_integer)]
 Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
+Text = Annotated[str, Parameter(show_default=False)]
+Flag = Annotated[bool, Parameter(show_default=False)]
+Quiet = Annotated[bool, Parameter(show_default=False, help="Print nothing but the path of the result.")]

@@ -1,17 +1,22 @@
-"""The commands that train, and those that show what can be trained."""
+"""Commands that train: demo, recipes, train, resume, transfer, sweep."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ..runs.terminal import print_path, print_plain
-from . import Settings, Whole, app
+from . import Flag, Integer, Quiet, Settings, Text, app
 
 
 @app.command
-def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train a classifier, a segmenter and a transfer grid, without a download; prints where the reports are."""
+def demo(*, out: Path = Path("runs/demo"), quiet: Flag = False) -> None:
+    """Train a classifier, a segmentation model and a transfer grid on built-in data; nothing is downloaded.
+
+    Args:
+        out: Folder for the runs and their data.
+        quiet: Print only the paths of the reports and the next commands.
+    """
     import sightline
     from sightline.demo import next_commands
 
@@ -25,7 +30,11 @@ def demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> None:
 
 @app.command
 def recipes(name: str | None = None, /) -> None:
-    """List the shipped recipes; with NAME show one, resolved, as YAML."""
+    """List the built-in recipes, or print all settings of one as YAML.
+
+    Args:
+        name: A recipe, for example photos_scratch; or a .yaml or .py file.
+    """
     import sightline
 
     print_plain(sightline.recipes(name))
@@ -38,25 +47,23 @@ def train(
     *,
     data: str | None = None,
     out: Path | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-    watch: bool = False,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
+    watch: Flag = False,
     settings: Settings = None,
 ) -> None:
-    """Train RECIPE: a shipped name, a .yaml, or a .py with a function recipe().
+    """Train a model by a recipe and write a run folder with its weights, metrics and report.
 
-    Parameters
-    ----------
-    data
-        Folder of images, CSV, or a name like sklearn:digits or torchvision:CIFAR100.
-    out
-        The run folder; runs/NAME by default.
-    overwrite
-        Replace the run that the folder holds.
-    quiet
-        Print the end only.
-    watch
-        Serve the report while it trains, on this machine only.
+    Any setting of the recipe can follow as --SECTION.KEY VALUE; `sightline recipes RECIPE` lists them.
+
+    Example: sightline train photos_scratch --data photos/ --train.epochs 20
+
+    Args:
+        recipe: A built-in recipe, a .yaml file, or a .py file with a function recipe().
+        data: A folder of images, a CSV file, or a name like sklearn:digits or torchvision:CIFAR100.
+        out: The run folder; runs/NAME by default, where NAME is the recipe's name.
+        overwrite: Replace an existing run in that folder.
+        watch: Serve the report at 127.0.0.1 during training.
     """
     from ..train import train as function
 
@@ -66,13 +73,15 @@ def train(
 
 
 @app.command
-def resume(run: Path, /, *, extend: str = "stretch", quiet: bool = False, settings: Settings = None) -> None:
-    """Go on after an interruption, or lengthen a finished run: --train.epochs 60.
+def resume(run: Path, /, *, extend: str = "stretch", quiet: Quiet = False, settings: Settings = None) -> None:
+    """Resume an interrupted run, or train a finished one for more epochs.
 
-    Parameters
-    ----------
-    extend
-        stretch: lay the schedule over the new length. continue: keep the old one and hold its last rate.
+    Example: sightline resume runs/photos_scratch --train.epochs 60
+
+    Args:
+        run: A run folder.
+        extend: How the learning-rate schedule changes with --train.epochs: stretch spreads it over the new number of
+            epochs; continue keeps it and holds the last learning rate.
     """
     from ..train import resume as function
 
@@ -93,50 +102,35 @@ def transfer(
     settings_: Annotated[str | None, Parameter(name="--settings")] = None,
     seeds: str | None = None,
     classifier: str | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
     settings: Settings = None,
 ) -> None:
-    """Does pre-training pay? Train a grid of runs on DATA: from scratch, pre-trained with and without labels, frozen.
+    """Measure whether pre-training helps: train a grid of runs with and without it, and compare them.
 
-    Settings of a stage follow as --STAGE.section.key VALUE; the stages are labeled, unlabeled, full and frozen.
+    The grid has four stages: the pre-trainings "labeled" and "unlabeled", and on the target data "full" (all weights
+    are trained) and "frozen" (only the head). Settings of a stage follow as --STAGE.SECTION.KEY VALUE. Repeat the
+    command to resume an interrupted grid.
 
-    Parameters
-    ----------
-    data
-        The target: labeled images of the classes that matter.
-    unlabeled
-        Images to pre-train on without labels; or weights that were: a run, or a file.
-    labeled
-        Images to pre-train on with labels; or weights that were: a run, or a file.
-    out
-        The grid's folder; runs/NAME by default. The same command goes on with a grid that was interrupted.
-    settings_
-        Which of A (no pre-training), B (labels), C (no labels), D (as B, frozen), E (as C, frozen): ABCDE.
-    seeds
-        0,1,2 by default.
-    classifier
-        linear, or mlp: four layers 1000 wide.
-    overwrite
-        Remove the runs of another grid that lies in the folder.
-    quiet
-        Print the end only.
+    Example: sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled other_classes/
+
+    Args:
+        recipe: A built-in grid (transfer_fast, for example), a grid.yaml, or a .py file with a function recipe().
+        data: The target data: labeled images.
+        unlabeled: Images for pre-training without labels; or weights already pre-trained so: a run or a file.
+        labeled: Images for pre-training with labels; or weights already pre-trained so: a run or a file.
+        out: Folder of the grid; runs/NAME by default.
+        settings_: The settings to compare: A no pre-training, B with labels, C without labels, D as B but with
+            a frozen backbone, E as C but with a frozen backbone. ABCDE by default.
+        seeds: Seeds of the runs of each setting; 0,1,2 by default.
+        classifier: The head: linear, or mlp (four layers of width 1000).
+        overwrite: Delete the runs of a different grid in that folder.
     """
     import sightline
 
-    result = sightline.transfer(
-        recipe,
-        data,
-        unlabeled=unlabeled,
-        labeled=labeled,
-        out=out,
-        settings=settings_,
-        seeds=seeds,
-        classifier=classifier,
-        overwrite=overwrite,
-        quiet=quiet,
-        **(settings or {}),
-    )
+    options: dict[str, Any] = {"settings": settings_, "seeds": seeds, "classifier": classifier, "quiet": quiet}
+    options |= {"unlabeled": unlabeled, "labeled": labeled, "out": out, "overwrite": overwrite}
+    result = sightline.transfer(recipe, data, **options, **(settings or {}))
     if quiet:
         print_path(result.report)
 
@@ -148,71 +142,50 @@ def sweep(
     *,
     data: str | None = None,
     out: Path | None = None,
-    trials: Whole | None = None,
+    trials: Integer | None = None,
     minutes: float = 0.0,
-    jobs: Whole = 1,
+    jobs: Integer = 1,
     metric: str | None = None,
     sampler: str = "tpe",
     pruner: str = "median",
-    seed: Whole = 0,
-    storage: str = "",
-    cluster: str = "",
-    overwrite: bool = False,
-    quiet: bool = False,
+    seed: Integer = 0,
+    storage: Text = "",
+    cluster: Text = "",
+    overwrite: Flag = False,
+    quiet: Quiet = False,
     settings: Settings = None,
 ) -> None:
-    """Search settings of RECIPE: --optim.lr 1e-3..1e-1 --train.batch_size 32,64. Each trial is an ordinary run.
+    """Search for good settings of a recipe. Each trial is an ordinary run; bad ones are stopped early.
 
-    Ranges are 1e-3..1e-1 and 16..128, on a logarithmic scale from a factor of ten on (or as log: and lin: before them
-    say); choices are a,b,c; a single value is the same for all. The same command goes on with what was interrupted.
+    A setting is searched if its value is a range LOW..HIGH or a list of choices A,B,C. Ranges over a factor of ten or
+    more are searched on a logarithmic scale; prefix them with log: or lin: to choose. Repeat the command to resume an
+    interrupted sweep.
 
-    Parameters
-    ----------
-    data
-        Folder of images, CSV, or a name like sklearn:digits or torchvision:CIFAR100.
-    out
-        The sweep's folder; runs/sweep-NAME by default.
-    trials
-        How many in all; 20, or every combination of a grid or where there are no more.
-    minutes
-        Stop after so long; what is running is saved, and the same command goes on.
-    jobs
-        Trials at a time, on this machine or on the cluster.
-    metric
-        What to search by; the recipe's train.best_metric by default.
-    sampler
-        tpe learns from the trials before; random; grid goes through all combinations.
-    pruner
-        median stops trials that are worse than the median at the same epoch; halving keeps the best third; none.
-    seed
-        Of the sampler; with one job the same seed gives the same trials.
-    storage
-        A database instead of a file in the folder: sqlite:///FILE, postgresql://...
-    cluster
-        slurm or local: trials as jobs, with --cluster.partition, --cluster.minutes, --cluster.gpus and so on.
-    overwrite
-        Remove the sweep that the folder holds.
-    quiet
-        Print the end only.
+    Example: sightline sweep digits --optim.lr 1e-3..1e-1 --train.batch_size 32,64
+
+    Args:
+        recipe: A recipe, as for train.
+        data: A data set, as for train --data.
+        out: Folder of the sweep; runs/sweep-NAME by default.
+        trials: Total number of trials; by default 20, or all combinations if there are fewer or the sampler is grid.
+        minutes: Time limit of this command; running trials are saved. 0 is no limit.
+        jobs: Number of trials that run in parallel, on this machine or on the cluster.
+        metric: Metric to optimize; by default train.best_metric of the recipe.
+        sampler: tpe (learns from earlier trials), random, or grid (all combinations).
+        pruner: When to stop trials early: median (worse than the median at the same epoch), halving (keeps the best
+            third), or none.
+        seed: Seed of the sampler; with one job, the same seed gives the same trials.
+        storage: URL of an Optuna database (sqlite:///FILE, postgresql://...) instead of a file in the folder.
+        cluster: Run the trials as jobs: slurm or local. Options follow as --cluster.partition, --cluster.minutes,
+            --cluster.gpus and so on.
+        overwrite: Delete an existing sweep in that folder.
     """
     import sightline
 
-    result = sightline.sweep(
-        recipe,
-        data,
-        out=out,
-        trials=trials,
-        minutes=minutes,
-        jobs=jobs,
-        metric=metric,
-        sampler=sampler,
-        pruner=pruner,
-        seed=seed,
-        storage=storage,
-        cluster=cluster,
-        overwrite=overwrite,
-        quiet=quiet,
-        **(settings or {}),
-    )
+    options: dict[str, Any] = {
+        "out": out, "trials": trials, "minutes": minutes, "jobs": jobs, "metric": metric, "sampler": sampler,
+        "pruner": pruner, "seed": seed, "storage": storage, "cluster": cluster, "overwrite": overwrite,
+    }  # fmt: skip
+    result = sightline.sweep(recipe, data, quiet=quiet, **options, **(settings or {}))
     if quiet:
         print_path(result.report)

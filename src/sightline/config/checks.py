@@ -1,19 +1,19 @@
-"""Checks across settings, each of which is valid on its own. Tasks compose theirs from these.
+"""Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these.
 
-The configuration is untyped here: its class, in schema.py, calls these functions.
+`config` is a `schema.Config`; that module imports this one, so it is untyped here.
 """
 
 from typing import Any
 
 Rules = dict[str, Any]
-"""What is wrong -> whether it is the case."""
+"""Error message -> whether the configuration violates the rule (any value that is true or false)."""
 DENSE = {"dice", "lovasz", "ohem"}
-"""Losses of segmentation alone; label smoothing is not defined for them."""
+"""Losses for segmentation only; label smoothing is not defined for them."""
 
 
-def broken(rules: Rules) -> list[str]:
-    """The messages of the rules that are violated, in order."""
-    return [message for message, violated in rules.items() if violated]
+def violated(rules: Rules) -> list[str]:
+    """The messages of the violated rules, in order."""
+    return [message for message, broken in rules.items() if broken]
 
 
 def common_rules(config: Any) -> Rules:
@@ -28,13 +28,13 @@ def common_rules(config: Any) -> Rules:
 
 
 def metric_rules(config: Any, *metrics: str) -> Rules:
-    """`train.best_metric` is one of these."""
+    """Require that `train.best_metric` is one of `metrics`."""
     message = f"the task {config.task} needs train.best_metric {' or '.join(metrics)}"
     return {message: config.train.best_metric not in metrics}
 
 
 def whole_image_rules(config: Any) -> Rules:
-    """Rules of tasks that take an image as a whole: settings of segmentation have no effect on them."""
+    """Rules of tasks that predict one output per image: reject the settings of segmentation."""
     augment, loss = config.augment, config.loss
     return {
         "report.samples can name images for segmentation only; give their number": not isinstance(
@@ -49,7 +49,7 @@ def whole_image_rules(config: Any) -> Rules:
 
 
 def no_head_rules(config: Any) -> Rules:
-    """Rules of tasks without a classifier's head on the backbone."""
+    """Rules of tasks without a classification head: reject its settings."""
     return {
         "report.train_samples is for classification": config.report.train_samples,
         "model.head is for classification": config.model.head != "linear",

@@ -1,28 +1,31 @@
-"""What the sections of a configuration are made of: a strict base, and the kinds of values that they share."""
+"""Building blocks of the configuration: the base class of its sections, and types of values."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import Field, PositiveFloat
 
 
 def in_order(pair: tuple[float, float]) -> tuple[float, float]:
-    """A (smallest, largest) pair; ValueError where it is the other way round."""
+    """Return a (smallest, largest) pair; raises ValueError if the first is larger."""
     if pair[0] > pair[1]:
         raise ValueError("the smallest value comes first")
     return pair
 
 
 def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
-    """(height, width), or nothing; ValueError for anything else."""
+    """Return a pair (height, width) or an empty tuple; raises ValueError for any other length."""
     if len(pair) not in (0, 2):
         raise ValueError("give a height and a width")
     return pair
 
 
 def count_or_names(text: str) -> int | tuple[str, ...]:
-    """A number, or names between commas. A number with a leading zero is a name: images are called 0013."""
+    """Parse a number of images, or comma-separated names. Digits with a leading zero, as in 0013, are a name.
+
+    Raises ValueError for other numbers, booleans and empty names.
+    """
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
         return int(text)
     names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
@@ -32,13 +35,13 @@ def count_or_names(text: str) -> int | tuple[str, ...]:
 
 
 def as_tuples(value: Any) -> Any:
-    """Lists as tuples, lists within lists and mappings too."""
+    """Convert lists to tuples, also within lists and mappings."""
     if isinstance(value, dict):
         return {key: as_tuples(inner) for key, inner in value.items()}
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-LARGEST = 2**31 - 1  # whole numbers beyond 32 bits are slips, and overflow somewhere far from here
+LARGEST = 2**31 - 1  # larger integers are mistakes that would overflow later
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -52,9 +55,13 @@ ShareRange = Annotated[
 
 
 class Section(pydantic.BaseModel):
-    """Base of every section: immutable, and strict about names and types ("yes" is no boolean, true is no number)."""
+    """Base class of sections: immutable, without unknown keys or type conversion ("yes" is not a boolean)."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values of some fields, which are not validated."""
+        return self.model_copy(update=changes)
 
     @pydantic.field_validator("*", mode="before")
     @classmethod

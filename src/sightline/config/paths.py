@@ -1,22 +1,23 @@
-"""Paths as people write them: with ~ and with $VARIABLES; and which settings are paths."""
+"""Expansion of ~ and environment variables in paths, and the settings that are paths."""
 
 import os
 import re
+from operator import attrgetter
 from typing import Any
 
 from ..errors import SightlineError
 
 NO_PATH = ("", "none", "imagenet", "coco")
-"""What may stand where a path could."""
+"""Values of path settings that are not paths."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def expanded(path: str) -> str:
-    """`path` with ~ and the environment's $NAME and ${NAME} in place; `$` stays where a file is called so.
+    """Expand ~, $NAME and ${NAME} in a path. URLs and existing files whose name contains `$` are returned unchanged.
 
-    SightlineError names the variables that are not set: an empty one would lead to another folder.
+    Raises SightlineError for variables that are unset or empty.
     """
-    if "$" not in path or os.path.exists(path) or path.startswith(("http://", "https://")):
+    if "$" not in path or os.path.exists(path) or is_address(path):
         return os.path.expanduser(path)
     names = [first or second for first, second in VARIABLE.findall(path)]
     unset = list(dict.fromkeys(name for name in names if not os.environ.get(name)))
@@ -28,19 +29,16 @@ def expanded(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """The same, absolute."""
+    """Expand a path and make it absolute."""
     return os.path.abspath(expanded(path))
 
 
 def paths_in(config: Any) -> dict[str, str]:
-    """The settings of a recipe that hold a path, by their keys (`Config.path_keys`)."""
-    paths: dict[str, str] = {}
-    for key in config.path_keys:
-        section, _, name = key.partition(".")
-        paths[key] = config.model_dump()[section][name]
+    """The settings of a configuration that hold a path (`Config.path_keys`): dotted key -> path."""
+    paths = {key: attrgetter(key)(config) for key in config.path_keys}
     return {key: path for key, path in paths.items() if path not in NO_PATH}
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is the address of a server."""
+    """Whether a path is an HTTP URL."""
     return path.startswith(("http://", "https://"))

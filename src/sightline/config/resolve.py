@@ -1,7 +1,6 @@
-"""Resolution of settings: defaults < recipe < command line, then one frozen configuration.
+"""Resolution of settings: the command line overrides the recipe, which overrides the defaults.
 
-`resolve` is the only function in which the three levels meet. An unknown key raises an error that names the nearest
-existing one.
+Errors for unknown keys name the most similar existing key.
 """
 
 import difflib
@@ -19,25 +18,26 @@ C = TypeVar("C", bound=Config)
 
 
 def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "the command line") -> C:
-    """`base` with overrides, as a new frozen configuration of the same class.
+    """Apply overrides to a configuration; returns a new one of the same class.
 
-    overrides: nested ({"optim": {"lr": 0.1}}) or dotted ({"optim.lr": 0.1}) keys. Text is read as a YAML value, so
-    "0.1", "true" and "[10, 50]" become a number, a boolean and a list, but stays text where the setting is a string
-    ("01" as a name). Raises SightlineError naming every wrong key.
+    overrides: nested ({"optim": {"lr": 0.1}}) or dotted ({"optim.lr": 0.1}) keys. A string is parsed as YAML, so
+    "0.1", "true" and "[10, 50]" become a number, a boolean and a list, unless the setting itself is a string ("01" as
+    a name). where: the source of the overrides, for messages. Raises one SightlineError that names every invalid key.
     """
     kind = type(base)
     settings = {key: from_text(key, value, where, kind) for key, value in flat(overrides or {}, where, kind).items()}
     if base.task and settings.get("task", base.task) != base.task:
         why = f"the recipe {base.name} is of the task {base.task}"
-        raise SightlineError(
-            "a recipe has one task", where="task", why=why, cure="`sightline recipes` lists all recipes"
-        )
+        cure = "choose another recipe: `sightline recipes` lists all"
+        raise SightlineError("the task of a recipe cannot be changed", where="task", why=why, cure=cure)
     return combined(base, settings, where)
 
 
 def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
-    """Nested or dotted settings as one dict of dotted keys. A section given twice is merged; a setting given twice
-    raises SightlineError. kind: the class of the configuration."""
+    """Flatten nested or dotted settings to dotted keys. kind: the class of the configuration.
+
+    A section that is given twice is merged; a setting that is given twice raises SightlineError.
+    """
     settings: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -52,7 +52,7 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
 
 
 def field_type(key: str, kind: type[Section] = Config) -> Any:
-    """The declared type of a setting or section of `kind`; None where there is none, as below `model.args`."""
+    """The declared type of a setting or section of `kind`; None for unknown keys and for keys below `model.args`."""
     declared: Any = kind
     for part in key.split("."):
         if not (isinstance(declared, type) and issubclass(declared, Section)) or part not in declared.model_fields:
@@ -62,7 +62,7 @@ def field_type(key: str, kind: type[Section] = Config) -> Any:
 
 
 def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) -> Any:
-    """The value of a text: the text itself for a setting that is a string, names or a choice, else parsed as YAML."""
+    """Parse a string as YAML, unless the setting is a string, a choice or a list of names; return others unchanged."""
     declared = field_type(key, kind)
     if not isinstance(value, str) or declared is str:
         return value
@@ -72,17 +72,17 @@ def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) ->
 
 
 def combined(base: C, settings: Mapping[str, Any], where: str) -> C:
-    """`base` with dotted settings inserted, validated."""
+    """Insert dotted settings into `base` and validate the result."""
     return validated(inserted(base, settings, where), where, type(base))
 
 
 def inserted(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The plain values of `base` with dotted settings inserted, not validated yet."""
+    """The plain values of `base` with dotted settings inserted, not validated."""
     values = base.model_dump()
     for key, value in settings.items():
         *parents, last = key.split(".")
         section = values
-        for parent in parents:  # an unknown section is inserted too: validation then reports it along with the rest
+        for parent in parents:  # unknown sections are inserted too, so that validation reports all errors together
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 cure = f"did you mean {nearest(key, type(base))}?"
@@ -92,26 +92,25 @@ def inserted(base: Config, settings: Mapping[str, Any], where: str) -> dict[str,
 
 
 def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
-    """A configuration of class `kind` from plain values, or one SightlineError that lists everything wrong."""
+    """Create a configuration of class `kind` from plain values; raises one SightlineError that lists all errors."""
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         faults = error.errors()
     if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
-        raise unknown_key(leaf(faults[0]), where, kind)
+        raise unknown_key(unknown_setting(faults[0]), where, kind)
     lines = [described(fault, kind) for fault in faults]
-    raise SightlineError(
-        "the configuration is wrong" if len(lines) > 1 else f"the setting {lines[0]}" if faults[0]["loc"] else lines[0],
-        where=where,
-        why="\n" + listing(lines) if len(lines) > 1 else "",
-        cure="`sightline recipes NAME` shows every setting with a value that works",
-    )
+    cure = "`sightline recipes NAME` shows every setting with a valid value"
+    if len(lines) > 1:
+        raise SightlineError("the configuration is invalid", where=where, why="\n" + listing(lines), cure=cure)
+    raise SightlineError(f"the setting {lines[0]}" if faults[0]["loc"] else lines[0], where=where, cure=cure)
 
 
 def described(fault: Any, kind: type[Section]) -> str:
-    """One of pydantic's errors as `key: what is expected, found what`."""
+    """Format an error of pydantic as `key: what is expected, found VALUE`."""
     if fault["type"] == "extra_forbidden":
-        return f"{leaf(fault)}: there is no such setting; did you mean {nearest(leaf(fault), kind)}?"
+        key = unknown_setting(fault)
+        return f"{key}: there is no such setting; did you mean {nearest(key, kind)}?"
     key = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     found = repr(fault["input"])
@@ -121,8 +120,8 @@ def described(fault: Any, kind: type[Section]) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else f"{message}{shown}"
 
 
-def leaf(fault: Any) -> str:
-    """The dotted key of an unknown setting; of an unknown section, its first setting."""
+def unknown_setting(fault: Any) -> str:
+    """The dotted key of an unknown setting in an error of pydantic; for an unknown section, its first setting."""
     keys, value = [str(part) for part in fault["loc"]], fault["input"]
     while isinstance(value, Mapping) and value:
         name, value = next(iter(value.items()))
@@ -131,17 +130,15 @@ def leaf(fault: Any) -> str:
 
 
 def unknown_key(key: str, where: str, kind: type[Section]) -> SightlineError:
-    """The error for a setting that does not exist, with the nearest that does."""
+    """The error for an unknown setting, with the most similar existing one."""
     declared = kind.model_fields.get("task")
-    task = f" of the task {declared.default}" if declared and declared.default else ""
+    task = f", a recipe of the task {declared.default}" if declared and declared.default else ""
     cure = f"did you mean {nearest(key, kind)}? `sightline recipes NAME` shows all"
-    return SightlineError(
-        f"there is no setting {key!r}", where=f"{where}, a recipe{task}" if task else where, cure=cure
-    )
+    return SightlineError(f"there is no setting {key!r}", where=where + task, cure=cure)
 
 
 def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
-    """Every dotted key of a configuration class, in order."""
+    """The dotted keys of all settings of a configuration class, in order."""
     keys: list[str] = []
     for name, field in section.model_fields.items():
         inner = field.annotation
@@ -153,20 +150,22 @@ def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
 
 
 def nearest(key: str, kind: type[Section] = Config) -> str:
-    """The existing dotted keys most like `key`: the same name in other sections, else a similar key or name."""
-    keys, last = all_keys(kind), key.rsplit(".", 1)[-1]
-    elsewhere = [candidate for candidate in keys if candidate.rsplit(".", 1)[-1] == last]
-    section = key.partition(".")[0]
-    if elsewhere and (section in kind.model_fields or section == last):
-        return " or ".join(elsewhere)
-    whole = difflib.get_close_matches(key, keys, 1, 0.6)
-    names = {candidate.rsplit(".", 1)[-1] for candidate in keys}
-    part = difflib.get_close_matches(last, sorted(names), 1, 0.5)
-    if whole or not part:
-        return whole[0] if whole else "one of these sections: " + ", ".join(kind.model_fields)
-    return " or ".join(candidate for candidate in keys if candidate.rsplit(".", 1)[-1] == part[0])
+    """The existing keys most similar to `key`, joined by "or": the same name in other sections, else a similar key,
+    else similar names; without any, all sections."""
+    keys = all_keys(kind)
+    by_name: dict[str, list[str]] = {}
+    for candidate in keys:
+        by_name.setdefault(candidate.rpartition(".")[2], []).append(candidate)
+    section, name = key.partition(".")[0], key.rpartition(".")[2]
+    if name in by_name and (section in kind.model_fields or section == name):
+        return " or ".join(by_name[name])
+    if similar := difflib.get_close_matches(key, keys, 1, 0.6):
+        return similar[0]
+    if similar := difflib.get_close_matches(name, sorted(by_name), 1, 0.5):
+        return " or ".join(by_name[similar[0]])
+    return "one of these sections: " + ", ".join(kind.model_fields)
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML that `recipes.files.load_recipe_file` reads back to an equal Config."""
+    """Write a configuration as YAML that `tasks.files.load_recipe_file` reads back to an equal configuration."""
     return dump_yaml(config.model_dump(mode="json"))

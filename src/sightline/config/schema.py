@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen, strict, resolved once (resolve.py)."""
+"""The configuration of a run: frozen sections with strict types, created by `resolve.resolve`."""
 
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from .checks import Rules, broken, common_rules
+from .checks import Rules, common_rules, violated
 from .fields import (
     LARGEST,
     Channel,
@@ -24,56 +24,57 @@ from .fields import (
 
 class Data(Section):
     path: str = ""
-    """Folder, CSV file, shards (docs/streaming.md), or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
+    """A folder, CSV file, shards (docs/streaming.md), or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
     layout: Literal[
         "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards"
     ] = "auto"
     size: Count = 224
-    """Height and width in pixels of the square that a classifier sees; segmentation has `augment.window` instead."""
+    """Height and width in pixels of a classifier's input; segmentation has `augment.window` instead."""
     fit: Literal["squash", "crop"] = "squash"
-    """How an image that is not square becomes one: resized in each direction, or the center of it once its shorter side
-    fits."""
+    """How images become square. `squash`: resize both sides, changing the aspect ratio. `crop`: resize the shorter side
+    and crop the center."""
     filter: Literal["bilinear", "bicubic"] = "bilinear"
-    """How pixels are mixed when an image is decoded to its size; antialiased where it shrinks."""
+    """Interpolation for resizing decoded images, with antialiasing when shrinking."""
     pattern: str = "{label}_{id}"
-    """Where the label stands in a file's stem, for the layout `filename`."""
+    """Position of the label in a file name without extension, for the layout `filename`."""
     classes: tuple[str, ...] = ()
     """Class names in index order; empty: taken from the data."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of each class held out where the data has no validation split."""
+    """Fraction of each class held out for validation if the data has no validation split."""
     split_seed: CountOrZero = 0
-    """Chooses which images those are; apart from `train.seed`, so that runs of several seeds share one split."""
+    """Seed of that random split. It is separate from `train.seed`, so that runs with several seeds share one split."""
     group: str = ""
-    """A regular expression with a part `(?P<group>...)`, looked for in an image's path: images of one group, such as
-    frames of a film, are held out together or not at all. Empty: the column `group` of a table, where it has one."""
+    """A regular expression with a group `(?P<group>...)`, matched against image paths. Images with the same group, such
+    as frames of a video, are kept in one split. Empty: the column `group` of a CSV file, if it has one."""
     on_bad_image: Literal["stop", "skip"] = "stop"
+    """What happens with unreadable images: stop with an error, or train without them."""
     on_copies: Literal["stop", "warn"] = "stop"
-    """What training does where files of two splits have the same bytes."""
+    """What happens if two splits contain byte-identical files."""
     mask: str = ""
-    """Where an image's mask lies, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
-    relative to the image's folder; empty: recognized."""
+    """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
+    relative to the image's folder; empty: detected."""
     palette: str = ""
-    """What the pixels of a mask mean: `landcover`, `camvid`, `binary` (0 and 255), or empty: class ids, or `colors`."""
+    """Meaning of the pixel values of masks: `landcover`, `camvid` or `binary` (0 and 255). Empty: class indices, or the
+    palette in `colors`."""
     colors: dict[str, tuple[Channel, Channel, Channel]] = {}
-    """A palette of your own: class name to (red, green, blue), in index order."""
+    """A custom palette: class name to (red, green, blue), in index order."""
     tolerance: Channel = 0
-    """A color counts as the nearest of the palette's if no channel differs by more."""
+    """A pixel is assigned to the nearest color of the palette if no channel differs by more than this."""
     threshold: Channel = 0
-    """Above 0: channels of at least this become 255 and others 0 before colors are looked up."""
+    """Above 0: round each channel to 255 (if it is at least this) or 0 before colors are looked up."""
     merge: dict[str, str] = {}
-    """Class name to the name of the class that it becomes."""
+    """Classes to merge: name of a class to the name of the class that replaces it."""
     ignore: tuple[str, ...] = ()
-    """Classes that count neither in the loss nor in the metrics."""
+    """Classes that are left out of the loss and the metrics."""
     max_pixels: Count = 89_478_485
-    """Images with more pixels are refused (decompression bombs). Pillow's own warning limit."""
+    """Images with more pixels raise an error (decompression bombs). The default is Pillow's warning limit."""
     cache_dir: str = ""
     """Folder of the decoded images; empty: $SIGHTLINE_CACHE or ~/.cache/sightline."""
     resident: Literal["auto", "always", "never"] = "auto"
-    """Whether all training images are copied to the device before the first step. `auto`: on a CUDA device, where they
-    take no more than a third of its free memory; others are copied batch by batch, one ahead of the step."""
+    """Whether all training images are copied to the device before the first step. `auto`: on a CUDA device, if they
+    need at most a third of its free memory. Otherwise batches are copied one by one, each during the step before it."""
     stream_mb: Count = 256
-    """Megabytes of undecoded samples that lie in memory where data come in shards. Samples are mixed within half of
-    it while the other half is read, so it shapes the order of an epoch."""
+    """Megabytes of undecoded samples of shards in memory. Half are shuffled, which affects the order of an epoch."""
     download: bool = False
     """Allow `torchvision:` data sets to be downloaded."""
 
@@ -83,37 +84,39 @@ class Data(Section):
         try:
             named = not value or "group" in re.compile(value).groupindex
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"this is no regular expression: {error}") from error
+            raise ValueError(f"this is not a regular expression: {error}") from error
         if not named:
-            raise ValueError("it needs a part (?P<group>...), such as '(?P<group>[^/]+)_[0-9]+'")
+            raise ValueError("it needs a group (?P<group>...), such as '(?P<group>[^/]+)_[0-9]+'")
         return value
 
 
 class Model(Section):
     name: str = "resnet18"
     weights: str = "none"
-    """`none`, `imagenet` or, of DeepLabV3, `coco` (the library's own downloads), a .safetensors or .pt file, a run."""
+    """Initial weights: `none`, `imagenet` or `coco` (only DeepLabV3; downloaded), a .safetensors or .pt file, a run."""
     args: dict[str, Any] = {}
-    """Keyword arguments of the model's builder."""
+    """Keyword arguments of the function that builds the model."""
     head: Literal["linear", "mlp"] = "linear"
-    """What a classifier has on its backbone; `mlp`: four layers 1000 wide with LeakyReLU and dropout 0.5."""
+    """Head of a classifier; `mlp`: four layers of width 1000 with LeakyReLU and dropout 0.5."""
     fresh_head: bool = False
-    """Begin with a new head even where `weights` have one that fits."""
+    """Initialize the head randomly even if `weights` contain a compatible one."""
     freeze: bool = False
-    """Train the head only; the backbone keeps its weights and its batch-norm statistics."""
+    """Train the head only. The weights and batch-norm statistics of the backbone stay constant."""
 
 
 class Augment(Section):
-    """What training images go through, in this order. Probabilities are per image.
+    """Augmentation of training images, applied in this order. Probabilities are per image.
 
-    Evaluation only resizes and normalizes.
+    For evaluation, images are only resized and normalized.
     """
 
     resize: CountOrZero = 0
     """Side in pixels to which images are resized before the crop; 0: `data.size`."""
     crop: Literal["none", "random", "resized"] = "none"
-    """`random`: a `data.size` square out of the resized, padded image. `resized`: of random area and shape."""
+    """`random`: crop a square of side `data.size` from the resized, padded image. `resized`: crop a rectangle of random
+    area and aspect ratio, and resize it to `data.size`."""
     padding: CountOrZero = 0
+    """Pixels added on each side before a random crop."""
     padding_mode: Literal["zeros", "reflect"] = "reflect"
     crop_scale: ShareRange = (0.08, 1.0)
     crop_ratio: Range = (0.75, 4 / 3)
@@ -132,33 +135,34 @@ class Augment(Section):
     saturation: NonNegativeFloat = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     jitter: Probability = 1.0
-    """Probability that brightness, contrast, saturation and hue are changed at all."""
+    """Probability that brightness, contrast, saturation and hue are changed."""
     grayscale: Probability = 0.0
     blur: Probability = 0.0
     blur_sigma: Range = (0.1, 2.0)
     solarize: Probability = 0.0
-    """Probability that pixels of half the largest value or more are inverted."""
+    """Probability that pixel values of half the maximum or more are inverted."""
     erase: Probability = 0.0
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
     normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
-    """Mean and standard deviation: ImageNet's, 0.5 and 0.5, or measured on the training split."""
+    """Mean and standard deviation: those of ImageNet, 0.5 and 0.5, or measured on the training split."""
     mixup: NonNegativeFloat = 0.0
-    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image takes either with equal probability."""
+    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix, each image gets one of the two with equal chance."""
     cutmix: NonNegativeFloat = 0.0
     """Alpha of cutmix (arXiv 1905.04899); 0: off."""
     mix_probability: Probability = 1.0
-    """Share of the images that are mixed at all."""
+    """Probability that mixup or cutmix is applied to an image."""
     mix_until: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the epochs after which images are no longer mixed."""
+    """Fraction of the epochs after which mixup and cutmix end."""
     progressive: tuple[tuple[Count, Probability], ...] = ()
-    """(side, share of the epochs) pairs: until that share images are shrunk to that side; afterwards `data.size`."""
+    """Progressive resizing: (side, fraction of the epochs) pairs. Images are resized to `side` until that fraction, and
+    to `data.size` after the last pair."""
     window: Window = ()
-    """Height and width of the training crops of segmentation; empty: whole images, which must share one size."""
+    """Height and width of the training crops of segmentation; empty: whole images, which must all have one size."""
     scale: Range = (1.0, 1.0)
-    """Range of the random enlargement of what a `window` shows, log-uniform; never beyond the image's edges."""
+    """Range of the random scale of a `window`, log-uniform. A window never extends beyond the image."""
     rare_crops: Probability = 0.0
-    """Share of the windows that are laid around a pixel of a class chosen by rarity, instead of anywhere."""
+    """Fraction of the windows that must contain a pixel of a randomly chosen class; rare classes are more probable."""
 
     @pydantic.model_validator(mode="after")
     def _flip_can_alternate(self) -> Self:
@@ -171,48 +175,49 @@ class Loss(Section):
     name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
     """The last three are for segmentation."""
     terms: dict[Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"], PositiveFloat] = {}
-    """For segmentation: several losses and their weights in a sum, instead of `name`."""
+    """For segmentation: a weighted sum of losses instead of `name`, as loss name to weight."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing."""
     alpha: PositiveFloat = 1.0
     """Factor of the focal loss."""
     gamma: NonNegativeFloat = 2.0
     """Exponent of the focal loss."""
     hard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of the pixels, the hardest ones, that `ohem` counts."""
+    """Fraction of the pixels, those with the largest loss, that `ohem` (online hard example mining) averages."""
     auxiliary: NonNegativeFloat = 0.4
-    """Weight of the loss of a model's auxiliary output, where it has one."""
+    """Weight of the loss of the model's auxiliary output, if it has one."""
     class_weights: Literal["none", "balanced", "log"] = "none"
-    """`balanced`: each class weighs n / (classes * count of the class). `log`: 1 / log(1.02 + share of the class)."""
+    """Weight of each class: n / (classes * count of the class), or 1 / log(1.02 + fraction of the class)."""
 
 
 class Optim(Section):
     name: Literal["sgd", "adam", "adamw", "lars", "muon"] = "sgd"
-    """`lars` (arXiv 1708.03888) is for large batches: each weight's step is lr / 1000 of the weight's own length."""
+    """`lars` (arXiv 1708.03888) is for large batches: the step of each weight tensor has lr / 1000 times its norm."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.0
     decay_norm_and_bias: bool = True
-    """Whether weight decay also falls on normalization layers and biases."""
+    """Whether weight decay also applies to normalization layers and biases."""
     muon_lr: PositiveFloat = 0.02
-    """Learning rate of the hidden weights under `muon`; all others take `lr` with AdamW and `betas`."""
+    """Learning rate of the hidden weights with `muon`; all other weights are trained by AdamW with `lr` and `betas`."""
     muon_momentum: Decay = 0.95
     muon_normalize: bool = False
-    """Keep each hidden weight at norm sqrt(rows) and make each step lr times that long, for nets with batch norm."""
+    """Keep the norm of each hidden weight at sqrt(rows) and of each step at lr times that, for nets with batch norm."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Factor on the learning rate from each layer to the one below it; the head keeps `lr`."""
+    """Factor on the learning rate from each layer to the one before it; the head has the learning rate `lr`."""
     clip_norm: NonNegativeFloat = 0.0
     """Largest norm of the gradient; 0: no clipping."""
     accumulate: Count = 1
-    """Batches whose mean gradient makes one step. The learning rate is not touched."""
+    """Number of batches whose gradients are averaged for one step. The learning rate is not scaled."""
     ema: Decay = 0.0
-    """Decay per step of an average of the weights, used for evaluation and saved as the model; 0: off."""
+    """Decay per step of an exponential moving average of the weights, which is evaluated and saved; 0: off."""
     sam_radius: NonNegativeFloat = 0.0
-    """Sharpness-aware minimization (arXiv 2010.01412): the gradient is that at the worst point within this distance of
-    the weights, to first order. Each step then costs two. 0: off."""
+    """Radius of sharpness-aware minimization (arXiv 2010.01412): the gradient is computed where the loss is largest
+    within this distance of the weights, to first order. A step then costs two. 0: off."""
     sam_from: Probability = 0.0
-    """Share of the epochs after which sharpness-aware steps begin; late ones do most of the good (arXiv 2410.10373)."""
+    """Fraction of the epochs after which sharpness-aware steps begin; late ones matter most (arXiv 2410.10373)."""
 
     @pydantic.model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -226,22 +231,23 @@ class Schedule(Section):
         "constant"
     )
     total_epochs: CountOrZero = 0
-    """Epochs over which the rate, `augment.progressive` and `augment.mix_until` are laid; what they are at the end
-    holds from there on. 0: `train.epochs`."""
+    """Length in epochs of the schedules of the learning rate, `augment.progressive` and `augment.mix_until`. Their
+    final values hold for later epochs. 0: `train.epochs`."""
     warmup_epochs: NonNegativeFloat = 0.0
+    """Epochs in which the learning rate increases linearly from 0."""
     milestone_epochs: tuple[PositiveFloat, ...] = ()
-    """Epochs after which the rate is multiplied by `gamma` (multi_step)."""
+    """Epochs after which the learning rate is multiplied by `gamma` (multi_step)."""
     gamma: PositiveFloat = 0.1
     restart_epochs: PositiveFloat = 10.0
-    """Length of a cosine_restarts cycle."""
+    """Epochs per cycle of cosine_restarts."""
     peak_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of the run at which one_cycle peaks."""
+    """Fraction of the run at which the learning rate of one_cycle is largest."""
     initial_factor: NonNegativeFloat = 0.04
-    """Learning rate at one_cycle's first step, as a share of `optim.lr`."""
+    """Learning rate at the first step of one_cycle, relative to `optim.lr`."""
     final_factor: NonNegativeFloat = 0.0
-    """Learning rate at the last step, as a share of `optim.lr` (cosine, one_cycle, linear)."""
+    """Learning rate at the last step, relative to `optim.lr` (cosine, one_cycle, linear)."""
     momentum_at_peak: Decay = 0.0
-    """Momentum of sgd where a one_cycle rate is highest, from and back to `optim.momentum`; 0: the same throughout."""
+    """Momentum of sgd at the peak of a one_cycle schedule, which starts and ends at `optim.momentum`; 0: constant."""
 
 
 class Train(Section):
@@ -249,56 +255,58 @@ class Train(Section):
     batch_size: Count = 64
     seed: CountOrZero = 0
     max_minutes: NonNegativeFloat = 0.0
-    """Stop, evaluated and saved, after this long; 0: no limit."""
+    """Stop after this time, evaluated and saved; 0: no limit."""
     patience: CountOrZero = 0
-    """Stop after so many epochs without a better `best_metric`; 0: never."""
+    """Early stopping: end after this many epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"
-    """The validation metric that selects checkpoints/best and that `patience` is about, one of the task's own:
-    `accuracy` of a classifier, `mean_iou` of a segmenter. Pre-training has `epoch`, the newest weights: a selection by
-    labels would let labels into a result without labels."""
+    """Validation metric that selects checkpoints/best and that `patience` watches: for example `accuracy` for
+    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights, because
+    selection by a metric of labels would use labels."""
     evaluate_every: Count = 1
-    """Epochs between evaluations, where these take longer than the epochs; the first and the last have one anyway."""
+    """Epochs between evaluations. The first and the last epoch are always evaluated."""
     ensemble: CountOrZero = 0
-    """Also average the probabilities of the k best epochs; 0: off."""
+    """Average the probabilities of the k best epochs; 0: off."""
     ensemble_by: Literal["accuracy", "loss"] = "loss"
+    """Metric that selects the epochs of the ensemble."""
     flip_test: bool = False
-    """Average each evaluation over the image and its mirror image."""
+    """Test-time augmentation: average the prediction over each image and its mirror image."""
     turn_test: bool = False
-    """For segmentation of images from above: average over all eight flips and turns."""
+    """Test-time augmentation for segmentation of aerial images: average over all eight flips and quarter turns."""
     eval_batch_size: Count = 256
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     compile: bool = False
     preview: bool = False
-    """Save figures/preview.png, a sheet of what the model sees."""
+    """Write figures/preview.png, which shows one augmented training batch."""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """Save for resumption this often within an epoch, beside the end of every epoch; 0: every step."""
+    """Minutes between checkpoints within an epoch, in addition to the one at the end of every epoch; 0: every step."""
     threads: CountOrZero = 0
-    """Processor threads; 0: all that this process may use."""
+    """CPU threads; 0: all that are available to this process."""
     sync_batch_norm: bool = True
-    """Under torchrun: batch norm over the batch of all processes, as one process would have it. Without it each takes
-    its own part, which is quicker and, with parts of 32 images or more, rarely worse."""
+    """Under torchrun: compute batch-norm statistics over the batches of all processes, as one process would. Otherwise
+    each process uses its own batch, which is faster and, from 32 images per process on, rarely less accurate."""
     shard_model: bool = False
-    """Under torchrun: each process holds a part of weights, gradients and moments (PyTorch's FSDP2), for models whose
-    training does not fit on one device. With sgd, adam and adamw. What is saved is whole, as without it."""
+    """Under torchrun: distribute weights, gradients and optimizer states over the processes (PyTorch's FSDP2), for
+    models whose training does not fit on one device. Needs sgd, adam or adamw. Checkpoints hold the full model."""
     rank_timeout_seconds: PositiveFloat = 300.0
-    """Under torchrun: how long a process that hangs may keep the others waiting before the run ends."""
+    """Under torchrun: the run ends if a process does not respond to the others for this long."""
     on_out_of_memory: Literal["stop", "halve"] = "stop"
-    """What a step does whose batch does not fit into memory. `halve`: it takes the mean gradient of the same batch in
-    smaller parts, from then on, and says so; batch normalization then sees the images of a part at a time."""
+    """What happens if a batch does not fit into memory. `halve`: from then on, split each batch into smaller parts, and
+    average their gradients. Batch normalization then uses the statistics of each part."""
 
 
 class Report(Section):
     samples: CountOrZero | tuple[str, ...] = 2500
-    """Validation images that are followed over the epochs: how many, or for segmentation which, `0013,0062,0104`."""
+    """Validation images whose features or masks are recorded over the epochs: their number, or, for segmentation, their
+    names (`0013,0062,0104`)."""
     train_samples: CountOrZero = 0
-    """Training images of a classifier that are followed too, as they are without augmentation."""
+    """Number of training images of a classifier whose features are recorded too, without augmentation."""
     snapshots: Count = 8
-    """How many epochs of features stay on disk; thinned while the run goes on."""
+    """Number of epochs whose features are kept on disk, evenly spaced over the run so far."""
 
     @pydantic.field_validator("samples", mode="before")
     @classmethod
-    def _a_text_counts_or_names(cls, value: Any) -> Any:
+    def _count_or_names(cls, value: Any) -> Any:
         if isinstance(value, str):
             return count_or_names(value)
         names = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
@@ -308,13 +316,13 @@ class Report(Section):
 
 
 class Config(Section):
-    """The sections that every task has. A task's subclass, `TASKS[name].config`, adds its own sections and checks.
+    """The sections common to all tasks. The subclass of a task, `TASKS[name].config`, adds its own sections and checks.
 
     name: the default name of the run folder.
     """
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
-    """Settings that hold a path, which `train` makes absolute."""
+    """Settings that hold a path; `train` makes them absolute."""
 
     name: str = "run"
     task: str = ""
@@ -328,11 +336,11 @@ class Config(Section):
     report: Report = Report()
 
     def rules(self) -> Rules:
-        """What is wrong -> whether it is the case: settings that a task cannot have, or that would do nothing."""
+        """Checks of the task: message -> whether it applies, for settings that are invalid or would have no effect."""
         return {}
 
     @pydantic.model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
-        if faults := broken(common_rules(self) | self.rules()):
+        if faults := violated(common_rules(self) | self.rules()):
             raise ValueError("; ".join(faults))
         return self

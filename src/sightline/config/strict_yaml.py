@@ -1,4 +1,4 @@
-"""YAML without its traps: PyYAML reads 1e-3 as text, `no` as false, 012 as 10, and keeps the last of two equal keys."""
+"""Strict YAML. PyYAML alone reads 1e-3 as text, `no` as false, 012 as 10, and keeps the last of two equal keys."""
 
 import re
 from typing import Any
@@ -12,9 +12,9 @@ MAX_CHARACTERS = 1_000_000
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, only true and false are booleans, and a repeated key is an error.
+    """Loader of plain values: 1e-3 is a number, only true and false are booleans, and a repeated key is an error.
 
-    Aliases and explicit tags are refused: 300 bytes of nested aliases unfold to billions of values.
+    Aliases and tags are errors too, because 300 bytes of nested aliases would expand to billions of values.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -48,7 +48,7 @@ def _mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node)
         problem = "a key must be a single value" if not isinstance(key_node, yaml.ScalarNode) else ""
-        problem = problem or (f"the key {key!r} stands twice" if key in values else "")
+        problem = problem or (f"the key {key!r} appears twice" if key in values else "")
         if problem:
             raise ConstructorError(None, None, problem, key_node.start_mark)
         values[key] = loader.construct_object(value_node, deep=True)
@@ -59,28 +59,21 @@ StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Plain values out of strict YAML; SightlineError with the line where it is not."""
+    """Parse strict YAML to plain values. Raises SightlineError with line and column. where: the file, for messages."""
     if len(text) > MAX_CHARACTERS:
-        why = f"{len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
+        why = f"it has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
         raise SightlineError("this is too long for a recipe", where=where, why=why, cure="check the path")
     try:
-        loader = StrictLoader(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SightlineError(
-            "this is not valid YAML", where=where + line, why=error.problem or "", cure="mend that line"
-        ) from error
+        return yaml.load(text, StrictLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SightlineError("this is not valid YAML", where=where, why=str(error), cure="mend the file") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        why = getattr(error, "problem", None) or str(error)
+        raise SightlineError("this is not valid YAML", where=where + line, why=why, cure="correct the file") from error
 
 
 class StrictDumper(yaml.SafeDumper):
-    """Quotes whatever either YAML 1.1 or `StrictLoader` would take for something other than text; writes no aliases."""
+    """Dumper that quotes text which YAML 1.1 or `StrictLoader` would read as another type, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -93,7 +86,7 @@ StrictDumper.yaml_implicit_resolvers = {
 
 
 def _text(dumper: StrictDumper, text: str) -> yaml.Node:
-    quoted = None if text.isprintable() else '"'  # PyYAML writes U+0085 as it is, and reads it as a line end
+    quoted = None if text.isprintable() else '"'  # PyYAML writes U+0085 unquoted, and reads it as a line break
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quoted)
 
 
@@ -101,5 +94,5 @@ StrictDumper.add_representer(str, _text)
 
 
 def dump_yaml(values: Any) -> str:
-    """YAML that `parse_yaml` reads back to equal values (tuples as lists); keys keep their order."""
+    """Write values as YAML that `parse_yaml` reads back to equal values (tuples as lists); keys keep their order."""
     return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=110)

@@ -55,14 +55,12 @@ def efficientnet_v2_m_finetune() -> ClassifyConfig:
     sightline train efficientnet_v2_m_finetune --data objects50/
     """
     base = alexnet_scratch()
-    return base.model_copy(
-        update={
-            "name": "efficientnet_v2_m_finetune",
-            "model": Model(name="efficientnet_v2_m", weights="imagenet"),
-            "optim": base.optim.model_copy(update={"lr": 0.01, "weight_decay": 5e-4}),
-            "schedule": base.schedule.model_copy(update={"milestone_epochs": (50.0,)}),
-            "train": base.train.model_copy(update={"batch_size": 32, "patience": 10}),
-        }
+    return base.replace(
+        name="efficientnet_v2_m_finetune",
+        model=Model(name="efficientnet_v2_m", weights="imagenet"),
+        optim=base.optim.replace(lr=0.01, weight_decay=5e-4),
+        schedule=base.schedule.replace(milestone_epochs=(50.0,)),
+        train=base.train.replace(batch_size=32, patience=10),
     )
 
 
@@ -160,12 +158,10 @@ def resnet101_ensemble() -> ClassifyConfig:
     sightline train resnet101_ensemble --data objects50/
     """
     base = efficientnet_v2_m_finetune()
-    return base.model_copy(
-        update={
-            "name": "resnet101_ensemble",
-            "model": Model(name="resnet101", weights="imagenet"),
-            "train": base.train.model_copy(update={"epochs": 30, "ensemble": 5, "ensemble_by": "loss"}),
-        }
+    return base.replace(
+        name="resnet101_ensemble",
+        model=Model(name="resnet101", weights="imagenet"),
+        train=base.train.replace(epochs=30, ensemble=5, ensemble_by="loss"),
     )
 
 
@@ -241,4 +237,4 @@ def photos_finetune() -> ClassifyConfig:
     sightline train photos_finetune --data photos/
     """
     base = efficientnet_v2_s_finetune()
-    return base.model_copy(update={"name": "photos_finetune", "model": Model(name="resnet50", weights="imagenet")})
+    return base.replace(name="photos_finetune", model=Model(name="resnet50", weights="imagenet"))

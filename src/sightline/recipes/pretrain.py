@@ -38,15 +38,13 @@ def byol_resnet50_b() -> PretrainConfig:
     sightline train byol_resnet50_b --data unlabeled/
     """
     base = byol_resnet50_a()
-    return base.model_copy(
-        update={
-            "name": "byol_resnet50_b",
-            "data": Data(size=128, fit="crop", filter="bicubic"),
-            "augment": Augment(policy="trivial"),
-            "optim": Optim(name="adam", lr=1e-2),
-            "schedule": Schedule(name="cosine_restarts", restart_epochs=50),
-            "train": base.train.model_copy(update={"epochs": 100, "batch_size": 32}),
-        }
+    return base.replace(
+        name="byol_resnet50_b",
+        data=Data(size=128, fit="crop", filter="bicubic"),
+        augment=Augment(policy="trivial"),
+        optim=Optim(name="adam", lr=1e-2),
+        schedule=Schedule(name="cosine_restarts", restart_epochs=50),
+        train=base.train.replace(epochs=100, batch_size=32),
     )
 
 
@@ -74,19 +72,17 @@ def byol_paper() -> PretrainConfig:
 
 def strong(augment: Augment) -> Augment:
     """BYOL's augmentation of the first view on top of these settings (table 6 of arXiv 2006.07733)."""
-    return augment.model_copy(
-        update={
-            "crop": "resized",
-            "crop_scale": (0.08, 1.0),
-            "horizontal_flip": 0.5,
-            "jitter": 0.8,
-            "brightness": 0.4,
-            "contrast": 0.4,
-            "saturation": 0.2,
-            "hue": 0.1,
-            "grayscale": 0.2,
-            "blur": 1.0,
-        }
+    return augment.replace(
+        crop="resized",
+        crop_scale=(0.08, 1.0),
+        horizontal_flip=0.5,
+        jitter=0.8,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.2,
+        hue=0.1,
+        grayscale=0.2,
+        blur=1.0,
     )
 
 
@@ -108,8 +104,8 @@ def byol_fast() -> PretrainConfig:
         name="byol_fast",
         data=Data(size=32),
         model=Model(name="fastnet", args={"widths": [64, 128, 256]}),
-        augment=strong(Augment(normalize="dataset", progressive=((16, 0.3), (20, 0.6), (24, 0.85)))).model_copy(
-            update={"crop_scale": (0.2, 1.0), "blur": 0.0}
+        augment=strong(Augment(normalize="dataset", progressive=((16, 0.3), (20, 0.6), (24, 0.85)))).replace(
+            crop_scale=(0.2, 1.0), blur=0.0
         ),
         pretrain=Pretrain(
             projector=(1024, 256),
@@ -143,18 +139,16 @@ def simsiam_fast() -> PretrainConfig:
     sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
     """
     base = byol_fast()
-    return base.model_copy(
-        update={
-            "name": "simsiam_fast",
-            "pretrain": Pretrain(
-                method="simsiam",
-                projector=(1024, 1024, 1024),
-                projector_norm=True,
-                predictor=256,
-                second_blur=0.0,
-                second_solarize=0.0,
-            ),
-            "optim": Optim(name="sgd", lr=0.03, momentum=0.9, weight_decay=5e-4),
-            "schedule": Schedule(name="cosine"),
-        }
+    return base.replace(
+        name="simsiam_fast",
+        pretrain=Pretrain(
+            method="simsiam",
+            projector=(1024, 1024, 1024),
+            projector_norm=True,
+            predictor=256,
+            second_blur=0.0,
+            second_solarize=0.0,
+        ),
+        optim=Optim(name="sgd", lr=0.03, momentum=0.9, weight_decay=5e-4),
+        schedule=Schedule(name="cosine"),
     )

@@ -65,14 +65,12 @@ def fcn32s_vgg16() -> SegmentConfig:
     sightline train fcn32s_vgg16 --data landcover/
     """
     base = fcn32s_vgg16_dense()
-    return base.model_copy(
-        update={
-            "name": "fcn32s_vgg16",
-            "model": Model(name="fcn32s", args={"head": "long"}, weights="imagenet"),
-            "optim": Optim(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4),
-            "schedule": Schedule(name="constant"),
-            "train": base.train.model_copy(update={"epochs": 100, "patience": 10}),
-        }
+    return base.replace(
+        name="fcn32s_vgg16",
+        model=Model(name="fcn32s", args={"head": "long"}, weights="imagenet"),
+        optim=Optim(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4),
+        schedule=Schedule(name="constant"),
+        train=base.train.replace(epochs=100, patience=10),
     )
 
 
@@ -85,15 +83,13 @@ def fcn32s_vgg16_sgd() -> SegmentConfig:
     sightline train fcn32s_vgg16_sgd --data landcover/
     """
     base = fcn32s_vgg16_dense()
-    return base.model_copy(
-        update={
-            "name": "fcn32s_vgg16_sgd",
-            "model": Model(name="fcn32s", args={"head": "sgd"}, weights="imagenet"),
-            "augment": Augment(),
-            "optim": Optim(name="sgd", lr=0.003, momentum=0.9),
-            "schedule": Schedule(name="constant"),
-            "train": base.train.model_copy(update={"epochs": 100}),
-        }
+    return base.replace(
+        name="fcn32s_vgg16_sgd",
+        model=Model(name="fcn32s", args={"head": "sgd"}, weights="imagenet"),
+        augment=Augment(),
+        optim=Optim(name="sgd", lr=0.003, momentum=0.9),
+        schedule=Schedule(name="constant"),
+        train=base.train.replace(epochs=100),
     )
 
 
@@ -106,11 +102,8 @@ def fcn32s_vgg16_small() -> SegmentConfig:
     sightline train fcn32s_vgg16_small --data landcover/
     """
     base = fcn32s_vgg16_sgd()
-    return base.model_copy(
-        update={
-            "name": "fcn32s_vgg16_small",
-            "model": Model(name="fcn32s", args={"head": "small"}, weights="imagenet"),
-        }
+    return base.replace(
+        name="fcn32s_vgg16_small", model=Model(name="fcn32s", args={"head": "small"}, weights="imagenet")
     )
 
 
@@ -122,13 +115,11 @@ def deeplabv3_resnet101() -> SegmentConfig:
     sightline train deeplabv3_resnet101 --data landcover/
     """
     base = fcn32s_vgg16_dense()
-    return base.model_copy(
-        update={
-            "name": "deeplabv3_resnet101",
-            "model": Model(name="deeplabv3_resnet101", weights="imagenet"),
-            "optim": Optim(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
-            "schedule": Schedule(name="linear"),
-        }
+    return base.replace(
+        name="deeplabv3_resnet101",
+        model=Model(name="deeplabv3_resnet101", weights="imagenet"),
+        optim=Optim(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4),
+        schedule=Schedule(name="linear"),
     )
 
 
@@ -141,7 +132,7 @@ def deeplabv3_resnet101_scratch() -> SegmentConfig:
     """
     base = deeplabv3_resnet101()
     name = "deeplabv3_resnet101_scratch"
-    return base.model_copy(update={"name": name, "model": Model(name="deeplabv3_resnet101")})
+    return base.replace(name=name, model=Model(name="deeplabv3_resnet101"))
 
 
 def deeplabv3_resnet50() -> SegmentConfig:
@@ -151,7 +142,7 @@ def deeplabv3_resnet50() -> SegmentConfig:
     """
     base = deeplabv3_resnet101()
     model = Model(name="deeplabv3_resnet50", weights="imagenet")
-    return base.model_copy(update={"name": "deeplabv3_resnet50", "model": model})
+    return base.replace(name="deeplabv3_resnet50", model=model)
 
 
 def deeplabv3_focal() -> SegmentConfig:
@@ -164,21 +155,15 @@ def deeplabv3_focal() -> SegmentConfig:
     sightline train deeplabv3_focal --data landcover/
     """
     base = deeplabv3_resnet50()
-    return base.model_copy(
-        update={
-            "name": "deeplabv3_focal",
-            "model": Model(name="deeplabv3_resnet50", weights="coco"),
-            "loss": Loss(name="focal", alpha=0.2, gamma=2.0),
-            "optim": Optim(name="sgd", lr=0.1, momentum=0.95, weight_decay=1e-5),
-            "schedule": Schedule(
-                name="one_cycle_cosine",
-                peak_fraction=0.3,
-                initial_factor=0.04,
-                final_factor=4e-6,
-                momentum_at_peak=0.85,
-            ),
-            "train": base.train.model_copy(update={"epochs": 100}),
-        }
+    return base.replace(
+        name="deeplabv3_focal",
+        model=Model(name="deeplabv3_resnet50", weights="coco"),
+        loss=Loss(name="focal", alpha=0.2, gamma=2.0),
+        optim=Optim(name="sgd", lr=0.1, momentum=0.95, weight_decay=1e-5),
+        schedule=Schedule(
+            name="one_cycle_cosine", peak_fraction=0.3, initial_factor=0.04, final_factor=4e-6, momentum_at_peak=0.85
+        ),
+        train=base.train.replace(epochs=100),
     )
 
 
@@ -190,13 +175,11 @@ def mobilenetv3_smp() -> SegmentConfig:
     sightline train mobilenetv3_smp --data landcover/
     """
     base = fcn32s_vgg16_dense()
-    return base.model_copy(
-        update={
-            "name": "mobilenetv3_smp",
-            "model": Model(name="smp/unet/tu-tf_mobilenetv3_large_100", weights="imagenet"),
-            "optim": Optim(name="adamw", lr=5e-4, weight_decay=1e-4),
-            "train": base.train.model_copy(update={"epochs": 150}),
-        }
+    return base.replace(
+        name="mobilenetv3_smp",
+        model=Model(name="smp/unet/tu-tf_mobilenetv3_large_100", weights="imagenet"),
+        optim=Optim(name="adamw", lr=5e-4, weight_decay=1e-4),
+        train=base.train.replace(epochs=150),
     )
 
 

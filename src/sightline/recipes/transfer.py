@@ -97,27 +97,17 @@ def transfer_fast() -> Grid:
         schedule=Schedule(name="cosine", warmup_epochs=2),
         train=Train(epochs=40, batch_size=128, evaluate_every=5),
     )
-    labeled = full.model_copy(
-        update={
-            "augment": full.augment.model_copy(update={"progressive": ((20, 0.4), (24, 0.75))}),
-            "optim": full.optim.model_copy(update={"lr": 2e-3}),
-            "schedule": full.schedule.model_copy(update={"warmup_epochs": 5}),
-            "train": full.train.model_copy(update={"epochs": 30}),
-        }
+    labeled = full.replace(
+        augment=full.augment.replace(progressive=((20, 0.4), (24, 0.75))),
+        optim=full.optim.replace(lr=2e-3),
+        schedule=full.schedule.replace(warmup_epochs=5),
+        train=full.train.replace(epochs=30),
     )
-    frozen = still(labeled).model_copy(
-        update={
-            "optim": Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False),
-            "train": full.train.model_copy(update={"epochs": 100}),
-        }
+    frozen = still(labeled).replace(
+        optim=Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False),
+        train=full.train.replace(epochs=100),
     )
-    return Grid(
-        name="transfer_fast",
-        labeled=labeled,
-        unlabeled=pretraining,
-        full=full,
-        frozen=frozen,
-    )
+    return Grid(name="transfer_fast", labeled=labeled, unlabeled=pretraining, full=full, frozen=frozen)
 
 
 def transfer_digits() -> Grid:
@@ -136,35 +126,28 @@ def transfer_digits() -> Grid:
         train=train,
         report=Report(samples=0),
     )
-    unlabeled = byol_fast().model_copy(
-        update={
-            "data": full.data,
-            "model": full.model,
-            "augment": Augment(
-                crop="resized", crop_scale=(0.5, 1.0), brightness=0.4, contrast=0.4, blur=0.3, normalize="dataset"
-            ),
-            "pretrain": Pretrain(
-                projector=(256, 64),
-                predictor=256,
-                momentum=0.98,
-                momentum_batch=0,
-                second_blur=0.3,
-                second_solarize=0.0,
-            ),
-            "optim": Optim(name="lars", lr=1.0, weight_decay=1e-5, decay_norm_and_bias=False),
-            "train": Train(epochs=30, batch_size=64, best_metric="epoch"),
-        }
+    unlabeled = byol_fast().replace(
+        data=full.data,
+        model=full.model,
+        augment=Augment(
+            crop="resized", crop_scale=(0.5, 1.0), brightness=0.4, contrast=0.4, blur=0.3, normalize="dataset"
+        ),
+        pretrain=Pretrain(
+            projector=(256, 64), predictor=256, momentum=0.98, momentum_batch=0, second_blur=0.3, second_solarize=0.0
+        ),
+        optim=Optim(name="lars", lr=1.0, weight_decay=1e-5, decay_norm_and_bias=False),
+        train=Train(epochs=30, batch_size=64, best_metric="epoch"),
     )
-    frozen = still(full).model_copy(update={"optim": Optim(name="adamw", lr=2e-2, weight_decay=1e-3)})
-    labeled = full.model_copy(update={"train": Train(epochs=10, batch_size=64)})
+    frozen = still(full).replace(optim=Optim(name="adamw", lr=2e-2, weight_decay=1e-3))
+    labeled = full.replace(train=Train(epochs=10, batch_size=64))
     return Grid(name="transfer_digits", labeled=labeled, unlabeled=unlabeled, full=full, frozen=frozen)
 
 
 def still(config: Config) -> Config:
     """The recipe with images that stay as they are, so that a frozen backbone's features are computed once."""
-    return config.model_copy(update={"augment": Augment(normalize=config.augment.normalize)})
+    return config.replace(augment=Augment(normalize=config.augment.normalize))
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
     """The recipe with another length."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    return config.replace(train=config.train.replace(epochs=epochs))

@@ -183,9 +183,9 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         mark, trace = secrets.token_hex(4), printable("".join(traceback.format_exception(error)))
-        print(f"sightline: fault {mark} in {printable(request.url.path)}\n{trace}", file=sys.stderr)
-        why = f"the server's terminal shows the traceback of fault {mark}"
-        return error_response(500, ErrorDetail(what="this is a fault in Sightline", why=why))
+        print(f"sightline: error {mark} in {printable(request.url.path)}\n{trace}", file=sys.stderr)
+        why = f"the server's terminal shows the traceback of error {mark}"
+        return error_response(500, ErrorDetail(what="this is a bug in Sightline", why=why))
 
 
 def pixels_of(content: bytes) -> np.ndarray:

@@ -204,7 +204,7 @@ def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path
     assert caught.value.cure
     with pytest.raises(SightlineError, match="no image can be held out"):
         opened(tmp_path, group="(?P<group>.)/")
-    for wrong, why in (("(", "no regular expression"), ("clip[0-9]+", r"needs a part \(\?P<group>")):
+    for wrong, why in (("(", "not a regular expression"), ("clip[0-9]+", r"needs a group \(\?P<group>")):
         with pytest.raises(SightlineError, match=why):
             configured({"data.group": wrong})
 

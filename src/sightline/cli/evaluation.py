@@ -1,0 +1,90 @@
+"""Commands that measure and compare: evaluate, score, report."""
+
+import math
+import sys
+from pathlib import Path
+
+from ..runs.terminal import print_path, print_plain
+from . import Flag, Integer, Settings, Text, app
+
+
+@app.command
+def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None) -> None:
+    """Compute the metrics of a trained run, with 95 % confidence intervals.
+
+    Example: sightline evaluate runs/photos_scratch --data test_photos/
+
+    Args:
+        run: A run folder. Without options its validation metrics are computed again.
+        data: Another labeled data set; without splits, all of its images are used.
+        split: The split to measure, for example val or test; val by default.
+    """
+    import sightline
+
+    numbers = sightline.evaluate(run, data=data, split=split)
+    for name, value in numbers.items():
+        if name.endswith("_interval"):
+            continue
+        low, high = numbers.get(f"{name}_interval", (None, None))
+        known = low is not None and math.isfinite(low)  # the interval of a single image is NaN
+        interval = f"  [{low:.4f}, {high:.4f}]" if known else ""
+        print_plain(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
+
+
+@app.command
+def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = None) -> None:
+    """Compare predicted mask files with true masks: mean IoU with its 95 % interval, and the IoU of each class.
+
+    No model is needed. Other mask settings follow as --data.KEY VALUE, for example --data.colors or --data.ignore.
+
+    Example: sightline score --truth masks/ --pred predicted/ --palette landcover
+
+    Args:
+        truth: Folder of true masks.
+        pred: Folder of predicted masks with the same file names.
+        palette: Meaning of the pixel values: landcover, camvid or binary; class indices if omitted.
+    """
+    from ..config.resolve import resolve
+    from ..config.schema import Config
+    from ..tasks.segment.score import score as function
+    from ..tasks.segment.score import text
+
+    data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
+    print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))
+
+
+@app.command(usage="Usage: sightline report [OPTIONS] RUN [OTHERS...]")
+def report(
+    run: Path,
+    /,
+    *others: Path,
+    out: Path | None = None,
+    overwrite: Flag = False,
+    quiet: Flag = False,
+    pdf: Flag = False,
+    watch: Flag = False,
+    port: Integer = 0,
+) -> None:
+    """Write the HTML report of a run again, or compare several runs.
+
+    With one run, RUN/report.html is drawn again from the files in its folder. With several, each is compared with the
+    first, on the same validation images.
+
+    Example: sightline report runs/a runs/b
+
+    Args:
+        run: A run folder, or the folder of a transfer grid or a sweep.
+        others: Runs of the same task to compare with the first.
+        out: Folder of the comparison; runs/compare by default.
+        overwrite: Replace a comparison of other runs in that folder.
+        quiet: Print only the path of the report.
+        pdf: Also write report.pdf. Needs Chromium or Chrome.
+        watch: Serve the report of a run in progress at 127.0.0.1 until Ctrl-C.
+        port: Port for --watch; 0 chooses a free one.
+    """
+    import sightline
+
+    options = {"out": out, "overwrite": overwrite, "quiet": quiet, "pdf": pdf, "watch": watch, "port": port}
+    page = sightline.report(run, *others, **options)
+    if not watch:
+        print_path(page)

@@ -1,0 +1,153 @@
+"""Commands that use trained models: predict, export, serve, and Segment Anything masks."""
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import SightlineError
+from ..runs.terminal import print_path
+from . import Flag, Integer, Quiet, Text, app
+
+
+@app.command(usage="Usage: sightline predict [OPTIONS] RUN IMAGES... --out PATH")
+def predict(
+    run: Path,
+    /,
+    *images: str,
+    out: Path,
+    overwrite: Flag = False,
+    features: Flag = False,
+    overlay: Flag = False,
+    tile: Integer = 1024,
+    precision: str = "run",
+) -> None:
+    """Predict images with a trained run: a classifier writes a table, a segmentation model a folder of masks.
+
+    Repeat the command to resume an interrupted prediction.
+
+    Example: sightline predict runs/photos_scratch new_photos/ --out predictions.csv
+
+    Args:
+        run: A run folder.
+        images: Folders, image files, quoted patterns ('photos/**/*.jpg'), text files with one path per line, or - to
+            read such a list from standard input.
+        out: The table to write (.csv or .parquet), or the folder for masks.
+        overwrite: Replace existing output.
+        features: Also write the penultimate features to NAME.features.npy; runs of pre-training write only these.
+        overlay: Segmentation: also write the masks drawn over the images.
+        tile: Segmentation: predict images larger than this many pixels in overlapping tiles of this side.
+        precision: Classification: run (as trained), auto (bf16 where it is faster), fp32 or bf16.
+    """
+    import sightline
+
+    if not images:
+        cure = "sightline predict RUN IMAGES --out FILE.csv"
+        raise SightlineError("no images were named", why="IMAGES is missing", cure=cure)
+    options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
+    print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    format: str = "onnx",
+    out: Path | None = None,
+    data: str | None = None,
+    int8: Flag = False,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export the trained model for use in other programs.
+
+    Example: sightline export runs/photos_scratch --format onnx
+
+    Args:
+        run: A run folder.
+        format: onnx writes a graph that includes resizing, normalization and class names, verified on the validation
+            images. safetensors writes a small run folder with weights and settings, for use with Sightline elsewhere.
+        out: File or folder to write; RUN/export/model.onnx or RUN/export/safetensors by default.
+        data: Current path of the run's data, if it was moved.
+        int8: Also write a graph quantized to 8-bit integers, and measure the change in accuracy.
+        overwrite: Replace an existing export.
+    """
+    import sightline
+
+    options = {"out": out, "data": data, "int8": int8, "overwrite": overwrite, "quiet": quiet}
+    print_path(sightline.export(run, format=format, **options))
+
+
+@app.command(usage="Usage: sightline serve [OPTIONS] RUN [OTHERS...]")
+def serve(
+    run: Path,
+    /,
+    *others: Path,
+    port: Integer | None = None,
+    sam: Text = "",
+    no_neighbors: Flag = False,
+    max_mb: float = 32,
+    quiet: Flag = False,
+) -> None:
+    """Try one or several runs in a web page at 127.0.0.1, with a JSON API, until Ctrl-C.
+
+    Example: sightline serve runs/photos_scratch
+
+    Args:
+        run: A run folder.
+        others: Further runs, shown side by side.
+        port: Port to listen on; 8000 by default, or a free one if that is in use.
+        sam: A Segment Anything checkpoint (as for masks --model), to segment objects by points and boxes.
+        no_neighbors: Do not show the most similar training images.
+        max_mb: Largest accepted image file in megabytes.
+        quiet: Print nothing.
+    """
+    import sightline
+
+    options = {"port": port, "sam": sam, "max_mb": max_mb, "quiet": quiet}
+    sightline.serve(run, *others, neighbors=not no_neighbors, **options)
+
+
+@app.command(usage="Usage: sightline masks [OPTIONS] IMAGES... --out PATH")
+def masks(
+    *images: str,
+    out: Path,
+    model: str = "vit_b",
+    points_per_side: Integer = 32,
+    points_per_batch: Integer = 64,
+    quality: float = 0.88,
+    stability: float = 0.95,
+    run: Path | None = None,
+    truth: Path | None = None,
+    download: Flag = False,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the objects in images, without classes, using Segment Anything.
+
+    Repeat the command to resume after an interruption.
+
+    Example: sightline masks photos/ --out segments/ --download
+
+    Args:
+        images: Folders, image files, quoted patterns, or lists of paths, as for predict.
+        out: Folder for the masks of each image, segments.html and segments.json.
+        model: vit_b, vit_l or vit_h; a Hugging Face repository OWNER/NAME; or a folder written by save_pretrained.
+        points_per_side: Masks are predicted at a grid of this many by this many points.
+        points_per_batch: Points per forward pass; fewer need less memory.
+        quality: Discard masks whose predicted IoU is lower; 0 keeps all.
+        stability: Discard masks whose stability score is lower: the IoU of the masks at a higher and a lower threshold;
+            0 keeps all.
+        run: A segmentation run: refine its predicted masks, giving each segment the class of most of its pixels.
+        truth: Folder of true masks: measure how much the refinement of --run helps.
+        download: Download the checkpoint if it is not in the local cache.
+        overwrite: Replace existing output.
+    """
+    import sightline
+
+    if not images:
+        raise SightlineError("no images were named", why="IMAGES is missing", cure="sightline masks IMAGES --out DIR")
+    options: dict[str, Any] = {
+        "model": model, "points_per_side": points_per_side, "points_per_batch": points_per_batch, "quality": quality,
+        "stability": stability, "run": run, "truth": truth, "download": download,
+    }  # fmt: skip
+    print_path(sightline.masks(images, out=out, overwrite=overwrite, quiet=quiet, **options))
