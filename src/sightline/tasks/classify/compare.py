@@ -37,7 +37,7 @@ def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | Non
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
     """Difference in accuracy, McNemar's p, agreement, differences of each class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
-    recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
+    recall, f1 = paired_classes(a.truth, a.predicted, b.predicted, len(a.classes))
     p = mcnemar(a.correct, b.correct)
     return PairedNumbers(difference, interval, p, agreement_counts(a, b), {"F1": f1, "recall": recall})
 
@@ -49,7 +49,7 @@ def agreement_counts(a: ItemResults, b: ItemResults) -> dict[str, int]:
         "only first right": int((a.correct & ~b.correct).sum()),
         "only second right": int((b.correct & ~a.correct).sum()),
         "both wrong": int((~a.correct & ~b.correct).sum()),
-        "same answer": int((a.given == b.given).sum()),
+        "same answer": int((a.predicted == b.predicted).sum()),
     }
 
 
