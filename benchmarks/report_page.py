@@ -133,7 +133,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.without_tsne:
         module = importlib.import_module("sightline.tasks.classify.report")
-        setattr(module, "find", partial(module.find, neighbors=False))  # noqa: B010 - a module has no such type
+        without = partial(module.compute_findings, neighbors=False)
+        setattr(module, "compute_findings", without)  # noqa: B010 - a module has no such type
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
         made_up_run(folder, options.images, options.epochs)

@@ -29,7 +29,7 @@ from sightline.models import build_model, forward_flops, parameter_count
 from sightline.report.compare.kinds import TaskComparison
 from sightline.report.html import element
 from sightline.report.run import RunFiles
-from sightline.report.sections import Content, facts_of_the_run
+from sightline.report.sections import Content, fact_cards
 from sightline.runs.checkpoint import load_model
 from sightline.runs.run_folder import shipped_checkpoints
 from sightline.stats.intervals import bootstrap_interval
@@ -118,7 +118,7 @@ def evaluate_run(folder: Path, config: Any, data: str, split: str | None, say: S
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     past = history(files.records)
     final = past.evaluation["mean_absolute_error"][-1]
-    sections: Any = [("Summary", [element("p", f"Off by {final:.3f}."), facts_of_the_run(files, past, [])])]
+    sections: Any = [("Summary", [element("p", f"Off by {final:.3f}."), fact_cards(files, past, [])])]
     return Content(files, sections, {}, past, "")
 
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from sightline.insight.curves import MetricCurve, draw_loss, draw_metric, draw_quantity, epoch_means, history
+from sightline.insight.curves import MetricCurve, draw_loss, draw_metric, epoch_means, history
 from sightline.insight.style import VIOLET, png
 
 ACCURACY = MetricCurve("accuracy", "Accuracy", second=("accuracy_top5", "top 5"))
+RATE = MetricCurve("lr", "Learning rate", percent=False, small=True, records="train")
 
 
 def train(step: int, loss: float) -> dict:
@@ -68,7 +69,7 @@ def test_strange_values_are_survived(key, strange):
 
 
 def test_where_a_run_was_resumed_shows_above_the_grid_and_is_in_the_legend():
-    for figure in (draw_loss(history(RESUMED)), draw_quantity(history(RESUMED), "lr", "Learning rate")):
+    for figure in (draw_loss(history(RESUMED)), draw_metric(history(RESUMED), RATE)):
         (axes,) = figure.axes
         (line,) = (line for line in axes.lines if list(line.get_xdata()) == [1.0, 1.0])
         grid = 0.5  # matplotlib's, with axes.axisbelow
@@ -102,7 +103,7 @@ def test_epoch_means_leave_out_what_is_no_number():
 def test_curves_can_be_drawn_at_any_stage_of_a_run(records):
     past = history(records)
     assert png(draw_loss(past)).startswith(b"\x89PNG")
-    assert len(draw_metric(past, ACCURACY).axes) == len(draw_quantity(past, "lr", "Learning rate").axes) == 1
+    assert len(draw_metric(past, ACCURACY).axes) == len(draw_metric(past, RATE).axes) == 1
 
 
 def test_the_best_epoch_and_the_stop_are_marked():

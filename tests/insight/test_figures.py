@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.insight import figures
-from sightline.insight.style import class_colors, faint, png, png_rgb, short
+from sightline.insight.style import class_colors, lightened, png, png_rgb, short
 
 ODD = ("<script>", "$5 note", "犬", "a\nb\x00", "", "x" * 200)
 
@@ -74,7 +74,7 @@ def test_labels_moved_apart_keep_their_columns_and_hardly_overlap(centers):
 @pytest.mark.parametrize("count", [1, 2, 10, 11, 100])
 def test_every_class_has_a_color_of_its_own(count):
     assert len(set(class_colors(count))) == count
-    assert faint("#000000", 1.0) == "#ffffff" and faint("#204060", 0.0) == "#204060"
+    assert lightened("#000000", 1.0) == "#ffffff" and lightened("#204060", 0.0) == "#204060"
 
 
 def test_short_names_are_one_printable_line():

@@ -179,9 +179,9 @@ def test_what_cannot_be_paired_is_left_out_and_told(tmp_path: Path, kind: str) -
     c = classifier(tmp_path / "c", said().tolist(), TRUTH.tolist())
     found = compare([a, tmp_path / "b", c])
     assert [pair.second for pair in found.pairs] == ["c"]  # the others are compared all the same
-    (refused,) = found.refused
-    assert refused.name == "b" and all(word in refused.why for word in words), refused.why
-    assert refused.cure and len(found.entries) == 3
+    (unpaired,) = found.unpaired
+    assert unpaired.name == "b" and all(word in unpaired.why for word in words), unpaired.why
+    assert unpaired.cure and len(found.entries) == 3
 
 
 def test_names_that_stand_for_two_images_cannot_be_matched(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_names_that_stand_for_two_images_cannot_be_matched(tmp_path: Path) -> No
     other = classifier(tmp_path / "c", TRUTH[::-1].tolist(), TRUTH[::-1].tolist(), names[::-1])
     found = compare([a, same, other])
     assert [pair.second for pair in found.pairs] == ["b"]  # in one order they match without their names
-    assert "several images have the same name" in found.refused[0].why
+    assert "several images have the same name" in found.unpaired[0].why
 
 
 def test_other_pixels_are_no_fault_where_the_size_explains_them(tmp_path: Path) -> None:
@@ -266,17 +266,17 @@ def test_masks_with_another_truth_are_refused(tmp_path: Path) -> None:
     changed = truth.copy()
     changed[3] = 0
     a, b = segmenter(tmp_path / "a", first, truth), segmenter(tmp_path / "b", first, changed)
-    (refused,) = compare([a, b]).refused
-    assert refused.why == "1 validation image has different labels: val/0003_sat.jpg"
+    (unpaired,) = compare([a, b]).unpaired
+    assert unpaired.why == "1 validation image has different labels: val/0003_sat.jpg"
     (b / "predictions" / "val-confusion.npz").unlink()
-    assert "predictions/val-confusion.npz: not there" in compare([a, b]).refused[0].why
+    assert "predictions/val-confusion.npz: not there" in compare([a, b]).unpaired[0].why
 
 
 def test_masks_are_decoded_at_one_size_whatever_data_size_says(tmp_path: Path) -> None:
     first, truth = masks(0.5, 1)
     a = segmenter(tmp_path / "a", first, truth)
     b = segmenter(tmp_path / "b", first, truth, digest="bb", settings={"data.size": 64})
-    assert "different contents" in compare([a, b]).refused[0].why
+    assert "different contents" in compare([a, b]).unpaired[0].why
 
 
 def test_of_one_image_there_is_no_interval_and_no_winner(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_of_one_image_there_is_no_interval_and_no_winner(tmp_path: Path) -> None
 
 def test_pretrainings_have_no_pairs_and_no_winner(tmp_path: Path) -> None:
     found = compare([pretraining(tmp_path / "a", 0.4), pretraining(tmp_path / "b", 0.8)])
-    assert found.pairs == () and found.refused == ()
+    assert found.pairs == () and found.unpaired == ()
     assert "no predictions for single images" in found.notes[0] and "no run is called better" in found.notes[0]
     assert [one.quality for one in found.entries] == [0.4, 0.8] and found.entries[0].interval == pytest.approx(
         (0.35, 0.45)
@@ -318,7 +318,7 @@ FAULTS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
         lambda p: [p / "a", p / "s", p / "b"],
         ["a classifies images", "s segments images", "sightline report"],
     ),
-    "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "its own report", "grid/A-0"]),
+    "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "the report of the grid", "grid/A-0"]),
     "a comparison": (lambda p: [p / "a", p / "old"], ["this is a comparison"]),
     "no run": (lambda p: [p / "a", p / "nowhere"], ["this is not a run", "there is nothing there"]),
     "several faults": (

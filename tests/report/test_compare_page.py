@@ -15,15 +15,16 @@ import sightline
 from compare_toys import classifier, pretraining, segmenter, write_run
 from sightline.__main__ import run
 from sightline.errors import SightlineError
-from sightline.report.compare.figures import Curve, draw_cost, draw_differences, draw_overlay, most_different, thinned
+from sightline.insight.curves import MetricCurve
+from sightline.report.compare.figures import binned_means, draw_cost, draw_differences, draw_overlay, most_different
 from sightline.report.compare.files import write_comparison
-from sightline.report.compare.items_page import only_right, thumbnails_by_name
+from sightline.report.compare.items_page import only_right, thumbnails_by_name, tile
 from sightline.report.compare.numbers import compare
 from sightline.tasks.segment.compare import mask_rows
 
 TRUTH = np.arange(60) % 3
 BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
-ACCURACY = Curve("curve-metric", "evaluation", "accuracy", "Accuracy, %", 100.0)
+ACCURACY = MetricCurve("accuracy", "Accuracy", key="metric")
 
 
 def said(*wrong: int) -> list[int]:
@@ -140,16 +141,18 @@ def test_the_pictures_are_those_that_one_has_right_the_surest_mistakes_first(run
     found = compare(runs)
     pictures = thumbnails_by_name(found)
     gained, lost = (only_right(found.pairs[0], pictures, second) for second in (True, False))
-    assert sorted(one.name for one in gained) == [f"val/{i:03d}.png" for i in range(12)]
-    assert sorted(one.name for one in lost) == ["val/014.png", "val/015.png"]
-    sure = [one.answers[0].sure for one in gained]
-    assert sure == sorted(sure, reverse=True) and sure[0] > sure[-1]
-    one = gained[0]
-    row = int(one.name[4:7])
-    assert [(answer.run, answer.right) for answer in one.answers] == [("a", False), ("b", True)]
-    assert one.answers[1].label == one.truth != one.answers[0].label
+    reference = found.pairs[0].results[0]
+    assert sorted(reference.names[row] for row in gained) == [f"val/{i:03d}.png" for i in range(12)]
+    assert sorted(reference.names[row] for row in lost) == ["val/014.png", "val/015.png"]
+    confidence = [reference.confidence[row] for row in gained]
+    assert confidence == sorted(confidence, reverse=True) and confidence[0] > confidence[-1]
+    name = reference.names[gained[0]]
+    drawn = tile(found.pairs[0], gained[0], pictures)
+    truth = reference.classes[reference.truth[gained[0]]]
+    assert f">b: {truth}, " in drawn and f">a: {truth}, " not in drawn and f'alt="{name}: {truth}; a predicts' in drawn
+    assert drawn.index('class="wrong">a: ') < drawn.index('class="sure">b: ')
     with np.load(runs[0] / "snapshots" / "samples.npz") as samples:
-        np.testing.assert_array_equal(one.image, samples["images"][row])
+        np.testing.assert_array_equal(pictures[name], samples["images"][int(name[4:7])])
 
 
 def scenes(wrong: tuple[float, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +205,8 @@ def test_what_is_not_comparable_is_told_and_the_rest_is_shown(
     for text in (printed, words):
         assert "share none" in text and "d is not finished" in text and "sightline resume" in text
     assert printed.splitlines()[-1] == str(tmp_path / "out" / "report.html")
-    assert "50.00 so far" in words and "3 so far" in words and "Recipes, curves and cost are shown of all runs" in words
+    assert "50.00 so far" in words and "3 so far" in words
+    assert "Recipes, curves and costs are shown for all runs" in words
     assert "beats" not in words and "optim.lr 0.5 0.1 0.1" in words
     assert "curve-metric.png" in {path.name for path in (tmp_path / "out" / "figures").iterdir()}
 
@@ -291,6 +295,6 @@ def test_cost_and_difference_drawings(runs: list[Path]) -> None:
 
 def test_a_noisy_curve_is_thinned_to_means_of_neighbors() -> None:
     x, y = np.arange(130.0), np.tile([0.0, 2.0], 65)
-    few, means = thinned(x, y, 65)
+    few, means = binned_means(x, y, 65)
     assert len(few) == 65 and (means == 1).all() and few[0] == 0.5
-    assert thinned(x[:60], y[:60], 65)[0] is not None and len(thinned(x[:60], y[:60], 65)[0]) == 60
+    assert binned_means(x[:60], y[:60], 65)[0] is not None and len(binned_means(x[:60], y[:60], 65)[0]) == 60

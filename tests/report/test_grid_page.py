@@ -5,7 +5,7 @@ import re
 from sightline.recipes.transfer import transfer_fast
 from sightline.report.html import element
 from sightline.transfer.grid import load_grid_file
-from sightline.transfer.page import STAGES, recipes, set_in_type
+from sightline.transfer.page import STAGES, recipes, typeset
 
 
 def test_the_recipes_stand_side_by_side_with_what_they_change_and_nothing_else(tmp_path) -> None:
@@ -25,6 +25,6 @@ def test_the_recipes_stand_side_by_side_with_what_they_change_and_nothing_else(t
 
 
 def test_sentences_have_minus_signs_and_unbroken_intervals() -> None:
-    said = str(element("li", set_in_type("No difference between E-1 and C can be shown: -0.9 points [-3.0, 1.5].")))
+    said = str(element("li", typeset("No difference between E-1 and C can be shown: -0.9 points [-3.0, 1.5].")))
     shown = 'E-1 and C can be shown: \u22120.9 points <span class="whole">[\u22123.0, 1.5]</span>.</li>'
     assert said.endswith(shown)

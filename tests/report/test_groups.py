@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.report.findings import MEMBERS, groups_of, with_groups
+from sightline.report.findings import MEMBERS, cluster_labels, with_clusters
 from sightline.report.run import read_run, with_predictions, with_samples
 
 
@@ -21,7 +21,7 @@ def clouds(sizes: tuple[int, ...], width: int = 8) -> tuple[np.ndarray, np.ndarr
 
 def test_directions_are_found_whatever_the_length_and_the_largest_is_first() -> None:
     features, truth = clouds((25, 60, 35, 40, 20, 60 + 1))
-    groups = groups_of(features)
+    groups = cluster_labels(features)
     pairs = {(a, b) for a, b in zip(truth.tolist(), groups.tolist(), strict=True)}
     assert len({a for a, _ in pairs}) == 6 and all(
         len({a for a, b in pairs if b == group}) == 1 for group in set(groups)
@@ -32,22 +32,22 @@ def test_directions_are_found_whatever_the_length_and_the_largest_is_first() -> 
 
 def test_the_same_features_give_the_same_groups() -> None:
     features, _ = clouds((30, 30, 30))
-    assert (groups_of(features) == groups_of(features.copy())).all()
-    assert groups_of(np.random.default_rng(0).normal(size=(3 * MEMBERS + 1, 9))).max() == 2, "three of twenty each"
+    assert (cluster_labels(features) == cluster_labels(features.copy())).all()
+    assert cluster_labels(np.random.default_rng(0).normal(size=(3 * MEMBERS + 1, 9))).max() == 2, "three of twenty each"
 
 
 def test_a_run_without_labels_gets_the_groups_of_its_last_epoch(make_run: Callable[..., Path], tmp_path: Path) -> None:
     files = with_samples(with_predictions(read_run(make_run(tmp_path / "run", epochs=(1, 2, 6)))))
-    assert files.samples and with_groups(files) is files, "it has labels"
+    assert files.samples and with_clusters(files) is files, "it has labels"
     bare = replace(files, samples=replace(files.samples, labels=None))
-    found = with_groups(bare)
-    assert found.grouped and found.samples and found.samples.labels is not None and found.classes[0] == "group 1"
-    first, last = (groups_of(files.snapshots[place].features) for place in (0, -1))
+    found = with_clusters(bare)
+    assert found.clustered and found.samples and found.samples.labels is not None and found.classes[0] == "group 1"
+    first, last = (cluster_labels(files.snapshots[place].features) for place in (0, -1))
     assert (found.samples.labels == last).all() and (first != last).any() and len(found.classes) == last.max() + 1
-    assert with_groups(replace(bare, snapshots=())).samples == bare.samples
+    assert with_clusters(replace(bare, snapshots=())).samples == bare.samples
 
 
 @pytest.mark.parametrize("features", [np.ones((40, 3)), np.zeros((12, 2)), np.eye(2)[np.arange(12) % 2]])
 def test_few_different_features_are_few_groups(features: np.ndarray) -> None:
-    groups = groups_of(features)
+    groups = cluster_labels(features)
     assert groups.max() + 1 == len(np.unique(features, axis=0))

@@ -15,7 +15,7 @@ from PIL import Image
 from sightline.insight.curves import MetricCurve, history
 from sightline.insight.projection import EpochMap
 from sightline.report import live
-from sightline.report.findings import find
+from sightline.report.findings import compute_findings
 from sightline.report.run import RunFiles, Snapshot, read_run, with_predictions, with_samples
 
 ACCURACY = MetricCurve("accuracy", "Accuracy", second=("accuracy_top5", "top 5"))
@@ -116,7 +116,7 @@ def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Calla
 
 def test_the_matrix_can_have_the_worst_class_first(make_run: Callable[..., Path], tmp_path: Path) -> None:
     files = read_all(make_run(tmp_path / "run", images=70, epochs=(1,)))
-    found = find(files, neighbors=False)
+    found = compute_findings(files, neighbors=False)
     values = values_of(live.confusion_block("confusion-data", found, files.classes) or "")
     recall = [row[place] / sum(row) for place, row in enumerate(values["counts"])]
     assert [recall[place] for place in values["orders"]["worst"]] == sorted(recall) and len(set(recall)) > 1

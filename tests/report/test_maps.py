@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline.insight.projection import EpochMap
-from sightline.report.findings import find
+from sightline.report.findings import compute_findings
 from sightline.report.maps import features_table, maps
 from sightline.report.run import read_run, with_predictions, with_samples
 
@@ -34,7 +34,7 @@ def test_the_map_of_training_images_has_their_pictures_and_what_was_said_of_them
         path = run / "snapshots" / f"epoch-{epoch:05d}" / "train-features.npz"
         np.savez(path, features=rng.normal(size=(12, 5)), **said)
     files = with_samples(with_predictions(read_run(run)))
-    text = "".join(map(str, maps(files, {}, find(files, neighbors=False))))
+    text = "".join(map(str, maps(files, {}, compute_findings(files, neighbors=False))))
     places = re.findall(r'data-source="([^"]*)" data-items="([^"]*)"', text)
     assert places == [("map-data", "items-data"), ("map-data-training", "items-training")]
     blocks = {name: json.loads(value) for name, value in re.findall(r'id="([^"]*)">({.*?})</script>', text, re.S)}

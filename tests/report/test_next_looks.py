@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sightline.insight.curves import history
-from sightline.report.findings import Findings, confused_pairs, find, summarized
+from sightline.report.findings import Findings, compute_findings, confused_pairs, summarize
 from sightline.report.page import write_report
 from sightline.report.run import Predictions, read_run, with_predictions, with_samples
 from sightline.report.sections import MOST_HINTS, curve_hints, hints_list
@@ -42,7 +42,7 @@ def judged(truth: Sequence[int], predicted: Sequence[int], confidence: float) ->
     """What is said of these predictions of three classes."""
     arrays = (np.array(predicted), np.array(truth), np.full(len(truth), confidence))
     predictions = Predictions(tuple(map(str, range(len(truth)))), *arrays, ("a", "b", "c"))
-    verdict, none = summarized(predictions, 0), np.zeros(0, np.int64)
+    verdict, none = summarize(predictions, 0), np.zeros(0, np.int64)
     confused = confused_pairs(predictions, verdict.pairs, {})
     found = Findings(history([]), verdict, [], confused, [], none, (), [], none)
     return [says for says, _ in classifier_hints(found, predictions.classes)]
@@ -78,11 +78,11 @@ def test_the_weakest_class_the_mistake_and_the_confidence(make_run: Callable[...
     wrong = [line.replace("Maine & Coon,Maine & Coon", "犬,Maine & Coon") for line in lines]
     (run / "predictions" / "val.csv").write_text("\n".join(wrong) + "\n", encoding="utf-8")
     files = with_samples(with_predictions(read_run(run)))
-    found = find(files)
+    found = compute_findings(files)
     looks = classifier_hints(found, files.classes)
-    assert found.verdict and looks[0] == ("Maine & Coon: only 0.0% of its images are recognized", "where-it-goes-wrong")
+    assert found.summary and looks[0] == ("Maine & Coon: only 0.0% of its images are recognized", "where-it-goes-wrong")
     assert looks[1][0].startswith("Maine & Coon predicted as 犬, 10 times") and looks[1][1] == "wrong-images"
     text = write_report(run).read_text(encoding="utf-8")
     for _, target in looks[:MOST_HINTS]:
         assert f'href="#{target}"' in text and f'id="{target}"' in text
-    assert hints_list([]) is None and np.isfinite(found.verdict.accuracy)
+    assert hints_list([]) is None and np.isfinite(found.summary.accuracy)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.report.findings import find
+from sightline.insight.style import si_number
+from sightline.report.findings import compute_findings
 from sightline.report.html import Html, element
 from sightline.report.page import asset, digest, write_report
 from sightline.report.run import read_run, with_predictions, with_samples
-from sightline.report.words import bits, duration, in_words, percent
+from sightline.report.words import duration, epochs_text, percent
 from sightline.stats.intervals import bootstrap_interval
 
 FIGURES = {"curve-loss", "curve-accuracy", "curve-learning-rate", "curve-gradient-norm", "curve-data-wait",
@@ -116,7 +117,7 @@ def test_every_picture_is_described_by_its_numbers(report):
     assert "5 of 24 images lie off the diagonal" in says["confusion"] and "taken for" in says["confusion"]
     assert "median 1, largest 1, last 1" in says["curve-gradient-norm"]
     assert all("after epochs 1, 3 and 6" in says[name] for name in ("tsne", "pca"))
-    assert "less sure" in says["calibration"] or "more sure" in says["calibration"]
+    assert "less confident" in says["calibration"] or "more confident" in says["calibration"]
 
 
 def test_tables_scroll_in_named_boxes_of_their_own(report):
@@ -181,7 +182,7 @@ def test_the_galleries_hold_wrong_images_the_surest_first(tmp_path, make_run):
     run = make_run(tmp_path / "run", epochs=(1,))
     (run / "snapshots" / "mistakes.npz").unlink()  # the samples hold the same pictures
     files = with_samples(with_predictions(read_run(run)))
-    found = find(files)
+    found = compute_findings(files)
     assert files.predictions is not None and files.samples is not None
     assert sorted(int(one.name[4:-4]) for one in found.wrong) == list(range(0, 24, 5))
     sure = [one.confidence for one in found.wrong]
@@ -239,5 +240,5 @@ def test_numbers_in_words():
         "2 h 05 min",
         "1 h 00 min",
     ]
-    assert [bits(x) for x in (12, 4321, 9.412e6)] == ["12", "4.32 k", "9.41 M"]
-    assert in_words([3]) == "epoch 3" and in_words([1, 2, 9]) == "epochs 1, 2 and 9"
+    assert [si_number(x) for x in (12, 4321, 9.412e6)] == ["12", "4.32 k", "9.41 M"]
+    assert epochs_text([3]) == "epoch 3" and epochs_text([1, 2, 9]) == "epochs 1, 2 and 9"

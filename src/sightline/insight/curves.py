@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from matplotlib import patheffects
@@ -31,11 +31,12 @@ class Columns(dict[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class MetricCurve:
-    """How a page draws one metric of the evaluations over the epochs.
+    """How a page draws one quantity of metrics.jsonl over the epochs.
 
-    field: the metric's name in metrics.jsonl. title: without the unit. percent: the metric is a share, drawn in
-    percent. small: drawn among the small panels. digits: decimals under the cursor. label: what the line is of. second:
-    (field, label) of a second, muted line.
+    field: its name in metrics.jsonl. title: its name on the page, without the unit. percent: it is a share, drawn in
+    percent. small: drawn among the small panels. digits: decimals of the value under the cursor. label: the data that
+    the line is of. second: (field, label) of a second, muted line. records: the records with the field, "train" or
+    "evaluation". key: its name in file names and element identifiers, by default the field's.
     """
 
     field: str
@@ -45,11 +46,13 @@ class MetricCurve:
     digits: int = 2
     label: str = "validation"
     second: tuple[str, str] | None = None
+    records: Literal["train", "evaluation"] = "evaluation"
+    key: str = ""
 
     @property
     def name(self) -> str:
-        """The metric in file names and element identifiers."""
-        return self.field.replace("_", "-")
+        """The quantity's name in file names and element identifiers."""
+        return self.key or self.field.replace("_", "-")
 
     @property
     def heading(self) -> str:
@@ -58,12 +61,17 @@ class MetricCurve:
 
     @property
     def factor(self) -> float:
-        """From the recorded value to the drawn one."""
+        """The factor from a recorded value to the drawn one."""
         return 100.0 if self.percent else 1.0
 
+    def points(self, past: "History") -> tuple[np.ndarray, np.ndarray]:
+        """(epochs, values as drawn), float64 [T] each; NaN where a record lacks the value."""
+        columns = past.train if self.records == "train" else past.evaluation
+        return columns["epoch"], self.factor * columns[self.field]
+
     def drawn_for(self, past: "History") -> bool:
-        """Whether the run has a value of the metric."""
-        return bool(np.isfinite(past.evaluation[self.field]).any())
+        """Whether the run has a value of the quantity."""
+        return bool(np.isfinite(self.points(past)[1]).any())
 
 
 @dataclass(frozen=True)
@@ -167,14 +175,14 @@ def draw_loss(past: History) -> Figure:
 
 @styled
 def draw_metric(past: History, curve: MetricCurve) -> Figure:
-    """A metric of the evaluations over epochs; a large panel has the best epoch marked.
+    """Draw a quantity over the epochs; the best epoch is marked in a large panel only.
 
-    The second line is left out where it is constantly 1, as top-5 accuracy of five classes.
+    The second line is left out if it is constantly 1, as the top-5 accuracy of five classes is.
     """
-    epochs, values = past.evaluation["epoch"], curve.factor * past.evaluation[curve.field]
+    epochs, values = curve.points(past)
     if curve.small:
         figure, axes = panel(past, curve.heading, width=3.2, height=2.3)
-        line(axes, epochs, values, BLUE, "", dots=True)
+        line(axes, epochs, values, BLUE, "", dots=curve.records == "evaluation", noisy=curve.field != "lr")
         from_zero(axes)
         mark_resumes(axes, past)
         return figure
@@ -186,16 +194,6 @@ def draw_metric(past: History, curve: MetricCurve) -> Figure:
     line(axes, epochs, values, BLUE, "validation", dots=True)
     mark(axes, past, values)
     legend_above(axes)
-    return figure
-
-
-@styled
-def draw_quantity(past: History, name: str, title: str, factor: float = 1.0) -> Figure:
-    """A column of the training records, times `factor`, over epochs; small."""
-    figure, axes = panel(past, title, width=3.2, height=2.3)
-    line(axes, past.train["epoch"], factor * past.train[name], BLUE, "", noisy=name != "lr")
-    from_zero(axes)
-    mark_resumes(axes, past)
     return figure
 
 

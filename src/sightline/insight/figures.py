@@ -14,7 +14,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..stats.metrics import calibration_error, reliability
 from .projection import EpochMap
-from .style import BLUE, INK, MUTED, bare, class_colors, dark, faint, legend_above, new_figure, short, styled
+from .style import (
+    BLUE,
+    INK,
+    MUTED,
+    class_colors,
+    darkened,
+    hide_axes,
+    legend_above,
+    lightened,
+    new_figure,
+    short,
+    styled,
+)
 
 NUMBERED_CELLS = 25  # classes up to which cells show their counts
 LARGEST_MATRIX = 100  # readable rows
@@ -142,7 +154,7 @@ def draw_maps(
     named, palette = list(range(count)), class_colors(count)
     if count > LABELED_CLASSES:
         named = list(hard[:HIGHLIGHTED])
-        palette = [faint(color) for color in palette]
+        palette = [lightened(color) for color in palette]
         for color, index in zip(class_colors(len(named)), named, strict=True):
             palette[index] = color
     colors = np.array(palette)[labels]
@@ -154,7 +166,7 @@ def draw_maps(
     for axes, positions, title in zip(panels, points, titles, strict=True):
         axes.scatter(*positions[front].T, s=size, c=colors[front], alpha=0.7, linewidths=0)
         axes.set_title(title, fontweight="normal", fontsize=9.5)
-        bare(axes)
+        hide_axes(axes)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
         name_clusters(axes, positions, labels, classes, named, palette)
         for spine in axes.spines.values():
@@ -187,7 +199,7 @@ def name_clusters(
     medians = np.array([np.median(points[labels == index], axis=0) for index in seen])
     centers = moved_apart(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
     for index, name, (x, y) in zip(seen, names, centers, strict=True):
-        axes.text(x, y, name, color=dark(colors[index]), fontsize=8.5, fontweight="bold", ha="center", va="center",
+        axes.text(x, y, name, color=darkened(colors[index]), fontsize=8.5, fontweight="bold", ha="center", va="center",
                   path_effects=rim, clip_on=False)  # fmt: skip
 
 
@@ -231,7 +243,7 @@ def draw_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: i
     figure = new_figure(1.25 * columns, (1.15 + 0.16 * lines) * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
-        bare(axes)
+        hide_axes(axes)
     for axes, image, caption in zip(panels, images, captions, strict=False):
         axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
         axes.set_xlabel(caption, fontsize=7, color=INK, labelpad=3)

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..data.decode.palettes import IGNORE
 from ..stats.segmentation import confusion, mean_iou, pixel_accuracy
-from .style import BLUE, INK, MUTED, ORANGE, bare, legend_above, new_figure, short, styled
+from .style import BLUE, INK, MUTED, ORANGE, hide_axes, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
 PAGE_INCHES = 10.5  # the width of three maps
@@ -72,11 +72,11 @@ def draw_strip(
     titles = ["image", "truth", *[f"epoch {epoch}" for epoch in epochs]]
     figure, panels = grid(images, len(titles))
     for index, (row, image, true) in enumerate(zip(panels, images, truth, strict=True)):
-        show(row[0], image.transpose(1, 2, 0), short(names[index], 30))
-        show(row[1], hatched(true, colors), "")
+        show_pixels(row[0], image.transpose(1, 2, 0), short(names[index], 30))
+        show_pixels(row[1], hatched(true, colors), "")
         for axes, masks in zip(row[2:], predictions, strict=True):
-            show(axes, hatched(masks[index], colors), score_text(confusion(masks[index], true, len(classes))))
-    head(panels, titles)
+            show_pixels(axes, hatched(masks[index], colors), score_text(confusion(masks[index], true, len(classes))))
+    column_titles(panels, titles)
     class_legend(figure, classes, colors, any((true == IGNORE).any() for true in truth))
     return figure
 
@@ -101,11 +101,11 @@ def draw_errors(
     figure, panels = grid([images[index] for index in worst], 4, lines=2)
     for row, index in zip(panels, worst, strict=True):
         image, true, found, matrix = images[index], truth[index], predicted[index], confusions[index]
-        show(row[0], image.transpose(1, 2, 0), short(names[index], 30))
-        show(row[1], hatched(true, colors), "")
-        show(row[2], hatched(found, colors), score_text(matrix))
-        show(row[3], error_map(image, true, found), worst_mistake(matrix, classes))
-    head(panels, ["image", "truth", "prediction", "errors"])
+        show_pixels(row[0], image.transpose(1, 2, 0), short(names[index], 30))
+        show_pixels(row[1], hatched(true, colors), "")
+        show_pixels(row[2], hatched(found, colors), score_text(matrix))
+        show_pixels(row[3], error_map(image, true, found), worst_mistake(matrix, classes))
+    column_titles(panels, ["image", "truth", "prediction", "errors"])
     mark = Patch(facecolor=ORANGE, edgecolor=EDGE, linewidth=0.6, label="wrong")
     class_legend(figure, classes, colors, any((truth[index] == IGNORE).any() for index in worst), [mark])
     return figure
@@ -155,15 +155,15 @@ def grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarr
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def head(panels: np.ndarray, titles: Sequence[str]) -> None:
+def column_titles(panels: np.ndarray, titles: Sequence[str]) -> None:
     """Write a title above each column."""
     for axes, title in zip(panels[0] if len(panels) else (), titles, strict=False):
         axes.set_title(title, fontsize=9, loc="center", pad=4)
 
 
-def show(axes: Axes, pixels: np.ndarray, caption: str) -> None:
+def show_pixels(axes: Axes, pixels: np.ndarray, caption: str) -> None:
     """Draw pixels uint8 [h, w, 3] in a thin frame (a class may be white) with a caption below."""
-    bare(axes)
+    hide_axes(axes)
     for spine in axes.spines.values():
         spine.set(visible=True, color=EDGE, linewidth=0.6)
     axes.imshow(pixels)

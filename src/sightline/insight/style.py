@@ -1,8 +1,9 @@
-"""The style of all figures: color-blind-safe palette, plain axes, reproducible PNG bytes."""
+"""Shared style of all figures: color-blind-safe palette, axes without clutter, reproducible PNG bytes."""
 
 import colorsys
 import functools
 import io
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from ..errors import printable
@@ -73,7 +75,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @functools.cache
 def font_families() -> list[str]:
-    """Matplotlib's default font, then the installed fonts for other scripts."""
+    """The font families of all figures: matplotlib's default, then installed fonts for other writing systems."""
     from matplotlib.font_manager import fontManager
 
     here = set(fontManager.get_font_names())
@@ -91,15 +93,13 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG bytes; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings(
-            "ignore", message=".*[Gg]lyph.*"
-        )  # names in a script without an installed font become boxes
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # characters without an installed font become boxes
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def class_colors(count: int) -> list[str]:
-    """One color per class: the palette up to ten classes, else hues spaced by the golden angle in three depths."""
+    """One hex color per class: the palette for up to ten, else hues spaced by the golden angle, in three shades."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     depths = ((0.42, 0.75), (0.60, 0.55), (0.30, 0.60))
@@ -107,14 +107,14 @@ def class_colors(count: int) -> list[str]:
     return [matplotlib.colors.to_hex(color) for color in rgb]
 
 
-def dark(color: str, share: float = 0.35) -> str:
-    """The color mixed with a share of dark gray, for small text."""
+def darkened(color: str, share: float = 0.35) -> str:
+    """The color mixed with a share of dark gray, for legible small text."""
     parts = zip(matplotlib.colors.to_rgb(color), matplotlib.colors.to_rgb(INK), strict=True)
     red, green, blue = (own * (1 - share) + ink * share for own, ink in parts)
     return matplotlib.colors.to_hex((red, green, blue))
 
 
-def faint(color: str, share: float = 0.62) -> str:
+def lightened(color: str, share: float = 0.62) -> str:
     """The color mixed with a share of white."""
     red, green, blue = (1 - (1 - part) * (1 - share) for part in matplotlib.colors.to_rgb(color))
     return matplotlib.colors.to_hex((red, green, blue))
@@ -126,13 +126,28 @@ def short(name: str, limit: int = 24) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def si_number(value: float) -> str:
+    """A count with three significant digits and a unit prefix: 250, 1.21 k, 25.6 M, 4.09 G."""
+    rounded = float(f"{value:.3g}")
+    power = min(int(math.log10(rounded)) // 3, 6) if rounded >= 1 else 0
+    return f"{rounded / 1000**power:.4g} {' kMGTPE'[power]}".strip()
+
+
+def use_log_axis(axes: Axes, low: float, high: float) -> None:
+    """Make the x axis logarithmic, from somewhat below `low` to somewhat above `high`, with few ticks."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low / 1.4, high * 1.4)
+
+
 def legend_above(axes: Axes) -> None:
-    """Put the legend on the line of the title, outside the plot."""
+    """Add a legend on the line of the title, outside the plot."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, handlelength=1.4, columnspacing=1.2)
 
 
-def bare(axes: Axes) -> None:
+def hide_axes(axes: Axes) -> None:
     """Remove ticks, spines and grid."""
     axes.set(xticks=[], yticks=[])
     axes.grid(False)

@@ -1,8 +1,7 @@
-"""The figures of a report as PNG files, and their descriptions as alternative texts."""
+"""Plan and draw the figures of a report, and describe them in alternative texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,45 +11,40 @@ from ..insight.curves import History, MetricCurve
 from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png, short
 from .findings import Findings, PredictionSummary, Tile
-from .words import in_words, percent
+from .words import epochs_text, percent
 
 Plan = dict[str, Callable[[], Figure]]
-"""Functions that draw figures, by file name without ending."""
+"""Functions that draw figures, by file name without extension."""
 
 
-class Quantity(NamedTuple):
-    """A column of the training records. digits: decimals under the cursor; factor: to the unit of the title."""
-
-    name: str
-    field: str
-    title: str
-    digits: int
-    factor: float
+def training_curve(field: str, title: str, digits: int, percent: bool = False, key: str = "") -> MetricCurve:
+    """The small curve of a field of the training records. key: its name in file names, by default the field's."""
+    return MetricCurve(field, title, percent, True, digits, "training", records="train", key=key)
 
 
-QUANTITIES = (
-    Quantity("learning-rate", "lr", "Learning rate", 6, 1.0),
-    Quantity("gradient-norm", "grad_norm", "Gradient norm", 3, 1.0),
-    Quantity("data-wait", "data_wait", "Waiting for data, % of the time", 1, 100.0),
+TRAINING_CURVES = (
+    training_curve("lr", "Learning rate", 6, key="learning-rate"),
+    training_curve("grad_norm", "Gradient norm", 3, key="gradient-norm"),
+    training_curve("data_wait", "Time spent waiting for data", 1, percent=True),
 )
 
 
 def draw_all(todo: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
-    """PNG bytes of planned figures, by name without ending."""
+    """Draw all planned figures; returns their PNG bytes by file name without extension."""
     return {name: drawn(name, draw) for name, draw in todo.items()}
 
 
 def drawn(name: str, draw: Callable[[], Figure]) -> bytes:
-    """PNG bytes of one figure."""
+    """Draw one figure; returns its PNG bytes. name: its file name, by which tests select figures."""
     return png(draw())
 
 
 def plan(found: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurve]) -> Plan:
-    """The figures of features and predicted classes, by name."""
-    verdict, todo = found.verdict, plan_curves(found.past, metrics)
-    if verdict:
-        todo["confusion"] = lambda: figures.draw_confusion(verdict.confusion, classes)
-        todo["calibration"] = lambda: figures.draw_calibration(verdict.confidence, verdict.correct)
+    """Plan the figures of a run with features and predicted classes: curves, confusion, maps, wrong images."""
+    summary, todo = found.summary, plan_curves(found.past, metrics)
+    if summary:
+        todo["confusion"] = lambda: figures.draw_confusion(summary.confusion, classes)
+        todo["calibration"] = lambda: figures.draw_calibration(summary.confidence, summary.correct)
     for maps, labels, ending in (
         (found.maps, found.map_labels, ""),
         (found.training_maps, found.training_labels, "-training"),
@@ -69,32 +63,29 @@ def plan(found: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurv
 
 
 def plan_curves(past: History, metrics: Sequence[MetricCurve]) -> Plan:
-    """The loss, the task's metrics and the training quantities over the epochs, where the run has them."""
+    """Plan the curves of the loss, of the task's metrics and of training records, as far as the run has values."""
     todo: Plan = {}
     if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
         todo["curve-loss"] = lambda: curves.draw_loss(past)
-    todo |= {f"curve-{m.name}": partial(curves.draw_metric, past, m) for m in metrics if m.drawn_for(past)}
-    for one in QUANTITIES:
-        if np.isfinite(past.train[one.field]).any():
-            todo[f"curve-{one.name}"] = partial(curves.draw_quantity, past, one.field, one.title, one.factor)
-    return todo
+    drawn = [one for one in (*metrics, *TRAINING_CURVES) if one.drawn_for(past)]
+    return todo | {f"curve-{one.name}": partial(curves.draw_metric, past, one) for one in drawn}
 
 
 def kinds(maps: Sequence[EpochMap]) -> tuple[str, ...]:
-    """The kinds of maps that were computed."""
+    """The kinds of maps that were computed: "tsne", "pca", both or none."""
     return tuple(kind for kind in ("tsne", "pca") if maps and getattr(maps[0], kind) is not None)
 
 
 def hardest(found: Findings, labels: np.ndarray) -> list[int]:
-    """The classes on a map, by ascending recall."""
+    """The classes that occur in `labels`, by ascending recall; by index if there are no predictions."""
     present = np.unique(labels)
-    if found.verdict is None:
+    if found.summary is None:
         return present.tolist()
-    return present[np.argsort(found.verdict.classes.recall[present], kind="stable")].tolist()
+    return present[np.argsort(found.summary.classes.recall[present], kind="stable")].tolist()
 
 
 def sheet(tiles: Sequence[Tile]) -> Figure:
-    """Images with their truth, prediction and confidence."""
+    """Draw images in rows, each with its true class, predicted class and confidence."""
     captions = [
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% sure" for one in tiles
     ]
@@ -102,33 +93,33 @@ def sheet(tiles: Sequence[Tile]) -> Figure:
 
 
 def loss_text(past: History) -> str:
-    """Describe the two curves of the loss."""
+    """Alternative text of the loss curves: first and last value of each, and the marked epochs."""
     ranges = [value_range("training loss", past.train["loss"]), value_range("validation loss", past.evaluation["loss"])]
-    return sentence(f"Loss over {count_of(past.last_epoch)}", ranges) + marks(past)
+    return sentence(f"Loss over {count_of(past.last_epoch)}", ranges) + marks_text(past)
 
 
 def metric_text(past: History, curve: MetricCurve) -> str:
-    """Describe the curve of a metric: its first, last and best value."""
+    """Alternative text of the curve of a metric: its first, last and best value."""
     values, title = past.evaluation[curve.field], curve.title
     over = f"{title} over {count_of(past.last_epoch)}"
     if not curve.percent:
         return sentence(over, [value_range(title, values)])
     first_to_last = value_range(f"validation {title[0].lower()}{title[1:]}", 100 * values, "%", 1)
     best = f"best {percent(float(np.nanmax(values)))}%" if np.isfinite(values).any() else ""
-    return sentence(over, [first_to_last, best]) + marks(past)
+    return sentence(over, [first_to_last, best]) + marks_text(past)
 
 
-def quantity_text(past: History, one: Quantity) -> str:
-    """Describe a column of the training records."""
-    values = one.factor * past.train[one.field][np.isfinite(past.train[one.field])]
-    over = f"{one.title} over the epochs"
+def training_curve_text(past: History, curve: MetricCurve) -> str:
+    """Alternative text of the curve of a training record: median, largest and last value."""
+    values = curve.points(past)[1]
+    values, over = values[np.isfinite(values)], f"{curve.heading} over the epochs"
     if not len(values):
         return over
     return f"{over}: median {np.median(values):.3g}, largest {values.max():.3g}, last {values[-1]:.3g}"
 
 
 def value_range(name: str, values: np.ndarray, unit: str = "", digits: int = 3) -> str:
-    """The first and last value of a curve; "" without values."""
+    """The first and last value of a curve as text, `loss from 2.100 to 0.300`; "" if there are none."""
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
@@ -137,7 +128,7 @@ def value_range(name: str, values: np.ndarray, unit: str = "", digits: int = 3) 
 
 
 def sentence(title: str, parts: Sequence[str]) -> str:
-    """A title, and after a colon its details that are not empty."""
+    """Join a title and its details, `Loss: a, b`; empty details are left out."""
     return f"{title}: {', '.join(part for part in parts if part)}" if any(parts) else title
 
 
@@ -146,36 +137,39 @@ def count_of(epochs: float) -> str:
     return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
 
 
-def marks(past: History) -> str:
-    """The marked epochs of a curve."""
+def marks_text(past: History) -> str:
+    """The marked epochs of a curve, `; marked: best epoch 5, resumed at epoch 3`; "" if there are none."""
     found = [f"best epoch {past.best_epoch}"] if past.best_epoch else []
-    found += [f"resumed at {in_words(past.resumes)}"] if past.resumes else []
+    found += [f"resumed at {epochs_text(past.resumes)}"] if past.resumes else []
     return f"; marked: {', '.join(found)}" if found else ""
 
 
-def confusion_text(verdict: PredictionSummary, classes: Sequence[str]) -> str:
-    """Describe the confusion matrix with its largest cell off the diagonal."""
-    wrong = int((~verdict.correct).sum())
-    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(verdict.correct)} images lie off the diagonal"
-    if not verdict.pairs:
+def confusion_text(summary: PredictionSummary, classes: Sequence[str]) -> str:
+    """Alternative text of the confusion matrix, with its largest cell off the diagonal."""
+    wrong = int((~summary.correct).sum())
+    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(summary.correct)} images lie off the diagonal"
+    if not summary.pairs:
         return text
-    truth, predicted, often = verdict.pairs[0]
+    truth, predicted, often = summary.pairs[0]
     return f"{text}, in its largest cell {often}: {classes[truth]} taken for {classes[predicted]}"
 
 
-def calibration_text(verdict: PredictionSummary) -> str:
-    """Describe accuracy against confidence."""
-    sure, right = float(verdict.confidence.mean()), verdict.accuracy
+def calibration_text(summary: PredictionSummary) -> str:
+    """Alternative text of the figure of accuracy against confidence."""
+    sure, right = float(summary.confidence.mean()), summary.accuracy
     side = "less" if sure < right else "more"
     return (
-        f"Accuracy against confidence in 15 bins; calibration error {100 * verdict.calibration:.1f} points; on average "
-        f"the model is {side} sure ({percent(sure)}%) than right ({percent(right)}%)"
+        f"Accuracy against confidence in 15 bins; calibration error {100 * summary.calibration:.1f} points; on average "
+        f"the model is {side} confident ({percent(sure)}%) than accurate ({percent(right)}%)"
     )
 
 
 def maps_text(kind: str, found: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
-    """Describe the maps of the epochs and the k-NN accuracy of their features."""
-    epochs, count = in_words([one.epoch for one in found]), np.unique(labels).size
+    """Alternative text of the maps of the epochs, with the k-NN accuracy of their features.
+
+    kind: "t-SNE" or "PCA". labels: class or cluster of each image. images: the split, or "evaluated".
+    """
+    epochs, count = epochs_text([one.epoch for one in found]), np.unique(labels).size
     accuracies = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in found if one.knn is not None)
     what = f"{kind} maps of {len(labels)} {images} images"
     if not accuracies:

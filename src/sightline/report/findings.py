@@ -51,13 +51,13 @@ class Tile:
 class Findings:
     """What a report of features and predicted classes shows.
 
-    Lists are empty and `verdict` is None where the run lacks their files. confused: (truth, prediction, count, tiles).
+    Lists are empty and `summary` is None where the run lacks their files. confused: (truth, prediction, count, tiles).
     maps: of the samples with `map_labels`, int64 [M]; training_maps: of training images, with `training_labels`. notes:
     why something could not be computed.
     """
 
     past: History
-    verdict: PredictionSummary | None
+    summary: PredictionSummary | None
     wrong: list[Tile]
     confused: list[tuple[str, str, int, list[Tile]]]
     maps: list[EpochMap]
@@ -67,25 +67,25 @@ class Findings:
     training_labels: np.ndarray
 
 
-def find(files: RunFiles, neighbors: bool = True) -> Findings:
+def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
     """All numbers, images and maps of the report. neighbors: with t-SNE, which takes seconds per epoch."""
     predictions, classes = files.predictions, len(files.classes)
-    verdict = summarized(predictions, seed_of(files)) if predictions else None
+    summary = summarize(predictions, seed_of(files)) if predictions else None
     labels, why = labels_of(files.samples, files.snapshots, classes)
     notes = [why] if why else []
-    maps = [] if why else maps_of(files.snapshots, None if files.grouped else labels, neighbors)
+    maps = [] if why else maps_of(files.snapshots, None if files.clustered else labels, neighbors)
     training, training_maps = np.zeros(0, dtype=np.int64), []
     if files.train_samples is not None:
         training, why = labels_of(files.train_samples, files.train_snapshots, classes)
         training_maps = [] if why else maps_of(files.train_snapshots, training, neighbors)
         notes += [f"of the training images: {why}"] if why else []
     wrong, confused = [], []
-    if predictions and verdict:
+    if predictions and summary:
         images = images_by_row(files, len(predictions.names))
-        wrong = most_wrong(predictions, verdict.correct, images)
-        confused = confused_pairs(predictions, verdict.pairs, images)
+        wrong = most_wrong(predictions, summary.correct, images)
+        confused = confused_pairs(predictions, summary.pairs, images)
     past = history(files.records)
-    return Findings(past, verdict, wrong, confused, maps, labels, tuple(notes), training_maps, training)
+    return Findings(past, summary, wrong, confused, maps, labels, tuple(notes), training_maps, training)
 
 
 def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbors: bool = True) -> list[EpochMap]:
@@ -98,7 +98,7 @@ def seed_of(files: RunFiles) -> int:
     return max(0, int(number(section(files.recipe, "train").get("seed"), 0)))
 
 
-def summarized(predictions: Predictions, seed: int) -> PredictionSummary:
+def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
     """The numbers of the predictions."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
@@ -165,7 +165,7 @@ def confused_pairs(
     return result
 
 
-def with_groups(files: RunFiles) -> RunFiles:
+def with_clusters(files: RunFiles) -> RunFiles:
     """The run with clusters of the features as classes, where its samples have no labels; else unchanged.
 
     k-means of the last kept epoch's features, normalized to length 1, which makes it a clustering by cosine. Clusters
@@ -177,12 +177,12 @@ def with_groups(files: RunFiles) -> RunFiles:
     features = snapshots[-1].features
     if len(features) != len(samples.rows) or len(features) < FEWEST:
         return files
-    labels = groups_of(features)
+    labels = cluster_labels(features)
     names = tuple(f"group {number}" for number in range(1, int(labels.max()) + 2))
-    return replace(files, samples=replace(samples, labels=labels), classes=names, grouped=True)
+    return replace(files, samples=replace(samples, labels=labels), classes=names, clustered=True)
 
 
-def groups_of(features: np.ndarray) -> np.ndarray:
+def cluster_labels(features: np.ndarray) -> np.ndarray:
     """Cluster int64 [N] of features [N, D], numbered from 0 by descending size; deterministic."""
     from sklearn.cluster import KMeans
 

@@ -122,7 +122,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def set_in_type(sentence: str) -> list[Child]:
+def typeset(sentence: str) -> list[Child]:
     """A sentence with minus signs before digits, and with intervals that do not break over lines."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
     parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)

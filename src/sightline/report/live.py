@@ -17,7 +17,7 @@ from ..insight.curves import Columns, History, MetricCurve
 from ..insight.figures import class_order
 from ..insight.projection import EpochMap
 from ..insight.style import class_colors, png_rgb
-from .drawing import QUANTITIES, kinds
+from .drawing import TRAINING_CURVES, kinds
 from .findings import Findings
 from .html import Child, Html, element, png_uri
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
@@ -149,37 +149,40 @@ def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html | None:
     """The block of the confusion matrix with its orders of classes; None above 200 classes."""
-    verdict = found.verdict
-    if verdict is None or len(classes) > 200:
+    summary = found.summary
+    if summary is None or len(classes) > 200:
         return None
     orders = {
-        "similar": class_order(verdict.confusion).tolist(),
+        "similar": class_order(summary.confusion).tolist(),
         "name": sorted(range(len(classes)), key=lambda index: classes[index]),
-        "worst": np.argsort(verdict.classes.recall, kind="stable").tolist(),
+        "worst": np.argsort(summary.classes.recall, kind="stable").tolist(),
     }
-    return block(name, {"orders": orders, "counts": verdict.confusion.tolist()})
+    return block(name, {"orders": orders, "counts": summary.confusion.tolist()})
 
 
 def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Html | None:
     """The block of the loss, the metrics and the training quantities that the run has; None before its first epoch."""
     train, evaluation = (past.train, "train"), (past.evaluation, "validation")
-    every = [("loss", "Loss", 3, [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")])]
-    for one in metrics:
-        lines = [curve(*evaluation, one.field, one.label, one.factor)]
+    panels = [("loss", "Loss", 3, [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")])]
+    for one in (*metrics, *TRAINING_CURVES):
+        lines = [curve(*(train if one.records == "train" else evaluation), one.field, one.label, one.factor)]
         if one.second:
             lines.append(curve(past.evaluation, "other", *one.second, one.factor))
-        every.append((one.name, one.heading, one.digits, lines))
-    every += [(q.name, q.title, q.digits, [curve(*train, q.field, "training", q.factor)]) for q in QUANTITIES]
+        panels.append((one.name, one.heading, one.digits, lines))
     drawn = [
         {"name": own, "title": title, "digits": digits, "lines": kept, "marks": marks(past)}
-        for own, title, digits, lines in every
+        for own, title, digits, lines in panels
         if (kept := [line for line in lines if line])
     ]
     return block(name, drawn) if drawn else None
 
 
 def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1.0) -> dict[str, Any] | None:
-    """One line; None without values. Above MOST_POINTS points, every k-th and the last are kept."""
+    """One line of a panel for the script; None if there are no values.
+
+    kind: "train", "validation" or "other", which sets the line's color. Of more than MOST_POINTS points, every k-th and
+    the last are kept.
+    """
     usable = np.flatnonzero(np.isfinite(columns[field]) & np.isfinite(columns["epoch"]))
     if not len(usable):
         return None
@@ -205,6 +208,6 @@ def gray_png(mask: np.ndarray) -> str:
     return png_uri(png_rgb(mask))
 
 
-def with_lives(still: Sequence[Child], *lives: Html | None) -> Html:
+def with_live_views(still: Sequence[Child], *lives: Html | None) -> Html:
     """Still figures, and the data and elements that replace them where scripts run."""
     return element("div", [one for one in lives if one], element("div", list(still), class_="still"))

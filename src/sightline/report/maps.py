@@ -8,10 +8,10 @@ from ..insight.projection import EpochMap, still_maps
 from .drawing import maps_text
 from .findings import Findings
 from .html import Child, Html, element, missing_note, table
-from .live import items, live, map_block, with_lives
+from .live import items, live, map_block, with_live_views
 from .run import RunFiles, Snapshot
 from .sections import Figures, figure
-from .words import in_words, percent
+from .words import epochs_text, percent
 
 MAPS = (
     "A map alone is no evidence: the numbers below are computed from the features, not from a map. The k-NN accuracy "
@@ -83,8 +83,8 @@ def maps_of(
     name, items_name = f"map-data{ending}", f"items{ending or '-data'}"
     return [
         element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
-                     f"{in_words([one.epoch for one in maps])}.{only}{crowd} {MAPS if labeled else GROUPS}"),
-        with_lives(still, map_block(name, maps, snapshots, len(classes)), live("map", name, items_name)),
+                     f"{epochs_text([one.epoch for one in maps])}.{only}{crowd} {MAPS if labeled else GROUPS}"),
+        with_live_views(still, map_block(name, maps, snapshots, len(classes)), live("map", name, items_name)),
         features_table(maps, labeled),
         element("p", TSNE, class_="small") if f"tsne{ending}" in figures else None,
         element("p", PCA, class_="small"),

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..insight.curves import number
+from ..insight.style import si_number
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
-from .words import bits, known, section
+from .words import known, section
 
 NAMES = {
     "git_commit": "Sightline commit",
@@ -129,7 +130,7 @@ def fact(key: str, value: object) -> str:
     """A value of provenance.json as text."""
     count = number(value)
     if "flops" in key and count > 0:
-        return f"{bits(count)}FLOPs"
+        return f"{si_number(count)}FLOPs"
     if key == "started":
         return known(value).replace("T", " ", 1)
     if key == "data digest" and isinstance(value, dict):  # shortened

@@ -63,8 +63,8 @@ class RunFiles:
     """The contents of a run folder. A missing or unreadable part is empty or None and has a line in `missing`.
 
     classes: from the predictions, else from provenance.json. snapshots: one per kept epoch. train_snapshots,
-    train_samples: the same of training images. grouped: `classes` and the labels of the samples are clusters of the
-    features, see `findings.with_groups`.
+    train_samples: the same of training images. clustered: `classes` and the labels of the samples are clusters of the
+    features, see `findings.with_clusters`.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class RunFiles:
     snapshots: tuple[Snapshot, ...] = ()
     train_samples: Thumbnails | None = None
     train_snapshots: tuple[Snapshot, ...] = ()
-    grouped: bool = False
+    clustered: bool = False
 
 
 def read_run(folder: str | Path) -> RunFiles:

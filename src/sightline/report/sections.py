@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..insight.curves import History, MetricCurve, number
-from .drawing import QUANTITIES, loss_text, metric_text, quantity_text
+from ..insight.style import si_number
+from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
 from .html import Child, Html, element, missing_note, png_size, png_uri
-from .live import curves_block, live, with_lives
+from .live import curves_block, live, with_live_views
 from .run import RunFiles
-from .words import bits, count, device, duration, in_words, known, percent, section, status, times
+from .words import count, device, duration, epochs_text, known, percent, section, status, times
 
 Figures = Mapping[str, bytes]
 Hint = tuple[str, str]
@@ -55,7 +56,7 @@ def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: 
     return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
 
 
-def facts_of_the_run(files: RunFiles, past: History, tiles: Sequence[tuple[str, str, str]]) -> Html:
+def fact_cards(files: RunFiles, past: History, tiles: Sequence[tuple[str, str, str]]) -> Html:
     """Cards (name, value, note): the task's own, then best epoch, time, speed, device, size."""
     tiles = list(tiles)
     if past.ensemble:
@@ -72,7 +73,7 @@ def facts_of_the_run(files: RunFiles, past: History, tiles: Sequence[tuple[str, 
         tiles.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
     if number(files.provenance.get("parameters")) > 0:
         name = str(section(files.recipe, "model").get("name", ""))
-        tiles.append(("Parameters", bits(number(files.provenance["parameters"])), name))
+        tiles.append(("Parameters", si_number(number(files.provenance["parameters"])), name))
     cards = [
         element("div", element("dt", name), element("dd", value, class_="long" if len(value) > 18 else None),
                 element("dd", note, class_="note") if note else None)
@@ -86,12 +87,12 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
     """Loss and the task's metrics side by side, the small curves below; text: how to read the curves."""
     drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
     large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
-    small = [figure(figures, f"curve-{one.name}", quantity_text(past, one)) for one in QUANTITIES]
+    small = [figure(figures, f"curve-{one.name}", training_curve_text(past, one)) for one in TRAINING_CURVES]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     notes = [text]
     if past.ensemble:
-        notes.insert(0, f"The result is the mean of the probabilities after {in_words(past.ensemble)}.")
+        notes.insert(0, f"The result is the mean of the probabilities after {epochs_text(past.ensemble)}.")
     elif past.best_epoch:
         notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
@@ -103,7 +104,7 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
     still = [element("div", large, class_="pair"), element("div", small, class_="triple")]
     return [
         element("p", " ".join(notes), class_="small"),
-        with_lives(still, curves_block("curves-data", past, metrics), live("curves", "curves-data")),
+        with_live_views(still, curves_block("curves-data", past, metrics), live("curves", "curves-data")),
     ]
 
 
@@ -148,22 +149,22 @@ def curve_hints(past: History) -> list[Hint]:
     return hints
 
 
-def images_shown(files: RunFiles, found: Findings, kind: str = "validation") -> str:
+def displayed_images(files: RunFiles, found: Findings, kind: str = "validation") -> str:
     """A sentence on how many images a page shows; "" without any. kind: of the samples."""
-    parts, verdict = [], found.verdict
+    parts, summary = [], found.summary
     if files.samples is not None:
         total = len(files.predictions.names) if files.predictions else split_size(files, "val")
         parts.append(f"{part_of(len(files.samples.rows), total)} {kind} images")
-    if files.mistakes is not None and verdict is not None and not verdict.correct.all():
-        kept, wrong = len(files.mistakes.rows), int((~verdict.correct).sum())
+    if files.mistakes is not None and summary is not None and not summary.correct.all():
+        kept, wrong = len(files.mistakes.rows), int((~summary.correct).sum())
         surest = ", those with the highest confidence" if kept < wrong else ""
         parts.append(f"{part_of(kept, wrong)} misclassified ones{surest}")
     if files.train_samples is not None:
         parts.append(f"{part_of(len(files.train_samples.rows), split_size(files, 'train'))} training images")
-    return shown_sentence(parts)
+    return displayed_sentence(parts)
 
 
-def shown_sentence(parts: Sequence[str]) -> str:
+def displayed_sentence(parts: Sequence[str]) -> str:
     """What the page shows, as a sentence; "" for nothing."""
     return f"It shows {'; '.join(parts)}." if parts else ""
 

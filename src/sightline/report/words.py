@@ -1,4 +1,4 @@
-"""Numbers and facts of a run as text."""
+"""Format numbers and facts of a run as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ..insight.curves import History, number
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in percent; a share between 0 and 1 is never rounded to 0 or 100."""
+    """A share in percent, without the sign; a share between 0 and 1 is never rounded to 0 or 100."""
     value, least = 100 * share, 10**-digits
     inside = min(max(value, least), 100 - least) if 0 < share < 1 else value
     return f"{inside:.{digits}f}"
@@ -18,20 +18,12 @@ def count(value: float) -> str:
     return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
 
 
-def bits(value: float) -> str:
-    """A large count with a unit prefix from thousands (k) to quadrillions (P)."""
-    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"
-
-
 def times(value: int) -> str:
     """A number of repetitions: "once", "twice", "3 times"."""
     return {1: "once", 2: "twice"}.get(value, f"{value} times")
 
 
-def in_words(epochs: Sequence[float]) -> str:
+def epochs_text(epochs: Sequence[float]) -> str:
     """Epochs as text: "epoch 3", "epochs 1, 12 and 24"; a fraction of an epoch has one decimal."""
     names = [f"{epoch:.1f}".removesuffix(".0") for epoch in epochs]
     return f"epoch {names[0]}" if len(names) == 1 else f"epochs {', '.join(names[:-1])} and {names[-1]}"
@@ -48,26 +40,26 @@ def duration(seconds: float) -> str:
 
 
 def status(past: History) -> str:
-    """The state of the run: finished, stopped early, running."""
+    """The state of a run as text: finished, stopped early, without results, or unfinished."""
     if past.finished:
         return "stopped early" if past.stopped_early else "finished"
     return "training has ended, the results are not written" if past.stop else "still running, or interrupted"
 
 
 def device(provenance: Mapping[str, Any]) -> str:
-    """The device, with the number of threads of a processor."""
+    """The device in provenance.json as text; a processor with its number of threads."""
     name, threads = known(provenance.get("device")), int(number(provenance.get("threads"), 0))
     graphics = any(word in name.lower() for word in ("nvidia", "cuda", "tesla", "geforce", "mps", "amd radeon"))
     return name if graphics or not threads else f"{name}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def known(value: object) -> str:
-    """A text or number of provenance.json; "unknown" for anything else."""
+    """A text or number of provenance.json as text; "unknown" for any other value."""
     usable = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip()
     return str(value) if usable else "unknown"
 
 
 def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A nested mapping of a recipe or provenance; empty where the value is not a mapping."""
+    """The mapping `name` of a recipe or provenance; empty if there is none."""
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}

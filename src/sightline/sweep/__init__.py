@@ -9,6 +9,7 @@ from typing import Any
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
 from ..errors import SightlineError, listing
+from ..report.compare.files import require_own_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, remove
 from ..runs.lock import lock_run
@@ -63,7 +64,7 @@ def sweep(
     plan = make_plan(recipe, typed, metric, sampler, pruner, seed)
     folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
     run_folder.refuse_inside(folder, plan.first.data.path)
-    require_sweep_folder(folder)
+    require_own_folder(folder, (folder / FILE).is_file(), "sweep")
     say = (lambda text: None) if quiet else print_plain
     with lock_run(folder) as note:
         if note:
@@ -85,16 +86,6 @@ def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faul
     if numbers + faults:
         why = "\n" + listing(numbers + faults)
         raise SightlineError("invalid options", where="the command line", why=why, cure="sightline sweep --help")
-
-
-def require_sweep_folder(folder: Path) -> None:
-    """SightlineError if the folder is a file or holds anything but a sweep."""
-    if folder.exists() and not folder.is_dir():
-        raise SightlineError("the sweep's folder is a file", where=str(folder), cure="choose another with --out")
-    seen = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
-    if seen and FILE not in seen:
-        why = f"it contains {min(seen)!r} and no sweep"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:

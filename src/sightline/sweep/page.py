@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import counted
-from ..report.html import Child, element, missing_note, set_in_type, table
+from ..insight.style import si_number
+from ..report.html import Child, element, missing_note, table, typeset
 from ..report.origin import command_box
 from ..report.page import layout
 from ..report.sections import Figures, figure
-from ..report.words import bits, duration, percent
+from ..report.words import duration, percent
 from ..tasks import TASKS
 
 COMPARED = 4
@@ -143,7 +144,7 @@ def sentences(data: SweepData) -> list[str]:
 
 def summary(data: SweepData) -> list[Child]:
     """The sentences, the warning about selection, links and next commands."""
-    lead = element("ul", [element("li", set_in_type(line)) for line in sentences(data)], class_="lead")
+    lead = element("ul", [element("li", typeset(line)) for line in sentences(data)], class_="lead")
     if data.best is None:
         return [lead]
     best = data.run_folder(data.best["trial"])
@@ -179,7 +180,7 @@ def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Chi
         *(shown(row["values"].get(key, "")) for key in data.values["space"]),
         f"{row['epochs']:g}",
         duration(row["seconds"]),
-        bits(row["flops"]) if row["flops"] else "",
+        si_number(row["flops"]) if row["flops"] else "",
         "" if state == "complete" else state,
     ]
 

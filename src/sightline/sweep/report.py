@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..errors import SightlineError
 from ..insight.curves import history
-from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled
+from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled, use_log_axis
 from ..report.compare.files import write_comparison
 from ..runs.atomic import atomic_write, read_json, read_json_lines
 from .page import COMPARED, SweepData, label, sentences, sweep_page
@@ -112,7 +112,8 @@ def draw_setting(data: SweepData, key: str) -> Figure:
     if scale in ("log:", "lin:"):
         positions = {trial: float(value) for trial, value in values.items()}
         if scale == "log:":
-            use_log_axis(axes, list(positions.values()))
+            use_log_axis(axes, min(positions.values()), max(positions.values()))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         choices = sorted({label(value) for value in values.values()}, key=by_number_or_name)
         spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(data.rows) + 1)
@@ -123,16 +124,6 @@ def draw_setting(data: SweepData, key: str) -> Figure:
         axes.set_xlim(-0.5, len(choices) - 0.5)
     draw_values(axes, data, positions, size=4.5)
     return figure
-
-
-def use_log_axis(axes: Axes, values: list[float]) -> None:
-    """Make the x axis logarithmic, with few, readable numbers."""
-    low, high = min(values), max(values)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlim(low / 1.3, high * 1.3)
 
 
 def by_number_or_name(text: str) -> tuple[float, str]:

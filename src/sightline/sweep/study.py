@@ -108,7 +108,7 @@ class SweepStudy:
             if key in trial.params
         }
 
-    def twin(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
+    def equal_trial(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
         """An earlier complete trial with the same settings, which would only be repeated."""
         complete = [other for other in self.finished() if other.state.name == "COMPLETE"]
         return next((other for other in complete if other.params == trial.params), None)

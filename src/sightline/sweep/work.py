@@ -83,8 +83,10 @@ class TrialScheduler:
             config = self.study.plan.config_of(self.study.values(trial), folder.name)
         except SightlineError as error:
             return self.record(trial, TrialOutcome("failed", message=in_one_line(error)))
-        if (twin := self.study.twin(trial)) is not None:
-            found = TrialOutcome(**twin.user_attrs["outcome"] | {"seconds": 0.0, "flops": 0.0, "same_as": twin.number})
+        if (equal_trial := self.study.equal_trial(trial)) is not None:
+            found = TrialOutcome(
+                **equal_trial.user_attrs["outcome"] | {"seconds": 0.0, "flops": 0.0, "same_as": equal_trial.number}
+            )
             return self.record(trial, found)
         slot = min(set(range(self.jobs)) - {one.slot for one in self.running})
         one = RunningTrial(self.study, trial, config, slot)

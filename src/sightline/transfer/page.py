@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..report.html import Child, element, missing_note, set_in_type, table
+from ..report.html import Child, element, missing_note, table, typeset
 from ..report.origin import flat, shown
 from ..report.page import layout
 from ..report.sections import figure
@@ -54,7 +54,7 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
     )
     if grid.reported:
         note += " The values reported elsewhere are on other images."
-    sentences = [set_in_type(f"{sentence[0].upper()}{sentence[1:]}.") for *_, sentence in result.comparisons]
+    sentences = [typeset(f"{sentence[0].upper()}{sentence[1:]}.") for *_, sentence in result.comparisons]
     return [
         element("ul", [element("li", sentence) for sentence in sentences], class_="lead"),
         figure(figures, "grid", "Accuracy of each setting with its interval"),

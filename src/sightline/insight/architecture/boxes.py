@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from ...errors import printable
-from ..style import BLUE, GREEN, ORANGE, VIOLET
+from ..style import BLUE, GREEN, ORANGE, VIOLET, si_number
 from .tree import DASH, TIMES, Block
 from .view import THEN, shape_of, short_kind, short_name
 
@@ -139,12 +139,8 @@ def toward(start: tuple[float, float], goal: tuple[float, float], length: float)
 
 
 def quantity(count: int) -> str:
-    """Three digits and a unit: 1.21 k, 25.6 M, 4.09 G; a dash for zero."""
-    if count == 0:
-        return DASH
-    size = float(f"{count:.3g}")
-    power = min(int(math.log10(size)) // 3, 6)
-    return f"{size / 1000**power:.4g} {' kMGTPE'[power]}".strip()
+    """A count with three significant digits and a unit prefix (25.6 M); a dash for zero."""
+    return si_number(count) if count else DASH
 
 
 def box(block: Block, width: float, totals: Totals) -> Piece:

@@ -1,52 +1,47 @@
-"""The figures of a comparison; each run keeps its color and its marker."""
+"""The figures of a comparison. A run has the same color and marker in all of them."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ...insight.curves import from_zero
-from ...insight.style import BLUE, INK, MUTED, ORANGE, class_colors, new_figure, short, styled
+from ...insight.curves import MetricCurve, from_zero
+from ...insight.style import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    class_colors,
+    new_figure,
+    short,
+    si_number,
+    styled,
+    use_log_axis,
+)
 from ..drawing import Plan
-from ..words import bits
 from .kinds import ComparedRun, Comparison, RunPair
 
 MARKS = "os^DvPX*<>"
 NAME = 22
-"""Letters of a run's name in a legend."""
+"""The most characters of a run's name in a legend."""
 POINTS = 60
-"""Points of a training curve."""
+"""The most points of a training curve."""
 CLASSES = 15
-"""Classes in the figure of differences; the table has all."""
-
-
-class Curve(NamedTuple):
-    """One curve of each run. part: "train" or "evaluation", the records with the field; factor: to the unit."""
-
-    file: str
-    part: str
-    field: str
-    title: str
-    factor: float = 1.0
-
-    def values(self, entry: ComparedRun) -> np.ndarray:
-        """The values of a run, NaN where a record lacks them."""
-        return self.factor * getattr(entry.past, self.part)[self.field]
+"""The most classes in the figure of differences; the table has all of them."""
 
 
 LOSSES = (
-    Curve("curve-training-loss", "train", "loss", "Training loss"),
-    Curve("curve-validation-loss", "evaluation", "loss", "Validation loss"),
+    MetricCurve("loss", "Training loss", percent=False, records="train", key="training-loss"),
+    MetricCurve("loss", "Validation loss", percent=False, key="validation-loss"),
 )
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 
 
 def plan_comparison(found: Comparison) -> Plan:
-    """All figures, by name."""
+    """Plan all figures of a comparison, by file name without extension."""
     todo: Plan = {}
     if len(found.pairs) > 1:
         todo["differences"] = lambda: draw_runs(found)
@@ -58,74 +53,69 @@ def plan_comparison(found: Comparison) -> Plan:
 
 
 def plan_curves(found: Comparison) -> Plan:
-    """The curves of all runs over the epochs, and the metric over time and FLOPs."""
-    measure = found.kind
-    metric = Curve("curve-metric", "evaluation", measure.field, f"{measure.title}, %", 100.0)
-    more = [Curve(f"curve-{one.name}", "evaluation", one.field, one.heading, one.factor) for one in measure.curves]
+    """Plan the curves of all runs over the epochs, and of the metric over time and training FLOPs."""
+    metric = MetricCurve(found.kind.field, found.kind.title, key="metric")
     todo: Plan = {}
-    for curve in (*LOSSES, metric, *more):
-        if any(np.isfinite(curve.values(one)).any() for one in found.entries):
-            todo[curve.file] = partial(draw_overlay, found.entries, curve, "epoch")
-    if metric.file not in todo:
+    for curve in (*LOSSES, metric, *found.kind.curves):
+        if any(curve.drawn_for(one.past) for one in found.entries):
+            todo[f"curve-{curve.name}"] = partial(draw_overlay, found.entries, curve, "epoch")
+    if "curve-metric" not in todo:
         return todo
     if any(np.isfinite(one.past.evaluation["seconds"]).any() for one in found.entries):
         unit = time_unit([one.seconds for one in found.entries])[0]
         todo["curve-metric-time"] = partial(draw_overlay, found.entries, metric, unit)
-    if all(even(one) for one in found.entries):
+    if all(constant_cost(one) for one in found.entries):
         todo["curve-metric-flops"] = partial(draw_overlay, found.entries, metric, "training FLOPs")
     return todo
 
 
-def even(entry: ComparedRun) -> bool:
-    """Whether every epoch of a run has the same cost, so that its FLOPs at an epoch follow from the total."""
+def constant_cost(entry: ComparedRun) -> bool:
+    """Whether all epochs of a run have the same FLOPs, so that those at an epoch follow from the total."""
     augment, optim = (entry.files.recipe.get(name) for name in ("augment", "optim"))
     sizes = isinstance(augment, dict) and augment.get("progressive")
     steps = isinstance(optim, dict) and optim.get("sam_radius")
     return entry.flops == entry.flops and not sizes and not steps
 
 
-def positions(entry: ComparedRun, curve: Curve, over: str) -> np.ndarray:
-    """The positions of a run's values on the axis `over`."""
-    records = getattr(entry.past, curve.part)
-    epochs = records["epoch"]
-    if over in UNITS:
-        return records["seconds"] / UNITS[over]
-    return epochs * (entry.flops / entry.epochs) if over == "training FLOPs" else epochs
-
-
 def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
-    """(a unit that suits these times, its seconds)."""
+    """(the unit for the longest of these times, its length in seconds)."""
     longest = max((value for value in seconds if value == value), default=0.0)
     name = "seconds" if longest < 120 else "minutes" if longest < 3 * 3600 else "hours"
     return name, UNITS[name]
 
 
 @styled
-def draw_overlay(entries: Sequence[ComparedRun], curve: Curve, over: str) -> Figure:
-    """Draw one curve of every run over epochs, a unit of time, or training FLOPs."""
+def draw_overlay(entries: Sequence[ComparedRun], curve: MetricCurve, over: str) -> Figure:
+    """Draw a curve of every run. over: the x axis, "epoch", a unit of time, or "training FLOPs"."""
     figure = new_figure(4.9, 3.3)
     axes = figure.add_subplot()
-    axes.set_title(curve.title if over == "epoch" else f"{curve.title}, over {over}")
+    axes.set_title(curve.heading if over == "epoch" else f"{curve.heading}, over {over}")
     axes.set_xlabel(over)
     for index, (entry, color) in enumerate(zip(entries, class_colors(len(entries)), strict=True)):
-        x, y = positions(entry, curve, over), curve.values(entry)
+        x, y = curve.points(entry.past)
+        if over == "training FLOPs":
+            x = x * (entry.flops / entry.epochs)
+        elif over != "epoch":
+            x = entry.past.evaluation["seconds"] / UNITS[over]
         x, y = x[np.isfinite(y)], y[np.isfinite(y)]
-        best = over == "epoch" and curve.part == "evaluation" and entry.past.best_epoch
-        trace(axes, *(thinned(x, y) if curve.part == "train" else (x, y)), color, index, entry.name, best or np.nan)
+        if curve.records == "train":
+            x, y = binned_means(x, y)
+        best = entry.past.best_epoch if over == "epoch" and curve.records == "evaluation" else 0
+        plot_run(axes, x, y, color, index, entry.name, best or np.nan)
     if over == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     elif over == "training FLOPs":
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: bits(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si_number(value)))
     if curve.factor == 1.0:
         from_zero(axes)
     axes.set_xlim(left=0 if over != "epoch" else None)
-    named_below(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
-def thinned(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Means of adjacent points, at most `most`, so that noisy curves do not hide each other."""
+def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Replace the points of a noisy curve by at most `most` means of adjacent ones; returns (x, y)."""
     if len(x) <= most:
         return x, y
     bins = np.arange(len(x)) * most // len(x)
@@ -133,8 +123,11 @@ def thinned(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarra
     return np.bincount(bins, x) / counts, np.bincount(bins, y) / counts
 
 
-def trace(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, index: int, name: str, best: float) -> None:
-    """Draw one run's curve, with markers up to 40 points, and a ring at the best epoch."""
+def plot_run(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, index: int, name: str, best: float) -> None:
+    """Draw the curve of one run, with markers if it has up to 40 points, and a ring at x = `best`.
+
+    index: the index of the run, which selects its marker.
+    """
     if not len(x):
         return
     mark = MARKS[index % len(MARKS)] if len(x) <= 40 else ""
@@ -144,8 +137,8 @@ def trace(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, index: int, name
     axes.plot(x[ring], y[ring], "o", markersize=10, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.2)
 
 
-def named_below(figure: Figure, axes: Axes) -> None:
-    """Add a legend below the plot in as many columns as fit, and enlarge the figure by its rows."""
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Add a legend below the plot, in as many columns as fit, and increase the figure's height by its rows."""
     lines, names = axes.get_legend_handles_labels()
     if not names:
         return
@@ -157,7 +150,7 @@ def named_below(figure: Figure, axes: Axes) -> None:
 
 
 def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
-    """(name, axis label, one value per run) of the costs that are known of at least two runs."""
+    """(name, axis label, one value per run) of each cost that is known for at least two runs with a result."""
     unit, size = time_unit([one.seconds for one in entries])
     columns = (
         ("time", f"{unit} of training and validation", [one.seconds / size for one in entries]),
@@ -174,7 +167,7 @@ def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
 
 @styled
 def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
-    """Draw the metric with its interval against a cost; logarithmic where costs differ by more than a factor of 4."""
+    """Draw the metric and its interval against a cost. The cost axis is logarithmic above a factor of 4."""
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
     axes.set_title(f"{found.kind.title}, %")
@@ -189,27 +182,24 @@ def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
                   label=short(entry.name, NAME))  # fmt: skip
     known = [value for value in values if value > 0]
     if max(known) > 4 * min(known):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if max(known) > 50 * min(known) else (1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlim(min(known) / 1.4, max(known) * 1.4)
+        use_log_axis(axes, min(known), max(known))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlim(0, 1.12 * max(known))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else bits(value)))
-    named_below(figure, axes)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else si_number(value)))
+    legend_below(figure, axes)
     return figure
 
 
 def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
-    """Rows of the classes that differ most, by descending difference; NaN is left out."""
+    """Indices of the classes with the largest absolute differences, by descending difference; NaN is left out."""
     known = np.flatnonzero(np.isfinite(difference))
     chosen = known[np.argsort(-np.abs(difference[known]), kind="stable")][:limit]
     return chosen[np.argsort(-difference[chosen], kind="stable")]
 
 
 def draw_runs(found: Comparison) -> Figure:
-    """Draw the difference of every run to the reference with its interval."""
+    """Draw the difference of every run to the reference, with its interval."""
     pairs = found.pairs
     values = np.array([[pair.numbers.difference, *pair.numbers.interval] for pair in pairs]).T
     title = f"{found.kind.title}: difference to {short(found.reference.name, NAME)}"
@@ -217,9 +207,9 @@ def draw_runs(found: Comparison) -> Figure:
 
 
 def draw_classes(pair: RunPair) -> Figure:
-    """Draw the classes that differ most between two runs, in their first measure."""
+    """Draw the classes that differ most between two runs, by the first measure of each class."""
     measure, apart = next(iter(pair.numbers.classes.items()))
-    rows, names = most_different(apart.difference), pair.answers[0].classes
+    rows, names = most_different(apart.difference), pair.results[0].classes
     title = f"{measure} of each class: {short(pair.second, NAME)} minus {short(pair.first, NAME)}"
     value, low, high = (part[rows] for part in (apart.difference, apart.low, apart.high))
     return draw_differences([names[row] for row in rows], value, low, high, title)
@@ -234,9 +224,10 @@ def draw_differences(
     title: str,
     significant: Sequence[bool] | None = None,
 ) -> Figure:
-    """Draw differences with intervals, shares [M], in points around a line at zero.
+    """Draw M differences with their intervals (shares, float [M] each) in percentage points, around a line at zero.
 
-    Blue: more than the reference, orange: less, gray: not `significant`, by default where the interval includes zero.
+    Blue is more than the reference, orange less, gray not significant. By default a difference is significant if its
+    interval excludes zero.
     """
     clear = (low > 0) | (high < 0) if significant is None else np.array(significant)
     figure = new_figure(5.4, 0.95 + 0.3 * len(names))

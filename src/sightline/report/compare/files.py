@@ -1,4 +1,4 @@
-"""Write a comparison: report.html, figures, compare.json with all numbers, compare.csv with one row per run."""
+"""Write a comparison: report.html, figures, compare.json (all numbers) and compare.csv (one row per run)."""
 
 import json
 import os
@@ -23,51 +23,57 @@ WRITTEN = ("report.html", "report.pdf", MARK, "compare.csv", "figures")
 def write_comparison(
     runs: Sequence[str | Path], out: str | Path = "runs/compare", overwrite: bool = False
 ) -> tuple[Path, list[str]]:
-    """Compare runs and write the result to the folder `out`; returns the page and the lines for a terminal.
+    """Compare runs and write the result to the folder `out`; returns (path of the page, lines to print).
 
     An existing comparison of the same runs is replaced; one of other runs only with `overwrite`. Raises SightlineError
-    where nothing can be compared, and for a folder with other content.
+    if nothing can be compared, and if the folder has other content.
     """
     folder = Path(out)
     found = compare(runs)
-    others = holds_another(folder, [entry.files.path for entry in found.entries], overwrite)
+    replaced = must_replace(folder, [entry.files.path for entry in found.entries], overwrite)
     figures = {name: png(draw()) for name, draw in plan_comparison(found).items()}
-    if others:
+    if replaced:
         remove(folder / name for name in WRITTEN)
-    write_json(folder / MARK, finite(as_values(found, folder)))  # first, to mark the folder
+    write_json(folder / MARK, finite(as_values(found, folder)))  # first, so that the folder can be recognized
     for name, data in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", data)
     atomic_write(folder / "compare.csv", as_csv(found))
-    links = [own_report(entry.files.path, folder) for entry in found.entries]
+    links = [report_link(entry.files.path, folder) for entry in found.entries]
     page = atomic_write(folder / "report.html", comparison_page(found, figures, links))
     lines = [*sentences(found), *found.notes, *(note for pair in found.pairs for note in pair.notes)]
-    return page, [*lines, *(f"to compare {one.name}: {one.cure}" for one in found.refused if one.cure)]
+    return page, [*lines, *(f"to compare {one.name}: {one.cure}" for one in found.unpaired if one.cure)]
 
 
-def holds_another(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
-    """Whether the folder holds a comparison of other runs that `overwrite` allows to replace.
+def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
+    """Whether the folder has a comparison of other runs, which `overwrite` allows to remove.
 
-    Raises SightlineError without `overwrite`, and for a folder with other content.
+    Raises SightlineError if it has one and `overwrite` is False, and if the folder has other content.
     """
-    if folder.exists() and not folder.is_dir():
-        raise SightlineError("the folder is a file", where=str(folder), cure="choose another with --out")
-    visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    if not visible:
-        return False
-    old = read_mark(folder)
-    if old is None or (folder / "recipe.yaml").exists():
-        why = f"it has {min(path.name for path in visible)!r} and no comparison"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
-    if set(old) == {relative(run, folder) for run in runs}:
+    old = compared_runs(folder)
+    require_own_folder(folder, old is not None and not (folder / "recipe.yaml").exists(), "comparison")
+    if old is None or set(old) == {relative(run, folder) for run in runs}:
         return False
     if not overwrite:
-        why, cure = f"it is of {', '.join(old)}", "choose another --out, or --overwrite"
+        why, cure = f"it compares {', '.join(old)}", "choose another folder with --out, or add --overwrite"
         raise SightlineError("this folder has another comparison", where=str(folder), why=why, cure=cure)
     return True
 
 
-def read_mark(folder: Path) -> list[str] | None:
-    """The paths of the runs in the folder's comparison; None without one."""
+def require_own_folder(folder: Path, own: bool, kind: str) -> None:
+    """Raise SightlineError if the folder is a file, or has visible content that is not the command's `own`.
+
+    kind: what the command writes ("sweep"), for the message.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SightlineError("the output folder is a file", where=str(folder), cure="choose another with --out")
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    if names and not own:
+        why = f"it contains {min(names)!r} and no {kind}"
+        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+
+
+def compared_runs(folder: Path) -> list[str] | None:
+    """The paths of the runs in a folder's comparison, from compare.json; None if it cannot be read."""
     try:
         values = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return [str(run["path"]) for run in values["runs"]]
@@ -76,21 +82,21 @@ def read_mark(folder: Path) -> list[str] | None:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """The path of a run relative to the comparison's folder, so that both can be moved together."""
+    """The path of a run relative to the comparison's folder, which stays valid if both are moved together."""
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
         return str(path.resolve())
 
 
-def own_report(run: Path, folder: Path) -> str:
-    """The URL of a run's own page; "" without one."""
+def report_link(run: Path, folder: Path) -> str:
+    """The relative URL of a run's own report; "" if it has none."""
     there = (run / "report.html").is_file()
     return quote(os.fsencode(f"{relative(run, folder)}/report.html")) if there else ""
 
 
 def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
-    """All numbers of a comparison, for compare.json."""
+    """The content of compare.json: all numbers of a comparison."""
     field = found.kind.field
     return {
         "format": 1,
@@ -113,7 +119,7 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
             for entry in found.entries
         ],
         "comparisons": [pair_values(pair) for pair in found.pairs],
-        "not_compared": [{"run": one.name, "why": one.why, "cure": one.cure} for one in found.refused],
+        "not_compared": [{"run": one.name, "why": one.why, "cure": one.cure} for one in found.unpaired],
         "recipes": {
             key: dict(zip([e.name for e in found.entries], values, strict=True)) for key, values in found.recipes
         },
@@ -122,8 +128,8 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
 
 
 def pair_values(pair: RunPair) -> dict[str, Any]:
-    """The numbers of one pair, for compare.json."""
-    numbers, names = pair.numbers._asdict(), pair.answers[0].classes
+    """The numbers of one pair, as in compare.json."""
+    numbers, names = pair.numbers._asdict(), pair.results[0].classes
     classes = {
         measure: [
             {"class": name, **{key: column[row] for key, column in apart.items()}} for row, name in enumerate(names)
@@ -135,7 +141,7 @@ def pair_values(pair: RunPair) -> dict[str, Any]:
 
 
 def as_csv(found: Comparison) -> bytes:
-    """One row per run: the metric and the difference to the reference with their intervals, p, and the cost."""
+    """The content of compare.csv, one row per run: metric, difference to the reference, their intervals, p, cost."""
     columns = ["run", found.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
     rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in found.entries:
@@ -143,10 +149,10 @@ def as_csv(found: Comparison) -> bytes:
         own = [entry.quality, *(entry.interval or ("", ""))]
         apart = [pair.numbers.difference, *pair.numbers.interval, pair.numbers.p, pair.holm] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]
-        rows.append([entry.name, *map(plain, numbers), str(entry.past.finished).lower()])
+        rows.append([entry.name, *map(number_text, numbers), str(entry.past.finished).lower()])
     return csv_text(rows)
 
 
-def plain(value: float | str) -> str:
-    """A number with nine digits; "" for NaN."""
+def number_text(value: float | str) -> str:
+    """A number with nine significant digits; "" for NaN and for text."""
     return f"{value:.9g}" if isinstance(value, float | int) and value == value else ""

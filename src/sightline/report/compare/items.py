@@ -1,4 +1,4 @@
-"""Check that two runs were validated on the same items (classes, names, truth, content), and put them in one order."""
+"""Check that two runs were validated on the same images (classes, names, labels, pixels), and align their results."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from .kinds import ComparedRun, ItemResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
 """(reason, remedy)."""
-SHOWN = 3
-"""Example names in a message."""
+MOST_EXAMPLES = 3
+"""Names in a message."""
 
 
 def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """Why two runs cannot be compared image by image; None where they can."""
+    """(why two runs cannot be compared image by image, the remedy); None if they can."""
     for one in (first, second):
-        if one.answers is None:
-            return f"{one.name} {one.lacks}", one.cure
-    assert first.answers and second.answers
-    a, b = first.answers, second.answers
+        if one.results is None:
+            return f"{one.name} {one.reason}", one.cure
+    assert first.results and second.results
+    a, b = first.results, second.results
     return (
-        other_classes(first.name, a, second.name, b)
-        or other_names(first.name, a, second.name, b)
-        or other_truth(first.name, a, second.name, b)
-        or other_content(first, second, kind)
+        class_mismatch(first.name, a, second.name, b)
+        or name_mismatch(first.name, a, second.name, b)
+        or label_mismatch(first.name, a, second.name, b)
+        or content_mismatch(first, second, kind)
     )
 
 
-def other_classes(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """The fault of runs with different classes."""
+def class_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+    """(reason, remedy) if two runs have different classes, else None."""
     if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
         return None
     only = [f"only {name} has {examples(sorted(own - other))}"
@@ -43,8 +43,8 @@ def other_classes(first: str, a: ItemResults, second: str, b: ItemResults) -> Fa
     return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
 
 
-def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """The fault of runs with different images, or with ambiguous names."""
+def name_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+    """(reason, remedy) if two runs have images of different names, or several images of the same name, else None."""
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
     if ours == theirs:
@@ -56,15 +56,15 @@ def other_names(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
         mine, others = a.names[0], b.names[0]
         return f"they were validated on different images and share none ({mine} and {others})", cure
     sides = ((first, second, theirs - ours), (second, first, ours - theirs))
-    lacks = [f"{name} lacks {counted(len(gone), 'image')} of {other} ({examples(sorted(gone))})"
-             for name, other, gone in sides if gone]  # fmt: skip
+    lacks = [f"{name} lacks {counted(len(missing), 'image')} of {other} ({examples(sorted(missing))})"
+             for name, other, missing in sides if missing]  # fmt: skip
     shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
     return f"{shared}; {'; '.join(lacks)}", cure
 
 
-def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
-    """The fault of runs whose images have different labels."""
-    there = in_order_of(a, b)
+def label_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+    """(reason, remedy) if images of the same name have different labels in the two runs, else None."""
+    there = aligned_to(a, b)
     differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
     if not differs.any():
         return None
@@ -79,22 +79,22 @@ def other_truth(first: str, a: ItemResults, second: str, b: ItemResults) -> Faul
     return why, "train the older run again on the current labels"
 
 
-def other_content(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """The fault of runs whose images have equal names and labels and different pixels, by the data's digests."""
+def content_mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
+    """(reason, remedy) if images of the same names and labels have different pixels, by the digests of the data."""
     digests = [digest_of(one) for one in (first, second)]
-    if unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
+    if why_unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
     look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
     why = "their validation images have the same names and different contents (data digest in provenance.json)"
     return why, f"{look} show which run's images have changed; train that run again"
 
 
-def unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
-    """Why the digests cannot show whether the contents are equal; "" where they can.
+def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
+    """Why the digests cannot show whether the images of two runs have equal pixels; "" if they can.
 
-    A digest covers decoded pixels, ordered names and ordered classes.
+    A digest covers the decoded pixels, the names and the classes, in their order.
     """
-    a, b = first.answers, second.answers
+    a, b = first.results, second.results
     if digest_of(first) is None or digest_of(second) is None:
         return "no digest of the data is recorded"
     if a and b and (a.names != b.names or a.classes != b.classes):
@@ -107,27 +107,29 @@ def unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) ->
 
 
 def digest_of(one: ComparedRun, split: str = "val") -> str | None:
-    """The digest of a split in provenance.json, if any."""
+    """The digest of a split's data in provenance.json; None if there is none."""
     found = section(section(one.files.provenance, "data"), "digest").get(split)
     return found if isinstance(found, str) else None
 
 
-def in_order_of(reference: ItemResults, other: ItemResults) -> ItemResults:
-    """`other` with its images and classes in the order of the reference, matched by name; both have the same ones."""
+def aligned_to(reference: ItemResults, other: ItemResults) -> ItemResults:
+    """`other` with images and classes in the order of `reference`, matched by name. Both have the same names."""
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))
     if other.names != reference.names:
         index = {name: row for row, name in enumerate(other.names)}
         rows = np.array([index[name] for name in reference.names])
-    if other.given.ndim == 1:
-        truth, given = classes[other.truth[rows]], classes[other.given[rows]]
-        return replace(reference, truth=truth, given=given, sure=other.sure[rows], rows=other.rows[rows])
+    if other.predicted.ndim == 1:
+        truth, predicted = classes[other.truth[rows]], classes[other.predicted[rows]]
+        return replace(
+            reference, truth=truth, predicted=predicted, confidence=other.confidence[rows], rows=other.rows[rows]
+        )
     back = np.argsort(classes)
-    given = other.given[rows][:, back][:, :, back]
-    return replace(reference, truth=given.sum(-1), given=given, rows=other.rows[rows])
+    predicted = other.predicted[rows][:, back][:, :, back]
+    return replace(reference, truth=predicted.sum(-1), predicted=predicted, rows=other.rows[rows])
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    """The first names, and the number of further ones."""
+    more = len(names) - MOST_EXAMPLES
+    return ", ".join(names[:MOST_EXAMPLES]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,7 +1,6 @@
-"""The sections of a comparison on common items: classes, images on which two classifiers differ, agreement."""
+"""Sections of a comparison page: differences by class, images on which two classifiers differ, agreement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,31 +17,11 @@ TILES = 12
 NO_PAIRS = "No two of these runs were validated on the same images."
 
 
-@dataclass(frozen=True)
-class RunAnswer:
-    """The prediction of one run for an image."""
-
-    run: str
-    label: str
-    sure: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class SameTile:
-    """One image with the predictions of both runs of a pair. image: uint8 [3, h, w]."""
-
-    image: np.ndarray
-    name: str
-    truth: str
-    answers: tuple[RunAnswer, ...]
-
-
 def by_class(found: Comparison, drawn: Figures) -> list[Child]:
-    """For each pair the classes that differ most, in a figure and a table."""
+    """Section: for each pair of runs, a figure and a table of the classes that differ most."""
     if not found.pairs:
         return [missing_note(NO_PAIRS)]
-    count = len(found.pairs[0].answers[0].classes)
+    count = len(found.pairs[0].results[0].classes)
     chance = (
         f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
         "more where a class has few images."
@@ -59,13 +38,13 @@ def by_class(found: Comparison, drawn: Figures) -> list[Child]:
 
 
 def class_table(pair: RunPair, title: str) -> Html:
-    """Every class with each measure of both runs and the difference; bold where the interval excludes zero."""
-    measures, answers = pair.numbers.classes, pair.answers[0]
-    first, truth = next(iter(measures.values())), answers.truth
+    """Table of all classes: each measure of both runs and the difference, bold if its interval excludes zero."""
+    measures, results = pair.numbers.classes, pair.results[0]
+    first, truth = next(iter(measures.values())), results.truth
     support = np.bincount(truth, minlength=len(first.difference)) if truth.ndim == 1 else truth.sum(0)
     rows: list[list[Child]] = []
     for index in most_different(first.difference, len(first.difference)):
-        row: list[Child] = [answers.classes[index]]
+        row: list[Child] = [results.classes[index]]
         for apart in measures.values():
             row += [share(float(values[index])) for values in (apart.first, apart.second)]
             row.append(change(float(apart.difference[index]), float(apart.low[index]), float(apart.high[index])))
@@ -83,7 +62,7 @@ def share(value: float) -> str:
 
 
 def change(value: float, low: float, high: float) -> Child:
-    """A difference in points with its interval, bold where that excludes zero."""
+    """A difference in percentage points with its interval; bold if the interval excludes zero."""
     if not np.isfinite([low, high]).all():
         return f"{100 * value:+.1f}" if value == value else ""
     text = f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
@@ -91,77 +70,67 @@ def change(value: float, low: float, high: float) -> Child:
 
 
 def galleries(found: Comparison, drawn: Figures) -> list[Child]:
-    """For each pair the images that only one of the two classifies correctly."""
+    """Section: for each pair of runs, the images that only one of the two classifies correctly."""
     images, parts = thumbnails_by_name(found), []
     for pair in found.pairs:
         for second, winner, loser in ((True, pair.second, pair.first), (False, pair.first, pair.second)):
-            often = pair.numbers.agreement["only second right" if second else "only first right"]
-            tiles = only_right(pair, images, second)
+            count = pair.numbers.agreement["only second right" if second else "only first right"]
+            rows = only_right(pair, images, second)
             parts.append(element("h3", f"{winner} is right, {loser} is wrong"))
-            parts.append(element("p", gallery_note(often, len(tiles)), class_="small"))
-            if tiles:
-                parts.append(element("ul", [element("li", tile(one)) for one in tiles], class_="gallery"))
+            parts.append(element("p", gallery_note(count, len(rows)), class_="small"))
+            if rows:
+                tiles = [element("li", tile(pair, row, images)) for row in rows]
+                parts.append(element("ul", tiles, class_="gallery"))
     return parts
 
 
 def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
-    """The thumbnail uint8 [3, h, w] of each validation image that a paired run has kept."""
+    """Thumbnails uint8 [3, h, w] by image name, from all runs that are compared image by image."""
     images: dict[str, np.ndarray] = {}
     for entry in found.paired:
-        assert entry.answers
-        names = entry.answers.names
+        assert entry.results
+        names = entry.results.names
         by_row = images_by_row(entry.files, len(names))
         images |= {names[row]: image for row, image in by_row.items() if names[row] not in images}
     return images
 
 
-def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[SameTile]:
-    """Images that only the second (or first) run classifies correctly, by descending confidence of the other."""
-    a, b = pair.answers
+def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[int]:
+    """Indices of at most TILES images with a thumbnail that only the second (or only the first) run classifies
+    correctly, by descending confidence of the other run."""
+    a, b = pair.results
     right, wrong = (b, a) if second else (a, b)
     rows = np.flatnonzero(right.correct & ~wrong.correct)
-    shown = [int(row) for row in rows[np.argsort(-wrong.sure[rows], kind="stable")] if a.names[row] in images]
-    return [same_tile(pair, row, images[a.names[row]]) for row in shown[:TILES]]
+    kept = [int(row) for row in rows[np.argsort(-wrong.confidence[rows], kind="stable")] if a.names[row] in images]
+    return kept[:TILES]
 
 
-def same_tile(pair: RunPair, row: int, image: np.ndarray) -> SameTile:
-    """One image of a pair."""
-    first, classes = pair.answers[0], pair.answers[0].classes
-    answers = tuple(
-        RunAnswer(name, classes[one.given[row]], float(one.sure[row]), bool(one.correct[row]))
-        for name, one in zip((pair.first, pair.second), pair.answers, strict=True)
-    )
-    return SameTile(image, first.names[row], classes[first.truth[row]], answers)
-
-
-def gallery_note(often: int, shown: int) -> str:
-    """The number of such images, and how many of them are shown."""
-    if not often:
+def gallery_note(count: int, shown: int) -> str:
+    """Sentence: the number of images of a gallery, and how many of them are displayed."""
+    if not count:
         return "There is no such image."
-    which = "" if shown == often else f" {shown:,} of them are shown." if shown else " No thumbnail of them was kept."
+    which = "" if shown == count else f" {shown:,} of them are shown." if shown else " No thumbnail of them was kept."
     order = " The most confident mistakes come first." if shown > 1 else ""
-    return f"{counted(often, 'image')}.{which}{order}"
+    return f"{counted(count, 'image')}.{which}{order}"
 
 
-def tile(one: SameTile) -> Html:
-    """One image with its truth and the predictions of both runs."""
-    small = max(one.image.shape[1:]) <= 40
-    source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
-    alt = f"{one.name}: {one.truth}; " + "; ".join(f"{answer.run} predicts {answer.label}" for answer in one.answers)
-    lines = [
-        element("span", f"{answer.run}: {answer.label}, {percent(answer.sure, 0)}%",
-                class_="sure" if answer.right else "wrong")
-        for answer in one.answers
-    ]  # fmt: skip
-    return element(
-        "figure",
-        element("img", src=source, alt=alt, title=one.name, loading="lazy", class_="pixels" if small else None),
-        element("figcaption", element("span", one.truth), lines),
-    )
+def tile(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
+    """Figure of one image with its true class and the predictions of both runs. row: its index in the results."""
+    first = pair.results[0]
+    name, truth = first.names[row], first.classes[first.truth[row]]
+    image, alt, lines = images[name], [], []
+    for run, one in zip((pair.first, pair.second), pair.results, strict=True):
+        label, share = first.classes[one.predicted[row]], percent(float(one.confidence[row]), 0)
+        alt.append(f"{run} predicts {label}")
+        lines.append(element("span", f"{run}: {label}, {share}%", class_="sure" if one.correct[row] else "wrong"))
+    source, kind = png_uri(png_rgb(image.transpose(1, 2, 0))), "pixels" if max(image.shape[1:]) <= 40 else None
+    text = f"{name}: {truth}; {'; '.join(alt)}"
+    picture = element("img", src=source, alt=text, title=name, loading="lazy", class_=kind)
+    return element("figure", picture, element("figcaption", element("span", truth), lines))
 
 
 def agreement(found: Comparison) -> list[Child]:
-    """How often each run agrees with the reference."""
+    """Section: how often each run agrees with the reference."""
     if not found.pairs:
         return [missing_note(NO_PAIRS)]
     first, heads = found.reference.name, found.kind.agreement or {}

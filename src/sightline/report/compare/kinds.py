@@ -1,4 +1,4 @@
-"""The data of a comparison of runs, and what a task declares about its comparisons."""
+"""Data classes of a comparison of runs, and `TaskComparison`, with which a task declares how its runs are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,29 +17,30 @@ from ..words import section
 
 @dataclass(frozen=True)
 class ItemResults:
-    """The predictions of a finished run for its validation images. names: N.
+    """The results of a finished run for each of its N validation images, with file names `names`.
 
-    given: int64 [N], the predicted classes, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N],
-    or int64 [N, K], the pixels of each class. sure: float64 [N], confidences; empty with confusion matrices. rows:
-    int64 [N], the index of each image in the run's own files.
+    predicted: int64 [N], class indices, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N], class
+    indices, or int64 [N, K], pixels of each class. confidence: float64 [N]; empty with confusion matrices. rows: int64
+    [N], the index of each image in the run's own files.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
     truth: np.ndarray
-    given: np.ndarray
-    sure: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
     rows: np.ndarray
 
     @property
     def correct(self) -> np.ndarray:
-        """Which predicted classes are correct, bool [N]."""
-        return self.given == self.truth
+        """Whether each prediction is correct, bool [N]."""
+        return self.predicted == self.truth
 
 
 class PairedNumbers(NamedTuple):
-    """Two runs on the same items. difference: second - first, with its paired 95 % interval. agreement: counts of
-    items, by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure."""
+    """Results of two runs on the same images. difference: metric of the second run minus the first, as a share.
+    interval: its paired 95 % interval. agreement: image counts, by the keys of `TaskComparison.agreement`. classes:
+    differences of each class, by the name of the measure."""
 
     difference: float
     interval: Interval
@@ -50,10 +51,11 @@ class PairedNumbers(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run. quality: the task's metric, NaN where unknown; so_far: it is the best of the log of an unfinished run.
+    """One run of a comparison.
 
-    answers: None where the run has no results for single images; `lacks` is the reason ("is not ..."), `cure` the
-    remedy. seconds, flops, parameters, epochs: the cost, NaN where unknown.
+    quality: the task's metric, NaN if unknown. so_far: the run is unfinished, and `quality` is its best logged value.
+    results: None if there are no results of single images; `reason` is then a predicate ("is not finished"), `cure` the
+    remedy. seconds, flops, parameters, epochs: the cost of training, NaN if unknown.
     """
 
     name: str
@@ -62,8 +64,8 @@ class ComparedRun:
     quality: float
     interval: Interval | None
     so_far: bool
-    answers: ItemResults | None
-    lacks: str
+    results: ItemResults | None
+    reason: str
     cure: str
     seconds: float
     flops: float
@@ -72,20 +74,21 @@ class ComparedRun:
 
     @property
     def planned(self) -> float:
-        """The epochs in its recipe; NaN where unknown."""
+        """The number of epochs in the recipe; NaN if unknown."""
         return number(section(self.files.recipe, "train").get("epochs"))
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """A run and the reference on the same items, with the `numbers` of the pair.
+    """The reference run `first` and another run `second`, compared on the same images.
 
-    answers: of the reference and of the run, in the same order. holm: p corrected for all pairs of the comparison.
+    results: of both runs, with images and classes in the same order. holm: p value after Holm's correction for all
+    pairs of the comparison. sentence: the result in words.
     """
 
     first: str
     second: str
-    answers: tuple[ItemResults, ItemResults]
+    results: tuple[ItemResults, ItemResults]
     numbers: PairedNumbers
     holm: float
     sentence: str
@@ -93,18 +96,18 @@ class RunPair:
 
     @property
     def items(self) -> int:
-        return len(self.answers[0].names)
+        return len(self.results[0].names)
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes zero and the corrected p is below 0.05."""
+        """Whether the interval excludes zero and the corrected p value is below 0.05."""
         low, high = self.numbers.interval
         return self.holm < 0.05 and (low > 0 or high < 0)
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A run that cannot be compared with the reference item by item: the reason and the remedy."""
+class UnpairedRun:
+    """A run that cannot be compared with the reference image by image: its name, the reason, the remedy."""
 
     name: str
     why: str
@@ -113,13 +116,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The content of a comparison. recipes: (dotted key, one value per run) of the settings that differ."""
+    """A complete comparison. entries: all runs, the reference first. recipes: (dotted key, one value per run) of each
+    setting that differs."""
 
     task: str
     kind: "TaskComparison"
     entries: tuple[ComparedRun, ...]
     pairs: tuple[RunPair, ...]
-    refused: tuple[LeftOut, ...]
+    unpaired: tuple[UnpairedRun, ...]
     recipes: tuple[tuple[str, tuple[str, ...]], ...]
     notes: tuple[str, ...]
 
@@ -129,11 +133,11 @@ class Comparison:
 
     @property
     def paired(self) -> list[ComparedRun]:
-        """The reference and the runs that are compared with it item by item."""
+        """The reference and the runs that are compared with it image by image."""
         return [one for one in self.entries if one is self.reference or self.pair_of(one.name)]
 
     def pair_of(self, name: str) -> RunPair | None:
-        """The pair of a run with the reference, if there is one."""
+        """The pair of the reference and the run `name`; None if there is none."""
         return next((pair for pair in self.pairs if pair.second == name), None)
 
 
@@ -141,14 +145,15 @@ class Comparison:
 class TaskComparison:
     """How runs of a task are compared.
 
-    field: the metric in metrics.jsonl; title: its name as a heading. items: (files) -> (results of each image or None,
-    why there are none, the remedy). read: add the files that `items` and `images` need. result: the metric with its
-    interval from the results. paired: the numbers of two runs; None where a task has no results for single images, with
-    the reason in `no_pairs`. test: the test that p is from. class_note: the order of the class table. agreement: column
-    headings by the keys of `PairedNumbers.agreement`, with the name of the reference as {first}. decoding:
-    settings of `data` that change decoded pixels. columns: further columns of the table, (field, title). curves:
-    further curves. plan: further figures. images: the section of images on which runs differ, from the drawn figures.
-    notes: sentences on further differences between the runs.
+    field: the metric's name in metrics.jsonl; title: the same as a heading. items: function that returns (results of
+    each image or None, why there are none, the remedy). read: function that adds the files which `items` and `images`
+    need. result: function from the results to (metric, interval). paired: function that compares two runs; None if the
+    task has no results of single images, with the reason in `no_pairs`. test: sentence that names the statistical test.
+    class_note: sentence on the order of the class table. agreement: column headings by the keys of
+    `PairedNumbers.agreement`; {first} stands for the reference's name. decoding: settings of `data` that change decoded
+    pixels. columns: further columns of the table, (field, title). curves, plan: further curves and figures. images:
+    function from the figures to the section of images on which runs differ. notes: function that returns sentences on
+    further differences between the runs.
     """
 
     field: str
@@ -170,5 +175,5 @@ class TaskComparison:
 
     @property
     def name(self) -> str:
-        """The metric's title within a sentence."""
+        """The metric's title with a lowercase first letter, for use within a sentence."""
         return self.title[0].lower() + self.title[1:]

@@ -1,4 +1,4 @@
-"""The numbers of a comparison. Every run is compared with the reference, the run that was named first."""
+"""Compute a comparison. Every run is compared with the reference, which is the first run on the command line."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,45 +11,45 @@ from ...stats.intervals import points, verdict
 from ...stats.paired import holm
 from ..origin import flat, shown
 from ..words import device, known, percent, section
-from .items import digest_of, examples, in_order_of, mismatch, unverified
-from .kinds import ComparedRun, Comparison, LeftOut, RunPair, TaskComparison
+from .items import aligned_to, digest_of, examples, mismatch, why_unverified
+from .kinds import ComparedRun, Comparison, RunPair, TaskComparison, UnpairedRun
 from .runs import read_entries
 
 UNSET = "(not set)"
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Compare two or more runs by the files in their folders.
+    """Compare two or more runs, from the files in their folders.
 
-    Raises SightlineError for folders that are not runs, one named twice, and different tasks. A run without a paired
-    comparison is in `refused`.
+    Raises SightlineError for folders that are not runs, a folder that is named twice, and runs of different tasks. A
+    run that cannot be compared image by image is listed in `unpaired` of the result.
     """
     if len(folders) < 2:
         raise SightlineError("a comparison needs two runs", cure="sightline report RUN RUN")
     task, kind, entries = read_entries(folders)
-    reference, pairs, refused = entries[0], [], []
+    reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():
         fault = mismatch(reference, other, kind)
         if fault:
-            refused.append(LeftOut(other.name, *fault))
+            unpaired.append(UnpairedRun(other.name, *fault))
         else:
-            pairs.append(compared(reference, other, kind))
+            pairs.append(compare_pair(reference, other, kind))
     corrected = holm([pair.numbers.p for pair in pairs])
-    pairs = tuple(judged(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True))
+    pairs = tuple(with_verdict(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True))
     notes = [*([kind.no_pairs] if kind.no_pairs else []), *other_differences(entries, kind), *kind.notes(entries)]
-    return Comparison(task, kind, tuple(entries), pairs, tuple(refused), recipe_differences(entries), tuple(notes))
+    return Comparison(task, kind, tuple(entries), pairs, tuple(unpaired), recipe_differences(entries), tuple(notes))
 
 
-def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
-    """The numbers of one pair, without the corrected p and the sentence."""
-    assert reference.answers and other.answers and kind.paired
-    a, b = reference.answers, in_order_of(reference.answers, other.answers)
+def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
+    """Compare a run with the reference image by image; the corrected p and the sentence are left empty."""
+    assert reference.results and other.results and kind.paired
+    a, b = reference.results, aligned_to(reference.results, other.results)
     notes = []
-    if other.answers.names != a.names:
+    if other.results.names != a.names:
         notes.append(f"{other.name} has the images in another order: they were matched by name.")
-    if other.answers.classes != a.classes:
+    if other.results.classes != a.classes:
         notes.append(f"{other.name} has the classes in another order: they were matched by name.")
-    if doubt := unverified(reference, other, kind):
+    if doubt := why_unverified(reference, other, kind):
         notes.append(
             f"{reference.name} and {other.name}: the images have the same names and labels; whether their contents are "
             f"equal is unknown ({doubt})."
@@ -60,11 +60,11 @@ def compared(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -
     return RunPair(reference.name, other.name, (a, b), found, float("nan"), "", tuple(notes))
 
 
-def judged(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """The pair with its corrected p and its sentence, which has "beats" only where interval and p both show a
-    difference.
+def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
+    """Add the corrected p and the sentence to a pair. several: the number of comparisons that p is corrected for.
 
-    several: the number of comparisons that p is corrected for. The sentence has p only where p alone rules out "beats".
+    The sentence says "beats" only if the interval excludes zero and p is below 0.05. It mentions p only if the interval
+    excludes zero and p is 0.05 or more.
     """
     names, difference, interval = (pair.first, pair.second), pair.numbers.difference, pair.numbers.interval
     low, high = interval
@@ -80,7 +80,7 @@ def judged(pair: RunPair, corrected: float, kind: TaskComparison, several: int) 
 
 
 def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(dotted key, the value of each run) of every setting that differs."""
+    """(dotted key, value of each run) of every setting that differs between the runs."""
     recipes = [flat(entry.files.recipe) for entry in entries]
     rows = []
     for key in dict.fromkeys(key for recipe in recipes for key in recipe):
@@ -91,7 +91,7 @@ def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple
 
 
 def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
-    """Sentences on different machines and training data."""
+    """Sentences on runs that used different machines, precisions or training data."""
     notes: list[str] = []
     machines: dict[str, list[str]] = {}
     for one in entries:
@@ -112,7 +112,7 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
 
 
 def in_percent(entry: ComparedRun) -> str:
-    """The metric of a run with its interval, in percent; "" where unknown."""
+    """The metric of a run with its interval, in percent; "" if unknown."""
     if entry.quality != entry.quality:
         return ""
     if entry.interval is None:

@@ -1,4 +1,4 @@
-"""Read the runs of a comparison: check the folders, name the runs, read result and cost."""
+"""Read the runs of a comparison: check the folders, name the runs, read their results and costs."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,15 +17,16 @@ from ..run import RunFiles, read_run
 from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
-"""The file that marks the folder of a comparison."""
+"""The file by which the folder of a comparison is recognized."""
 MOST = 20
-"""Runs in one comparison; the curves and colors of more cannot be distinguished."""
+"""The most runs in one comparison; the curves and colors of more cannot be distinguished."""
 
 
 def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
     """(the task's name, how its runs are compared, the runs in the order of `folders`).
 
-    Raises SightlineError with every folder that cannot be compared: no run, a grid, one named twice, another task.
+    Raises one SightlineError that lists every folder that is not a run, is a transfer grid or is named twice, and one
+    for runs of different tasks.
     """
     paths = [Path(folder) for folder in folders]
     check_folders(paths)
@@ -39,29 +40,29 @@ def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, li
 
 
 def check_folders(paths: Sequence[Path]) -> None:
-    """Raise a SightlineError with all folders that are not a run, are a grid, or are named twice."""
+    """Raise one SightlineError that lists every folder that is not a run, is a grid or is named twice."""
     faults = [fault for index, path in enumerate(paths) if (fault := fault_of(path, paths[:index])) is not None]
     if len(paths) > MOST:
-        why = f"{len(paths)} are named, and at most {MOST} can be distinguished in one figure"
+        why = f"{len(paths)} runs are named; at most {MOST} can be distinguished in one figure"
         faults.append(SightlineError("too many runs", why=why, cure="compare fewer at a time"))
     if len(faults) == 1:
         raise faults[0]
     if faults:
         found = [f"{fault.where or 'all'}: {fault.what}" + f" ({fault.why})" * bool(fault.why) for fault in faults]
         cure = "name each run once, by the folder that `sightline train` printed"
-        raise SightlineError("these cannot be compared", why="\n" + listing(found), cure=cure)
+        raise SightlineError("these folders cannot be compared", why="\n" + listing(found), cure=cure)
 
 
 def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
-    """Why a folder, named after the folders `before`, cannot be compared; None where it can."""
+    """The error of a folder that cannot be compared; None if it can. before: the folders named before it."""
     where = str(path)
     if (path / "grid.yaml").is_file():
         inside = sorted(str(file.parent.parent) for file in path.glob("*/predictions/val.csv"))
-        cure = f"it has its own report: sightline report {shlex.quote(where)}"
-        cure += "; or name runs in it:\n" + listing(inside, 10) if inside else ""
+        cure = f"for the report of the grid: sightline report {shlex.quote(where)}"
+        cure += "; or compare runs in it:\n" + listing(inside, 10) if inside else ""
         return SightlineError("this is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
-        return SightlineError("this is a comparison, not a run", where=where, cure="leave it out")
+        return SightlineError("this is a comparison, not a run", where=where, cure="remove it from the command")
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
         why = f"it is the same folder as {twin}" if twin != path else ""
@@ -85,9 +86,8 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each folder, with as much of its path as makes it unique."""
+    """The name of each folder, preceded by as many of its parent folders as make it unique."""
     depth = [1] * len(paths)
-
     while True:
         names = ["/".join(path.parts[-count:]) for path, count in zip(paths, depth, strict=True)]
         same = [i for i, path in enumerate(paths) if names.count(names[i]) > 1 and depth[i] < len(path.parts)]
@@ -98,14 +98,14 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
-    """One run with its result and cost."""
+    """Read the results and the cost of one run."""
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
-    answers, lacks, cure = kind.items(files) if past.finished else (None, *unfinished(files, past))
+    results, reason, cure = kind.items(files) if past.finished else (None, *unfinished(files, past))
     quality, interval = number(end.get(kind.field)), pair(end.get(f"{kind.field}_interval"))
-    if answers is not None and kind.result is not None:
-        quality, interval = kind.result(answers, files)
+    if results is not None and kind.result is not None:
+        quality, interval = kind.result(results, files)
     seen = past.evaluation[kind.field]
     so_far = not past.finished and bool(np.isfinite(seen).any())
     flops = end.get("train_flops", files.provenance.get("train_flops") if end else None)
@@ -116,8 +116,8 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
         quality=float(np.nanmax(seen)) if so_far else quality,
         interval=interval,
         so_far=so_far,
-        answers=answers,
-        lacks=lacks,
+        results=results,
+        reason=reason,
         cure=cure,
         seconds=past.seconds or float("nan"),
         flops=number(flops),
@@ -127,12 +127,12 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
 
 
 def pair(value: object) -> Interval | None:
-    """An interval in a `done` record; None for any other value."""
+    """The interval in a `done` record, [low, high]; None if `value` is anything else."""
     edges = [number(edge) for edge in value] if isinstance(value, list) else []
     return (edges[0], edges[1]) if len(edges) == 2 and all(edge == edge for edge in edges) else None
 
 
 def unfinished(files: RunFiles, past: History) -> tuple[str, str]:
-    """(why an unfinished run cannot be paired, the remedy)."""
+    """(why an unfinished run cannot be compared image by image, the remedy)."""
     state = f"it is at epoch {past.last_epoch:g}" if past.last_epoch else "no epoch is logged"
     return f"is not finished ({state})", f"sightline resume {shlex.quote(str(files.path))}"

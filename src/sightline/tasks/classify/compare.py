@@ -37,13 +37,13 @@ def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | Non
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
     """Compare two classifiers on the same images: accuracy, McNemar's test, agreement, F1 and recall by class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
-    recall, f1 = paired_classes(a.truth, a.given, b.given, len(a.classes))
+    recall, f1 = paired_classes(a.truth, a.predicted, b.predicted, len(a.classes))
     agreement = {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
         "only second right": int((b.correct & ~a.correct).sum()),
         "both wrong": int((~a.correct & ~b.correct).sum()),
-        "same answer": int((a.given == b.given).sum()),
+        "same answer": int((a.predicted == b.predicted).sum()),
     }
     p = mcnemar(a.correct, b.correct)
     return PairedNumbers(difference, interval, p, agreement, {"F1": f1, "recall": recall})

@@ -8,12 +8,12 @@ from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
-from ...report.findings import Findings, Tile, find
+from ...report.findings import Findings, Tile, compute_findings
 from ...report.html import Child, Html, element, missing_note, png_uri, table
-from ...report.live import confusion_block, live, with_lives
+from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...report.words import in_words, percent, section, status, times
+from ...report.words import epochs_text, percent, section, status, times
 from ...stats.intervals import wilson_interval
 from ..contract import Metric
 
@@ -39,7 +39,7 @@ MISCALIBRATED = 0.05
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_samples(with_predictions(files))
-    found = find(files, neighbors=not watched)
+    found = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
     figures = draw_all(plan(found, files.classes, drawn))
     hints = sections.hints_list(classifier_hints(found, files.classes))
@@ -50,18 +50,18 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
         ("Where it goes wrong", mistakes_in_numbers(files, figures, found)),
         ("Wrong images", galleries(found)),
     ]
-    return sections.Content(files, titled, figures, found.past, sections.images_shown(files, found))
+    return sections.Content(files, titled, figures, found.past, sections.displayed_images(files, found))
 
 
 def summary(files: RunFiles, found: Findings) -> list[Child]:
     """The lead sentence, the accuracy with its interval, and the facts of the run."""
-    verdict, past = found.verdict, found.past
+    verdict, past = found.summary, found.past
     parts: list[Child] = [element("p", lead(files, found), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
     if verdict:
         low, high = (percent(edge, 2) for edge in verdict.interval)
         tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
-    parts.append(sections.facts_of_the_run(files, past, tiles))
+    parts.append(sections.fact_cards(files, past, tiles))
     if verdict:
         note = (
             f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It covers new images of "
@@ -83,12 +83,12 @@ def lead(files: RunFiles, found: Findings) -> str:
     source = f" of {where}" if where else ""
     classes = f" in {len(files.classes)} classes" if files.classes else ""
     begin = f"{model}, {start}{many}{source}{classes},"
-    if found.verdict is None:
+    if found.summary is None:
         accuracy = found.past.evaluation["accuracy"]
         known = np.isfinite(accuracy).any()
         reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
-        return f"{begin} is {status(found.past)} at {in_words([found.past.last_epoch])}{reached}."
-    verdict = found.verdict
+        return f"{begin} is {status(found.past)} at {epochs_text([found.past.last_epoch])}{reached}."
+    verdict = found.summary
     low, high = (percent(edge) for edge in verdict.interval)
     sentence = (
         f"{begin} classifies {percent(verdict.accuracy)}% of {len(verdict.correct):,} validation images correctly (95% "
@@ -105,7 +105,7 @@ def lead(files: RunFiles, found: Findings) -> str:
 
 def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.Hint]:
     """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
-    verdict = found.verdict
+    verdict = found.summary
     hints: list[sections.Hint] = []
     if verdict is None:
         return sections.curve_hints(found.past)
@@ -126,7 +126,7 @@ def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.H
 
 def mistakes_in_numbers(files: RunFiles, figures: sections.Figures, found: Findings) -> list[Child]:
     """Table of classes, confusion matrix, most confused pairs, and calibration."""
-    verdict = found.verdict
+    verdict = found.summary
     if verdict is None:
         return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
     order = np.lexsort((np.arange(len(files.classes)), verdict.classes.recall, verdict.classes.f1))
@@ -168,20 +168,20 @@ def interval_text(right: int, count: int) -> str:
 
 def matrix(files: RunFiles, figures: sections.Figures, found: Findings) -> Html:
     """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
-    verdict, still = found.verdict, MATRIX
+    verdict, still = found.summary, MATRIX
     assert verdict is not None
     if len(files.classes) > 100:
         still += " The 100 classes with the most mistakes."
     drawn = sections.figure(figures, "confusion", confusion_text(verdict, files.classes), still, wide=True)
     data = confusion_block("confusion-data", found, files.classes) if files.samples else None
-    return with_lives([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
+    return with_live_views([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
 
 
 def galleries(found: Findings) -> list[Child]:
     """The misclassified images with the highest confidence, and images of the most confused pairs of classes."""
-    if found.verdict is None:
+    if found.summary is None:
         return [missing_note("There are no predictions yet.")]
-    if found.verdict.correct.all():
+    if found.summary.correct.all():
         return [element("p", "No validation image was misclassified.")]
     if not found.wrong:
         return [missing_note("snapshots/mistakes.npz and samples.npz have no thumbnail of a misclassified image.")]

@@ -6,11 +6,11 @@ import numpy as np
 
 from ...insight.curves import MetricCurve, number
 from ...report.drawing import draw_all, plan
-from ...report.findings import Findings, find, with_groups
+from ...report.findings import Findings, compute_findings, with_clusters
 from ...report.html import Child, element
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
-from ...report.sections import Content, curves, facts_of_the_run, images_shown
+from ...report.sections import Content, curves, displayed_images, fact_cards
 from ...report.words import percent, section
 from ..contract import Metric
 from .collapse import collapse
@@ -29,8 +29,8 @@ SPREAD = (
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
-    files = with_groups(with_samples(files))
-    found = find(files, neighbors=not watched)
+    files = with_clusters(with_samples(files))
+    found = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
     figures = draw_all(plan(found, files.classes, (curve, *COLLAPSE)))
     sections: list[tuple[str, list[Child]]] = [
@@ -38,7 +38,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
         ("What it has learned", maps(files, figures, found)),
         ("Curves", curves(figures, found.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
     ]
-    return Content(files, sections, figures, found.past, images_shown(files, found, "evaluated"))
+    return Content(files, sections, figures, found.past, displayed_images(files, found, "evaluated"))
 
 
 def latest(found: Findings) -> dict[str, float]:
@@ -66,7 +66,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
         tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the maximum"))
     if "effective_rank" in numbers:
         tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
-    parts.append(facts_of_the_run(files, found.past, tiles))
+    parts.append(fact_cards(files, found.past, tiles))
     return parts
 
 

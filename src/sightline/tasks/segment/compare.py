@@ -13,9 +13,9 @@ from ...data.decode.palettes import Palette, display_colors
 from ...engine.training_state import shrunk
 from ...errors import SightlineError
 from ...insight.curves import number
-from ...insight.strips import PAGE_INCHES, class_legend, grid, hatched, head, score_text, show
+from ...insight.strips import PAGE_INCHES, class_legend, column_titles, grid, hatched, score_text, show_pixels
 from ...insight.style import short, styled
-from ...report.compare.items import in_order_of
+from ...report.compare.items import aligned_to
 from ...report.compare.kinds import ComparedRun, Comparison, ItemResults, PairedNumbers, TaskComparison
 from ...report.drawing import Plan
 from ...report.html import Child, missing_note
@@ -51,17 +51,18 @@ def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
 
 def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
     """Mean IoU and its 95 % bootstrap interval, None if undefined, as in the run's own report."""
-    low, high = interval(results.given)
-    return float(mean_iou(summed(results.given))), (float(low), float(high)) if np.isfinite(low) else None
+    low, high = interval(results.predicted)
+    return float(mean_iou(summed(results.predicted))), (float(low), float(high)) if np.isfinite(low) else None
 
 
 def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
     """Compare two segmenters on the same images: mean IoU, permutation test, pixel accuracy, IoU by class."""
-    difference, edges = paired_interval(a.given, b.given)
-    apart = pixel_accuracy(b.given) - pixel_accuracy(a.given)  # NaN without labeled pixels, and then in no count
+    difference, edges = paired_interval(a.predicted, b.predicted)
+    # NaN without labeled pixels, which no count includes.
+    apart = pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted)
     counts = {"first better": apart < 0, "equal": apart == 0, "second better": apart > 0}
     agreement = {name: int(which.sum()) for name, which in counts.items()}
-    p, classes = swap_test(a.given, b.given), {"IoU": paired_ious(a.given, b.given)}
+    p, classes = swap_test(a.predicted, b.predicted), {"IoU": paired_ious(a.predicted, b.predicted)}
     return PairedNumbers(difference, edges, p, agreement, classes)
 
 
@@ -100,18 +101,18 @@ def images(found: Comparison, drawn: Figures) -> list[Child]:
 
 def mask_rows(found: Comparison) -> list[MaskRow]:
     """The images on which the segmenters differ most, with the masks of all paired runs."""
-    first, kept = found.reference.answers, kept_images(found)
+    first, kept = found.reference.results, kept_images(found)
     assert first is not None
     rows = chosen_rows(found, set(kept))
     paired_runs = found.paired
-    answers = [in_order_of(first, one.answers) if one in paired_runs and one.answers else None for one in found.entries]
-    masks = [masks_of(entry, one, rows) for entry, one in zip(found.entries, answers, strict=True)]
+    results = [aligned_to(first, one.results) if one in paired_runs and one.results else None for one in found.entries]
+    masks = [masks_of(entry, one, rows) for entry, one in zip(found.entries, results, strict=True)]
     result = []
     for index, row in enumerate(rows):
         image, truth = kept[first.names[row]]
         own = [group[index] if group else None for group in masks]
         fitting = tuple(mask if mask is not None and mask.shape == truth.shape else None for mask in own)
-        counts = tuple(one.given[row] if one is not None else None for one in answers)
+        counts = tuple(one.predicted[row] if one is not None else None for one in results)
         result.append(MaskRow(first.names[row], image, truth, fitting, counts))
     return result
 
@@ -134,31 +135,31 @@ def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
     rows: list[int] = []
     each = max(1, ROWS // len(found.pairs))
     for pair in found.pairs:
-        a, b = pair.answers
-        apart = np.nan_to_num(pixel_accuracy(b.given) - pixel_accuracy(a.given))
+        a, b = pair.results
+        apart = np.nan_to_num(pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted))
         order = [int(row) for row in np.argsort(-apart, kind="stable") if a.names[row] in kept]
         rows += [row for row in order[:each] if apart[row] > 0]
         rows += [row for row in order[: -each - 1 : -1] if apart[row] < 0]
     return list(dict.fromkeys(rows))
 
 
-def masks_of(entry: ComparedRun, answers: ItemResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
+def masks_of(entry: ComparedRun, results: ItemResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
     """The masks uint8 [h, w] that a run predicts for these images, in the size of the thumbnails.
 
-    rows: indices into `answers`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
+    rows: indices into `results`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
     """
     palette = attempt("checkpoints/best/config.json", entry.files.path, read_palette, [], None)
-    if answers is None or palette is None or entry.answers is None:
+    if results is None or palette is None or entry.results is None:
         return []
     limit = int(number(section(entry.files.recipe, "data").get("max_pixels"), MAX_PIXELS))
     folder = entry.files.path / "predictions" / "val"
-    files = [str(folder / name) for name in mask_names(entry.answers.names)]
+    files = [str(folder / name) for name in mask_names(entry.results.names)]
     try:
         sizes = [image_size(file, limit) for file in files if os.path.exists(file)]
     except SightlineError:
         return []
     padded_size = tuple(map(int, np.max(sizes, 0))) if sizes else (0, 0)
-    return [one_mask(files[answers.rows[row]], palette, answers.classes, padded_size, limit) for row in rows]
+    return [one_mask(files[results.rows[row]], palette, results.classes, padded_size, limit) for row in rows]
 
 
 def one_mask(
@@ -180,14 +181,14 @@ def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) 
     titles, colors = ["image", "truth", *(short(name, 22) for name in names)], display_colors(palette)
     figure, panels = grid([row.image for row in rows], min(len(titles), 10))
     for axes, row in zip(panels, rows, strict=True):
-        show(axes[0], row.image.transpose(1, 2, 0), short(row.name, round(PAGE_INCHES * 13 / len(titles))))
-        show(axes[1], hatched(row.truth, colors), "")
+        show_pixels(axes[0], row.image.transpose(1, 2, 0), short(row.name, round(PAGE_INCHES * 13 / len(titles))))
+        show_pixels(axes[1], hatched(row.truth, colors), "")
         for panel, mask, counts in zip(axes[2:], row.masks, row.counts, strict=False):
             if mask is None:
-                show(panel, np.full((*row.truth.shape, 3), 255, np.uint8), "missing")
+                show_pixels(panel, np.full((*row.truth.shape, 3), 255, np.uint8), "missing")
             else:
-                show(panel, hatched(mask, colors), score_text(counts) if counts is not None else "")
-    head(panels, titles)
+                show_pixels(panel, hatched(mask, colors), score_text(counts) if counts is not None else "")
+    column_titles(panels, titles)
     class_legend(figure, palette.classes, colors, any((row.truth == 255).any() for row in rows))
     return figure
 

@@ -18,9 +18,9 @@ from ...insight.projection import first_middle_last
 from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
 from ...report.html import Child, Html, element, missing_note, table
-from ...report.live import FINE, block, gray_png, live, webp, with_lives
+from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
-from ...report.words import in_words, percent, section
+from ...report.words import epochs_text, percent, section
 from ...runs.sampling import named_rows
 from ...stats import segmentation as measures
 from ..contract import Metric
@@ -196,7 +196,7 @@ def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
         edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
         tiles.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
         tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
-    parts.append(sections.facts_of_the_run(files, past, tiles))
+    parts.append(sections.fact_cards(files, past, tiles))
     if found.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
@@ -232,9 +232,11 @@ def film(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
         return [missing_note("No masks were stored: report.samples is 0, or no epoch has ended.")]
     order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
     chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
-    text = f"{chosen}, with the truth and the predicted masks after {in_words(found.epochs)}. Gray pixels are ignored."
+    text = (
+        f"{chosen}, with the truth and the predicted masks after {epochs_text(found.epochs)}. Gray pixels are ignored."
+    )
     still = [sections.figure(drawn, "film-strip", text, text, wide=True)]
-    return [with_lives(still, film_block("film-data", found), live("film", "film-data"))]
+    return [with_live_views(still, film_block("film-data", found), live("film", "film-data"))]
 
 
 def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
@@ -310,4 +312,4 @@ def masks_shown(files: RunFiles, found: MaskFindings) -> str:
         parts.append(f"{sections.part_of(len(shown_rows(found)), total)} validation images over the epochs")
     if found.worst:
         parts.append(f"{sections.part_of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
-    return sections.shown_sentence(parts)
+    return sections.displayed_sentence(parts)
