@@ -1,2 +1,1 @@
-"""The reliability harness: `python -m reliability`. It puts faults in, counts what came of them and writes
-docs/reliability.md. For developers; it isn't shipped."""
+"""Fault-injection harness for developers, not shipped. `python -m reliability` writes docs/reliability.md."""

@@ -1,38 +1,44 @@
-"""What every row of the harness is: a promise, a check that counts, and broken implementations that it must see."""
+"""The parts of a row of the harness: a promise, a check that counts trials, and defects that the check must detect."""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-SHORT_SCALE = 0.02  # of the full counts; the broken implementations are tried at this scale, too
+SHORT_SCALE = 0.02
+"""Share of the full trial counts in a short run, and in the runs with a defect."""
+
+Defect = Callable[[], contextlib.AbstractContextManager[None]]
+"""Returns a context manager that installs a deliberately wrong implementation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a check is to run: `folder` is an empty scratch folder of its own, full counts are multiplied by `scale`.
+    """Settings of one check.
 
-    `blind`: a broken implementation is installed, and one failure is enough: a check may stop there (`seen`)."""
+    folder: an empty scratch folder. scale: factor on the full trial counts. with_defect: a defect is installed, so one
+    failure is enough and the check may stop there.
+    """
 
     short: bool
     seed: int
     folder: Path
     scale: float = 1.0
-    blind: bool = False
+    with_defect: bool = False
 
-    def count(self, full: int, least: int = 1) -> int:
-        """The number of trials at this scale, never under `least`."""
-        return max(least, round(full * self.scale))
+    def count(self, full: int, minimum: int = 1) -> int:
+        """The number of trials at this scale, at least `minimum`."""
+        return max(minimum, round(full * self.scale))
 
-    def seen(self, failures: Sequence[str]) -> bool:
-        """Whether a broken implementation has been seen, so that nothing more has to be tried."""
-        return self.blind and bool(failures)
+    def detected(self, failures: Sequence[str]) -> bool:
+        """Whether an installed defect has been detected, so that the check can stop."""
+        return self.with_defect and bool(failures)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a check gave. `trials`: faults that were really injected (one that did not fire is no trial).
-    `failures`: one line each. `notes`: further numbers for the page, by name."""
+    """Result of a check. trials: number of faults that were really injected. failures: one line each. notes: further
+    numbers for the page, by name."""
 
     trials: int
     failures: tuple[str, ...]
@@ -41,18 +47,19 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One class of fault.
+    """One class of faults.
 
-    `broken`: by name, context managers that install a deliberately broken implementation (in this process, or by an
-    environment variable that child processes honor). With one installed `check` has to give failures: a check that
-    raises, or gives none, does not see it, and the row has failed. `needs` says why it can't run here ("": it can).
+    defects: by name, deliberately wrong implementations, installed in this process or through an environment variable
+    for child processes. The row fails if `check` raises, or reports no failure, while one is installed. unavailable:
+    returns why the row cannot run on this system, "" if it can. quick: whether a short run of the harness tries the
+    defects too. limit_seconds: time limit of one full check; exceeding it is a failure.
     """
 
     name: str
     section: str
     promise: str
     check: Callable[[Settings], Outcome]
-    broken: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]]
-    needs: Callable[[], str] = lambda: ""
-    quick: bool = True  # whether a short run of the harness tries the broken implementations, too
-    limit_seconds: float = 900  # of one run of the check in the full harness; a longer one is ended, and a failure
+    defects: Mapping[str, Defect]
+    unavailable: Callable[[], str] = lambda: ""
+    quick: bool = True
+    limit_seconds: float = 900

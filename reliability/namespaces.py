@@ -1,53 +1,55 @@
-"""Small disks, read-only folders and a small /dev/shm for one child: mounts in a namespace of its own."""
+"""Small disks, read-only folders and a small /dev/shm for one child process, by mounts in its own namespace."""
 
 import ctypes
 import os
 from pathlib import Path
 
-NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000
-READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 32, 4096, 16384, 1 << 18
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 32, 4096, 16384, 1 << 18, 2
 
 
-def call(name: str, *arguments: object) -> None:
-    """A function of the C library that gives 0 or an errno."""
+def libc_call(name: str, *arguments: object) -> None:
+    """Call a function of the C library that returns 0 on success; raises OSError with errno otherwise."""
     library = ctypes.CDLL(None, use_errno=True)
-    words = [text.encode() if isinstance(text, str) else text for text in arguments]
-    if getattr(library, name)(*words):
+    encoded = [text.encode() if isinstance(text, str) else text for text in arguments]
+    if getattr(library, name)(*encoded):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def enter() -> None:
-    """Give this process mounts of its own; as an ordinary user, in a user namespace where it is root."""
+    """Move this process to a new mount namespace; an ordinary user also gets a user namespace with root rights."""
     user, group = os.getuid(), os.getgid()
-    call("unshare", NEW_MOUNTS if user == 0 else NEW_MOUNTS | NEW_USER)
+    libc_call("unshare", CLONE_NEWNS if user == 0 else CLONE_NEWNS | CLONE_NEWUSER)
     if user:
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
             Path(f"/proc/self/{name}").write_text(text)
-    call("mount", "none", "/", None, RECURSIVE | PRIVATE, None)
+    libc_call("mount", "none", "/", None, MS_REC | MS_PRIVATE, None)
 
 
-def small_disk(folder: Path, size: str) -> None:
-    """A disk of `size` (`4m`) at `folder`."""
+def mount_disk(folder: Path, size: str) -> None:
+    """Mount a tmpfs of `size` (`4m`) at `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    call("mount", "tmpfs", str(folder), "tmpfs", 0, f"size={size}")
+    libc_call("mount", "tmpfs", str(folder), "tmpfs", 0, f"size={size}")
 
 
-def resize(folder: Path, size: str) -> None:
-    call("mount", "tmpfs", str(folder), "tmpfs", REMOUNT, f"size={size}")
+def resize_disk(folder: Path, size: str) -> None:
+    """Change the size of the tmpfs at `folder`."""
+    libc_call("mount", "tmpfs", str(folder), "tmpfs", MS_REMOUNT, f"size={size}")
 
 
-def freeze(folder: Path) -> None:
-    """Make `folder` read-only, for root too."""
-    call("mount", str(folder), str(folder), None, BIND, None)
-    call("mount", str(folder), str(folder), None, BIND | REMOUNT | READ_ONLY, None)
+def mount_read_only(folder: Path) -> None:
+    """Make `folder` read-only, also for root, by a bind mount."""
+    libc_call("mount", str(folder), str(folder), None, MS_BIND, None)
+    libc_call("mount", str(folder), str(folder), None, MS_BIND | MS_REMOUNT | MS_RDONLY, None)
 
 
-def thaw(folder: Path) -> None:
-    call("umount2", str(folder), 2)
+def unmount(folder: Path) -> None:
+    """Detach the mount at `folder`."""
+    libc_call("umount2", str(folder), MNT_DETACH)
 
 
-def needs() -> str:
-    """Why mounts of one's own are not to be had here."""
+def unavailable() -> str:
+    """Why mount namespaces are unavailable on this system, "" if they are available."""
     child = os.fork()
     if not child:
         try:
@@ -56,4 +58,4 @@ def needs() -> str:
             os._exit(1)
         os._exit(0)
     failed = os.waitpid(child, 0)[1]
-    return "this system gives no namespace for mounts (unshare)" if failed else ""
+    return "mount namespaces are not permitted on this system (unshare)" if failed else ""

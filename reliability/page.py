@@ -1,4 +1,4 @@
-"""What a run of the harness leaves: reliability.json, and docs/reliability.md made from it and from the catalog."""
+"""Write the results of the harness: reliability.json, and docs/reliability.md with the catalog of faults."""
 
 import json
 import os
@@ -14,18 +14,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "pillow", "numpy", "safetensors", "pyyaml", "pydantic")
 
-
-TRIALS = re.compile(r"/(?:dev/shm|tmp)/reliability-[a-z0-9_]{8}")  # as tempfile calls them
-LONGEST = 420  # letters of a cell
+SCRATCH_FOLDER = re.compile(r"/(?:dev/shm|tmp)/reliability-[a-z0-9_]{8}")  # as named by tempfile
+MAX_CELL = 420  # characters
 SHORT_NOTE = (
-    "**This is the short run**: counts are a fiftieth of the full ones, and code broken on purpose is tried for the "
-    "quick checks alone. `make reliability` writes the page anew with all.",
+    "**This is a short run**: the counts are a fiftieth of the full ones, and defects were tried for the quick checks "
+    "only. `make reliability` makes a full run.",
     "",
 )
 
 
 def facts_of_run(short: bool, seed: int, seconds: float, jobs: int) -> dict[str, object]:
-    """What the numbers depend on: the commit, the versions, the machine, the seed."""
+    """Commit, versions, machine, seed and duration of a run of the harness."""
     git = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -40,62 +39,63 @@ def facts_of_run(short: bool, seed: int, seconds: float, jobs: int) -> dict[str,
 
 
 def write_results(out: Path, facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -> None:
-    """Writes both files under `out`."""
+    """Write reliability.json and docs/reliability.md below `out`."""
     (out / "docs").mkdir(parents=True, exist_ok=True)
-    results = json.loads(without_places(json.dumps(list(results))))
+    results = json.loads(anonymize_paths(json.dumps(list(results))))
     text = json.dumps({**facts, "rows": list(results)}, indent=1, ensure_ascii=True)
     (out / "reliability.json").write_text(text + "\n", encoding="utf-8")
     (out / "docs" / "reliability.md").write_text(page(facts, results), encoding="utf-8")
 
 
-def without_places(text: str) -> str:
-    """The text with what lies where on this machine left out: this checkout, Python, and folders of trials."""
-    for place, told in ((sys.prefix, "venv"), (sys.base_prefix, "python"), (HERE, ".")):
-        text = text.replace(str(place), told)
-    return TRIALS.sub("trials", text)
+def anonymize_paths(text: str) -> str:
+    """Replace paths of this machine: the checkout, the Python installation, and scratch folders."""
+    for path, replacement in ((sys.prefix, "venv"), (sys.base_prefix, "python"), (HERE, ".")):
+        text = text.replace(str(path), replacement)
+    return SCRATCH_FOLDER.sub("trials", text)
 
 
 def _cell(text: object) -> str:
-    """Text for a cell of a Markdown table: no bar, no line break, no markup, never more than a glance."""
+    """Escape text for a cell of a Markdown table, and shorten it to MAX_CELL characters."""
     plain = ascii(str(text))[1:-1].replace("\\'", "'").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-    return plain if len(plain) <= LONGEST else plain[: LONGEST - 3] + "..."
+    return plain if len(plain) <= MAX_CELL else plain[: MAX_CELL - 3] + "..."
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
-        f"| {' | '.join(heads)} |",
-        f"|{'|'.join(' --- ' for _ in heads)}|",
+        f"| {' | '.join(headers)} |",
+        f"|{'|'.join(' --- ' for _ in headers)}|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
     ]
 
 
 def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -> str:
-    """docs/reliability.md."""
+    """The text of docs/reliability.md."""
     from reliability.catalog import CATALOG
 
     versions = facts["versions"]
     assert isinstance(versions, Mapping)
     trials = sum(int(str(result["trials"])) for result in results)
     failed = sum(bool(result["failures"]) for result in results)
-    broken = [seen for result in results for seen in _mapping(result["broken"]).values()]
+    detected = [bool(seen) for result in results for seen in _mapping(result["defects"]).values()]
     command = "python -m reliability --short" if facts["short"] else "make reliability"
     lines = [
-        "# Reliability: what was broken on purpose, and what came of it",
+        "# Reliability: injected faults and their results",
         "",
         "<!-- Written by `make reliability`; do not edit. -->",
         "",
-        f"{len(results)} classes of fault, **{trials:,} faults put in, {failed} classes failed**. "
-        f"Checks were themselves tried on code broken on purpose: **{sum(broken)} of {len(broken)} were seen**.",
+        f"{len(results)} classes of faults, **{trials:,} faults injected, {failed} classes failed**. "
+        f"The checks themselves were tested on deliberately wrong code: **{sum(detected)} of {len(detected)} defects "
+        "were detected**.",
         "",
         *(SHORT_NOTE if facts["short"] else ()),
         f"Run of commit `{facts['commit']}` with `{command}` ({facts['machine']}, "
-        f"{facts['jobs']} checks at once, {float(str(facts['seconds'])) / 60:.1f} minutes, seed {facts['seed']}); "
+        f"{facts['jobs']} checks in parallel, {float(str(facts['seconds'])) / 60:.1f} minutes, seed {facts['seed']}); "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",
-        "What this page does not show: no power was really cut, no network file system, no Windows, no macOS. "
-        "What is promised to whom stands in [the threat model](threat-model.md).",
+        "Not tested: a real power loss (it is simulated), network file systems, Windows, macOS. "
+        "[The threat model](threat-model.md) explains who is protected from what.",
         "",
     ]
     for section in dict.fromkeys(str(result["section"]) for result in results):
@@ -105,7 +105,7 @@ def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _mapping(value: object) -> dict[str, bool]:
+def _mapping(value: object) -> dict[str, object]:
     assert isinstance(value, dict)
     return value
 
@@ -115,44 +115,50 @@ def _section(results: Sequence[Mapping[str, object]]) -> list[str]:
     for result in results:
         failures = result["failures"]
         assert isinstance(failures, list)
-        gave = f"**{result['failed']} failed**: {_cell(failures[0])}" if failures else "none failed"
+        outcome = f"**{result['failed']} failed**: {_cell(failures[0])}" if failures else "none failed"
         notes = "; ".join(f"{name}: {value}" for name, value in dict(_mapping(result["notes"])).items())
         rows.append(
-            [f"`{result['name']}`", _cell(result["promise"]), f"{int(str(result['trials'])):,}", gave, _cell(notes)]
+            [f"`{result['name']}`", _cell(result["promise"]), f"{int(str(result['trials'])):,}", outcome, _cell(notes)]
         )
-    lines = _table(("Check", "Promise", "Tried", "Gave", "Further"), rows)
-    broken = [
-        [f"`{result['name']}`", _cell(name), "seen" if seen else "**not seen**", _cell(_gave(result).get(name, ""))]
+    lines = _table(("Check", "Promise", "Faults", "Result", "Counts"), rows)
+    defects = [
+        [
+            f"`{result['name']}`",
+            _cell(name),
+            "yes" if seen else "**no**",
+            _cell(_mapping(result["defect_messages"])[name]),
+        ]
         for result in results
-        for name, seen in _mapping(result["broken"]).items()
+        for name, seen in _mapping(result["defects"]).items()
     ]
-    return lines + _table(("Check", "Broken on purpose", "", "What the check said"), broken) if broken else lines
-
-
-def _gave(result: Mapping[str, object]) -> Mapping[str, object]:
-    gave = result["broken_gave"]
-    assert isinstance(gave, Mapping)
-    return gave
+    return (
+        lines + _table(("Check", "Defect", "Detected", "Failure that the check reported"), defects)
+        if defects
+        else lines
+    )
 
 
 def _catalog(catalog: Sequence[object]) -> list[str]:
-    """The 142 faults, each with what is promised and where that is proved."""
-    from reliability.catalog import STANDS, Fault
+    """The table of each section of the catalog: faults, behavior, status and proofs."""
+    from reliability.catalog import STATUSES, Fault
 
     faults = [fault for fault in catalog if isinstance(fault, Fault)]
-    counts = Counter(fault.stands for fault in faults)
-    lines = [", ".join(f"{counts[name]} {name} ({words})" for name, words in STANDS.items() if counts[name]) + ".", ""]
+    counts = Counter(fault.status for fault in faults)
+    lines = [
+        ", ".join(f"{counts[name]} {name} ({words})" for name, words in STATUSES.items() if counts[name]) + ".",
+        "",
+    ]
     for section in dict.fromkeys(fault.section for fault in faults):
         rows = [
             [
                 fault.id,
                 _cell(fault.fault),
-                _cell(fault.gives),
-                fault.stands,
+                _cell(fault.behavior),
+                fault.status,
                 "<br>".join(f"`{proof}`" for proof in fault.proofs),
             ]
             for fault in faults
             if fault.section == section
         ]
-        lines += [f"### {section}", "", *_table(("", "Fault", "What Sightline gives", "", "Proof"), rows)]
+        lines += [f"### {section}", "", *_table(("ID", "Fault", "Behavior of Sightline", "Status", "Proof"), rows)]
     return lines

@@ -1,4 +1,4 @@
-"""The processes of a distributed trial, forked: what torchrun would tell them, and what each of them does."""
+"""Forked processes of a distributed run, and the functions that they execute."""
 
 import errno
 import importlib
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 
-class Forked:
-    """A process of a run, as subprocess.Popen would give it; `work` gives its exit status."""
+class ForkedProcess:
+    """A forked process with the interface of subprocess.Popen; it exits with the status that `work` returns."""
 
     returncode: int | None = None
 
@@ -23,7 +23,7 @@ class Forked:
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            live(work, more, errors)
+            child_main(work, more, errors)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -39,15 +39,15 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, seconds: float = 60.0) -> int | None:
-        """The exit status; None where it still lives after so many seconds."""
+        """The exit status; None if the process still runs after `seconds`."""
         until = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         return self.returncode
 
 
-def live(work: Callable[[], int], more: dict[str, str], errors: Path) -> None:
-    """The life of a child: never returns."""
+def child_main(work: Callable[[], int], more: dict[str, str], errors: Path) -> None:
+    """Run `work` in the child with additional environment variables and stderr in a file; never returns."""
     status = 1
     try:
         os.environ.update(more)
@@ -64,27 +64,30 @@ def live(work: Callable[[], int], more: dict[str, str], errors: Path) -> None:
         os._exit(status)
 
 
-def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
-    """Train until something happens; with `harm` this process raises, starves the others, or has a full disk, once a
-    file lies there."""
+def train(data: str, out: str, recipe: str, limit: str, fault: str) -> int:
+    """Train without end; returns the exit status.
+
+    Once the file OUT.fault exists, `fault` happens: this process "raises", "stalls", or "cannot save" (a full disk).
+    limit: train.rank_timeout_seconds.
+    """
     from sightline import SightlineError
     from sightline.__main__ import print_error
     from sightline.runs import atomic
 
     loop: Any = importlib.import_module("sightline.train")
-    sign, real = Path(f"{out}.harm"), loop.log_step
+    trigger, log_step = Path(f"{out}.fault"), loop.log_step
 
-    def harmful(*arguments: Any) -> None:
-        real(*arguments)
-        if harm and sign.exists():
-            if harm == "raises":
+    def log_step_with_fault(*arguments: Any) -> None:
+        log_step(*arguments)
+        if fault and trigger.exists():
+            if fault == "raises":
                 raise ValueError("on purpose")
-            if harm == "cannot save":
-                setattr(atomic, "adopt", refused)  # noqa: B010
+            if fault == "cannot save":
+                setattr(atomic, "adopt", raise_disk_full)  # noqa: B010
                 return
             time.sleep(600)
 
-    loop.log_step = harmful
+    loop.log_step = log_step_with_fault
     endless = {"train.epochs": 5000, "train.evaluate_every": 5000, "train.rank_timeout_seconds": float(limit)}
     try:
         loop.train(recipe, data, out=out, quiet=True, **endless)
@@ -96,15 +99,18 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
     return 0
 
 
-def refused(temporary: Path, path: Path, need: int = 0) -> None:
-    """The last step of a write on a full disk."""
+def raise_disk_full(temporary: Path, path: Path, need: int = 0) -> None:
+    """Raise the error of a full disk in place of the rename of a finished file."""
     from sightline.runs.atomic import disk_error
 
     raise disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), need)
 
 
 def evaluate(data: str, out: str) -> int:
-    """Whether this process and the others get the numbers of one, for 1 to 9 images."""
+    """Evaluate 1 to 9 images in this process alone and with the others; returns the exit status.
+
+    Rank 0 writes to `out`, as JSON by number of images, whether both results are equal.
+    """
     import numpy as np
 
     from reliability import toys

@@ -1,4 +1,4 @@
-"""Runs of a fraction of a second of each task, in forked children that can be killed."""
+"""Toy runs of each task that take a fraction of a second, in forked child processes that can be killed."""
 
 import contextlib
 import hashlib
@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-TASKS = ("classify", "segment", "byol")
-COLORS = np.array([(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0)])  # of the land-cover palette
+from sightline.tasks import TASKS as sightline_tasks
+
+TASKS = tuple(sightline_tasks)
+COLORS = np.array([(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0)])  # colors of the land-cover palette
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
     "3a7e9b550000000a49444154789c63f80f0001010100a2c89c0a0000000049454e44ae426082"
@@ -59,8 +61,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "train.best_metric": "mean_iou",
         "train.batch_size": 2,
     },
-    "byol": {
-        "task": "byol",
+    "pretrain": {
+        "task": "pretrain",
         "data.size": 8,
         "model.name": "small_cnn",
         "model.args": {"widths": [4, 4, 4], "dropout": 0.0},
@@ -79,64 +81,70 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare() -> None:
-    """Import what a run imports, in one thread, so that a forked child starts at once."""
+def preload() -> None:
+    """Import the modules that a run needs, with one thread, so that forked children start without delay."""
     import torch
 
     torch.set_num_threads(1)
-    for task in ("classify", "segment", "pretrain"):
+    for task in TASKS:
         for name in ("build", "task", "results", "evaluate", "report"):
             importlib.import_module(f"sightline.tasks.{task}.{name}")
     for name in ("__main__", "train", "report.page", "report.architecture", "insight.architecture.tracing"):
         importlib.import_module(f"sightline.{name}")
-    for name in ("torch._dynamo", "torchvision", "PIL.ImageOps", "PIL.WebPImagePlugin"):  # lazily by torch and Pillow
+    for name in (
+        "torch._dynamo",
+        "torchvision",
+        "PIL.ImageOps",
+        "PIL.WebPImagePlugin",
+    ):
         importlib.import_module(name)
     Image.init()
 
 
-def ready() -> str:
-    """What rows of toy runs give as `needs`: called before anything forks, it imports once for all of them."""
-    prepare()
-    return "" if hasattr(os, "fork") else "this system cannot fork"
+def unavailable() -> str:
+    """`Row.unavailable` of rows with toy runs; also preloads, since it is called before the harness forks."""
+    preload()
+    return "" if hasattr(os, "fork") else "os.fork is missing on this system"
 
 
 def make_data(folder: Path, task: str) -> Path:
-    """Pictures of 8x8 in class folders, or of 32x32 with masks."""
+    """Write images of 8x8 pixels in class folders, or of 32x32 with masks; returns `folder`."""
     train, val = (8, 4) if task == "segment" else (16, 8)
     random = np.random.default_rng(5)
     for split, count in (("train", train), ("val", val)):
         for number in range(count):
             if task == "segment":
                 fields = random.integers(0, 4, (2, 2)).repeat(16, 0).repeat(16, 1)
-                place = folder / split
-                place.mkdir(parents=True, exist_ok=True)
+                (folder / split).mkdir(parents=True, exist_ok=True)
                 noise = random.integers(0, 50, (32, 32, 3))
-                Image.fromarray((COLORS[fields] // 2 + noise).astype(np.uint8)).save(place / f"{number}_sat.png")
-                Image.fromarray(COLORS[fields].astype(np.uint8)).save(place / f"{number}_mask.png")
+                Image.fromarray((COLORS[fields] // 2 + noise).astype(np.uint8)).save(
+                    folder / split / f"{number}_sat.png"
+                )
+                Image.fromarray(COLORS[fields].astype(np.uint8)).save(folder / split / f"{number}_mask.png")
             else:
-                place = folder / split / f"class_{number % 2}"
-                place.mkdir(parents=True, exist_ok=True)
+                class_folder = folder / split / f"class_{number % 2}"
+                class_folder.mkdir(parents=True, exist_ok=True)
                 pixels = random.integers(0, 90, (8, 8, 3))
                 pixels[:, :, number % 2] += 120
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{split}{number}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{split}{number}.png")
     return folder
 
 
 @contextlib.contextmanager
 def blank_figures() -> Generator[None]:
-    """Write an empty image for each planned figure, and record no git commit: both take nine tenths of a toy run."""
+    """Write an empty image for each figure and record no git commit; both take nine tenths of the time of a toy run."""
     drawing, provenance = (
         importlib.import_module(f"sightline.{name}") for name in ("report.drawing", "runs.provenance")
     )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(swapped(drawing, "drawn", lambda name, draw: PNG))
-        stack.enter_context(swapped(provenance, "git_commit", lambda: None))
+        stack.enter_context(patched(drawing, "drawn", lambda name, draw: PNG))
+        stack.enter_context(patched(provenance, "git_commit", lambda: None))
         yield
 
 
 @contextlib.contextmanager
-def swapped(module: Any, name: str, value: Any) -> Generator[None]:
-    """`module.name` is `value` within the block."""
+def patched(module: Any, name: str, value: Any) -> Generator[None]:
+    """Set `module.name` to `value` within the block."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -146,11 +154,11 @@ def swapped(module: Any, name: str, value: Any) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def workplace(folder: Path) -> Generator[Path]:
-    """A folder for thousands of small files: in memory where the machine has such a disk, else below `folder`."""
+def scratch_folder(folder: Path) -> Generator[Path]:
+    """A temporary folder for thousands of small files: in /dev/shm if it has 1 GiB free, else below `folder`."""
     memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else folder
-    made = Path(tempfile.mkdtemp(prefix="reliability-", dir=place))
+    parent = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else folder
+    made = Path(tempfile.mkdtemp(prefix="reliability-", dir=parent))
     try:
         yield made
     finally:
@@ -159,21 +167,21 @@ def workplace(folder: Path) -> Generator[Path]:
 
 @dataclass(frozen=True)
 class Toy:
-    """A task with its data and recipe. Runs of it live in folders `place`: the run in place/run, its cache beside."""
+    """A task with its data and recipe; `train` and `resume` return the command line for a run in work/run."""
 
     task: str
     data: Path
     recipe: Path
 
-    def train(self, place: Path, *more: str) -> list[str]:
-        return ["train", str(self.recipe), "--data", str(self.data), "--out", str(place / "run"), *more]
+    def train(self, work: Path, *more: str) -> list[str]:
+        return ["train", str(self.recipe), "--data", str(self.data), "--out", str(work / "run"), *more]
 
-    def resume(self, place: Path, *more: str) -> list[str]:
-        return ["resume", str(place / "run"), *more]
+    def resume(self, work: Path, *more: str) -> list[str]:
+        return ["resume", str(work / "run"), *more]
 
 
 def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
-    """Write data and recipe of a task below `folder`."""
+    """Write the data and the recipe of a task below `folder`."""
     from sightline.config.resolve import to_yaml
     from sightline.tasks.files import configured
 
@@ -185,22 +193,24 @@ def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended. status: its exit status, -9 for SIGKILL. text: stdout and stderr. told: what the child wrote
-    into its pipe: `S n`, the state of step n is saved; `R n`, it goes on from step n."""
+class CommandResult:
+    """Result of a command. status: exit status, -9 after SIGKILL, -1 after a timeout. text: stdout and stderr. events:
+    lines from the child's pipe: `S n` after the state of step n was saved, `R n` after step n was loaded to resume."""
 
     status: int
     text: str
-    told: list[str]
+    events: list[str]
     seconds: float
 
     @property
-    def saved(self) -> int:
-        return max((int(line[2:]) for line in self.told if line.startswith("S ")), default=-1)
+    def last_saved(self) -> int:
+        """The last step whose state was saved, -1 if none."""
+        return max((int(line[2:]) for line in self.events if line.startswith("S ")), default=-1)
 
     @property
-    def began(self) -> int:
-        return max((int(line[2:]) for line in self.told if line.startswith("R ")), default=-1)
+    def resumed_from(self) -> int:
+        """The step that was loaded to resume, -1 if none."""
+        return max((int(line[2:]) for line in self.events if line.startswith("R ")), default=-1)
 
     @property
     def traceback(self) -> bool:
@@ -208,11 +218,11 @@ class Ended:
 
 
 class Child:
-    """A command of Sightline's in a forked process."""
+    """A sightline command in a forked process, which calls `setup` first; its cache is work/cache."""
 
-    def __init__(self, tokens: list[str], place: Path, inside: Callable[[], object] = lambda: None):
-        place.mkdir(parents=True, exist_ok=True)
-        self.output = place / f"said-{time.monotonic_ns()}.txt"
+    def __init__(self, tokens: list[str], work: Path, setup: Callable[[], object] = lambda: None):
+        work.mkdir(parents=True, exist_ok=True)
+        self.output = work / f"output-{time.monotonic_ns()}.txt"
         self.started = time.monotonic()
         self.reader, writer = os.pipe()
         sys.stdout.flush()
@@ -220,43 +230,42 @@ class Child:
         self.id = os.fork()
         if not self.id:
             os.close(self.reader)
-            work(tokens, place, self.output, writer, inside)
+            child_main(tokens, work, self.output, writer, setup)
         os.close(writer)
 
     def kill(self, number: int) -> None:
         os.kill(self.id, number)
 
     def wait(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended within so many seconds."""
+        """Wait for at most `seconds`; returns whether the command has ended."""
         ready, _, _ = select.select([self.reader], [], [], seconds)
         until = time.monotonic() + seconds
         while ready and time.monotonic() < until:
-            self.told_so_far += (new := os.read(self.reader, 1 << 16))
+            self.received += (new := os.read(self.reader, 1 << 16))
             if not new:
                 return True
             ready, _, _ = select.select([self.reader], [], [], max(0.0, until - time.monotonic()))
         return False
 
-    told_so_far: bytes = b""
+    received: bytes = b""
 
-    def end(self, seconds: float = 60.0) -> Ended:
-        """Wait for its end; one that hangs is killed and has the status -1."""
+    def end(self, seconds: float = 60.0) -> CommandResult:
+        """Wait for the end of the command and return its result; after `seconds` it is killed, with status -1."""
         hung = not self.wait(seconds)
         if hung:
             os.kill(self.id, 9)
         while new := os.read(self.reader, 1 << 16):
-            self.told_so_far += new
+            self.received += new
         status = os.waitstatus_to_exitcode(os.waitpid(self.id, 0)[1])
         os.close(self.reader)
         text = self.output.read_text(errors="replace") if self.output.exists() else ""
         self.output.unlink(missing_ok=True)
-        told = self.told_so_far.decode().split("\n")
-        spent = time.monotonic() - self.started
-        return Ended(-1 if hung else status, text, [line for line in told if line], spent)
+        events = [line for line in self.received.decode().split("\n") if line]
+        return CommandResult(-1 if hung else status, text, events, time.monotonic() - self.started)
 
 
-def work(tokens: list[str], place: Path, output: Path, writer: int, inside: Callable[[], object]) -> None:
-    """The life of a child: never returns."""
+def child_main(tokens: list[str], work: Path, output: Path, writer: int, setup: Callable[[], object]) -> None:
+    """Run the command in the child, with its output in a file; never returns."""
     status = 1
     try:
         null = os.open(os.devnull, os.O_RDONLY)
@@ -265,12 +274,12 @@ def work(tokens: list[str], place: Path, output: Path, writer: int, inside: Call
             os.dup2(number, target)
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        os.environ["SIGHTLINE_CACHE"] = str(place / "cache")
-        tell_of_states(writer)
+        os.environ["SIGHTLINE_CACHE"] = str(work / "cache")
+        report_states(writer)
         import sightline.__main__ as commands
 
         with blank_figures():
-            inside()
+            setup()
             status = commands.run(tokens)
         sys.stdout.flush()
     except BaseException:
@@ -279,8 +288,8 @@ def work(tokens: list[str], place: Path, output: Path, writer: int, inside: Call
         os._exit(status)
 
 
-def tell_of_states(writer: int) -> None:
-    """Write into the pipe which states are saved, and from which one a resumption goes on."""
+def report_states(writer: int) -> None:
+    """Write the events of `CommandResult` to the pipe whenever a state is saved or loaded."""
     from sightline.engine import training_state
 
     save, load = training_state.save_state, training_state.load_state
@@ -297,13 +306,13 @@ def tell_of_states(writer: int) -> None:
     training_state.save_state, training_state.load_state = saved, loaded
 
 
-def run_child(tokens: list[str], place: Path, inside: Callable[[], object] = lambda: None) -> Ended:
-    """A command from its start to its end."""
-    return Child(tokens, place, inside).end()
+def run_child(tokens: list[str], work: Path, setup: Callable[[], object] = lambda: None) -> CommandResult:
+    """Run a sightline command in a child process, and return its result."""
+    return Child(tokens, work, setup).end()
 
 
 def fingerprint(run: Path) -> dict[str, str]:
-    """SHA-256 of everything that a run is for: weights and their description, best and last, and the predictions."""
+    """SHA-256 by path of the results of a run: weights and config.json of both checkpoints, and predictions."""
     files = [
         run / "checkpoints" / name / file for name in ("best", "last") for file in ("model.safetensors", "config.json")
     ]
@@ -315,53 +324,53 @@ def fingerprint(run: Path) -> dict[str, str]:
     return digests
 
 
-def differing(first: dict[str, str], second: dict[str, str]) -> str:
-    """The files in which two fingerprints differ, as text; "" where they are the same."""
+def different_files(first: dict[str, str], second: dict[str, str]) -> str:
+    """The files in which two fingerprints differ, joined by commas."""
     return ", ".join(name for name in sorted(first | second) if first.get(name) != second.get(name))
 
 
-def reference(toy: Toy, place: Path) -> tuple[dict[str, str], float, int]:
-    """(fingerprint, seconds, steps) of the run that nothing happens to."""
-    ended = run_child(toy.train(place), place)
+def reference_run(toy: Toy, work: Path) -> tuple[dict[str, str], float, int]:
+    """(fingerprint, seconds, steps) of a run without a fault, in work/run."""
+    ended = run_child(toy.train(work), work)
     if ended.status:
-        raise RuntimeError(f"the untroubled run of {toy.task} ended with status {ended.status}: {ended.text[-600:]}")
-    return fingerprint(place / "run"), ended.seconds, ended.saved
+        raise RuntimeError(f"the reference run of {toy.task} ended with status {ended.status}: {ended.text[-600:]}")
+    return fingerprint(work / "run"), ended.seconds, ended.last_saved
 
 
-def each_task(short: bool, place: Path) -> Generator[tuple[Toy, dict[str, str], int]]:
-    """Of each task, in a short run of the first alone: (its toy, the fingerprint of its untroubled run, its steps).
+def each_task(short: bool, folder: Path, **settings: Any) -> Generator[tuple[Toy, dict[str, str], int]]:
+    """Yield (toy, fingerprint of its reference run, its number of steps) for each task, or for the first if `short`.
 
-    That run stays in place/whole-TASK.
+    The reference run stays in folder/reference-TASK.
     """
-    for task in TASKS[: 1 if short else 3]:
-        toy = make_toy(place, task)
-        whole, _, steps = reference(toy, place / f"whole-{task}")
-        yield toy, whole, steps
+    for task in TASKS[: 1 if short else None]:
+        toy = make_toy(folder, task, **settings)
+        expected, _, steps = reference_run(toy, folder / f"reference-{task}")
+        yield toy, expected, steps
 
 
-def go_on(toy: Toy, place: Path, acknowledged: int, inside: Callable[[], object] = lambda: None) -> tuple[Ended, str]:
-    """Go on as a user would after a run that was cut off: (how that ended, what was lost or "").
+def resume_or_restart(toy: Toy, work: Path, acknowledged: int) -> tuple[CommandResult, str]:
+    """Resume an interrupted run, or train again if it had saved no state: (result, what was lost, "" if nothing).
 
-    Resume where there is a run; where none has begun, or it has not saved its first state, train again.
+    acknowledged: the last step that was reported as saved.
     """
-    if not (place / "run" / "recipe.yaml").is_file():
-        lost = f"recipe.yaml is gone after step {acknowledged} was acknowledged" if acknowledged >= 0 else ""
-        return run_child(toy.train(place), place, inside), lost
-    ended = run_child(toy.resume(place), place, inside)
+    if not (work / "run" / "recipe.yaml").is_file():
+        lost = f"recipe.yaml is missing after step {acknowledged} was acknowledged" if acknowledged >= 0 else ""
+        return run_child(toy.train(work), work), lost
+    ended = run_child(toy.resume(work), work)
     if ended.status == 2 and "no state to resume from" in ended.text and acknowledged < 0:
-        again = "--overwrite" in ended.text
-        return run_child(toy.train(place, "--overwrite"), place, inside), "" if again else "no cure is named"
-    if ended.status == 0 and 0 <= ended.began < acknowledged:
-        return ended, f"step {acknowledged} was acknowledged, it went on from {ended.began}"
+        cure = "--overwrite" in ended.text
+        return run_child(toy.train(work, "--overwrite"), work), "" if cure else "the message has no cure"
+    if ended.status == 0 and 0 <= ended.resumed_from < acknowledged:
+        return ended, f"step {acknowledged} was acknowledged, but the run resumed from {ended.resumed_from}"
     return ended, ""
 
 
-def judged(toy: Toy, place: Path, acknowledged: int, whole: dict[str, str]) -> str:
-    """Go on to the end after a run was cut off; "" where that gives what the untroubled run gave."""
-    ended, lost = go_on(toy, place, acknowledged)
+def compare_resumed(toy: Toy, work: Path, acknowledged: int, expected: dict[str, str]) -> str:
+    """Finish an interrupted run; returns "" if its results equal the reference run's, otherwise the failure."""
+    ended, lost = resume_or_restart(toy, work, acknowledged)
     if lost:
         return lost
     if ended.status:
-        return f"going on ended with status {ended.status}: {ended.text.strip()[-300:]}"
-    differs = differing(whole, fingerprint(place / "run"))
-    return f"not the same as the untroubled run: {differs}" if differs else ""
+        return f"resuming ended with status {ended.status}: {ended.text.strip()[-300:]}"
+    differs = different_files(expected, fingerprint(work / "run"))
+    return f"differs from the reference run: {differs}" if differs else ""

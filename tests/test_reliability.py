@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reliability.catalog import CATALOG, STANDS
+from reliability.catalog import CATALOG, STATUSES
 from reliability.contract import Outcome, Row, Settings
 from reliability.rows import ROWS
 
@@ -55,7 +55,7 @@ TOYS = [
     Row("blind", "toys", "", _counts, {"unseen": _changes_nothing}),
     Row("dies", "toys", "", _dies, {}),
     Row("raises", "toys", "", _raises, {}),
-    Row("skipped", "toys", "", _counts, {}, needs=lambda: "no such disk here"),
+    Row("skipped", "toys", "", _counts, {}, unavailable=lambda: "no such disk here"),
     Row("nothing", "toys", "", lambda settings: Outcome(0, ()), {}),
 ]
 
@@ -67,11 +67,11 @@ def test_the_frame_sees_what_dies_raises_skips_and_what_a_check_does_not_see(tmp
     assert ran.returncode == 0, ran.stderr
     failures = json.loads(ran.stdout)
     assert failures["good"] == []
-    assert failures["blind"] == ["does not see: unseen (0 of 20: )"]
+    assert failures["blind"] == ["does not detect: unseen (0 of 20: )"]
     assert "exit status 9" in failures["dies"][0]
     assert failures["raises"] == ["the check raised ValueError: of its own"]
     assert failures["skipped"] == ["skipped: no such disk here"]
-    assert failures["nothing"] == ["nothing was tried"]
+    assert failures["nothing"] == ["no trial was made"]
 
 
 def test_a_hanging_check_is_ended_and_a_failure(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_hanging_check_is_ended_and_a_failure(tmp_path: Path) -> None:
         f"print(json.dumps([r['failures'] for r in running.run_rows([row], True, 0, Path({str(tmp_path)!r}), 1)]))"
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=HERE, capture_output=True, text=True, timeout=30)
-    assert "hung: ended after 0 s" in json.loads(ran.stdout)[0][0], ran.stderr
+    assert "hung: killed after 0 s" in json.loads(ran.stdout)[0][0], ran.stderr
 
 
 def test_the_short_run_holds(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_the_short_run_holds(tmp_path: Path) -> None:
     failed = [row for row in rows if row["failures"] and not row["failures"][0].startswith("skipped: ")]
     assert not failed, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert (ran.returncode == 0) == (not skipped)
-    assert all(row["trials"] and all(row["broken"].values()) for row in rows if not row["failures"])
-    assert "classes of fault" in (tmp_path / "docs" / "reliability.md").read_text()
+    assert all(row["trials"] and all(row["defects"].values()) for row in rows if not row["failures"])
+    assert "classes of faults" in (tmp_path / "docs" / "reliability.md").read_text()
     if skipped:  # of the harness itself a failure; here a machine without a compiler, or without namespaces
         pytest.skip("; ".join(skipped))
 
@@ -109,8 +109,8 @@ def test_the_catalog_is_whole_and_every_proof_exists() -> None:
     assert [fault.id for fault in CATALOG] == wanted and len(wanted) == 142
     rows = {row.name for row in ROWS}
     for fault in CATALOG:
-        assert fault.stands in STANDS and fault.gives, fault.id
-        assert fault.proofs or fault.stands == "open", f"{fault.id} has no proof"
+        assert fault.status in STATUSES and fault.behavior, fault.id
+        assert fault.proofs or fault.status == "open", f"{fault.id} has no proof"
         for proof in fault.proofs:
             file, _, test = proof.partition("::")
             if proof not in rows:
@@ -120,11 +120,11 @@ def test_the_catalog_is_whole_and_every_proof_exists() -> None:
 
 def test_every_row_has_code_that_it_must_see_and_a_name_of_its_own() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
-    assert all(row.broken and row.promise and row.section for row in ROWS)
+    assert all(row.defects and row.promise and row.section for row in ROWS)
 
 
 def test_the_page_tells_nothing_of_where_it_was_made() -> None:
-    from reliability.page import without_places
+    from reliability.page import anonymize_paths
 
     said = f"{HERE}/src/x.py, {sys.prefix}/lib, {sys.base_prefix}/lib, /dev/shm/reliability-ab_12xyz/run, /etc/x"
-    assert without_places(said) == "./src/x.py, venv/lib, python/lib, trials/run, /etc/x"
+    assert anonymize_paths(said) == "./src/x.py, venv/lib, python/lib, trials/run, /etc/x"

@@ -1,31 +1,31 @@
-"""Every row of the harness, put together in sight."""
+"""The list of all rows of the harness."""
 
 from reliability.contract import Row
 from reliability.rows import (
+    bit_flips,
     checkpoints,
     decoders,
     disk,
     distributed,
     images,
     kills,
+    messages,
     names,
-    power,
-    rot,
+    power_loss,
     server,
     settings,
     signals,
     tables,
-    told,
     training,
 )
 
 ROWS: tuple[Row, ...] = (
     *kills.ROWS,
-    *power.ROWS,
+    *power_loss.ROWS,
     *disk.ROWS,
     *signals.ROWS,
     *training.ROWS,
-    *rot.ROWS,
+    *bit_flips.ROWS,
     *distributed.ROWS,
     *images.ROWS,
     *decoders.ROWS,
@@ -33,6 +33,6 @@ ROWS: tuple[Row, ...] = (
     *settings.ROWS,
     *checkpoints.ROWS,
     *names.ROWS,
-    *told.ROWS,
+    *messages.ROWS,
     *server.ROWS,
 )

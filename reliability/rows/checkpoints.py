@@ -1,4 +1,4 @@
-"""Files of weights from strangers: code, bombs, absurd shapes, other things under that name."""
+"""Hostile weight files: code in pickles, decompression bombs, impossible shapes, and files of other types."""
 
 import contextlib
 import io
@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from reliability.contract import Outcome, Row, Settings
-from reliability.forked import forget_peak, peak_bytes, run_trials
+from reliability.trials import peak_bytes, reset_peak, run_trials
 from sightline.errors import SightlineError
 from sightline.models import formats, weights
 from sightline.runs import checkpoint
 
 SECTION = "Hostile input"
 FIXED_BYTES = 4 << 20
-"""What reading may take beside twice the file's size, after an honest file has been read in the same process."""
+"""Memory that reading may need beyond twice the file size, after an intact file has been read in the same process."""
 
 
 class Gadget:
-    """Pickles to a call that leaves a trace."""
+    """Object whose unpickling calls `call(*arguments)`."""
 
     def __init__(self, call: Callable[..., Any], *arguments: object):
         self.call, self.arguments = call, arguments
@@ -38,7 +38,7 @@ class Gadget:
 
 
 def gadgets(trace: Path) -> dict[str, Gadget]:
-    """By name, calls that pickles are known to carry."""
+    """By name, objects whose unpickling creates `trace`, by calls that are typical of malicious pickles."""
     touch = f"open({str(trace)!r}, 'w').close()"
     return {
         "os.system": Gadget(os.system, f"touch {trace}"),
@@ -51,14 +51,15 @@ def gadgets(trace: Path) -> dict[str, Gadget]:
     }
 
 
-def saved(content: object, legacy: bool = False) -> bytes:
+def torch_saved(content: object, legacy: bool = False) -> bytes:
+    """The bytes that torch.save writes, in the zip or the legacy format."""
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
 
 def repacked(content: bytes, change: Callable[[str, bytes], list[tuple[str, bytes, int]]]) -> bytes:
-    """A zip archive with each record replaced by those (name, content, compression) that `change` gives."""
+    """A zip archive in which `change` maps each record to a list of records (name, content, compression)."""
     source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for name in source.namelist():
@@ -68,17 +69,18 @@ def repacked(content: bytes, change: Callable[[str, bytes], list[tuple[str, byte
 
 
 def safetensors(header: object, payload: bytes = b"", length: int = -1) -> bytes:
+    """A safetensors file with any header, and a wrong header length if `length` is given."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length < 0 else length) + text + payload
 
 
 def hostile_files(trace: Path) -> dict[str, bytes]:
-    """By name, files that none may get into a model, execute, or grow in memory."""
+    """By name, files that no reader may load, execute, or expand in memory."""
     plain = {"backbone.weight": torch.ones(20_000)}
     files: dict[str, bytes] = {}
     for name, gadget in gadgets(trace).items():
-        files[f"zip with {name}"] = saved({**plain, "payload": gadget})
-        files[f"legacy with {name}"] = saved({**plain, "payload": gadget}, legacy=True)
+        files[f"zip with {name}"] = torch_saved({**plain, "payload": gadget})
+        files[f"legacy with {name}"] = torch_saved({**plain, "payload": gadget}, legacy=True)
         files[f"pickle with {name}"] = pickle.dumps({"weight": gadget})
         for protocol in (0, 4):
             files[f"pickle {protocol} with {name}"] = pickle.dumps({"weight": gadget}, protocol)
@@ -88,32 +90,32 @@ def hostile_files(trace: Path) -> dict[str, bytes]:
         archive = io.BytesIO()
         np.savez(archive, a=np.array([gadget], dtype=object))
         files[f"npz with {name}"] = archive.getvalue()
-        # The trick of scanners: the name of the record that holds the code is not the usual one.
+        # Evades scanners: the record with the code has an unusual name.
         files[f"renamed record with {name}"] = repacked(
-            saved(plain), lambda n, r, g=gadget: [(n, pickle.dumps(g) if n.endswith("data.pkl") else r, 0)]
+            torch_saved(plain), lambda n, r, g=gadget: [(n, pickle.dumps(g) if n.endswith("data.pkl") else r, 0)]
         )
     files |= _bombs(plain) | _shapes() | _others()
-    files["whole module"] = saved(torch.nn.Linear(2, 2))
-    files["truncated zip"] = saved(plain)[:-900]
-    files["truncated legacy"] = saved(plain, legacy=True)[:-900]
-    files["zip without its end"] = saved(plain)[: len(saved(plain)) // 2]
+    files["whole module"] = torch_saved(torch.nn.Linear(2, 2))
+    files["truncated zip"] = torch_saved(plain)[:-900]
+    files["truncated legacy"] = torch_saved(plain, legacy=True)[:-900]
+    files["zip without its end"] = torch_saved(plain)[: len(torch_saved(plain)) // 2]
     return files
 
 
 def _bombs(plain: dict[str, torch.Tensor]) -> dict[str, bytes]:
-    large = saved({"a": torch.zeros(20_000_000)})  # 80 MB that deflate to 80 kB
-    stored = saved(plain)
+    large = torch_saved({"a": torch.zeros(20_000_000)})  # 80 MB, compressed to 80 kB
+    stored = torch_saved(plain)
     bombs = {
         "deflated record": repacked(large, lambda n, r: [(n, r, zipfile.ZIP_DEFLATED)]),
-        "bzip2 record": repacked(saved(plain), lambda n, r: [(n, r, zipfile.ZIP_BZIP2)]),
-        "lzma record": repacked(saved(plain), lambda n, r: [(n, r, zipfile.ZIP_LZMA)]),
+        "bzip2 record": repacked(torch_saved(plain), lambda n, r: [(n, r, zipfile.ZIP_BZIP2)]),
+        "lzma record": repacked(torch_saved(plain), lambda n, r: [(n, r, zipfile.ZIP_LZMA)]),
         "name with ..": repacked(stored, lambda n, r: [(n, r, 0), ("../../evil", b"x", 0)]),
         "absolute name": repacked(stored, lambda n, r: [(n, r, 0), ("/etc/evil", b"x", 0)]),
         "name of Windows": repacked(stored, lambda n, r: [(n, r, 0), ("a\\..\\evil", b"x", 0)]),
-        "stride 0, 2^40 elements": saved({"a": torch.zeros(1).as_strided((2**40,), (0,))}),
-        "overlapping, 2^30 elements": saved({"a": torch.zeros(2**15).as_strided((2**15, 2**15), (0, 1))}),
-        "sparse 2^40": saved({"a": torch.sparse_coo_tensor(torch.zeros(1, 1).long(), torch.ones(1), (2**40,))}),
-        "meta tensor": saved({"a": torch.zeros(2**30, device="meta")}),
+        "stride 0, 2^40 elements": torch_saved({"a": torch.zeros(1).as_strided((2**40,), (0,))}),
+        "overlapping, 2^30 elements": torch_saved({"a": torch.zeros(2**15).as_strided((2**15, 2**15), (0, 1))}),
+        "sparse 2^40": torch_saved({"a": torch.sparse_coo_tensor(torch.zeros(1, 1).long(), torch.ones(1), (2**40,))}),
+        "meta tensor": torch_saved({"a": torch.zeros(2**30, device="meta")}),
     }
     return bombs
 
@@ -159,18 +161,20 @@ def _others() -> dict[str, bytes]:
 
 
 def readers(folder: Path) -> dict[str, Callable[[Path], object]]:
-    """By name, every way into a model: a file by `model.weights`, and a checkpoint's folder."""
+    """By name, the functions that read weights: a file of `model.weights`, and a checkpoint folder."""
 
     def as_checkpoint(path: Path) -> object:
-        place = folder / "checkpoint"
-        place.mkdir(exist_ok=True)
-        shutil.copyfile(path, place / "model.safetensors")  # of which nothing is held in memory here
-        (place / "config.json").write_text('{"format": 1, "classes": [], "model": {"name": "x", "args": {}}}')
+        checkpoint_folder = folder / "checkpoint"
+        checkpoint_folder.mkdir(exist_ok=True)
+        shutil.copyfile(path, checkpoint_folder / "model.safetensors")  # without reading it into memory
+        (checkpoint_folder / "config.json").write_text(
+            '{"format": 1, "classes": [], "model": {"name": "x", "args": {}}}'
+        )
         import warnings
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return checkpoint.load_model(place)
+            return checkpoint.load_model(checkpoint_folder)
 
     return {
         "model.weights": lambda path: weights.find_weights(str(path), "small_cnn"),
@@ -178,77 +182,81 @@ def readers(folder: Path) -> dict[str, Callable[[Path], object]]:
     }
 
 
-def honest_files() -> dict[str, bytes]:
-    """A file of each kind that is read, with nothing wrong in it."""
+def intact_files() -> dict[str, bytes]:
+    """An intact file of each supported format."""
     import safetensors.torch
 
     plain = {"a": torch.ones(2)}
-    return {"zip": saved(plain), "legacy": saved(plain, legacy=True), "safetensors": safetensors.torch.save(plain)}
+    return {
+        "zip": torch_saved(plain),
+        "legacy": torch_saved(plain, legacy=True),
+        "safetensors": safetensors.torch.save(plain),
+    }
 
 
 def check_hostile(settings: Settings) -> Outcome:
-    """Each file through each reader, in a process of its own, so that its memory is its own too.
+    """Read each file with each reader, in its own process, so that its memory can be measured.
 
-    What the libraries take whatever they read is taken before: by honest files, in the same process.
+    Intact files are read first in the same process, because libraries allocate memory at the first use.
     """
     trace, path = settings.folder / "trace", settings.folder / "weights.pt"
-    files, honest = hostile_files(trace), honest_files()
-    ways = readers(settings.folder)
+    files, intact = hostile_files(trace), intact_files()
+    reads = readers(settings.folder)
 
     def warm_up() -> None:
-        for content in honest.values():
+        for content in intact.values():
             path.write_bytes(content)
-            for way in ways.values():
+            for read in reads.values():
                 with contextlib.suppress(SightlineError):
-                    way(path)
+                    read(path)
 
     warm_up()
     trace.unlink(missing_ok=True)
-    cases = [(name, way) for name in files for way in ways]
+    cases = [(name, reader) for name in files for reader in reads]
     if settings.short:
         always = ("zip with os.mkdir", "deflated record", "stride 0, 2^40 elements")
-        cases = [case for place, case in enumerate(cases) if place % 6 == 0 or case[0] in always]
-    trials, failures, refused, most = 0, [], 0, 0
+        cases = [case for index, case in enumerate(cases) if index % 6 == 0 or case[0] in always]
+    trials, failures, rejected, most = 0, [], 0, 0
 
     def trial(number: int) -> tuple[str, str]:
-        name, way = cases[number]
+        name, reader = cases[number]
         warm_up()
         path.write_bytes(files[name])
-        forget_peak()
+        reset_peak()
         before = peak_bytes()
         try:
-            found = ways[way](path)
+            found = reads[reader](path)
         except SightlineError as error:
             grown = peak_bytes() - before
             named = path.name in str(error) or "model.safetensors" in str(error)
-            words = f"{name}, {way}: " if not (named and error.cure) or trace.exists() else ""
-            words += "code was run " * trace.exists()
+            failure = f"{name}, {reader}: " if not (named and error.cure) or trace.exists() else ""
+            failure += "code was executed " * trace.exists()
             if grown > 2 * len(files[name]) + FIXED_BYTES:
-                words += f"{name}, {way}: {grown / 1e6:.1f} MB for a file of {len(files[name]) / 1e6:.1f} MB "
-            return str(max(0, grown - 2 * len(files[name]))), f"{words}{error}" if words else ""
+                failure += f"{name}, {reader}: {grown / 1e6:.1f} MB for a file of {len(files[name]) / 1e6:.1f} MB "
+            return str(max(0, grown - 2 * len(files[name]))), f"{failure}{error}" if failure else ""
         except Exception as error:
-            return "escaped", f"{name}, {way}: {type(error).__name__}: {error}"
+            return "unexpected exception", f"{name}, {reader}: {type(error).__name__}: {error}"
         del found
-        return "taken", f"{name}, {way}: it was taken"
+        return "loaded", f"{name}, {reader}: it was loaded"
 
-    for start in range(0, len(cases)):
-        if settings.seen(failures):
+    for start in range(len(cases)):
+        if settings.detected(failures):
             break
         outcome = run_trials(1, lambda number, start=start: trial(start))
         trials += 1
         failures += [line.replace("trial 0", str(cases[start])) for line in outcome.failures]
         beyond = [int(word) for word in outcome.notes if word.isdigit()]
-        refused, most = refused + len(beyond), max(most, *beyond, 0)
+        rejected, most = rejected + len(beyond), max(most, *beyond, 0)
         if trace.exists() or trace.is_dir():
-            failures.append(f"{cases[start]}: code was run")
+            failures.append(f"{cases[start]}: code was executed")
             trace.rmdir() if trace.is_dir() else trace.unlink()
-    notes = {"refused": refused, "files": len(files), "MB beside twice the file at most": round(most / 1e6, 2)}
+    notes = {"rejected": rejected, "files": len(files), "peak MB beyond twice the file size": round(most / 1e6, 2)}
     return Outcome(trials, tuple(failures), notes)
 
 
 @contextlib.contextmanager
-def unpickles() -> Generator[None]:
-    """torch.load as it was for years."""
+def unrestricted_load() -> Generator[None]:
+    """torch.load with weights_only=False, its former default."""
     with mock.patch.object(
         formats, "load_restricted", lambda path: torch.load(path, map_location="cpu", weights_only=False)
     ):
@@ -257,7 +265,7 @@ def unpickles() -> Generator[None]:
 
 @contextlib.contextmanager
 def no_preflight() -> Generator[None]:
-    """weights_only=True and nothing else: bombs unfold."""
+    """torch.load with weights_only=True, without checks for decompression bombs."""
     with (
         mock.patch.object(formats, "check_zip", lambda path, size: None),
         mock.patch.object(formats, "check_tensor", lambda name, tensor, path: None),
@@ -265,11 +273,11 @@ def no_preflight() -> Generator[None]:
         yield
 
 
-# ---------------------------------------------------------------------------------------------- folders of strangers
+# ---------------------------------------------------------------------------------------------- hostile folders
 
 
 def check_folders(settings: Settings) -> Outcome:
-    """Folders with pickles, names of functions and paths in them: nothing in them is imported, called or followed."""
+    """Read checkpoint folders with pickles and names of functions: nothing in them is imported or called."""
     trace, failures, tried = settings.folder / "trace", [], 0
     gadget = gadgets(trace)["os.mkdir"]
     for number, (name, files) in enumerate(_folders(gadget).items()):
@@ -280,15 +288,15 @@ def check_folders(settings: Settings) -> Outcome:
         tried += 1
         try:
             weights.find_weights(str(folder), "small_cnn")
-            if not name.startswith("whole"):
-                failures.append(f"{name}: it was taken")
+            if not name.startswith("valid"):
+                failures.append(f"{name}: it was loaded")
         except SightlineError as error:
             if str(folder) not in str(error) or not error.cure:
                 failures.append(f"{name}: {error}")
         except Exception as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
         if trace.exists():
-            failures.append(f"{name}: code was run")
+            failures.append(f"{name}: code was executed")
             trace.rmdir()
     return Outcome(tried, tuple(failures))
 
@@ -301,21 +309,21 @@ def _folders(gadget: Gadget) -> dict[str, dict[str, bytes]]:
     hooks = {"_target_": "os.system", "_instantiator": "os.system", "auto_map": {"AutoModel": "evil.Model"}}
     return {
         "DCP": {".metadata": pickle.dumps(gadget), "__0_0.distcp": b"x"},
-        "DCP under a run's name": {"checkpoints/best/.metadata": pickle.dumps(gadget)},
-        "pickles of Hugging Face": {"pytorch_model.bin": saved({"a": gadget}), "config.json": b"{}"},
-        "a pickle called safetensors": {"model.safetensors": pickle.dumps({"a": gadget}), "config.json": b"{}"},
-        "a zip called safetensors": {"model.safetensors": saved({"a": gadget})},
-        "whole, config names functions": {
+        "DCP in a run folder": {"checkpoints/best/.metadata": pickle.dumps(gadget)},
+        "pickles of Hugging Face": {"pytorch_model.bin": torch_saved({"a": gadget}), "config.json": b"{}"},
+        "a pickle named model.safetensors": {"model.safetensors": pickle.dumps({"a": gadget}), "config.json": b"{}"},
+        "a zip named model.safetensors": {"model.safetensors": torch_saved({"a": gadget})},
+        "valid, config.json names functions": {
             "model.safetensors": good, "config.json": json.dumps({**about, **hooks}).encode()
         },
-        "whole, config is no config": {"model.safetensors": good, "config.json": b"[" * 100_000},
+        "valid, config.json is invalid": {"model.safetensors": good, "config.json": b"[" * 100_000},
         "empty": {"readme.txt": b""},
     }  # fmt: skip
 
 
 @contextlib.contextmanager
 def reads_any_file() -> Generator[None]:
-    """A reader that takes whatever lies in the folder."""
+    """A reader that unpickles every file in the folder."""
 
     def from_folder(folder: Path) -> weights.SourceWeights:
         for path in sorted(folder.rglob("*")):
@@ -332,15 +340,16 @@ ROWS = (
     Row(
         "hostile weights",
         SECTION,
-        f"no code is run, memory stays under twice the file's size + {FIXED_BYTES >> 20} MB, each is refused by name",
+        f"no code is executed, memory stays below twice the file size + {FIXED_BYTES >> 20} MB, and each error names "
+        "the file",
         check_hostile,
-        {"torch.load(weights_only=False)": unpickles, "weights_only=True and no more": no_preflight},
+        {"torch.load(weights_only=False)": unrestricted_load, "weights_only=True without other checks": no_preflight},
     ),
     Row(
         "hostile checkpoint folders",
         SECTION,
-        "pickles in a folder are not opened, names of functions in its files not imported",
+        "pickles in a folder are not loaded, and functions named in its files are not imported",
         check_folders,
-        {"a reader that opens whatever is there": reads_any_file},
+        {"every file is unpickled": reads_any_file},
     ),
 )

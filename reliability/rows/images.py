@@ -1,4 +1,4 @@
-"""Damaged images: mutants of every format, silent damage, bombs, and decoders that crash."""
+"""Damaged images: mutants of every format, damage that still decodes, and decompression bombs."""
 
 import contextlib
 import hashlib
@@ -9,70 +9,71 @@ from unittest import mock
 from PIL import Image
 
 from reliability.contract import Outcome, Row, Settings
-from reliability.forked import run_trials
-from reliability.mutants import image_seeds, mutant
+from reliability.mutations import image_seeds, mutant
+from reliability.trials import run_trials
 from sightline.config.schema import Data
 from sightline.data.decode import images
 from sightline.errors import SightlineError
 
-SECTION = "Bad input"
+SECTION = "Invalid input"
 PIXELS = 1_000_000
-"""data.max_pixels of the trials: a header may claim more, and then nothing may be allocated."""
-MOST_BYTES = 150 << 20
+"""data.max_pixels of the trials. No memory may be allocated for an image whose header claims more."""
+MAX_GROWTH = 150 << 20
+"""Bytes by which the memory of a process may grow."""
 
 
-def refused(number: int, path: str, error: SightlineError) -> tuple[str, str]:
-    """What a refusal counts as: a failure where it does not name the file, or gives no cure."""
+def rejected(number: int, path: str, error: SightlineError) -> tuple[str, str]:
+    """The result of a trial that raised `error`: a failure if the message lacks the file or a cure."""
     if path not in str(error):
-        return "refused", f"trial {number}: the message does not name the file: {error}"
+        return "rejected", f"trial {number}: the message does not contain the file: {error}"
     if not error.cure:
-        return "refused", f"trial {number}: the message has no cure: {error}"
-    return "refused", ""
+        return "rejected", f"trial {number}: the message has no cure: {error}"
+    return "rejected", ""
 
 
 def check_mutants(settings: Settings) -> Outcome:
-    """Mutants through the loader that training, serving and reports share."""
+    """Read mutants with the loader that training, serving and reports share."""
     seeds = image_seeds()
-    path = str(settings.folder / "picture.bin")
+    path = str(settings.folder / "image.bin")
 
     def trial(number: int) -> tuple[str, str]:
-        name, way, content = mutant(seeds, settings.seed, number)
+        name, mutation, content = mutant(seeds, settings.seed, number)
         with open(path, "wb") as file:
             file.write(content)
         try:
             image = images.open_image(path, PIXELS)
         except SightlineError as error:
-            return refused(number, path, error)
+            return rejected(number, path, error)
         except Exception as error:
-            return "escaped", f"trial {number} ({name}, {way}): {type(error).__name__}: {error}"
+            return "unexpected exception", f"trial {number} ({name}, {mutation}): {type(error).__name__}: {error}"
         if image.mode != "RGB" or image.width * image.height > PIXELS:
-            return "wrong", f"trial {number} ({name}, {way}): came as {image.mode} {image.size}"
+            return "wrong", f"trial {number} ({name}, {mutation}): decoded as {image.mode} {image.size}"
         return "decoded", ""
 
-    return run_trials(settings.count(100_000), trial, MOST_BYTES, blind=settings.blind)
+    return run_trials(settings.count(100_000), trial, MAX_GROWTH, first_failure_only=settings.with_defect)
 
 
-def check_sent(settings: Settings) -> Outcome:
-    """The same for bytes that somebody sends to the page: the size from the head, then the picture."""
+def check_uploads(settings: Settings) -> Outcome:
+    """Read mutants like uploads to the server: first the size from the header, then the image."""
     seeds = image_seeds()
 
     def trial(number: int) -> tuple[str, str]:
-        name, way, content = mutant(seeds, settings.seed + 1, number)
+        name, mutation, content = mutant(seeds, settings.seed + 1, number)
         try:
             images.size_in(content)
             images.image_in(content, PIXELS)
         except SightlineError as error:
-            return "refused", "" if error.why and error.cure else f"trial {number}: no reason or cure: {error}"
+            return "rejected", "" if error.why and error.cure else f"trial {number}: no reason or cure: {error}"
         except Exception as error:
-            return "escaped", f"trial {number} ({name}, {way}): {type(error).__name__}: {error}"
+            return "unexpected exception", f"trial {number} ({name}, {mutation}): {type(error).__name__}: {error}"
         return "decoded", ""
 
-    return run_trials(settings.count(20_000), trial, MOST_BYTES, blind=settings.blind)
+    return run_trials(settings.count(20_000), trial, MAX_GROWTH, first_failure_only=settings.with_defect)
 
 
 @contextlib.contextmanager
 def only_oserror() -> Generator[None]:
-    """A loader that catches what decoders are documented to raise."""
+    """A loader that catches OSError only, which is what decoders are documented to raise."""
 
     def open_image(path: str, max_pixels: int, side: int = 0, header: object = None) -> Image.Image:
         try:
@@ -85,8 +86,8 @@ def only_oserror() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def nameless() -> Generator[None]:
-    """A loader whose message does not say which file."""
+def message_without_file() -> Generator[None]:
+    """A loader whose messages do not contain the file."""
     real = images.image_error
 
     def image_error(path: str, error: Exception, head: bytes | None = None) -> SightlineError:
@@ -98,7 +99,9 @@ def nameless() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def only_oserror_sent() -> Generator[None]:
+def only_oserror_of_uploads() -> Generator[None]:
+    """A loader of uploads that catches OSError only."""
+
     def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
         import io
 
@@ -112,8 +115,8 @@ def only_oserror_sent() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def dies() -> Generator[None]:
-    """A decoder that ends the process at one file in a hundred."""
+def exits() -> Generator[None]:
+    """A decoder that ends the process at every hundredth file."""
     real, seen = images.decode_rgb, [0]
 
     def decode_rgb(*arguments: object) -> Image.Image:
@@ -134,17 +137,17 @@ def _digest(image: Image.Image) -> str:
 
 
 def check_silent(settings: Settings) -> Outcome:
-    """Mutants that decode all the same: the data's fingerprint has to change with every pixel of them."""
+    """Replace images by mutants that still decode: the fingerprint of the data must change if a pixel does."""
     from sightline.data.image_cache import decode
     from sightline.data.sources.open import open_source
 
-    decodable = ("jpeg", "bmp", "png")  # the others' mutants hardly ever decode
+    decodable = ("jpeg", "bmp", "png")  # mutants of other formats hardly ever decode
     seeds = {name: content for name, content in image_seeds().items() if name.partition(" ")[0] in decodable}
     folder = settings.folder / "set"
     for number, content in enumerate(seeds.values()):
-        place = folder / f"class_{number % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number}.png").write_bytes(content)
+        class_folder = folder / f"class_{number % 2}"
+        class_folder.mkdir(parents=True, exist_ok=True)
+        (class_folder / f"{number}.png").write_bytes(content)
     data = Data(path=str(folder), cache_dir=str(settings.folder / "cache"))
 
     def fingerprint() -> str:
@@ -152,12 +155,12 @@ def check_silent(settings: Settings) -> Outcome:
         return decode(source, "all", 16, data, lambda text: None).digest
 
     known, tried, failures, same = fingerprint(), 0, [], 0
-    wanted, number = settings.count(1500, 30), 0
-    while tried < wanted:
-        name, way, content = mutant(seeds, settings.seed, number)
-        place = list(seeds).index(name)
+    trials, number = settings.count(1500, 30), 0
+    while tried < trials:
+        name, mutation, content = mutant(seeds, settings.seed, number)
+        index = list(seeds).index(name)
         number += 1
-        path = folder / f"class_{place % 2}" / f"{place}.png"
+        path = folder / f"class_{index % 2}" / f"{index}.png"
         try:
             changed = images.image_in(content, PIXELS)
         except SightlineError:
@@ -170,14 +173,16 @@ def check_silent(settings: Settings) -> Outcome:
         tried += 1
         path.write_bytes(content)
         if fingerprint() == known:
-            failures.append(f"mutant {number} ({name}, {way}) has other pixels, and the fingerprint is the same")
+            failures.append(
+                f"mutant {number} ({name}, {mutation}) has different pixels, but the fingerprint is the same"
+            )
         path.write_bytes(seeds[name])
-    return Outcome(tried, tuple(failures), {"mutants that changed no pixel": same, "mutants in all": number})
+    return Outcome(tried, tuple(failures), {"mutants with unchanged pixels": same, "mutants in total": number})
 
 
 @contextlib.contextmanager
 def fingerprint_of_names() -> Generator[None]:
-    """A fingerprint over the names and sizes of files, as most tools take it."""
+    """A fingerprint of file names and labels, without the pixels."""
     from sightline.data import image_cache
 
     real = image_cache.content_digest
@@ -189,7 +194,8 @@ def fingerprint_of_names() -> Generator[None]:
 
 
 def check_bombs(settings: Settings) -> Outcome:
-    """Small files of many pixels: refused at the head, with the switch that allows them and no memory for them."""
+    """Small files with many pixels are rejected by their header, without allocating memory; the message contains the
+    setting that allows them."""
     large = [] if settings.short else [(30_000, 30_000), (200_000, 1_000)]
     paths = []
     for size in [(13_000, 13_000), *large, (9_460, 9_460)]:
@@ -207,21 +213,21 @@ def check_bombs(settings: Settings) -> Outcome:
         except SightlineError as error:
             text = str(error)
             if path.name not in text or "data.max_pixels" not in text:
-                return "refused", f"{path.name}: the message names no file or no switch: {text}"
-            return "refused", ""
+                return "rejected", f"{path.name}: the message lacks the file or the setting: {text}"
+            return "rejected", ""
         return "decoded", f"{path.name}: {width * height:,} pixels were decoded"
 
     outcome = run_trials(len(paths), trial, 64 << 20)
     allowed = settings.folder / "allowed.png"
     Image.new("1", (9_460, 9_460)).save(allowed)
     image = images.open_image(str(allowed), 100_000_000)
-    failures = () if image.size == (9_460, 9_460) else ("data.max_pixels does not allow what it says",)
+    failures = () if image.size == (9_460, 9_460) else ("data.max_pixels does not allow an image of that size",)
     return Outcome(outcome.trials + 1, outcome.failures + failures, outcome.notes)
 
 
 @contextlib.contextmanager
 def no_limit() -> Generator[None]:
-    """A loader without a limit of its own, under Pillow's, which warns first and allocates."""
+    """A loader with Pillow's limit only, which first warns and allocates."""
     real = images.decode_rgb
 
     def decode_rgb(source: str, max_pixels: int, side: int, header: object) -> Image.Image:
@@ -235,33 +241,33 @@ ROWS = (
     Row(
         "mutated images",
         SECTION,
-        "a damaged image of any format decodes or is refused in words that name the file; the process lives",
+        "a damaged image of any format decodes, or is an error that names the file; the process continues",
         check_mutants,
         {
-            "a loader that catches only OSError": only_oserror,
-            "a loader that names no file": nameless,
-            "a decoder that ends the process": dies,
+            "only OSError is caught": only_oserror,
+            "messages without the file": message_without_file,
+            "a decoder ends the process": exits,
         },
     ),
     Row(
-        "mutated images sent to the page",
+        "mutated uploads",
         SECTION,
-        "the same for bytes that are sent to `sightline serve`",
-        check_sent,
-        {"a loader that catches only OSError": only_oserror_sent},
+        "a damaged upload to `sightline serve` decodes, or is an error with reason and cure",
+        check_uploads,
+        {"only OSError is caught": only_oserror_of_uploads},
     ),
     Row(
         "silent damage to images",
         SECTION,
-        "damage that still decodes changes the fingerprint of the data wherever it changes a pixel",
+        "damage that still decodes and changes a pixel changes the fingerprint of the data",
         check_silent,
-        {"a fingerprint of names and labels": fingerprint_of_names},
+        {"fingerprint of names and labels only": fingerprint_of_names},
     ),
     Row(
         "decompression bombs",
         "Hostile input",
-        "refused by pixels from the head alone, with the switch that allows them: data.max_pixels",
+        "an image with too many pixels is rejected by its header, with the setting that allows it: data.max_pixels",
         check_bombs,
-        {"a loader without a limit": no_limit},
+        {"no limit of pixels": no_limit},
     ),
 )

@@ -1,4 +1,4 @@
-"""The served page and the watched report: paths, hosts, origins, lengths, slow and many clients. On 127.0.0.1 alone."""
+"""Attacks on the server and on the watched report: paths, hosts, origins, malformed requests, slow and many clients."""
 
 import contextlib
 import io
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from reliability.contract import Outcome, Row, Settings
-from reliability.mutants import encoded, image_seeds, mutant, scene
-from reliability.named import without_figures, write_run
+from reliability.mutations import encoded, image_seeds, mutant, synthetic_image
+from reliability.page_fixtures import without_figures, write_run
 
 if TYPE_CHECKING:
     from sightline.serve.models import ServedModel
 
-SECTION = "The page server"
+SECTION = "Web server"
 CANARY = "canary-4711-not-to-be-seen"
 MOST_BYTES = 200_000
 SLOW = 50
 
 
 def traversals() -> list[str]:
-    """Paths that lead to files on servers that build names of files out of them."""
+    """Paths for path traversal attacks, which reach other files on servers that make file names from paths."""
     steps = (
         "../",
         "..%2f",
@@ -40,7 +40,7 @@ def traversals() -> list[str]:
     )
     ends = ("etc/passwd", "secret.txt", "recipe.yaml", "checkpoints/best/config.json")
     made = [f"/{step * depth}{end}" for step in steps for depth, end in zip((1, 3, 8, 2), ends, strict=True)]
-    made += [f"/{place}/../../../../etc/passwd" for place in ("static", "assets", "api", "files", "api/models/0")]
+    made += [f"/{prefix}/../../../../etc/passwd" for prefix in ("static", "assets", "api", "files", "api/models/0")]
     made += [f"/api/models/0/examples/{step}secret.txt" for step in steps]
     plain = (
         "//etc/passwd",
@@ -74,7 +74,7 @@ def traversals() -> list[str]:
 
 
 def hosts(port: int) -> list[tuple[dict[str, str], bool]]:
-    """(headers, whether they are this server's own)."""
+    """(headers with a Host, whether the server must accept it)."""
     own = [{"Host": f"{name}:{port}"} for name in ("127.0.0.1", "localhost")]
     foreign = [
         "evil.com",
@@ -93,7 +93,7 @@ def hosts(port: int) -> list[tuple[dict[str, str], bool]]:
 
 
 def origins(port: int) -> list[tuple[dict[str, str], bool]]:
-    """As `hosts`, of what browsers say about the page that asks."""
+    """(headers with Origin or Sec-Fetch-Site, as sent by browsers, whether the server must accept them)."""
     host = {"Host": f"127.0.0.1:{port}"}
     foreign = (
         "http://evil.com",
@@ -112,8 +112,8 @@ def origins(port: int) -> list[tuple[dict[str, str], bool]]:
     return made + [({**host, "Sec-Fetch-Site": site}, False) for site in ("cross-site", "same-site")]
 
 
-def lying(port: int) -> list[bytes]:
-    """Requests whose heads don't tell the truth, or aren't heads."""
+def malformed(port: int) -> list[bytes]:
+    """Requests with wrong lengths, and data that is not an HTTP request."""
     head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
     get = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
     return [
@@ -144,98 +144,103 @@ def lying(port: int) -> list[bytes]:
     ]
 
 
-def ask(port: int, request: bytes, patience: float = 15) -> bytes:
-    """All that comes back; empty where the server hung up."""
-    answer = b""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=patience) as raw:
+def send(port: int, request: bytes, timeout: float = 15) -> bytes:
+    """Send a request and return the response, b"" if the server closed the connection."""
+    response = b""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=timeout) as raw:
         raw.sendall(request)
         while piece := raw.recv(65536):
-            answer += piece
-    return answer
+            response += piece
+    return response
 
 
 def request(path: str, headers: dict[str, str], method: str = "GET", body: bytes = b"") -> bytes:
+    """An HTTP request that asks to close the connection."""
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "Connection: close"]
     lines += [f"Content-Length: {len(body)}"] if body else []
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def status(answer: bytes) -> int:
-    return int(answer[9:12]) if answer[9:12].isdigit() else 0
+def status(response: bytes) -> int:
+    """The status code of a response, 0 if it has none."""
+    return int(response[9:12]) if response[9:12].isdigit() else 0
 
 
-def bad_answer(answer: bytes) -> str:
-    """Why an answer must not be; "" if it may."""
-    for words in (b"root:x:0", CANARY.encode(), b"Traceback", b'File "'):
-        if words in answer:
-            return f"it says {words.decode()}"
-    head = answer.partition(b"\r\n\r\n")[0].lower()
+def forbidden_content(response: bytes) -> str:
+    """The forbidden content of a response, "" if it has none."""
+    for text in (b"root:x:0", CANARY.encode(), b"Traceback", b'File "'):
+        if text in response:
+            return f"it contains {text.decode()}"
+    head = response.partition(b"\r\n\r\n")[0].lower()
     return "it allows other origins" if b"access-control-allow" in head else ""
 
 
 class Tally:
-    """Trials and failures of one server; `lives` is asked after each group."""
+    """Counts trials and failures of one server; call `check_page` after each group of trials."""
 
     def __init__(self, port: int, short: bool):
         self.port, self.short, self.tried, self.failures = port, short, 0, list[str]()
 
-    def trial(self, what: str, answer: bytes, allowed: Callable[[int], bool]) -> None:
+    def trial(self, what: str, response: bytes, allowed: Callable[[int], bool]) -> None:
+        """Record a failure if the content is forbidden or the status code is not allowed."""
         self.tried += 1
-        problem = bad_answer(answer)
-        if problem or not allowed(status(answer)):
-            self.failures.append(f"{what}: {problem or answer[:80]!r}")
+        problem = forbidden_content(response)
+        if problem or not allowed(status(response)):
+            self.failures.append(f"{what}: {problem or response[:80]!r}")
 
-    def lives(self, after: str) -> None:
+    def check_page(self, after: str) -> None:
+        """Record a failure if the page is not returned with status 200 within 5 seconds."""
         start = time.monotonic()
-        answer = ask(self.port, request("/", {"Host": f"127.0.0.1:{self.port}"}))
-        if status(answer) != 200 or time.monotonic() - start > 5:
-            self.failures.append(f"after {after} the page came with {answer[:40]!r}, {time.monotonic() - start:.1f} s")
+        response = send(self.port, request("/", {"Host": f"127.0.0.1:{self.port}"}))
+        seconds = time.monotonic() - start
+        if status(response) != 200 or seconds > 5:
+            self.failures.append(f"after {after} the page returned {response[:40]!r} in {seconds:.1f} s")
 
 
 def common(tally: Tally, closes_slow: bool) -> None:
-    """Trials of both servers. closes_slow: whether the server closes connections on which no request arrives."""
+    """Trials of both servers. closes_slow: whether the server closes connections without a complete request."""
     own = {"Host": f"127.0.0.1:{tally.port}"}
     for path in traversals()[:: 5 if tally.short else 1]:
-        # An own page with a query is still the page; anything else is not there.
+        # The page with a query is valid; no other path is.
         allowed = (200, 400, 404, 405, 422) if path.startswith("/?") else (0, 400, 403, 404, 405, 422)
-        tally.trial(path, ask(tally.port, request(path, own)), lambda code, allowed=allowed: code in allowed)
-    tally.lives("path tricks")
+        tally.trial(path, send(tally.port, request(path, own)), lambda code, allowed=allowed: code in allowed)
+    tally.check_page("path traversal")
     for headers, good in hosts(tally.port):
-        answer = ask(tally.port, request("/", headers))
-        tally.trial(f"{headers}", answer, lambda code, good=good: (code == 200) is good)
-    lies = lying(tally.port)
+        response = send(tally.port, request("/", headers))
+        tally.trial(f"{headers}", response, lambda code, good=good: (code == 200) is good)
+    requests = malformed(tally.port)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda content: ask(tally.port, content, 8), lies))
-    for number, (content, answer) in enumerate(zip(lies, answers, strict=True)):
-        tally.trial(f"lie {number} {content[:60]!r}", answer, lambda code: code == 0 or code >= 400)
-    tally.lives("lies")
+        responses = list(pool.map(lambda content: send(tally.port, content, 8), requests))
+    for number, (content, response) in enumerate(zip(requests, responses, strict=True)):
+        tally.trial(f"malformed request {number} {content[:60]!r}", response, lambda code: code == 0 or code >= 400)
+    tally.check_page("malformed requests")
     slow = [socket.create_connection(("127.0.0.1", tally.port), timeout=20) for _ in range(SLOW)]
     for number, one in enumerate(slow):
         one.sendall(b"GET / HTTP/1.1\r\nHos" if number % 2 else b"")
     start = time.monotonic()
     tally.tried += SLOW
-    tally.lives(f"{SLOW} slow clients came")
+    tally.check_page(f"{SLOW} slow clients connected")
     for one in slow:
         with one, contextlib.suppress(ConnectionError, TimeoutError):
             if closes_slow:
                 one.recv(65536)
     if time.monotonic() - start > 20:
         tally.failures.append("connections of slow clients are never closed")
-    tally.lives("slow clients")
+    tally.check_page("slow clients")
 
 
 # ----------------------------------------------------------------------------------------------------- the servers
 
 
 def train_toy(folder: Path) -> "ServedModel":
-    """A model to serve, with a secret beside it."""
+    """Train a model to serve, and write secret files beside the data and into the run."""
     import sightline
     from sightline.serve import load
 
     for number in range(8):
-        place = folder / "photos" / f"class_{number % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        scene((16, 16), seed=number).save(place / f"{number}.png")
+        class_folder = folder / "photos" / f"class_{number % 2}"
+        class_folder.mkdir(parents=True, exist_ok=True)
+        synthetic_image((16, 16), seed=number).save(class_folder / f"{number}.png")
     (folder / "photos" / "secret.txt").write_text(CANARY)
     settings: dict[str, Any] = {"data.size": 16, "model.name": "small_cnn", "train.epochs": 1, "train.threads": 1}
     settings |= {"data.cache_dir": str(folder / "cache")}
@@ -247,7 +252,7 @@ def train_toy(folder: Path) -> "ServedModel":
 
 @contextlib.contextmanager
 def served(model: "ServedModel") -> Generator[int]:
-    """The port of a server of one model, in a thread."""
+    """Serve one model in a thread; yields the port."""
     from sightline.serve import bind, serving
 
     with bind(0) as listening, serving([model], listening, most_bytes=MOST_BYTES) as (server, _):
@@ -264,15 +269,15 @@ def served(model: "ServedModel") -> Generator[int]:
 
 
 def check_served(settings: Settings) -> Outcome:
-    """`sightline serve` with one model."""
+    """Attack `sightline serve` with one model."""
     model = train_toy(settings.folder)
     with contextlib.chdir(settings.folder / "run"), served(model) as port:
         tally = Tally(port, settings.short)
         common(tally, closes_slow=False)
-        picture = encoded(scene((16, 16)), "PNG")
+        image = encoded(synthetic_image((16, 16)), "PNG")
         for headers, good in origins(port):
-            answer = ask(port, request("/api/predict", headers, "POST", picture))
-            tally.trial(f"{headers}", answer, lambda code, good=good: (code == 200) is good)
+            response = send(port, request("/api/predict", headers, "POST", image))
+            tally.trial(f"{headers}", response, lambda code, good=good: (code == 200) is good)
         own = {"Host": f"127.0.0.1:{port}"}
         for content, code in (
             (b"x" * (MOST_BYTES + 1), 413),
@@ -281,16 +286,16 @@ def check_served(settings: Settings) -> Outcome:
             (b"<html>", 400),
             (_bomb(), 400),
         ):
-            answer = ask(port, request("/api/predict", own, "POST", content))
-            tally.trial(f"{len(content)} bytes {content[:12]!r}", answer, lambda found, code=code: found == code)
+            response = send(port, request("/api/predict", own, "POST", content))
+            tally.trial(f"{len(content)} bytes {content[:12]!r}", response, lambda found, code=code: found == code)
         seeds = image_seeds()
         for number in range(settings.count(1500)):
-            name, way, content = mutant(seeds, settings.seed, number)
-            answer = ask(port, request("/api/predict", own, "POST", content))
-            tally.trial(f"{name}, {way}, {number}", answer, lambda code: code in (200, 400))
-        tally.lives("damaged pictures")
-        _many(tally, picture, settings.count(400, 32))
-        tally.lives("many clients")
+            name, mutation, content = mutant(seeds, settings.seed, number)
+            response = send(port, request("/api/predict", own, "POST", content))
+            tally.trial(f"{name}, {mutation}, {number}", response, lambda code: code in (200, 400))
+        tally.check_page("damaged images")
+        _many(tally, image, settings.count(400, 32))
+        tally.check_page("many clients")
         return Outcome(tally.tried, tuple(tally.failures))
 
 
@@ -302,24 +307,24 @@ def _bomb() -> bytes:
     return file.getvalue()
 
 
-def _many(tally: Tally, picture: bytes, count: int) -> None:
-    """Many at once hear what one hears, or that they may come again."""
+def _many(tally: Tally, image: bytes, count: int) -> None:
+    """Send simultaneous requests: each response equals that of a single request, or has status 503."""
     import json
 
-    def said(answer: bytes) -> object:
-        return json.loads(answer.partition(b"\r\n\r\n")[2])["answers"]
+    def predictions(response: bytes) -> object:
+        return json.loads(response.partition(b"\r\n\r\n")[2])["answers"]
 
-    whole = request("/api/predict", {"Host": f"127.0.0.1:{tally.port}"}, "POST", picture)
-    alone = said(ask(tally.port, whole))
+    upload = request("/api/predict", {"Host": f"127.0.0.1:{tally.port}"}, "POST", image)
+    alone = predictions(send(tally.port, upload))
     with ThreadPoolExecutor(32) as pool:
-        for answer in pool.map(lambda _: ask(tally.port, whole, 60), range(count)):
-            tally.trial("one of many", answer, lambda code: code in (200, 503))
-            if status(answer) == 200 and said(answer) != alone:
-                tally.failures.append("one of many got another answer")
+        for response in pool.map(lambda _: send(tally.port, upload, 60), range(count)):
+            tally.trial("simultaneous request", response, lambda code: code in (200, 503))
+            if status(response) == 200 and predictions(response) != alone:
+                tally.failures.append("a simultaneous request got another response")
 
 
 def check_watched(settings: Settings) -> Outcome:
-    """The page of `sightline report --watch`."""
+    """Attack the server of `sightline report --watch`."""
     from sightline.report.watch import WatchHandler, WatchServer
 
     run = write_run(settings.folder / "run", "a run")
@@ -335,8 +340,8 @@ def check_watched(settings: Settings) -> Outcome:
         try:
             tally = Tally(server.server_address[1], settings.short)
             common(tally, closes_slow=True)
-            answer = ask(tally.port, request("/", {"Host": f"127.0.0.1:{tally.port}"}, "POST", b"x"))
-            tally.trial("POST", answer, lambda code: code >= 400)
+            response = send(tally.port, request("/", {"Host": f"127.0.0.1:{tally.port}"}, "POST", b"x"))
+            tally.trial("POST", response, lambda code: code >= 400)
         finally:
             server.shutdown()
             thread.join(10)
@@ -345,7 +350,7 @@ def check_watched(settings: Settings) -> Outcome:
 
 @contextlib.contextmanager
 def any_host() -> Generator[None]:
-    """A server that answers to any name, as most do."""
+    """A server that accepts any host name."""
     from sightline.serve import app
 
     with mock.patch.object(app, "HOSTS", ["*"]):
@@ -353,8 +358,8 @@ def any_host() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def any_page_may_ask() -> Generator[None]:
-    """A server that looks at the host alone."""
+def any_origin() -> Generator[None]:
+    """A server that checks the Host header but not the Origin."""
     from sightline.serve import guard
 
     with mock.patch.object(guard, "check_origin", lambda path, headers: None):
@@ -363,7 +368,7 @@ def any_page_may_ask() -> Generator[None]:
 
 @contextlib.contextmanager
 def serves_files() -> Generator[None]:
-    """A page beside which files can be asked for."""
+    """A server that also returns files of the current folder."""
     from urllib.parse import unquote
 
     from sightline.report import watch
@@ -384,19 +389,20 @@ def serves_files() -> Generator[None]:
 
 ROWS = (
     Row(
-        "served page under attack",
+        "attacks on the server",
         SECTION,
-        "path tricks, foreign hosts and origins, lies, slow and many clients: it stays up and lets nothing out",
+        "path traversal, foreign hosts and origins, malformed requests, slow and many clients: `sightline serve` "
+        "continues to work and returns no files",
         check_served,
-        {"any host is answered": any_host, "any page may ask": any_page_may_ask},
+        {"any host is accepted": any_host, "any origin is accepted": any_origin},
         quick=False,
     ),
     Row(
-        "watched report under attack",
+        "attacks on the watched report",
         SECTION,
-        "the same for the page of `sightline report --watch`",
+        "the same attacks on the server of `sightline report --watch`",
         check_watched,
-        {"files can be asked for": serves_files},
+        {"files are served": serves_files},
         quick=False,
     ),
 )

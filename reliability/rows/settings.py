@@ -1,5 +1,4 @@
-"""Mistakes in settings: slips of one letter in every key, wrong values, and YAML's traps; in files and on the command
-line."""
+"""Misspelled settings, invalid values and YAML pitfalls, in recipe files and on the command line."""
 
 import contextlib
 import io
@@ -17,95 +16,92 @@ from sightline.config.schema import Config
 from sightline.errors import SightlineError
 from sightline.tasks import files
 
-SECTION = "Bad input"
+SECTION = "Invalid input"
 LETTERS = string.ascii_lowercase + "_"
-OPTIONS = 6  # slips of each key that are tried on the command line too
+OPTIONS = 6  # misspellings of each key that are also tried on the command line
 
 
-def slips(key: str, random: np.random.Generator) -> list[str]:
-    """The key with each letter left out, doubled, replaced by another, or exchanged with the next, dots as they are."""
+def misspellings(key: str, random: np.random.Generator) -> list[str]:
+    """The key with each letter omitted, doubled, replaced, or swapped with the next one; dots are kept."""
     made: list[str] = []
-    for place, letter in enumerate(key):
+    for index, letter in enumerate(key):
         if letter == ".":
             continue
-        before, after, other = key[:place], key[place + 1 :], LETTERS[int(random.integers(len(LETTERS)))]
+        before, after, other = key[:index], key[index + 1 :], LETTERS[int(random.integers(len(LETTERS)))]
         made += [before + after, before + letter + letter + after, before + other + after]
         if after and after[0] != ".":
             made.append(before + after[0] + letter + after[1:])
     known = recipes.all_keys()
-    whole = [slip for slip in made if slip not in known and all(slip.split("."))]
-    return list(dict.fromkeys(whole))
+    return list(dict.fromkeys(word for word in made if word not in known and all(word.split("."))))
 
 
-def shared(first: str, second: str) -> int:
-    """How many letters two texts begin with together."""
-    return next(
-        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-        min(len(first), len(second)),
-    )
+def common_prefix(first: str, second: str) -> int:
+    """The length of the common prefix of two texts."""
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-def one_slip_apart(first: str, second: str) -> bool:
-    """Whether two texts differ by one letter left out, put in or replaced, or by two neighbors exchanged."""
-    start = shared(first, second)
+def one_edit_apart(first: str, second: str) -> bool:
+    """Whether two texts differ by at most one inserted, omitted or replaced letter, or two swapped neighbors."""
+    start = common_prefix(first, second)
     first, second = first[start:], second[start:]
-    end = shared(first[::-1], second[::-1])
+    end = common_prefix(first[::-1], second[::-1])
     first, second = first[: len(first) - end], second[: len(second) - end]
     return max(len(first), len(second)) <= 1 or (len(first) == len(second) == 2 and first == second[::-1])
 
 
-def misled(key: str, slip: str, text: str) -> bool:
-    """Whether a message on a slip of a key does not name it, or another key that is as near."""
-    said = text.partition("did you mean ")[2].partition("?")[0].split(" or ")
-    near = [other for other in recipes.all_keys() if one_slip_apart(slip, other)]
-    return key not in said and not (len(near) > 1 and set(near) & set(said))
+def wrong_suggestion(key: str, word: str, message: str) -> bool:
+    """Whether the message about the misspelling `word` suggests neither `key` nor another key that is one edit away."""
+    suggested = message.partition("did you mean ")[2].partition("?")[0].split(" or ")
+    near = [other for other in recipes.all_keys() if one_edit_apart(word, other)]
+    return key not in suggested and not (len(near) > 1 and set(near) & set(suggested))
 
 
-def said(recipe: str, words: list[str]) -> tuple[int, str]:
-    """(exit status, all that was printed) of `sightline train RECIPE ...` with data that are nowhere."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        status = command.run(["train", recipe, "--data", "nowhere", *words])
-    return status, printed.getvalue()
+def train(recipe: str, options: list[str]) -> tuple[int, str]:
+    """(exit status, output) of `sightline train RECIPE ...` with a missing data folder."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        status = command.run(["train", recipe, "--data", "nowhere", *options])
+    return status, output.getvalue()
 
 
-def check_slips(settings: Settings) -> Outcome:
-    """Every key with slips: in a file by sections, and some of them as an option of a command."""
+def check_misspellings(settings: Settings) -> Outcome:
+    """Try misspellings of every key in a recipe file, and some of them as an option."""
     random = np.random.default_rng(settings.seed)
     path, tried, failures = settings.folder / "mine.yaml", 0, []
     keys = recipes.all_keys()
     for key in keys[:: 30 if settings.short else 1]:
-        every = slips(key, random)
-        for slip in every[:: 5 if settings.short else 1]:
-            section, _, name = slip.rpartition(".")
+        every = misspellings(key, random)
+        for word in every[:: 5 if settings.short else 1]:
+            section, _, name = word.rpartition(".")
             path.write_text(f"{section}:\n  {name}: 1\n" if section else f"{name}: 1\n")
             tried += 1
             try:
                 files.load_recipe_file(path)
-                failures.append(f"{slip} was taken from a file")
+                failures.append(f"{word} was accepted in a file")
             except SightlineError as error:
                 text = str(error)
-                if misled(key, slip, text) or str(path) not in text or error.status != 2:
-                    failures.append(f"{slip} in a file, of {key}: {text}")
-        if "." in key:  # the rest are no options
-            for slip in random.choice(every, 1 if settings.short else OPTIONS, replace=False).tolist():
+                if wrong_suggestion(key, word, text) or str(path) not in text or error.status != 2:
+                    failures.append(f"{word} in a file, of {key}: {text}")
+        if "." in key:  # other keys are not options
+            for word in random.choice(every, 1 if settings.short else OPTIONS, replace=False).tolist():
                 tried += 1
-                status, text = said("digits", [f"--{slip}", "1"])
-                if status != 2 or misled(key, slip, text) or "Traceback" in text:
-                    failures.append(f"--{slip}, of {key}: status {status}, {text}")
+                status, text = train("digits", [f"--{word}", "1"])
+                if status != 2 or wrong_suggestion(key, word, text) or "Traceback" in text:
+                    failures.append(f"--{word}, of {key}: status {status}, {text}")
     return Outcome(tried, tuple(failures), {"keys": len(keys)})
 
 
 @contextlib.contextmanager
 def no_hint() -> Generator[None]:
-    """Unknown keys refused without the nearest right one."""
+    """Errors about unknown keys suggest a wrong key."""
     with mock.patch.object(recipes, "nearest", lambda key, kind=None: "another"):
         yield
 
 
 @contextlib.contextmanager
-def unknown_keys_pass() -> Generator[None]:
-    """A validation that drops what it does not know."""
+def drop_unknown_keys() -> Generator[None]:
+    """A validation that drops unknown keys."""
     real = recipes.validated
 
     def validated(values: dict, where: str, kind: type[Config]) -> Config:
@@ -121,10 +117,10 @@ def unknown_keys_pass() -> Generator[None]:
         yield
 
 
-# ------------------------------------------------------------------------------------------------------ the traps
+# ------------------------------------------------------------------------------------------------------ YAML pitfalls
 
 NUMBERS = {"1e-3": 1e-3, "1E-3": 1e-3, "1.e-3": 1e-3, "5e-1": 0.5, ".5": 0.5, "0.1": 0.1, "+0.1": 0.1, "1e+0": 1.0}
-REFUSED = {
+INVALID = {
     "a value twice": "optim: {lr: 0.1, lr: 0.2}",
     "a section twice": "optim: {lr: 0.1}\noptim: {lr: 0.2}",
     "two keys of one name, dotted": "optim: {lr: 0.1}\noptim.lr: 0.2",
@@ -171,8 +167,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
 )
 
 
-def check_traps(settings: Settings) -> Outcome:
-    """What YAML readers take for something else, or for ever."""
+def check_pitfalls(settings: Settings) -> Outcome:
+    """Read spellings of numbers, and files that YAML readers misinterpret or cannot finish."""
     path, failures, tried = settings.folder / "mine.yaml", [], 0
     spellings = itertools.product(NUMBERS.items(), ("", "\ufeff"), ("\n", "\r\n"))
     for (text, value), mark, end in spellings:
@@ -183,14 +179,14 @@ def check_traps(settings: Settings) -> Outcome:
             if found != value:
                 failures.append(f"{text} became {found!r}")
         except SightlineError as error:
-            failures.append(f"{text} was refused: {error}")
-    for name, text in {**REFUSED, "an alias bomb": BOMB}.items():
+            failures.append(f"{text} was rejected: {error}")
+    for name, text in {**INVALID, "an alias bomb": BOMB}.items():
         path.write_text(text, encoding="utf-8")
         tried += 1
         try:
             values = files.load_recipe_file(path)
             if text:
-                failures.append(f"{name} was taken: {values.name}")
+                failures.append(f"{name} was accepted: {values.name}")
         except SightlineError as error:
             if error.status != 2 or str(path) not in str(error) or not error.cure or len(str(error)) > 3000:
                 failures.append(f"{name}: {error}")
@@ -199,10 +195,10 @@ def check_traps(settings: Settings) -> Outcome:
     for words in (["--optim.lr", "fast"], ["--optim.lr", "-1"], ["--train.epochs", "012"], ["--optim.lr", "&a 1"],
                   ["--optim", "3"], ["--lr", "1"], ["--optim.lr", "1", "--optim.lr", "2"], ["--optim.lr"]):  # fmt: skip
         tried += 1
-        status, text = said("digits", words)
+        status, text = train("digits", words)
         if status != 2 or "Traceback" in text or "cure" not in text:
             failures.append(f"{' '.join(words)}: status {status}, {text}")
-    status, text = said("digits", ["--optim.lr", "1e-3"])
+    status, text = train("digits", ["--optim.lr", "1e-3"])
     if "nowhere" not in text or "optim.lr" in text:
         failures.append(f"--optim.lr 1e-3: {text}")
     return Outcome(tried + 1, tuple(failures))
@@ -210,14 +206,14 @@ def check_traps(settings: Settings) -> Outcome:
 
 @contextlib.contextmanager
 def plain_yaml() -> Generator[None]:
-    """PyYAML's safe_load with its errors told, and the last of two keys kept."""
+    """PyYAML's safe_load, which keeps the last of two equal keys."""
     import yaml
 
     def parse(text: str, where: str) -> object:
         try:
             return yaml.safe_load(text)
         except Exception as error:
-            raise SightlineError("this is not valid YAML", where=where, why=str(error), cure="mend it") from error
+            raise SightlineError("this is not valid YAML", where=where, why=str(error), cure="correct it") from error
 
     with mock.patch.object(files, "parse_yaml", parse):
         yield
@@ -225,18 +221,19 @@ def plain_yaml() -> Generator[None]:
 
 ROWS = (
     Row(
-        "slips in settings",
+        "misspelled settings",
         SECTION,
-        "every key with one slip (each letter left out, doubled, replaced, exchanged) is refused with status 2 and the "
-        "right key, in files and as an option",
-        check_slips,
-        {"no nearest key": no_hint, "unknown keys are dropped": unknown_keys_pass},
+        "every key with one wrong letter (omitted, doubled, replaced or swapped) is an error with exit status 2 that "
+        "suggests the correct key, in files and as an option",
+        check_misspellings,
+        {"wrong suggestions": no_hint, "unknown keys are dropped": drop_unknown_keys},
     ),
     Row(
-        "traps of YAML",
+        "YAML pitfalls",
         SECTION,
-        "1e-3 is a number; keys twice, aliases, tags, depth, tabs, octal and the like are refused with the place",
-        check_traps,
+        "1e-3 is a number; duplicate keys, aliases, tags, deep nesting, tabs, octal numbers and the like are errors "
+        "that name the file",
+        check_pitfalls,
         {"yaml.safe_load": plain_yaml},
     ),
 )

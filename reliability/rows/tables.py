@@ -1,4 +1,4 @@
-"""Damaged tables, recipes, masks and files of a run: mutants through the readers that commands use."""
+"""Damaged tables, recipes, masks and run files: mutants read by the functions that the commands use."""
 
 import contextlib
 import csv
@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from reliability.contract import Outcome, Row, Settings
-from reliability.forked import run_trials
-from reliability.mutants import encoded, mutant, scene
-from reliability.rows.images import MOST_BYTES, PIXELS, SECTION, refused
+from reliability.mutations import encoded, mutant, synthetic_image
+from reliability.rows.images import MAX_GROWTH, PIXELS, SECTION, rejected
+from reliability.trials import run_trials
 from sightline.config import resolve as recipes
 from sightline.config.schema import Data
 from sightline.data.decode import masks
@@ -31,22 +31,21 @@ from sightline.tasks import files
 def _mutants(
     count: int, seeds: dict[str, bytes], seed: int, path: Path, read: Callable[[], Any], named: str = ""
 ) -> Outcome:
-    """`read` of a file that holds one mutant after the other; each has to be read, or refused with its name.
-
-    named: what the message has to name, where that may be the folder of the file."""
+    """Write each mutant to `path` and call `read`: it must succeed, or raise a SightlineError that contains `named`
+    (default: the file name)."""
 
     def trial(number: int) -> tuple[str, str]:
-        name, way, content = mutant(seeds, seed, number)
+        name, mutation, content = mutant(seeds, seed, number)
         path.write_bytes(content)
         try:
             read()
         except SightlineError as error:
-            return refused(number, named or path.name, error)
+            return rejected(number, named or path.name, error)
         except Exception as error:
-            return "escaped", f"trial {number} ({name}, {way}): {type(error).__name__}: {error}"
+            return "unexpected exception", f"trial {number} ({name}, {mutation}): {type(error).__name__}: {error}"
         return "read", ""
 
-    return run_trials(count, trial, MOST_BYTES)
+    return run_trials(count, trial, MAX_GROWTH)
 
 
 # --------------------------------------------------------------------------------------------------------- tables
@@ -63,7 +62,7 @@ def _table(separator: str = ",", quote: bool = False, head: tuple[str, ...] = ("
 
 
 def table_seeds() -> dict[str, bytes]:
-    """Tables in every spelling that is read."""
+    """Tables in every supported CSV dialect and encoding."""
     return {
         "commas": _table().encode(),
         "semicolons": _table(";").encode(),
@@ -79,7 +78,7 @@ def table_seeds() -> dict[str, bytes]:
 
 def check_tables(settings: Settings) -> Outcome:
     for number in range(8):
-        scene((8, 8), seed=number).save(settings.folder / f"{number}.png")
+        synthetic_image((8, 8), seed=number).save(settings.folder / f"{number}.png")
     path = settings.folder / "labels.csv"
 
     def read() -> None:
@@ -90,7 +89,7 @@ def check_tables(settings: Settings) -> Outcome:
 
 @contextlib.contextmanager
 def lenient_tables() -> Generator[None]:
-    """The table as `csv` gives it, in the locale's encoding."""
+    """Tables read by csv.DictReader without checks."""
 
     def read_table(path: str) -> tables.LabelTable:
         with open(path, encoding="utf-8", newline="") as file:
@@ -108,7 +107,7 @@ def lenient_tables() -> Generator[None]:
 
 
 def recipe_seeds() -> dict[str, bytes]:
-    """Recipes as they are written, whole and short, and every kind of value."""
+    """Complete and short recipes, with every kind of value and encoding."""
     short = "name: mine\ntask: classify\noptim: {lr: 1e-3, name: sgd}\ntrain:\n  epochs: 3\n  seed: 0\n"
     return {
         "classifier": recipes.to_yaml(load_recipe("photos_scratch")).encode(),
@@ -128,7 +127,7 @@ def check_recipes(settings: Settings) -> Outcome:
 
 @contextlib.contextmanager
 def safe_load() -> Generator[None]:
-    """PyYAML's own safe_load, whose errors pass."""
+    """PyYAML's safe_load, whose exceptions are not converted."""
     import yaml
 
     with mock.patch.object(files, "parse_yaml", lambda text, where: yaml.safe_load(text)):
@@ -139,11 +138,11 @@ def safe_load() -> Generator[None]:
 
 
 def mask_seeds() -> dict[str, bytes]:
-    """Masks of colors and of ids in every format that may hold them."""
+    """Masks of colors and of ids in every format that can hold them."""
     fields = np.arange(40 * 28).reshape(28, 40) // 160 % 2
     ids, colors = Image.fromarray(fields.astype(np.uint8)), Image.fromarray((fields * 255).astype(np.uint8))
-    turned = Image.Exif()
-    turned[0x0112] = 8
+    rotated = Image.Exif()
+    rotated[0x0112] = 8
     return {
         "ids png": encoded(ids, "PNG"),
         "ids 16 bit": encoded(Image.fromarray(fields.astype(np.uint16)), "PNG"),
@@ -154,7 +153,7 @@ def mask_seeds() -> dict[str, bytes]:
         "ids 32 bit": encoded(Image.fromarray(fields.astype(np.int32)), "TIFF"),
         "ids 1 bit": encoded(colors.convert("1"), "PNG"),
         "colors png": encoded(colors.convert("RGB"), "PNG"),
-        "colors turned": encoded(colors.convert("RGB"), "PNG", exif=turned),
+        "colors rotated by EXIF": encoded(colors.convert("RGB"), "PNG", exif=rotated),
         "colors gif": encoded(colors, "GIF"),
         "colors jpeg": encoded(colors, "JPEG"),
     }
@@ -171,7 +170,7 @@ def check_masks(settings: Settings) -> Outcome:
         def read(palette: Palette = palette) -> None:
             found = masks.read_mask(str(path), palette, PIXELS)
             wrong = set(np.unique(found).tolist()) - {0, 1, 255}
-            assert not wrong, f"values {wrong} came out"
+            assert not wrong, f"the mask has the values {wrong}"
 
         outcomes.append(_mutants(settings.count(5_000), mask_seeds(), settings.seed + number, path, read))
     together = zip(palettes, outcomes, strict=True)
@@ -182,7 +181,7 @@ def check_masks(settings: Settings) -> Outcome:
 
 @contextlib.contextmanager
 def masks_as_photographs() -> Generator[None]:
-    """Masks read as photographs are: to RGB, and the nearest color."""
+    """Masks read like photographs, with thresholded gray values."""
 
     def read_mask(path: str, palette: Palette, max_pixels: int = 0, facts: object = None) -> np.ndarray:
         with Image.open(path) as image:
@@ -196,7 +195,7 @@ def masks_as_photographs() -> Generator[None]:
 
 
 def check_descriptions(settings: Settings) -> Outcome:
-    """config.json beside weights, and the checkpoint's own header: what a copied run may hold."""
+    """Mutate config.json and the weights of a checkpoint without a checksum file."""
     import torch
 
     description = {"format": 1, "classes": ["a", "b"], "model": {"name": "small_cnn", "args": {}}, "epoch": 1}
@@ -204,7 +203,7 @@ def check_descriptions(settings: Settings) -> Outcome:
     folder.mkdir()
     checkpoint.save_model(folder, {"head.weight": torch.zeros(2, 3)}, description)
     config, weights = (folder / "config.json").read_bytes(), (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors.sha256").unlink()  # as copied without it: nothing but the readers stands in the way
+    (folder / "model.safetensors.sha256").unlink()  # as in a copy without it
 
     def read() -> None:
         import warnings
@@ -221,7 +220,8 @@ def check_descriptions(settings: Settings) -> Outcome:
 
 
 @contextlib.contextmanager
-def trusting_json() -> Generator[None]:
+def unchecked_json() -> Generator[None]:
+    """A reader of config.json that does not check its content."""
     with mock.patch.object(
         checkpoint, "read_description", lambda path, cure: json.loads(path.read_text(encoding="utf-8"))
     ):
@@ -232,29 +232,29 @@ ROWS = (
     Row(
         "mutated tables",
         SECTION,
-        "a damaged CSV is read or refused in words that name it; the process lives",
+        "a damaged CSV file is read, or is an error that names it; the process continues",
         check_tables,
         {"csv.DictReader without checks": lenient_tables},
     ),
     Row(
         "mutated recipes",
         SECTION,
-        "a damaged YAML recipe is read or refused in words that name it",
+        "a damaged YAML recipe is read, or is an error that names it",
         check_recipes,
         {"yaml.safe_load": safe_load},
     ),
     Row(
         "mutated masks",
         SECTION,
-        "a damaged mask is refused, or gives class indices and nothing else",
+        "a damaged mask is an error, or is read as class indices and the ignored index only",
         check_masks,
         {"masks read as photographs": masks_as_photographs},
     ),
     Row(
-        "mutated files of a run",
+        "mutated run files",
         SECTION,
-        "damaged weights and descriptions of a run are refused in words that name them, checksum or none",
+        "damaged weights and config.json are read, or are an error that names them, also without a checksum file",
         check_descriptions,
-        {"a description that is not checked": trusting_json},
+        {"config.json is not checked": unchecked_json},
     ),
 )

@@ -1,9 +1,8 @@
-/* Counts the calls that change files below some folders, and lets the n-th of them fail: LD_PRELOAD this.
+/* LD_PRELOAD library that counts the calls that change files below some folders and injects a fault at the n-th.
 
-   nth_arm(paths, n, mode, error, lasting) begins to count anew. paths: folders, each ended by a newline.
+   fault_arm(paths, n, mode, error, lasting) starts to count at 0. paths: folders, each followed by a newline.
    mode 0: count only. 1: SIGKILL before the call. 2: half of a write, then SIGKILL. 3: the call fails with `error`;
-   with `lasting`, from then on all calls that need room fail. nth_count(): calls so far; nth_fired(): whether the n-th
-   came; nth_last(): what the n-th was. */
+   if `lasting`, all later calls that need space fail too. fault_last(): name and path of the n-th call. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,15 +21,13 @@ static long count, at;
 static int mode, error_number, lasting, fired;
 static char last[4400], kinds[1 << 16];
 
-void nth_arm(const char *paths, long n, int how, int error, int forever) {
+void fault_arm(const char *paths, long n, int how, int error, int forever) {
     snprintf(folders, sizeof folders, "%s", paths);
     count = 0; at = n; mode = how; error_number = error; lasting = forever; fired = 0; last[0] = 0;
 }
-void nth_disarm(void) { folders[0] = 0; }
-long nth_count(void) { return count; }
-int nth_fired(void) { return fired; }
-const char *nth_last(void) { return last; }
-const char *nth_kinds(void) { return kinds + 1; } /* first letters of the calls that were counted in mode 0 */
+void fault_disarm(void) { folders[0] = 0; }
+const char *fault_last(void) { return last; }
+const char *fault_kinds(void) { return kinds + 1; } /* the first letter of each call counted in mode 0 */
 
 static int below(const char *path) {
     for (const char *p = folders; *p;) {
@@ -44,7 +41,7 @@ static int below(const char *path) {
 }
 static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
-/* 0: go on; 1: fail with errno set; 2: write a half and die */
+/* 0: proceed; 1: fail with errno set; 2: write half, then kill */
 static int step(const char *name, const char *path, int needs_room, int writes) {
     if (!folders[0] || !below(path)) return 0;
     long mine = __sync_add_and_fetch(&count, 1);
@@ -114,7 +111,7 @@ int posix_fallocate(int fd, off_t o, off_t n) { REAL(int, "posix_fallocate", int
 int posix_fallocate64(int fd, off64_t o, off64_t n) { REAL(int, "posix_fallocate64", int, off64_t, off64_t); ON_FD("fallocate", 1, 0); return s ? errno : real(fd, o, n); }
 int rename(const char *a, const char *c) { REAL(int, "rename", const char *, const char *); ON_PATH("rename", AT_FDCWD, c, 0); return s ? -1 : real(a, c); }
 int renameat(int d, const char *a, int e, const char *c) { REAL(int, "renameat", int, const char *, int, const char *); ON_PATH("rename", e, c, 0); return s ? -1 : real(d, a, e, c); }
-/* what is not there cannot be removed, and what is there cannot be made: such calls change nothing */
+/* removing a missing file and creating an existing folder change nothing, so they are not counted */
 int unlink(const char *p) { REAL(int, "unlink", const char *); if (faccessat(AT_FDCWD, p, F_OK, AT_SYMLINK_NOFOLLOW)) return real(p); ON_PATH("unlink", AT_FDCWD, p, 0); return s ? -1 : real(p); }
 int unlinkat(int d, const char *p, int f) { REAL(int, "unlinkat", int, const char *, int); if (faccessat(d, p, F_OK, AT_SYMLINK_NOFOLLOW)) return real(d, p, f); ON_PATH("unlink", d, p, 0); return s ? -1 : real(d, p, f); }
 int rmdir(const char *p) { REAL(int, "rmdir", const char *); ON_PATH("rmdir", AT_FDCWD, p, 0); return s ? -1 : real(p); }

@@ -1,4 +1,4 @@
-"""Power cuts, on a simulated disk that loses what was not synced."""
+"""Power loss on a simulated disk that loses unsynced data."""
 
 import random
 import shutil
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from reliability import breakage, simfs, toys
+from reliability import defects, simulated_disk, toys
 from reliability.contract import Outcome, Row, Settings
 from sightline.inference.resumable_csv import ResumableTable
 
 
 def save_states(folder: Path, acknowledge: Callable[[Any], None]) -> None:
-    """Five states for resumption, as the loop saves them."""
+    """Save the training state five times, as the training loop does."""
     import torch
 
     from sightline.runs import checkpoint
@@ -25,6 +25,7 @@ def save_states(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 
 def read_states(folder: Path, step: int | None) -> str:
+    """What is wrong with the newest training state, given the last acknowledged step; "" if nothing is."""
     from sightline.errors import SightlineError
     from sightline.runs import checkpoint
 
@@ -33,12 +34,12 @@ def read_states(folder: Path, step: int | None) -> str:
     except SightlineError as error:
         return "" if step is None else f"unreadable: {error}"
     if step is not None and values["step"] < step:
-        return f"step {step} was acknowledged, the disk has {values['step']}"
-    return "" if tensors["weight"].tolist() == [float(values["step"])] * 3 else "the weights are not of their step"
+        return f"step {step} was acknowledged, but the disk has {values['step']}"
+    return "" if tensors["weight"].tolist() == [float(values["step"])] * 3 else "the weights belong to another step"
 
 
 def save_models(folder: Path, acknowledge: Callable[[Any], None]) -> None:
-    """The best weights, three times."""
+    """Save the best weights three times."""
     import torch
 
     from sightline.runs import checkpoint
@@ -50,6 +51,7 @@ def save_models(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 
 def read_models(folder: Path, step: int | None) -> str:
+    """What is wrong with the best weights, given the last acknowledged step; "" if nothing is."""
     from sightline.errors import SightlineError
     from sightline.runs import checkpoint
 
@@ -58,12 +60,12 @@ def read_models(folder: Path, step: int | None) -> str:
     except SightlineError as error:
         return "" if step is None else f"unreadable: {error}"
     if step is not None and about["step"] < step:
-        return f"the weights of step {step} were acknowledged, the disk has those of {about['step']}"
-    return "" if tensors["weight"].tolist() == [float(about["step"])] * 3 else "the weights are not of their step"
+        return f"the weights of step {step} were acknowledged, but the disk has those of {about['step']}"
+    return "" if tensors["weight"].tolist() == [float(about["step"])] * 3 else "the weights belong to another step"
 
 
 def save_files(folder: Path, acknowledge: Callable[[Any], None]) -> None:
-    """A file that is replaced, as recipe.yaml, provenance.json and the report are."""
+    """Replace a file four times, like recipe.yaml, provenance.json and the report."""
     from sightline.runs.atomic import write_json
 
     for step in range(4):
@@ -72,20 +74,21 @@ def save_files(folder: Path, acknowledge: Callable[[Any], None]) -> None:
 
 
 def read_files(folder: Path, step: int | None) -> str:
+    """What is wrong with the replaced file, given the last acknowledged write; "" if nothing is."""
     import json
 
     path = folder / "run" / "provenance.json"
     if not path.is_file():
-        return "" if step is None else "the file is gone"
+        return "" if step is None else "the file is missing"
     try:
         found = json.loads(path.read_text())["step"]
     except (ValueError, KeyError):
         return f"torn: {path.read_bytes()[:60]!r}"
-    return "" if step is None or found >= step else f"write {step} was acknowledged, the disk has {found}"
+    return "" if step is None or found >= step else f"write {step} was acknowledged, but the disk has {found}"
 
 
-def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
-    """A long prediction with features: four recorded rows, then the complete table."""
+def save_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
+    """Write a table of predictions with features: four committed rows, then the complete table."""
     table = ResumableTable(folder / "guesses.csv", ["filename", "label"])
     folder.mkdir(parents=True, exist_ok=True)
     table.begin({"weights": "w"}, overwrite=False)
@@ -97,53 +100,53 @@ def grow_table(folder: Path, acknowledge: Callable[[Any], None]) -> None:
     acknowledge("complete")
 
 
-def read_table(folder: Path, known: Any) -> str:
-    """Why a complete table, or an interrupted one, has lost what was acknowledged; empty if it has not."""
+def read_table(folder: Path, acknowledged: Any) -> str:
+    """What is missing in a complete or interrupted table, given the acknowledged number of rows or "complete"."""
     table = ResumableTable(folder / "guesses.csv", ["filename", "label"])
     if table.target.is_file():
         lines, features = table.target.read_text().splitlines(), np.load(table.features)
         complete = len(lines) == 5 and lines[4] == "3.png,cat" and features[:, 0].tolist() == [0, 1, 2, 3]
-        return "" if complete else f"a table with its name is not complete: {lines}, {features}"
-    if known == "complete":
-        return "the finished table is gone"
+        return "" if complete else f"a table with its final name is incomplete: {lines}, {features}"
+    if acknowledged == "complete":
+        return "the finished table is missing"
     folder.mkdir(parents=True, exist_ok=True)
     table.begin({"weights": "w"}, overwrite=False)
     names = list(table.names())
-    if names != [f"{row}.png" for row in range(len(names))] or len(names) < (known or 0):
-        return f"{known} rows were acknowledged, the rows that are there are: {names}"
+    if names != [f"{row}.png" for row in range(len(names))] or len(names) < (acknowledged or 0):
+        return f"{acknowledged} rows were acknowledged, but the disk has: {names}"
     held = np.fromfile(table.features_part, np.float32).tolist() if names else []
-    return "" if held == np.repeat(np.arange(len(names)), 3).tolist() else f"the features are not those rows: {held}"
+    return "" if held == np.repeat(np.arange(len(names)), 3).tolist() else f"the features belong to other rows: {held}"
 
 
 PROTOCOLS = (
-    ("states for resumption", save_states, read_states),
+    ("training states", save_states, read_states),
     ("weights", save_models, read_models),
     ("replaced files", save_files, read_files),
-    ("growing tables", grow_table, read_table),
+    ("resumable tables", save_table, read_table),
 )
 
 
 def check(settings: Settings) -> Outcome:
-    """Each protocol recorded once, and every state that a cut may leave read by the real code."""
+    """Record each protocol once; read every state that a power loss may leave with the real code."""
     failures: list[str] = []
     notes: dict[str, int | float | str] = {}
-    dice = random.Random(settings.seed)
-    with toys.workplace(settings.folder) as place:
+    rng = random.Random(settings.seed)
+    with toys.scratch_folder(settings.folder) as folder:
         for name, save, read in PROTOCOLS:
-            root = place / "recorded" / name.replace(" ", "-")
+            root = folder / "recorded" / name.replace(" ", "-")
             root.mkdir(parents=True)
-            recorder = simfs.Recorder(root)
+            recorder = simulated_disk.Recorder(root)
             with recorder.recording():
                 save(root, recorder.acknowledge)
-            most = 8 if settings.short else round(96 * min(settings.scale, 4)) or 8
+            limit = 8 if settings.short else round(96 * min(settings.scale, 4)) or 8
             count = 0
-            for calls, acknowledged in simfs.states(recorder.calls, dice, most):
-                if settings.seen(failures):
+            for calls, acknowledged in simulated_disk.states(recorder.calls, rng, limit):
+                if settings.detected(failures):
                     break
-                target = place / "state"
+                target = folder / "state"
                 shutil.rmtree(target, ignore_errors=True)
                 target.mkdir()
-                simfs.materialize(calls, str(root), target)
+                simulated_disk.materialize(calls, str(root), target)
                 count += 1
                 if fault := read(target, acknowledged):
                     failures.append(f"{name}, state {count}: {fault}")
@@ -153,16 +156,12 @@ def check(settings: Settings) -> Outcome:
 
 ROWS = (
     Row(
-        "power cuts",
-        "kills and power",
-        "a simulated disk that loses any subset of what was not synced, at every cut: nothing unreadable, nothing lost "
-        "that was acknowledged",
+        "power loss",
+        "Interruptions and disks",
+        "power loss after each call, on a simulated disk that loses any subset of the unsynced data: every file is "
+        "readable, and nothing acknowledged is lost",
         check,
-        breakage.some(
-            "a saver without the rename",
-            "a saver without fsync",
-            "a saver without the folder's fsync",
-        ),
-        toys.ready,
+        defects.select("write without rename", "write without fsync", "no fsync of the folder"),
+        toys.unavailable,
     ),
 )
