@@ -95,7 +95,7 @@ def padded(batches: Any) -> Any:
 
 BROKEN: dict[str, Broken] = {
     "a saver without the rename": replaced("runs.atomic", "atomic_path", lambda _: in_place),
-    "a saver without fsync": replaced("runs.atomic", "adopt", lambda _: adopt_unsynced),
+    "a saver without fsync": replaced("runs.atomic", "rename_into_place", lambda _: adopt_unsynced),
     "a saver without the folder's fsync": replaced("runs.atomic", "sync_folder", nothing),
     "an order that ignores the seed": replaced("data.loader", "epoch_order", any_order),
     "a resume that forgets the optimizer": replaced("engine.training_state", "restore", without_optimizer),

@@ -80,7 +80,7 @@ def train(data: str, out: str, recipe: str, limit: str, harm: str) -> int:
             if harm == "raises":
                 raise ValueError("on purpose")
             if harm == "cannot save":
-                setattr(atomic, "adopt", refused)  # noqa: B010
+                setattr(atomic, "rename_into_place", refused)  # noqa: B010
                 return
             time.sleep(600)
 

@@ -114,7 +114,7 @@ def resumed(toy: toys.Toy, work: Path, whole: dict[str, str]) -> tuple[str, bool
         return f"status {ended.status}: {ended.text[-400:]}", True
     if ended.status:
         return ("" if "cure:" in ended.text else f"no cure: {ended.text[-300:]}"), True
-    marks = ("does not match its checksum", "cannot be verified", "going on from the other", "decoding", "warning:")
+    marks = ("does not match its checksum", "cannot be verified", "resumed from the other", "decoding", "warning:")
     said = any(mark in ended.text for mark in marks)
     differs = toys.differing(whole, toys.fingerprint(work / "run"))
     if differs and "changed since the run was saved" in ended.text:

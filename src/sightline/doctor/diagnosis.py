@@ -14,7 +14,7 @@ from ..data.sources.kind import is_segmentation
 from ..data.sources.open import open_source
 from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
-from ..runs.run_folder import refuse_inside
+from ..runs.run_folder import require_outside_data
 from ..tasks import TASKS, task_learning_from
 from .checks import image_checks, imbalance, missing_classes
 from .clean import check_clean_list, write_clean_list
@@ -44,7 +44,7 @@ def diagnose(
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
         what = f"{PAGE} or {FACTS} in this folder is not of `sightline doctor`"
         raise SightlineError(what, where=str(out), cure="choose another folder with --out")
-    refuse_inside(out, path)
+    require_outside_data(out, path)
     if (Path(path) / "recipe.yaml").is_file():
         found, open_named = of_run(Path(path), clean, out)
     else:

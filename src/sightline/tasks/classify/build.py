@@ -25,14 +25,14 @@ from ...engine.parts import (
     Parts,
     Sampled,
     Traced,
+    check_batch_size,
     describe_data,
     describe_model,
     flops_by_side,
+    initialize_from_images,
     mask_of,
     normalization,
-    refuse_batch_of_one,
     rows_of,
-    show_images,
     training_flops,
     training_images,
     weights_of_classes,
@@ -40,7 +40,7 @@ from ...engine.parts import (
 from ...errors import SightlineError
 from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
 from ...models.weights import load_weights
-from ...runs.checkpoint import description_of
+from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from .config import ClassifyConfig
 from .task import ClassifyLearner
@@ -61,7 +61,7 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     torch.manual_seed(config.train.seed)
     built = config.model
     model = build_model(built.name, len(source.classes), config.data.size, dict(built.args), built.head)
-    refuse_batch_of_one(config, model)
+    check_batch_size(config, model)
     flops = flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
@@ -76,7 +76,7 @@ def build(config: ClassifyConfig, say: Callable[[str], None], precision: str, fr
     mean, std = normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        show_images(model.backbone, train, transform)
+        initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
@@ -214,7 +214,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     shipped = shipped_checkpoints(folder)[0]
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
-    with description_of(shipped) as description:
+    with checked_description(shipped) as description:
         classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
         size, kept = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]

@@ -24,19 +24,27 @@ from ...engine.distributed import world
 from ...engine.parts import (
     Parts,
     Traced,
+    check_batch_size,
     describe_data,
     describe_model,
     flops_by_side,
+    initialize_from_images,
     mask_of,
     normalization,
-    refuse_batch_of_one,
     rows_of,
-    show_images,
     training_flops,
     training_images,
 )
 from ...errors import SightlineError
-from ...models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count, unknown_model
+from ...models import (
+    MODELS,
+    PartialForward,
+    build_backbone,
+    feature_width,
+    forward_flops,
+    parameter_count,
+    unknown_model,
+)
 from ...models.heads import mlp
 from ...models.segmenters import SEGMENTERS, build_segmenter
 from ...models.weights import load_weights
@@ -75,7 +83,7 @@ def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "
     source = open_without_leaks(config, say)
     torch.manual_seed(config.train.seed)
     model = build_siamese(config)
-    refuse_batch_of_one(config, model)
+    check_batch_size(config, model)
     flops = flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
@@ -89,7 +97,7 @@ def build(config: PretrainConfig, say: Callable[[str], None], precision: str = "
     val, bank = evaluated_images(config, source, train, say)
     mean, std = normalization(config, train)
     if fresh and receipt is None:
-        show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
+        initialize_from_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
     facts = {
         "parameters": parameter_count(model.backbone),
@@ -238,10 +246,10 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 
     Two views through the online network and, without gradient, through the target; small views online only.
     """
-    online = forward_flops(Part(model, model.predict), side)
-    target = forward_flops(Part(model, model.project), side) if model.target is not None else 0.0
+    online = forward_flops(PartialForward(model, model.predict), side)
+    target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
     count = config.pretrain.small_crops
-    small = forward_flops(Part(model, model.predict), small_side(config)) if count else 0.0
+    small = forward_flops(PartialForward(model, model.predict), small_side(config)) if count else 0.0
     return 2 * (3 * online + target) + 3 * count * small
 
 

@@ -98,7 +98,7 @@ def predict_masks(
     require_distinct_targets(jobs, out)
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
-    origin = {"weights": [*run_folder.weights_of(folder).values()], "tile": tile, "overlay": overlay, **averaged}
+    origin = {"weights": [*run_folder.weight_digests(folder).values()], "tile": tile, "overlay": overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
     if overwrite or not record.is_file():
         require_free_targets(jobs, [Path(image.path) for image in images], out, overwrite, overlay)

@@ -34,7 +34,7 @@ from ...report.sections import (
     split_size,
 )
 from ...report.words import in_words, percent, section
-from ...runs.sampling import named_rows
+from ...runs.sampling import rows_by_name
 from ...stats.segmentation import (
     class_intervals,
     class_iou,
@@ -177,7 +177,7 @@ def named_samples(found: MaskFindings) -> np.ndarray:
     rows = []
     for name in found.named:
         with contextlib.suppress(SightlineError):  # recipe.yaml was edited later
-            rows += named_rows(kept, [name]).tolist()
+            rows += rows_by_name(kept, [name]).tolist()
     return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 
