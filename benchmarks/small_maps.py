@@ -17,7 +17,7 @@ import torch
 
 from machine import facts, headline, keep
 from sightline.engine import small_maps
-from sightline.engine.memory import keep_freed
+from sightline.engine.memory import keep_freed_memory
 from sightline.engine.small_maps import Plan, SmallMaps, planned
 
 SHAPES = [
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed()  # as a run does: else each way is charged for its page faults too
+    keep_freed_memory()  # as a run does: else each way is charged for its page faults too
     known = facts()
     print(headline(known))
     print("\n| where | batch | channels | map | kernel | torch, ms | ours, ms | gain | plan |\n" + "|---" * 9 + "|")

@@ -95,7 +95,7 @@ def pad_batches(batches: Any) -> Any:
 
 DEFECTS: dict[str, Defect] = {
     "write without rename": replace_attribute("runs.atomic", "atomic_path", lambda _: write_without_rename),
-    "write without fsync": replace_attribute("runs.atomic", "adopt", lambda _: rename_without_fsync),
+    "write without fsync": replace_attribute("runs.atomic", "rename_into_place", lambda _: rename_without_fsync),
     "no fsync of the folder": replace_attribute("runs.atomic", "sync_folder", do_nothing),
     "sample order ignores the seed": replace_attribute("data.loader", "epoch_order", unseeded_order),
     "resume without optimizer state": replace_attribute("engine.training_state", "restore", skip_optimizer),

@@ -83,7 +83,7 @@ def train(data: str, out: str, recipe: str, limit: str, fault: str) -> int:
             if fault == "raises":
                 raise ValueError("on purpose")
             if fault == "cannot save":
-                setattr(atomic, "adopt", raise_disk_full)  # noqa: B010
+                setattr(atomic, "rename_into_place", raise_disk_full)  # noqa: B010
                 return
             time.sleep(600)
 

@@ -18,7 +18,7 @@ from sightline.engine import setup, training_state
 from sightline.engine.schedules import training_side
 from sightline.runs import run_folder
 from sightline.runs.atomic import read_json_lines
-from sightline.runs.provenance import not_identical
+from sightline.runs.provenance import rounding_note
 from sightline.runs.run_folder import precision_of
 from sightline.tasks.files import load_recipe_file
 
@@ -236,7 +236,7 @@ def test_other_threads_are_said_not_to_give_the_same_bits(
         epochs = load_recipe_file(run / "recipe.yaml").train.epochs + 1
         sightline.resume(run, **{"train.epochs": epochs, "train.threads": threads})
         said = capsys.readouterr().out
-        assert f"not bit-identical to a run never stopped, from {note}" in said if note else "bit-iden" not in said
+        assert f"not bit-identical to an uninterrupted run, from {note}" in said if note else "bit-iden" not in said
     notes = [note for note in json.loads((run / "provenance.json").read_text())["notes"] if "bit-identical" in note]
     assert len(notes) == 2 and "bit-identical" in (run / "report.html").read_text()
 
@@ -244,19 +244,19 @@ def test_other_threads_are_said_not_to_give_the_same_bits(
 def test_what_rounds_sums_otherwise_is_named() -> None:
     processor, card = torch.device("cpu"), torch.device("cuda")
     first = {"device": "A", "threads": 2, "processes": 1, "versions": {"torch": "2.11"}}
-    assert not_identical(first, {"step": 5} | first, processor) == ""
+    assert rounding_note(first, {"step": 5} | first, processor) == ""
     other = {"step": 1005, "device": "B", "threads": 4, "processes": 3, "versions": {"torch": "2.12"}}
-    said = not_identical(first, other, processor)
+    said = rounding_note(first, other, processor)
     assert said.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
-    assert not_identical(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
-    assert not_identical(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
-    assert not_identical({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"
+    assert rounding_note(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
+    assert rounding_note(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
+    assert rounding_note({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"
 
 
 @pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])
 def test_a_precision_that_is_none_is_named_with_its_cure(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_text(text)  # one flipped bit makes fp30 of fp32
-    with pytest.raises(SightlineError, match="there is no precision") as caught:
+    with pytest.raises(SightlineError, match="unknown precision") as caught:
         precision_of(tmp_path)
     assert "provenance.json" in str(caught.value) and "fp32" in caught.value.cure
     (tmp_path / "provenance.json").write_text("{")

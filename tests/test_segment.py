@@ -219,11 +219,13 @@ def test_a_classifier_refuses_pairs(make_scenes: Callable[..., Path], tmp_path: 
     assert "sightline recipes" in caught.value.cure and not (tmp_path / "run").exists()
 
 
-def test_shrunk_keeps_values_and_shape() -> None:
+def test_subsampled_keeps_values_and_shape() -> None:
     masks = np.arange(2 * 600 * 300, dtype=np.int64).reshape(2, 600, 300).astype(np.uint8)
-    small = training_state.shrunk(masks, 512)
+    small = training_state.subsampled(masks, 512)
     assert small.shape == (2, 512, 256) and set(np.unique(small)) <= set(np.unique(masks))
-    assert training_state.shrunk(masks, 600) is not None and np.array_equal(training_state.shrunk(masks, 600), masks)
+    assert training_state.subsampled(masks, 600) is not None and np.array_equal(
+        training_state.subsampled(masks, 600), masks
+    )
 
 
 def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:

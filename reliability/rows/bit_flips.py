@@ -117,7 +117,7 @@ def resume(toy: toys.Toy, work: Path, expected: dict[str, str]) -> tuple[str, bo
         return f"status {ended.status}: {ended.text[-400:]}", True
     if ended.status:
         return ("" if "cure:" in ended.text else f"no cure: {ended.text[-300:]}"), True
-    marks = ("does not match its checksum", "cannot be verified", "going on from the other", "decoding", "warning:")
+    marks = ("does not match its checksum", "cannot be verified", "resumed from the other", "decoding", "warning:")
     reported = any(mark in ended.text for mark in marks)
     differs = toys.different_files(expected, toys.fingerprint(work / "run"))
     if differs and "changed since the run was saved" in ended.text:

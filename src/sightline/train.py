@@ -32,7 +32,7 @@ from .recipes import load_recipe
 from .report.page import write_report
 from .report.watch import watching
 from .runs import run_folder
-from .runs.atomic import sweep_temporaries
+from .runs.atomic import remove_stale_temporaries
 from .runs.log import RunLog
 from .runs.run_folder import Run
 from .runs.signals import StopRequest, stoppable
@@ -63,19 +63,19 @@ def train(
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
-    config = run_folder.with_whole_paths(config)
+    config = run_folder.with_absolute_paths(config)
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
     TASKS[config.task].check(config)
     with process_group(config.train.rank_timeout_seconds) as world:
-        if restarted() and run_folder.is_of(folder, config):
+        if restarted() and run_folder.holds_run_of(folder, config):
             return resume(folder, quiet=quiet)
         if world.is_rank0:
-            run_folder.refuse_taken(folder, overwrite)
-            run_folder.refuse_inside(folder, config.data.path)
-        with setup.claimed(folder, quiet) as log, explained_memory(config), stoppable(folder):
-            parts = setup.built(config, TASKS[config.task], log)
+            run_folder.require_free_folder(folder, overwrite)
+            run_folder.require_outside_data(folder, config.data.path)
+        with setup.open_run(folder, quiet) as log, explained_memory(config), stoppable(folder):
+            parts = setup.build_parts(config, TASKS[config.task], log)
             if world.is_rank0:
-                setup.begin(config, folder, log, parts)
+                setup.start_run(config, folder, log, parts)
             training = assemble(config, folder, log, parts, Progress())
             if config.train.preview and world.is_rank0:
                 setup.save_preview(training)
@@ -96,23 +96,23 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     written = load_recipe_file(folder / "recipe.yaml")
     with (
         process_group(written.train.rank_timeout_seconds) as world,
-        setup.claimed(folder, quiet) as log,
+        setup.open_run(folder, quiet) as log,
         explained_memory(written),
         stoppable(folder),
     ):
         if world.is_rank0:
-            sweep_temporaries(folder)
+            remove_stale_temporaries(folder)
         distributed.broadcast_json(None)  # no process reads the folder before the first has locked and swept it
         tensors, values = training_state.load_state(folder, log)
         # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
         # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
         old = config_of(values["config"], str(folder))
-        config = run_folder.with_whole_paths(lengthened(written, resolve(written, settings), extend))
+        config = run_folder.with_absolute_paths(with_schedule_length(written, resolve(written, settings), extend))
         run_folder.check_changes(old, config)
         progress = Progress(**values["progress"])
         if run_folder.is_finished(folder) and config == old:
             return finished(folder, old, progress, log)
-        parts = setup.built(config, TASKS[config.task], log, run_folder.precision_of(folder, ""), fresh=False)
+        parts = setup.build_parts(config, TASKS[config.task], log, run_folder.precision_of(folder, ""), fresh=False)
         setup.check_data(folder, parts)
         training = assemble(config, folder, log, parts, progress)
         training_state.restore(training, tensors, values)
@@ -135,7 +135,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         return run_epochs(training)
 
 
-def lengthened(old: Config, new: Config, extend: str) -> Config:
+def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
     """`new` with the length of its schedule, where it has more epochs than `old`: theirs, or kept as it was."""
     if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
         return new
@@ -184,14 +184,16 @@ def run_epochs(training: Training) -> Run:
         while not progress.stopped and progress.step < training.total_steps:
             reason = train_epoch(training)
             if reason == INTERRUPTED_BY_SIGNAL:
-                training_state.save_or_wait(training, last=True)
-                raise run_folder.interrupted(training.folder, progress.step, training.total_steps)
+                training_state.save_or_defer(training, last=True)
+                raise run_folder.interrupted_error(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
-            training.stop.requested, owed = distributed.any_of([training.stop.requested, training.waiting.refused > 0])
+            training.stop.requested, owed = distributed.any_of(
+                [training.stop.requested, training.deferred.failures > 0]
+            )
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
                 if owed:
-                    training_state.save_or_wait(training, last=True)
-                raise run_folder.interrupted(training.folder, progress.step, training.total_steps)
+                    training_state.save_or_defer(training, last=True)
+                raise run_folder.interrupted_error(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     if progress.stopped:
         training.log.say(f"stopped after epoch {training.epoch}: {reason}")
@@ -284,7 +286,7 @@ def stop_reason(training: Training, clock: Clock) -> str:
     late = config.max_minutes > 0 and training.log.seconds() > 60 * config.max_minutes
     asked, due, late = distributed.any_of([training.stop.requested, due, late])
     if due:
-        training_state.save_or_wait(training, last=False)
+        training_state.save_or_defer(training, last=False)
         clock.saved = time.monotonic()
     if asked and within:
         return INTERRUPTED_BY_SIGNAL
@@ -297,7 +299,7 @@ def end_epoch(training: Training, reason: str) -> None:
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
     training.progress.stopped = reason
-    training_state.save_or_wait(training, last=bool(last or reason))
+    training_state.save_or_defer(training, last=bool(last or reason))
 
 
 def evaluate_epoch(training: Training) -> str:

@@ -11,7 +11,7 @@ from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
 from sightline.errors import USER
 from sightline.recipes import load_recipe
-from sightline.runs.run_folder import with_whole_paths
+from sightline.runs.run_folder import with_absolute_paths
 from sightline.tasks.files import configured
 
 
@@ -42,11 +42,11 @@ def test_data_are_found_by_a_variable_and_kept_whole(
     assert open_source(Data(path=data), 0).path == str(photos)
     byol = {"task": "pretrain", "train.best_metric": "epoch", "pretrain.probe": "~/none"}
     config = configured(byol | {"data.path": data, "model.weights": "$PLACE"})
-    kept = with_whole_paths(config)
+    kept = with_absolute_paths(config)
     assert kept.data.path == str(photos) and kept.model.weights == str(photos.parent)
     assert kept.pretrain.probe == "~/none", "what leads nowhere is told as it was written"
     monkeypatch.delenv("PLACE")
-    for opening in (lambda: open_source(Data(path=data), 0), lambda: with_whole_paths(config)):
+    for opening in (lambda: open_source(Data(path=data), 0), lambda: with_absolute_paths(config)):
         with pytest.raises(SightlineError, match="not set") as caught:
             opening()
         assert caught.value.why == "$PLACE"
@@ -69,6 +69,6 @@ def test_a_recipe_file_names_what_lies_beside_it_first(tmp_path: Path, monkeypat
         byol = "task: byol\ntrain: {best_metric: epoch}\npretrain: {probe: ../here/other}\n"
         file.write_text(f"data: {{path: {written}}}\n{byol}")
         for name in (str(file), "../recipes/mine.yaml"):
-            config = with_whole_paths(load_recipe(name))
+            config = with_absolute_paths(load_recipe(name))
             assert config.data.path == str(tmp_path / meant) and config.pretrain.probe == str(tmp_path / "here/other")
             assert config.model.weights == "none"

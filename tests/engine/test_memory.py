@@ -12,7 +12,7 @@ import torch
 from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.types import Batch
-from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed, split
+from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed_memory, split
 from sightline.errors import ENVIRONMENT
 from sightline.tasks.files import configured
 
@@ -92,8 +92,8 @@ def test_freed_memory_stays_with_the_process(monkeypatch: pytest.MonkeyPatch) ->
         library = ctypes.CDLL(None)
         given_back = library.mallopt(-3, 2**17) + library.mallopt(-1, 2**17) + library.mallopt(-2, 0) == 3
         before = page_faults()
-        kept, _, after = keep_freed(), page_faults(), page_faults()
+        kept, _, after = keep_freed_memory(), page_faults(), page_faults()
         os._exit(0 if given_back and kept and before > 2_000 and after < before / 10 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    assert not keep_freed(), "the user has chosen"
+    assert not keep_freed_memory(), "the user has chosen"

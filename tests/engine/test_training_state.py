@@ -150,15 +150,15 @@ def test_what_is_refused_at_first_and_taken_again_is_said(
     photos: Path, untroubled: Path, tmp_path: Path, tiny: dict, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The best weights alone, once: they are written again before the state of the same epoch."""
-    adopt, refused = atomic.adopt, []
+    rename_into_place, refused = atomic.rename_into_place, []
 
     def once(temporary: Path, path: Path, need: int = 0) -> Path:
         if path.parent.name == "best" and not refused:
             refused.append(path)
             raise atomic.disk_error(path, OSError(errno.EIO, os.strerror(errno.EIO)))
-        return adopt(temporary, path, need)
+        return rename_into_place(temporary, path, need)
 
-    monkeypatch.setattr(atomic, "adopt", once)
+    monkeypatch.setattr(atomic, "rename_into_place", once)
     sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     error = capfd.readouterr().err
     assert refused and "earlier writes of this run had failed; step 7 is saved, with all of them" in error

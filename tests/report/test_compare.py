@@ -320,7 +320,7 @@ FAULTS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
     ),
     "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "the report of the grid", "grid/A-0"]),
     "a comparison": (lambda p: [p / "a", p / "old"], ["this is a comparison"]),
-    "no run": (lambda p: [p / "a", p / "nowhere"], ["this is not a run", "there is nothing there"]),
+    "no run": (lambda p: [p / "a", p / "nowhere"], ["this is not a run", "no such folder"]),
     "several faults": (
         lambda p: [p / "a", p / "a", p / "nowhere", p / "grid"],
         ["named twice", "not a run", "transfer grid"],

@@ -17,10 +17,10 @@ from sightline.runs.atomic import (
     append_line,
     atomic_write,
     finite,
-    process_lives,
+    process_exists,
     read_json_lines,
+    remove_stale_temporaries,
     sha256,
-    sweep_temporaries,
     write_json,
 )
 
@@ -163,7 +163,7 @@ def test_what_is_no_record_is_left_out(tmp_path: Path) -> None:
     path.write_bytes(b'\n[1]\n3\n\x00\x00\x00\x00\n\xff\xfe\n{"a": 1}\r\n' + b'{"a":' * 20_000 + b'\n{"b": 2}')
     assert read_json_lines(path) == [{"a": 1}, {"b": 2}]
     assert read_json_lines(tmp_path / "none") == []
-    with pytest.raises(SightlineError, match="cannot read a log"):
+    with pytest.raises(SightlineError, match="cannot read the log"):
         read_json_lines(tmp_path)
 
 
@@ -192,10 +192,10 @@ def test_orphans_are_swept_and_nothing_else(tmp_path: Path) -> None:
         (inner / f"{TEMPORARY}{name}").write_text("")
     (inner / f"{TEMPORARY}{process.pid}-folder").mkdir()
     (inner / "model.safetensors").write_text("")
-    assert sweep_temporaries(tmp_path) == len(orphans)
+    assert remove_stale_temporaries(tmp_path) == len(orphans)
     left = {path.name.removeprefix(TEMPORARY) for path in inner.iterdir()}
     assert left == {*kept, f"{process.pid}-folder", "model.safetensors"}
-    assert sweep_temporaries(tmp_path / "none") == 0
+    assert remove_stale_temporaries(tmp_path / "none") == 0
 
 
 def test_a_killed_writer_is_swept_by_the_next(tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_killed_writer_is_swept_by_the_next(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(Path(atomic.__file__).parents[2])}
     assert subprocess.run([sys.executable, "-c", code, str(path)], env=env).returncode == -9
     assert not path.exists() and len(os.listdir(tmp_path)) == 1
-    assert sweep_temporaries(tmp_path) == 1 and os.listdir(tmp_path) == []
+    assert remove_stale_temporaries(tmp_path) == 1 and os.listdir(tmp_path) == []
 
 
 def test_process_lives() -> None:
-    assert process_lives(os.getpid()) and process_lives(1)
-    assert not process_lives(2**22 + 1) and not process_lives(10**30)
+    assert process_exists(os.getpid()) and process_exists(1)
+    assert not process_exists(2**22 + 1) and not process_exists(10**30)

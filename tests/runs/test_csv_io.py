@@ -6,18 +6,19 @@ import io
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sightline.runs.csv_io import TAKEN, class_columns, classes_of, csv_text
+from sightline.runs.csv_io import RESERVED_COLUMNS, class_columns, classes_of, csv_text
 
-RESERVED = [*sorted(TAKEN), *(f"class {name}" for name in sorted(TAKEN))]
+RESERVED = [*sorted(RESERVED_COLUMNS), *(f"class {name}" for name in sorted(RESERVED_COLUMNS))]
 names = st.lists(
-    st.text(max_size=8) | st.sampled_from(sorted(TAKEN) + [f"class {name}" for name in TAKEN]), unique=True
+    st.text(max_size=8) | st.sampled_from(sorted(RESERVED_COLUMNS) + [f"class {name}" for name in RESERVED_COLUMNS]),
+    unique=True,
 )
 
 
 @given(names)
 def test_columns_are_told_apart_and_read_back(classes: list[str]) -> None:
     columns = class_columns(classes)
-    assert not TAKEN & set(columns)
+    assert not RESERVED_COLUMNS & set(columns)
     assert classes_of(columns) == tuple(classes)
 
 

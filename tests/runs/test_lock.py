@@ -12,7 +12,7 @@ import pytest
 
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs import lock
-from sightline.runs.lock import lock_run, take
+from sightline.runs.lock import acquire, lock_run
 
 HOLDER = """
     import os, pathlib, sys
@@ -56,7 +56,7 @@ def test_a_disk_that_cannot_lock_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(lock.fcntl, "flock", flock)
     with lock_run(tmp_path) as note:
-        assert note and "cannot lock" in note
+        assert note and "does not support locks" in note
 
 
 def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_a_lock_file_that_was_removed_keeps_nobody_out_and_is_not_taken(tmp_path
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     path.unlink()
     with pytest.raises(SightlineError, match="another run"):
-        take(descriptor, path)
+        acquire(descriptor, path)
     os.close(descriptor)

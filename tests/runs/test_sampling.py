@@ -5,7 +5,7 @@ import pytest
 
 from sightline import SightlineError
 from sightline.config.resolve import to_yaml
-from sightline.runs.sampling import named_rows, sample_rows
+from sightline.runs.sampling import rows_by_name, sample_rows
 from sightline.tasks.files import configured
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
@@ -19,29 +19,29 @@ def test_a_sample_is_sorted_seeded_and_never_more_than_there_are() -> None:
 
 
 def test_images_are_found_by_any_of_their_names_in_the_order_asked_for() -> None:
-    assert named_rows(NAMES, ["0062", "0013_sat"]).tolist() == [1, 0]
-    assert named_rows(NAMES, ["val/c/0104.png", "0013_sat.jpg"]).tolist() == [3, 0]
-    assert named_rows(NAMES, []).tolist() == []
+    assert rows_by_name(NAMES, ["0062", "0013_sat"]).tolist() == [1, 0]
+    assert rows_by_name(NAMES, ["val/c/0104.png", "0013_sat.jpg"]).tolist() == [3, 0]
+    assert rows_by_name(NAMES, []).tolist() == []
 
 
 def test_a_whole_path_means_one_image_and_no_image_is_named_twice() -> None:
     names = ("1.png", "b/1.png")
-    assert named_rows(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
+    assert rows_by_name(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
     with pytest.raises(SightlineError) as caught:
-        named_rows(NAMES, ["0013", "0013_sat.jpg"])
-    assert "0013_sat.jpg: it is named twice, as 0013 too" in caught.value.why
+        rows_by_name(NAMES, ["0013", "0013_sat.jpg"])
+    assert "0013_sat.jpg: the same image as 0013" in caught.value.why
     with pytest.raises(SightlineError) as caught:
-        named_rows(NAMES, ["0077"], train=["train/0077_sat.jpg"])
+        rows_by_name(NAMES, ["0077"], train=["train/0077_sat.jpg"])
     assert "0077: it is a training image" in caught.value.why
 
 
 def test_names_that_fit_no_image_or_several_are_all_told() -> None:
     with pytest.raises(SightlineError) as caught:
-        named_rows(NAMES, ["0014", "0062", "0104", "zebra"])
+        rows_by_name(NAMES, ["0014", "0062", "0104", "zebra"])
     why = caught.value.why
-    assert "0014: there is no such image; did you mean 0104?" in why or "did you mean 0013?" in why
-    assert "0104: val/b/0104.png and val/c/0104.png are both called so" in why
-    assert "zebra: there is no such image" in why and "0062" not in why.replace("mean 0062", "")
+    assert "0014: no such image; did you mean 0104?" in why or "did you mean 0013?" in why
+    assert "0104: ambiguous, val/b/0104.png and val/c/0104.png have this name" in why
+    assert "zebra: no such image" in why and "0062" not in why.replace("mean 0062", "")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from sightline.stats.intervals import (
     bootstrap_interval,
     mcnemar,
     paired_bootstrap,
-    seeds_interval,
     verdict,
     wilson_interval,
 )
@@ -90,14 +89,6 @@ def test_mcnemar_is_scipys_binomial_test(only_a, only_b):
     b = np.repeat([False, True, True, False], [only_a, only_b, 30, 10])
     expected = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     assert mcnemar(a, b) == pytest.approx(expected)
-
-
-def test_seeds_interval_is_students():
-    runs = [0.91, 0.93, 0.92, 0.95, 0.90]
-    mean, interval = seeds_interval(runs)
-    assert mean == pytest.approx(0.922)
-    assert interval == pytest.approx(stats.t.interval(0.95, 4, loc=np.mean(runs), scale=stats.sem(runs)))
-    assert seeds_interval([0.9]) == (0.9, None)
 
 
 def test_verdicts():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from sightline.stats.metrics import confusion_matrix, per_class
-from sightline.stats.paired import holm, paired_classes, paired_interval, paired_ious, swap_test
+from sightline.stats.paired import holm, paired_classes, paired_interval, paired_ious, randomization_test
 from sightline.stats.segmentation import Counts, class_iou, mean_iou, summed
 
 
@@ -61,9 +61,9 @@ def test_the_swap_test_is_the_exact_randomization_test() -> None:
         one, other = np.where(chosen, second, first).sum(0), np.where(chosen, first, second).sum(0)
         extreme += abs(float(mean_iou(other) - mean_iou(one))) >= found - 1e-12
     assert 0.01 < extreme / 256 < 0.9
-    assert swap_test(first, second, swaps=20_000) == pytest.approx(extreme / 256, abs=0.01)
-    assert swap_test(first, first) == 1.0
-    assert swap_test(first, second) == swap_test(first, second) == swap_test(second, first)
+    assert randomization_test(first, second, swaps=20_000) == pytest.approx(extreme / 256, abs=0.01)
+    assert randomization_test(first, first) == 1.0
+    assert randomization_test(first, second) == randomization_test(first, second) == randomization_test(second, first)
 
 
 def test_recall_and_f1_of_classes_are_scikit_learns() -> None:
@@ -103,4 +103,4 @@ def test_counts_serve_as_well_as_matrices() -> None:
     first, second = matrices(10, skill=20), matrices(10, seed=1, skill=30)
     counts = [Counts(np.einsum("nkk->nk", m), m.sum(2), m.sum(1)) for m in (first, second)]
     assert paired_interval(*counts) == paired_interval(first, second)
-    assert swap_test(*counts) == swap_test(first, second)
+    assert randomization_test(*counts) == randomization_test(first, second)

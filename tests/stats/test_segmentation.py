@@ -107,13 +107,15 @@ def test_tensors_and_booleans_are_masks_too():
 
 
 def test_values_that_are_no_class_are_named_on_both_sides():
-    with pytest.raises(SightlineError, match=r"predicted masks hold 4, 200 and true masks hold 7.* 0 to 3"):
+    with pytest.raises(SightlineError, match=r"predicted masks contain 4, 200 and true masks contain 7.* 0 to 3"):
         confusion(np.array([4, 200, 0]), np.array([0, 7, 0]), 4)
-    with pytest.raises(SightlineError, match="true masks hold -1"):
+    with pytest.raises(SightlineError, match="true masks contain -1"):
         confusion(np.array([0]), np.array([-1]), 4)
-    with pytest.raises(SightlineError, match="predicted masks hold 256"):  # would be 0 as a byte
+    with pytest.raises(SightlineError, match="predicted masks contain 256"):  # would be 0 as a byte
         confusion(np.array([256]), np.array([0]), 4)
-    with pytest.raises(SightlineError, match="predicted masks hold 9"):  # a sign of another class list, ignored or not
+    with pytest.raises(
+        SightlineError, match="predicted masks contain 9"
+    ):  # a sign of another class list, ignored or not
         confusion(np.array([9]), np.array([IGNORE]), 4)
 
 
@@ -181,7 +183,7 @@ def test_numbers_are_scikit_learns():
 
 
 def test_all_ignored_is_an_error_and_not_a_number():
-    with pytest.raises(SightlineError, match="nothing to measure"):
+    with pytest.raises(SightlineError, match="no pixel can be evaluated"):
         segment_numbers(np.zeros((3, 3), dtype=np.int64))
 
 

@@ -304,7 +304,7 @@ def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = resolve(load_recipe("photos_scratch"), {"name": "x/../../../evil", "data.path": str(tiles)})
-    with pytest.raises(SightlineError, match="cannot be called"):
+    with pytest.raises(SightlineError, match="cannot have the name"):
         sightline.sweep(recipe, quiet=True, **SPACE)
     assert not list(tmp_path.iterdir())
 

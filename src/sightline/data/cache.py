@@ -20,7 +20,7 @@ import numpy as np
 from ..config.paths import absolute
 from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError
-from ..runs.atomic import TEMPORARY, disk_error, process_lives, sha256, sync_folder, write_json
+from ..runs.atomic import TEMPORARY, disk_error, process_exists, sha256, sync_folder, write_json
 from .types import Source
 
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
@@ -150,7 +150,7 @@ def sweep(root: Path) -> int:
     removed = 0
     for path in root.glob(f"{TEMPORARY}*"):
         owner, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
-        if owner.isdigit() and rest.rpartition("-")[0] == platform.node() and not process_lives(int(owner)):
+        if owner.isdigit() and rest.rpartition("-")[0] == platform.node() and not process_exists(int(owner)):
             shutil.rmtree(path, ignore_errors=True)
             removed += 1
     return removed

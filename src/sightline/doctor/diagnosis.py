@@ -13,7 +13,7 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..errors import SightlineError, counted, listing
 from ..runs.atomic import atomic_write, read_json, write_json
-from ..runs.run_folder import refuse_inside
+from ..runs.run_folder import require_outside_data
 from ..tasks import TASKS, task_learning_from
 from ..tasks.contract import Say
 from .checks import image_checks, imbalance, missing_classes
@@ -39,7 +39,7 @@ def diagnose(
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
         what = f"{PAGE} or {FACTS} in this folder was not written by `sightline doctor`"
         raise SightlineError(what, where=str(out), cure="choose another folder with --out")
-    refuse_inside(out, path)
+    require_outside_data(out, path)
     if (Path(path) / "recipe.yaml").is_file():
         found, open_named = of_run(Path(path), clean, out)
     else:

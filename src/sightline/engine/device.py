@@ -39,23 +39,23 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 def usable_device(name: str, cure: str) -> torch.device:
     """The device of this name, on which a tensor was made; SightlineError with this cure where it is none or absent."""
 
-    def refusal(why: str, status: int = USER) -> SightlineError:
+    def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
         return SightlineError(what, where="train.device", why=why, cure=cure, status=status)
 
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise refusal("the names are auto, cpu, cuda, cuda:1 and so on, mps") from error
+        raise unusable("the names are auto, cpu, cuda, cuda:1 and so on, mps") from error
     if device.type == "meta":
-        raise refusal("it holds no numbers")
+        raise unusable("it holds no numbers")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and count and (device.index or 0) >= count:
-        raise refusal("cuda:0 is the only one" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
+        raise unusable("cuda:0 is the only one" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise refusal((str(error) or type(error).__name__).splitlines()[0], ENVIRONMENT) from error
+        raise unusable((str(error) or type(error).__name__).splitlines()[0], ENVIRONMENT) from error
     return device
 
 
@@ -68,12 +68,12 @@ def use_threads(threads: int) -> int:
         cure = f"--train.threads 0 takes one for each processor, here {processors()}"
         where, why = f"train.threads = {threads}", f"{MOST_THREADS:,} are the most"
         raise SightlineError("too many threads", where=where, why=why, cure=cure)
-    threads = threads or wished_threads(os.environ.get("OMP_NUM_THREADS", "")) or processors()
+    threads = threads or omp_num_threads(os.environ.get("OMP_NUM_THREADS", "")) or processors()
     torch.set_num_threads(threads)
     return threads
 
 
-def wished_threads(text: str) -> int:
+def omp_num_threads(text: str) -> int:
     """The number in OMP_NUM_THREADS; of a list ("4,2", one for each level of nesting) the first; 0: nothing usable."""
     first = text.split(",")[0].strip()
     number = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0

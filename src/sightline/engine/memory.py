@@ -40,7 +40,7 @@ def explained_memory(config: Config, recipe: str = "", cure: str = "") -> Genera
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         size, why = config.train.batch_size, (str(error).splitlines() or ["an allocation failed"])[0]
         if cure:
@@ -55,7 +55,7 @@ def explained_memory(config: Config, recipe: str = "", cure: str = "") -> Genera
         raise SightlineError("the memory is too small for this", why=why, cure=cure, status=ENVIRONMENT) from error
 
 
-def keep_freed() -> bool:
+def keep_freed_memory() -> bool:
     """Let this process keep the memory of one step for the next; whether it will.
 
     glibc gives large blocks back to the system when they are freed and gets them anew, page by page and each page
@@ -72,7 +72,7 @@ def keep_freed() -> bool:
         return False
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has run out."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(phrase in str(error).lower() for phrase in PHRASES)
@@ -92,7 +92,7 @@ def in_parts(
                 return add_gradients(training, [part for batch in group for part in split(batch, size)])
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 allowed = training.config.train.on_out_of_memory == "halve" and size > LEAST_PART
-                if not allowed or not is_shortage(error):
+                if not allowed or not is_out_of_memory(error):
                     raise
             halve(training)  # not within `except`: the error holds on to the tensors of the step
 

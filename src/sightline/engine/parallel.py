@@ -47,10 +47,10 @@ class Rows:
 
 
 def synchronize_dropout(model: nn.Module) -> None:
-    """Let each process take its rows of one draw for the whole batch, so that dropout is what one process would draw.
+    """Let each process apply its rows of one random draw for the whole batch, as a single process would draw it.
 
-    On processors to the bit; attention's own dropout, and layers that see other than one row an image, draw for
-    themselves.
+    On CPUs the result is bit-identical. Dropout inside attention, and layers whose input does not have one row per
+    image, draw separately in each process.
     """
     from timm.layers import DropPath
 
@@ -62,22 +62,22 @@ def synchronize_dropout(model: nn.Module) -> None:
 
 
 def shared_dropout(self: Any, values: Tensor) -> Tensor:
-    """Dropout of values [N, ...], or of whole channels, out of a draw for the rows of all processes."""
+    """Dropout of values [N, ...], or of whole channels, from one draw for the rows of all processes."""
     if not self.training or not self.p or len(values) != Rows.count:
         return type(self).forward(self, values)
     shape = values.shape[1:] if isinstance(self, nn.Dropout) else [values.shape[1]] + [1] * (values.ndim - 2)
-    return values * draw(values, shape, self.p)
+    return values * dropout_mask(values, shape, self.p)
 
 
 def shared_path(self: Any, values: Tensor) -> Tensor:
-    """Stochastic depth of values [N, ...] out of a draw for the rows of all processes."""
+    """Stochastic depth of values [N, ...] from one draw for the rows of all processes."""
     if not self.training or not self.drop_prob or len(values) != Rows.count:
         return type(self).forward(self, values)
-    kept = draw(values, [1] * (values.ndim - 1), self.drop_prob)
+    kept = dropout_mask(values, [1] * (values.ndim - 1), self.drop_prob)
     return values * (kept if self.scale_by_keep else kept * (1 - self.drop_prob))
 
 
-def draw(values: Tensor, shape: Sequence[int], p: float) -> Tensor:
+def dropout_mask(values: Tensor, shape: Sequence[int], p: float) -> Tensor:
     """0 with probability p, else 1 / (1 - p), of this process's rows."""
     whole = torch.empty((Rows.of, *shape), dtype=values.dtype, device=values.device).bernoulli_(1 - p)
     return whole[Rows.start : Rows.start + Rows.count].div_(1 - p)
@@ -88,7 +88,7 @@ def synced_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Ten
     if not self.training or Rows.count == Rows.of:  # in evaluation, or where every process has the whole batch
         return type(self).forward(self, images)
     normed, mean, variance, count = SyncedNorm.apply(images, self.weight, self.bias, self.eps)
-    track(self, mean, variance, float(count))
+    update_running_statistics(self, mean, variance, float(count))
     for name in ("drop", "act"):  # timm's layers that norm and activate at once
         if isinstance(part := getattr(self, name, None), nn.Module):
             normed = part(normed)
@@ -96,7 +96,9 @@ def synced_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Ten
 
 
 @torch.no_grad()
-def track(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: float) -> None:
+def update_running_statistics(
+    norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: float
+) -> None:
     """Move the running statistics towards those of the batch, as torch does: the variance without bias."""
     if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
         return

@@ -122,7 +122,7 @@ def build(
     return replace(parts, resident=held, facts=parts.facts | {"resident": held is not None})
 
 
-def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
+def check_batch_size(config: Config, model: nn.Module) -> None:
     """Raise SightlineError if batch normalization would train on single images."""
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if config.train.batch_size == 1 and norms and not config.model.freeze:
@@ -131,7 +131,9 @@ def refuse_batch_of_one(config: Config, model: nn.Module) -> None:
         raise SightlineError("the batch size is too small", where="train.batch_size = 1", why=why, cure=cure)
 
 
-def show_images(backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def initialize_from_images(
+    backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     """Initialize a backbone from training images, if it is of a kind that needs them."""
     if not isinstance(backbone, FastNet):
         return

@@ -23,10 +23,10 @@ from ..runs.checkpoint import preflight
 from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
 from ..runs.log import RunLog
-from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, not_identical
+from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, rounding_note
 from . import distributed, training_state
 from .device import pick_precision, precision_name, rounding
-from .memory import keep_freed
+from .memory import keep_freed_memory
 from .parts import Parts, build
 from .state import Training, TrainingFunctions
 
@@ -35,7 +35,7 @@ PREVIEWED = 48
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
+def open_run(folder: Path, quiet: bool) -> Generator[RunLog]:
     """Lock the run folder and open its log within the block; on ranks other than 0 no lock and a silent log."""
     leads = distributed.world().is_rank0
     with lock_run(folder) if leads else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=leads) as log:
@@ -44,9 +44,11 @@ def claimed(folder: Path, quiet: bool) -> Generator[RunLog]:
         yield log
 
 
-def built(config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True) -> Parts:
+def build_parts(
+    config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True
+) -> Parts:
     """Call `build` with the same precision, settings and data in all processes; one process per machine decodes."""
-    keep_freed()
+    keep_freed_memory()
     if distributed.world().size > 1:  # before decoding
         distributed.require_same({"recipe": settings_of(config)})
     with distributed.local_rank0_first():
@@ -88,7 +90,7 @@ def lines_of(split: Decoded) -> list[str]:
     return lines
 
 
-def begin(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
+def start_run(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
     """Prepare the folder of a new run: remove the files of an earlier run and write the first files."""
     preflight(folder, training_state.needed_bytes(config, parts.model))
     run_folder.clear(folder)  # only after all checks of the new run
@@ -154,7 +156,7 @@ def note_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int)
         **rounding(parts.device),
     }
     record |= {key: [] for key in ("notes", "resumes") if not isinstance(record.get(key), list)}  # damaged file
-    note = not_identical(record, entry, parts.device)
+    note = rounding_note(record, entry, parts.device)
     record["notes"] += [note] if note else []
     record["resumes"] += [entry]
     write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})

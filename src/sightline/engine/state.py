@@ -67,7 +67,7 @@ class Training:
     progress: Progress
     stop: StopRequest
     forward: Callable[[Batch], dict[str, torch.Tensor]]  # the learner's step, data-parallel with several processes
-    waiting: DeferredWrites = field(default_factory=DeferredWrites)
+    deferred: DeferredWrites = field(default_factory=DeferredWrites)
 
     @property
     def world(self) -> distributed.World:

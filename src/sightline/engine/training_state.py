@@ -18,7 +18,7 @@ from ..data.types import Batch, Decoded
 from ..errors import ENVIRONMENT, SightlineError, listing
 from ..runs import checkpoint
 from ..runs.atomic import atomic_write
-from ..runs.deferred_writes import MOST_REFUSED
+from ..runs.deferred_writes import MAX_FAILED_SAVES
 from ..runs.log import RunLog
 from . import distributed
 from .evaluate import evaluate
@@ -42,39 +42,39 @@ def save_state(training: Training) -> None:
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
     if training.average:
         values["average_updates"] = training.average.updates
-    training.waiting.flush()
+    training.deferred.flush()
     checkpoint.save_state(training.folder / "checkpoints" / "last", tensors, values)
 
 
-def save_or_wait(training: Training, last: bool) -> None:
+def save_or_defer(training: Training, last: bool) -> None:
     """Call `save_state`; after a disk error warn and continue, and retry at the next save.
 
-    Raises SightlineError (status ENVIRONMENT) after MOST_REFUSED failures in a row, and at once for the last save of a
-    run. With several processes only rank 0 writes; if it ends, the others end too.
+    Raises SightlineError (status ENVIRONMENT) after MAX_FAILED_SAVES failures in a row, and at once for the last save
+    of a run. With several processes only rank 0 writes; if it ends, the others end too.
     """
-    waiting, step, owed = training.waiting, training.progress.step, bool(training.waiting.writes)
+    deferred, step, owed = training.deferred, training.progress.step, bool(training.deferred.writes)
     try:
         save_state(training)
     except SightlineError as error:
         if error.status != ENVIRONMENT:
             raise
-        waiting.refused += 1
-        if last or waiting.refused >= MOST_REFUSED:
-            raise given_up(training, error, last) from error
+        deferred.failures += 1
+        if last or deferred.failures >= MAX_FAILED_SAVES:
+            raise save_failed_error(training, error, last) from error
         training.log.warn(
             f"{error.what}: {error.why}. Step {step:,} is not saved; training continues, and the next save retries "
-            f"({waiting.refused} of {MOST_REFUSED} failures in a row end the run)"
+            f"({deferred.failures} of {MAX_FAILED_SAVES} failures in a row end the run)"
         )
         return
-    if waiting.refused or owed:
-        tell = training.log.say if waiting.refused else training.log.warn  # no warning was printed before
+    if deferred.failures or owed:
+        tell = training.log.say if deferred.failures else training.log.warn  # no warning was printed before
         tell(f"earlier writes of this run had failed; step {step:,} is saved, with all of them")
-    waiting.refused = 0
+    deferred.failures = 0
 
 
-def given_up(training: Training, error: SightlineError, last: bool) -> SightlineError:
+def save_failed_error(training: Training, error: SightlineError, last: bool) -> SightlineError:
     """The error that ends a run which cannot be saved."""
-    often = "" if last else f", {MOST_REFUSED} times in a row"
+    often = "" if last else f", {MAX_FAILED_SAVES} times in a row"
     lost = "; it was the last save of the run, which cannot be deferred" if last else ""
     cure = f"free space or repair the disk, then: sightline resume {shlex.quote(str(training.folder))}"
     return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
@@ -145,7 +145,7 @@ def save_weights(training: Training, name: str, numbers: dict[str, float]) -> No
         "metrics": numbers,
     }
     folder = training.folder / "checkpoints" / name
-    training.waiting.write(folder, lambda tensors: checkpoint.save_model(folder, tensors, description), weights)
+    training.deferred.write(folder, lambda tensors: checkpoint.save_model(folder, tensors, description), weights)
 
 
 def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
@@ -160,7 +160,7 @@ def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
     if entry in ranked[:size]:
         save_weights(training, epoch_name(training.epoch), numbers)
     for _, epoch in ranked[size:] if training.world.is_rank0 else ():
-        training.waiting.remove(training.folder / "checkpoints" / epoch_name(int(epoch)))
+        training.deferred.remove(training.folder / "checkpoints" / epoch_name(int(epoch)))
     training.progress.ensemble = ranked[:size]
 
 
@@ -178,7 +178,7 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
     if not training.world.is_rank0:
         return
     if "masks" in arrays:
-        keep_arrays(training, target / "masks.npz", {"masks": shrunk(arrays["masks"])})
+        keep_arrays(training, target / "masks.npz", {"masks": subsampled(arrays["masks"])})
     elif "features" in arrays:
         values, rows = {"features": arrays["features"]}, training.parts.rows
         if "probabilities" in arrays:
@@ -190,7 +190,7 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
     else:
         return
     kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
-    for epoch in set(kept) - set(thinned(kept, training.config.report.snapshots)):
+    for epoch in set(kept) - set(kept_epochs(kept, training.config.report.snapshots)):
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
 
 
@@ -203,7 +203,7 @@ def keep_sampled(training: Training, sampled: Sampled, folder: Path) -> None:
         keep_arrays(training, folder / "train-features.npz", arrays)
 
 
-def thinned(epochs: list[int], limit: int) -> list[int]:
+def kept_epochs(epochs: list[int], limit: int) -> list[int]:
     """The first and last epoch and, between them, multiples of the smallest power of two that leaves `limit`.
 
     The length of a run is not known beforehand: multiples of a growing power of two stay evenly spaced, and no dropped
@@ -223,24 +223,24 @@ def save_samples(folder: Path, parts: Parts) -> None:
     For image-mask pairs the labels are the true masks, and images and masks are larger than thumbnails.
     """
     rows, val = parts.rows, parts.val
-    sample = pictured(val, rows)
+    sample = sample_arrays(val, rows)
     if val.masks is not None:
-        sample |= {"images": shrunk(val.images[rows]), "labels": shrunk(val.masks[rows])}
+        sample |= {"images": subsampled(val.images[rows]), "labels": subsampled(val.masks[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
     if parts.sampled is not None:
         every = np.arange(len(parts.sampled.images.names))
-        save_arrays(folder / "snapshots" / "train-samples.npz", pictured(parts.sampled.images, every))
+        save_arrays(folder / "snapshots" / "train-samples.npz", sample_arrays(parts.sampled.images, every))
 
 
-def pictured(decoded: Decoded, rows: np.ndarray) -> Arrays:
+def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
     """Thumbnails, names, row indices and labels (if any) of these rows of a split."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 
-def shrunk(images: np.ndarray, side: int = STRIP) -> np.ndarray:
+def subsampled(images: np.ndarray, side: int = STRIP) -> np.ndarray:
     """Images or masks [N, ..., H, W] subsampled to a longest side of at most `side` pixels."""
     height, width = images.shape[-2:]
     step = max(1.0, max(height, width) / side)
@@ -267,7 +267,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
     """Call `save_arrays`; after a disk error retry at the next save."""
-    training.waiting.write(path, lambda content: save_arrays(path, content), arrays)
+    training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 
 def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:

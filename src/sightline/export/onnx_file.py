@@ -11,7 +11,7 @@ from ..errors import SightlineError
 from ..inference.evaluation import warn_if_changed
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, write_json
-from ..runs.checkpoint import description_of
+from ..runs.checkpoint import checked_description
 from ..runs.provenance import installed_versions
 from ..tasks import TASKS
 from .contract import Say, TaskGraph
@@ -66,7 +66,7 @@ def opened(folder: Path, config: Config, say: Say) -> TaskGraph:
 
 def say_precision(folder: Path, metric: str, say: Say) -> None:
     """Print the run's own metric if it was computed in bfloat16."""
-    with description_of(run_folder.shipped_checkpoints(folder)[0]) as description:
+    with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         value = (run_folder.Run(folder).metrics or description.get("metrics") or {}).get(metric)
     if run_folder.provenance(folder).get("precision") == "bf16" and isinstance(value, float):
         say(f"the run evaluated in bfloat16 ({value:.4f}); its weights, and the graph, are float32")
@@ -74,7 +74,7 @@ def say_precision(folder: Path, metric: str, say: Say) -> None:
 
 def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:
     """The graph's metadata: what is needed to use it, as in config.json."""
-    with description_of(run_folder.shipped_checkpoints(folder)[0]) as description:
+    with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         facts = {key: description.get(key) for key in ("task", "classes", "palette", "preprocessing", "model")}
     facts["input"] = "images: uint8 [N, 3, H, W], RGB, 0 to 255, of any height and width"
     facts["output"] = "; ".join(f"{name}: {shape}" for name, shape in task.outputs.items())

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SightlineError
-from ..runs.atomic import adopt, atomic_write, disk_error, make_folder, read_json, remove, write_json
+from ..runs.atomic import atomic_write, disk_error, make_folder, read_json, remove, rename_into_place, write_json
 from ..runs.csv_io import csv_text
 from .parquet import write_parquet
 
@@ -115,7 +115,7 @@ class ResumableTable:
         if self.target.suffix.lower() == ".parquet":
             write_parquet(self.part, self.target)
         else:
-            adopt(self.part, self.target)
+            rename_into_place(self.part, self.target)
         remove([self.record, self.part, self.features_part])
         return self.target
 

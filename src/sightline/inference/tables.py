@@ -51,7 +51,7 @@ def predict_table(
     say(f"computing in {precision_name(answers.dtype)}, {size} images at a time")
     columns = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
     table = shard_table(target, columns, share)
-    weights = [*run_folder.weights_of(folder).values()]
+    weights = [*run_folder.weight_digests(folder).values()]
     table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)
     if table.rows:
         say(f"resuming after {counted(table.rows, 'row')}")

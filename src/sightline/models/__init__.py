@@ -79,18 +79,18 @@ def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = Non
     args = args or {}
     library, slash, inner = name.partition("/")
     if slash and library in ("timm", "torchvision"):
-        backbone = built(
+        backbone = checked_build(
             name, lambda: timm_model(inner, size, args) if library == "timm" else torchvision_model(inner, args)
         )
     else:
         if name not in MODELS:
             raise unknown_model(name)
         check_args(name, args)
-        backbone = built(name, lambda: MODELS[name](size=size, **args))
+        backbone = checked_build(name, lambda: MODELS[name](size=size, **args))
     return backbone, feature_width(backbone, name, size)
 
 
-def built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` returns, with the model's complaints about its arguments as SightlineError."""
     try:
         return build()
@@ -217,7 +217,7 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
     return float(counter.get_total_flops())
 
 
-class Part(nn.Module):
+class PartialForward(nn.Module):
     """A pass through some of a model, as a module of its own whose operations can be counted."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):

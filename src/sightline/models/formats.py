@@ -55,7 +55,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, entry
 
 
-def refusal(path: Path, what: str, why: str, cure: str = "get the file anew from where it came") -> SightlineError:
+def weight_file_error(
+    path: Path, what: str, why: str, cure: str = "get the file anew from where it came"
+) -> SightlineError:
     """The error for a weight file that is not read."""
     return SightlineError(what, where=str(path), why=why, cure=cure)
 
@@ -64,21 +66,29 @@ def unrecognized(path: Path, head: bytes, size: int) -> SightlineError:
     """The error for a file that holds no weights, as precise as its first bytes allow."""
     start = head.lstrip().lower()
     if size == 0:
-        return refusal(path, "the weight file is empty", "it has 0 bytes")
+        return weight_file_error(path, "the weight file is empty", "it has 0 bytes")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return refusal(path, "the weight file is a web page", "the download link led to a page, not to the file")
+        return weight_file_error(
+            path, "the weight file is a web page", "the download link led to a page, not to the file"
+        )
     if start.startswith(b"version https://git-lfs"):
         why = "it is a Git LFS pointer; the content was not fetched"
-        return refusal(path, "the weight file is only a pointer", why, "run `git lfs pull` in that repository")
+        return weight_file_error(
+            path, "the weight file is only a pointer", why, "run `git lfs pull` in that repository"
+        )
     if head.startswith(b"\x80"):
         why = "it is a plain pickle, which runs code when it is read; refused"
-        return refusal(
+        return weight_file_error(
             path, "the weight file is not in a safe format", why, "save it with torch.save(model.state_dict(), FILE)"
         )
     if head[:64].isascii() and head[:64].decode("ascii").replace("\n", " ").isprintable():
-        return refusal(path, "the weight file is a text", f"it begins with {head[:40].decode('ascii', 'replace')!r}")
+        return weight_file_error(
+            path, "the weight file is a text", f"it begins with {head[:40].decode('ascii', 'replace')!r}"
+        )
     why = f"it begins with the bytes {head[:8].hex(' ')}"
-    return refusal(path, "the weight file has an unknown format", why, "give a .safetensors file or one of torch.save")
+    return weight_file_error(
+        path, "the weight file has an unknown format", why, "give a .safetensors file or one of torch.save"
+    )
 
 
 def check_zip(path: Path, size: int) -> None:
@@ -88,23 +98,23 @@ def check_zip(path: Path, size: int) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         why = f"it has {size:,} bytes, and the table of contents at its end is missing or damaged"
-        raise refusal(path, "the weight file ends early", why) from error
+        raise weight_file_error(path, "the weight file ends early", why) from error
     names = [entry.filename for entry in entries]
     packed = next((entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
     odd = next((name for name in names if name.startswith("/") or "\\" in name or ".." in name.split("/")), None)
     if packed is not None:
-        raise refusal(
+        raise weight_file_error(
             path, "the weight file is refused", f"its record {packed!r} is compressed; torch.save never does that"
         )
     if sum(entry.file_size for entry in entries) > size:
-        raise refusal(path, "the weight file is refused", f"it claims to hold more than its {size:,} bytes")
+        raise weight_file_error(path, "the weight file is refused", f"it claims to hold more than its {size:,} bytes")
     if odd is not None or len(set(names)) < len(names):
-        raise refusal(
+        raise weight_file_error(
             path, "the weight file is refused", "its records have repeated names or names that leave the archive"
         )
     if not any(name.endswith("/data.pkl") for name in names):
         why = f"it is a zip archive of other things, such as {names[0]!r}" if names else "it is an empty zip archive"
-        raise refusal(
+        raise weight_file_error(
             path, "the weight file has an unknown format", why, "give a file of torch.save or a .safetensors file"
         )
 
@@ -119,14 +129,14 @@ def load_restricted(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|REDUCE|global:?) ([\w.]+\.[\w.]+)", str(error))
         what = named.group(1) if named else str(error).splitlines()[0]
-        raise refusal(
+        raise weight_file_error(
             path,
             "the weight file holds more than tensors, and is refused",
             f"it holds code or Python objects ({what}), which are never run",
             "if you trust it, load it in a sandbox of your own and save only torch.save(model.state_dict(), FILE)",
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise refusal(path, "the weight file is damaged or ends early", str(error).split("\n")[0]) from error
+        raise weight_file_error(path, "the weight file is damaged or ends early", str(error).split("\n")[0]) from error
 
 
 def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
@@ -136,8 +146,8 @@ def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         need = safetensors_size(path)
         if need > size:
-            raise refusal(path, "the weight file ends early", f"it has {size:,} of {need:,} bytes") from error
-        raise refusal(path, "the weight file is damaged", str(error)) from error
+            raise weight_file_error(path, "the weight file ends early", f"it has {size:,} of {need:,} bytes") from error
+        raise weight_file_error(path, "the weight file is damaged", str(error)) from error
 
 
 def safetensors_size(path: Path) -> int:
@@ -171,17 +181,19 @@ def find_tensors(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             f"entries {', '.join(map(repr, list(loaded)[:5]))}" if isinstance(loaded, dict) else type(loaded).__name__
         )
         cure = "save the weights with torch.save(model.state_dict(), FILE)"
-        raise refusal(path, "the weight file holds no tensors by name", f"it holds {found}", cure)
+        raise weight_file_error(path, "the weight file holds no tensors by name", f"it holds {found}", cure)
     return tensors, ".".join(opened)
 
 
 def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
     """Refuse tensors that are larger than the numbers stored for them, and layouts that weights never have."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-        raise refusal(path, "the weight file is refused", f"{name} is not a plain dense tensor")
+        raise weight_file_error(path, "the weight file is refused", f"{name} is not a plain dense tensor")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         shape = list(tensor.shape)
-        raise refusal(path, "the weight file is refused", f"{name} claims the shape {shape} but stores fewer numbers")
+        raise weight_file_error(
+            path, "the weight file is refused", f"{name} claims the shape {shape} but stores fewer numbers"
+        )
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,7 @@ class Match:
     """By the model's name: a sentence on shapes that differ."""
 
 
-def spellings(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The name itself, then without each further known prefix, with the prefixes taken off so far."""
     stripped: tuple[str, ...] = ()
     if "._orig_mod." in key:
@@ -208,7 +220,7 @@ def spellings(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def plain(key: str) -> str:
     """The name without any known prefix."""
-    return list(spellings(key))[-1][0]
+    return list(name_variants(key))[-1][0]
 
 
 def match_names(
@@ -220,7 +232,7 @@ def match_names(
     """
     match = Match()
     for key, tensor in tensors.items():
-        for spelling, stripped in spellings(key):
+        for spelling, stripped in name_variants(key):
             target = next((prefix + spelling for prefix in prefixes if prefix + spelling in state), None)
             if target is None or target in match.tensors:
                 continue

@@ -97,7 +97,7 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
     """Any classifier of torchvision with its last linear layer, in order of registration, replaced by the identity."""
     from torchvision import models
 
-    refuse_reserved(args)
+    check_reserved(args)
     require_name(name, models.list_models(module=models), "torchvision/")
     net = models.get_model(name, weights=None, **WITHOUT_AUXILIARY.get(name, {}) | args)
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
@@ -115,7 +115,7 @@ def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
     """Any classifier of timm without its head, built for images of `size` pixels where it takes a fixed size."""
     import timm
 
-    refuse_reserved(args)
+    check_reserved(args)
     known = timm.is_model(name)  # of a name with a tag it looks at the part before the dot
     require_name(name, [name] if known else timm.list_models(), "timm/")
     fixed = timm.get_pretrained_cfg(name)
@@ -123,7 +123,7 @@ def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
     return timm.create_model(name, pretrained=False, num_classes=0, **settings | args)
 
 
-def refuse_reserved(args: dict[str, Any]) -> None:
+def check_reserved(args: dict[str, Any]) -> None:
     """Raise SightlineError for arguments with which a library would read or download files, or add its own head."""
     wrong = [key for key in args if key in RESERVED]
     if wrong:

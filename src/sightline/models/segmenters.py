@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import SightlineError
-from . import built
+from . import checked_build
 from .fcn import fcn32s, from_vgg16
-from .library import refuse_reserved
+from .library import check_reserved
 from .unet import UNet, unet
 
 Run = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
@@ -76,7 +76,7 @@ class Segmenter(nn.Module):
         height, width = images.shape[-2:]
         larger = padded(images, self.stride, self.smallest)
         maps = self.run(self.network, larger, auxiliary)
-        return {key: enlarged(value, larger)[..., :height, :width] for key, value in maps.items()}
+        return {key: upsampled(value, larger)[..., :height, :width] for key, value in maps.items()}
 
     def train(self, mode: bool = True) -> "Segmenter":
         """Training mode; a frozen encoder stays in evaluation mode, so that its batch-norm statistics stay too."""
@@ -92,7 +92,7 @@ def padded(images: Tensor, stride: int, smallest: int) -> Tensor:
     return functional.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
 
 
-def enlarged(maps: Tensor, images: Tensor) -> Tensor:
+def upsampled(maps: Tensor, images: Tensor) -> Tensor:
     """Maps [N, C, h, w] at the height and width of the images."""
     size = images.shape[-2:]
     if maps.shape[-2:] == size:
@@ -114,18 +114,18 @@ def tolerate_single_values(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            module.register_forward_pre_hook(leave_training)
-            module.register_forward_hook(back_to_training, always_call=True)
+            module.register_forward_pre_hook(use_running_statistics)
+            module.register_forward_hook(restore_training_mode, always_call=True)
 
 
-def leave_training(norm: Any, args: tuple[Tensor, ...]) -> None:
+def use_running_statistics(norm: Any, args: tuple[Tensor, ...]) -> None:
     """Evaluation mode for this one call if the input is a single value a channel."""
     if norm.training and args[0].numel() == args[0].shape[1]:
         norm.training, norm.interrupted = False, True
 
 
-def back_to_training(norm: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
-    """Undo `leave_training`."""
+def restore_training_mode(norm: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+    """Undo `use_running_statistics`."""
     if getattr(norm, "interrupted", False):
         norm.training, norm.interrupted = True, False
 
@@ -215,7 +215,7 @@ def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None)
     if name not in SEGMENTERS:
         raise unknown_segmenter(name, list(SEGMENTERS))
     refuse_unknown(name, args, accepted(TAKES.get(name, SEGMENTERS[name])))
-    segmenter = built(name, lambda: SEGMENTERS[name](classes=classes, **args))
+    segmenter = checked_build(name, lambda: SEGMENTERS[name](classes=classes, **args))
     assert isinstance(segmenter, Segmenter)
     return segmenter
 
@@ -271,7 +271,7 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
         raise unknown_segmenter(name, near, f"smp has no encoder {encoder!r}")
     takes = accepted(architectures[arch.lower()], SMP_OWN)
     if universal:
-        refuse_reserved(args)
+        check_reserved(args)
     refuse_unknown(name, args, [*takes, *(key for key in args if universal and key not in SMP_OWN)])
 
     def build() -> nn.Module:
@@ -283,7 +283,7 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
                 continue
         return smp.create_model(arch, encoder, None, classes=classes, **args)
 
-    network: Any = built(name, build)
+    network: Any = checked_build(name, build)
     # DPT halves the deepest map once more; the attention of PAN does so three times, and rounds.
     stride = network.encoder.output_stride * (2 if arch.lower() == "dpt" else 1)
     return Segmenter(
@@ -293,11 +293,11 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
         scores=("segmentation_head",),
         stride=stride,
         smallest=8 * stride if arch.lower() == "pan" else stride,
-        convert=flattened if universal else None,
+        convert=timm_feature_name if universal else None,
         pretrained=f"timm/{encoder[3:]}" if universal else f"smp/{encoder}",
     )
 
 
-def flattened(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
+def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
     """timm's feature extractors write `stages_0.x` for what its classifiers call `stages.0.x`."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

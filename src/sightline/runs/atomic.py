@@ -1,7 +1,7 @@
-"""Every file Sightline writes goes through here: whole and durable, or not there at all.
+"""Atomic, durable file writes, and the JSON files and logs built on them.
 
-A write is: temporary file in the same folder, flush, fsync, rename over the target, fsync of the folder.
-Plain writes lose a file when the process dies between open and write; renames without fsync lose it at a power cut.
+A write goes to a temporary file in the same folder, then flush, fsync, rename over the target, and fsync of the folder.
+A plain write can leave a partial file when the process dies; a rename without fsync can be lost in a power failure.
 """
 
 import contextlib
@@ -19,17 +19,19 @@ from typing import IO, Any
 from ..errors import ENVIRONMENT, USER, SightlineError
 
 TEMPORARY = ".sightline-tmp-"
-PROCESS = secrets.token_hex(4)  # tells this process from a dead one with the same id: in a container all are number 1
+PROCESS = secrets.token_hex(4)  # start token: process ids repeat, in a container all are 1
 
 
 def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], object], need: int = 0) -> Path:
-    """Write `content` (bytes, text, or a function given a binary file) to `path` as one atomic, durable step.
+    """Write `content` (bytes, text, or a function that writes to a binary file) to `path` atomically and durably.
 
-    In text, what UTF-8 cannot encode (a file name that is not UTF-8) becomes a backslash escape. Raises SightlineError
-    (status ENVIRONMENT) where the folder cannot be written or the disk is full; the old file is then untouched and
-    no temporary file stays. Only a failing fsync of the folder, the last step, leaves the new file whole in place.
-    need: bytes that a function will write, or that are written together with these, for the message where they do not
-    fit.
+    In text, characters that UTF-8 cannot encode (from file names that are not UTF-8) become backslash escapes. need:
+    number of bytes, for the error message of a full disk, if `content` is a function or more is written together with
+    it.
+
+    Raises SightlineError (status ENVIRONMENT) if the folder is not writable or the disk is full; the old file is then
+    unchanged and the temporary file is removed. Only if the final fsync of the folder fails is the complete new file
+    already at `path`.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
@@ -44,22 +46,24 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
-    """`atomic_write` for libraries that want a path: the file that they write there becomes `path` at the end."""
+    """Yield a temporary path to write to, and rename it to `path` at the end; as `atomic_write`, for libraries that
+    take a path.
+    """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
     try:
         make_folder(path.parent)
         yield temporary
-        adopt(temporary, path, need)
+        rename_into_place(temporary, path, need)
     except OSError as error:
         raise disk_error(path, error, need) from error
     finally:
-        with contextlib.suppress(OSError):  # the parent may be a file, or read-only: that error is on its way already
+        with contextlib.suppress(OSError):  # the parent may be a file or read-only; that error is raised already
             temporary.unlink()
 
 
-def adopt(temporary: Path, path: Path, need: int = 0) -> Path:
-    """Give a file that is whole its name, the last step of a write; SightlineError as `atomic_write`."""
+def rename_into_place(temporary: Path, path: Path, need: int = 0) -> Path:
+    """Flush a complete temporary file to disk and rename it to `path`. Raises SightlineError as `atomic_write` does."""
     try:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -71,7 +75,7 @@ def adopt(temporary: Path, path: Path, need: int = 0) -> Path:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove files and folders that are there; of a link the link alone."""
+    """Remove the files and folders that exist; of a symbolic link only the link."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -80,7 +84,9 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """`folder` and its missing parents, each durable: a synced file in an unsynced folder is lost with the folder."""
+    """Create `folder` and its missing parents durably: without fsync of the parents a power failure can remove the
+    folder.
+    """
     missing = [folder, *folder.parents]
     missing = missing[: next((i for i, path in enumerate(missing) if path.exists()), len(missing))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,25 +95,25 @@ def make_folder(folder: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
-    """The user's view of an OSError while writing `path`, which takes `need` bytes where that is known."""
-    cure = "check the folder and the disk, or choose another place with --out"
+    """The SightlineError for an OSError while writing `path`. need: bytes to be written, 0 if unknown."""
+    cure = "check the folder and the disk, or choose another folder with --out"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        cure = "free some space, or choose another place with --out"
+        cure = "free some space, or choose another folder with --out"
         with contextlib.suppress(OSError, StopIteration):
-            volume = next(place for place in path.absolute().parents if place.is_mount())
+            volume = next(folder for folder in path.absolute().parents if folder.is_mount())
             free = f"{shutil.disk_usage(volume).free / 1e6:,.1f} MB are free on the disk at {volume}"
             why += f"; it needs {need / 1e6:,.1f} MB, {free}" if need else f"; {free}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = "choose a folder you may write to: --out"
     elif error.errno == errno.ENOTDIR:
-        why, cure = "a part of this path is a file", "choose another place with --out"
+        why, cure = "a parent folder in this path is a file", "choose another folder with --out"
     status = USER if error.errno == errno.ENOTDIR else ENVIRONMENT
     return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=status)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable; a no-op where a system cannot open or sync folders."""
+    """Make renames in `folder` durable; do nothing on systems that cannot open or sync folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -122,12 +128,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Indented JSON; NaN and infinity are refused, because no other reader accepts them."""
+    """Write indented JSON atomically. Raises ValueError for NaN and infinity, which are not valid JSON."""
     return atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinity become null, NumPy and torch numbers plain ones."""
+    """Convert `value` to JSON types: NaN and infinity become None, NumPy and torch scalars become Python numbers."""
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -138,7 +144,7 @@ def finite(value: Any) -> Any:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add one line to a log. A line torn by a crash is ended first; `read_json_lines` leaves it out."""
+    """Append one line to a log. A partial last line, left by a crash, is ended first; `read_json_lines` skips it."""
     try:
         with open(path, "ab+") as file:
             if file.tell():
@@ -151,7 +157,7 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file; None where it cannot be read."""
+    """The value of a JSON file; None if it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -159,7 +165,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, none where it is missing; lines that a crash left torn are left out."""
+    """The objects of a JSON-lines file; [] if the file is missing. Lines that are not JSON objects, as after a crash,
+    are skipped.
+    """
     records: list[dict[str, Any]] = []
     try:
         content = Path(path).read_bytes()
@@ -168,8 +176,10 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     except OSError as error:
         cure = "check the path and its permissions"
         why = error.strerror or str(error)
-        raise SightlineError("cannot read a log", where=str(path), why=why, cure=cure, status=ENVIRONMENT) from error
-    for line in content.split(b"\n"):  # not splitlines: JSON text may hold U+2028 and U+0085, which end lines there
+        raise SightlineError("cannot read the log", where=str(path), why=why, cure=cure, status=ENVIRONMENT) from error
+    for line in content.split(
+        b"\n"
+    ):  # not splitlines, which also splits at U+2028 and U+0085, which JSON text may contain
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -180,36 +190,36 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep_temporaries(folder: str | Path) -> int:
-    """Remove temporary files that a killed process left below `folder`; returns how many.
+def remove_stale_temporaries(folder: str | Path) -> int:
+    """Remove temporary files of processes that no longer exist below `folder`; return their number.
 
-    An orphan is one whose process is dead, or has this process's id but not its mark. Call it while holding the
-    folder's lock: a writer on another machine looks dead from here.
+    A file is stale if no process has the process id in its name, or if this process has it but another start token.
+    Hold the lock of the folder: the processes of other machines seem not to exist here.
     """
     removed = 0
     for path in Path(folder).rglob(f"{TEMPORARY}*"):
-        owner, _, mark = path.name.removeprefix(TEMPORARY).partition("-")
+        owner, _, token = path.name.removeprefix(TEMPORARY).partition("-")
         if not (owner.isdecimal() and path.is_file()):
             continue
         own = int(owner) == os.getpid()
-        if (own and not mark.startswith(PROCESS)) or not process_lives(int(owner)):
+        if (own and not token.startswith(PROCESS)) or not process_exists(int(owner)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
                 removed += 1
     return removed
 
 
-def process_lives(process_id: int) -> bool:
+def process_exists(process_id: int) -> bool:
     """Whether a process with this id exists on this machine."""
     try:
         os.kill(process_id, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it belongs to another user
+        pass
     return True

@@ -1,10 +1,10 @@
-"""Checkpoints that survive kill -9, a full disk, a power cut and rotten bits, and in which nothing can execute.
+"""Crash-safe, checksummed, pickle-free checkpoints.
 
-checkpoints/best, checkpoints/last   model.safetensors + config.json: the weights, usable alone
-checkpoints/last                     state-0.safetensors, state-1.safetensors: two slots for resumption
+  checkpoints/best, checkpoints/last   model.safetensors and config.json: the weights, usable without the run
+  checkpoints/last                     state-0.safetensors, state-1.safetensors: two slots of the state for resumption
 
-A save goes into the slot that is not the newest, so the newest acknowledged state is never touched. Every file of
-tensors has its SHA-256 beside it (tensor_file.py).
+A save overwrites the older slot, so that the newest complete state is never modified. Each file of tensors has its
+SHA-256 in a file beside it (tensor_file.py).
 """
 
 import contextlib
@@ -27,63 +27,68 @@ from .tensor_file import read_tensors, sidecar, write_tensors
 FORMAT = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
 SLOTS = ("state-0.safetensors", "state-1.safetensors")
-MOMENT = ("epoch", "step", "metrics")  # what changes from save to save; it travels with the weights themselves
+PROGRESS_KEYS = ("epoch", "step", "metrics")  # these change with each save, and are stored with the weights
 MARGIN_BYTES = 64 * 2**20
 
 
-# ---------------------------------------------------------------------------------------------- weights to be used
+# --------------------------------------------------------------------------------------------------------- weights
 
 
 def save_model(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write `folder`/model.safetensors and config.json.
 
-    description: what `config.json` holds: "format", "model", "classes", "preprocessing", and epoch, step and metrics.
-    These three are stored in the weights' file too, so that a crash between the two files cannot mix them up.
-    Raises SightlineError where a tensor is not finite (nothing is written then) or the disk is full.
+    description: the content of config.json: "format", "model", "classes", "preprocessing", "epoch", "step" and
+    "metrics". The last three are stored in the weights' file too, so that a crash between the two writes cannot combine
+    weights and metrics of different epochs. Raises SightlineError if a tensor is not finite (nothing is written) or the
+    disk is full.
     """
     require_finite(tensors)
-    moment = {key: description[key] for key in MOMENT if key in description}
-    metadata = {"sightline": json.dumps(finite(moment)), "description": description_digest(finite(dict(description)))}
+    progress = {key: description[key] for key in PROGRESS_KEYS if key in description}
+    metadata = {"sightline": json.dumps(finite(progress)), "description": description_digest(finite(dict(description)))}
     write_tensors(folder / MODEL, tensors, metadata)
     write_json(folder / CONFIG, finite(dict(description)))
 
 
 def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and their description out of a checkpoint folder, or out of a run folder: its checkpoints/best.
+    """Load weights and their description from a checkpoint folder, or from checkpoints/best of a run folder.
 
-    The weights are checked against their SHA-256; where no .sha256 lies beside them (they were copied without it)
-    a warning says that they were not. Raises SightlineError for everything that is missing or damaged.
+    The weights are verified against their SHA-256; without a .sha256 file beside them (copied without it) a warning is
+    issued. Raises SightlineError if a file is missing or damaged.
     """
     folder = Path(path)
     if (folder / "checkpoints").is_dir():
         folder = folder / "checkpoints" / "best"
-    cure = alternative(folder)
+    cure = other_checkpoints(folder)
     if not (folder / MODEL).is_file():
-        raise SightlineError("there are no weights here", where=str(folder / MODEL), why="no such file", cure=cure)
+        raise SightlineError(
+            "there are no weights in this folder", where=str(folder / MODEL), why="no such file", cure=cure
+        )
     description = read_description(folder / CONFIG, cure)
     if not sidecar(folder / MODEL).is_file():
-        warnings.warn(f"{folder / MODEL} has no .sha256 beside it; read unchecked", stacklevel=2)
+        warnings.warn(f"{folder / MODEL} has no .sha256 file beside it; its checksum was not verified", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
     if metadata.get("description", digest := description_digest(description)) != digest:
-        why = f"its checksum in {folder / MODEL} is another: one was edited or copied from elsewhere, or a bit flipped"
+        why = f"its checksum differs from that in {folder / MODEL}: one of the files was edited, replaced or damaged"
         raise SightlineError(
-            "the description is not that of these weights", where=str(folder / CONFIG), why=why, cure=cure
+            "the description does not belong to these weights", where=str(folder / CONFIG), why=why, cure=cure
         )
     try:
         return tensors, description | dict(json.loads(metadata.get("sightline", "{}")))
-    except (ValueError, TypeError, RecursionError) as error:  # one bit is enough, where no checksum lies beside it
+    except (ValueError, TypeError, RecursionError) as error:  # possible without a .sha256 file
         where = str(folder / MODEL)
-        raise SightlineError("the weights' own header is damaged", where=where, why=str(error), cure=cure) from error
+        raise SightlineError(
+            "the metadata in the weights file is damaged", where=where, why=str(error), cure=cure
+        ) from error
 
 
 def description_digest(description: Mapping[str, Any]) -> str:
-    """SHA-256 of what config.json says beside the moment: epoch, step and metrics are in the weights' file anyway."""
-    lasting = {key: value for key, value in description.items() if key not in MOMENT}
+    """SHA-256 of a description without epoch, step and metrics, which are stored with the weights."""
+    lasting = {key: value for key, value in description.items() if key not in PROGRESS_KEYS}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:
-    """config.json; SightlineError where it is missing, torn, or of a newer format."""
+    """Read config.json. Raises SightlineError if it is missing, damaged, or of a newer format."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -91,39 +96,43 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
             "cannot read the model's description", where=str(path), why=str(error), cure=cure
         ) from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise SightlineError("this is not a description of a model", where=str(path), why='no "format"', cure=cure)
+        raise SightlineError(
+            "this is not the description of a model", where=str(path), why='it has no "format"', cure=cure
+        )
     require_format(description["format"], path)
     return description
 
 
 @contextlib.contextmanager
-def description_of(folder: Path) -> Generator[dict[str, Any]]:
-    """The description in a checkpoint's folder, to take fields out of; SightlineError where one is missing or wrong."""
-    cure = alternative(folder)
+def checked_description(folder: Path) -> Generator[dict[str, Any]]:
+    """Yield the description of a checkpoint folder; convert a missing or mistyped field within the block into
+    SightlineError.
+    """
+    cure = other_checkpoints(folder)
     try:
         yield read_description(folder / CONFIG, cure)
     except (KeyError, TypeError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        why = f"it has no entry {error}" if isinstance(error, KeyError) else str(error)
         where = str(folder / CONFIG)
         raise SightlineError("the model's description is damaged", where=where, why=why, cure=cure) from error
 
 
-def alternative(folder: Path) -> str:
-    """The cure for an unusable checkpoint: the run's other ones, where there are any."""
+def other_checkpoints(folder: Path) -> str:
+    """The cure for an unusable checkpoint: the paths of the run's other checkpoints, if any."""
     others = [path.parent for path in folder.parent.glob(f"*/{MODEL}") if path.parent != folder]
     if others:
         return "use another checkpoint of this run: " + ", ".join(map(str, sorted(others)))
-    return "name a run folder, or one of its folders in checkpoints/; copy it again if it came from elsewhere"
+    return "pass a run folder or one of its checkpoint folders; if it is a copy, copy it again"
 
 
-# ----------------------------------------------------------------------------------------------- state for resuming
+# -------------------------------------------------------------------------------------------- state for resumption
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
-    """Write everything for resumption into the slot of `folder` that is not the newest; returns its path.
+    """Write the state for resumption into the older slot of `folder`; return its path.
 
-    values: whatever JSON can hold. Raises SightlineError where a tensor is not finite (nothing is written then) or
-    the disk is full (the states that were there stand).
+    values: JSON values. Raises SightlineError if a tensor is not finite (nothing is written) or the disk is full (the
+    existing states are unchanged).
     """
     require_finite(tensors)
     serials = [serial(folder / name) for name in SLOTS]
@@ -134,10 +143,11 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str,
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | None]:
-    """Tensors and values of the newest state that verifies, and a sentence for the user where one does not.
+    """Load tensors and values of the newest state that can be verified, and a note for the user (or None) on a damaged
+    slot.
 
-    Both slots are read: a flipped bit may sit in the very number that says which is the newer. Raises
-    SightlineError where no state is whole.
+    Both slots are read completely, because the serial number itself may be damaged. Raises SightlineError if neither
+    slot is valid.
     """
     folder = Path(folder)
     states: list[tuple[int, dict[str, Tensor], dict[str, Any], str]] = []
@@ -151,33 +161,33 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
             faults.append(f"{fault.what} ({fault.why})" if fault.why else fault.what)
     why = "; ".join(faults)
     if not states:
-        cure = "begin a new run; weights that are whole can start it: --model.weights CHECKPOINT"
+        cure = "start a new run; it can begin with the weights of an undamaged checkpoint: --model.weights CHECKPOINT"
         raise SightlineError(
             "there is no state to resume from", where=str(folder), why=why or "no such file", cure=cure
         )
     _, tensors, values, name = max(states, key=lambda state: state[0])
-    return tensors, values, f"{why}; going on from the other state, {name}" if faults else None
+    return tensors, values, f"{why}; resumed from the other state, {name}" if faults else None
 
 
 def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
-    """Serial number, tensors and values of one slot; SightlineError where they cannot be verified."""
+    """Serial number, tensors and values of one slot. Raises SightlineError if it cannot be verified."""
     if not sidecar(path).is_file():
         raise SightlineError(f"{path.name} cannot be verified", where=str(path), why=f"no {sidecar(path).name}")
     tensors, metadata = read_tensors(path)
     try:
         number, order, values = int(metadata["format"]), int(metadata["serial"]), json.loads(metadata["values"])
     except (KeyError, ValueError) as error:
-        raise SightlineError(f"{path.name} is not a state of Sightline's", where=str(path)) from error
+        raise SightlineError(f"{path.name} is not a state for resumption", where=str(path)) from error
     require_format(number, path)
     return order, tensors, values
 
 
 def serial(path: Path) -> int:
-    """The number of the save that wrote a slot; -1 where it is missing or unreadable."""
+    """The serial number of the save that wrote a slot; -1 if the file is missing or unreadable."""
     try:
         with safe_open(path, framework="pt") as file:
             return int((file.metadata() or {})["serial"])
-    except Exception:  # whatever is wrong with it, it is the slot to overwrite
+    except Exception:  # an unreadable slot is the one to overwrite
         return -1
 
 
@@ -185,22 +195,22 @@ def serial(path: Path) -> int:
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state_dict() as named tensors and JSON values; `unflatten_optimizer` is the exact inverse."""
+    """Split an optimizer's state_dict() into named tensors and JSON values; inverse: `unflatten_optimizer`."""
     tensors: dict[str, Tensor] = {}
     return tensors, {"tree": encode(dict(state), "", tensors)}
 
 
 def unflatten_optimizer(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The state_dict that `flatten_optimizer` took apart, for `load_state_dict`.
+    """Rebuild the state_dict that `flatten_optimizer` split.
 
-    Tensors get their strides back: fused optimizers walk raw memory, so that a contiguous momentum beside a
-    channels_last weight would be applied to the wrong elements.
+    The tensors get their original strides: fused optimizers iterate over raw memory, and would apply a contiguous
+    momentum to the wrong elements of a channels_last weight.
     """
     return decode(values["tree"], tensors)
 
 
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` in JSON's types; tensors move to `tensors`, mappings and tuples are marked as such."""
+    """Convert `value` to JSON types: tensors are moved to `tensors` under a name, mappings and tuples are tagged."""
     if isinstance(value, Tensor):
         tensors[name] = value
         return {"tensor": name, "stride": list(value.stride())}
@@ -228,57 +238,64 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
-    """SightlineError that names the tensors with NaN or infinity: such a checkpoint is never written."""
+    """Raise SightlineError with the names of tensors that contain NaN or infinity: such a checkpoint is not written."""
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         why = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        cure = "the checkpoint before stands; try a lower learning rate (--optim.lr), or --train.precision fp32"
-        raise SightlineError("the state holds NaN or infinity; it was not saved", why=why, cure=cure)
+        cure = "the previous checkpoint is unchanged; try a lower learning rate (--optim.lr), or --train.precision fp32"
+        raise SightlineError("the state contains NaN or infinity and was not saved", why=why, cure=cure)
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite. A sum says so 10 times faster than isfinite; it may overflow, though."""
+    """Whether no element is NaN or infinite. The sum is 10 times as fast as isfinite, but may overflow, so isfinite
+    decides.
+    """
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
 
 
 def require_format(number: int, path: Path) -> None:
-    """SightlineError where a newer Sightline wrote `path`."""
+    """Raise SightlineError if a newer version of Sightline wrote `path`."""
     if number > FORMAT:
-        why = f"it has format {number}, this version knows {FORMAT}"
+        why = f"it has format {number}; this version reads formats up to {FORMAT}"
         raise SightlineError(
-            "a newer Sightline wrote this", where=str(path), why=why, cure="pip install -U sightline-vision"
+            "this file was written by a newer version of Sightline",
+            where=str(path),
+            why=why,
+            cure="pip install -U sightline-vision",
         )
 
 
-# ---------------------------------------------------------------------------------------------------- room on disk
+# ----------------------------------------------------------------------------------------------------- disk space
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes that tensors take."""
+    """Size of the tensors in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def required_bytes(model: int, state: int, models: int = 2) -> int:
-    """Bytes that a run's checkpoints take at most: `models` models, two states, a temporary file, and a margin.
+    """Largest size in bytes of a run's checkpoints: `models` models, two states, one temporary file, and a margin.
 
-    model, state: bytes of one model and of one state.
+    model, state: size in bytes of one model and of one state.
     """
     return models * model + 2 * state + max(model, state) + MARGIN_BYTES
 
 
 def preflight(folder: Path, needed: int) -> None:
-    """SightlineError where the disk below `folder` has less than `needed` bytes free, counting files to be replaced."""
+    """Raise SightlineError if the disk of `folder` has less than `needed` bytes, counting the files that will be
+    replaced as free.
+    """
     folder = Path(folder).absolute()
-    place = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(existing).free
     except OSError as error:
         raise disk_error(folder, error) from error
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if free + held < needed:
-        volume = next(path for path in (place, *place.parents) if path.is_mount())
+        volume = next(path for path in (existing, *existing.parents) if path.is_mount())
         why = f"its checkpoints need {needed / 1e6:,.0f} MB; {(free + held) / 1e6:,.0f} MB are free at {volume}"
-        cure = "free some space, or choose another place with --out"
+        cure = "free some space, or choose another folder with --out"
         raise SightlineError(
-            "the disk is too small for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT
+            "the disk has too little space for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT
         )

@@ -1,4 +1,4 @@
-"""Retries checkpoint and snapshot writes that failed, at the next save."""
+"""Deferred writes: checkpoints and snapshots that could not be written are retried at the next save."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ENVIRONMENT, SightlineError
 
-MOST_REFUSED = 3
+MAX_FAILED_SAVES = 3
 """Consecutive failed saves that end the run."""
 
 
@@ -19,12 +19,12 @@ MOST_REFUSED = 3
 class DeferredWrites:
     """Failed writes of weights and snapshots by path, and the number of consecutive failed saves.
 
-    They are retried before the next state for resumption is written, so that a state never refers to missing weights.
-    Until then the previous state remains, from which all of them can be computed again.
+    They are retried before the next state for resumption is written, so that no state refers to missing weights. Until
+    then the previous state remains on disk, and resuming from it computes them again.
     """
 
     writes: dict[Path, Callable[[], object]] = field(default_factory=dict)
-    refused: int = 0
+    failures: int = 0
 
     def write(self, path: Path, write: Callable[[Any], object], content: Mapping[str, Any]) -> None:
         """Call `write(content)`, which writes `path`; after a disk error keep a copy of the content for `flush`."""
@@ -37,7 +37,7 @@ class DeferredWrites:
             self.writes[path] = partial(write, copied(content))
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder, after the deferred writes if there are any: its replacement may be one of them."""
+        """Remove a folder; if writes are deferred, only after them, because they may include its replacement."""
         self.writes.pop(folder, None)
         removal = partial(shutil.rmtree, folder, ignore_errors=True)
         if self.writes:
@@ -46,14 +46,16 @@ class DeferredWrites:
             removal()
 
     def flush(self) -> None:
-        """Retry all deferred writes in order; SightlineError at the first that fails, which keeps it and the rest."""
+        """Retry all deferred writes in order. Raises SightlineError at the first that fails; it and the others stay
+        deferred.
+        """
         for path in list(self.writes):
             self.writes[path]()
             del self.writes[path]
 
 
 def copied(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the tensors to the CPU, because training changes them in place; arrays are never changed."""
+    """Copy the tensors to the CPU, because training modifies them in place; arrays are never modified."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in content.items()

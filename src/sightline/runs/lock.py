@@ -1,4 +1,4 @@
-"""One run a folder."""
+"""Lock of a run folder: at most one process writes to it."""
 
 import contextlib
 import fcntl
@@ -13,16 +13,16 @@ from ..errors import SightlineError
 from .atomic import disk_error, make_folder
 
 _locks: set[int] = set()  # descriptors of held locks
-# A lock belongs to its descriptor: a worker that outlives a killed run would go on holding it.
+# Locks are inherited with the descriptor: a worker that outlives a killed run would keep the folder locked.
 os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in range(len(_locks))])
 
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Generator[str | None]:
-    """Keep other runs out of `folder` while this one writes there; the lock of a dead process is void.
+    """Lock `folder` within the block. The operating system releases the lock of a process that has ended.
 
-    Yields None, or a sentence for the user where the disk cannot lock (some cluster file systems). Raises
-    SightlineError that names the process, machine and start of the run that is there.
+    Yields None, or a warning for the user if the file system does not support locks (some cluster file systems). Raises
+    SightlineError with process, host and start time of the run that holds the lock.
     """
     folder = Path(folder)
     path = folder / ".lock"
@@ -33,35 +33,35 @@ def lock_run(folder: Path) -> Generator[str | None]:
         raise disk_error(path, error) from error
     _locks.add(lock)
     try:
-        note = take(lock, path)
+        note = acquire(lock, path)
         yield note
     finally:
-        if lock in _locks:  # else this is a fork, which has closed its copy
+        if lock in _locks:  # else this is a forked process, which has closed its copy
             remove_unused(path, lock)
             _locks.discard(lock)
             os.close(lock)
 
 
 def remove_unused(path: Path, lock: int) -> None:
-    """Remove the lock and its folder where no run came to be in it, as after a refusal."""
+    """Remove the lock file and its folder if nothing else is in the folder, as after an error before the first file."""
     with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another run holds it
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if another run holds the lock
         if os.listdir(path.parent) == [path.name]:
             path.unlink()
             path.parent.rmdir()
 
 
-def take(lock: int, path: Path) -> str | None:
-    """Lock the open file and write into it who did; returns a note where the disk cannot lock."""
+def acquire(lock: int, path: Path) -> str | None:
+    """Lock the open file and write the owner into it; return a warning if the file system does not support locks."""
     note = None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists() or not os.path.samestat(os.fstat(lock), path.stat()):
-            raise BlockingIOError  # the one that held it has just removed it: this lock keeps nobody out
+            raise BlockingIOError  # the previous holder has just removed the file; a lock on it has no effect
     except BlockingIOError as error:
-        raise occupied(path.parent, os.pread(lock, 1000, 0)) from error
+        raise locked_error(path.parent, os.pread(lock, 1000, 0)) from error
     except OSError as error:
-        note = f"the disk of {path.parent} cannot lock ({error.strerror}): do not start a second run there"
+        note = f"the disk of {path.parent} does not support locks ({error.strerror}): start no second run there"
     owner = {"process": os.getpid(), "host": socket.gethostname(), "start": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
         os.ftruncate(lock, 0)
@@ -71,11 +71,11 @@ def take(lock: int, path: Path) -> str | None:
     return note
 
 
-def occupied(folder: Path, content: bytes) -> SightlineError:
-    """The error for a folder in which another run is writing; `content` is what that run wrote into its lock."""
-    why, cure = "it has just begun", "wait for it, or choose another folder with --out"
+def locked_error(folder: Path, content: bytes) -> SightlineError:
+    """The error for a folder that another run has locked; content: what that run wrote into its lock file."""
+    why, cure = "it has just started", "wait until it has ended, or choose another folder with --out"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         owner = json.loads(content)
         why = f"process {owner['process']} on {owner['host']}, since {owner['start']}"
-        cure = f"wait for it, end it with `kill {owner['process']}`, or choose another folder with --out"
+        cure = f"wait until it has ended, end it with `kill {owner['process']}`, or choose another folder with --out"
     return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)

@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of every package that can change a number."""
+    """Versions of Python and of the packages that can change results."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -36,7 +36,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, marked where it has changes; None outside one."""
+    """Commit of the checkout that this package runs from, with "+changes" if modified; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -53,14 +53,15 @@ def git_commit() -> str | None:
 
 
 def command_line() -> list[str]:
-    """What was typed, as far as Python knows."""
+    """The command line of this process."""
     return ["sightline", *sys.argv[1:]] if sys.argv[0].endswith(("sightline", "__main__.py")) else list(sys.argv)
 
 
-def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
-    """A sentence where a run that is resumed rounds its sums otherwise than before; "" where it does as before.
+def rounding_note(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
+    """A note if device, threads, number of processes or torch differ from before a resume, so that sums round
+    differently; else "".
 
-    record: provenance.json until then. entry: what is added to its `resumes`.
+    record: provenance.json before the resume. entry: what the resume will add to its `resumes`.
     """
     before = {**record, **next(iter(record.get("resumes", [])[-1:]), {})}
     was, now = ({**part, "torch": part.get("versions", {}).get("torch")} for part in (before, entry))
@@ -68,11 +69,14 @@ def not_identical(record: dict[str, Any], entry: dict[str, Any], device: torch.d
     changed = [f"{key} {was[key]} -> {now[key]}" for key in keys if was.get(key) not in (None, now[key])]
     if not changed:
         return ""
-    return f"not bit-identical to a run never stopped, from step {entry['step']:,} on: {', '.join(changed)}"
+    return f"not bit-identical to an uninterrupted run, from step {entry['step']:,} on: {', '.join(changed)}"
 
 
 def describe_run(rounding: Mapping[str, Any], precision: str, **fields: Any) -> dict[str, Any]:
-    """provenance.json: command, versions, device, precision, `fields`. rounding: of `engine.device.rounding`."""
+    """The content of provenance.json: command, versions, platform, precision, and `fields`.
+
+    rounding: device, threads and number of processes, from `engine.device.rounding`.
+    """
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -1,4 +1,4 @@
-"""The run folder: claiming a new one, finding an existing one, and what a resumed run may change."""
+"""The run folder: creation, lookup, and the settings that a resumed run may change."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 
-WRITTEN = (
+RUN_FILES = (
     "recipe.yaml",
     "provenance.json",
     "architecture.json",
@@ -43,13 +43,15 @@ CHANGEABLE = (
     "train.rank_timeout_seconds",
     "train.on_out_of_memory",
 )
-LONGEST_NAME = 200
-"""Bytes of the name of a run folder; file systems take 255, and temporary files beside it need some."""
+MAX_NAME_BYTES = 200
+"""Maximum length of a run folder's name in bytes: file systems allow 255, and temporary files add a suffix."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `metrics` are the final numbers, empty while the run is unfinished."""
+    """A run folder. `metrics` are the final numbers, {} while the run is unfinished; `report` is the path of the
+    report.
+    """
 
     path: Path
 
@@ -63,143 +65,145 @@ class Run:
         return self.path / "report.html"
 
 
-def with_whole_paths(config: Config) -> Config:
-    """The configuration with absolute paths, so that recipe.yaml holds wherever one stands when it is used again."""
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with absolute paths, so that recipe.yaml is valid in every working directory."""
     named = {key: absolute(path) for key, path in paths_in(config).items() if not is_address(path)}
-    return resolve(config, {key: path for key, path in named.items() if leads(path)})
-
-
-def leads(path: str) -> bool:
-    """Whether something lies at an absolute path; that may be a pattern of shards, and then is no file."""
-    return os.path.exists(path) or path.endswith(".tar")
+    # A pattern of shards (.tar) is not the path of a file.
+    return resolve(config, {key: path for key, path in named.items() if os.path.exists(path) or path.endswith(".tar")})
 
 
 def default_folder(name: str) -> Path:
-    """runs/NAME; SightlineError where the name, which a stranger may have chosen, would lead elsewhere or is none."""
+    """runs/NAME. Raises SightlineError if the name is empty, too long, or contains a path separator."""
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
-    if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
-        why = f"it holds {marks[0]!r}" if marks else "it is no name" if len(name) < 3 else "it is too long"
-        cure = "name the folder with --out, or mend `name` in the recipe"
-        raise SightlineError(f"a run folder cannot be called {name[:80]!r}", where="name", why=why, cure=cure)
+    if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        why = f"it contains {marks[0]!r}" if marks else "it is not a name" if len(name) < 3 else "it is too long"
+        cure = "set the folder with --out, or correct `name` in the recipe"
+        raise SightlineError(f"a run folder cannot have the name {name[:80]!r}", where="name", why=why, cure=cure)
     return Path("runs") / name
 
 
-def refuse_inside(folder: Path, data: str) -> None:
-    """SightlineError where the run would lie within its own data: its figures would be taken for images next time."""
-    place = Path(absolute(data)).resolve()
-    if data and place.is_dir() and folder.resolve().is_relative_to(place):
-        cure = f"choose a place beside it: --out {shlex.quote(str(place.parent / 'runs' / folder.name))}"
-        raise SightlineError("the run folder lies inside the data", where=str(folder), cure=cure)
+def require_outside_data(folder: Path, data: str) -> None:
+    """Raise SightlineError if the run folder is inside its data folder, where its figures would later be read as
+    images.
+    """
+    source = Path(absolute(data)).resolve()
+    if data and source.is_dir() and folder.resolve().is_relative_to(source):
+        cure = f"choose a folder outside the data: --out {shlex.quote(str(source.parent / 'runs' / folder.name))}"
+        raise SightlineError("the run folder is inside the data folder", where=str(folder), cure=cure)
 
 
-def refuse_taken(folder: Path, overwrite: bool) -> None:
-    """SightlineError where a new run must not go: into another run unless told, and never among a stranger's files."""
+def require_free_folder(folder: Path, overwrite: bool) -> None:
+    """Raise SightlineError if the folder holds other files, or a run and `overwrite` is false."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
     holds_run = (folder / "recipe.yaml").is_file()
     if holds_run and not overwrite:
         cure = f"`sightline resume {shlex.quote(str(folder))}`, another --out, or --overwrite to replace it"
-        raise SightlineError("there is a run in this folder already", where=str(folder), cure=cure)
+        raise SightlineError("this folder already contains a run", where=str(folder), cure=cure)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if visible and not holds_run:
-        why = f"it holds {visible[0].name!r} and no run"
+        why = f"it contains {visible[0].name!r} and no run"
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
 
 
-def is_of(folder: Path, config: Config) -> bool:
+def holds_run_of(folder: Path, config: Config) -> bool:
     """Whether the folder holds a run of exactly this configuration."""
     path = folder / "recipe.yaml"
     return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(config)
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote into the folder, and nothing else.
+    """Remove the files of an earlier run from the folder, and no others.
 
-    recipe.yaml goes last: while it is there the folder can be taken again by whoever comes after a crash.
+    recipe.yaml is removed last: as long as it exists, the folder counts as a run and can be overwritten, also after a
+    crash.
     """
-    remove(folder / name for name in reversed(WRITTEN))
+    remove(folder / name for name in reversed(RUN_FILES))
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """recipe.yaml, fully resolved: `sightline train FOLDER/recipe.yaml` repeats the run."""
+    """Write recipe.yaml, fully resolved: `sightline train FOLDER/recipe.yaml` repeats the run."""
     atomic_write(folder / "recipe.yaml", to_yaml(config))
 
 
 def existing(run: str | Any) -> Path:
-    """The folder of a run; SightlineError that lists the runs nearby where `run` is none."""
+    """The folder of an existing run. Raises SightlineError with the runs nearby if `run` is not one."""
     folder = Path(run)
     if (folder / "recipe.yaml").is_file():
         return folder
     near = sorted(path.parent for path in (folder if folder.is_dir() else Path("runs")).glob("*/recipe.yaml"))
-    cure = "runs that are here:\n" + listing([str(path) for path in near]) if near else "`sightline train` makes one"
-    why = (
-        "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is nothing there"
+    cure = (
+        "runs in this folder:\n" + listing([str(path) for path in near]) if near else "start one with `sightline train`"
     )
+    why = "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "no such folder"
     owner = next((parent for parent in folder.absolute().parents if (parent / "recipe.yaml").is_file()), None)
     if owner:
-        why, cure = "it is a part of a run", f"name the run itself: {shlex.quote(str(owner))}"
-    raise SightlineError("this is not a run", where=str(run), why=why, cure=cure)
+        why, cure = "it is a subfolder of a run", f"pass the run folder: {shlex.quote(str(owner))}"
+    raise SightlineError("this is not a run folder", where=str(run), why=why, cure=cure)
 
 
 def shipped_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint folders that make the run's model: the k epochs of an ensemble, else checkpoints/best."""
+    """The checkpoint folders of the run's final model: the epochs of an ensemble, else checkpoints/best."""
     members = sorted((folder / "checkpoints").glob("epoch-*"))
     return members or [folder / "checkpoints" / "best"]
 
 
-def weights_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of weights that the run ships, by the name of its checkpoint."""
-    return {place.name: sha256(place / "model.safetensors") for place in shipped_checkpoints(folder)}
+def weight_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each weights file of the final model, by the name of its checkpoint."""
+    return {path.name: sha256(path / "model.safetensors") for path in shipped_checkpoints(folder)}
 
 
 def require_weights(folder: Path) -> None:
-    """SightlineError where a run has no weights to use yet."""
-    missing = [place for place in shipped_checkpoints(folder) if not (place / "model.safetensors").is_file()]
+    """Raise SightlineError if a run has no weights yet."""
+    missing = [path for path in shipped_checkpoints(folder) if not (path / "model.safetensors").is_file()]
     if missing:
-        why = f"there is no {missing[0].relative_to(folder)}: no epoch was finished and evaluated"
+        why = f"{missing[0].relative_to(folder)} is missing: no epoch has been evaluated"
         cure = f"sightline resume {shlex.quote(str(folder))}"
         raise SightlineError("this run has no weights yet", where=str(folder), why=why, cure=cure)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run reached its end: the last start, resume or done event is `done`."""
+    """Whether the run is complete: its last resume or done event is `done`."""
     events = [r["event"] for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") in ("resume", "done")]
     return bool(events) and events[-1] == "done"
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """provenance.json of a run; empty where it is missing or torn."""
+    """Content of provenance.json; {} if the file is missing or damaged."""
     record = read_json(folder / "provenance.json")
     return record if isinstance(record, dict) else {}
 
 
 def precision_of(folder: Path, otherwise: str = "auto") -> str:
-    """fp32 or bf16, whichever a run was made in; `otherwise` where provenance.json does not tell. SightlineError where
-    it says anything else, as a damaged one or a stranger's may."""
+    """The run's precision, fp32 or bf16; `otherwise` if provenance.json has none. Raises SightlineError for any other
+    value.
+    """
     name = provenance(folder).get("precision", otherwise)
     if name not in (otherwise, "fp32", "bf16"):
-        why, cure = "it is no record of a run, or has been damaged", 'put "fp32" or "bf16" there, as the run was made'
+        why, cure = "the file is damaged or was edited", 'set "precision" to "fp32" or "bf16", whichever the run used'
         where = str(folder / "provenance.json")
-        raise SightlineError(f"there is no precision {str(name)[:80]!r}", where=where, why=why, cure=cure)
+        raise SightlineError(f"unknown precision {str(name)[:80]!r}", where=where, why=why, cure=cure)
     return name
 
 
 def check_changes(old: Config, new: Config) -> None:
-    """Refuse changes that would make the steps already done those of another run."""
+    """Raise SightlineError for changed settings that would contradict the steps already done."""
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
-        cure = "resume without them (and with recipe.yaml as the run wrote it), or begin a new run from these weights: "
+        cure = "resume without these changes (also of recipe.yaml), or start a new run from these weights: "
         cure += "sightline train ... --model.weights RUN"
-        why = "these settings shaped the steps already done, or what was kept of them:\n" + listing(shown)
-        raise SightlineError("a resumed run cannot change this", why=why, cure=cure)
+        why = "these settings determined the steps already done, or the files written for them:\n" + listing(shown)
+        raise SightlineError("a resumed run cannot change these settings", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
         why = f"{old.train.epochs} -> {new.train.epochs}"
-        raise SightlineError("a run cannot be shortened", where="train.epochs", why=why, cure="give a larger number")
+        raise SightlineError(
+            "a run cannot be shortened", where="train.epochs", why=why, cure="set a larger number of epochs"
+        )
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Dotted keys in which two configurations differ, in order."""
+    """Dotted keys with different values in two configurations, in order."""
     before, after = old.model_dump(), new.model_dump()
     keys = []
     for section, value in after.items():
@@ -218,8 +222,8 @@ def value_of(config: Config, key: str) -> Any:
     return value
 
 
-def interrupted(folder: Path, step: int, total_steps: int) -> SightlineError:
-    """The polite end after a signal: everything is saved."""
+def interrupted_error(folder: Path, step: int, total_steps: int) -> SightlineError:
+    """The error (status INTERRUPTED) after a signal; the state is saved."""
     return SightlineError(
         f"interrupted at step {step:,} of {total_steps:,}; saved",
         where=str(folder),

@@ -1,6 +1,6 @@
-"""A polite end: SIGINT, SIGTERM and SIGHUP ask the loop to stop after the step; a second SIGINT stops at once.
+"""Signal handling: SIGINT, SIGTERM and SIGHUP request a stop after the present step; a second SIGINT stops at once.
 
-Outside the loop, where there is no step to finish, each of them stops at once.
+Outside the training loop each of them stops at once.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def stoppable(folder: Path) -> Generator[None]:
-    """Within the block SIGTERM and SIGHUP do what Ctrl-C does; a KeyboardInterrupt leaves it with a note of the command
-    that goes on with the run in `folder`."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in taken(SIGNALS[1:])}
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; add the command that resumes the run to the
+    exception.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in handled_signals(SIGNALS[1:])}
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -34,9 +35,8 @@ def stoppable(folder: Path) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def taken(names: tuple[str, ...]) -> list[int]:
-    """The numbers of the signals that this thread may handle and this system has. `nohup` has SIGHUP ignored, and it
-    stays so."""
+def handled_signals(names: tuple[str, ...]) -> list[int]:
+    """Numbers of the signals that this system has and this thread may handle, without a SIGHUP ignored by `nohup`."""
     if threading.current_thread() is not threading.main_thread():
         return []
     numbers = [(name, signal.Signals.__members__.get(name)) for name in names]
@@ -48,19 +48,20 @@ def taken(names: tuple[str, ...]) -> list[int]:
 
 
 class StopRequest:
-    """Context in which the first signal sets `requested`; outside it signals do what they did before.
+    """Context manager in which the first signal sets `requested`; the previous handlers are restored at the end.
 
-    taken: how many signals the process has taken this way; a grid sees in it that one of its runs was asked to stop.
+    received: number of signals received by all instances of this process, by which a grid notices that one of its runs
+    was stopped.
     """
 
-    taken = 0
+    received = 0
 
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in taken(SIGNALS):
+        for number in handled_signals(SIGNALS):
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -68,7 +69,7 @@ class StopRequest:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        StopRequest.taken += 1
+        StopRequest.received += 1
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():

@@ -1,7 +1,7 @@
-""".safetensors files with a checksum beside them, because the format itself does not notice a flipped bit.
+""".safetensors files with a checksum file, because the format itself does not detect flipped bits.
 
-Beside NAME stands NAME.sha256 in the format of `sha256sum -c`. For the moment of replacement it holds the digests of
-the old and of the new file, so that whichever a crash leaves behind verifies.
+NAME.sha256 has the format of `sha256sum -c`. While NAME is being replaced it holds the digests of the old and of the
+new file, so that after a crash either one verifies.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from ..errors import SightlineError
 from .atomic import atomic_write, sha256
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
-IMPOSTORS = {
+OTHER_FORMATS = {
     b"version https://git-lfs": "is a Git LFS pointer, not the weights: run `git lfs pull`",
-    b"<": "is a web page under the name of weights",
+    b"<": "is a web page, not weights",
     b"PK\x03\x04": "is a PyTorch or zip file, not safetensors",
     b"\x80": "is a pickle, which could run code, not safetensors",
 }
@@ -38,8 +38,8 @@ DTYPES = {
 }
 
 
-class Hashing:
-    """A binary file that takes the SHA-256 of what is written to it, so that nothing is read twice."""
+class HashingWriter:
+    """Binary file that updates a SHA-256 with everything written, so that the file need not be read again."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.sha256 = file, hashlib.sha256()
@@ -50,23 +50,23 @@ class Hashing:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """A .safetensors file and its .sha256, crash-consistent together; one tensor at a time is copied to the CPU.
+    """Write a .safetensors file and its .sha256, consistently even after a crash.
 
-    Views and tied tensors are written out in full. Same layout as the safetensors library's, whose own writer
-    needs the whole file in memory once more.
+    Tensors are copied to the CPU one at a time; views and tied tensors are written in full. The library's own writer
+    has the same layout, but needs the whole file in memory once more.
     """
     header, order = layout(tensors, metadata)
     new: list[str] = []
     size = len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     def content(file: IO[bytes]) -> None:
-        hashing = Hashing(file)
+        hashing = HashingWriter(file)
         hashing.write(header)
         for name in order:
-            hashing.write(raw(tensors[name]))
+            hashing.write(tensor_bytes(tensors[name]))
         new.append(f"{hashing.sha256.hexdigest()}  {path.name}\n")
         old = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
-        # Before `path` is replaced, which is when this returns.
+        # Before this function returns and `path` is replaced.
         atomic_write(sidecar(path), old + new[0].encode(), size)
 
     atomic_write(path, content, size)
@@ -74,8 +74,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def layout(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[str]]:
-    """The header of a .safetensors file (its length, 8 bytes, then JSON) and the order of the tensors behind it."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps every tensor aligned
+    """Header of a .safetensors file (its length in 8 bytes, then JSON) and the order of the tensors after it."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps the tensors aligned
     entries: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name in order:
@@ -89,37 +89,36 @@ def layout(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[byt
     return len(text).to_bytes(8, "little") + text, order
 
 
-def raw(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor in row-major order."""
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Bytes of a tensor in row-major order."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy())
 
 
 def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a .safetensors file that agrees with its .sha256, where it has one.
+    """Tensors and metadata of a .safetensors file, verified against its .sha256 if there is one.
 
-    The tensors are mapped into memory, not read: copy them into a model before anything writes into the file itself
-    (Sightline only ever replaces it). Raises SightlineError that names the fault: empty, cut off, flipped bits, not
-    a safetensors file.
+    The tensors are memory-mapped: copy them before the file is modified in place (Sightline only replaces files).
+    Raises SightlineError with the fault: empty, truncated, checksum mismatch, or another format.
     """
     try:
         checked = sidecar(path).is_file()
         good = checked and sha256(path) in sidecar(path).read_text(encoding="ascii", errors="replace").split()
-        fault = "" if good else what_is_wrong(path)
+        fault = "" if good else find_fault(path)
         if checked and not good:
-            fault = f"does not match its checksum: it {fault or 'changed since it was written'}"
+            fault = f"does not match its checksum: it {fault or 'was modified or damaged'}"
         if fault:
             raise SightlineError(f"{path.name} {fault}", where=str(path), cure=cure)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SightlineError:
         raise
-    except Exception as error:  # the library raises what it likes; this one place gives the path and the cure
+    except Exception as error:  # the library raises many types
         raise SightlineError(f"{path.name} cannot be read", where=str(path), why=str(error), cure=cure) from error
 
 
-def what_is_wrong(path: Path) -> str:
-    """What a file that should be .safetensors is instead, from its first bytes; "" where its outline is right."""
+def find_fault(path: Path) -> str:
+    """What is wrong with a file that should be .safetensors, from its header; "" if nothing is."""
     size = path.stat().st_size
     if not size:
         return "is empty"
@@ -127,7 +126,7 @@ def what_is_wrong(path: Path) -> str:
         head = file.read(64)
         length = int.from_bytes(head[:8], "little")
         if head[8:9] != b"{" or length > MAX_HEADER_BYTES:
-            known = next((text for mark, text in IMPOSTORS.items() if head.lstrip().startswith(mark)), "")
+            known = next((text for mark, text in OTHER_FORMATS.items() if head.lstrip().startswith(mark)), "")
             return known or "is not a safetensors file"
         if length > size - 8:
             return f"ends early: {size:,} of more than {length:,} bytes"
@@ -142,5 +141,5 @@ def what_is_wrong(path: Path) -> str:
 
 
 def sidecar(path: Path) -> Path:
-    """The file that holds the SHA-256 of `path`."""
+    """Path of the file with the SHA-256 of `path`."""
     return path.with_name(path.name + ".sha256")

@@ -1,4 +1,4 @@
-"""What the log shows in a terminal: lines out of numbers, and nothing that has a state."""
+"""Stateless formatting of the log's lines for a terminal."""
 
 import math
 import os
@@ -10,28 +10,28 @@ from rich.text import Text
 
 from ..errors import printable
 
-EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # what fits is shown; the most wanted first
+EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # by priority, as far as they fit
 BEST = " (best)"
 LIVE_LINE = ("loss", "left", "metric", "speed", "wait")
-METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # what an eval event is shown by: the first that it has
+METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # the first in an eval event is displayed
 
 
 def is_rich_terminal() -> bool:
-    """Whether stdout can show a line that moves, drawn with characters beyond ASCII."""
+    """Whether stdout is a terminal that supports cursor movement and Unicode."""
     if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return False
     return "utf" in (sys.stdout.encoding or "").lower()
 
 
 def print_plain(text: str, file: TextIO | None = None) -> None:
-    """Print lines, to stdout unless told, whatever its encoding can hold; no text in them can steer a terminal."""
+    """Print text to `file` (default stdout); control characters and unencodable characters are escaped."""
     stream = sys.stdout if file is None else file
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def print_path(path: str | os.PathLike[str]) -> None:
-    """The path that a command was asked for: into a pipe byte by byte, for whoever opens it; else by `print_plain`."""
+    """Print a path: to a pipe as its exact bytes, to a terminal by `print_plain`."""
     stream = sys.stdout
     raw = getattr(stream, "buffer", None)
     if raw is None or stream.isatty():
@@ -43,7 +43,7 @@ def print_path(path: str | os.PathLike[str]) -> None:
 
 
 def train_parts(record: dict[str, Any]) -> dict[str, str]:
-    """What of a train event is shown."""
+    """Displayed text of a train event, by part."""
     parts = {}
     if record.get("loss") is not None:
         parts["loss"] = f"loss {record['loss']:.3f}"
@@ -55,7 +55,7 @@ def train_parts(record: dict[str, Any]) -> dict[str, str]:
 
 
 def eval_parts(record: dict[str, Any]) -> dict[str, str]:
-    """What of an eval event is shown."""
+    """Displayed text of an eval event, by part."""
     parts = {}
     if record.get("loss") is not None:
         parts["val loss"] = f"val loss {record['loss']:.3f}"
@@ -65,8 +65,10 @@ def eval_parts(record: dict[str, Any]) -> dict[str, str]:
     return parts
 
 
-def chosen(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
-    """Names of the parts that fit into `room` columns, in the order in which they are shown."""
+def fitting_parts(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
+    """Names of the parts that fit into `room` columns (None: no limit), in display order; `wanted` is in order of
+    priority.
+    """
     present = [name for name in wanted if parts.get(name)]
     while room is not None and present and sum(2 + len(parts[name]) for name in present) > room:
         present.pop()
@@ -79,21 +81,21 @@ def epoch_line(epoch: int, epochs: int, parts: dict[str, str], width: int | None
     line = Text(end="").append(f"epoch {number:>6}", style="bold")
     best = parts.get("metric", "").endswith(BEST)
     if not best and "metric" in parts:
-        parts = parts | {"metric": parts["metric"] + " " * len(BEST)}  # the columns behind it stay in line
-    for name in chosen(parts, EPOCH_LINE, width and width - len(line)):
+        parts = parts | {"metric": parts["metric"] + " " * len(BEST)}  # keeps the following columns aligned
+    for name in fitting_parts(parts, EPOCH_LINE, width and width - len(line)):
         line.append("  ").append(parts[name], style="green" if best and name == "metric" else style(name))
     line.rstrip()
     return line
 
 
 def live_line(step: int, epoch_steps: int, epochs: int, parts: dict[str, str], width: int) -> Text:
-    """The moving line: epoch, a bar for the part of it that is done, numbers; never wider than `width`."""
+    """The live line: epoch, progress bar within the epoch, numbers; at most `width` columns."""
     epoch, done = divmod(step, epoch_steps) if epoch_steps else (0, 0)
-    if step and epoch_steps and not done:  # the end of an epoch, not the beginning of the next
+    if step and epoch_steps and not done:  # the end of an epoch, not the start of the next
         epoch, done = epoch - 1, epoch_steps
     share = done / epoch_steps if epoch_steps else 0.0
     head = f"epoch {f'{epoch + 1}/{epochs}':>6}" if epochs else f"step {step:,}"
-    names = chosen(parts, LIVE_LINE, width - len(head) - 21)
+    names = fitting_parts(parts, LIVE_LINE, width - len(head) - 21)
     size = max(0, min(30, width - len(head) - 9 - sum(2 + len(parts[name]) for name in names)))
     full = round(share * size)
     line = Text(end="", no_wrap=True, overflow="ellipsis").append(head, style="bold")
@@ -105,19 +107,19 @@ def live_line(step: int, epoch_steps: int, epochs: int, parts: dict[str, str], w
 
 
 def style(name: str) -> str:
-    """The look of a part: numbers to be read plainly, the rest dimmer."""
+    """Style of a part: plain for losses and metrics, dim for others."""
     return "" if name in ("loss", "val loss", "metric") else "bright_black"
 
 
 def eta_seconds(done: float, left: float, seconds: float) -> float:
-    """Seconds for the steps `left` where those `done` took `seconds`; 0 where nothing is known, and never negative."""
+    """Estimated seconds for `left` steps after `done` steps took `seconds`; 0 if unknown, never negative."""
     if done <= 0 or left <= 0 or not math.isfinite(seconds):
         return 0.0
     return max(0.0, seconds) / done * left
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `27 min`, `1 h 12 min`, `2 d 3 h`: two units at most, nothing finer than anyone reads."""
+    """Format a duration with at most two units: `48 s`, `27 min`, `1 h 12 min`, `2 d 3 h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -132,16 +134,17 @@ def duration(seconds: float) -> str:
 
 
 def epoch_means(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One record out of the train records of an epoch, each with its `steps`: what the epoch's line tells.
+    """Combine the train records of an epoch, each with its number of `steps`, into one record for the epoch's line.
 
-    The loss is the mean over the steps, the speed that of all of them, the wait a share of all the time.
+    The loss is the mean over steps, the speed is total images per total time, and data wait is a share of the total
+    time.
     """
     means: dict[str, Any] = {}
     losses = [(r["loss"], r["steps"]) for r in records if r.get("loss") is not None]
     if losses:
         means["loss"] = sum(loss * steps for loss, steps in losses) / max(sum(steps for _, steps in losses), 1)
     timed = [r for r in records if r.get("images_per_second")]
-    times = [r["steps"] / r["images_per_second"] for r in timed]  # in units of a batch, which are all but equal
+    times = [r["steps"] / r["images_per_second"] for r in timed]  # in batches, which are nearly equal
     if sum(times) > 0:
         means["images_per_second"] = sum(r["steps"] for r in timed) / sum(times)
         waits = [r.get("data_wait") or 0.0 for r in timed]

@@ -17,7 +17,7 @@ from ..errors import SightlineError, counted
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.intervals import verdict
-from ..stats.paired import paired_interval, swap_test
+from ..stats.paired import paired_interval, randomization_test
 from ..stats.segmentation import Counts, as_counts, class_iou, confusion, mean_iou, summed
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
@@ -102,7 +102,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
         read_mask(path, parts.palette)
     origin = {
         "run": str(folder),
-        "weights": run_folder.weights_of(folder),
+        "weights": run_folder.weight_digests(folder),
         "truth": None if truth is None else str(truth),
     }
     return CleanUp(parts, true, origin)
@@ -148,7 +148,7 @@ def effect(before: Counts, after: Counts) -> dict[str, Any]:
         "mean_iou_after": float(mean_iou(second)),
         "difference": float(difference),
         "interval": [float(low), float(high)],
-        "p": swap_test(before, after) if math.isfinite(low) else None,
+        "p": randomization_test(before, after) if math.isfinite(low) else None,
         "class_iou_before": class_iou(first).tolist(),
         "class_iou_after": class_iou(second).tolist(),
     }

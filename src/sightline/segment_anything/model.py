@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..engine.device import usable_device
-from ..engine.memory import is_shortage
+from ..engine.memory import is_out_of_memory
 from ..errors import SightlineError
 from .checkpoint import Checkpoint, find_checkpoint
 
@@ -147,7 +147,7 @@ def load(checkpoint: Checkpoint) -> Sam:
         if missing:
             raise ValueError(f"{len(missing):,} tensors are missing, the first: {missing[0]}")
     except Exception as error:  # damaged JSON and tensors raise many types
-        if is_shortage(error):
+        if is_out_of_memory(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         what, cure = "this checkpoint cannot be loaded", "fetch it again, or write it again with save_pretrained"

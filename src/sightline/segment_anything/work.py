@@ -15,7 +15,7 @@ from ..engine.device import device_name, rounding, use_threads
 from ..engine.memory import explained_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
 from ..inference.batching import ProgressLines
-from ..runs.atomic import atomic_write, read_json, sha256, sweep_temporaries, write_json
+from ..runs.atomic import atomic_write, read_json, remove_stale_temporaries, sha256, write_json
 from ..runs.lock import lock_run
 from ..runs.provenance import describe_run
 from ..tasks.contract import Say
@@ -74,7 +74,7 @@ def generate_all(work: Work, overwrite: bool) -> Path:
     """Process all images, then write segments.json and segments.html."""
     out, say, clean_up, checkpoint = work.out, work.say, work.clean_up, work.checkpoint
     use_threads(0)
-    sweep_temporaries(out)
+    remove_stale_temporaries(out)
     settings, weights = asdict(work.settings), sha256(checkpoint.folder / WEIGHTS)
     made_by = {"weights": weights} | {key: value for key, value in settings.items() if key != "points_per_batch"}
     before = finished_before(work.images, work.inputs, out, made_by, clean_up is not None, overwrite)

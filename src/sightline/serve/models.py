@@ -162,7 +162,7 @@ class ServedSegmenter(ServedModel):
 
 
 def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:
-    """Encode an image uint8 [3, h, w] or a mask uint8 [h, w] as PNG, shrunk to at most `side` pixels if given."""
+    """Encode an image uint8 [3, h, w] or a mask uint8 [h, w] as PNG, reduced to at most `side` pixels if given."""
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if pixels.ndim == 3 else pixels)
     if side:
         image.thumbnail((side, side))

@@ -1,4 +1,4 @@
-"""Weights of the classes in a loss, from their counts."""
+"""Class weights of a loss, from class counts."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,21 +7,21 @@ from ..errors import SightlineError
 
 
 def class_weights(counts: ArrayLike, kind: str) -> np.ndarray:
-    """Class weights, float64 [K], out of the number of images, or of pixels, of each class, [K].
+    """Class weights, float64 [K], from the number of images or pixels of each class, [K].
 
-    kind: `none`: 1. `balanced`: n / (classes * count), where `classes` counts those that there are, so that the mean
-    weight of an image is 1 (scikit-learn's "balanced"). `log`: 1 / ln(1.02 + share of all), between 1.4 and 50.5 (ENet,
-    arXiv 1606.02147, whose c is this 1.02). A class of which there is nothing weighs 0: no target asks for its weight.
+    kind: `none`: 1. `balanced`: total / (number of present classes * count), so that the mean weight of an image is 1
+    (scikit-learn's "balanced"). `log`: 1 / ln(1.02 + share of the class), between 1.4 and 50.5 (ENet, arXiv 1606.02147,
+    with c = 1.02). Absent classes get weight 0.
     """
     numbers = np.asarray(counts, dtype=np.float64)
     present = numbers > 0
-    some, total = np.where(present, numbers, 1), max(1.0, numbers.sum())
+    counts_or_1, total = np.where(present, numbers, 1), max(1.0, numbers.sum())
     kinds = {
         "none": np.ones_like(numbers),
-        "balanced": total / (max(1, present.sum()) * some),
+        "balanced": total / (max(1, present.sum()) * counts_or_1),
         "log": 1 / np.log(1.02 + numbers / total),
     }
     if kind not in kinds:
-        cure = "none, balanced or log"
-        raise SightlineError(f"there are no class weights {kind!r}", where="loss.class_weights", cure=cure)
+        cure = "set none, balanced or log"
+        raise SightlineError(f"unknown class weights {kind!r}", where="loss.class_weights", cure=cure)
     return np.where(present, kinds[kind], 0.0)

@@ -1,4 +1,4 @@
-"""What a difference is worth: intervals, paired tests, and the sentence that they allow."""
+"""Bootstrap and binomial intervals, paired tests, and the sentence that states a comparison's result."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ Interval = tuple[float, float]
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 [resamples]: means of samples of N drawn from `values` [N] with replacement.
+    """Means of `resamples` bootstrap samples of `values` [N], float64 [resamples].
 
-    Where the values are few different ones (0 and 1; -1, 0 and 1), how often each is drawn is multinomial: the
-    same distribution, without drawing N numbers for each resample.
+    With at most 16 distinct values (0 and 1; -1, 0 and 1) the counts of each are drawn from a multinomial distribution:
+    the same distribution without drawing N numbers per resample.
     """
     rng, n = np.random.default_rng(seed), len(values)
     distinct, counts = np.unique(values, return_counts=True)
@@ -25,16 +25,16 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
 
 def percentiles(means: np.ndarray, level: float) -> Interval:
-    """The middle `level` of the resampled means."""
+    """The central interval that contains the share `level` of the resampled means."""
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Percentile bootstrap interval (low, high) of the mean of one value per item, [N]; deterministic by `seed`.
+    """Percentile bootstrap interval (low, high) of the mean of `values` [N]; deterministic by `seed`.
 
-    0 and 1 (wrong and right) make it an interval of the accuracy. All of them wrong or all right leaves nothing to
-    resample, and [1, 1] would claim certainty: there the exact binomial (Clopper-Pearson) interval stands instead.
+    For values 0 and 1 (wrong and right) it is an interval of the accuracy. If all are 0 or all are 1, the bootstrap
+    would return a width of 0; then it is the exact binomial (Clopper-Pearson) interval.
     """
     items = np.asarray(values, dtype=np.float64)
     assert items.ndim == 1 and len(items), f"values {items.shape}"
@@ -45,9 +45,9 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 
 
 
 def wilson_interval(count: int, total: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval (low, high) of a share `count` of `total`; (0, 1) of none (Wilson 1927).
+    """Wilson score interval (low, high) of the proportion `count` / `total` (Wilson 1927); (0, 1) if `total` is 0.
 
-    Unlike the normal approximation it stays within 0 and 1 and holds for few items and extreme shares.
+    Unlike the normal approximation it stays within 0 and 1 and is valid for few items and extreme proportions.
     """
     if not total:
         return 0.0, 1.0
@@ -69,52 +69,43 @@ def paired_bootstrap(
 def seeded_bootstrap(
     first: ArrayLike, second: ArrayLike | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
-    """mean(second - first), or the mean of `first` alone, over runs of several seeds on the same items.
+    """mean(second - first), or the mean of `first` alone, over runs with several seeds on the same items, and its
+    interval.
 
-    first: [S, N], second: [T, N], one row a seed, one column an item. Items are drawn anew for both at once, since both
-    met the same ones, and seeds for each by itself: the interval holds for other items and for other seeds, as far as
-    so few of these can tell. Where every item is right in every run, the exact binomial interval of one stands.
+    first: [S, N], second: [T, N]: one row per seed, one column per item. Items are resampled jointly for both, seeds
+    separately for each, so that the interval covers new items and, as far as few seeds allow, new seeds. If all values
+    of `first` alone are equal, it is the interval of `bootstrap_interval`.
     """
     groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
     count = groups[0].shape[1]
     assert count and all(group.shape[1] == count for group in groups), "not the same items"
     rng, rows, blocks = np.random.default_rng(seed), max(1, 2**22 // count), []
-    for start in range(0, resamples, rows):  # at most 64 MiB at a time
+    for start in range(0, resamples, rows):  # at most 64 MiB of counts and shares at a time
         shares = rng.multinomial(count, np.full(count, 1 / count), min(rows, resamples - start)) / count
         blocks.append([shares @ group.T for group in groups])
     means = []
-    for place, group in enumerate(groups):
-        of_seeds = np.concatenate([block[place] for block in blocks])
-        chosen = rng.integers(0, len(group), of_seeds.shape)
-        means.append(np.take_along_axis(of_seeds, chosen, axis=1).mean(1))
+    for index, group in enumerate(groups):
+        seed_means = np.concatenate([block[index] for block in blocks])
+        chosen = rng.integers(0, len(group), seed_means.shape)
+        means.append(np.take_along_axis(seed_means, chosen, axis=1).mean(1))
     centers = [group.mean() for group in groups]
     if second is None:
-        alike = (groups[0] == groups[0][0, 0]).all()
-        edges = bootstrap_interval(groups[0][0], level) if alike else percentiles(means[0], level)
+        constant = (groups[0] == groups[0][0, 0]).all()
+        edges = bootstrap_interval(groups[0][0], level) if constant else percentiles(means[0], level)
         return float(centers[0]), edges
     return float(centers[1] - centers[0]), percentiles(means[1] - means[0], level)
 
 
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> float:
-    """Two-sided p of the exact McNemar test that two models, on the same items [N], are right equally often.
+    """Two-sided p value of the exact McNemar test, whose null hypothesis is that two models have the same accuracy.
 
-    Only items that exactly one of them gets right count: under equality each is a fair coin. 1 where there are none.
+    first_correct, second_correct: bool [N] of the same items. Only items that exactly one model gets right count. 1 if
+    there are none.
     """
     a, b = np.asarray(first_correct, dtype=bool), np.asarray(second_correct, dtype=bool)
     assert a.shape == b.shape and a.ndim == 1, f"{a.shape} against {b.shape}: not the same items"
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-
-
-def seeds_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, Interval | None]:
-    """Mean of one result per seed, [runs], and its Student t interval; None of a single run, which has no spread."""
-    runs = np.asarray(values, dtype=np.float64)
-    assert runs.ndim == 1 and len(runs), f"values {runs.shape}"
-    mean = float(runs.mean())
-    if len(runs) < 2:
-        return mean, None
-    half = float(special.stdtrit(len(runs) - 1, (1 + level) / 2) * runs.std(ddof=1) / np.sqrt(len(runs)))
-    return mean, (mean - half, mean + half)
 
 
 def verdict(
@@ -125,24 +116,25 @@ def verdict(
     metric: str = "accuracy",
     p: float | None = None,
 ) -> str:
-    """One sentence on second - first: "B beats A by 4.1 points of accuracy [1.9, 6.2]", or that nothing can be shown.
+    """One sentence on second - first: "B beats A by 4.1 points of accuracy [1.9, 6.2]", or that no difference can be
+    shown.
 
-    difference, interval: shares (0.041), written in points; more is better. "Beats" needs an interval without zero
-    and, where a `p` of the same comparison is given, one below 0.05: with few discordant items the percentile
-    bootstrap is too hopeful (4 of 100 items, all for one model: the interval excludes zero, McNemar's p is 0.125).
+    difference, interval: as shares (0.041), printed in percentage points; larger is better. "Beats" requires an
+    interval without 0 and, if `p` of the same comparison is given, p < 0.05: with few discordant items the percentile
+    bootstrap is too narrow (4 of 100 items, all in favor of one model: the interval excludes 0, McNemar's p is 0.125).
     """
     low, high = interval
     chance = "" if p is None else f", p = {p:.2g}"
     if low <= 0 <= high or (p is not None and p >= 0.05):
-        found = f"{points(difference)} points [{points(low)}, {points(high)}]{chance}"
-        return f"no difference in {metric} between {first} and {second} can be shown: {found}"
+        estimate = f"{points(difference)} points [{points(low)}, {points(high)}]{chance}"
+        return f"no difference in {metric} between {first} and {second} can be shown: {estimate}"
     if difference < 0:
         first, second, difference, low, high = second, first, -difference, -high, -low
-    found = f"{points(difference)} points of {metric} [{points(low)}, {points(high)}]{chance}"
-    return f"{second} beats {first} by {found}"
+    estimate = f"{points(difference)} points of {metric} [{points(low)}, {points(high)}]{chance}"
+    return f"{second} beats {first} by {estimate}"
 
 
 def points(share: float) -> str:
-    """A share as points with one decimal; a small one keeps a digit, lest it read as zero."""
+    """A share in percentage points with one decimal; with one significant digit if it would round to 0."""
     text = f"{100 * share:.1f}"
     return text if float(text) or not share else f"{100 * share:.1g}"

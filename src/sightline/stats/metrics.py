@@ -1,4 +1,4 @@
-"""Metrics over a whole data set (never a mean of batch means): arrays or tensors in, numbers and NumPy arrays out.
+"""Metrics over a whole data set (never means of batch means), from arrays or tensors.
 
 Shapes: scores [N, K] (probabilities or logits), labels and predictions int64 [N], confusion int64 [K, K].
 """
@@ -14,15 +14,14 @@ from ..errors import SightlineError
 Array = np.ndarray | torch.Tensor
 
 BLOCK = 2**24
-"""Similarities that `knn_accuracy` holds at a time: 64 MiB of float32."""
+"""Number of similarities that `knn_votes` computes at a time: 64 MiB of float32."""
 
 
 @dataclass(frozen=True)
 class PerClass:
-    """One number per class, float64 [K]; support int64 [K] counts the true images. No number is ever NaN.
+    """One number per class, float64 [K]; support int64 [K] is the number of true images. Never NaN.
 
-    Where a quotient is 0 / 0 it is 0: recall of a class without images (its support is 0), precision of a class
-    that is never predicted.
+    A quotient 0 / 0 is 0: the recall of a class without images, the precision of a class that is never predicted.
     """
 
     precision: np.ndarray
@@ -33,7 +32,7 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy in equal-width bins; `edges` [bins + 1], the others [bins]; an empty bin holds 0."""
+    """Confidence and accuracy in equal-width bins: `edges` [bins + 1], the others [bins]; 0 in empty bins."""
 
     edges: np.ndarray
     count: np.ndarray
@@ -42,7 +41,7 @@ class Reliability:
 
 
 def to_numpy(values: Array) -> np.ndarray:
-    """A NumPy array of the same values; bfloat16, which NumPy lacks, becomes float32."""
+    """Convert to a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
     if isinstance(values, torch.Tensor):
         values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
         return values.cpu().numpy()
@@ -50,15 +49,15 @@ def to_numpy(values: Array) -> np.ndarray:
 
 
 def accuracy(scores: Array, labels: Array) -> float:
-    """Share of images whose highest score is that of their label; ties go to the lower class, NaN is wrong."""
+    """Share of images whose label has the highest score; ties go to the lower class, a NaN score is wrong."""
     return top_k(scores, labels, 1)
 
 
 def top_k(scores: Array, labels: Array, k: int = 5) -> float:
-    """Share of images whose label is among the k highest scores; 1 where k reaches the number of classes.
+    """Share of images whose label is among the k highest scores; 1 if k is at least the number of classes.
 
-    Ties go to the lower class, so that a constant model scores as its argmax does and not 100%. A label whose
-    score is NaN is wrong, and other NaN scores rank above it.
+    Ties go to the lower class, so that a constant model does not score 100 %. A label with a NaN score is wrong; NaN
+    scores of other classes rank above the label's.
     """
     scores, labels = to_numpy(scores), to_numpy(labels)
     assert scores.ndim == 2 and len(scores) == len(labels) > 0, f"scores {scores.shape}, labels {labels.shape}"
@@ -69,23 +68,23 @@ def top_k(scores: Array, labels: Array, k: int = 5) -> float:
 
 
 def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndarray:
-    """int64 [classes, classes]: row = truth, column = prediction. Arrays of any one shape (masks too) will do.
+    """int64 [classes, classes]: row = truth, column = prediction. Both arrays have the same shape (any, also of masks).
 
-    Raises SightlineError where a value is not in 0..classes-1, which would silently count in another cell.
+    Raises SightlineError for values outside 0..classes-1, which would be counted in a wrong cell.
     """
     predicted, truth = to_numpy(predictions).ravel(), to_numpy(labels).ravel()
     assert predicted.shape == truth.shape, f"{predicted.shape} predictions for {truth.shape} labels"
     for name, values in (("a prediction", predicted), ("a label", truth)):
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
             wrong = int(values.min()) if values.min() < 0 else int(values.max())
-            cure = "use the class list that the labels were made with"
-            raise SightlineError(f"{name} is {wrong}, outside of the classes 0 to {classes - 1}", cure=cure)
+            cure = "use the class list of the labels"
+            raise SightlineError(f"{name} is {wrong}, outside the classes 0 to {classes - 1}", cure=cure)
     cells = np.bincount(truth.astype(np.int64) * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
 
 def per_class(confusion: np.ndarray) -> PerClass:
-    """Precision, recall, F1 and support of each class out of a confusion matrix [K, K]."""
+    """Precision, recall, F1 and support of each class from a confusion matrix [K, K]."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     precision = hits / np.maximum(predicted, 1)
     recall = hits / np.maximum(support, 1)
@@ -94,7 +93,7 @@ def per_class(confusion: np.ndarray) -> PerClass:
 
 
 def most_confused(confusion: np.ndarray, limit: int = 10) -> list[tuple[int, int, int]]:
-    """(truth, prediction, count) of the most frequent mistakes, most frequent first, ties in class order."""
+    """The most frequent errors as (truth, prediction, count), in descending order, ties in class order."""
     mistakes = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
     truth, predicted = np.unravel_index(order, mistakes.shape)
@@ -103,7 +102,7 @@ def most_confused(confusion: np.ndarray, limit: int = 10) -> list[tuple[int, int
 
 
 def reliability(confidence: Array, correct: Array, bins: int = 15) -> Reliability:
-    """Mean confidence and accuracy of the predictions in each of `bins` bins [a, b); the last includes 1.
+    """Mean confidence and accuracy of the predictions in `bins` bins [a, b); the last bin includes 1.
 
     confidence: [N], probability of the predicted class. correct: bool [N].
     """
@@ -117,15 +116,15 @@ def reliability(confidence: Array, correct: Array, bins: int = 15) -> Reliabilit
 def calibration_error(confidence: Array, correct: Array, bins: int = 15) -> float:
     """Expected calibration error (arXiv 1706.04599): sum over bins of share * |accuracy - mean confidence|.
 
-    Bins are [a, b), equally wide, and confidence 1 is a bin of its own: so does torchmetrics'
-    MulticlassCalibrationError (n_bins=15, norm="l1"), with which it agrees. Arguments as in `reliability`.
+    The bins are [a, b) of equal width, with a separate bin for confidence 1, as in torchmetrics'
+    MulticlassCalibrationError (n_bins=15, norm="l1"), which returns the same values. Arguments as in `reliability`.
     """
     _, count, total, hits = binned(confidence, correct, bins)
     return float(np.abs(hits - total).sum() / count.sum())
 
 
 def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Edges, counts, summed confidences and summed hits of the bins, [bins + 1] each; the last bin is for 1 alone."""
+    """Bin edges, and counts, summed confidences and summed hits, [bins + 1] each; the last bin is for confidence 1."""
     confidence, correct = to_numpy(confidence), to_numpy(correct)
     assert confidence.ndim == 1 and confidence.shape == correct.shape and len(confidence), confidence.shape
     edges = np.linspace(0, 1, bins + 1)
@@ -138,7 +137,7 @@ def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np
 
 @torch.inference_mode()
 def knn_accuracy(features: Array, labels: Array, k: int = 20, temperature: float = 0.07) -> float:
-    """Leave-one-out accuracy of `knn_votes` among features float [N, D] with labels int64 [N]; k is at most N - 1."""
+    """Leave-one-out accuracy of `knn_votes` on features float [N, D] with labels int64 [N]; k is at most N - 1."""
     bank, truth = torch.as_tensor(features).float(), torch.as_tensor(labels)
     assert bank.ndim == 2 and len(bank) == len(truth) > 1, f"features {tuple(bank.shape)}, labels {tuple(truth.shape)}"
     truth = truth.to(bank.device)
@@ -156,24 +155,24 @@ def knn_votes(
     temperature: float = 0.07,
     leave_one_out: bool = False,
 ) -> torch.Tensor:
-    """Votes float32 [M, classes] of a weighted k-nearest-neighbor vote by cosine similarity.
+    """Votes float32 [M, classes] of weighted k-nearest-neighbor classification by cosine similarity.
 
-    bank: float [N, D] with labels int64 [N]. queries: float [M, D]. Each of the k most similar bank images votes for
-    its class with the weight exp(similarity / temperature); k = 20 and 0.07 as in arXiv 2104.14294 and 1805.01978.
-    Of equal votes the lower class counts. leave_one_out: the queries are the bank, and no image is its own neighbor.
-    Works in blocks of rows, so that no [M, N] is ever held.
+    bank: features float [N, D] with labels int64 [N]. queries: features float [M, D]. Each of the k most similar bank
+    images votes for its class with weight exp(similarity / temperature); k = 20 and temperature 0.07 as in arXiv
+    2104.14294 and 1805.01978. leave_one_out: the queries are the bank, and no image is its own neighbor. Works in
+    blocks of rows, so that no [M, N] matrix is held.
     """
     bank, queries = functional.normalize(bank.float(), dim=1), functional.normalize(queries.float(), dim=1)
     k = min(k, len(bank) - leave_one_out)
     votes = torch.zeros(len(queries), classes, device=bank.device)
     rows = max(1, BLOCK // len(bank))
     for start in range(0, len(queries), rows):
-        with torch.autocast(bank.device.type, enabled=False):  # bf16 would take near neighbors for equal ones
+        with torch.autocast(bank.device.type, enabled=False):  # bf16 would round similar neighbors to ties
             similarity = queries[start : start + rows] @ bank.T
         if leave_one_out:
             similarity.diagonal(start).fill_(-torch.inf)
         nearest, index = similarity.topk(k, dim=1)
-        # The greatest weight of a row becomes 1: the vote is the same, and exp cannot overflow.
+        # Scale the largest weight of a row to 1: the same vote, and exp cannot overflow.
         weights = ((nearest - nearest[:, :1]) / temperature).exp()
         votes[start : start + rows].scatter_add_(1, labels[index], weights)
     return votes
@@ -181,22 +180,22 @@ def knn_votes(
 
 @torch.inference_mode()
 def feature_std(features: torch.Tensor) -> float:
-    """How much features float [N, D] differ between images: 0 where all are the same, 1 where they point everywhere.
+    """Spread of the directions of features float [N, D]: 0 if all are equal, 1 if their mean direction is 0.
 
-    SimSiam's sign of a collapse (arXiv 2011.10566, 4.1), there for the output of the projector. The root of the summed
-    variances of the features brought to length 1 (each row): sqrt(1 - |mean|^2). The paper's mean deviation of a
-    channel is 1 / sqrt(D) of it where all channels vary alike.
+    A sign of collapse in SimSiam (arXiv 2011.10566, section 4.1, for the projector's output). It is the square root of
+    the summed variances of the L2-normalized features, sqrt(1 - |mean|^2). The paper's mean standard deviation per
+    channel is 1 / sqrt(D) of it if all channels vary equally.
     """
-    directions = functional.normalize(features.cpu().double(), dim=1)  # not every device has doubles
+    directions = functional.normalize(features.cpu().double(), dim=1)  # not every device supports float64
     return float(directions.var(0, correction=0).sum().sqrt())
 
 
 @torch.inference_mode()
 def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
-    """exp of the entropy of the singular values of centered features float [N, D]: 1 for a line, at most min(N - 1, D).
+    """Exponential of the entropy of the normalized singular values of the centered features float [N, D].
 
-    Roy and Vetterli 2007; RankMe (arXiv 2210.02885) is the same without centering. Of more than `most` rows every
-    so-manieth counts. 1 where all rows are equal.
+    1 for points on a line or equal rows, at most min(N - 1, D). Roy and Vetterli 2007; RankMe (arXiv 2210.02885) is the
+    same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.
     """
     rows = features[:: -(-len(features) // most)].cpu().double()
     values = torch.linalg.svdvals(rows - rows.mean(0))

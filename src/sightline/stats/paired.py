@@ -1,6 +1,6 @@
-"""Two models on the same items, beyond one number an item: IoU and F1 with paired intervals, a test, many tests.
+"""Paired comparison of two models on the same items: intervals of IoU and F1, a randomization test, Holm's correction.
 
-`statistics` has the mean of one number an item and McNemar's test; `segment_metrics` what is counted in masks.
+For means of one number per item, and McNemar's test, see `intervals`; for the counts in masks, see `segmentation`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from .segmentation import DRAWS, Confusion, Counts, as_counts, class_iou, interv
 
 
 class ClassDifferences(NamedTuple):
-    """One measure of each class under two models, float64 [K]: both values, second - first, and its interval.
+    """A measure of each class under two models, float64 [K]: both values, second - first, and its interval.
 
-    NaN where a class does not occur, or where too few items show it for an interval.
+    NaN for classes that do not occur, and for intervals of classes that occur in too few items.
     """
 
     first: np.ndarray
@@ -24,24 +24,24 @@ class ClassDifferences(NamedTuple):
     high: np.ndarray
 
 
-def side_by_side(first: Confusion, second: Confusion) -> Counts:
-    """Counts [N, 2K] of two models on the same N images, so that a bootstrap draws the same images for both."""
+def joined_counts(first: Confusion, second: Confusion) -> Counts:
+    """Counts [N, 2K] of two models on the same N images, so that a bootstrap resamples the same images for both."""
     a, b = as_counts(first), as_counts(second)
     assert a.truth.shape == b.truth.shape, f"{a.truth.shape} against {b.truth.shape}: not the same images"
-    parts = [np.concatenate(pair, axis=-1) for pair in zip(halves(a), halves(b), strict=True)]
+    parts = [np.concatenate(pair, axis=-1) for pair in zip(count_arrays(a), count_arrays(b), strict=True)]
     return Counts(*parts)
 
 
-def halves(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hits, truth and predicted, as `Counts` takes them."""
+def count_arrays(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The fields of `Counts` in order: hits, truth, predicted."""
     return counts.hits, counts.truth, counts.predicted
 
 
 def difference_of(statistic: Callable[[Counts], np.ndarray]) -> Callable[[Counts], np.ndarray]:
-    """The statistic of the second model less that of the first, of Counts [..., 2K] as `side_by_side` makes them."""
+    """A function of joined counts [..., 2K]: the statistic of the second model minus that of the first."""
 
     def difference(counts: Counts) -> np.ndarray:
-        first, second = zip(*[np.split(part, 2, axis=-1) for part in halves(counts)], strict=True)
+        first, second = zip(*[np.split(part, 2, axis=-1) for part in count_arrays(counts)], strict=True)
         return statistic(Counts(*second)) - statistic(Counts(*first))
 
     return difference
@@ -57,43 +57,44 @@ def paired_interval(
 ) -> tuple[Any, tuple[Any, Any]]:
     """statistic(second) - statistic(first) over a whole set, and its percentile bootstrap interval over images.
 
-    first, second: [N, K, K] or Counts [N, K] of the same images in the same order. Arguments else as `interval`.
+    first, second: [N, K, K] or Counts [N, K] of the same images in the same order. Other arguments as in `interval`.
     """
-    both, difference = side_by_side(first, second), difference_of(statistic)
+    both, difference = joined_counts(first, second), difference_of(statistic)
     return difference(summed(both))[()], interval(both, difference, level, resamples, seed)
 
 
 def paired_ious(first: Confusion, second: Confusion) -> ClassDifferences:
     """IoU of each class under both models, with paired intervals over images."""
     difference, (low, high) = paired_interval(first, second, class_iou)
-    shown = (as_counts(first).union > 0) | (as_counts(second).union > 0)
-    alone = shown.sum(0) < 2
+    occurs = (as_counts(first).union > 0) | (as_counts(second).union > 0)
+    too_few = occurs.sum(0) < 2
     ious = [class_iou(summed(counts)) for counts in (first, second)]
-    return ClassDifferences(*ious, difference, np.where(alone, np.nan, low), np.where(alone, np.nan, high))
+    return ClassDifferences(*ious, difference, np.where(too_few, np.nan, low), np.where(too_few, np.nan, high))
 
 
-def swap_test(
+def randomization_test(
     first: Confusion,
     second: Confusion,
     statistic: Callable[[Counts], np.ndarray] = mean_iou,
     swaps: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Two-sided p of a randomization test that two models are equal on the same images; deterministic by `seed`.
+    """Two-sided p value of a paired randomization test that two models are equal on the same images; deterministic by
+    `seed`.
 
-    If they are, it does not matter which of the two an image's counts came from. They are swapped at random image by
-    image, and p is the share of swaps that differ by as much as what was found, which counts as one of them.
+    Under the null hypothesis the two models' counts of an image are exchangeable. They are swapped at random for each
+    image; p is the share of swaps with a difference at least as large as the observed one, which counts as a swap.
     """
-    both = np.concatenate(halves(side_by_side(first, second)), axis=-1).astype(np.float64)
+    both = np.concatenate(count_arrays(joined_counts(first, second)), axis=-1).astype(np.float64)
     own = both.reshape(len(both), 3, 2, -1)  # image, measure, model, class
     apart, sums = (own[:, :, 1] - own[:, :, 0]).reshape(len(both), -1), own.sum(0)
-    found = abs(float(statistic(Counts(*sums[:, 1])) - statistic(Counts(*sums[:, 0]))))
+    observed = abs(float(statistic(Counts(*sums[:, 1])) - statistic(Counts(*sums[:, 0]))))
     rng, extreme, rows = np.random.default_rng(seed), 1, max(1, DRAWS // len(both))
     for start in range(0, swaps, rows):
         drawn = rng.integers(0, 2, (min(rows, swaps - start), len(both))).astype(np.float64)
         moved = np.moveaxis((drawn @ apart).reshape(len(drawn), 3, -1), 1, 0)
         differences = statistic(Counts(*(sums[:, 1, None] - moved))) - statistic(Counts(*(sums[:, 0, None] + moved)))
-        extreme += int((np.abs(differences) >= found - 1e-12).sum())
+        extreme += int((np.abs(differences) >= observed - 1e-12).sum())
     return extreme / (swaps + 1)
 
 
@@ -108,9 +109,9 @@ def paired_classes(
 ) -> tuple[ClassDifferences, ClassDifferences]:
     """(recall, F1) of each class under two classifiers, with paired bootstrap intervals over the items.
 
-    truth, first, second: int64 [N], true class and both predictions. For one class an item is one of eight kinds (is
-    it of the class, does either model say so), and how often each kind is drawn is multinomial: the bootstrap over
-    items, without drawing N of them for each class.
+    truth, first, second: int64 [N], true class and both predictions. For each class an item is of one of eight kinds
+    (is it the true class; does either model predict it). The bootstrap draws the counts of the kinds from a multinomial
+    distribution, instead of N items for each class.
     """
     rng = np.random.default_rng(seed)
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -118,36 +119,40 @@ def paired_classes(
     for index in range(classes):
         kinds = np.bincount(4 * (truth == index) + 2 * (first == index) + (second == index), minlength=8)
         drawn = rng.multinomial(len(truth), kinds / len(truth), resamples)
-        for place, values in enumerate(zip(recall_and_f1(kinds), recall_and_f1(drawn), strict=True)):
-            (own, other), (some, others) = values
+        for measure, values in enumerate(zip(recall_and_f1(kinds), recall_and_f1(drawn), strict=True)):
+            (own, other), (drawn_first, drawn_second) = values
             edges = np.full(2, np.nan)
-            apart = others - some
-            if np.isfinite(apart).any() and kinds[4:].sum() > 1:
-                edges = np.nanquantile(apart, tails)
-            rows[place].append(np.array([own, other, other - own, *edges]))
+            differences = drawn_second - drawn_first
+            if np.isfinite(differences).any() and kinds[4:].sum() > 1:
+                edges = np.nanquantile(differences, tails)
+            rows[measure].append(np.array([own, other, other - own, *edges]))
     recall, f1 = (ClassDifferences(*np.array(part).reshape(-1, 5).T) for part in rows)
     return recall, f1
 
 
 def recall_and_f1(kinds: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """((recall of the first model, of the second), (F1 of the first, of the second)) from the counts [..., 8] of
-    `paired_classes`; NaN where the class does not occur."""
+    `paired_classes`; NaN if the class does not occur.
+    """
     of_class = kinds[..., 4:].sum(-1)
     recalls, scores = [], []
     for bit in (2, 1):
-        said = [kind for kind in range(8) if kind & bit]
-        hits = kinds[..., [kind for kind in said if kind & 4]].sum(-1)
+        predicted = [kind for kind in range(8) if kind & bit]
+        hits = kinds[..., [kind for kind in predicted if kind & 4]].sum(-1)
         recalls.append(quotient(hits, of_class))
-        scores.append(quotient(2 * hits, of_class + kinds[..., said].sum(-1)))
+        scores.append(quotient(2 * hits, of_class + kinds[..., predicted].sum(-1)))
     return (recalls[0], recalls[1]), (scores[0], scores[1])
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several tests, corrected by Holm (1979): where nothing differs, the chance that any of them is below
-    0.05 is at most 0.05. In the order of `values`; NaN stays NaN and counts as no test."""
-    known = sorted((p, place) for place, p in enumerate(values) if p == p)
+    """p values of several tests, corrected by Holm (1979), in the order of `values`.
+
+    If all null hypotheses hold, the chance of any corrected p below 0.05 is at most 0.05. NaN stays NaN and does not
+    count as a test.
+    """
+    known = sorted((p, index) for index, p in enumerate(values) if p == p)
     corrected, least = [float("nan")] * len(values), 0.0
-    for rank, (p, place) in enumerate(known):
+    for rank, (p, index) in enumerate(known):
         least = max(least, min(1.0, p * (len(known) - rank)))
-        corrected[place] = least
+        corrected[index] = least
     return corrected

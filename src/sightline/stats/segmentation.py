@@ -1,11 +1,11 @@
-"""Segmentation metrics over a whole data set, out of confusion matrices; NumPy only, so that `score` starts at once.
+"""Segmentation metrics over a whole data set, from confusion matrices. NumPy only, so that `score` starts fast.
 
-Masks hold class indices 0..K-1 or IGNORE. A pixel whose truth is IGNORE counts nowhere, whatever was predicted there.
-Confusion matrices: int64, row = truth, column = prediction; [K, K], or [N, K, K] for one an image. A last column beyond
-the classes, [K, K + 1], holds pixels for which no class was predicted: missed by their class, and added to none.
+Masks hold class indices 0..K-1 or IGNORE. Pixels whose truth is IGNORE are not counted. Confusion matrices are int64,
+row = truth, column = prediction: [K, K], or [N, K, K] for one per image. An additional last column, [K, K + 1], holds
+pixels without a predicted class: false negatives of their class, false positives of none.
 
-TP, FP and FN of a class are summed over the whole set before they are divided: `segment_numbers` has the headline,
-`other_definitions` what other tools print under the same name.
+TP, FP and FN of a class are summed over the whole set before division: `segment_numbers` has the main metrics,
+`other_definitions` those that other tools print under the same name.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from ..data.decode.palettes import IGNORE
 from ..errors import SightlineError
 
 BLOCK = 2**18
-"""Pixels counted at a time: what is worked on stays in the processor's cache, and memory small for any mask."""
+"""Number of pixels counted at a time, to stay in the CPU cache and limit memory."""
 DRAWS = 2**22
-"""Multinomial draws that the bootstrap holds at a time: 32 MiB."""
+"""Number of multinomial draws that the bootstrap holds at a time: 32 MiB."""
 HEADLINE = (
     "mean over the classes that occur in truth or prediction of TP / (TP + FP + FN), summed over the whole set without "
     "ignored pixels; MMSegmentation, Hugging Face evaluate, torchmetrics JaccardIndex average='macro'"
@@ -29,9 +29,10 @@ HEADLINE = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of each class, int64 [..., K]: hits (TP), truth (TP + FN), predicted (TP + FP). All measures need no more.
+    """Pixels of each class, int64 [..., K]: hits (TP), truth (TP + FN), predicted (TP + FP), from which all metrics
+    follow.
 
-    Much smaller than a confusion matrix where there are many images; every function here takes either.
+    Much smaller than confusion matrices of many images; the functions here take either.
     """
 
     hits: np.ndarray
@@ -40,12 +41,12 @@ class Counts:
 
     @property
     def union(self) -> np.ndarray:
-        """TP + FP + FN; 0 where a class occurs in neither truth nor prediction."""
+        """TP + FP + FN; 0 if a class occurs in neither truth nor prediction."""
         return self.truth + self.predicted - self.hits
 
 
 class ClassNumbers(NamedTuple):
-    """One number a class, float64 [K], NaN where it is 0 / 0; support int64 [K] counts the true pixels."""
+    """One number per class, float64 [K], NaN for 0 / 0; support int64 [K] is the number of true pixels."""
 
     iou: np.ndarray
     precision: np.ndarray
@@ -54,7 +55,7 @@ class ClassNumbers(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A number that goes by the name mIoU somewhere, and in a sentence what it is and who prints it."""
+    """A number that some tool calls mIoU, and a sentence on its definition and the tools that print it."""
 
     value: float
     meaning: str
@@ -64,47 +65,48 @@ Confusion = np.ndarray | Counts
 
 
 def to_masks(masks: Any) -> np.ndarray:
-    """A NumPy array of the same integers; torch tensors of any device will do."""
+    """Convert masks (arrays, or tensors on any device) to a NumPy array of integers."""
     array = np.asarray(masks.detach().cpu() if hasattr(masks, "detach") else masks)
     array = array.view(np.uint8) if array.dtype == bool else array
-    assert array.dtype.kind in "ui", f"masks of {array.dtype}: class indices are whole numbers"
+    assert array.dtype.kind in "ui", f"masks of {array.dtype}: class indices are integers"
     return array
 
 
 def confusion(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
-    """int64 [classes, classes], rows the truth, of two masks or stacks of masks of one shape, over all their pixels.
+    """Confusion matrix int64 [classes, classes], rows = truth, over all pixels of two masks or stacks of masks of one
+    shape.
 
-    With `ignored` it is [classes + 1, classes + 1], and the last row and column count IGNORE as if it were a class:
-    [:-1] of it is the matrix of the classes. Without, IGNORE may be predicted only where the truth is IGNORE as well.
-    Raises SightlineError naming the values that are neither a class nor IGNORE, on either side.
+    ignored: return [classes + 1, classes + 1], whose last row and column count IGNORE as a class. Without it, IGNORE
+    may be predicted only where the truth is IGNORE. Raises SightlineError with the values that are neither a class nor
+    IGNORE.
     """
     predicted, truth = to_masks(predicted), to_masks(truth)
     assert predicted.shape == truth.shape, f"predictions {predicted.shape} for truth {truth.shape}"
     assert 1 <= classes < IGNORE, f"{classes} classes"
     side = classes + 1
-    # (side)^2 cells fit a byte up to 15 classes and 16 bits always; bytes are what is fast.
+    # side^2 cells fit in a byte for up to 15 classes, which is faster, and always in 16 bits.
     cell = np.uint8 if side * side <= 256 else np.uint16
     counts = np.zeros(side * side, dtype=np.int64)
     predicted, truth = predicted.ravel(), truth.ravel()
     for start in range(0, len(truth), BLOCK):
         rows, columns = truth[start : start + BLOCK], predicted[start : start + BLOCK]
-        refuse_strangers(columns, rows, classes)
+        require_class_indices(columns, rows, classes)
         rows, columns = (np.minimum(part, classes).astype(cell) for part in (rows, columns))
         counts += np.bincount(rows * cell(side) + columns, minlength=side * side)
-    whole = counts.reshape(side, side)
+    matrix = counts.reshape(side, side)
     if ignored:
-        return whole
-    unanswered = int(whole[:-1, -1].sum())
-    if unanswered:
+        return matrix
+    missing = int(matrix[:-1, -1].sum())
+    if missing:
         raise SightlineError(
-            f"{unanswered:,} pixels are predicted as {IGNORE} (ignored) where the truth is a class",
+            f"{missing:,} pixels are predicted as {IGNORE} (ignored) where the truth is a class",
             cure=f"predict a class everywhere, 0 to {classes - 1}",
         )
-    return np.ascontiguousarray(whole[:-1, :-1])
+    return np.ascontiguousarray(matrix[:-1, :-1])
 
 
-def refuse_strangers(predicted: np.ndarray, truth: np.ndarray, classes: int) -> None:
-    """SightlineError where a value is neither a class nor IGNORE: it would silently count in another cell."""
+def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int) -> None:
+    """Raise SightlineError for values that are neither a class nor IGNORE, which would be counted in a wrong cell."""
     faults = []
     for name, values in (("predicted masks", predicted), ("true masks", truth)):
         wrong = (values >= classes) & (values != IGNORE)
@@ -112,21 +114,21 @@ def refuse_strangers(predicted: np.ndarray, truth: np.ndarray, classes: int) -> 
             wrong |= values < 0
         if wrong.any():
             found = np.unique(values[wrong]).tolist()
-            faults.append(f"{name} hold {', '.join(map(str, found[:10]))}{' ...' * (len(found) > 10)}")
+            faults.append(f"{name} contain {', '.join(map(str, found[:10]))}{' ...' * (len(found) > 10)}")
     if faults:
-        what = f"{' and '.join(faults)}, outside of the classes 0 to {classes - 1}"
-        raise SightlineError(what, cure=f"use the class list that the masks were made with; {IGNORE} is ignored")
+        what = f"{' and '.join(faults)}, outside the classes 0 to {classes - 1}"
+        raise SightlineError(what, cure=f"use the class list of the masks; {IGNORE} is ignored")
 
 
 def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
-    """One confusion matrix an image, int64 [N, classes, classes], of masks [N, H, W]; arguments as in `confusion`."""
+    """Confusion matrix of each image, int64 [N, classes, classes], from masks [N, H, W]; see `confusion`."""
     pairs = zip(to_masks(predicted), to_masks(truth), strict=True)
-    matrices = [confusion(mine, true, classes, ignored) for mine, true in pairs]
+    matrices = [confusion(*pair, classes, ignored) for pair in pairs]
     return np.array(matrices, dtype=np.int64).reshape(-1, classes + ignored, classes + ignored)
 
 
 def as_counts(matrix: Confusion) -> Counts:
-    """Counts [..., K] of confusion matrices [..., K, K] or [..., K, K + 1]; counts stay as they are."""
+    """Counts [..., K] of confusion matrices [..., K, K] or [..., K, K + 1]; Counts are returned unchanged."""
     if isinstance(matrix, Counts):
         return matrix
     classes = matrix.shape[-2]
@@ -136,7 +138,7 @@ def as_counts(matrix: Confusion) -> Counts:
 
 
 def summed(matrix: Confusion) -> Counts:
-    """Counts [K] of the whole set, of one matrix or of one an image."""
+    """Counts [K] of the whole set, from one matrix or one per image."""
     counts = as_counts(matrix)
     return Counts(*(part.reshape(-1, part.shape[-1]).sum(0) for part in (counts.hits, counts.truth, counts.predicted)))
 
@@ -147,34 +149,34 @@ def quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    """Mean over the last axis without NaN values; NaN if all are NaN."""
     known = ~np.isnan(values)
     return quotient(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def class_iou(matrix: Confusion) -> np.ndarray:
-    """TP / (TP + FP + FN) of each class, float64 [..., K]; NaN for a class that occurs in neither."""
+    """TP / (TP + FP + FN) of each class, float64 [..., K]; NaN for classes in neither truth nor prediction."""
     counts = as_counts(matrix)
     return quotient(counts.hits, counts.union)
 
 
 def mean_iou(matrix: Confusion) -> np.ndarray:
-    """Mean of `class_iou` over the classes that occur in truth or prediction, [...]; NaN where no pixel counts."""
+    """Mean of `class_iou` over the classes that occur in truth or prediction, [...]; NaN if no pixel counts."""
     return mean_of_known(class_iou(matrix))
 
 
 per_image_iou = mean_iou
-"""Of [N, K, K] it is the mean IoU of each image, float64 [N]; NaN for one without a counted pixel."""
+"""Of matrices [N, K, K]: the mean IoU of each image, float64 [N]; NaN for images without a counted pixel."""
 
 
 def pixel_accuracy(matrix: Confusion) -> np.ndarray:
-    """Share of the counted pixels that are predicted as their class, [...]."""
+    """Share of the counted pixels with the right class, [...]."""
     counts = as_counts(matrix)
     return quotient(counts.hits.sum(-1), counts.truth.sum(-1))
 
 
 def micro_iou(matrix: Confusion) -> np.ndarray:
-    """TP / (TP + FP + FN), each summed over the classes first, [...]."""
+    """TP / (TP + FP + FN), each summed over the classes before division, [...]."""
     counts = as_counts(matrix)
     return quotient(counts.hits.sum(-1), counts.union.sum(-1))
 
@@ -187,16 +189,16 @@ def class_numbers(matrix: Confusion) -> ClassNumbers:
 
 
 def segment_numbers(matrix: Confusion) -> dict[str, float]:
-    """The numbers of a set: mean_iou, pixel_accuracy, frequency_weighted_iou, mean_accuracy.
+    """Metrics of a set: mean_iou, pixel_accuracy, frequency_weighted_iou, mean_accuracy.
 
-    mean_iou: over the classes that occur in truth or prediction, of TP / (TP + FP + FN). mean_accuracy: over the
-    classes that occur in the truth, of TP / (TP + FN). frequency_weighted_iou: IoU weighted by the share of the true
-    pixels (Long et al., arXiv 1411.4038). Raises SightlineError where no pixel counts.
+    mean_iou: mean of TP / (TP + FP + FN) over the classes that occur in truth or prediction. mean_accuracy: mean of TP
+    / (TP + FN) over the classes that occur in the truth. frequency_weighted_iou: IoU weighted by the share of true
+    pixels (Long et al., arXiv 1411.4038). Raises SightlineError if no pixel counts.
     """
     counts = summed(matrix)
     if not counts.truth.sum():
-        why, cure = "every pixel of the truth is ignored", "check the masks, and what data.ignore leaves of them"
-        raise SightlineError("there is nothing to measure", why=why, cure=cure)
+        why, cure = "every pixel of the truth is ignored", "check the masks and data.ignore"
+        raise SightlineError("no pixel can be evaluated", why=why, cure=cure)
     weighted = np.where(counts.truth > 0, counts.truth * class_iou(counts), 0).sum() / counts.truth.sum()
     numbers = {
         "mean_iou": mean_iou(counts),
@@ -208,18 +210,18 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
 
 
 def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = None) -> dict[str, Definition]:
-    """Other numbers that tools print as mIoU, by name. Images without a counted pixel are left out of means of images.
+    """Other numbers that tools print as mIoU, by name. Means over images leave out images without a counted pixel.
 
-    per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: [K + 1, K + 1] over the whole set, IGNORE as its
-    last class (`confusion` with `ignored`); without it that definition is missing. The tools' code was read, and those
-    of torchmetrics 1.9 and segmentation_models_pytorch 0.6 were run on the same masks.
+    per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: [K + 1, K + 1] over the whole set with IGNORE as
+    the last class (`confusion` with `ignored`); None leaves that definition out. Definitions are from the tools' code;
+    those of torchmetrics 1.9 and segmentation_models_pytorch 0.6 were verified by running them on the same masks.
     """
-    images, whole = as_counts(per_image), summed(per_image)
+    images, total = as_counts(per_image), summed(per_image)
     counted = images.truth.sum(-1) > 0
-    iou, images_iou = class_iou(whole), class_iou(images)[counted]
-    found: dict[str, tuple[Any, str]] = {
+    iou, images_iou = class_iou(total), class_iou(images)[counted]
+    definitions: dict[str, tuple[Any, str]] = {
         "micro_iou": (
-            micro_iou(whole),
+            micro_iou(total),
             "pixels of all classes pooled before dividing, so that frequent classes decide; TorchGeo, "
             "segmentation_models_pytorch reduction='micro', torchmetrics JaccardIndex average='micro'",
         ),
@@ -255,11 +257,11 @@ def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = No
         ),
     }
     if with_ignored is not None:
-        found["mean_iou_with_ignored"] = (
+        definitions["mean_iou_with_ignored"] = (
             mean_iou(with_ignored),
-            "the ignored class counts as one more class; any tool that was not told what to ignore",
+            "the ignored class counts as one more class; any tool without the ignored class configured",
         )
-    return {name: Definition(float(value), meaning) for name, (value, meaning) in found.items()}
+    return {name: Definition(float(value), meaning) for name, (value, meaning) in definitions.items()}
 
 
 def interval(
@@ -271,32 +273,34 @@ def interval(
 ) -> tuple[Any, Any]:
     """(low, high) of a percentile bootstrap over images; deterministic by `seed`.
 
-    per_image: [N, K, K] or Counts [N, K]. statistic: of Counts [resamples, K], such as `mean_iou` (then low and high
-    are numbers) or `class_iou` (then float64 [K]). A statistic that is NaN in a resample, as the IoU of a class that
-    is not in it, is left out there. NaN where fewer than two images have a counted pixel: nothing can vary.
+    per_image: [N, K, K] or Counts [N, K]. statistic: a function of Counts [resamples, K], such as `mean_iou` (low and
+    high are numbers) or `class_iou` (float64 [K]). Resamples with a NaN statistic, such as the IoU of an absent class,
+    are left out. NaN if fewer than two images have a counted pixel.
     """
     counts = as_counts(per_image)
     values = np.concatenate([statistic(part) for part in resampled(counts, resamples, seed)])
     blank = np.isnan(values).all(axis=0) | ((counts.truth.sum(-1) > 0).sum() < 2)
     tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.nanquantile(np.where(blank, 0.0, values), tails, axis=0)  # NumPy warns of columns of NaN
+    low, high = np.nanquantile(np.where(blank, 0.0, values), tails, axis=0)  # NumPy warns about columns of NaN
     return np.where(blank, np.nan, low)[()], np.where(blank, np.nan, high)[()]
 
 
 def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`interval` of each class's IoU, (low, high), float64 [K] each; NaN for one that fewer than two images show."""
+    """`interval` of the IoU of each class, (low, high), float64 [K]; NaN for classes that occur in fewer than two
+    images.
+    """
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
-    alone = (counts.union > 0).sum(0) < 2
-    return np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+    too_few = (counts.union > 0).sum(0) < 2
+    return np.where(too_few, np.nan, low), np.where(too_few, np.nan, high)
 
 
 def resampled(counts: Counts, resamples: int, seed: int) -> Iterator[Counts]:
-    """Counts summed over N images drawn with replacement, [rows, K] at a time, `resamples` rows in all.
+    """Yield Counts [rows, K] of bootstrap samples of N images, `resamples` rows in all.
 
-    How often each image is drawn is multinomial, and the sums are then one product of matrices.
+    The number of times each image is drawn is multinomial, so that the sums are one matrix product.
     """
     flat = np.concatenate([counts.hits, counts.truth, counts.predicted], axis=-1).astype(np.float64)
     assert flat.ndim == 2 and len(flat), f"one row of counts an image, not {flat.shape}"

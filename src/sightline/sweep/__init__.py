@@ -63,7 +63,7 @@ def sweep(
         typed["data.path"] = os.fspath(data)
     plan = make_plan(recipe, typed, metric, sampler, pruner, seed)
     folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
-    run_folder.refuse_inside(folder, plan.first.data.path)
+    run_folder.require_outside_data(folder, plan.first.data.path)
     require_own_folder(folder, (folder / FILE).is_file(), "sweep")
     say = (lambda text: None) if quiet else print_plain
     with lock_run(folder) as note:

@@ -53,7 +53,7 @@ class SweepPlan:
 
     def config_of(self, values: Mapping[str, Any], name: str) -> Config:
         """The recipe of one trial."""
-        return run_folder.with_whole_paths(resolve(self.base, {**self.fixed, **values, "name": name}))
+        return run_folder.with_absolute_paths(resolve(self.base, {**self.fixed, **values, "name": name}))
 
     def identity(self) -> dict[str, str]:
         """All that makes this sweep another one if it changes, as text."""
@@ -99,7 +99,7 @@ def make_plan(
             raise SightlineError(f"unknown {name} {value!r} for the task {first.task}", where=f"--{name}", cure=cure)
     if task.selects_epochs:
         fixed["train.best_metric"] = metric
-    first = run_folder.with_whole_paths(resolve(base, {**fixed, **values}))
+    first = run_folder.with_absolute_paths(resolve(base, {**fixed, **values}))
     models = space["model.name"].candidates if "model.name" in space else (first.model.name,)
     data = data_identity(open_checked(first, models))
     return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data)

@@ -27,7 +27,7 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
     trained, or the grid's folder lies within its data. Validation images of the target that are pre-trained on without
     labels are said, with labels refused."""
     for stage in ("full", *stages_of(grid)):
-        run_folder.refuse_inside(folder, getattr(grid, stage).data.path)
+        run_folder.require_outside_data(folder, getattr(grid, stage).data.path)
     faults: list[str] = []
     cures: list[str] = []
     target: Source | None = None

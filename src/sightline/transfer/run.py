@@ -66,7 +66,7 @@ def transfer(
     if classifier is not None:
         wanted["classifier"] = classifier
     grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
-    grid = grid.model_copy(update={stage: run_folder.with_whole_paths(getattr(grid, stage)) for stage in STAGES})
+    grid = grid.model_copy(update={stage: run_folder.with_absolute_paths(getattr(grid, stage)) for stage in STAGES})
     folder = folder_of(recipe, out, grid)
     check_sources(grid, folder, say)
     with lock_run(folder) as note:
@@ -90,7 +90,7 @@ def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Gr
 
 def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
     """Every run of `grid` that is not done; `whole` is what the folder's page shows."""
-    weights, taken = {}, StopRequest.taken
+    weights, taken = {}, StopRequest.received
     for stage in stages_of(grid):
         end_if_asked(taken, folder)
         weights[stage] = pretrained(grid, stage, folder, say, quiet)
@@ -103,7 +103,7 @@ def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None],
 
 def end_if_asked(taken: int, folder: Path) -> None:
     """The polite end between two runs, where one of them has taken a signal in its last step, since `taken` of them."""
-    if StopRequest.taken > taken:
+    if StopRequest.received > taken:
         cure = GO_ON.format(shlex.quote(str(folder)))
         raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
 
@@ -192,7 +192,7 @@ def with_probe(config: Config, target: Config, say: Callable[[str], None]) -> Co
 
 def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
     """Have the run `place` finished: train it, go on with it, or leave it as it is; returns whether it was trained."""
-    config = run_folder.with_whole_paths(config)
+    config = run_folder.with_absolute_paths(config)
     begun = any((place / "checkpoints" / "last").glob("state-*.safetensors")) and (place / "recipe.yaml").is_file()
     changed = changes(load_recipe_file(place / "recipe.yaml"), config) if begun else []
     if changed:

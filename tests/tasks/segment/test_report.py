@@ -53,9 +53,9 @@ def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
     scenes: Path, tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     config = toy(**{"report.samples": "0902,9999"})
-    with pytest.raises(SightlineError, match="cannot be followed") as caught:
+    with pytest.raises(SightlineError, match="cannot be sampled") as caught:
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
-    assert "9999: there is no such image" in caught.value.why and not (tmp_path / "run").exists()
+    assert "9999: no such image" in caught.value.why and not (tmp_path / "run").exists()
     with pytest.raises(SightlineError, match="names 25 images"):
         config = toy(**{"report.samples": ",".join(map(str, range(25)))})
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)

@@ -18,7 +18,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ...errors import SightlineError
-from ...runs.atomic import process_lives
+from ...runs.atomic import process_exists
 
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
@@ -68,7 +68,7 @@ def check_suspects() -> None:
     the next process tests them too."""
     for page in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         of_other_user = hasattr(os, "getuid") and page.stat().st_uid != os.getuid()
-        if of_other_user or process_lives(int(page.name.removeprefix(PREFIX).partition("-")[0])):
+        if of_other_user or process_exists(int(page.name.removeprefix(PREFIX).partition("-")[0])):
             continue
         content = page.read_bytes()
         slots = {content[at : at + SLOT_BYTES].partition(b"\0")[0] for at in range(0, len(content), SLOT_BYTES)}

@@ -20,7 +20,7 @@ from ...config.schema import Config, Data
 from ...errors import SightlineError, counted, printable, some_of
 from ...runs.atomic import atomic_path, atomic_write, remove, sha256, write_json
 from ...runs.lock import lock_run
-from ...runs.run_folder import refuse_inside
+from ...runs.run_folder import require_outside_data
 from ...runs.terminal import print_plain
 from ..cache import key_of
 from ..decode.palettes import to_dict
@@ -60,7 +60,7 @@ def pack(
     config = resolve(Config(), settings | {"data.path": os.fspath(data)}).data
     folder = Path(os.path.abspath(os.path.expanduser(out)))
     check_options(config, shard_mb, resize)
-    refuse_inside(folder, config.path)
+    require_outside_data(folder, config.path)
     palette = None
     if is_segmentation(config):
         source, palette = open_pairs(config, config.split_seed)

@@ -25,7 +25,7 @@ from ...engine.device import autocast, pick_device, pick_precision, use_threads
 from ...errors import SightlineError
 from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
 from ...models.weights import load_weights
-from ...runs.checkpoint import description_of
+from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
 from .config import ClassifyConfig
@@ -47,7 +47,7 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     torch.manual_seed(config.train.seed)
     chosen = config.model
     model = build_model(chosen.name, len(source.classes), config.data.size, dict(chosen.args), chosen.head)
-    parts.refuse_batch_of_one(config, model)
+    parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and chosen.weights != "none":
@@ -62,7 +62,7 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     mean, std = parts.normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
     if fresh and receipt is None:
-        parts.show_images(model.backbone, train, transform)
+        parts.initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
@@ -204,7 +204,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     shipped = shipped_checkpoints(folder)[0]
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
-    with description_of(shipped) as description:
+    with checked_description(shipped) as description:
         classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
         size, kept = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]

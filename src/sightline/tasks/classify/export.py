@@ -17,7 +17,7 @@ from ...export.session import OnnxSession
 from ...inference.evaluation import chosen_split
 from ...inference.predictor import with_weights
 from ...runs import run_folder
-from ...runs.checkpoint import description_of
+from ...runs.checkpoint import checked_description
 from ...stats.intervals import paired_bootstrap
 from .build import build_for_inference
 from .config import ClassifyConfig
@@ -45,7 +45,7 @@ class ClassifierExport(TaskGraph):
         self.train, self.items = source.splits["train"], source.splits[self.split]
         self.sample = np.ascontiguousarray(decoded.images[:CHUNK])
         self.folders = run_folder.shipped_checkpoints(folder)
-        with description_of(self.folders[0]) as description:
+        with checked_description(self.folders[0]) as description:
             normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
         members = [with_weights(self.parts.learner.model, member) for member in self.folders]
         prepare = nn.Sequential(Resize(square, self.parts.kept), normalized)

@@ -22,7 +22,15 @@ from ...engine import parts
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...errors import SightlineError
-from ...models import MODELS, Part, build_backbone, feature_width, forward_flops, parameter_count, unknown_model
+from ...models import (
+    MODELS,
+    PartialForward,
+    build_backbone,
+    feature_width,
+    forward_flops,
+    parameter_count,
+    unknown_model,
+)
 from ...models.heads import mlp
 from ...models.segmenters import SEGMENTERS, build_segmenter
 from ...models.weights import load_weights
@@ -63,7 +71,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     source = open_without_leaks(config, say)
     torch.manual_seed(config.train.seed)
     model = build_siamese(config)
-    parts.refuse_batch_of_one(config, model)
+    parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     receipt = None
     if fresh and config.model.weights != "none":
@@ -77,7 +85,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
     if fresh and receipt is None:
-        parts.show_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
+        parts.initialize_from_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
     # A run may be resumed although the evaluated images have changed, so their digest has a key of its own.
     described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
@@ -220,10 +228,10 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     A forward pass is 2 x multiply-adds, and a pass with gradients 3 times that. Large views pass through the online
     network, and without gradients through the target; small views pass through the online network only.
     """
-    online = forward_flops(Part(model, model.predict), side)
-    target = forward_flops(Part(model, model.project), side) if model.target is not None else 0.0
+    online = forward_flops(PartialForward(model, model.predict), side)
+    target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
     count = config.pretrain.small_crops
-    small = forward_flops(Part(model, model.predict), small_side(config)) if count else 0.0
+    small = forward_flops(PartialForward(model, model.predict), small_side(config)) if count else 0.0
     return 2 * (3 * online + target) + 3 * count * small
 
 

@@ -13,7 +13,7 @@ from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
 from ...inference.evaluation import note_look
 from ...runs import run_folder
-from ...runs.checkpoint import description_of, load_model
+from ...runs.checkpoint import checked_description, load_model
 from ..contract import Say
 from .build import build_learner, build_siamese, evaluated_images, open_images, probe_images
 from .config import PretrainConfig
@@ -32,7 +32,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
     (shipped,) = run_folder.shipped_checkpoints(folder)
-    with description_of(shipped) as description:
+    with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
         known = {"data.size": preprocessing["size"], "model.name": built["name"], "model.args": built["args"]}

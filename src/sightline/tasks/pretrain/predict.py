@@ -15,7 +15,7 @@ from ...inference.options import PredictOptions
 from ...inference.predictor import Predictor
 from ...inference.tables import predict_table
 from ...runs import run_folder
-from ...runs.checkpoint import description_of, load_model
+from ...runs.checkpoint import checked_description, load_model
 from ..contract import Say
 from .build import build_siamese
 from .config import PretrainConfig
@@ -27,7 +27,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
     (shipped,) = run_folder.shipped_checkpoints(folder)
-    with description_of(shipped) as description:
+    with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
         size, kept = preprocessing["size"], tuple(preprocessing["kept"])
         square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])

@@ -20,10 +20,10 @@ from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
 from ...errors import SightlineError
-from ...models import Part, forward_flops, parameter_count
+from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
-from ...runs.sampling import named_rows, sample_rows
+from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
 from .config import SegmentConfig
 from .task import SegmentLearner
@@ -127,7 +127,7 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     if len(wanted) > STRIPS:
         cure = f"name at most {STRIPS}"
         raise SightlineError(f"report.samples names {len(wanted)} images, more than a figure can show", cure=cure)
-    return np.sort(named_rows(names, wanted, source.splits["train"].names))
+    return np.sort(rows_by_name(names, wanted, source.splits["train"].names))
 
 
 def one_size(train: Decoded) -> tuple[int, int]:
@@ -181,8 +181,12 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     Forward and backward pass are 3 times the forward pass, which is 2 x multiply-adds. A frozen encoder has no backward
     pass.
     """
-    forward = forward_flops(Part(model, model.outputs), window)
-    return 3 * forward - 2 * forward_flops(Part(model, model.encoder), window) if config.model.freeze else 3 * forward
+    forward = forward_flops(PartialForward(model, model.outputs), window)
+    return (
+        3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window)
+        if config.model.freeze
+        else 3 * forward
+    )
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:

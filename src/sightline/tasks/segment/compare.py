@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...data.decode.masks import MAX_PIXELS, image_size, padded, read_mask
 from ...data.decode.palettes import Palette, display_colors
-from ...engine.training_state import shrunk
+from ...engine.training_state import subsampled
 from ...errors import SightlineError
 from ...insight.curves import number
 from ...insight.strips import PAGE_INCHES, class_legend, column_titles, grid, hatched, score_text, show_pixels
@@ -23,7 +23,7 @@ from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
 from ...report.words import section
 from ...stats.intervals import Interval
-from ...stats.paired import paired_interval, paired_ious, swap_test
+from ...stats.paired import paired_interval, paired_ious, randomization_test
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
 from .report import read_palette
 from .results import mask_names
@@ -62,7 +62,7 @@ def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
     apart = pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted)
     counts = {"first better": apart < 0, "equal": apart == 0, "second better": apart > 0}
     agreement = {name: int(which.sum()) for name, which in counts.items()}
-    p, classes = swap_test(a.predicted, b.predicted), {"IoU": paired_ious(a.predicted, b.predicted)}
+    p, classes = randomization_test(a.predicted, b.predicted), {"IoU": paired_ious(a.predicted, b.predicted)}
     return PairedNumbers(difference, edges, p, agreement, classes)
 
 
@@ -172,7 +172,7 @@ def one_mask(
         return None
     table = np.arange(256, dtype=np.uint8)
     table[: len(classes)] = [classes.index(name) for name in palette.classes]
-    return shrunk(padded([table[mask]], (padded_size[0], padded_size[1])))[0]
+    return subsampled(padded([table[mask]], (padded_size[0], padded_size[1])))[0]
 
 
 @styled

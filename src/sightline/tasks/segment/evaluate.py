@@ -15,7 +15,7 @@ from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, note_look, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
-from ...runs.checkpoint import CONFIG, description_of, load_model
+from ...runs.checkpoint import CONFIG, checked_description, load_model
 from ..contract import Say
 from .build import normalizer
 from .config import SegmentConfig
@@ -44,7 +44,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     (shipped,) = run_folder.shipped_checkpoints(folder)
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)
-    with description_of(shipped) as description:
+    with checked_description(shipped) as description:
         palette = from_dict(description["palette"], str(shipped / CONFIG))
         preprocessing, model = description["preprocessing"], description["model"]
         mean, std, name, args = preprocessing["mean"], preprocessing["std"], model["name"], model["args"]

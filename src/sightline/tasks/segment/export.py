@@ -18,7 +18,7 @@ from ...inference.evaluation import chosen_split
 from ...inference.tiles import likeliest
 from ...models.segmenters import Segmenter
 from ...runs import run_folder
-from ...runs.checkpoint import description_of
+from ...runs.checkpoint import checked_description
 from ...stats.paired import paired_interval
 from ...stats.segmentation import confusion_per_image, mean_iou, summed
 from .config import SegmentConfig
@@ -40,7 +40,7 @@ class SegmenterExport(TaskGraph):
         height, width = self.decoded.sizes[0]
         alike = (self.decoded.sizes[:4] == self.decoded.sizes[0]).all(1)
         self.sample = np.ascontiguousarray(self.decoded.images[:4][alike][:, :, :height, :width])
-        with description_of(run_folder.shipped_checkpoints(folder)[0]) as description:
+        with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
             normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
         model = self.learner.model
         assert isinstance(model, Segmenter)

@@ -94,7 +94,7 @@ def predict(
     require_distinct([job.target for job in jobs], out)
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
-    weights = [*run_folder.weights_of(folder).values()]
+    weights = [*run_folder.weight_digests(folder).values()]
     origin = {"weights": weights, "tile": tile, "overlay": options.overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
     with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):

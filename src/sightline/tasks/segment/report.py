@@ -21,7 +21,7 @@ from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
 from ...report.words import epochs_text, percent, section
-from ...runs.sampling import named_rows
+from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
 from ..contract import Metric
 
@@ -134,7 +134,7 @@ def shown_rows(found: MaskFindings) -> np.ndarray:
     rows = []
     for name in found.named:
         with contextlib.suppress(SightlineError):  # recipe.yaml was edited after training
-            rows += named_rows(kept, [name]).tolist()
+            rows += rows_by_name(kept, [name]).tolist()
     return np.array(rows, dtype=np.int64) if rows else spread(found)
 
 

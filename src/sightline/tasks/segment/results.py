@@ -14,7 +14,7 @@ from ...data.types import Batch, Decoded
 from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays
 from ...engine.state import Training
-from ...engine.training_state import save_arrays, shrunk
+from ...engine.training_state import save_arrays, subsampled
 from ...insight.figures import draw_sheet
 from ...insight.preview import denormalized
 from ...insight.strips import overlay
@@ -62,7 +62,7 @@ def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, pale
     assert val.masks is not None
     arrays = {"images": val.images[worst], "truth": val.masks[worst], "predicted": predicted}
     names = np.array([val.names[index] for index in worst], dtype=str)
-    small = {name: shrunk(array) for name, array in arrays.items()}
+    small = {name: subsampled(array) for name, array in arrays.items()}
     save_arrays(folder / "snapshots" / "mistakes.npz", small | {"index": worst, "names": names})
 
 
