@@ -259,7 +259,7 @@ def test_one_validation_image_has_no_interval_and_says_so(
     said = capsys.readouterr().out
     assert "mean_iou" in said and "[nan" not in said
     sightline.evaluate(tmp_path / "run", split="train")
-    assert "these images were trained on" in capsys.readouterr().out
+    assert "the model was trained on these images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [{"model.name": "unet"}, {"model.name": "deeplabv3_resnet50", "model.args": {}}])

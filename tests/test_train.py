@@ -254,7 +254,7 @@ def test_the_csv_gives_the_headline_back(done: sightline.Run) -> None:
 
 def test_refusals_name_the_cure(done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = done
-    with pytest.raises(SightlineError, match="there is a run") as caught:
+    with pytest.raises(SightlineError, match="already contains a run") as caught:
         sightline.train(base(tiny), photos, out=run.path, quiet=True)
     assert "resume" in caught.value.cure
     with pytest.raises(SightlineError, match="cannot change") as caught:

@@ -297,5 +297,5 @@ def preflight(folder: Path, needed: int) -> None:
         why = f"its checkpoints need {needed / 1e6:,.0f} MB; {(free + held) / 1e6:,.0f} MB are free at {volume}"
         cure = "free some space, or choose another folder with --out"
         raise SightlineError(
-            "the disk has too little space for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT
+            "the disk is too small for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT
         )
