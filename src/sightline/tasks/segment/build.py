@@ -182,11 +182,9 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     pass.
     """
     forward = forward_flops(PartialForward(model, model.outputs), window)
-    return (
-        3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window)
-        if config.model.freeze
-        else 3 * forward
-    )
+    if config.model.freeze:
+        return 3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window)
+    return 3 * forward
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
