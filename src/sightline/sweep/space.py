@@ -52,7 +52,7 @@ class Range:
         return self.high - self.low + 1 if self.integer else math.inf
 
     def values(self, limit: float = GRID_POINTS) -> tuple[Any, ...]:
-        """The values in a grid: all integers if they are at most `limit`, else GRID_POINTS evenly spaced on its scale."""
+        """Values in a grid: all integers if there are at most `limit`, else GRID_POINTS evenly spaced on its scale."""
         if self.integer and self.count <= limit:
             return tuple(range(int(self.low), int(self.high) + 1))
         points = (np.geomspace if self.log else np.linspace)(self.low, self.high, GRID_POINTS).tolist()
