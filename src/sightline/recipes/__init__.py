@@ -132,7 +132,9 @@ def load_python_file(path: Path, kind: type[T]) -> T:
         raise
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
-        raise SightlineError("the recipe file raised an error", where=str(path), why=why, cure="correct the file") from error
+        raise SightlineError(
+            "the recipe file raised an error", where=str(path), why=why, cure="correct the file"
+        ) from error
     if isinstance(result, kind):
         return result
     cure = f"return a sightline {kind.__name__}"

@@ -70,8 +70,8 @@ def small_cnn_scratch() -> ClassifyConfig:
     """Three convolutional blocks and a two-layer MLP, focal loss. Reported: 0.62.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.62.
-    Settings from the report: 50 epochs, batch size 250, learning rate 5e-4, weight decay 1e-5, cosine schedule, patience
-    3, focal loss. Our choice, because the report does not name them: Adam, random crops and horizontal flips.
+    Settings from the report: 50 epochs, batch size 250, learning rate 5e-4, weight decay 1e-5, cosine schedule,
+    patience 3, focal loss. Our choice, because the report does not name them: Adam, random crops and horizontal flips.
 
     sightline train small_cnn_scratch --data objects50/
     """
@@ -174,9 +174,9 @@ def resnet101_ensemble() -> ClassifyConfig:
 def objects_fast() -> ClassifyConfig:
     """Small photographs from scratch: the highest accuracy per training FLOP that we found.
 
-    Model: `fastnet`, a residual network with a whitening first layer. Training: Muon, one-cycle schedule, moving average
-    of the weights, progressive resizing (20, 24, 32 pixels), alternating flips, label smoothing, cutmix in the first
-    80% of the epochs, and sharpness-aware minimization in the epochs with the full image size.
+    Model: `fastnet`, a residual network with a whitening first layer. Training: Muon, one-cycle schedule, moving
+    average of the weights, progressive resizing (20, 24, 32 pixels), alternating flips, label smoothing, cutmix in the
+    first 80% of the epochs, and sharpness-aware minimization in the epochs with the full image size.
 
     Measured on 50 classes of 32x32 photographs, 22,500/2,500, without test-time augmentation: 0.8056, 0.8024 and 0.8048
     for seeds 0, 1 and 2, mean 0.8043. Each run took 1.27e15 training FLOPs; seeds 1 and 2 took 112 and 119 minutes on
@@ -238,9 +238,7 @@ def photos_scratch() -> ClassifyConfig:
 
 
 def photos_finetune() -> ClassifyConfig:
-    """ResNet-50 with ImageNet weights at 224 pixels, for your own photographs; downloads the weights.
-
-    A good first choice: with few images, fine-tuning is usually more accurate than training from scratch.
+    """ResNet-50 fine-tuned from ImageNet weights at 224 pixels, for your own photographs; a good first choice.
 
     sightline train photos_finetune --data photos/
     """

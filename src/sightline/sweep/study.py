@@ -139,8 +139,8 @@ def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
     """The pruner of a sweep.
 
     median: after a fifth of the epochs, stop a trial whose best value so far is worse than the median of the complete
-    trials at the same epoch. halving: after a ninth and a third of the epochs, continue only with the best third of
-    the trials that have reached this epoch.
+    trials at the same epoch. halving: at the epochs e, 3 e and 9 e, where e is a ninth of the epochs rounded down, stop
+    a trial that is not among the best third of those that have reached this epoch.
     """
     import optuna
 
