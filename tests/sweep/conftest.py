@@ -31,9 +31,9 @@ BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
 def forked(quick_figures: None) -> Iterator[None]:
     """Fork trials instead of starting an interpreter, and draw no figures."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("work", "cluster"):
+        for module in ("scheduler", "cluster"):
             patch.setattr(importlib.import_module(f"sightline.sweep.{module}"), "start_process", ForkedProcess)
-        patch.setattr(importlib.import_module("sightline.sweep.work"), "POLL_SECONDS", 0.02)
+        patch.setattr(importlib.import_module("sightline.sweep.scheduler"), "POLL_SECONDS", 0.02)
         patch.setattr(importlib.import_module("sightline.report.compare.files"), "png", lambda figure: BLANK)
         yield
 

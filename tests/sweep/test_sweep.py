@@ -251,7 +251,7 @@ def test_a_full_disk_has_status_3_and_the_trial_is_resumed(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full while the second trial trains; simulated, because tests may run as root."""
-    module = importlib.import_module("sightline.sweep.work")
+    module = importlib.import_module("sightline.sweep.scheduler")
     outcome, write_results = module.RunningTrial.outcome, module.write_results
     failed: list[int] = []
 

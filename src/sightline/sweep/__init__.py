@@ -18,8 +18,8 @@ from .cluster import cluster_faults, cluster_launcher, split_cluster
 from .plan import SweepPlan, make_plan
 from .report import write_sweep_report
 from .results import Sweep, write_results
+from .scheduler import TrialScheduler, local_launcher
 from .study import JOURNAL, SweepStudy, require
-from .work import TrialScheduler, local_launcher
 
 FILE = "sweep.yaml"
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",

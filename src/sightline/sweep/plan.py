@@ -22,7 +22,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
-NOT_COMPARED = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {
+MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {
     "train.epochs",
     "train.evaluate_every",
     "train.patience",
@@ -62,7 +62,7 @@ class SweepPlan:
         settings = flat(self.first.model_dump(mode="json"), WHERE, type(self.first))
         return {
             **{key: str(getattr(self, key)) for key in ("metric", "sampler", "pruner", "seed")},
-            **{key: format_value(value) for key, value in settings.items() if key not in NOT_COMPARED},
+            **{key: format_value(value) for key, value in settings.items() if key not in MAY_DIFFER},
             **{key: str(spec) for key, spec in self.space.items()},
             **{f"data, {key}": format_value(value) for key, value in self.data.items() if key != "path"},
         }

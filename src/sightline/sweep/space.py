@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 import numpy as np
 import pydantic
 
-from ..config.resolve import described, field_type, flat, from_text, inserted
+from ..config.resolve import field_type, flat, format_fault, from_text, insert_settings
 from ..config.schema import Config
 from ..config.strict_yaml import parse_yaml
 from ..errors import SightlineError, listing
@@ -200,7 +200,7 @@ def why_fixed(key: str) -> str:
 def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Validate settings; returns (errors of single values, errors of combinations of settings)."""
     try:
-        type(base).model_validate(inserted(base, settings, WHERE))
+        type(base).model_validate(insert_settings(base, settings, WHERE))
     except SightlineError as error:
         return [f"{error.what}; {error.cure}"], []
     except pydantic.ValidationError as error:
@@ -208,7 +208,7 @@ def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str],
         rules: list[str] = []
         for fault in error.errors():
             is_rule = fault["type"] == "value_error" and isinstance(fault["input"], Mapping)
-            (rules if is_rule else single).append(described(fault, type(base)))
+            (rules if is_rule else single).append(format_fault(fault, type(base)))
         return single, rules
     return [], []
 

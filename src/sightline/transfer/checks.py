@@ -136,6 +136,7 @@ def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
     stored = folder / f"{stage}-weights.sha256"
     before = stored.read_text(encoding="utf-8").split()[0] if stored.is_file() else now
     if before != now:
-        why, cure = "earlier runs of the grid may have started from the old file", "restore the file, or set --out"
+        why = "earlier runs of the grid may have been initialized from the old file"
+        cure = "restore the file, or choose another --out"
         raise SightlineError("the weights have changed since the grid started", where=str(file), why=why, cure=cure)
     atomic_write(stored, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))

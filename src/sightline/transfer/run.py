@@ -105,7 +105,7 @@ def train_all(grid: Grid, merged: Grid, folder: Path, say: Callable[[str], None]
 
 
 def raise_if_interrupted(signals: int, folder: Path) -> None:
-    """Raise SightlineError if a run that finished has received a signal in its last step.
+    """Raise SightlineError if a finished run received a signal in its last step.
 
     signals: the number of signals that were received before the grid started.
     """
@@ -142,7 +142,10 @@ def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
         raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
     changed = grid_changes(old, grid) if old else []
     if changed and not overwrite:
-        why, cure = f"they differ in {', '.join(changed)}", "choose another --out, or --overwrite to delete its runs"
+        why, cure = (
+            f"these settings differ: {', '.join(changed)}",
+            "choose another --out, or --overwrite to delete its runs",
+        )
         raise SightlineError("this folder contains another grid", where=str(folder), why=why, cure=cure)
     if changed:
         remove_runs(folder)
@@ -166,9 +169,9 @@ def remove_runs(folder: Path) -> None:
 
 
 def grid_changes(old: Grid, new: Grid) -> list[str]:
-    """Dotted keys of the changes that would alter the results of runs of `old`.
+    """Dotted keys with different values that make `new` another grid than `old`.
 
-    Other settings and seeds are not changes, nor is anything in stages that no setting of `old` uses.
+    Other letters of `settings` and other seeds do not, nor do changes of stages that no setting of `old` uses.
     """
     used = [stage for stage in STAGES if any(stage in SETTINGS[letter] for letter in old.settings)]
     changed = [f"{stage}.{key}" for stage in used for key in recipe_changes(getattr(old, stage), getattr(new, stage))]
@@ -177,7 +180,10 @@ def grid_changes(old: Grid, new: Grid) -> list[str]:
 
 
 def recipe_changes(old: Config, new: Config) -> list[str]:
-    """Dotted keys with different values in two recipes, without those that do not affect a run's results."""
+    """Dotted keys with different values in two recipes, except those that a resumed run may change (CHANGEABLE).
+
+    `data.path`, `train.epochs` and `train.evaluate_every` are included, because runs would not be comparable.
+    """
     harmless = {*run_folder.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every"}
     return [key for key in run_folder.differences(old, new) if key not in harmless]
 

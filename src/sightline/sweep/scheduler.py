@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 FIRST_TRIALS = 3
-"""If the first trials, this many, all fail, the sweep ends with an error."""
+"""Number of first trials after which the sweep ends with an error if all of them failed."""
 
 
 class TrialScheduler:
