@@ -91,9 +91,9 @@ def byol_augment(augment: Augment) -> Augment:
 def byol_fast() -> PretrainConfig:
     """Small photographs: the networks of BYOL with the contrastive loss of MoCo v3, for short pre-trainings.
 
-    `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs), strong
-    crops and color jitter without blur, Muon, and a target network with momentum 0.95. The loss is contrastive
-    (`pretrain.contrast` 1): after a few hundred steps with BYOL's own loss, with any of the optimizers tried, features
+    `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs), random
+    resized crops and color jitter without blur, Muon, and a target network with momentum 0.95. The loss is contrastive
+    (`pretrain.contrast` 1): after a few hundred steps with BYOL's own loss and any of the optimizers tried, features
     were hardly better than those of random weights; with the contrastive loss, k-NN accuracy was twice as high.
 
     Measured on 25,000 photographs of 32x32, seed 0: k-NN accuracy 0.434 [0.415, 0.453] on 50 other classes (chance:

@@ -23,9 +23,9 @@ TITLES = {name: metric.title for task in TASKS.values() for name, metric in task
 DIGITS = 4
 """Significant digits of settings on the page."""
 OPTIMISTIC = (
-    "The best of {trials} trials was selected on the validation images, and so was the best epoch of each trial. Its "
-    "value is therefore optimistic, and its interval does not include the effect of this selection. No test split was "
-    "used. If the data have one, evaluate the best run on it once, at the end."
+    "The best of {trials} trials was selected on the validation images, and so was the best epoch of each trial. The "
+    "value of the best trial is therefore optimistic, and its interval does not include the effect of this selection. "
+    "No test split was used. If the data have one, evaluate the best run on it once, at the end."
 )
 PAIRED = (
     "Intervals are 95% paired bootstrap intervals over the same images. They do not include the variation between "
