@@ -26,6 +26,14 @@ RUN_FILES = (
     "figures",
     "export",
 )
+DECIDES_RESULT = (
+    "schedule.total_epochs",
+    "train.epochs",
+    "train.evaluate_every",
+    "train.max_minutes",
+    "train.patience",
+)
+"""Settings of CHANGEABLE that change the final numbers: runs that are compared must agree in them."""
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",

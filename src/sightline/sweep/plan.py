@@ -22,11 +22,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
-MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {
-    "train.epochs",
-    "train.evaluate_every",
-    "train.patience",
-}
+MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {*run_folder.DECIDES_RESULT}
 """Settings that may differ between two commands for the same sweep."""
 
 

@@ -139,8 +139,8 @@ def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
     """The pruner of a sweep.
 
     median: after a fifth of the epochs, stop a trial whose best value so far is worse than the median of the complete
-    trials at the same epoch. halving: at the epochs e, 3 e and 9 e, where e is a ninth of the epochs rounded down, stop
-    a trial that is not among the best third of those that have reached this epoch.
+    trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a ninth of the epochs, stop a
+    trial that is not among the best third of those that have reached this epoch.
     """
     import optuna
 
@@ -149,7 +149,7 @@ def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
         warmup = 1 + max(1, epochs // 5)
         return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup)
     if plan.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9), reduction_factor=3)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=epochs // 9 + 1, reduction_factor=3)
     return optuna.pruners.NopPruner()
 
 

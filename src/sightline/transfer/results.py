@@ -60,7 +60,7 @@ def collapse_notes(pretraining: Path) -> list[str]:
     last = evaluations[-1] if evaluations else {}
     measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
     warning = collapse(measured)
-    return [f"the pre-training without labels has {warning}"] if warning else []
+    return [f"the pre-training without labels has {warning.replace('--', '--unlabeled.')}"] if warning else []
 
 
 def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:

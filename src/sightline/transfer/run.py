@@ -182,9 +182,9 @@ def grid_changes(old: Grid, new: Grid) -> list[str]:
 def recipe_changes(old: Config, new: Config) -> list[str]:
     """Dotted keys with different values in two recipes, except those that a resumed run may change (CHANGEABLE).
 
-    `data.path`, `train.epochs` and `train.evaluate_every` are included, because runs would not be comparable.
+    `data.path` and DECIDES_RESULT are included, because runs would not be comparable.
     """
-    harmless = {*run_folder.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every"}
+    harmless = {*run_folder.CHANGEABLE} - {"data.path", *run_folder.DECIDES_RESULT}
     return [key for key in run_folder.differences(old, new) if key not in harmless]
 
 
