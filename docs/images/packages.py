@@ -17,7 +17,7 @@ COLORS = ("#e8eef7", "#e8eef7", "#fde7c8", "#e6f2e6", "#e6f2e6", "#e6f2e6", "#f1
 NOTE = "Imports point downward, except between the tasks and the packages that use TASKS."
 
 
-def picture() -> str:
+def diagram() -> str:
     """The SVG: one row per layer, one box per package."""
     parts = []
     for number, (title, packages) in enumerate(LAYERS):
@@ -41,4 +41,4 @@ def picture() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("packages.svg").write_text(picture(), encoding="utf-8")
+    Path(__file__).with_name("packages.svg").write_text(diagram(), encoding="utf-8")
