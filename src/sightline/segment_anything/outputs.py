@@ -15,7 +15,7 @@ from ..data.decode.palettes import IGNORE
 from ..data.sources.scan import left_out
 from ..errors import SightlineError, counted, listing
 from ..inference.inputs import input_images
-from ..insight.strips import overlay
+from ..insight.mask_figures import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
 from ..tasks.contract import Say

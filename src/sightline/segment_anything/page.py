@@ -11,7 +11,7 @@ from ..data.decode.images import open_image
 from ..data.decode.masks import MAX_PIXELS
 from ..data.decode.palettes import display_colors
 from ..errors import counted
-from ..insight.strips import colored, hatched
+from ..insight.mask_figures import colored, hatched
 from ..insight.style import png_rgb
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
