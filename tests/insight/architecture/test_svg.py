@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.insight.architecture.boxes import Panel, cut, quantity, text_width, wrapped
+from sightline.insight.architecture.boxes import Panel, quantity, shortened, text_width, wrapped
 from sightline.insight.architecture.layout import Column, Fork, Leaf, column_of, indices
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import DASH, TIMES, Architecture, Block, Role, from_json, to_json
-from sightline.insight.architecture.unet_layout import unet_levels
-from sightline.insight.architecture.view import THEN, view_of, with_labels
+from sightline.insight.architecture.unet_layout import unet_skips
+from sightline.insight.architecture.view import SEPARATOR, view_of, with_labels
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
@@ -41,19 +41,19 @@ def graph(*sources: tuple[int, ...], outputs: tuple[int, ...]) -> Block:
     return Block("", "", "block", (), 0, 0, (), children=tuple(children), outputs=ends)
 
 
-def drawn_links(flow: Leaf | Fork | Column, incoming: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
-    """(blocks whose outputs leave a flow, which feeds which in it), by the meaning of its lines alone."""
-    if isinstance(flow, Leaf):
-        return {flow.index}, {(source, flow.index) for source in incoming}
-    if isinstance(flow, Fork):
-        branches = [drawn_links(inner, incoming) for inner in flow.flows]
+def drawn_links(part: Leaf | Fork | Column, incoming: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
+    """(blocks whose outputs leave a part, which feeds which in it), by the meaning of its lines alone."""
+    if isinstance(part, Leaf):
+        return {part.index}, {(source, part.index) for source in incoming}
+    if isinstance(part, Fork):
+        branches = [drawn_links(inner, incoming) for inner in part.parts]
         return set().union(*(leaving for leaving, _ in branches)), set().union(*(links for _, links in branches))
     leaving, links = {-1: incoming}, set()
-    for row in range(len(flow.flows) + 1):
-        taken = set().union(*(leaving[start] for start, end in flow.links if end == row))
-        if row == len(flow.flows):
+    for row in range(len(part.parts) + 1):
+        taken = set().union(*(leaving[start] for start, end in part.links if end == row))
+        if row == len(part.parts):
             return taken, links
-        leaving[row], inner = drawn_links(flow.flows[row], taken)
+        leaving[row], inner = drawn_links(part.parts[row], taken)
         links |= inner
     raise AssertionError
 
@@ -76,7 +76,7 @@ def test_the_lines_are_the_connections_whatever_the_graph(seed: int) -> None:
 
 def rows(column: Column) -> list[object]:
     """The rows of a column: an index, or the branches of a fork."""
-    return [flow.index if isinstance(flow, Leaf) else [rows(inner) for inner in flow.flows] for flow in column.flows]
+    return [part.index if isinstance(part, Leaf) else [rows(inner) for inner in part.parts] for part in column.parts]
 
 
 def test_columns_of_graphs() -> None:
@@ -96,9 +96,9 @@ def test_columns_of_graphs() -> None:
 def test_levels_of_a_unet() -> None:
     down, up = [(-1,), (0,), (1,), (2,), (3,)], [(4, 3), (5, 2), (6, 1), (7, 0)]
     unet = with_labels(graph(*down, *up, outputs=(8,)), "image", ("logits",))
-    assert unet_levels(column_of(unet)) == [(1, 9), (2, 8), (3, 7), (4, 6)]
+    assert unet_skips(column_of(unet)) == [(1, 9), (2, 8), (3, 7), (4, 6)]
     pyramid = with_labels(graph(*down, (4, 3, 2, 1, 0), outputs=(5,)), "image", ("logits",))
-    assert unet_levels(column_of(pyramid)) == []
+    assert unet_skips(column_of(pyramid)) == []
 
 
 def on_meta(name: str, size: int, classes: int = 10) -> Architecture:
@@ -133,7 +133,7 @@ def test_a_view_shows_layers_as_one_draws_them_and_loses_no_number() -> None:
     found = on_meta("resnet50", 224)
     assert found.model is not None
     view = view_of(found.model, {"ResNet"})
-    assert [(box.name, box.kind.partition(THEN)[0], box.repeat) for box in view.children][:4] == [
+    assert [(box.name, box.kind.partition(SEPARATOR)[0], box.repeat) for box in view.children][:4] == [
         ("backbone.conv1", f"convolution 7 {TIMES} 7, stride 2", 1),
         ("backbone.maxpool", f"max pooling 3 {TIMES} 3, stride 2", 1),
         ("backbone.layer1.0", "Bottleneck", 1),
@@ -353,7 +353,10 @@ def test_numbers_and_words_that_fit() -> None:
     assert [quantity(n) for n in (0, 7, 999, 1000, 999_600, 25_557_032, 4_089_184_256)] == [
         DASH, "7", "999", "1 k", "1 M", "25.6 M", "4.09 G",
     ]  # fmt: skip
-    assert cut("a very long name", 40, 10).endswith("…") and text_width(cut("a very long name", 40, 10), 10) <= 41
-    assert cut("short", 100, 10) == "short"
+    assert (
+        shortened("a very long name", 40, 10).endswith("…")
+        and text_width(shortened("a very long name", 40, 10), 10) <= 41
+    )
+    assert shortened("short", 100, 10) == "short"
     lines = wrapped(f"conv 3 {TIMES} 3, dilation 12", 70, 10)
     assert lines == [f"conv 3 {TIMES} 3,", "dilation 12"]

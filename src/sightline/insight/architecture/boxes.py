@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...errors import printable
 from ..style import BLUE, GREEN, ORANGE, VIOLET, si_number
 from .tree import DASH, TIMES, Block
-from .view import THEN, shape_of, short_kind, short_name
+from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 COLORS = {"convolution": BLUE, "block": BLUE, "sequence": BLUE, "linear": GREEN, "attention": VIOLET, "product": VIOLET}
 COLORS |= {"pooling": ORANGE, "resize": ORANGE}
@@ -78,7 +78,7 @@ def text(x: float, y: float, words: str, size: float = 11, anchor: str = "start"
     return tag("text", html.escape(printable(words)), x=x, y=y, font_size=size, text_anchor=anchor, **more)
 
 
-def moved(marks: str, x: float, y: float) -> str:
+def translated(marks: str, x: float, y: float) -> str:
     """Marks shifted by (x, y)."""
     return tag("g", marks, transform=f"translate({x:.1f} {y:.1f})") if marks else ""
 
@@ -92,7 +92,7 @@ def text_width(words: str, size: float, bold: bool = False) -> float:
     return size * ems * (1.1 if bold else 1.0)
 
 
-def cut(words: str, width: float, size: float, bold: bool = False) -> str:
+def shortened(words: str, width: float, size: float, bold: bool = False) -> str:
     """The text, shortened by an ellipsis to a width."""
     if text_width(words, size, bold) <= width:
         return words
@@ -104,13 +104,13 @@ def cut(words: str, width: float, size: float, bold: bool = False) -> str:
 def wrapped(words: str, width: float, size: float, bold: bool = False) -> list[str]:
     """The text in lines of a width, broken at spaces but not within `3 x 3`."""
     lines: list[str] = []
-    for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(THEN, "\u00a0· ").split(" "):
+    for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(SEPARATOR, "\u00a0· ").split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(longer, size, bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [cut(line.replace("\u00a0", " "), width, size, bold) for line in lines]
+    return [shortened(line.replace("\u00a0", " "), width, size, bold) for line in lines]
 
 
 def route(*points: tuple[float, float], head: bool = True, dashed: bool = False) -> str:
@@ -145,26 +145,26 @@ def quantity(count: int) -> str:
 
 def box(block: Block, width: float, totals: Totals) -> Piece:
     """The box of a layer or closed block, the circle of a join, or the text of a label."""
-    kind, shape, repeat = short_kind(block), shape_of(block), block.repeat
+    kind, shape, repeat = abbreviated_kind(block), shape_of(block), block.repeat
     if block.role == "label":
         return Piece(text(width / 2, 11, kind, 10.5, "middle"), 16, shape=shape if block.shapes else "")
     if block.role == "join":
         return join(kind, width, shape)
     counts = [totals.times * repeat * count for count in (block.parameters, block.multiply_adds)]
-    title, _, after = kind.partition(THEN)
+    title, _, after = kind.partition(SEPARATOR)
     title = f"{repeat} {TIMES} {title}" if repeat > 1 else title
-    name = "" if block.name.endswith(block.kind.partition(THEN)[0]) else short_name(block.name)
-    rest = THEN.join(filter(None, (name, after)))
+    name = "" if block.name.endswith(block.kind.partition(SEPARATOR)[0]) else short_name(block.name)
+    rest = SEPARATOR.join(filter(None, (name, after)))
     if block.role in THIN:
         lines = wrapped(kind, width - 12, 10.5)
         marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
         height = 7 + 13.0 * len(lines)
     elif width >= WIDE:
-        marks, height = words_of(title, rest, width - 122, 10, "start", 12)
+        marks, height = title_lines(title, rest, width - 122, 10, "start", 12)
         height = max(36.0, height + 6)
         marks += numbers(block.role, counts, totals, (width - 90, width - 34), 16)
     else:
-        marks, height = words_of(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
+        marks, height = title_lines(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
         height += 25
         marks += numbers(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
     full = f"{block.name}: {block.kind}; {shape}; {counts[0]:,} parameters, {counts[1]:,} multiply-adds"
@@ -187,21 +187,21 @@ def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
 
 def join(kind: str, width: float, shape: str) -> Piece:
     """A circle with the sign of the operation, or a small box with its name; what follows at once is beside it."""
-    first, _, after = kind.partition(THEN)
+    first, _, after = kind.partition(SEPARATOR)
     middle = width / 2
     if first in SYMBOLS:
         ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": LINE}
         sign = tag("path", d=SYMBOLS[first], stroke="currentColor", stroke_width=1.3)
-        marks = moved(tag("circle", r=9, **ring) + sign, middle, 9)
+        marks = translated(tag("circle", r=9, **ring) + sign, middle, 9)
         marks += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
         return Piece(marks, 18, side=9, edge=middle + 9, shape=shape)
-    words = cut(kind, width - 16, 10.5)
+    words = shortened(kind, width - 16, 10.5)
     half = min(width, text_width(words, 10.5) + 18) / 2
-    marks = moved(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
+    marks = translated(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
     return Piece(marks, 18, side=9, edge=middle + half, shape=shape)
 
 
-def words_of(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
+def title_lines(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
     """Title and second lines, wrapped to a width, and the height of both."""
     marks, y = [], 3.0
     for words in wrapped(title, width, size, True):

@@ -4,9 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .boxes import LINE, SOFT, Piece, Totals, box, cut, moved, route, tag, text, text_width
+from .boxes import LINE, SOFT, Piece, Totals, box, route, shortened, tag, text, text_width, translated
 from .tree import TIMES, Block
-from .view import THEN, shape_of, short_kind, short_name
+from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
 """Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, least width of a box, and
@@ -29,14 +29,14 @@ class Leaf:
 class Fork:
     """Branches between the same two neighbors."""
 
-    flows: tuple["Column", ...]
+    parts: tuple["Column", ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Flows one below the other. links: which feeds which, by row; row -1 is the input, len(flows) the output."""
+    """Flows one below the other. links: which feeds which, by row; row -1 is the input, len(parts) the output."""
 
-    flows: tuple[Leaf | Fork, ...]
+    parts: tuple[Leaf | Fork, ...]
     links: tuple[Edge, ...]
 
 
@@ -53,27 +53,27 @@ def column_of(view: Block) -> Column:
 
     def region(members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
         """The column of boxes that take from `start` alone and feed `end` alone."""
-        flows = flows_of(members, start, end, edges)
-        rows = {start: -1, end: len(flows)} | {index: row for row, flow in enumerate(flows) for index in indices(flow)}
+        parts = parts_of(members, start, end, edges)
+        rows = {start: -1, end: len(parts)} | {index: row for row, part in enumerate(parts) for index in indices(part)}
         links = {(rows[source], rows[goal]) for source, goal in edges - undrawn}
-        return Column(tuple(flows), tuple(sorted(link for link in links if link[0] != link[1])))
+        return Column(tuple(parts), tuple(sorted(link for link in links if link[0] != link[1])))
 
-    def flows_of(members: Collection[int], start: int, end: int, edges: set[Edge]) -> list[Leaf | Fork]:
+    def parts_of(members: Collection[int], start: int, end: int, edges: set[Edge]) -> list[Leaf | Fork]:
         passed = [index for index in members if not any(source < index < goal for source, goal in edges)]
-        flows: list[Leaf | Fork] = []
+        parts: list[Leaf | Fork] = []
         for before, after in pairwise([start, *passed, end]):
             inside = [index for index in members if before < index < after]
             inner = {edge for edge in edges if before <= edge[0] and edge[1] <= after} - {(before, after)}
             branches = components(inside, inner)
             if len(branches) > 1:
-                parts = [(sorted(part), {edge for edge in inner if part & {*edge}}) for part in branches]
-                flows.append(Fork(tuple(region(part, before, after, own) for part, own in parts)))
+                groups = [(sorted(group), {edge for edge in inner if group & {*edge}}) for group in branches]
+                parts.append(Fork(tuple(region(group, before, after, own) for group, own in groups)))
             elif inside and (before, after) in edges:
-                flows += flows_of(inside, before, after, inner)
+                parts += parts_of(inside, before, after, inner)
             else:
-                flows += [leaf(index) for index in inside]
-            flows += [leaf(after)] if after != end else []
-        return flows
+                parts += [leaf(index) for index in inside]
+            parts += [leaf(after)] if after != end else []
+        return parts
 
     def leaf(index: int) -> Leaf:
         box = boxes[index]
@@ -92,36 +92,36 @@ def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
     return sorted(groups, key=min)
 
 
-def indices(flow: Leaf | Fork | Column) -> list[int]:
-    """Indices of all blocks in a flow."""
-    return [flow.index] if isinstance(flow, Leaf) else [index for inner in flow.flows for index in indices(inner)]
+def indices(part: Leaf | Fork | Column) -> list[int]:
+    """Indices of all blocks in a part."""
+    return [part.index] if isinstance(part, Leaf) else [index for inner in part.parts for index in indices(inner)]
 
 
-def least_width(flow: Leaf | Fork | Column) -> float:
-    """The least width of the boxes of a flow."""
-    if isinstance(flow, Fork):
-        return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in flow.flows) - BETWEEN
-    if isinstance(flow, Column):
-        return max(map(least_width, flow.flows), default=LEAST)
-    longest = max(text_width(word, 10, True) for word in short_kind(flow.block).split(" "))
-    return least_width(flow.inside) if flow.inside else max(LEAST, min(WORD, 12 + longest))
+def least_width(part: Leaf | Fork | Column) -> float:
+    """The least width of the boxes of a part."""
+    if isinstance(part, Fork):
+        return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in part.parts) - BETWEEN
+    if isinstance(part, Column):
+        return max(map(least_width, part.parts), default=LEAST)
+    longest = max(text_width(word, 10, True) for word in abbreviated_kind(part.block).split(" "))
+    return least_width(part.inside) if part.inside else max(LEAST, min(WORD, 12 + longest))
 
 
-def overhang(flow: Leaf | Fork | Column) -> tuple[float, float]:
+def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
     """How far frames, lanes and stacked edges stick out to the left and right of the boxes."""
-    if isinstance(flow, Fork):
+    if isinstance(part, Fork):
         return 0, 0
-    if isinstance(flow, Column):
-        sides = [(0.0, 0.0), *map(overhang, flow.flows)]
-        return max(left for left, _ in sides), max(right for _, right in sides) + LANE * len(set(lanes(flow).values()))
-    if flow.inside:
-        left, right = overhang(flow.inside)
+    if isinstance(part, Column):
+        sides = [(0.0, 0.0), *map(overhang, part.parts)]
+        return max(left for left, _ in sides), max(right for _, right in sides) + LANE * len(set(lanes(part).values()))
+    if part.inside:
+        left, right = overhang(part.inside)
         return left + PAD, right + PAD
-    return 0, 5 if flow.block.repeat > 1 else 0
+    return 0, 5 if part.block.repeat > 1 else 0
 
 
 def lanes(column: Column) -> dict[int, int]:
-    """The lane of each flow that feeds one further down than the next; as few lanes as possible, 0 is the innermost."""
+    """The lane of each part that feeds one further down than the next; as few lanes as possible, 0 is the innermost."""
     farthest = {start: end for start, end in column.links if end - start > 1}
     used: list[list[Edge]] = []
     for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
@@ -132,18 +132,18 @@ def lanes(column: Column) -> dict[int, int]:
     return {start: number for number, lane in enumerate(used) for start, _ in lane}
 
 
-def arrange(flow: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
-    """The marks of a flow whose boxes have a width."""
-    if isinstance(flow, Column):
-        return stack(flow, width, totals)
-    if isinstance(flow, Fork):
-        return branches(flow, width, totals)
-    return frame(flow, width, totals) if flow.inside else box(flow.block, width, totals)
+def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
+    """The marks of a part whose boxes have a width."""
+    if isinstance(part, Column):
+        return stack(part, width, totals)
+    if isinstance(part, Fork):
+        return branches(part, width, totals)
+    return frame(part, width, totals) if part.inside else box(part.block, width, totals)
 
 
 def stack(column: Column, width: float, totals: Totals) -> Piece:
     """Flows one below the other, with arrows between neighbors and other links along lanes on the right."""
-    pieces = [arrange(flow, width, totals) for flow in column.flows]
+    pieces = [arrange(part, width, totals) for part in column.parts]
     lane_of, middle = lanes(column), width / 2
     marks: list[str] = []
     tops, feet, y, shape = [], [0.0], 0.0, ""
@@ -151,7 +151,7 @@ def stack(column: Column, width: float, totals: Totals) -> Piece:
         top = y + (GAP if row else 0) + (FORK if row - 1 in lane_of else 0)
         if top > y and (row - 1, row) in column.links:
             marks.append(route((middle, y), (middle, top), head=piece.headed))
-        marks += [carried(shape, middle, y + GAP / 2, width), moved(piece.marks, 0, top)]
+        marks += [shape_label(shape, middle, y + GAP / 2, width), translated(piece.marks, 0, top)]
         tops.append(top)
         y, shape = top + piece.height, piece.shape
         feet.append(y)
@@ -167,7 +167,7 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: lis
     tops: y of each row and of the output. feet: y below the input and each row.
     """
     middle, lane_of = width / 2, lanes(column)
-    inner = width + max(overhang(flow)[1] for flow in column.flows)
+    inner = width + max(overhang(part)[1] for part in column.parts)
     long = [link for link in column.links if link[1] - link[0] > 1]
     marks: list[str] = []
     for start, end in long:
@@ -185,7 +185,7 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: lis
     return "".join(dict.fromkeys(marks))
 
 
-def carried(shape: str, x: float, y: float, width: float) -> str:
+def shape_label(shape: str, x: float, y: float, width: float) -> str:
     """The shape of a value beside its arrow, if there is room."""
     size, room = 10.0, width / 2 + BETWEEN - 8
     if text_width(shape, size) > room:
@@ -195,42 +195,42 @@ def carried(shape: str, x: float, y: float, width: float) -> str:
 
 def branches(fork: Fork, width: float, totals: Totals) -> Piece:
     """Columns side by side, below a line that forks."""
-    hangs, least = [overhang(flow) for flow in fork.flows], [least_width(flow) for flow in fork.flows]
+    hangs, least = [overhang(part) for part in fork.parts], [least_width(part) for part in fork.parts]
     extra = width - sum(least) - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
     widths = [own + max(0.0, extra) / len(least) for own in least]
-    pieces = [arrange(flow, own, totals) for flow, own in zip(fork.flows, widths, strict=True)]
-    fed = any(start == -1 for flow in fork.flows for start, _ in flow.links)
+    pieces = [arrange(part, own, totals) for part, own in zip(fork.parts, widths, strict=True)]
+    fed = any(start == -1 for part in fork.parts for start, _ in part.links)
     top = 20.0 if fed else 0.0
     bottom = top + max(piece.height for piece in pieces)
     x, height, center, marks = 0.0, bottom, width / 2, []
-    for flow, piece, own, (left, right) in zip(fork.flows, pieces, widths, hangs, strict=True):
+    for part, piece, own, (left, right) in zip(fork.parts, pieces, widths, hangs, strict=True):
         x += left
         middle, foot = x + own / 2, top + piece.height
         way = (center, 0), (center, 6), (middle, 6), (middle, top)
-        marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
-        if any(end == len(flow.flows) for _, end in flow.links):
+        marks += [route(*way, head=piece.headed) if fed else "", translated(piece.marks, x, top)]
+        if any(end == len(part.parts) for _, end in part.links):
             height, turn = bottom + 8, bottom + 6
             marks.append(route((middle, foot), (middle, turn), (center, turn), (center, height), head=False))
         x += own + right + BETWEEN
     return Piece("".join(marks), height, headed=False)
 
 
-def frame(flow: Leaf, width: float, totals: Totals) -> Piece:
+def frame(part: Leaf, width: float, totals: Totals) -> Piece:
     """A column in a frame with the name of its block."""
-    assert flow.inside is not None
-    block, (left, right) = flow.block, overhang(flow)
-    inner = stack(flow.inside, width, replace(totals, times=totals.times * block.repeat))
+    assert part.inside is not None
+    block, (left, right) = part.block, overhang(part)
+    inner = stack(part.inside, width, replace(totals, times=totals.times * block.repeat))
     middle, top = width / 2, 26.0
     height = top + inner.height + 10
-    title, room = f"{short_name(block.name)}{THEN}{block.kind}", middle + left - 12
-    title = cut(title if text_width(title, 10) <= room else block.kind, room, 10)
+    title, room = f"{short_name(block.name)}{SEPARATOR}{block.kind}", middle + left - 12
+    title = shortened(title if text_width(title, 10) <= room else block.kind, room, 10)
     ink = {"fill": "currentColor", "fill_opacity": 0.035, "stroke": "currentColor", "stroke_opacity": 0.25}
     marks = [
         tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, **ink),
         text(7 - left, 14, title, 10, opacity=SOFT),
         text(width + right - 8, 16, f"{TIMES} {block.repeat}", 12, "end", font_weight=600) if block.repeat > 1 else "",
         route((middle, 0), (middle, top), head=inner.headed),
-        moved(inner.marks, 0, top),
+        translated(inner.marks, 0, top),
         route((middle, top + inner.height), (middle, height), head=False),
     ]
     return Piece("".join(marks), height, headed=False, shape=shape_of(block))

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 from ...errors import printable
 from ..style import INK
-from .boxes import SOFT, Panel, Totals, cut, moved, quantity, tag, text
+from .boxes import SOFT, Panel, Totals, quantity, shortened, tag, text, translated
 from .layout import arrange, column_of, least_width, overhang
-from .pair import pair_of, pair_panel
+from .siamese import siamese_networks, siamese_panel
 from .tree import Architecture, Block, shape_text
-from .unet_layout import unet_layout, unet_levels
-from .view import family, shape_of, view_of, with_labels
+from .unet_layout import unet_layout, unet_skips
+from .view import class_name, shape_of, view_of, with_labels
 
 WIDTH, HEIGHT, TALLEST = 348.0, 1030.0, 1290.0
 """Pixels: width of a phone, height of a printed page, greatest height of a U-Net or of the inside of a block."""
 
-PANELS, MOST_BOXES, FEW, WORTH = 5, 120, 4, 0.02
+PANELS, MAX_BOXES, FEW, WORTH = 5, 120, 4, 0.02
 """The most panels; the most boxes of a panel; boxes up to which a panel opens a block whatever its height; least share
 of the model's parameters or multiply-adds for a panel of a closed block."""
 
@@ -38,31 +38,31 @@ def panels_of(found: Architecture) -> list[Panel]:
     """The drawings of an architecture: none if there is no tree, or too large a one."""
     if found.model is None:
         return []
-    image, pair = f"image {shape_text(found.image)}", pair_of(found)
+    image, pair = f"image {shape_text(found.image)}", siamese_networks(found)
     if pair is None:
         return block_panels(found.name or found.model.kind, found.model, image, found.outputs)
-    return [pair_panel(found, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
+    return [siamese_panel(found, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
 
 
-def block_panels(title: str, root: Block, entrance: str, outputs: Sequence[str]) -> list[Panel]:
+def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[str]) -> list[Panel]:
     """A panel of a block, and of the blocks that stay closed in it: two of a class at most."""
-    first = draw(title, "", with_labels(root, entrance, outputs))
+    first = draw(title, "", with_labels(root, input_label, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
     for draft in drafts:  # panels of closed blocks are appended
-        for box, share in sorted(closed_in(draft, root), key=lambda item: -item[1]):
-            known, look = seen.setdefault(family(box), []), looks(box)
+        for box, share in sorted(closed_blocks(draft, root), key=lambda item: -item[1]):
+            known, look = seen.setdefault(class_name(box), []), structure(box)
             if look in known or len(known) > 1 or share < WORTH or len(drafts) == PANELS:
                 continue
             note = f"{box.name}, one of {box.repeat}" if box.repeat > 1 else box.name
-            drawn = draw(family(box), note, with_labels(replace(box, repeat=1), "input", ()))
+            drawn = draw(class_name(box), note, with_labels(replace(box, repeat=1), "input", ()))
             if drawn is not None and drawn.panel.height <= TALLEST:
                 drafts.append(drawn)
                 known.append(look)
     return [draft.panel for draft in drafts]
 
 
-def closed_in(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
+def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
     """Blocks that can be opened, each with its share of the parameters or multiply-adds, whichever is larger."""
     for box, times in draft.boxes:
         if box.role == "block" and box.children:
@@ -70,9 +70,9 @@ def closed_in(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
             yield box, max(times * own / max(1, total) for own, total in costs)
 
 
-def looks(block: Block) -> object:
+def structure(block: Block) -> object:
     """What is equal for blocks whose drawings differ in numbers only."""
-    return family(block), tuple((looks(child), child.inputs) for child in block.children)
+    return class_name(block), tuple((structure(child), child.inputs) for child in block.children)
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
@@ -82,8 +82,8 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
     best = draft_of(title, note, root, opened)
     while best is not None:
         shares: dict[str, float] = {}
-        for box, share in closed_in(best, root):
-            shares[family(box)] = shares.get(family(box), 0) + share
+        for box, share in closed_blocks(best, root):
+            shares[class_name(box)] = shares.get(class_name(box), 0) + share
         kind = max(shares.keys() - tried, key=lambda name: (shares[name], name), default=None)
         if kind is None:
             return best
@@ -99,22 +99,22 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | No
     """A panel of a block with the blocks of some classes opened, None if it has too many boxes."""
     view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
     boxes = tuple(boxes_in(view))
-    if len(boxes) > MOST_BOXES:
+    if len(boxes) > MAX_BOXES:
         return None
     column = column_of(view)
     left, right = overhang(column)
     width = max(WIDTH - 4, least_width(column) + left + right)
-    skips = unet_levels(column)
+    skips = unet_skips(column)
     inner = width - left - right
     piece = unet_layout(column, skips, width, totals) if skips else arrange(column, inner, totals)
     fits = width <= WIDTH - 4 and piece.height <= (TALLEST if skips else HEIGHT)
     sizes = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
-    marks, y = [text(2, 17, cut(title, width, 13, True), 13, font_weight=600)], 17.0
+    marks, y = [text(2, 17, shortened(title, width, 13, True), 13, font_weight=600)], 17.0
     for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds, their shares of the total.")):
         y += 15
-        marks.append(text(2, y, cut(words, width, 10.5), 10.5, opacity=SOFT))
-    marks.append(moved(piece.marks, 2 + (0 if skips else left), y + 12))
-    steps = [f"{f'{times} times ' if times > 1 else ''}{family(box)} to {shape_of(box)}" for box, times in boxes]
+        marks.append(text(2, y, shortened(words, width, 10.5), 10.5, opacity=SOFT))
+    marks.append(translated(piece.marks, 2 + (0 if skips else left), y + 12))
+    steps = [f"{f'{times} times ' if times > 1 else ''}{class_name(box)} to {shape_of(box)}" for box, times in boxes]
     panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
     return Draft(panel, boxes, fits, bool(skips))
 
@@ -146,7 +146,7 @@ def file_svg(panels: Sequence[Panel]) -> str:
     for column in columns:
         y = margin
         for panel in column:
-            marks.append(moved(panel.marks, x, y))
+            marks.append(translated(panel.marks, x, y))
             y += panel.height + gap / 2
         x += max(panel.width for panel in column) + gap
         height = max(height, y)

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...errors import some_of
-from .layer_words import SHAPE_ONLY, join_words, layer_words, operation_words
-from .tree import Architecture, Block, Role, Source, merge, repetition
+from .descriptions import SHAPE_ONLY, describe_layer, describe_operation, join_name
+from .tree import Architecture, Block, Role, Source, merge_children, merge_repeat
 
 
 @dataclass(eq=False)
@@ -101,7 +101,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, twin: nn.Module):
         super().__init__()
         self.counter = FlopCounterMode(display=False)
-        self.open = [Node("", *layer_words(twin), None, twin)]
+        self.open = [Node("", *describe_layer(twin), None, twin)]
         self.starts: list[int] = []
         self.made: dict[int, Value] = {}
         self.weights = {id(value): frozenset([id(value)]) for value in twin.parameters()}
@@ -122,7 +122,7 @@ class Recorder(TorchFunctionMode):
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Open a node when a call begins."""
-        node = Node(self.modules[module], *layer_words(module), self.open[-1], module)
+        node = Node(self.modules[module], *describe_layer(module), self.open[-1], module)
         node.inputs = self.values(tensors_in((args, kwargs)))
         self.open[-1].children.append(node)
         self.open.append(node)
@@ -169,8 +169,8 @@ class Recorder(TorchFunctionMode):
                 self.made.pop(id(tensor), None)
                 self.weights |= {id(tensor): ids} if ids else {}
             return
-        role, kind = operation_words(name, taken[0], outputs[0])
-        join = join_words(name)
+        role, kind = describe_operation(name, taken[0], outputs[0])
+        join = join_name(name)
         if not (count or role or len(values) > 1 or (ids and join)):
             self.made |= {id(tensor): values[0] for tensor in outputs}
             return
@@ -188,7 +188,7 @@ class Recorder(TorchFunctionMode):
 
 def connect(root: Node) -> None:
     """Drop the inside of layers, and give each module the inputs and outputs that its inside takes and returns."""
-    frames = frames_in(root)
+    frames = containers_in(root)
     passed = {frame: [*frame.inputs] for frame in frames}
     for frame in frames:
         frame.inputs = []
@@ -199,12 +199,12 @@ def connect(root: Node) -> None:
         frame.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
 
 
-def frames_in(node: Node) -> list[Node]:
+def containers_in(node: Node) -> list[Node]:
     """The modules with modules in them, parents first; other nodes lose their inside."""
     if node.role not in ("block", "sequence") or all(child.module is None for child in node.children):
         node.children, node.outputs = [], []
         return []
-    return [node, *(frame for child in node.children for frame in frames_in(child))]
+    return [node, *(frame for child in node.children for frame in containers_in(child))]
 
 
 def source_of(frame: Node, value: Value) -> Source:
@@ -241,7 +241,7 @@ def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
         children.append(replace(block_of(child, sizes, counted), inputs=inputs))
     counted |= own
     outputs = tuple(value and source_of(node, value) for value in node.outputs) if children else ()
-    rows, outputs = merge(children, outputs, repetition)
+    rows, outputs = merge_children(children, outputs, merge_repeat)
     shapes = tuple(node.shapes)
     name = node.name.removeprefix(f"{node.parent.name}.") if node.parent else node.name
     return Block(name, node.kind, node.role, shapes, new, node.multiply_adds, (), 1, outputs, rows)

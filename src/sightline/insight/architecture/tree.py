@@ -114,7 +114,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return f" {TIMES} ".join(map(str, shape)) or "1"
 
 
-def merge(
+def merge_children(
     children: Sequence[Block], outputs: Sources, join: Callable[[Block, Block, int], Block | None]
 ) -> tuple[tuple[Block, ...], Sources]:
     """(children, outputs) with children merged into the one before them.
@@ -144,7 +144,7 @@ def merge(
     return tuple(kept), tuple(out and (moved[out[0]], out[1]) for out in outputs)
 
 
-def repetition(host: Block, child: Block, index: int) -> Block | None:
+def merge_repeat(host: Block, child: Block, index: int) -> Block | None:
     """`host` repeated once more, if `child` equals it but for a number in its name and follows it; else None.
 
     Inputs of the child come from `host`, or from where the host has them too.
@@ -157,10 +157,10 @@ def repetition(host: Block, child: Block, index: int) -> Block | None:
     steps = [mine for mine, theirs in zip(child.inputs, host.inputs, strict=False) if mine != theirs]
     if len(child.inputs) != len(host.inputs) or not steps or any(source != index for source, _ in steps):
         return None
-    return replace(host, name=span(first, child.name), repeat=host.repeat + 1)
+    return replace(host, name=name_range(first, child.name), repeat=host.repeat + 1)
 
 
-def span(first: str, last: str) -> str:
+def name_range(first: str, last: str) -> str:
     """`layer3.1`, `layer3.22` -> `layer3.1-22`, with a dash."""
     if first == last:
         return first

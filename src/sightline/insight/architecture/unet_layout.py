@@ -3,29 +3,29 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from .boxes import Piece, Totals, box, moved, route
-from .layout import GAP, Column, Edge, Leaf, carried
+from .boxes import Piece, Totals, box, route, translated
+from .layout import GAP, Column, Edge, Leaf, shape_label
 
 MIDDLE, LEVEL, LEVELS = 30.0, 27.0, 4
 """Pixels between the sides, and from one level to the next; the fewest levels of a U-Net."""
 
 
-def unet_levels(column: Column) -> list[Edge]:
+def unet_skips(column: Column) -> list[Edge]:
     """Skip connections of a U-Net, the outermost first; none if the column is not a U-Net.
 
     In a U-Net each skip connection is within the one before, and every other link is between neighbors.
     """
     skips = sorted(link for link in column.links if link[1] - link[0] > 1)
     nested = all(outer[0] < inner[0] and inner[1] < outer[1] for outer, inner in pairwise(skips))
-    plain = all(isinstance(flow, Leaf) and not flow.inside for flow in column.flows)
-    chained = len(column.links) == len(column.flows) - 1 + len(skips)
+    plain = all(isinstance(part, Leaf) and not part.inside for part in column.parts)
+    chained = len(column.links) == len(column.parts) - 1 + len(skips)
     return skips if len(skips) >= LEVELS and nested and plain and chained else []
 
 
 def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals) -> Piece:
-    """Both sides of a U-Net with arrows across for skip connections; skips: of `unet_levels`."""
+    """Both sides of a U-Net with arrows across for skip connections; skips: of `unet_skips`."""
     own = (width - MIDDLE) / 2
-    blocks = [flow.block for flow in column.flows if isinstance(flow, Leaf)]
+    blocks = [part.block for part in column.parts if isinstance(part, Leaf)]
     pieces = [box(block, own, totals) for block in blocks]
     count, deepest = len(pieces), skips[-1]
     turn = deepest[1] - (1 if deepest[1] - deepest[0] > 2 else 0)  # the first box on the right
@@ -46,7 +46,7 @@ def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals)
         pile(left, foot)
         pile(right, foot)
         before = (start, end)
-    marks = [moved(piece.marks, 0 if row < turn else own + MIDDLE, tops[row]) for row, piece in enumerate(pieces)]
+    marks = [translated(piece.marks, 0 if row < turn else own + MIDDLE, tops[row]) for row, piece in enumerate(pieces)]
     feet = {row: tops[row] + piece.height for row, piece in enumerate(pieces)}
     middles = own / 2, own + MIDDLE + own / 2
     for start, end in [*skips, *pairwise(range(count))]:
@@ -60,5 +60,5 @@ def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals)
         else:
             x, rising = middles[start >= turn], start >= turn
             y, goal = (tops[start], feet[end]) if rising else (feet[start], tops[end])
-            marks += [route((x, y), (x, goal)), carried(pieces[start].shape, x, (y + goal) / 2, own)]
+            marks += [route((x, y), (x, goal)), shape_label(pieces[start].shape, x, (y + goal) / 2, own)]
     return Piece("".join(marks), foot + 3)

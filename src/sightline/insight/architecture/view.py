@@ -4,14 +4,14 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from .tree import Block, Source, merge, repetition, shape_text
+from .tree import Block, Source, merge_children, merge_repeat, shape_text
 
-THEN = " \u00b7 "
+SEPARATOR = " \u00b7 "
 """Separator in the kind of a box, between its main layer and the layers behind it."""
 
 WEIGHTED = ("convolution", "linear", "attention", "product", "block", "sequence", "frame")
 FUSED = ("norm", "activation", "dropout", "scale")
-LONGEST_CHAIN, MOST_PORTS = 7, 64
+MAX_CHAIN, MAX_PORTS = 7, 64
 
 
 def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
@@ -28,14 +28,14 @@ def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
         if closed is not None and closed.role == "identity" and taken:
             return taken[:1]
         main &= 4 * block.multiply_adds > 3 * root.multiply_adds
-        opens = closed is None and bool(block.children) and (block.role == "sequence" or family(block) in opened)
+        opens = closed is None and bool(block.children) and (block.role == "sequence" or class_name(block) in opened)
         if opens and block is not root and (block.repeat > 1 or not (main or block.role == "sequence")):
             closed = frame_of(block, taken, opened, path)
             opens = closed is None and block.repeat == 1
         if not opens and block is not root:
             inputs = tuple(source for source in taken if source is not None)
             boxes.append(replace(closed or block, name=path, inputs=inputs))
-            return [(len(boxes) - 1, port) for port in range(MOST_PORTS)]
+            return [(len(boxes) - 1, port) for port in range(MAX_PORTS)]
         known = {(-1, port): source for port, source in enumerate(taken)}
         for index, child in enumerate(block.children):
             name = f"{path}.{child.name}" if path else child.name
@@ -43,8 +43,8 @@ def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
             known |= {(index, port): source for port, source in enumerate(outputs)}
         return [output and known.get(output) for output in block.outputs]
 
-    outputs = tuple(add(root, [(-1, port) for port in range(MOST_PORTS)], path, True))
-    children, outputs = merge(*merge(boxes, outputs, fused), repetition)
+    outputs = tuple(add(root, [(-1, port) for port in range(MAX_PORTS)], path, True))
+    children, outputs = merge_children(*merge_children(boxes, outputs, fused), merge_repeat)
     return replace(root, children=children, outputs=outputs)
 
 
@@ -64,7 +64,7 @@ def chain_box(block: Block) -> Block | None:
     shown = [layer for layer in layers if layer.role != "identity"] or layers[:1]
     main = next((index for index, layer in enumerate(shown) if layer.role in WEIGHTED), 0)
     kinds = [layer.kind for layer in shown]
-    kind = THEN.join([", ".join(kinds[: main + 1]), *kinds[main + 1 :]])
+    kind = SEPARATOR.join([", ".join(kinds[: main + 1]), *kinds[main + 1 :]])
     return replace(block, kind=kind, role=shown[main].role, children=(), outputs=())
 
 
@@ -79,7 +79,7 @@ def chain_of(block: Block) -> list[Block] | None:
             return None
         layers += inner
     last = len(block.children) - 1
-    simple = sum(layer.role in WEIGHTED for layer in layers) <= 1 and len(layers) <= LONGEST_CHAIN
+    simple = sum(layer.role in WEIGHTED for layer in layers) <= 1 and len(layers) <= MAX_CHAIN
     return layers if simple and all(output and output[0] == last for output in block.outputs) else None
 
 
@@ -91,13 +91,13 @@ def fused(host: Block, child: Block, index: int) -> Block | None:
     if not follows and (child.role != "scale" or host.role == "frame"):
         return None
     costs = {key: getattr(host, key) + getattr(child, key) for key in ("parameters", "multiply_adds")}
-    return replace(host, kind=f"{host.kind}{THEN}{child.kind}", shapes=child.shapes, **costs)
+    return replace(host, kind=f"{host.kind}{SEPARATOR}{child.kind}", shapes=child.shapes, **costs)
 
 
-def with_labels(block: Block, entrance: str, names: Sequence[str]) -> Block:
-    """The block with a label for each input, called `entrance` if there is one, and for each output."""
+def with_labels(block: Block, input_label: str, names: Sequence[str]) -> Block:
+    """The block with a label for each input, called `input_label` if there is one, and for each output."""
     ports = 1 + max((port for child in block.children for source, port in child.inputs if source < 0), default=0)
-    kinds = [entrance] if ports == 1 else [f"input {port + 1}" for port in range(ports)]
+    kinds = [input_label] if ports == 1 else [f"input {port + 1}" for port in range(ports)]
     labels = [Block("", kind, "label", (), 0, 0, ()) for kind in kinds]
 
     def moved(source: Source) -> Source:
@@ -116,12 +116,12 @@ def shape_of(block: Block) -> str:
     return shape_text(shapes[0]) if len(set(shapes)) == 1 else f"{len(shapes)} maps"
 
 
-def family(block: Block) -> str:
+def class_name(block: Block) -> str:
     """Class of a block: `Attention` of `Attention, 12 heads`."""
-    return block.kind.partition(THEN)[0].partition(", ")[0]
+    return block.kind.partition(SEPARATOR)[0].partition(", ")[0]
 
 
-def short_kind(block: Block) -> str:
+def abbreviated_kind(block: Block) -> str:
     """Kind of a block with abbreviations."""
     return block.kind.replace("convolution", "conv").replace("batch norm", "BN")
 

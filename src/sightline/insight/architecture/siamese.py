@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from .boxes import GRAY, SOFT, Panel, Totals, box, cut, moved, outline, quantity, route, tag, text
+from .boxes import GRAY, SOFT, Panel, Totals, box, outline, quantity, route, shortened, tag, text, translated
 from .layout import GAP, Column, Leaf, stack
 from .tree import Architecture, Block, shape_text
-from .view import THEN
+from .view import SEPARATOR
 
 NETWORKS = ("backbone", "projector", "predictor")
-MIDDLE, TOP, MOST_LAYERS = 62.0, 81.0, 6
+MIDDLE, TOP, MAX_LAYERS = 62.0, 81.0, 6
 """Pixels between the two networks and above them; layers of a network that are named one by one."""
 
 
-def pair_of(found: Architecture) -> tuple[list[Block], list[Block]] | None:
+def siamese_networks(found: Architecture) -> tuple[list[Block], list[Block]] | None:
     """([backbone, projector, predictor], [backbone and projector of the target, if it has one]), None if no pair."""
     blocks = {block.name: block for block in found.model.children} if found.model else {}
     if not found.method or not set(NETWORKS) <= blocks.keys():
@@ -21,14 +21,14 @@ def pair_of(found: Architecture) -> tuple[list[Block], list[Block]] | None:
     return (online, target) if len(target) in (0, 2) and all(block.shapes for block in [*online, *target]) else None
 
 
-def pair_panel(found: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
+def siamese_panel(found: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
     """Both networks side by side, what connects their weights, and the loss below them."""
     own, title = (width - 4 - MIDDLE) / 2, f"{found.name}, {found.method}".removeprefix(", ")
     trained, followed = (sum(block.parameters for block in blocks) for blocks in (online, target))
     work = sum(block.multiply_adds for block in [*online, *target])
     follows = f", {quantity(followed)} follow" if target else ""
     marks = [
-        text(2, 17, cut(title, width - 4, 13, True), 13, font_weight=600),
+        text(2, 17, shortened(title, width - 4, 13, True), 13, font_weight=600),
         text(2, 32, f"{quantity(trained)} parameters are trained{follows}", 10.5, opacity=SOFT),
         text(2, 47, f"{quantity(work)} multiply-adds a view", 10.5, opacity=SOFT),
     ]
@@ -40,7 +40,7 @@ def pair_panel(found: Architecture, online: list[Block], target: list[Block], wi
         leaves = tuple(Leaf(index, block, None) for index, block in enumerate(boxes))
         column = stack(Column(leaves, tuple((row, row + 1) for row in range(len(boxes)))), own, totals)
         marks.append(text(x, 74, titles[side], 11.5, "middle", font_weight=600))
-        marks.append(moved(column.marks, x - own / 2, TOP))
+        marks.append(translated(column.marks, x - own / 2, TOP))
         feet.append(TOP + column.height)
     y = TOP + 16 + GAP
     for block, name in zip(online[:2], NETWORKS, strict=False):
@@ -57,7 +57,7 @@ def pair_panel(found: Architecture, online: list[Block], target: list[Block], wi
 def network(block: Block, name: str) -> Block:
     """A network of the pair as one box, with its layers named if they are few."""
     layers = layers_of(block)
-    kind = THEN.join([name, *(layers if len(layers) <= MOST_LAYERS else [block.kind])])
+    kind = SEPARATOR.join([name, *(layers if len(layers) <= MAX_LAYERS else [block.kind])])
     return replace(block, name="", kind=kind, role="block" if name == NETWORKS[0] else "linear", children=(), repeat=1)
 
 
@@ -82,7 +82,7 @@ def loss(lanes: tuple[float, float], feet: list[float], online: list[Block], wid
     """The loss, which takes from both sides, and the stop of the gradient on the right."""
     (left, right), y, stop = lanes, feet[0] + 34, feet[1] + 30
     marks = [
-        moved(outline(50, 22, "attention"), width / 2 - 25, y - 11),
+        translated(outline(50, 22, "attention"), width / 2 - 25, y - 11),
         text(width / 2, y + 4, "loss", 11.5, "middle", font_weight=600),
         tag("path", d=f"M{right - 7:.1f} {stop + 3:.1f}l14 -6m-14 11l14 -6", stroke=GRAY, stroke_width=1.6),
         text(right - 12, stop + 7, "stop-gradient", 9.5, "end", opacity=SOFT),

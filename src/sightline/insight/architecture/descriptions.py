@@ -34,11 +34,11 @@ SHAPE_ONLY = ("expand_as", "view_as", "reshape_as", "type_as")
 """Operations that take only the shape or type of their second tensor."""
 
 
-def layer_words(layer: nn.Module) -> tuple[Role, str]:
+def describe_layer(layer: nn.Module) -> tuple[Role, str]:
     """(role, description) of a module: ("convolution", "convolution 3 x 3, stride 2"), ("block", "Bottleneck")."""
     name, kind = type(layer).__name__, type(layer)
     if isinstance(layer, nn.modules.conv._ConvNd):
-        return "convolution", convolution_words(layer)
+        return "convolution", describe_convolution(layer)
     if isinstance(layer, nn.Linear | nn.Embedding):
         return "linear", "embedding" if isinstance(layer, nn.Embedding) else "linear"
     norm = next((words for kind, words in NORMS.items() if isinstance(layer, kind)), "")
@@ -58,7 +58,7 @@ def layer_words(layer: nn.Module) -> tuple[Role, str]:
     if kind.__module__.startswith(("torch.nn.modules.activation", "timm.layers.activations")):
         return "activation", name
     if kind.__module__ == "torch.nn.modules.pooling":
-        return "pooling", pooling_words(layer)
+        return "pooling", describe_pooling(layer)
     if "Pool" in name and not list(layer.parameters()):
         return "pooling", name
     if name in ("LayerScale", "LayerScale2d"):
@@ -67,7 +67,7 @@ def layer_words(layer: nn.Module) -> tuple[Role, str]:
     return "block", f"{name}, {heads} heads" if isinstance(heads, int) else name
 
 
-def convolution_words(layer: Any) -> str:
+def describe_convolution(layer: Any) -> str:
     """Kernel, stride, dilation and groups of a convolution, unless they are 1."""
     words = [f"{'transposed ' if layer.transposed else ''}convolution {sides(layer.kernel_size)}"]
     words += [f"stride {side(layer.stride)}"] if set(layer.stride) != {1} else []
@@ -77,7 +77,7 @@ def convolution_words(layer: Any) -> str:
     return ", ".join(words)
 
 
-def pooling_words(layer: Any) -> str:
+def describe_pooling(layer: Any) -> str:
     """Kind, window and stride of a pooling layer."""
     name = type(layer).__name__
     kind = "max pooling" if "Max" in name else "average pooling" if "Avg" in name else f"pooling ({name})"
@@ -90,7 +90,7 @@ def pooling_words(layer: Any) -> str:
     return f"{kind} {sides(window)}" + (f", stride {side(stride)}" if stride != window else "")
 
 
-def operation_words(name: str, taken: Tensor, output: Tensor) -> tuple[Role | None, str]:
+def describe_operation(name: str, taken: Tensor, output: Tensor) -> tuple[Role | None, str]:
     """(role, description) of a function of torch by its name; (None, "") if it only moves or rescales values."""
     kind = {"mean": "average", "amax": "max", "adaptive_avg_pool2d": "average", "adaptive_max_pool2d": "max"}.get(name)
     if kind and taken.ndim == 4 and set(output.shape[2:]) <= {1}:
@@ -105,7 +105,7 @@ def operation_words(name: str, taken: Tensor, output: Tensor) -> tuple[Role | No
     return next(((role, words[plain]) for role, words in OPERATIONS.items() if plain in words), (None, ""))
 
 
-def join_words(name: str) -> str:
+def join_name(name: str) -> str:
     """Description of a function that joins tensors (`add`, `__iadd__`: "add"), or ""."""
     plain = name.strip("_")
     return JOINS.get(plain) or (JOINS.get(plain[1:], "") if name.startswith("__") else "")
