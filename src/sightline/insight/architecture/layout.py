@@ -1,4 +1,4 @@
-"""Arrange the boxes of a drawing: one column, branches side by side, other connections along lanes on the right."""
+"""Arrange boxes in a column, with branches side by side and skip connections in lanes on the right."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -9,16 +9,16 @@ from .tree import TIMES, Block
 from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
-"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, least width of a box, and
-the same for a long word."""
+"""Pixels: length of an arrow, height for the start of a lane, width of a lane, padding of a frame, gap of branches,
+minimum width of a box, and the largest minimum width of a box with a long word."""
 
 Edge = tuple[int, int]
-"""(index of a block that feeds, index of a block that takes); -1 is the input, the number of blocks the output."""
+"""(index of the source, index of the user); -1 is the input, and the number of blocks the output."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A block by its index in the view; inside: the column of a frame."""
+    """A block and its index in the view. inside: the column in a frame, or None."""
 
     index: int
     block: Block
@@ -27,23 +27,23 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches between the same two neighbors."""
+    """Parallel branches between the same two neighbors."""
 
     parts: tuple["Column", ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Flows one below the other. links: which feeds which, by row; row -1 is the input, len(parts) the output."""
+    """Parts one below the other. links: connections by row; row -1 is the input, and row len(parts) the output."""
 
     parts: tuple[Leaf | Fork, ...]
     links: tuple[Edge, ...]
 
 
 def column_of(view: Block) -> Column:
-    """The boxes of a view as a column: boxes that all paths pass, with forks where separate branches lie between them.
+    """Layout of the boxes of a view: the boxes that all paths pass are a column, with forks for the branches between.
 
-    Branches are found again within each branch, and between the ends of a connection that bypasses boxes.
+    This is applied recursively to each branch, and to the boxes that a skip connection bypasses.
     """
     boxes, last = view.children, len(view.children)
     taken = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
@@ -52,7 +52,7 @@ def column_of(view: Block) -> Column:
     undrawn = loose | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
 
     def region(members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
-        """The column of boxes that take from `start` alone and feed `end` alone."""
+        """The column of boxes whose only outer source is `start` and whose only outer user is `end`."""
         parts = parts_of(members, start, end, edges)
         rows = {start: -1, end: len(parts)} | {index: row for row, part in enumerate(parts) for index in indices(part)}
         links = {(rows[source], rows[goal]) for source, goal in edges - undrawn}
@@ -83,22 +83,22 @@ def column_of(view: Block) -> Column:
 
 
 def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
-    """The members in groups that no edge connects."""
+    """The connected components of a graph, in the order of their smallest member."""
     groups = [{index} for index in members]
     for source, goal in edges:
         if source in members and goal in members:
-            met = [group for group in groups if source in group or goal in group]
-            groups = [*(group for group in groups if group not in met), set().union(*met)]
+            touched = [group for group in groups if source in group or goal in group]
+            groups = [*(group for group in groups if group not in touched), set().union(*touched)]
     return sorted(groups, key=min)
 
 
 def indices(part: Leaf | Fork | Column) -> list[int]:
-    """Indices of all blocks in a part."""
+    """Indices of all blocks in a part of the layout."""
     return [part.index] if isinstance(part, Leaf) else [index for inner in part.parts for index in indices(inner)]
 
 
 def least_width(part: Leaf | Fork | Column) -> float:
-    """The least width of the boxes of a part."""
+    """Minimum width of a part without its overhang."""
     if isinstance(part, Fork):
         return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in part.parts) - BETWEEN
     if isinstance(part, Column):
@@ -108,7 +108,7 @@ def least_width(part: Leaf | Fork | Column) -> float:
 
 
 def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
-    """How far frames, lanes and stacked edges stick out to the left and right of the boxes."""
+    """(left, right): pixels that frames, lanes and the edges of repeated blocks need beside the boxes."""
     if isinstance(part, Fork):
         return 0, 0
     if isinstance(part, Column):
@@ -121,7 +121,7 @@ def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
 
 
 def lanes(column: Column) -> dict[int, int]:
-    """The lane of each part that feeds one further down than the next; as few lanes as possible, 0 is the innermost."""
+    """Map the source rows of skip connections to lanes, 0 for the innermost; links that do not overlap share a lane."""
     farthest = {start: end for start, end in column.links if end - start > 1}
     used: list[list[Edge]] = []
     for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
@@ -133,7 +133,7 @@ def lanes(column: Column) -> dict[int, int]:
 
 
 def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
-    """The marks of a part whose boxes have a width."""
+    """Draw a part whose boxes are `width` wide, without its overhang."""
     if isinstance(part, Column):
         return stack(part, width, totals)
     if isinstance(part, Fork):
@@ -142,11 +142,11 @@ def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
 
 
 def stack(column: Column, width: float, totals: Totals) -> Piece:
-    """Flows one below the other, with arrows between neighbors and other links along lanes on the right."""
+    """Draw parts one below the other, with arrows between neighbors, and skip connections in lanes on the right."""
     pieces = [arrange(part, width, totals) for part in column.parts]
     lane_of, middle = lanes(column), width / 2
     marks: list[str] = []
-    tops, feet, y, shape = [], [0.0], 0.0, ""
+    tops, bottoms, y, shape = [], [0.0], 0.0, ""
     for row, piece in enumerate(pieces):
         top = y + (GAP if row else 0) + (FORK if row - 1 in lane_of else 0)
         if top > y and (row - 1, row) in column.links:
@@ -154,24 +154,24 @@ def stack(column: Column, width: float, totals: Totals) -> Piece:
         marks += [shape_label(shape, middle, y + GAP / 2, width), translated(piece.marks, 0, top)]
         tops.append(top)
         y, shape = top + piece.height, piece.shape
-        feet.append(y)
+        bottoms.append(y)
     y += GAP if any(end == len(pieces) and end - start > 1 for start, end in column.links) else 0
-    marks.append(long_links(column, pieces, [*tops, y], feet, width) if lane_of else "")
+    marks.append(long_links(column, pieces, [*tops, y], bottoms, width) if lane_of else "")
     headed = bool(pieces) and pieces[0].headed and -1 not in lane_of
     return Piece("".join(marks), y, headed, shape=shape)
 
 
-def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: list[float], width: float) -> str:
-    """Lines along lanes, from a dot below a row to the side of each further row that it feeds, or to the output.
+def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: list[float], width: float) -> str:
+    """Draw the lines of skip connections, from a dot below their source to the side of their user, or to the output.
 
-    tops: y of each row and of the output. feet: y below the input and each row.
+    tops: y of the top of each row and of the output. bottoms: y of the bottom of the input and of each row.
     """
     middle, lane_of = width / 2, lanes(column)
     inner = width + max(overhang(part)[1] for part in column.parts)
     long = [link for link in column.links if link[1] - link[0] > 1]
     marks: list[str] = []
     for start, end in long:
-        level = feet[start + 1] + (GAP if start >= 0 else 0)
+        level = bottoms[start + 1] + (GAP if start >= 0 else 0)
         x = inner + LANE * (lane_of[start] + 0.5)
         others = [first for first, goal in long if goal == end]
         piece = pieces[end] if end < len(pieces) else Piece("", 0)
@@ -180,13 +180,13 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: lis
         goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
         marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
         if (start, start + 1) not in column.links:
-            marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
+            marks.append(route((middle, bottoms[start + 1]), (middle, level), head=False))
         marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.headed))
     return "".join(dict.fromkeys(marks))
 
 
 def shape_label(shape: str, x: float, y: float, width: float) -> str:
-    """The shape of a value beside its arrow, if there is room."""
+    """The shape of a tensor beside its arrow, or "" if there is no room."""
     size, room = 10.0, width / 2 + BETWEEN - 8
     if text_width(shape, size) > room:
         shape, size = shape.replace(" ", ""), 9.0
@@ -194,7 +194,7 @@ def shape_label(shape: str, x: float, y: float, width: float) -> str:
 
 
 def branches(fork: Fork, width: float, totals: Totals) -> Piece:
-    """Columns side by side, below a line that forks."""
+    """Draw the branches of a fork side by side, below a line that splits and above one that joins them."""
     hangs, least = [overhang(part) for part in fork.parts], [least_width(part) for part in fork.parts]
     extra = width - sum(least) - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
     widths = [own + max(0.0, extra) / len(least) for own in least]
@@ -205,18 +205,18 @@ def branches(fork: Fork, width: float, totals: Totals) -> Piece:
     x, height, center, marks = 0.0, bottom, width / 2, []
     for part, piece, own, (left, right) in zip(fork.parts, pieces, widths, hangs, strict=True):
         x += left
-        middle, foot = x + own / 2, top + piece.height
-        way = (center, 0), (center, 6), (middle, 6), (middle, top)
-        marks += [route(*way, head=piece.headed) if fed else "", translated(piece.marks, x, top)]
+        middle, bottom_y = x + own / 2, top + piece.height
+        corners = (center, 0), (center, 6), (middle, 6), (middle, top)
+        marks += [route(*corners, head=piece.headed) if fed else "", translated(piece.marks, x, top)]
         if any(end == len(part.parts) for _, end in part.links):
             height, turn = bottom + 8, bottom + 6
-            marks.append(route((middle, foot), (middle, turn), (center, turn), (center, height), head=False))
+            marks.append(route((middle, bottom_y), (middle, turn), (center, turn), (center, height), head=False))
         x += own + right + BETWEEN
     return Piece("".join(marks), height, headed=False)
 
 
 def frame(part: Leaf, width: float, totals: Totals) -> Piece:
-    """A column in a frame with the name of its block."""
+    """Draw a frame with the name of its block around its boxes."""
     assert part.inside is not None
     block, (left, right) = part.block, overhang(part)
     inner = stack(part.inside, width, replace(totals, times=totals.times * block.repeat))

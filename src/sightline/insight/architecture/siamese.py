@@ -1,4 +1,4 @@
-"""Drawing of a Siamese pair: an online network beside its target network, or beside itself."""
+"""Drawing of a Siamese network: the online network beside its target network, or beside itself."""
 
 from dataclasses import replace
 
@@ -9,86 +9,86 @@ from .view import SEPARATOR
 
 NETWORKS = ("backbone", "projector", "predictor")
 MIDDLE, TOP, MAX_LAYERS = 62.0, 81.0, 6
-"""Pixels between the two networks and above them; layers of a network that are named one by one."""
+"""Pixels between the two networks, and above them; maximum number of layers whose names are in the box of a network."""
 
 
-def siamese_networks(found: Architecture) -> tuple[list[Block], list[Block]] | None:
-    """([backbone, projector, predictor], [backbone and projector of the target, if it has one]), None if no pair."""
-    blocks = {block.name: block for block in found.model.children} if found.model else {}
-    if not found.method or not set(NETWORKS) <= blocks.keys():
+def siamese_networks(architecture: Architecture) -> tuple[list[Block], list[Block]] | None:
+    """([backbone, projector, predictor], [backbone and projector of the target, if any]), or None for other models."""
+    blocks = {block.name: block for block in architecture.model.children} if architecture.model else {}
+    if not architecture.method or not set(NETWORKS) <= blocks.keys():
         return None
     online, target = [blocks[name] for name in NETWORKS], list(blocks["target"].children) if "target" in blocks else []
     return (online, target) if len(target) in (0, 2) and all(block.shapes for block in [*online, *target]) else None
 
 
-def siamese_panel(found: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
-    """Both networks side by side, what connects their weights, and the loss below them."""
-    own, title = (width - 4 - MIDDLE) / 2, f"{found.name}, {found.method}".removeprefix(", ")
-    trained, followed = (sum(block.parameters for block in blocks) for blocks in (online, target))
+def siamese_panel(architecture: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
+    """Draw both networks side by side, the relation of their weights, and the loss below. online, target: networks."""
+    own, title = (width - 4 - MIDDLE) / 2, f"{architecture.name}, {architecture.method}".removeprefix(", ")
+    trained, averaged = (sum(block.parameters for block in blocks) for blocks in (online, target))
     work = sum(block.multiply_adds for block in [*online, *target])
-    follows = f", {quantity(followed)} follow" if target else ""
+    suffix = f", {quantity(averaged)} are moving averages" if target else ""
     marks = [
         text(2, 17, shortened(title, width - 4, 13, True), 13, font_weight=600),
-        text(2, 32, f"{quantity(trained)} parameters are trained{follows}", 10.5, opacity=SOFT),
-        text(2, 47, f"{quantity(work)} multiply-adds a view", 10.5, opacity=SOFT),
+        text(2, 32, f"{quantity(trained)} trainable parameters{suffix}", 10.5, opacity=SOFT),
+        text(2, 47, f"{quantity(work)} multiply-adds per view", 10.5, opacity=SOFT),
     ]
-    totals, lanes, feet = Totals(trained + followed, work), (2 + own / 2, width - 2 - own / 2), []
-    titles = ("online network", "target network" if target else "the same network")
+    totals, lanes, bottoms = Totals(trained + averaged, work), (2 + own / 2, width - 2 - own / 2), []
+    titles = ("online network", "target network" if target else "same network")
     for side, (x, blocks) in enumerate(zip(lanes, (online, target or online[:2]), strict=True)):
-        view = Block("", f"view {side + 1}", "label", (found.image,), 0, 0, ())
+        view = Block("", f"view {side + 1}", "label", (architecture.image,), 0, 0, ())
         boxes = [view, *map(network, blocks, NETWORKS)]
         leaves = tuple(Leaf(index, block, None) for index, block in enumerate(boxes))
         column = stack(Column(leaves, tuple((row, row + 1) for row in range(len(boxes)))), own, totals)
         marks.append(text(x, 74, titles[side], 11.5, "middle", font_weight=600))
         marks.append(translated(column.marks, x - own / 2, TOP))
-        feet.append(TOP + column.height)
+        bottoms.append(TOP + column.height)
     y = TOP + 16 + GAP
     for block, name in zip(online[:2], NETWORKS, strict=False):
         height = box(network(block, name), own, totals).height
-        marks.append(between(2 + own, y + height / 2, bool(target)))
+        marks.append(weight_relation(2 + own, y + height / 2, bool(target)))
         y += GAP + height
-    marks.append(loss(lanes, feet, online, width))
+    marks.append(loss(lanes, bottoms, online, width))
     other = "a target network, its moving average" if target else "itself"
     alt = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
     alt += "prediction of one view with the projection of the other, which gets no gradient"
-    return Panel(title, alt, "".join(marks), width, feet[0] + 82)
+    return Panel(title, alt, "".join(marks), width, bottoms[0] + 82)
 
 
 def network(block: Block, name: str) -> Block:
-    """A network of the pair as one box, with its layers named if they are few."""
+    """A network as one box, with the names of its layers if they are at most MAX_LAYERS."""
     layers = layers_of(block)
     kind = SEPARATOR.join([name, *(layers if len(layers) <= MAX_LAYERS else [block.kind])])
     return replace(block, name="", kind=kind, role="block" if name == NETWORKS[0] else "linear", children=(), repeat=1)
 
 
 def layers_of(block: Block) -> list[str]:
-    """Kinds of the layers in a block, with the width of linear ones."""
+    """Kinds of the layers in a block, with the output size of linear ones."""
     if block.children:
         return [words for child in block.children for words in layers_of(child)]
     return [f"{block.kind} {shape_text(block.shapes[0])}" if block.role == "linear" and block.shapes else block.kind]
 
 
-def between(x: float, y: float, follows: bool) -> str:
-    """A dashed line from a network to its copy: a moving average, or shared weights."""
-    words = ("moving", "average") if follows else ("shared", "weights")
+def weight_relation(x: float, y: float, averaged: bool) -> str:
+    """A dashed line from a network to its counterpart, labeled "moving average" or "shared weights"."""
+    words = ("moving", "average") if averaged else ("shared", "weights")
     labels = [
         text(x + MIDDLE / 2, y + down, word, 9.5, "middle", opacity=SOFT)
         for word, down in zip(words, (-6, 13), strict=True)
     ]
-    return "".join([route((x + 2, y), (x + MIDDLE - 2, y), head=follows, dashed=True), *labels])
+    return "".join([route((x + 2, y), (x + MIDDLE - 2, y), head=averaged, dashed=True), *labels])
 
 
-def loss(lanes: tuple[float, float], feet: list[float], online: list[Block], width: float) -> str:
-    """The loss, which takes from both sides, and the stop of the gradient on the right."""
-    (left, right), y, stop = lanes, feet[0] + 34, feet[1] + 30
+def loss(lanes: tuple[float, float], bottoms: list[float], online: list[Block], width: float) -> str:
+    """Draw the loss of both outputs, and the stop-gradient on the right. bottoms: y below both networks."""
+    (left, right), y, stop = lanes, bottoms[0] + 34, bottoms[1] + 30
     marks = [
         translated(outline(50, 22, "attention"), width / 2 - 25, y - 11),
         text(width / 2, y + 4, "loss", 11.5, "middle", font_weight=600),
         tag("path", d=f"M{right - 7:.1f} {stop + 3:.1f}l14 -6m-14 11l14 -6", stroke=GRAY, stroke_width=1.6),
         text(right - 12, stop + 7, "stop-gradient", 9.5, "end", opacity=SOFT),
-        text(2, y + 34, "Each view passes through both networks; the loss is the sum of both.", 10, opacity=SOFT),
+        text(2, y + 34, "Each view passes through both networks: the loss is symmetric.", 10, opacity=SOFT),
     ]
-    for x, foot, end, block in ((left, feet[0], -25, online[2]), (right, feet[1], 25, online[1])):
-        marks.append(route((x, foot), (x, y), (width / 2 + end, y)))
-        marks.append(text(x + 7, foot + 15, shape_text(block.shapes[0]), 10, opacity=SOFT))
+    for x, bottom, end, block in ((left, bottoms[0], -25, online[2]), (right, bottoms[1], 25, online[1])):
+        marks.append(route((x, bottom), (x, y), (width / 2 + end, y)))
+        marks.append(text(x + 7, bottom + 15, shape_text(block.shapes[0]), 10, opacity=SOFT))
     return "".join(marks)

@@ -1,7 +1,4 @@
-"""An architecture as SVG: panels of boxes from top to bottom.
-
-The first panel is the whole model, the others the insides of blocks that it leaves closed.
-"""
+"""Draw an architecture as SVG panels: the whole model, then blocks that an earlier panel draws as a single box."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -17,16 +14,18 @@ from .unet_layout import unet_layout, unet_skips
 from .view import class_name, shape_of, view_of, with_labels
 
 WIDTH, HEIGHT, TALLEST = 348.0, 1030.0, 1290.0
-"""Pixels: width of a phone, height of a printed page, greatest height of a U-Net or of the inside of a block."""
+"""Pixels: width of a phone, height of a printed page, maximum height of a U-Net or of the panel of a block."""
 
-PANELS, MAX_BOXES, FEW, WORTH = 5, 120, 4, 0.02
-"""The most panels; the most boxes of a panel; boxes up to which a panel opens a block whatever its height; least share
-of the model's parameters or multiply-adds for a panel of a closed block."""
+MAX_PANELS, MAX_BOXES = 5, 120
+"""Maximum number of panels, and of boxes in a panel."""
+FEW_BOXES, MIN_SHARE = 4, 0.02
+"""Number of boxes up to which a panel is expanded whatever its height; minimum share of the model's parameters or
+multiply-adds of a block with its own panel."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A panel, its boxes with how often each occurs, and whether it fits and is a U-Net."""
+    """A panel, its boxes with their number of repetitions, whether its size is in the limits, whether it is a U-Net."""
 
     panel: Panel
     boxes: tuple[tuple[Block, int], ...]
@@ -34,36 +33,38 @@ class Draft:
     unet: bool
 
 
-def panels_of(found: Architecture) -> list[Panel]:
-    """The drawings of an architecture: none if there is no tree, or too large a one."""
-    if found.model is None:
+def panels_of(architecture: Architecture) -> list[Panel]:
+    """The panels of an architecture; [] if it has no tree, or one with too many blocks."""
+    if architecture.model is None:
         return []
-    image, pair = f"image {shape_text(found.image)}", siamese_networks(found)
+    image, pair = f"image {shape_text(architecture.image)}", siamese_networks(architecture)
     if pair is None:
-        return block_panels(found.name or found.model.kind, found.model, image, found.outputs)
-    return [siamese_panel(found, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
+        return block_panels(
+            architecture.name or architecture.model.kind, architecture.model, image, architecture.outputs
+        )
+    return [siamese_panel(architecture, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
 
 
 def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[str]) -> list[Panel]:
-    """A panel of a block, and of the blocks that stay closed in it: two of a class at most."""
+    """The panel of a block, and panels of the closed blocks in it: at most two for each class."""
     first = draw(title, "", with_labels(root, input_label, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
-    for draft in drafts:  # panels of closed blocks are appended
+    for draft in drafts:  # the loop appends panels of closed blocks
         for box, share in sorted(closed_blocks(draft, root), key=lambda item: -item[1]):
-            known, look = seen.setdefault(class_name(box), []), structure(box)
-            if look in known or len(known) > 1 or share < WORTH or len(drafts) == PANELS:
+            known, shape = seen.setdefault(class_name(box), []), structure(box)
+            if shape in known or len(known) > 1 or share < MIN_SHARE or len(drafts) == MAX_PANELS:
                 continue
             note = f"{box.name}, one of {box.repeat}" if box.repeat > 1 else box.name
             drawn = draw(class_name(box), note, with_labels(replace(box, repeat=1), "input", ()))
             if drawn is not None and drawn.panel.height <= TALLEST:
                 drafts.append(drawn)
-                known.append(look)
+                known.append(shape)
     return [draft.panel for draft in drafts]
 
 
 def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
-    """Blocks that can be opened, each with its share of the parameters or multiply-adds, whichever is larger."""
+    """Yield (block, share) of the boxes with children; share: of parameters or multiply-adds, whichever is larger."""
     for box, times in draft.boxes:
         if box.role == "block" and box.children:
             costs = (box.parameters, root.parameters), (box.multiply_adds, root.multiply_adds)
@@ -71,12 +72,12 @@ def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
 
 
 def structure(block: Block) -> object:
-    """What is equal for blocks whose drawings differ in numbers only."""
+    """The classes and connections in a block, equal for blocks whose drawings differ only in numbers."""
     return class_name(block), tuple((structure(child), child.inputs) for child in block.children)
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, with as many classes of blocks opened as fit, the costliest first; None if too many."""
+    """The panel of a block, with its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
     opened: set[str] = set()
     tried: set[str] = set()
     best = draft_of(title, note, root, opened)
@@ -89,14 +90,14 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
             return best
         tried.add(kind)
         trial = draft_of(title, note, root, opened | {kind})
-        if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW):
+        if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW_BOXES):
             opened.add(kind)
             best = trial
     return None
 
 
 def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | None:
-    """A panel of a block with the blocks of some classes opened, None if it has too many boxes."""
+    """The panel of a block with the blocks of the classes in `opened` expanded; None if it has too many boxes."""
     view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
     boxes = tuple(boxes_in(view))
     if len(boxes) > MAX_BOXES:
@@ -110,7 +111,7 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | No
     fits = width <= WIDTH - 4 and piece.height <= (TALLEST if skips else HEIGHT)
     sizes = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
     marks, y = [text(2, 17, shortened(title, width, 13, True), 13, font_weight=600)], 17.0
-    for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds, their shares of the total.")):
+    for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds; bars: shares of the total.")):
         y += 15
         marks.append(text(2, y, shortened(words, width, 10.5), 10.5, opacity=SOFT))
     marks.append(translated(piece.marks, 2 + (0 if skips else left), y + 12))
@@ -120,7 +121,7 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | No
 
 
 def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
-    """(box, how often it occurs) of all boxes, without labels, and with those in frames instead of the frames."""
+    """Yield (box, number of repetitions) of all boxes except labels, also of those in frames."""
     for box in view.children:
         if box.role == "frame":
             yield from boxes_in(box, times * box.repeat)
@@ -129,13 +130,13 @@ def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
 
 
 def page_svg(panel: Panel) -> str:
-    """A panel as an element of a page, in the page's ink."""
+    """A panel as an element of an HTML page, in the color of its text."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
     return tag("svg", panel.marks, **size, role="img", aria_label=panel.alt)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
-    """All panels as one file on white, in columns: the first alone, the others in columns of a page's height."""
+    """All panels as an SVG file on white: the first in its own column, the others in columns of a page's height."""
     margin, gap = 16.0, 28.0
     x, height, marks = margin, 0.0, []
     columns = [[panels[0]]]
@@ -151,8 +152,10 @@ def file_svg(panels: Sequence[Panel]) -> str:
         x += max(panel.width for panel in column) + gap
         height = max(height, y)
     width, height = x - gap + margin, height + margin - gap / 2
-    ground = tag("rect", width=width, height=height, fill="#ffffff")
+    background = tag("rect", width=width, height=height, fill="#ffffff")
     title = tag("title", html.escape(printable(panels[0].title)))
     fonts = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
     size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "font_family": fonts}
-    return tag("svg", title, ground, tag("g", *marks, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size)
+    return tag(
+        "svg", title, background, tag("g", *marks, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size
+    )
