@@ -26,7 +26,7 @@ def siamese_panel(architecture: Architecture, online: list[Block], target: list[
     own, title = (width - 4 - MIDDLE) / 2, f"{architecture.name}, {architecture.method}".removeprefix(", ")
     trained, averaged = (sum(block.parameters for block in blocks) for blocks in (online, target))
     work = sum(block.multiply_adds for block in [*online, *target])
-    suffix = f", {quantity(averaged)} are moving averages" if target else ""
+    suffix = f", {quantity(averaged)} moving averages" if target else ""
     marks = [
         text(2, 17, shortened(title, width - 4, 13, True), 13, font_weight=600),
         text(2, 32, f"{quantity(trained)} trainable parameters{suffix}", 10.5, opacity=SOFT),

@@ -77,7 +77,7 @@ def structure(block: Block) -> object:
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, with its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
+    """The panel of a block, its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
     opened: set[str] = set()
     tried: set[str] = set()
     best = draft_of(title, note, root, opened)
