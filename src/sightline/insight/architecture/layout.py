@@ -9,8 +9,8 @@ from .tree import TIMES, Block
 from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
-"""Pixels: length of an arrow, height for the start of a lane, width of a lane, padding of a frame, gap of branches,
-minimum width of a box, and the largest minimum width of a box with a long word."""
+"""Pixels: length of an arrow, height for the start of a lane, width of a lane, padding of a frame, gap between
+branches, minimum width of a box, and the largest minimum width of a box with a long word."""
 
 Edge = tuple[int, int]
 """(index of the source, index of the user); -1 is the input, and the number of blocks the output."""
@@ -48,8 +48,9 @@ def column_of(view: Block) -> Column:
     boxes, last = view.children, len(view.children)
     taken = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
     taken |= {(output[0], last) for output in view.outputs if output}
-    loose = {(index, last) for index in range(last) if index not in {source for source, _ in taken}}
-    undrawn = loose | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
+    # Boxes without users, and labels without inputs, get connections that are not drawn.
+    unused = {(index, last) for index in range(last) if index not in {source for source, _ in taken}}
+    undrawn = unused | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
 
     def region(members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
         """The column of boxes whose only outer source is `start` and whose only outer user is `end`."""
@@ -79,7 +80,7 @@ def column_of(view: Block) -> Column:
         box = boxes[index]
         return Leaf(index, box, column_of(box) if box.role == "frame" and box.children else None)
 
-    return region(range(last), -1, last, taken | loose)
+    return region(range(last), -1, last, taken | unused)
 
 
 def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
@@ -194,7 +195,7 @@ def shape_label(shape: str, x: float, y: float, width: float) -> str:
 
 
 def branches(fork: Fork, width: float, totals: Totals) -> Piece:
-    """Draw the branches of a fork side by side, below a line that splits and above one that joins them."""
+    """Draw the branches of a fork side by side, with lines that split above and merge below."""
     hangs, least = [overhang(part) for part in fork.parts], [least_width(part) for part in fork.parts]
     extra = width - sum(least) - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
     widths = [own + max(0.0, extra) / len(least) for own in least]

@@ -103,7 +103,8 @@ class Recorder(TorchFunctionMode):
         self.counter = FlopCounterMode(display=False)
         self.stack = [Node("", *describe_layer(model), None, model)]  # of the calls that have not returned
         self.starts: list[int] = []  # multiply-adds before each call in the stack except the first
-        self.values_by_id: dict[int, Value] = {}  # by the id of the tensor
+        self.values_by_id: dict[int, Value] = {}
+        # ids of the parameters that a tensor is or is computed from, by the id of the tensor
         self.weights = {id(value): frozenset([id(value)]) for value in model.parameters()}
         self.tensors: list[Tensor] = []  # kept so that their ids remain unique
         self.modules = {module: name for name, module in model.named_modules()}
@@ -118,9 +119,8 @@ class Recorder(TorchFunctionMode):
 
     def values(self, tensors: list[Tensor]) -> list[Value]:
         """The recorded values of `tensors`, in order and without duplicates."""
-        return list(
-            dict.fromkeys(self.values_by_id[id(tensor)] for tensor in tensors if id(tensor) in self.values_by_id)
-        )
+        recorded = (self.values_by_id.get(id(tensor)) for tensor in tensors)
+        return list(dict.fromkeys(value for value in recorded if value is not None))
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Forward pre-hook: push a node for the call."""
@@ -163,11 +163,12 @@ class Recorder(TorchFunctionMode):
     def operation(self, name: str, taken: list[Tensor], outputs: list[Tensor], count: int) -> None:
         """Add a node for an operation with multiply-adds, a description or several inputs.
 
-        The outputs of other operations, such as reshapes, are recorded as the same value as their input.
+        taken: its input tensors. count: its multiply-adds. The outputs of other operations, such as reshapes, are
+        recorded as the same value as their input.
         """
-        frame, values = self.stack[-1], self.values(taken)
+        container, values = self.stack[-1], self.values(taken)
         ids: frozenset[int] = frozenset().union(*(self.weights.get(id(tensor), ()) for tensor in taken))
-        frame.weights |= ids
+        container.weights |= ids
         self.tensors += outputs
         if not values:
             for tensor in outputs:
@@ -184,24 +185,27 @@ class Recorder(TorchFunctionMode):
             role = "join" if len(values) > 1 else "scale"
             tail = ", ".join(own for *_, own in names) if role == "scale" else ""
             kind = f"{join or name.strip('_')} {tail}".strip()
-        layers = {layer for layer, *_ in names} - {frame.name}
+        layers = {layer for layer, *_ in names} - {container.name}
         path = layers.pop() if count and len(layers) == 1 else kind
-        node = Node(path, role, kind, frame, inputs=values, multiply_adds=count, weights=set(ids))
-        frame.children.append(node)
+        node = Node(path, role, kind, container, inputs=values, multiply_adds=count, weights=set(ids))
+        container.children.append(node)
         self.finish(node, outputs)
 
 
 def connect(root: Node) -> None:
     """Remove the children of layers, and set the inputs and outputs of modules to those that their children use."""
-    frames = containers_in(root)
-    passed = {frame: [*frame.inputs] for frame in frames}
-    for frame in frames:
-        frame.inputs = []
-    for frame in frames:
-        for value in [*(value for child in frame.children for value in child.inputs), *filter(None, frame.outputs)]:
-            source_of(frame, value)
-    for frame, values in passed.items():
-        frame.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
+    containers = containers_in(root)
+    call_inputs = {container: [*container.inputs] for container in containers}
+    for container in containers:
+        container.inputs = []
+    for container in containers:
+        for value in [
+            *(value for child in container.children for value in child.inputs),
+            *filter(None, container.outputs),
+        ]:
+            source_of(container, value)
+    for container, values in call_inputs.items():
+        container.inputs.sort(key=lambda value: values.index(value) if value in values else len(values))
 
 
 def containers_in(node: Node) -> list[Node]:
@@ -209,23 +213,23 @@ def containers_in(node: Node) -> list[Node]:
     if node.role not in ("block", "sequence") or all(child.module is None for child in node.children):
         node.children, node.outputs = [], []
         return []
-    return [node, *(frame for child in node.children for frame in containers_in(child))]
+    return [node, *(container for child in node.children for container in containers_in(child))]
 
 
-def source_of(frame: Node, value: Value) -> Source:
-    """The source of a value in `frame`; adds the value to the inputs and outputs of the modules between, if missing."""
+def source_of(container: Node, value: Value) -> Source:
+    """The source of a value in `container`; adds the value to the inputs and outputs of the modules between, if missing."""
     child = value[0]
-    while child.parent is not None and child.parent is not frame:
+    while child.parent is not None and child.parent is not container:
         child = child.parent
-    if child.parent is not frame:
-        if value not in frame.inputs:
-            frame.inputs.append(value)
-            source_of(frame.parent or frame, value)
-        return -1, frame.inputs.index(value)
+    if child.parent is not container:
+        if value not in container.inputs:
+            container.inputs.append(value)
+            source_of(container.parent or container, value)
+        return -1, container.inputs.index(value)
     if child is not value[0] and value not in child.outputs:
         child.outputs.append(value)
         source_of(child, value)
-    return frame.children.index(child), value[1] if child is value[0] else child.outputs.index(value)
+    return container.children.index(child), value[1] if child is value[0] else child.outputs.index(value)
 
 
 def parameters_of(node: Node) -> set[int]:
