@@ -109,8 +109,8 @@ def on_meta(name: str, size: int, classes: int = 10) -> Architecture:
 
 def all_text(panel: Panel) -> str:
     """The text of a panel, without tooltips."""
-    marks = re.sub(r"<title>.*?</title>", "", panel.marks)
-    return " | ".join(re.findall(r"<text[^>]*>(.*?)</text>", marks))
+    markup = re.sub(r"<title>.*?</title>", "", panel.markup)
+    return " | ".join(re.findall(r"<text[^>]*>(.*?)</text>", markup))
 
 
 def boxes_of(panel: Panel) -> dict[str, tuple[float, float]]:
@@ -210,7 +210,7 @@ def test_resnet_has_panels_of_both_kinds_of_bottlenecks() -> None:
                      f"image 3 {TIMES} 224 {TIMES} 224", "10 | logits"):  # fmt: skip
         assert expected in words, expected
     assert f"layer3.1{DASH}22, one of 22" in all_text(plain) and "1.12 M parameters" in all_text(plain)
-    assert plain.marks.count("<circle") == 2  # the start of the skip connection, and the sum at its end
+    assert plain.markup.count("<circle") == 2  # the start of the skip connection, and the sum at its end
     assert "downsample" in all_text(projected) and "downsample" not in all_text(plain)
 
 
@@ -238,7 +238,7 @@ def test_a_unet_has_its_encoder_beside_its_decoder() -> None:
     assert len({*left}) == 1 and len({across for across, _ in right}) == 1 and right[0][0] > WIDTH / 2
     heights = [down for _, down in right]
     assert heights == sorted(heights, reverse=True)  # the decoder is drawn upwards
-    lines = re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', panel.marks)
+    lines = re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', panel.markup)
     across = [(float(start), float(end)) for start, above, end, below in lines if above == below]
     assert len(across) == 5 and panel.width <= WIDTH  # four skip connections, and the input of the decoder
     assert all(start < WIDTH / 2 < end < right[0][0] for start, end in across)

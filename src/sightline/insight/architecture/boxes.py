@@ -32,25 +32,25 @@ WIDE, BAR = 250, 48
 class Piece:
     """Markup of a part of the drawing; its input is at the middle of the top, its output at the middle of the bottom.
 
-    headed: whether the line to the input has an arrowhead. side, edge: y and x at which a line from the right ends;
-    edge is 0 if the part has no such input. shape: of the output, as text.
+    arrowhead: whether the line to the input ends in one. side_y, side_x: where a line from the right ends; side_x is 0
+    if the part has no such input. shape: of the output, as text.
     """
 
-    marks: str
+    markup: str
     height: float
-    headed: bool = True
-    side: float = 0
-    edge: float = 0
+    arrowhead: bool = True
+    side_y: float = 0
+    side_x: float = 0
     shape: str = ""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A finished drawing of width x height pixels. marks: SVG markup. alt: description for screen readers."""
+    """A finished drawing of width x height pixels. markup: SVG. alt: description for screen readers."""
 
     title: str
     alt: str
-    marks: str
+    markup: str
     width: float
     height: float
 
@@ -78,9 +78,9 @@ def text(x: float, y: float, words: str, size: float = 11, anchor: str = "start"
     return tag("text", html.escape(printable(words)), x=x, y=y, font_size=size, text_anchor=anchor, **more)
 
 
-def translated(marks: str, x: float, y: float) -> str:
+def translated(markup: str, x: float, y: float) -> str:
     """Shift markup by (x, y) pixels."""
-    return tag("g", marks, transform=f"translate({x:.1f} {y:.1f})") if marks else ""
+    return tag("g", markup, transform=f"translate({x:.1f} {y:.1f})") if markup else ""
 
 
 def text_width(words: str, size: float, bold: bool = False) -> float:
@@ -157,20 +157,20 @@ def box(block: Block, width: float, totals: Totals) -> Piece:
     rest = SEPARATOR.join(filter(None, (name, after)))
     if block.role in THIN:
         lines = wrapped(kind, width - 12, 10.5)
-        marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
+        markup = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
         height = 7 + 13.0 * len(lines)
     elif width >= WIDE:
-        marks, height = title_lines(title, rest, width - 122, 10, "start", 12)
+        markup, height = title_lines(title, rest, width - 122, 10, "start", 12)
         height = max(36.0, height + 6)
-        marks += cost_bars(block.role, counts, totals, (width - 90, width - 34), 16)
+        markup += cost_bars(block.role, counts, totals, (width - 90, width - 34), 16)
     else:
-        marks, height = title_lines(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
+        markup, height = title_lines(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
         height += 25
-        marks += cost_bars(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
+        markup += cost_bars(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
     full = f"{block.name}: {block.kind}; {shape}; {counts[0]:,} parameters, {counts[1]:,} multiply-adds"
     hint = tag("title", html.escape(printable(full)))
-    marks = tag("g", hint, outline(width, height, block.role, repeat), marks)
-    return Piece(marks, height + (2.5 if repeat > 1 else 0), side=height / 2, edge=width, shape=shape)
+    markup = tag("g", hint, outline(width, height, block.role, repeat), markup)
+    return Piece(markup, height + (2.5 if repeat > 1 else 0), side_y=height / 2, side_x=width, shape=shape)
 
 
 def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
@@ -192,35 +192,35 @@ def join(kind: str, width: float, shape: str) -> Piece:
     if first in SYMBOLS:
         ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": LINE}
         sign = tag("path", d=SYMBOLS[first], stroke="currentColor", stroke_width=1.3)
-        marks = translated(tag("circle", r=9, **ring) + sign, middle, 9)
-        marks += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
-        return Piece(marks, 18, side=9, edge=middle + 9, shape=shape)
+        markup = translated(tag("circle", r=9, **ring) + sign, middle, 9)
+        markup += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
+        return Piece(markup, 18, side_y=9, side_x=middle + 9, shape=shape)
     words = shortened(kind, width - 16, 10.5)
     half = min(width, text_width(words, 10.5) + 18) / 2
-    marks = translated(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
-    return Piece(marks, 18, side=9, edge=middle + half, shape=shape)
+    markup = translated(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
+    return Piece(markup, 18, side_y=9, side_x=middle + half, shape=shape)
 
 
 def title_lines(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
     """(markup, height) of a bold title and of secondary lines, wrapped to a width."""
-    marks, y = [], 3.0
+    markup, y = [], 3.0
     for words in wrapped(title, width, size, True):
         y += size + 3
-        marks.append(text(x, y - 1, words, size, anchor, font_weight=600))
+        markup.append(text(x, y - 1, words, size, anchor, font_weight=600))
     for words in wrapped(rest, width, 9.5) if rest else ():
         y += 12.5
-        marks.append(text(x, y - 1, words, 9.5, anchor, opacity=SOFT))
-    return "".join(marks), y
+        markup.append(text(x, y - 1, words, 9.5, anchor, opacity=SOFT))
+    return "".join(markup), y
 
 
 def cost_bars(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:
     """Draw parameters and multiply-adds, centered at the x of `middles`, above bars for their shares of the totals."""
     length = min(BAR, middles[1] - middles[0] - 8)
-    marks: list[str] = []
+    markup: list[str] = []
     for count, total, x in zip(counts, (totals.parameters, totals.multiply_adds), middles, strict=True):
         bar = {"x": x - length / 2, "y": y + 4, "height": 3}
         share = max(1.0, length * min(1.0, count / total)) if count and total else 0.0
-        marks.append(text(x, y, quantity(count), 11 if length == BAR else 9.5, "middle"))
-        marks.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
-        marks.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
-    return "".join(marks)
+        markup.append(text(x, y, quantity(count), 11 if length == BAR else 9.5, "middle"))
+        markup.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
+        markup.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
+    return "".join(markup)

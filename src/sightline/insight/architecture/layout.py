@@ -146,20 +146,20 @@ def stack(column: Column, width: float, totals: Totals) -> Piece:
     """Draw parts one below the other, with arrows between neighbors, and skip connections in lanes on the right."""
     pieces = [arrange(part, width, totals) for part in column.parts]
     lane_of, middle = lanes(column), width / 2
-    marks: list[str] = []
+    markup: list[str] = []
     tops, bottoms, y, shape = [], [0.0], 0.0, ""
     for row, piece in enumerate(pieces):
         top = y + (GAP if row else 0) + (FORK if row - 1 in lane_of else 0)
         if top > y and (row - 1, row) in column.links:
-            marks.append(route((middle, y), (middle, top), head=piece.headed))
-        marks += [shape_label(shape, middle, y + GAP / 2, width), translated(piece.marks, 0, top)]
+            markup.append(route((middle, y), (middle, top), head=piece.arrowhead))
+        markup += [shape_label(shape, middle, y + GAP / 2, width), translated(piece.markup, 0, top)]
         tops.append(top)
         y, shape = top + piece.height, piece.shape
         bottoms.append(y)
     y += GAP if any(end == len(pieces) and end - start > 1 for start, end in column.links) else 0
-    marks.append(long_links(column, pieces, [*tops, y], bottoms, width) if lane_of else "")
-    headed = bool(pieces) and pieces[0].headed and -1 not in lane_of
-    return Piece("".join(marks), y, headed, shape=shape)
+    markup.append(long_links(column, pieces, [*tops, y], bottoms, width) if lane_of else "")
+    arrowhead = bool(pieces) and pieces[0].arrowhead and -1 not in lane_of
+    return Piece("".join(markup), y, arrowhead, shape=shape)
 
 
 def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: list[float], width: float) -> str:
@@ -170,20 +170,20 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: 
     middle, lane_of = width / 2, lanes(column)
     inner = width + max(overhang(part)[1] for part in column.parts)
     long = [link for link in column.links if link[1] - link[0] > 1]
-    marks: list[str] = []
+    markup: list[str] = []
     for start, end in long:
         level = bottoms[start + 1] + (GAP if start >= 0 else 0)
         x = inner + LANE * (lane_of[start] + 0.5)
         others = [first for first, goal in long if goal == end]
         piece = pieces[end] if end < len(pieces) else Piece("", 0)
         shift = (len(others) - 1) / 2 - others.index(start)
-        y = tops[end] + piece.side + shift * min(6, 2 * piece.side / len(others))
-        goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
-        marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
+        y = tops[end] + piece.side_y + shift * min(6, 2 * piece.side_y / len(others))
+        goal = [(piece.side_x, y)] if piece.side_x else [(middle, tops[end] - 8), (middle, tops[end])]
+        markup.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
         if (start, start + 1) not in column.links:
-            marks.append(route((middle, bottoms[start + 1]), (middle, level), head=False))
-        marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.headed))
-    return "".join(dict.fromkeys(marks))
+            markup.append(route((middle, bottoms[start + 1]), (middle, level), head=False))
+        markup.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.arrowhead))
+    return "".join(dict.fromkeys(markup))
 
 
 def shape_label(shape: str, x: float, y: float, width: float) -> str:
@@ -203,17 +203,17 @@ def branches(fork: Fork, width: float, totals: Totals) -> Piece:
     fed = any(start == -1 for part in fork.parts for start, _ in part.links)
     top = 20.0 if fed else 0.0
     bottom = top + max(piece.height for piece in pieces)
-    x, height, center, marks = 0.0, bottom, width / 2, []
+    x, height, center, markup = 0.0, bottom, width / 2, []
     for part, piece, own, (left, right) in zip(fork.parts, pieces, widths, hangs, strict=True):
         x += left
         middle, bottom_y = x + own / 2, top + piece.height
         corners = (center, 0), (center, 6), (middle, 6), (middle, top)
-        marks += [route(*corners, head=piece.headed) if fed else "", translated(piece.marks, x, top)]
+        markup += [route(*corners, head=piece.arrowhead) if fed else "", translated(piece.markup, x, top)]
         if any(end == len(part.parts) for _, end in part.links):
             height, turn = bottom + 8, bottom + 6
-            marks.append(route((middle, bottom_y), (middle, turn), (center, turn), (center, height), head=False))
+            markup.append(route((middle, bottom_y), (middle, turn), (center, turn), (center, height), head=False))
         x += own + right + BETWEEN
-    return Piece("".join(marks), height, headed=False)
+    return Piece("".join(markup), height, arrowhead=False)
 
 
 def frame(part: Leaf, width: float, totals: Totals) -> Piece:
@@ -226,12 +226,12 @@ def frame(part: Leaf, width: float, totals: Totals) -> Piece:
     title, room = f"{short_name(block.name)}{SEPARATOR}{block.kind}", middle + left - 12
     title = shortened(title if text_width(title, 10) <= room else block.kind, room, 10)
     ink = {"fill": "currentColor", "fill_opacity": 0.035, "stroke": "currentColor", "stroke_opacity": 0.25}
-    marks = [
+    markup = [
         tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, **ink),
         text(7 - left, 14, title, 10, opacity=SOFT),
         text(width + right - 8, 16, f"{TIMES} {block.repeat}", 12, "end", font_weight=600) if block.repeat > 1 else "",
-        route((middle, 0), (middle, top), head=inner.headed),
-        translated(inner.marks, 0, top),
+        route((middle, 0), (middle, top), head=inner.arrowhead),
+        translated(inner.markup, 0, top),
         route((middle, top + inner.height), (middle, height), head=False),
     ]
-    return Piece("".join(marks), height, headed=False, shape=shape_of(block))
+    return Piece("".join(markup), height, arrowhead=False, shape=shape_of(block))

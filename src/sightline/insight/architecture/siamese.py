@@ -27,7 +27,7 @@ def siamese_panel(architecture: Architecture, online: list[Block], target: list[
     trained, averaged = (sum(block.parameters for block in blocks) for blocks in (online, target))
     work = sum(block.multiply_adds for block in [*online, *target])
     suffix = f", {quantity(averaged)} moving averages" if target else ""
-    marks = [
+    markup = [
         text(2, 17, shortened(title, width - 4, 13, True), 13, font_weight=600),
         text(2, 32, f"{quantity(trained)} trainable parameters{suffix}", 10.5, opacity=SOFT),
         text(2, 47, f"{quantity(work)} multiply-adds per view", 10.5, opacity=SOFT),
@@ -39,19 +39,19 @@ def siamese_panel(architecture: Architecture, online: list[Block], target: list[
         boxes = [view, *map(network, blocks, NETWORKS)]
         leaves = tuple(Leaf(index, block, None) for index, block in enumerate(boxes))
         column = stack(Column(leaves, tuple((row, row + 1) for row in range(len(boxes)))), own, totals)
-        marks.append(text(x, 74, titles[side], 11.5, "middle", font_weight=600))
-        marks.append(translated(column.marks, x - own / 2, TOP))
+        markup.append(text(x, 74, titles[side], 11.5, "middle", font_weight=600))
+        markup.append(translated(column.markup, x - own / 2, TOP))
         bottoms.append(TOP + column.height)
     y = TOP + 16 + GAP
     for block, name in zip(online[:2], NETWORKS, strict=False):
         height = box(network(block, name), own, totals).height
-        marks.append(weight_relation(2 + own, y + height / 2, bool(target)))
+        markup.append(weight_relation(2 + own, y + height / 2, bool(target)))
         y += GAP + height
-    marks.append(loss(lanes, bottoms, online, width))
+    markup.append(loss(lanes, bottoms, online, width))
     other = "a target network, its moving average" if target else "itself"
     alt = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
     alt += "prediction of one view with the projection of the other, which gets no gradient"
-    return Panel(title, alt, "".join(marks), width, bottoms[0] + 82)
+    return Panel(title, alt, "".join(markup), width, bottoms[0] + 82)
 
 
 def network(block: Block, name: str) -> Block:
@@ -81,7 +81,7 @@ def weight_relation(x: float, y: float, averaged: bool) -> str:
 def loss(lanes: tuple[float, float], bottoms: list[float], online: list[Block], width: float) -> str:
     """Draw the loss of both outputs, and the stop-gradient on the right. bottoms: y below both networks."""
     (left, right), y, stop = lanes, bottoms[0] + 34, bottoms[1] + 30
-    marks = [
+    markup = [
         translated(outline(50, 22, "attention"), width / 2 - 25, y - 11),
         text(width / 2, y + 4, "loss", 11.5, "middle", font_weight=600),
         tag("path", d=f"M{right - 7:.1f} {stop + 3:.1f}l14 -6m-14 11l14 -6", stroke=GRAY, stroke_width=1.6),
@@ -89,6 +89,6 @@ def loss(lanes: tuple[float, float], bottoms: list[float], online: list[Block], 
         text(2, y + 34, "Each view passes through both networks: the loss is symmetric.", 10, opacity=SOFT),
     ]
     for x, bottom, end, block in ((left, bottoms[0], -25, online[2]), (right, bottoms[1], 25, online[1])):
-        marks.append(route((x, bottom), (x, y), (width / 2 + end, y)))
-        marks.append(text(x + 7, bottom + 15, shape_text(block.shapes[0]), 10, opacity=SOFT))
-    return "".join(marks)
+        markup.append(route((x, bottom), (x, y), (width / 2 + end, y)))
+        markup.append(text(x + 7, bottom + 15, shape_text(block.shapes[0]), 10, opacity=SOFT))
+    return "".join(markup)

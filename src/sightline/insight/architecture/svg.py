@@ -110,13 +110,15 @@ def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | No
     piece = unet_layout(column, skips, width, totals) if skips else arrange(column, inner, totals)
     fits = width <= WIDTH - 4 and piece.height <= (TALLEST if skips else HEIGHT)
     sizes = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
-    marks, y = [text(2, 17, shortened(title, width, 13, True), 13, font_weight=600)], 17.0
+    markup, y = [text(2, 17, shortened(title, width, 13, True), 13, font_weight=600)], 17.0
     for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds; bars: shares of the total.")):
         y += 15
-        marks.append(text(2, y, shortened(words, width, 10.5), 10.5, opacity=SOFT))
-    marks.append(translated(piece.marks, 2 + (0 if skips else left), y + 12))
+        markup.append(text(2, y, shortened(words, width, 10.5), 10.5, opacity=SOFT))
+    markup.append(translated(piece.markup, 2 + (0 if skips else left), y + 12))
     steps = [f"{f'{times} times ' if times > 1 else ''}{class_name(box)} to {shape_of(box)}" for box, times in boxes]
-    panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
+    panel = Panel(
+        title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(markup), width + 4, y + piece.height + 16
+    )
     return Draft(panel, boxes, fits, bool(skips))
 
 
@@ -132,13 +134,13 @@ def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
 def page_svg(panel: Panel) -> str:
     """A panel as an element of an HTML page, in the color of its text."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
-    return tag("svg", panel.marks, **size, role="img", aria_label=panel.alt)
+    return tag("svg", panel.markup, **size, role="img", aria_label=panel.alt)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
     """All panels as an SVG file on white: the first in its own column, the others in columns of a page's height."""
     margin, gap = 16.0, 28.0
-    x, height, marks = margin, 0.0, []
+    x, height, markup = margin, 0.0, []
     columns = [[panels[0]]]
     for panel in panels[1:]:
         if len(columns) == 1 or sum(one.height for one in [*columns[-1], panel]) > max(HEIGHT, panels[0].height):
@@ -147,7 +149,7 @@ def file_svg(panels: Sequence[Panel]) -> str:
     for column in columns:
         y = margin
         for panel in column:
-            marks.append(translated(panel.marks, x, y))
+            markup.append(translated(panel.markup, x, y))
             y += panel.height + gap / 2
         x += max(panel.width for panel in column) + gap
         height = max(height, y)
@@ -157,5 +159,5 @@ def file_svg(panels: Sequence[Panel]) -> str:
     fonts = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
     size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "font_family": fonts}
     return tag(
-        "svg", title, background, tag("g", *marks, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size
+        "svg", title, background, tag("g", *markup, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size
     )

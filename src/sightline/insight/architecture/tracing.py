@@ -217,7 +217,7 @@ def containers_in(node: Node) -> list[Node]:
 
 
 def source_of(container: Node, value: Value) -> Source:
-    """The source of a value in `container`; adds the value to the inputs and outputs of the modules between, if missing."""
+    """The source of a value in `container`; adds the value to inputs and outputs of the modules between, if missing."""
     child = value[0]
     while child.parent is not None and child.parent is not container:
         child = child.parent

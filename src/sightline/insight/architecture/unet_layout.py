@@ -46,7 +46,9 @@ def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals)
         pile(left, bottom)
         pile(right, bottom)
         previous = (start, end)
-    marks = [translated(piece.marks, 0 if row < turn else own + MIDDLE, tops[row]) for row, piece in enumerate(pieces)]
+    markup = [
+        translated(piece.markup, 0 if row < turn else own + MIDDLE, tops[row]) for row, piece in enumerate(pieces)
+    ]
     bottoms = {row: tops[row] + piece.height for row, piece in enumerate(pieces)}
     middles = own / 2, own + MIDDLE + own / 2
     for start, end in [*skips, *pairwise(range(count))]:
@@ -54,11 +56,11 @@ def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals)
             x, y = own + (5 if blocks[start].repeat > 1 else 0), bottoms[start]
             y -= min(pieces[start].height, pieces[end].height) / 2
             turns_up = bottoms[end] < y
-            marks.append(
+            markup.append(
                 route((x, y), *([(middles[1], y), (middles[1], bottoms[end])] if turns_up else [(own + MIDDLE, y)]))
             )
         else:
             x, rising = middles[start >= turn], start >= turn
             y, goal = (tops[start], bottoms[end]) if rising else (bottoms[start], tops[end])
-            marks += [route((x, y), (x, goal)), shape_label(pieces[start].shape, x, (y + goal) / 2, own)]
-    return Piece("".join(marks), bottom + 3)
+            markup += [route((x, y), (x, goal)), shape_label(pieces[start].shape, x, (y + goal) / 2, own)]
+    return Piece("".join(markup), bottom + 3)
