@@ -79,7 +79,9 @@ def test_a_row_has_the_image_its_true_mask_and_a_mask_of_each_epoch_with_scores(
     rows = [sample(seed) for seed in range(3)]
     images, truth, found = (np.stack(arrays) for arrays in zip(*rows, strict=True))
     right = np.where(truth == 255, 0, truth)
-    figure = mask_figures.draw_strip(images, truth, [found, right], [1, 25], COLORS, CLASSES, ["a", "$b", "c\nd"])
+    figure = mask_figures.draw_masks_over_epochs(
+        images, truth, [found, right], [1, 25], COLORS, CLASSES, ["a", "$b", "c\nd"]
+    )
     assert png(figure).startswith(b"\x89PNG")
     panels = figure.axes
     assert [axes.get_title() for axes in panels[:4]] == ["image", "true mask", "epoch 1", "epoch 25"]
@@ -97,7 +99,7 @@ def test_a_row_has_the_image_its_true_mask_and_a_mask_of_each_epoch_with_scores(
 def test_images_of_different_sizes_are_drawn_in_one_figure() -> None:
     rows = [sample(0, 20, 30), sample(1, 50, 10), sample(2, 1, 1)]
     images, truth, found = ([row[part] for row in rows] for part in range(3))
-    figure = mask_figures.draw_strip(images, truth, [found], [3], COLORS, CLASSES, ["a", "b", "c"])
+    figure = mask_figures.draw_masks_over_epochs(images, truth, [found], [3], COLORS, CLASSES, ["a", "b", "c"])
     assert png(figure).startswith(b"\x89PNG") and shown(figure.axes[3]).shape == (50, 10, 3)
 
 
@@ -126,7 +128,9 @@ def test_figures_without_images() -> None:
     none = np.zeros((0, 8, 8), np.uint8)
     images = np.zeros((0, 3, 8, 8), np.uint8)
     assert png(mask_figures.draw_errors(images, none, none, COLORS, CLASSES, [])).startswith(b"\x89PNG")
-    assert png(mask_figures.draw_strip(images, none, [none], [1], COLORS, CLASSES, [])).startswith(b"\x89PNG")
+    assert png(mask_figures.draw_masks_over_epochs(images, none, [none], [1], COLORS, CLASSES, [])).startswith(
+        b"\x89PNG"
+    )
 
 
 def test_class_frequencies_are_sorted_shares() -> None:

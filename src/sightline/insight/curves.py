@@ -164,10 +164,10 @@ def number(value: object, otherwise: float = float("nan")) -> float:
 @styled
 def draw_loss(past: History) -> Figure:
     """Draw training and validation loss over the epochs, with the best epoch, resumes and an early stop marked."""
-    figure, axes = panel(past, "Loss")
-    line(axes, past.train["epoch"], past.train["loss"], ORANGE, "training")
-    line(axes, past.evaluation["epoch"], past.evaluation["loss"], BLUE, "validation", dots=True)
-    mark(axes, past, past.evaluation["loss"], top=True)
+    figure, axes = new_epoch_figure(past, "Loss")
+    draw_line(axes, past.train["epoch"], past.train["loss"], ORANGE, "training")
+    draw_line(axes, past.evaluation["epoch"], past.evaluation["loss"], BLUE, "validation", dots=True)
+    mark_epochs(axes, past, past.evaluation["loss"], top=True)
     from_zero(axes)
     legend_above(axes)
     return figure
@@ -181,23 +181,23 @@ def draw_metric(past: History, curve: MetricCurve) -> Figure:
     """
     epochs, values = curve.points(past)
     if curve.small:
-        figure, axes = panel(past, curve.heading, width=3.2, height=2.3)
-        line(axes, epochs, values, BLUE, "", dots=curve.records == "evaluation", noisy=curve.field != "lr")
+        figure, axes = new_epoch_figure(past, curve.heading, width=3.2, height=2.3)
+        draw_line(axes, epochs, values, BLUE, "", dots=curve.records == "evaluation", noisy=curve.field != "lr")
         from_zero(axes)
         mark_resumes(axes, past)
         return figure
-    figure, axes = panel(past, curve.heading)
+    figure, axes = new_epoch_figure(past, curve.heading)
     if curve.second:
         other = past.evaluation[curve.second[0]]
         if np.isfinite(other).any() and np.nanmin(other) < 0.999:
-            line(axes, epochs, curve.factor * other, MUTED, f"validation, {curve.second[1]}", dots=True)
-    line(axes, epochs, values, BLUE, "validation", dots=True)
-    mark(axes, past, values)
+            draw_line(axes, epochs, curve.factor * other, MUTED, f"validation, {curve.second[1]}", dots=True)
+    draw_line(axes, epochs, values, BLUE, "validation", dots=True)
+    mark_epochs(axes, past, values)
     legend_above(axes)
     return figure
 
 
-def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
+def new_epoch_figure(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
     """Create a figure whose x axis covers all epochs of the run from 0, the same for all curves."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
@@ -217,7 +217,7 @@ def from_zero(axes: Axes) -> None:
     axes.set_ylim(0, 1.05 * top if np.isfinite(top) and top > 0 else None)
 
 
-def line(
+def draw_line(
     axes: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str, dots: bool = False, noisy: bool = True
 ) -> None:
     """Draw a curve; more than 100 noisy points are drawn faintly, below their mean per epoch."""
@@ -240,7 +240,7 @@ def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     return np.bincount(bins, epochs) / counts, np.bincount(bins, values) / counts
 
 
-def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
+def mark_epochs(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
     """Mark the best epoch by a circle and a label, and an early stop and resumes by vertical lines.
 
     values: of the evaluation records. top: put the label at the top, away from descending curves.

@@ -61,7 +61,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, alpha: floa
 
 
 @styled
-def draw_strip(
+def draw_masks_over_epochs(
     images: Arrays,
     truth: Arrays,
     predictions: Sequence[Arrays],
@@ -99,7 +99,7 @@ def draw_errors(
     """Draw the `most` images with the lowest pixel accuracy, the lowest first.
 
     A row shows the image, its true and predicted mask, and its wrong pixels, with the most frequent error as caption.
-    Images whose pixels are all ignored are skipped. Arguments as in `draw_strip`.
+    Images whose pixels are all ignored are skipped. Arguments as in `draw_masks_over_epochs`.
     """
     confusions = [confusion(mask, true, len(classes)) for true, mask in zip(truth, predicted, strict=True)]
     accuracies = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))

@@ -22,7 +22,10 @@ def siamese_networks(architecture: Architecture) -> tuple[list[Block], list[Bloc
 
 
 def siamese_panel(architecture: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
-    """Draw both networks side by side, the relation of their weights, and the loss below. online, target: networks."""
+    """Draw both networks side by side, with the relation of their weights, and the loss below.
+
+    online, target: as returned by `siamese_networks`. width: in pixels.
+    """
     own, title = (width - 4 - MIDDLE) / 2, f"{architecture.name}, {architecture.method}".removeprefix(", ")
     trained, averaged = (sum(block.parameters for block in blocks) for blocks in (online, target))
     work = sum(block.multiply_adds for block in [*online, *target])
@@ -49,8 +52,8 @@ def siamese_panel(architecture: Architecture, online: list[Block], target: list[
         y += GAP + height
     markup.append(loss(lanes, bottoms, online, width))
     other = "a target network, its moving average" if target else "itself"
-    alt = f"{title}: an online network of backbone, projector and predictor, and {other}; a loss compares the "
-    alt += "prediction of one view with the projection of the other, which gets no gradient"
+    alt = f"{title}: an online network of backbone, projector and predictor, and {other}; the loss compares the "
+    alt += "prediction of one view with the projection of the other, whose gradient is stopped"
     return Panel(title, alt, "".join(markup), width, bottoms[0] + 82)
 
 
@@ -79,7 +82,7 @@ def weight_relation(x: float, y: float, averaged: bool) -> str:
 
 
 def loss(lanes: tuple[float, float], bottoms: list[float], online: list[Block], width: float) -> str:
-    """Draw the loss of both outputs, and the stop-gradient on the right. bottoms: y below both networks."""
+    """Draw the loss below both networks, and the stop-gradient. lanes, bottoms: x and y of the networks' outputs."""
     (left, right), y, stop = lanes, bottoms[0] + 34, bottoms[1] + 30
     markup = [
         translated(outline(50, 22, "attention"), width / 2 - 25, y - 11),

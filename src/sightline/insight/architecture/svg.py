@@ -46,11 +46,11 @@ def panels_of(architecture: Architecture) -> list[Panel]:
 
 
 def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[str]) -> list[Panel]:
-    """The panel of a block, and panels of the closed blocks in it: at most two for each class."""
+    """The panel of a block, and panels of the blocks in it that are drawn as one box, at most two for each class."""
     first = draw(title, "", with_labels(root, input_label, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
-    for draft in drafts:  # the loop appends panels of closed blocks
+    for draft in drafts:  # the loop appends drafts
         for box, share in sorted(closed_blocks(draft, root), key=lambda item: -item[1]):
             known, shape = seen.setdefault(class_name(box), []), structure(box)
             if shape in known or len(known) > 1 or share < MIN_SHARE or len(drafts) == MAX_PANELS:
@@ -64,7 +64,10 @@ def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[st
 
 
 def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
-    """Yield (block, share) of the boxes with children; share: of parameters or multiply-adds, whichever is larger."""
+    """Yield (block, share) of the blocks with children that are drawn as one box.
+
+    share: of the parameters or of the multiply-adds of `root`, whichever is larger.
+    """
     for box, times in draft.boxes:
         if box.role == "block" and box.children:
             costs = (box.parameters, root.parameters), (box.multiply_adds, root.multiply_adds)
@@ -78,9 +81,9 @@ def structure(block: Block) -> object:
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
     """The panel of a block, its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
-    opened: set[str] = set()
+    expanded: set[str] = set()
     tried: set[str] = set()
-    best = draft_of(title, note, root, opened)
+    best = draft_of(title, note, root, expanded)
     while best is not None:
         shares: dict[str, float] = {}
         for box, share in closed_blocks(best, root):
@@ -89,16 +92,16 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
         if kind is None:
             return best
         tried.add(kind)
-        trial = draft_of(title, note, root, opened | {kind})
+        trial = draft_of(title, note, root, expanded | {kind})
         if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW_BOXES):
-            opened.add(kind)
+            expanded.add(kind)
             best = trial
     return None
 
 
-def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | None:
-    """The panel of a block with the blocks of the classes in `opened` expanded; None if it has too many boxes."""
-    view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
+def draft_of(title: str, note: str, root: Block, expanded: set[str]) -> Draft | None:
+    """The panel of a block with the blocks of the classes in `expanded` expanded; None if it has too many boxes."""
+    view, totals = view_of(root, expanded), Totals(root.parameters, root.multiply_adds)
     boxes = tuple(boxes_in(view))
     if len(boxes) > MAX_BOXES:
         return None

@@ -15,11 +15,11 @@ MAX_CHAIN, MAX_PORTS = 7, 64
 """Maximum number of layers of a chain that is drawn as one box, and of inputs or outputs of a block."""
 
 
-def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
+def view_of(root: Block, expanded: Collection[str], path: str = "") -> Block:
     """Copy of `root` whose children are the boxes of a drawing, named by their paths. path: of `root`, if in a frame.
 
-    Sequences, and blocks whose class is in `opened`, are replaced by their boxes. Repeated ones become a `frame` with
-    their boxes as children. So do those of a class in `opened` with one input and one output, unless they have more
+    Sequences, and blocks whose class is in `expanded`, are replaced by their boxes. Repeated ones become a `frame` with
+    their boxes as children. So do those of a class in `expanded` with one input and one output, unless they have more
     than 3/4 of the multiply-adds of `root`.
     """
     boxes: list[Block] = []
@@ -33,11 +33,11 @@ def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
         if closed is not None and closed.role == "identity" and taken:
             return taken[:1]
         main &= 4 * block.multiply_adds > 3 * root.multiply_adds
-        opens = closed is None and bool(block.children) and (block.role == "sequence" or class_name(block) in opened)
-        if opens and block is not root and (block.repeat > 1 or not (main or block.role == "sequence")):
-            closed = frame_of(block, taken, opened, path)
-            opens = closed is None and block.repeat == 1
-        if not opens and block is not root:
+        expand = closed is None and bool(block.children) and (block.role == "sequence" or class_name(block) in expanded)
+        if expand and block is not root and (block.repeat > 1 or not (main or block.role == "sequence")):
+            closed = frame_of(block, taken, expanded, path)
+            expand = closed is None and block.repeat == 1
+        if not expand and block is not root:
             inputs = tuple(source for source in taken if source is not None)
             boxes.append(replace(closed or block, name=path, inputs=inputs))
             return [(len(boxes) - 1, port) for port in range(MAX_PORTS)]
@@ -53,9 +53,9 @@ def view_of(root: Block, opened: Collection[str], path: str = "") -> Block:
     return replace(root, children=children, outputs=outputs)
 
 
-def frame_of(block: Block, taken: Sequence[Source | None], opened: Collection[str], path: str) -> Block | None:
+def frame_of(block: Block, taken: Sequence[Source | None], expanded: Collection[str], path: str) -> Block | None:
     """An expanded block as a frame with its boxes, or None if it has one box, or several inputs or outputs."""
-    view = view_of(block, opened, path)
+    view = view_of(block, expanded, path)
     origins = {source[0] for source in taken if source is not None}
     single = len(view.children) > 1 and len(origins) == len({output for output in view.outputs if output}) == 1
     return replace(view, role="frame") if single else None

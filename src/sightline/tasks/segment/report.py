@@ -119,7 +119,7 @@ def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
 def film_strip(found: MaskFindings) -> Figure:
     """Draw sample images with their true masks and their predicted masks at the first, middle and last stored epoch."""
     rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
-    return mask_figures.draw_strip(
+    return mask_figures.draw_masks_over_epochs(
         found.samples["images"][rows],
         found.samples["labels"][rows],
         [masks[rows] for epoch, masks in zip(found.epochs, found.masks, strict=True) if epoch in chosen],
