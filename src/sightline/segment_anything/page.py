@@ -30,7 +30,7 @@ def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], cl
     if record["errors"]:
         rows: list[list[Child]] = [[error["filename"], error["error"]] for error in record["errors"][:SHOWN]]
         note = element("p", f"errors.csv lists {counted(len(record['errors']), 'image')}.", class_="small")
-        content.append(("Not used", [table(["Image", "Reason"], rows, "Images that were not used"), note]))
+        content.append(("Images with errors", [table(["Image", "Error"], rows, "Images with errors"), note]))
     content.append(("How it was made", origin(record)))
     return layout("Sightline: Segment Anything", name, "", content)
 
@@ -89,7 +89,7 @@ def image_panels(
         masks = f"{counted(summary['masks'], 'mask')}, {summary['seconds']:,.1f} s"
         panels = [
             panel(jpeg_uri(original, SIDE), "image", f"{original.width:,} x {original.height:,} pixels"),
-            panel(over, "overlay", f"{summary['covered']:.0%} of the pixels"),
+            panel(over, "overlay", f"masks cover {summary['covered']:.0%} of the pixels"),
             panel(png_uri(png_rgb(colored(colors_of(ids), COLORS))), "masks", masks),
         ]
         if clean_up:

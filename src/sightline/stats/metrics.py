@@ -19,7 +19,7 @@ BLOCK = 2**24
 
 @dataclass(frozen=True)
 class PerClass:
-    """One number per class, float64 [K]; support int64 [K] is the number of true images. Never NaN.
+    """One number per class, float64 [K]; support int64 [K] is the number of images. Never NaN.
 
     A quotient 0 / 0 is 0: the recall of a class without images, the precision of a class that is never predicted.
     """

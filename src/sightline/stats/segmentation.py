@@ -288,9 +288,7 @@ def interval(
 def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`interval` of the IoU of each class, (low, high), float64 [K]; NaN for classes that occur in fewer than two
-    images.
-    """
+    """(low, high) of the IoU of each class, float64 [K], as in `interval`; NaN for classes in fewer than two images."""
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
     too_few = (counts.union > 0).sum(0) < 2
