@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...config.checks import check_loss_names
 from ...config.schema import Augment, Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.decode.images import Square
@@ -29,12 +30,14 @@ from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
 from .config import ClassifyConfig
+from .losses import LOSSES
 from .task import ClassifyLearner
 
 
 def check(config: Config) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
+    check_loss_names(config, LOSSES)
     if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
         raise unknown_model(config.model.name)
 

@@ -52,6 +52,9 @@ View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 def check(config: PretrainConfig) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
+    if config.pretrain.method not in OBJECTIVES:
+        what = f"there is no objective {config.pretrain.method!r}"
+        raise SightlineError(what, where="pretrain.method", cure=f"choose from {', '.join(OBJECTIVES)}")
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
         raise unknown_model(name)
@@ -93,6 +96,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         "parameters": parameter_count(model.backbone),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs),
         "weights": receipt.as_dict() if receipt else None,
+        "method": OBJECTIVES[config.pretrain.method].title,
         "data": parts.describe_data(source, train, val) | described,
     }
     model.to(device).to(memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config.checks import check_loss_names
 from ...config.schema import Config, Data
 from ...data.augment.batch import channel_statistics, check_augment, normalize
 from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
@@ -26,6 +27,7 @@ from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
 from .config import SegmentConfig
+from .losses import LOSSES, POOLED
 from .task import SegmentLearner
 
 STRIPS = 24
@@ -36,8 +38,13 @@ STATISTICS_IMAGES = 256
 
 
 def check(config: SegmentConfig) -> None:
-    """Raise SightlineError for invalid augmentation or training windows, before any data are read."""
+    """Raise SightlineError for invalid augmentation, training windows or losses, before any data are read."""
     check_augment(config.augment, config.data.size)
+    check_loss_names(config, LOSSES)
+    names = {*config.loss.terms} or {config.loss.name}
+    if config.loss.smoothing and names <= {*POOLED}:
+        cure = f"leave it out, or use another loss than {', '.join(POOLED)}"
+        raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)
     check_window(config.augment)
 
 
