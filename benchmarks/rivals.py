@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import facts, headline, keep, sources, spread, warm_speed, write_split
+from machine import list_images, machine_info, machine_line, median_range, warm_speed, write_results, write_split
 
 WORKERS = Path(__file__).with_name("rivals")
 SMALL_CNN = Path(__file__).parents[1] / "src" / "sightline" / "models" / "small.py"
@@ -132,7 +132,7 @@ class Bench:
         self.steps = options.steps or case.steps
         self.images = self.steps * options.batch
         self.scripts: dict[Path, str] = {}
-        pictures = sources(options.pictures)
+        pictures = list_images(options.pictures)
         write_split(folder / "data" / "train", self.images, case.classes, *case.picture, pictures)
         write_split(folder / "data" / "val", VAL, case.classes, *case.picture, pictures)
 
@@ -248,14 +248,14 @@ def print_table(results: dict[str, list[dict[str, Any]]], chosen: dict[str, dict
     for name, pairs in results.items():
         cells = []
         for key in ("warm", "cold"):
-            cells += [spread([pair["rival"][key] for pair in pairs])]
-            cells += [spread([pair["sightline"][key] / pair["rival"][key] for pair in pairs], 2)]
+            cells += [median_range([pair["rival"][key] for pair in pairs])]
+            cells += [median_range([pair["sightline"][key] / pair["rival"][key] for pair in pairs], 2)]
         medians[name] = statistics.median(pair["rival"]["warm"] for pair in pairs)
         cache = chosen[name]["cache"] or "-"
         print(f"{name:<20} {chosen[name]['workers']:>7} {cache:>5} {cells[0]:>25} {cells[1]:>21} ", end="")
         print(f"{cells[2]:>25} {cells[3]:>21}")
     ours = [pair["sightline"] for pairs in results.values() for pair in pairs]
-    warm, cold = (spread([run[key] for run in ours]) for key in ("warm", "cold"))
+    warm, cold = (median_range([run[key] for run in ours]) for key in ("warm", "cold"))
     print(f"{'Sightline, ' + ours[0]['precision']:<20} {'-':>7} {'-':>5} {warm:>25} {'':>21} {cold:>25}")
     print(f"fastest rival in a warm epoch: {max(medians, key=lambda name: medians[name])}")
     for name, pairs in results.items():
@@ -274,12 +274,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="an epoch's; default: the case's own")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tune", action="store_true", help="only choose each rival's workers and cache, and keep them")
+    parser.add_argument(
+        "--tune", action="store_true", help="only choose each rival's workers and cache, and write_results them"
+    )
     parser.add_argument("--timm-script", help="timm's train.py; without it, it is fetched from GitHub")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.envs.mkdir(parents=True, exist_ok=True)
-    case, known = CASES[options.case], facts()
+    case, known = CASES[options.case], machine_info()
     if (options.envs / "settings.json").exists():
         settings = json.loads((options.envs / "settings.json").read_text())
     else:
@@ -299,9 +301,9 @@ def main() -> None:
     width, height, suffix = case.picture
     data = f"batch {options.batch}, {bench.steps} steps an epoch, {width}x{height} {suffix}"
     print(f"{options.case}: {case.model}, {data}, ", end="")
-    print(f"{options.threads} threads, {options.repeats} repeats; images/s\n{headline(known)}")
+    print(f"{options.threads} threads, {options.repeats} repeats; images/s\n{machine_line(known)}")
     print_table(results, {name: chosen for name, (_, chosen) in ready.items()})
-    keep(options.json, known | {"case": options.case, "settings": settings}, results)
+    write_results(options.json, known | {"case": options.case, "settings": settings}, results)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from machine import facts, headline, keep, write_split
+from machine import machine_info, machine_line, write_results, write_split
 from sightline.engine.device import autocast
 from sightline.engine.optim import build_optimizer
 from sightline.engine.schedules import training_side
@@ -194,7 +194,7 @@ def record(repeats: int = 5) -> None:
             name: statistics.median(ratio(watched(case, folder, 24)) for _ in range(repeats))
             for name, case in SMALL.items()
         }
-    write_json(Path(__file__).with_name("ratios.json"), facts() | {"ratios": found})
+    write_json(Path(__file__).with_name("ratios.json"), machine_info() | {"ratios": found})
     print(found)
 
 
@@ -211,8 +211,8 @@ def main() -> None:
     if options.record:
         record()
         return
-    known, rows = facts(), []
-    print(headline(known))
+    known, rows = machine_info(), []
+    print(machine_line(known))
     print(f"{'case':14} {'precision':9} {'sightline':>10} {'bare':>8} {'ratio':>6}  {'range':15} {'aim':>5}   images/s")
     for name in options.only:
         case, data = CASES[name], getattr(options, CASES[name].data)
@@ -224,7 +224,7 @@ def main() -> None:
         spread = f"{found['lowest']:.3f} to {found['highest']:.3f}"
         numbers = f"{found['sightline']:10.1f} {found['bare']:8.1f} {found['ratio']:6.3f}  {spread:15} {case.aim:5.2f}"
         print(f"{name:14} {found['precision']:9} {numbers}", flush=True)
-    keep(options.json, known, rows)
+    write_results(options.json, known, rows)
 
 
 if __name__ == "__main__":
