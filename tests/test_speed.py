@@ -30,7 +30,7 @@ def test_a_step_costs_what_it_did(warm_epoch: Any, name: str, tmp_path: Path, ma
     recorded = json.loads((BENCHMARKS / "ratios.json").read_text())["ratios"][name]
     best = 0.0
     for _ in range(ATTEMPTS):  # a regression fails them all, a neighbor rarely does
-        best = max(best, warm_epoch.ratio(warm_epoch.watched(warm_epoch.SMALL[name], str(photos), 16)))
+        best = max(best, warm_epoch.ratio(warm_epoch.time_steps(warm_epoch.SMALL[name], str(photos), 16)))
         if best >= ALLOWED * recorded:
             return
     pytest.fail(f"{name}: {best:.3f} of a bare step's images/s, {recorded:.3f} when it was recorded")
