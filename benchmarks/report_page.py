@@ -3,8 +3,8 @@
     python benchmarks/report_page.py --images 2500 --epochs 3
     python benchmarks/report_page.py --images 50000 --epochs 3 --without-tsne
 
-The run is synthetic: 50 classes, random images of 32x32, and features of 256 values in Gaussian clusters whose distances
-increase with the epoch. In headless Chromium without a GPU, it measures the time to draw the map after an event of the
+The run is synthetic: 50 classes, random images of 32x32, and 256 features per image in Gaussian clusters whose distance
+increases with the epoch. In headless Chromium without a GPU, it measures the time to draw the map after an event of the
 mouse wheel and of the pointer, and the time between frames of the animation from one epoch to another. t-SNE of 50,000
 points takes minutes and does not change these times; --without-tsne omits it.
 """
@@ -17,7 +17,6 @@ import json
 import statistics
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,13 +124,14 @@ def frame_times(page: Path, events: int = 40) -> dict[str, list[float]]:
 def main() -> None:
     """Print seconds and size of the report, and the times of its map."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2500)
+    parser.add_argument("--images", type=int, default=2500, help="number of images and points")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--without-tsne", action="store_true")
+    parser.add_argument("--without-tsne", action="store_true", help="omit t-SNE")
     options = parser.parse_args()
     if options.without_tsne:
         module = importlib.import_module("sightline.tasks.classify.report")
-        without_tsne = partial(module.compute_findings, neighbors=False)
+        compute = module.compute_findings
+        without_tsne = lambda files, **_: compute(files, neighbors=False)  # noqa: E731
         setattr(module, "compute_findings", without_tsne)  # noqa: B010 - type checkers reject a plain assignment
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
@@ -145,11 +145,8 @@ def main() -> None:
     print(f"{options.images:,} images, {options.epochs} epochs: written in {seconds:.1f} s")
     print(f"{len(text) / 1e6:.2f} MB, of which images {image_bytes / 1e6:.2f} MB")
     for name, times in measured.items():
-        print(
-            f"{name}: median {statistics.median(times):.1f} ms, longest {max(times):.1f} ms"
-            if times
-            else f"{name}: none"
-        )
+        summary = f"median {statistics.median(times):.1f} ms, longest {max(times):.1f} ms" if times else "no frames"
+        print(f"{name}: {summary}")
 
 
 if __name__ == "__main__":

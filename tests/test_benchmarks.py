@@ -1,4 +1,4 @@
-"""The benchmarks that need what a test machine lacks run through at toy size, and their arithmetic is right."""
+"""The GPU benchmark at toy size on a CPU, and the speed computed from a log."""
 
 import json
 import sys
@@ -14,41 +14,43 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
 @pytest.fixture(autouse=True)
-def _their_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_the_warm_epoch_is_counted_whole_and_alone() -> None:
+def test_warm_speed_excludes_the_first_epoch() -> None:
     from machine import warm_speed
 
     steps = [(1, 10.0), (2, 10.0), (3, 200.0), (4, 50.0)]
     records = [{"event": "train", "step": step, "images_per_second": speed} for step, speed in steps]
     records.insert(2, {"event": "eval", "step": 2})
-    # Two steps of 8 images: 8 / 200 and 8 / 50 seconds.
+    # two steps of 8 images, of 8 / 200 and 8 / 50 seconds
     assert warm_speed(records, 2, 8) == pytest.approx(16 / 0.2)
 
 
-def test_the_gpu_benchmark_runs_through(
+def test_gpu_benchmark_runs_all_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import gpu
 
-    kept = tmp_path / "gpu.json"
-    flags = ["--device", "cpu", "--steps", "3", "--tiny", "--no-compile", "--json", str(kept)]
+    path = tmp_path / "gpu.json"
+    flags = ["--device", "cpu", "--steps", "3", "--tiny", "--no-compile", "--json", str(path)]
     monkeypatch.setattr(sys, "argv", ["gpu.py", *flags])
     monkeypatch.setenv("SIGHTLINE_CACHE", "restored by this fixture")
     gpu.main()
-    rows = json.loads(kept.read_text())["results"]
+    rows = json.loads(path.read_text())["results"]
     assert {row["job"] for row in rows} == set(gpu.JOBS) and len(rows) == 6
     assert all(row["ratio"] == row["sightline"] / row["bare"] > 0 for row in rows)
     assert capsys.readouterr().out.count("resident  no") == len(gpu.JOBS)
 
 
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_benchmark_without_cuda_exits_with_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import gpu
 
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as raised:
         gpu.main()
-    assert stopped.value.code == ENVIRONMENT and "no CUDA device" in capsys.readouterr().err
+    assert raised.value.code == ENVIRONMENT and "no CUDA device" in capsys.readouterr().err
