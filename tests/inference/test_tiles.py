@@ -15,7 +15,7 @@ from sightline import SightlineError
 from sightline.inference.tiles import (
     Tiling,
     dihedral,
-    likeliest,
+    argmax_classes,
     mirror,
     moved,
     predict_scene,
@@ -156,7 +156,7 @@ def test_the_index_of_the_best_is_that_of_argmax_and_ties_go_to_the_first() -> N
     for classes in (1, 2, 7, 255):
         scores = torch.randint(0, 9, (classes, 20, 30)).float()
         expected = torch.from_numpy(scores.numpy().argmax(0))
-        assert torch.equal(likeliest(scores).long(), expected)
+        assert torch.equal(argmax_classes(scores).long(), expected)
 
 
 @pytest.mark.parametrize("motion", range(8))

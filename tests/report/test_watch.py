@@ -70,7 +70,7 @@ def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_
     page = browser.new_page()
     page.clock.install()
     page.goto(server.url)
-    page.wait_for_selector(".lives")
+    page.wait_for_selector(".interactive")
     page.evaluate("window.loaded = 'first'")
     for _ in range(2):
         with page.expect_response("**/state"):
@@ -81,7 +81,7 @@ def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_
         file.write('{"event": "eval", "step": 99, "epoch": 7, "seconds": 70, "split": "val", "accuracy": 0.9}\n')
     with page.expect_navigation():
         page.clock.fast_forward(2600)
-    page.wait_for_selector(".lives")
+    page.wait_for_selector(".interactive")
     assert page.locator("html").get_attribute("data-watched") == server.watched.stamp()
     page.evaluate("window.loaded = 'second'")
     server.shutdown()

@@ -43,11 +43,11 @@ def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int
     )
     body = element(
         "body",
-        element("a", "Skip to the image", href="#desk", class_="skip"),
+        element("a", "Skip to the image", href="#predict", class_="skip"),
         element("header", element("p", "Sightline", class_="kicker"), element("h1", title),
                 element("p", f"Predict an image with {models}.", class_="small"),
                 element("p", id="progress", class_="small")),
-        element("main", element("div", id="desk"), programs(url, most_bytes, returns), class_="wide"),
+        element("main", element("div", id="predict"), programs(url, most_bytes, returns), class_="wide"),
         element("script", own_asset("serve.js")),
     )  # fmt: skip
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
