@@ -27,7 +27,7 @@ from sightline.engine.training_state import save_arrays
 from sightline.report.page import write_report
 from sightline.report.pdf import find_chromium
 from sightline.runs.atomic import atomic_write
-from sightline.tasks.files import configured
+from sightline.tasks.files import config_of
 
 CLASSES, WIDTH, SIDE = 50, 256, 32
 WHEEL = """async (turns) => {
@@ -105,7 +105,7 @@ def made_up_run(folder: Path, images: int, epochs: int) -> None:
     wrong = np.flatnonzero(truth != predicted)[:200]
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": pictures[wrong], "index": wrong})
     atomic_write(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    atomic_write(folder / "recipe.yaml", to_yaml(configured({"data.path": "photos"})))
+    atomic_write(folder / "recipe.yaml", to_yaml(config_of({"data.path": "photos"}, "recipe")))
     atomic_write(folder / "provenance.json", json.dumps({"data": {"classes": names}}))
 
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

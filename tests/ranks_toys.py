@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from config_toys import configured
 from parts_toys import build
 from sightline.data.loader import process_range, training_batches
 from sightline.engine import distributed
@@ -18,7 +19,6 @@ from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
-from sightline.tasks.files import configured
 from sightline.train import add_gradients, assemble
 
 TINY = {

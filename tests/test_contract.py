@@ -160,7 +160,7 @@ def regress() -> Any:
 
 @pytest.fixture(scope="module")
 def run(regress: None, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
-    from sightline.tasks.files import configured
+    from config_toys import configured
 
     return sightline.train(configured(SETTINGS), photos, out=tmp_path_factory.mktemp("regress") / "run", quiet=True)
 

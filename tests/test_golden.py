@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

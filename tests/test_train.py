@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from parts_toys import build
 from sightline import SightlineError
 from sightline.config.resolve import resolve
@@ -27,7 +28,6 @@ from sightline.runs.csv_io import class_columns
 from sightline.stats.class_weights import class_weights
 from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.__main__ import run
 from sightline.doctor.labels import likely_wrong
 from sightline.errors import SightlineError
 from sightline.runs.run_folder import write_config
-from sightline.tasks.files import configured
 
 
 def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:

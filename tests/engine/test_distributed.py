@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import ranks_toys
 import sightline
+from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
 from sightline.config.resolve import all_keys
@@ -27,7 +28,6 @@ from sightline.engine import distributed
 from sightline.engine.setup import lines_of, settings_of
 from sightline.errors import INTERRUPTED
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 HERE = Path(__file__).parents[1]
 

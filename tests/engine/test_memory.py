@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.types import Batch
 from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed_memory, split
 from sightline.errors import ENVIRONMENT
-from sightline.tasks.files import configured
 
 
 def test_a_failed_allocation_names_the_cure() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline.data.parallel import Share, share_of
 from sightline.inference.sharded_predict import merge_shards, shard_table
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 HEAD = ["filename", "error"]

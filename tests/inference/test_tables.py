@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline import __main__ as command
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
 from sightline.inference.resumable_csv import ResumableTable
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

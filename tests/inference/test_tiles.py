@@ -14,8 +14,8 @@ from torch.nn import functional
 from sightline import SightlineError
 from sightline.inference.tiles import (
     Tiling,
-    dihedral,
     argmax_classes,
+    dihedral,
     mirror,
     moved,
     predict_scene,

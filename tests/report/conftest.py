@@ -101,8 +101,8 @@ def report(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
-    """open_page(path, width=1280, dark=False, still=False): the page. Afterwards assert that it sent no requests and had
-    no errors. still: without animations, as with the setting prefers-reduced-motion."""
+    """open_page(path, width=1280, dark=False, still=False): the page. Afterwards assert that it sent no requests and
+    had no errors. still: without animations, as with the setting prefers-reduced-motion."""
     requested, failed, contexts = [], [], []
 
     def opened(path: Path, width: int = 1280, dark: bool = False, still: bool = False) -> "Page":

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 import sightline
+from config_toys import configured
 from sightline.config.schema import Config
 from sightline.engine import setup
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import TIMES, to_json
 from sightline.models import build_model
 from sightline.report.page import write_report
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.runs.sampling import rows_by_name, sample_rows
-from sightline.tasks.files import configured
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
 

@@ -26,7 +26,10 @@ def choose_precision(predictor: Predictor, precision: str) -> Predictor:
     if precision == "auto":
         precision = precision_name(pick_precision("auto", predictor.device))
     elif (
-        precision == "run" and predictor.dtype == torch.bfloat16 and predictor.device.type == "cpu" and bfloat16_gain() < 1
+        precision == "run"
+        and predictor.dtype == torch.bfloat16
+        and predictor.device.type == "cpu"
+        and bfloat16_gain() < 1
     ):
         precision = "fp32"
     return in_precision(predictor, precision)

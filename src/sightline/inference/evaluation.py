@@ -22,7 +22,7 @@ def log_test_evaluation(
 
 
 def chosen_split(split: str | None, source: Source) -> str:
-    """The split to evaluate: `split` if given, else `val`, or the only split. Raises SightlineError if it is missing."""
+    """The split to evaluate: `split` if given, else `val` or the only one. Raises SightlineError if it is missing."""
     wanted = split or ("val" if "val" in source.splits or len(source.splits) > 1 else next(iter(source.splits)))
     if wanted not in source.splits:
         cure = " or ".join(f"--split {name}" for name in source.splits)

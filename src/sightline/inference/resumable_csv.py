@@ -86,7 +86,11 @@ class ResumableTable:
             values = unknown_features(len(rows), width) if features is None else features
             self.append(self.features_part, np.ascontiguousarray(values, np.float32).tobytes())
         size = self.append(self.part, csv_text(rows))
-        self.rows, self.size, self.width = self.rows + len(rows), self.size + size, width  # one statement, so that Ctrl-C cannot update only some
+        self.rows, self.size, self.width = (
+            self.rows + len(rows),
+            self.size + size,
+            width,
+        )  # one statement, so that Ctrl-C cannot update only some
         if time.monotonic() - self.committed > COMMIT_SECONDS:
             self.commit()
 

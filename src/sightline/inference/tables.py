@@ -51,7 +51,9 @@ def predict_table(
         predictor = choose_precision(predictor, precision)
     size = batch_size(predictor.device, config.train.eval_batch_size)
     say(f"computing in {precision_name(predictor.dtype)}, {size} images per batch")
-    columns = [*PREDICT_COLUMNS, *class_columns(predictor.classes), "error"] if predictor.classes else ["filename", "error"]
+    columns = (
+        [*PREDICT_COLUMNS, *class_columns(predictor.classes), "error"] if predictor.classes else ["filename", "error"]
+    )
     table = shard_table(target, columns, share)
     weights = [*run_folder.weight_digests(folder).values()]
     table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)
@@ -96,7 +98,9 @@ def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[I
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:
-            now = "the inputs have fewer images now" if image is None else f"the image at this position is {image.name!r}"
+            now = (
+                "the inputs have fewer images now" if image is None else f"the image at this position is {image.name!r}"
+            )
             cure = "add --overwrite to start again, or choose another --out"
             why, where = f"the table has a row for {name!r}, but {now}", str(table.part)
             raise SightlineError("the images have changed since the interruption", where=where, why=why, cure=cure)

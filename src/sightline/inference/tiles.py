@@ -1,11 +1,11 @@
 """Predict scenes of any size in overlapping tiles, blended without seams; only a row of tiles is in memory.
 
 The outermost pixels of a tile are the least accurate, because the network sees padding instead of the rest of the
-scene. Therefore the weight of a tile is zero in a margin along its artificial borders, increases linearly over the rest of the
-overlap, and is one at the borders of the scene. If the margin is at least the receptive radius of the network, the
-result equals the prediction of the whole scene. This also requires a network that is equivariant to the shifts between
-tiles. With a stride of 32 it is equivariant to multiples of 32, so `tile`, `overlap` and the sides of the scene must be
-multiples of 32.
+scene. Therefore the weight of a tile is zero in a margin along its artificial borders, increases linearly over the rest
+of the overlap, and is one at the borders of the scene. If the margin is at least the receptive radius of the network,
+the result equals the prediction of the whole scene. This also requires a network that is equivariant to the shifts
+between tiles. With a stride of 32 it is equivariant to multiples of 32, so `tile`, `overlap` and the sides of the
+scene must be multiples of 32.
 """
 
 from collections.abc import Callable, Iterator
@@ -72,7 +72,9 @@ def predict_scene(
     """
     if classes > MOST_CLASSES:
         why = f"class indices are stored in 8 bits, where 255 marks ignored pixels; there are {classes} classes"
-        raise SightlineError("too many classes for a mask", why=why, cure=f"merge classes with --data.merge to at most {MOST_CLASSES}")
+        raise SightlineError(
+            "too many classes for a mask", why=why, cure=f"merge classes with --data.merge to at most {MOST_CLASSES}"
+        )
     for top, probabilities in scene_bands(forward, read, height, width, classes, tiling):
         write(top, argmax_classes(probabilities).cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""Section of a report on the model's architecture: the drawing, and a nested list of the blocks."""
+"""Section of a report on the model's architecture: a drawing and a nested list of blocks."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ READING = (
     f"are their shares of the panel's total. Numbers of repeated blocks (n {TIMES}) are sums. BN: batch normalization."
 )
 COUNTED = "Only multiply-adds of convolutions, linear layers and matrix products are counted."
-WITHOUT = "There is no architecture.json: runs of earlier versions have none."
+WITHOUT = "architecture.json is missing, as in runs of earlier versions."
 
 
 def architecture(files: RunFiles) -> tuple[list[Child], str]:
@@ -38,8 +38,8 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     content: list[Child] = [
         element("p", totals(found)),
         *notes,
-        drawing if drawings else missing_note("It has too many blocks for a drawing."),
-        element("h3", "Block by block"),
+        drawing if drawings else missing_note("The model has too many blocks for a drawing."),
+        element("h3", "Blocks"),
         element("div", heads(), element("ul", blocks), class_="blocks"),
         element("p", COUNTED, class_="small"),
     ]
@@ -74,7 +74,7 @@ def heads() -> Html:
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block starts open, because it is most of the model."""
+    """Whether a block of the list is initially open: it has more than half of the parameters, among few blocks."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 
 

@@ -1,4 +1,4 @@
-"""Plan and draw the figures of a report, and describe them in alternative texts."""
+"""Plan and draw the figures of a report, and write their alternative texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ Plan = dict[str, Callable[[], Figure]]
 
 
 def training_curve(field: str, title: str, digits: int, percent: bool = False, key: str = "") -> MetricCurve:
-    """The small curve of a field of the training records. key: its name in file names, by default the field's."""
+    """A small curve of a field of the training records. key: its name in file names, by default `field`."""
     return MetricCurve(field, title, percent, True, digits, "training", records="train", key=key)
 
 
@@ -87,7 +87,8 @@ def hardest(found: Findings, labels: np.ndarray) -> list[int]:
 def sheet(tiles: Sequence[Tile]) -> Figure:
     """Draw images in rows, each with its true class, predicted class and confidence."""
     captions = [
-        f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% sure" for one in tiles
+        f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
+        for one in tiles
     ]
     return figures.draw_sheet([one.image for one in tiles], captions)
 
@@ -147,11 +148,11 @@ def marks_text(past: History) -> str:
 def confusion_text(summary: PredictionSummary, classes: Sequence[str]) -> str:
     """Alternative text of the confusion matrix, with its largest cell off the diagonal."""
     wrong = int((~summary.correct).sum())
-    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(summary.correct)} images lie off the diagonal"
+    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(summary.correct)} images are off the diagonal"
     if not summary.pairs:
         return text
     truth, predicted, often = summary.pairs[0]
-    return f"{text}, in its largest cell {often}: {classes[truth]} taken for {classes[predicted]}"
+    return f"{text}, {often} in its largest cell: {classes[truth]} predicted as {classes[predicted]}"
 
 
 def calibration_text(summary: PredictionSummary) -> str:

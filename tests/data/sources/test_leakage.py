@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import sightline
+from config_toys import configured
 from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
@@ -19,7 +20,6 @@ from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import held_out, held_out_groups
 from sightline.data.types import Source
 from sightline.errors import SightlineError
-from sightline.tasks.files import configured
 from sightline.tasks.segment.build import open_masked
 from source_toys import opened, put
 

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Train
@@ -17,7 +18,6 @@ from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 from sightline.tasks.pretrain.build import build_siamese
 from sightline.tasks.pretrain.task import target_momentum
 

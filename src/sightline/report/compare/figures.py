@@ -26,12 +26,11 @@ from .kinds import ComparedRun, Comparison, RunPair
 
 MARKS = "os^DvPX*<>"
 NAME = 22
-"""The most characters of a run's name in a legend."""
+"""Maximum number of characters of a run's name in a legend."""
 POINTS = 60
-"""The most points of a training curve."""
+"""Maximum number of points of a training curve."""
 CLASSES = 15
-"""The most classes in the figure of differences; the table has all of them."""
-
+"""Maximum number of classes in the figure of differences; the table has all classes."""
 
 LOSSES = (
     MetricCurve("loss", "Training loss", percent=False, records="train", key="training-loss"),
@@ -70,7 +69,7 @@ def plan_curves(found: Comparison) -> Plan:
 
 
 def constant_cost(entry: ComparedRun) -> bool:
-    """Whether all epochs of a run have the same FLOPs, so that those at an epoch follow from the total."""
+    """Whether all epochs of a run have the same FLOPs, so that FLOPs are proportional to epochs."""
     augment, optim = (entry.files.recipe.get(name) for name in ("augment", "optim"))
     sizes = isinstance(augment, dict) and augment.get("progressive")
     steps = isinstance(optim, dict) and optim.get("sam_radius")
@@ -115,7 +114,7 @@ def draw_overlay(entries: Sequence[ComparedRun], curve: MetricCurve, over: str) 
 
 
 def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Replace the points of a noisy curve by at most `most` means of adjacent ones; returns (x, y)."""
+    """Average adjacent points of a noisy curve to at most `most` points; returns (x, y)."""
     if len(x) <= most:
         return x, y
     bins = np.arange(len(x)) * most // len(x)

@@ -45,9 +45,9 @@ def write_comparison(
 
 
 def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
-    """Whether the folder has a comparison of other runs, which `overwrite` allows to remove.
+    """Whether a comparison of other runs in the folder must be removed first.
 
-    Raises SightlineError if it has one and `overwrite` is False, and if the folder has other content.
+    Raises SightlineError if there is one and `overwrite` is False, and if the folder has other content.
     """
     old = compared_runs(folder)
     require_own_folder(folder, old is not None and not (folder / "recipe.yaml").exists(), "comparison")
@@ -55,7 +55,7 @@ def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
         return False
     if not overwrite:
         why, cure = f"it compares {', '.join(old)}", "choose another folder with --out, or add --overwrite"
-        raise SightlineError("this folder has another comparison", where=str(folder), why=why, cure=cure)
+        raise SightlineError("the output folder has a comparison of other runs", where=str(folder), why=why, cure=cure)
     return True
 
 
@@ -65,11 +65,12 @@ def require_own_folder(folder: Path, own: bool, kind: str) -> None:
     kind: what the command writes ("sweep"), for the message.
     """
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the output folder is a file", where=str(folder), cure="choose another with --out")
+        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder with --out")
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if names and not own:
         why = f"it contains {min(names)!r} and no {kind}"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+        what, cure = "the output folder is not empty", "choose another folder with --out"
+        raise SightlineError(what, where=str(folder), why=why, cure=cure)
 
 
 def compared_runs(folder: Path) -> list[str] | None:

@@ -14,7 +14,7 @@ from .kinds import ComparedRun, ItemResults, TaskComparison
 Fault: TypeAlias = tuple[str, str]
 """(reason, remedy)."""
 MOST_EXAMPLES = 3
-"""Names in a message."""
+"""Maximum number of names in a message."""
 
 
 def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
@@ -48,17 +48,20 @@ def name_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fa
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
     if ours == theirs:
-        doubled = [len(names) > len(set(names)) for names in (a.names, b.names)]
-        if any(doubled) and a.names != b.names:
-            return "several images have the same name and cannot be matched", "give each file its own name"
+        duplicates = [len(names) > len(set(names)) for names in (a.names, b.names)]
+        if any(duplicates) and a.names != b.names:
+            return (
+                "several images have the same name and cannot be matched",
+                "rename the files so that all names are unique",
+            )
         return None
     if not ours & theirs:
         mine, others = a.names[0], b.names[0]
-        return f"they were validated on different images and share none ({mine} and {others})", cure
+        return f"they were validated on different images and have none in common ({mine} and {others})", cure
     sides = ((first, second, theirs - ours), (second, first, ours - theirs))
     lacks = [f"{name} lacks {counted(len(missing), 'image')} of {other} ({examples(sorted(missing))})"
              for name, other, missing in sides if missing]  # fmt: skip
-    shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
+    shared = f"they have {len(ours & theirs):,} validation images in common, of {len(ours):,} and {len(theirs):,}"
     return f"{shared}; {'; '.join(lacks)}", cure
 
 
@@ -84,9 +87,9 @@ def content_mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparis
     digests = [digest_of(one) for one in (first, second)]
     if why_unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
-    look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
-    why = "their validation images have the same names and different contents (data digest in provenance.json)"
-    return why, f"{look} show which run's images have changed; train that run again"
+    commands = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
+    why = "their validation images have the same names but different pixels (data digest in provenance.json)"
+    return why, f"find the run whose images have changed with {commands}, and train it again"
 
 
 def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:

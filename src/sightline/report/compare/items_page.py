@@ -108,8 +108,10 @@ def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) ->
 def gallery_note(count: int, shown: int) -> str:
     """Sentence: the number of images of a gallery, and how many of them are displayed."""
     if not count:
-        return "There is no such image."
-    which = "" if shown == count else f" {shown:,} of them are shown." if shown else " No thumbnail of them was kept."
+        return "There are no such images."
+    which = (
+        "" if shown == count else f" {shown:,} of them are shown." if shown else " No thumbnails of them are stored."
+    )
     order = " The most confident mistakes come first." if shown > 1 else ""
     return f"{counted(count, 'image')}.{which}{order}"
 

@@ -38,9 +38,12 @@ class ItemResults:
 
 
 class PairedNumbers(NamedTuple):
-    """Results of two runs on the same images. difference: metric of the second run minus the first, as a share.
-    interval: its paired 95 % interval. agreement: image counts, by the keys of `TaskComparison.agreement`. classes:
-    differences of each class, by the name of the measure."""
+    """Paired results of two runs on the same images.
+
+    difference: metric of the second run minus that of the first, as a share. interval: its paired 95 % interval. p: of
+    the task's test. agreement: image counts, by the keys of `TaskComparison.agreement`. classes: differences of each
+    class, by the name of the measure.
+    """
 
     difference: float
     interval: Interval

@@ -1,4 +1,4 @@
-"""The page of a comparison: the results in sentences, a table of the runs, figures, images on which runs differ."""
+"""The page of a comparison: results in sentences, a table of the runs, figures, images on which the runs differ."""
 
 from collections.abc import Sequence
 
@@ -30,19 +30,22 @@ FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
 def comparison_page(found: Comparison, drawn: Figures, links: Sequence[str]) -> str:
     """The complete page. links: for each run the URL of its own report, or ""."""
     content: list[tuple[str, list[Child]]] = [
-        ("The result", summary(found, drawn, links)),
+        ("Result", summary(found, drawn, links)),
         ("Cost and quality", cost(found, drawn)),
-        ("What differs in the recipes", recipes(found)),
+        ("Recipe differences", recipes(found)),
         ("Curves", curves(found, drawn)),
     ]
     if found.kind.paired:
         content += [
             ("Class by class", by_class(found, drawn)),
-            ("The same images", found.kind.images(found, drawn) if found.pairs else [missing_note(NO_PAIRS)]),
-            ("Where they agree", agreement(found)),
+            (
+                "Images on which the runs differ",
+                found.kind.images(found, drawn) if found.pairs else [missing_note(NO_PAIRS)],
+            ),
+            ("Agreement", agreement(found)),
         ]
     names = [entry.name for entry in found.entries]
-    reference = f"The reference is {names[0]}, which was named first."
+    reference = f"The reference is {names[0]}, the first run of the command."
     return layout("Sightline comparison", joined_names(names), reference, content, notice(found))
 
 
@@ -54,7 +57,7 @@ def joined_names(names: Sequence[str]) -> str:
 
 
 def notice(found: Comparison) -> Html | None:
-    """Box with the runs that cannot be compared, and with notes on further differences; None if there are none."""
+    """Box with the runs that cannot be compared, and with notes on other differences; None if there are none."""
     parts: list[Child] = []
     for one in found.unpaired:
         text = f"{one.name} is not compared image by image with {found.reference.name}: {one.why}."
@@ -82,7 +85,7 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
             "cases. Holm's p is corrected for that, and the sentences use it; compare.csv also has the uncorrected p. "
             "Each interval is for one comparison."
         )
-    text = "Difference of each run to the reference, with its interval"
+    text = "Difference between each run and the reference, with its interval"
     return [
         lead,
         table(head, rows, "The runs", numeric=1),
@@ -173,7 +176,7 @@ def cost(found: Comparison, drawn: Figures) -> list[Child]:
     ]
     if not any(figures):
         return [missing_note("Fewer than two runs have a result and a known cost.")]
-    note = "Left is cheaper, up is better; the lines are each run's own 95% interval."
+    note = "Further left is cheaper, higher is better; the vertical lines are 95% intervals of each run."
     return [element("p", note, class_="small"), element("div", figures, class_="triple")]
 
 
@@ -182,7 +185,7 @@ def recipes(found: Comparison) -> list[Child]:
     unknown = [entry.name for entry in found.entries if not entry.files.recipe]
     parts: list[Child] = [missing_note(f"The recipe of {name} cannot be read.") for name in unknown]
     if not found.recipes:
-        return [*parts, element("p", "Nothing: every setting is the same.")]
+        return [*parts, element("p", "None: all settings are the same.")]
     rows: list[list[Child]] = [[key, *values] for key, values in found.recipes]
     heading = "Settings that differ"
     return [*parts, table(["Setting", *(entry.name for entry in found.entries)], rows, heading, kind="facts")]
@@ -207,7 +210,7 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     rings = any(one.past.best_epoch for one in found.entries)
-    notes = ["Rings mark the best epochs, whose weights are the result."] if rings else []
+    notes = ["Rings mark the best epochs, whose weights were evaluated."] if rings else []
     notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
     notes += [LOSS_NOTE] if any(key.startswith(LOSS_SETTINGS) for key, _ in found.recipes) else []
     return [element("div", large, class_="pair"), element("p", " ".join(notes), class_="small") if notes else None]

@@ -35,7 +35,9 @@ from .task import ClassifyLearner
 def check(config: Config) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
-    if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
+    if (
+        "/" not in config.model.name and config.model.name not in MODELS
+    ):  # models of other libraries are checked when they are built
         raise unknown_model(config.model.name)
 
 
@@ -102,7 +104,9 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
 def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: images, a CSV, or sklearn:digits")
+        raise SightlineError(
+            "data.path is missing", cure="add --data PATH: a folder of images, a CSV file, or sklearn:digits"
+        )
     try:
         source = open_source(config.data, config.data.split_seed)
     except SightlineError:
@@ -182,13 +186,14 @@ def head_flops(model: Classifier) -> float:
 class Inference:
     """A run's learner with an untrained model, its preprocessing, and the device and dtype to compute with.
 
-    square: how images are resized, unless they have the size `kept`, (height, width). step, epoch: of the checkpoint.
+    square: how images are resized, unless they have the size `decoded_size`, (height, width). step, epoch: of the
+    checkpoint.
     """
 
     learner: ClassifyLearner
     classes: tuple[str, ...]
     square: Square
-    kept: tuple[int, int]
+    decoded_size: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
     step: int
@@ -206,7 +211,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     device = pick_device(config.train.device, fallback=True)
     with checked_description(shipped) as description:
         classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
-        size, kept = preprocessing["size"], tuple(preprocessing["kept"])
+        size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         head = description["model"].get("head", "linear")
         square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
@@ -217,4 +222,4 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     learner = ClassifyLearner(config=config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, kept, device, dtype, step, epoch)
+    return Inference(learner, classes, square, decoded_size, device, dtype, step, epoch)

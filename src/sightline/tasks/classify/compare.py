@@ -67,9 +67,9 @@ def comparison() -> TaskComparison:
         test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
         class_note="Sorted by the difference in F1; the recall is on the same images. ",
         agreement={
-            "both right": "Both right",
-            "only first right": "Only {first}",
-            "only second right": "Only this run",
+            "both right": "Both correct",
+            "only first right": "Only {first} correct",
+            "only second right": "Only this run correct",
             "both wrong": "Both wrong",
             "same answer": "Same prediction",
         },

@@ -80,14 +80,14 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization needs several images", "use a folder with more images"
+        why, cure = "batch normalization needs at least two images", "use a folder with more images"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
     if fresh and receipt is None:
         parts.initialize_from_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
-    # A run may be resumed although the evaluated images have changed, so their digest has a key of its own.
+    # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
     described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
     facts = {
         "parameters": parameter_count(model.backbone),
@@ -163,7 +163,9 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     for note in source.notes:
         say(note)
     if "train" not in source.splits:
-        raise SightlineError("there is no training split", where=source.path, cure="rename one of the folders to train")
+        raise SightlineError(
+            "there is no training split", where=source.path, cure="rename the folder of the training images to train"
+        )
     return source
 
 
@@ -238,16 +240,16 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Say
 ) -> tuple[Decoded, Decoded | None]:
-    """(the images evaluated after each epoch, the labeled images whose nearest neighbors predict their classes).
+    """(the images to evaluate after each epoch, the labeled images of the k-NN bank or None).
 
-    Both are from `pretrain.probe`, or else the data's own validation split and a sample of its training split. Without
-    labels: a sample of the training images, and None.
+    Both are from `pretrain.probe` if it is set, else from the validation and the training split of the data. Without
+    labels they are a sample of the training images, and None.
     """
     if config.pretrain.probe:
         return probe_images(config, say)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
-        say("no labels: no k-NN accuracy (--pretrain.probe LABELED would measure it)")
+        say("the images have no labels: no k-NN accuracy; --pretrain.probe LABELED_DATA would measure it")
         return subset(train, sampled(train, EVALUATED, seed)), None
     say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)

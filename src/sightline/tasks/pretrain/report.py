@@ -1,4 +1,4 @@
-"""The report of a pre-training run: k-NN accuracy, collapse of the features, and maps of them."""
+"""The report of a pre-training run: k-NN accuracy, collapse of the features, and feature maps over the epochs."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
     figures = draw_all(plan(found, files.classes, (curve, *COLLAPSE)))
     sections: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, found), thumbnails(files)]),
-        ("What it has learned", maps(files, figures, found)),
+        ("Features over the epochs", maps(files, figures, found)),
         ("Curves", curves(figures, found.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
     ]
     return Content(files, sections, figures, found.past, displayed_images(files, found, "evaluated"))
@@ -63,7 +63,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
             note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
         tiles.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
     if "feature_std" in numbers:
-        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the maximum"))
+        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:
         tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
     parts.append(fact_cards(files, found.past, tiles))
@@ -80,5 +80,5 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
-        return f"{what}: fine-tune it on labels (--model.weights) to measure its features."
+        return f"{what}; to evaluate its features, fine-tune it on labeled images (--model.weights)."
     return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the images correctly."

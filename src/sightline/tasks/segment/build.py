@@ -125,8 +125,8 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
-        cure = f"name at most {STRIPS}"
-        raise SightlineError(f"report.samples names {len(wanted)} images, more than a figure can show", cure=cure)
+        cure = f"list at most {STRIPS} images"
+        raise SightlineError(f"report.samples lists {len(wanted)} images, more than a figure can show", cure=cure)
     return np.sort(rows_by_name(names, wanted, source.splits["train"].names))
 
 
@@ -134,7 +134,7 @@ def one_size(train: Decoded) -> tuple[int, int]:
     """(height, width) of all training images. Raises SightlineError if they differ, as a batch needs one size."""
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
-        why = f"the training images have from {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
+        why = f"the sizes of the training images are {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
         cure = "train on windows of one size: --augment.window [256,256]"
         raise SightlineError("whole images of different sizes do not fit into one batch", why=why, cure=cure)
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
@@ -156,7 +156,7 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
     """Pixel positions of each class on the device, for augment.rare_crops; None without that setting."""
     if not config.augment.rare_crops:
         return None
-    cure = "--augment.rare_crops 0, or copy the shards to this machine"
+    cure = "use --augment.rare_crops 0, or copy the shards to this machine"
     reject_remote_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     assert train.masks is not None
     found = find_anchors(train.masks, train.sizes, len(train.classes), config.train.seed)

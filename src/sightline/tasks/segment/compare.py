@@ -37,7 +37,7 @@ def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
     """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
     missing: list[str] = []
     found = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
-    return found, f"has no counts to compare ({''.join(missing)})", ""
+    return found, f"has no confusion matrices to compare ({''.join(missing)})", ""
 
 
 def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
@@ -93,8 +93,8 @@ def plan(found: Comparison) -> Plan:
 def images(found: Comparison, drawn: Figures) -> list[Child]:
     """The section of the report with the images on which the segmenters differ most."""
     if "same-images" not in drawn:
-        return [missing_note("No run has stored thumbnails of images on which the runs differ (report.samples).")]
-    text = "The images that each run gains and loses most against the reference, of those with a thumbnail"
+        return [missing_note("No thumbnails of images on which the runs differ are stored (report.samples).")]
+    text = "Images with stored thumbnails on which each run is better or worse than the reference by most pixels"
     note = f"{text}: image, truth, and the mask of each run. Gray pixels are ignored."
     return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 

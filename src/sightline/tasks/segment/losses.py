@@ -162,7 +162,7 @@ def ohem(
 
 
 POOLED = ("dice", "lovasz", "ohem")
-"""Losses that are not means over pixels: they need all parts of a batch that several processes share."""
+"""Losses that are not means over pixels: under DDP they are computed over the batch of all processes."""
 
 
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:

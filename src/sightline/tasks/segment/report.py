@@ -179,7 +179,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
         ("Curves", sections.curves(drawn, found.past, [curve])),
         ("Class by class", by_class(drawn, found)),
         ("Worst images", worst_images(drawn, found)),
-        ("What else is called mIoU", other_numbers(found)),
+        ("Other definitions of mIoU", other_definitions(found)),
     ]
     return sections.Content(files, titled, drawn, found.past, masks_shown(files, found))
 
@@ -242,7 +242,7 @@ def film(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
 def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     """The table of classes with intervals, the confusion matrix, and the class frequencies."""
     if found.per_image is None:
-        return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
+        return [missing_note("predictions/val-confusion.npz is missing; it is written when training ends.")]
     numbers = measures.class_numbers(found.per_image)
     low, high = measures.class_intervals(found.per_image)
     rows: list[list[Child]] = []
@@ -268,26 +268,26 @@ def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
 def worst_images(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     """The section of the images with the most wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
-        return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
+        return [missing_note("snapshots/mistakes.npz is missing; it is written when training ends.")]
     text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
-    return [sections.figure(drawn, "worst", text, f"{text} Look here first for wrong masks.", wide=True)]
+    return [sections.figure(drawn, "worst", text, f"{text} Check these images first for wrong masks.", wide=True)]
 
 
-def other_numbers(found: MaskFindings) -> list[Child]:
+def other_definitions(found: MaskFindings) -> list[Child]:
     """A table of other definitions of mIoU that tools use, with their values for this run."""
     if found.per_image is None:
         return [missing_note("There are no predictions yet.")]
     own = percent(measures.segment_numbers(found.per_image)["mean_iou"], 2)
     headline = "mean over the classes of TP / (TP + FP + FN), each summed over the data set"
-    rows: list[list[Child]] = [["mean_iou, the headline", own, headline]]
+    rows: list[list[Child]] = [["mean_iou (this report)", own, headline]]
     for name, definition in measures.other_definitions(found.per_image, found.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
         parts = name.split("_")
         breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
         rows.append([[breakable, parts[-1]], value, definition.meaning])
-    note = "All of these numbers are of the same masks. Compare results only by the same definition."
+    note = "All values are of the same masks. Compare results of the same definition only."
     head = ["Name", "%", "Definition, and tools that print it"]
-    return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
+    return [element("p", note), table(head, rows, "Definitions of mIoU", numeric=range(1, 2))]
 
 
 def segmenter_hints(found: MaskFindings) -> list[sections.Hint]:
@@ -297,10 +297,10 @@ def segmenter_hints(found: MaskFindings) -> list[sections.Hint]:
         iou = measures.class_iou(found.per_image.sum(0))
         if np.isfinite(iou).any():
             weakest = int(np.nanargmin(iou))
-            text = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
+            text = f"{found.classes[weakest]} has the lowest IoU, {percent(float(iou[weakest]))}%"
             hints.append((text, "class-by-class"))
     if found.worst:
-        hints.append(("The worst images: are their masks right?", "worst-images"))
+        hints.append(("Check the masks of the images with the most wrong pixels", "worst-images"))
     return hints + sections.curve_hints(found.past)
 
 

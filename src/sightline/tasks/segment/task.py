@@ -15,7 +15,7 @@ from ...data.decode.palettes import IGNORE
 from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
-from ...inference.tiles import dihedral, argmax_classes, mirror
+from ...inference.tiles import argmax_classes, dihedral, mirror
 from ...stats.segmentation import confusion_per_image, segment_numbers
 from .losses import POOLED, compound, mean_over, negative_log_likelihood
 
