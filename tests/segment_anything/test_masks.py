@@ -360,8 +360,8 @@ def test_a_missing_overlay_is_written_again(masks: Masks, generated: list[str]) 
 
 
 MISTAKES = {
-    "no pictures": (["--out", "o"], "no images were named"),
-    "not there": (["nowhere", "--out", "o"], "it does not exist"),
+    "no pictures": (["--out", "o"], "no images to segment"),
+    "not there": (["nowhere", "--out", "o"], "the path does not exist"),
     "a file": (["in", "--out", "masks.png"], "--out must be a folder"),
     "truth alone": (["in", "--out", "o", "--truth", "in"], "add --run RUN"),
     "points": (["in", "--out", "o", "--points-per-side", "0"], "1 to 128"),

@@ -371,7 +371,10 @@ def test_user_mistakes_are_raised_before_anything_is_served(
         sightline.serve(classifier_run, tmp_path / "none")
     module = importlib.import_module("sightline.serve")
     try:
-        with monkeypatch.context() as patch, pytest.raises(SightlineError, match="cannot be served") as caught:
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(SightlineError, match="packages that are not installed") as caught,
+        ):
             patch.setitem(sys.modules, "uvicorn", None)
             importlib.reload(module)
             sightline.serve(classifier_run)
