@@ -61,7 +61,7 @@ def test_other_data_without_splits_is_measured_whole_and_counted(
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
     said = capsys.readouterr().out
-    assert "40" in said and "look 1" in said
+    assert "40" in said and "evaluation 1 on these images" in said
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")

@@ -31,7 +31,7 @@ def test_a_missing_browser_is_an_error_with_the_cure(
     run = make_run(tmp_path / "run", epochs=(1,))
     with pytest.raises(SightlineError, match="needs Chromium") as caught:
         sightline.report(run, pdf=True)
-    assert caught.value.status == 3 and "print it there" in caught.value.cure
+    assert caught.value.status == 3 and "print it" in caught.value.cure
     assert (run / "report.html").is_file() and not (run / "report.pdf").exists()
 
 

@@ -65,7 +65,7 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
     columns = max(1, SHEET_PIXELS // width)
     rows = max(1, SHEET_PIXELS // height)
     columns = min(columns, max(1, int(np.ceil(np.sqrt(len(images) * height / width)))))
-    found = []
+    encoded = []
     for start in range(0, len(images), rows * columns):
         part = images[start : start + rows * columns]
         lines = -(-len(part) // columns)
@@ -73,8 +73,8 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
         sheet[: len(part)] = part
         pixels = sheet.reshape(lines, columns, 3, height, width).transpose(0, 3, 1, 4, 2)
         small = max(height, width) <= 40
-        found.append(webp(pixels.reshape(lines * height, columns * width, 3), CLEAR if small else FINE))
-    return {"sheets": found, "tile": [height, width], "columns": columns, "perSheet": rows * columns}
+        encoded.append(webp(pixels.reshape(lines * height, columns * width, 3), CLEAR if small else FINE))
+    return {"sheets": encoded, "tile": [height, width], "columns": columns, "perSheet": rows * columns}
 
 
 def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails | None) -> Html:
@@ -147,9 +147,9 @@ def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.rint(np.clip((one - corner) / side, 0, 1) * 65535).astype(np.uint16).ravel() for one in points]
 
 
-def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html | None:
+def confusion_block(name: str, findings: Findings, classes: Sequence[str]) -> Html | None:
     """The JSON block of the confusion matrix with three orders of its classes; None above 200 classes."""
-    summary = found.summary
+    summary = findings.summary
     if summary is None or len(classes) > 200:
         return None
     orders = {
@@ -195,12 +195,12 @@ def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1
 
 def marks(past: History) -> list[dict[str, Any]]:
     """Marks of the curves: resumes, the best epoch and an early stop."""
-    found: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
+    marked: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
     if past.best_epoch and not past.ensemble:
-        found.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
+        marked.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
     if past.stopped_early:
-        found.append({"at": past.last_epoch, "kind": "stopped", "label": "stopped"})
-    return found
+        marked.append({"at": past.last_epoch, "kind": "stopped", "label": "stopped"})
+    return marked
 
 
 def gray_png(mask: np.ndarray) -> str:

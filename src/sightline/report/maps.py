@@ -40,17 +40,17 @@ def thumbnails(files: RunFiles) -> Html | None:
     return items("items-data", files, files.samples, files.mistakes)
 
 
-def maps(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
+def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
     """Section: PCA and t-SNE maps at the stored epochs, with measures of the features."""
-    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
-    if found.maps:
-        parts += maps_of(figures, found.maps, files.snapshots, found.map_labels, files.classes, "")
-    if found.training_maps:
+    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in findings.notes]
+    if findings.maps:
+        parts += maps_of(figures, findings.maps, files.snapshots, findings.map_labels, files.classes, "")
+    if findings.training_maps:
         assert files.train_samples is not None
         parts.append(element("h3", "Training images"))
         parts.append(items("items-training", files, files.train_samples, None))
-        labels = found.training_labels
-        parts += maps_of(figures, found.training_maps, files.train_snapshots, labels, files.classes, "-training")
+        labels = findings.training_labels
+        parts += maps_of(figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training")
     return parts
 
 

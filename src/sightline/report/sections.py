@@ -152,9 +152,9 @@ def curve_hints(past: History) -> list[Hint]:
     return hints
 
 
-def displayed_images(files: RunFiles, found: Findings, kind: str = "validation") -> str:
+def displayed_images(files: RunFiles, findings: Findings, kind: str = "validation") -> str:
     """A sentence on the number of images on the page; "" if there are none. kind: "validation" or "evaluated"."""
-    parts, summary = [], found.summary
+    parts, summary = [], findings.summary
     if files.samples is not None:
         total = len(files.predictions.names) if files.predictions else split_size(files, "val")
         parts.append(f"{part_of(len(files.samples.rows), total)} {kind} images")

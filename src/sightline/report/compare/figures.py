@@ -39,32 +39,32 @@ LOSSES = (
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 
 
-def plan_comparison(found: Comparison) -> Plan:
+def plan_comparison(comparison: Comparison) -> Plan:
     """Plan all figures of a comparison, by file name without extension."""
     todo: Plan = {}
-    if len(found.pairs) > 1:
-        todo["differences"] = lambda: draw_runs(found)
-    for name, title, values in costs(found.entries):
-        todo[f"cost-{name}"] = partial(draw_cost, found, title, values)
-    todo |= plan_curves(found)
-    todo |= {f"classes-{number}": partial(draw_classes, pair) for number, pair in enumerate(found.pairs, 1)}
-    return todo | found.kind.plan(found)
+    if len(comparison.pairs) > 1:
+        todo["differences"] = lambda: draw_runs(comparison)
+    for name, title, values in costs(comparison.entries):
+        todo[f"cost-{name}"] = partial(draw_cost, comparison, title, values)
+    todo |= plan_curves(comparison)
+    todo |= {f"classes-{number}": partial(draw_classes, pair) for number, pair in enumerate(comparison.pairs, 1)}
+    return todo | comparison.kind.plan(comparison)
 
 
-def plan_curves(found: Comparison) -> Plan:
+def plan_curves(comparison: Comparison) -> Plan:
     """Plan the curves of all runs over the epochs, and of the metric over time and training FLOPs."""
-    metric = MetricCurve(found.kind.field, found.kind.title, key="metric")
+    metric = MetricCurve(comparison.kind.field, comparison.kind.title, key="metric")
     todo: Plan = {}
-    for curve in (*LOSSES, metric, *found.kind.curves):
-        if any(curve.drawn_for(one.past) for one in found.entries):
-            todo[f"curve-{curve.name}"] = partial(draw_overlay, found.entries, curve, "epoch")
+    for curve in (*LOSSES, metric, *comparison.kind.curves):
+        if any(curve.drawn_for(one.past) for one in comparison.entries):
+            todo[f"curve-{curve.name}"] = partial(draw_overlay, comparison.entries, curve, "epoch")
     if "curve-metric" not in todo:
         return todo
-    if any(np.isfinite(one.past.evaluation["seconds"]).any() for one in found.entries):
-        unit = time_unit([one.seconds for one in found.entries])[0]
-        todo["curve-metric-time"] = partial(draw_overlay, found.entries, metric, unit)
-    if all(constant_cost(one) for one in found.entries):
-        todo["curve-metric-flops"] = partial(draw_overlay, found.entries, metric, "training FLOPs")
+    if any(np.isfinite(one.past.evaluation["seconds"]).any() for one in comparison.entries):
+        unit = time_unit([one.seconds for one in comparison.entries])[0]
+        todo["curve-metric-time"] = partial(draw_overlay, comparison.entries, metric, unit)
+    if all(constant_cost(one) for one in comparison.entries):
+        todo["curve-metric-flops"] = partial(draw_overlay, comparison.entries, metric, "training FLOPs")
     return todo
 
 
@@ -165,14 +165,14 @@ def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
 
 
 @styled
-def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
+def draw_cost(comparison: Comparison, title: str, values: Sequence[float]) -> Figure:
     """Draw the metric and its interval against a cost. The cost axis is logarithmic above a factor of 4."""
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
-    axes.set_title(f"{found.kind.title}, %")
+    axes.set_title(f"{comparison.kind.title}, %")
     axes.set_xlabel(title)
-    colors = class_colors(len(found.entries))
-    for index, (entry, color, value) in enumerate(zip(found.entries, colors, values, strict=True)):
+    colors = class_colors(len(comparison.entries))
+    for index, (entry, color, value) in enumerate(zip(comparison.entries, colors, values, strict=True)):
         if not value > 0 or entry.quality != entry.quality:
             continue
         if entry.interval:
@@ -197,11 +197,11 @@ def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
     return chosen[np.argsort(-difference[chosen], kind="stable")]
 
 
-def draw_runs(found: Comparison) -> Figure:
+def draw_runs(comparison: Comparison) -> Figure:
     """Draw the difference of every run to the reference, with its interval."""
-    pairs = found.pairs
+    pairs = comparison.pairs
     values = np.array([[pair.numbers.difference, *pair.numbers.interval] for pair in pairs]).T
-    title = f"{found.kind.title}: difference to {short(found.reference.name, NAME)}"
+    title = f"{comparison.kind.title}: difference to {short(comparison.reference.name, NAME)}"
     return draw_differences([pair.second for pair in pairs], *values, title, [pair.significant for pair in pairs])
 
 

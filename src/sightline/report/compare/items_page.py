@@ -17,19 +17,19 @@ TILES = 12
 NO_PAIRS = "No two of these runs were validated on the same images."
 
 
-def by_class(found: Comparison, drawn: Figures) -> list[Child]:
+def by_class(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: for each pair of runs, a figure and a table of the classes that differ most."""
-    if not found.pairs:
+    if not comparison.pairs:
         return [missing_note(NO_PAIRS)]
-    count = len(found.pairs[0].results[0].classes)
+    count = len(comparison.pairs[0].results[0].classes)
     chance = (
         f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
         "more where a class has few images."
     )
-    parts: list[Child] = [element("p", found.kind.class_note + chance, class_="small")]
-    for number, pair in enumerate(found.pairs, 1):
+    parts: list[Child] = [element("p", comparison.kind.class_note + chance, class_="small")]
+    for number, pair in enumerate(comparison.pairs, 1):
         name = f"{pair.second} against {pair.first}"
-        if len(found.pairs) > 1:
+        if len(comparison.pairs) > 1:
             parts.append(element("h3", name))
         title = f"Difference in {next(iter(pair.numbers.classes))} of each class, {name}"
         more = f" The {CLASSES} that differ most." if count > CLASSES else ""
@@ -69,10 +69,10 @@ def change(value: float, low: float, high: float) -> Child:
     return element("b", text) if low > 0 or high < 0 else text
 
 
-def galleries(found: Comparison, drawn: Figures) -> list[Child]:
+def galleries(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: for each pair of runs, the images that only one of the two classifies correctly."""
-    images, parts = thumbnails_by_name(found), []
-    for pair in found.pairs:
+    images, parts = thumbnails_by_name(comparison), []
+    for pair in comparison.pairs:
         for second, winner, loser in ((True, pair.second, pair.first), (False, pair.first, pair.second)):
             count = pair.numbers.agreement["only second right" if second else "only first right"]
             rows = only_right(pair, images, second)
@@ -84,10 +84,10 @@ def galleries(found: Comparison, drawn: Figures) -> list[Child]:
     return parts
 
 
-def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
+def thumbnails_by_name(comparison: Comparison) -> dict[str, np.ndarray]:
     """Thumbnails uint8 [3, h, w] by image name, from all runs that are compared image by image."""
     images: dict[str, np.ndarray] = {}
-    for entry in found.paired:
+    for entry in comparison.paired:
         assert entry.results
         names = entry.results.names
         by_row = images_by_row(entry.files, len(names))
@@ -131,15 +131,15 @@ def tile(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
     return element("figure", picture, element("figcaption", element("span", truth), lines))
 
 
-def agreement(found: Comparison) -> list[Child]:
+def agreement(comparison: Comparison) -> list[Child]:
     """Section: how often each run agrees with the reference."""
-    if not found.pairs:
+    if not comparison.pairs:
         return [missing_note(NO_PAIRS)]
-    first, heads = found.reference.name, found.kind.agreement or {}
+    first, heads = comparison.reference.name, comparison.kind.agreement or {}
     rows: list[list[Child]] = []
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         counts = [pair.numbers.agreement[key] for key in heads]
         rows.append([pair.second, *[f"{count:,} ({percent(count / pair.items)}%)" for count in counts]])
-    note = f"Each run against {first}, on {found.pairs[0].items:,} images."
+    note = f"Each run against {first}, on {comparison.pairs[0].items:,} images."
     head = ["Run", *(text.replace("{first}", first) for text in heads.values())]
     return [element("p", note, class_="small"), table(head, rows, "Agreement", numeric=1)]

@@ -172,8 +172,8 @@ class TaskComparison:
     decoding: tuple[str, ...] = ("size", "fit", "filter")
     columns: tuple[tuple[str, str], ...] = ()
     curves: tuple[MetricCurve, ...] = ()
-    plan: Callable[[Comparison], Plan] = lambda found: {}
-    images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda found, drawn: []
+    plan: Callable[[Comparison], Plan] = lambda comparison: {}
+    images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda comparison, drawn: []
     notes: Callable[[Sequence[ComparedRun]], list[str]] = lambda entries: []
 
     @property

@@ -40,24 +40,24 @@ MISCALIBRATED = 0.05
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_samples(with_predictions(files))
-    found = compute_findings(files, neighbors=not watched)
+    findings = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
-    figures = draw_all(plan(found, files.classes, drawn))
-    hints = sections.hints_list(classifier_hints(found, files.classes))
+    figures = draw_all(plan(findings, files.classes, drawn))
+    hints = sections.hints_list(classifier_hints(findings, files.classes))
     titled: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), hints, thumbnails(files)]),
-        ("Features over the epochs", maps(files, figures, found)),
-        ("Curves", sections.curves(figures, found.past, drawn)),
-        ("Errors by class", class_errors(files, figures, found)),
-        ("Misclassified images", galleries(found)),
+        ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
+        ("Features over the epochs", maps(files, figures, findings)),
+        ("Curves", sections.curves(figures, findings.past, drawn)),
+        ("Errors by class", class_errors(files, figures, findings)),
+        ("Misclassified images", galleries(findings)),
     ]
-    return sections.Content(files, titled, figures, found.past, sections.displayed_images(files, found))
+    return sections.Content(files, titled, figures, findings.past, sections.displayed_images(files, findings))
 
 
-def summary(files: RunFiles, found: Findings) -> list[Child]:
+def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """Section: the lead sentence, the accuracy with its interval, and the facts of the run."""
-    scores, past = found.summary, found.past
-    parts: list[Child] = [element("p", lead(files, found), class_="lead")]
+    scores, past = findings.summary, findings.past
+    parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
     tiles: list[tuple[str, str, str]] = []
     if scores:
         low, high = (percent(edge, 2) for edge in scores.interval)
@@ -72,7 +72,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
     return parts
 
 
-def lead(files: RunFiles, found: Findings) -> str:
+def lead(files: RunFiles, findings: Findings) -> str:
     """A sentence on the model, its data and its result, and one on the most frequent confusion."""
     model = str(section(files.recipe, "model").get("name") or "a model")
     weights = str(section(files.recipe, "model").get("weights") or "none")
@@ -84,20 +84,20 @@ def lead(files: RunFiles, found: Findings) -> str:
     source = f" of {where}" if where else ""
     classes = f" in {len(files.classes)} classes" if files.classes else ""
     begin = f"{model}, {start}{many}{source}{classes},"
-    if found.summary is None:
-        accuracy = found.past.evaluation["accuracy"]
+    if findings.summary is None:
+        accuracy = findings.past.evaluation["accuracy"]
         known = np.isfinite(accuracy).any()
         reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
-        return f"{begin} is {status(found.past)} at {epochs_text([found.past.last_epoch])}{reached}."
-    scores = found.summary
+        return f"{begin} is {status(findings.past)} at {epochs_text([findings.past.last_epoch])}{reached}."
+    scores = findings.summary
     low, high = (percent(edge) for edge in scores.interval)
     sentence = (
         f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly (95% "
         f"interval {low} to {high}%; always predicting the most frequent class gives {percent(scores.baseline)}%)."
     )
-    if not found.confused:
+    if not findings.confused:
         return sentence
-    truth, predicted, often, _ = found.confused[0]
+    truth, predicted, often, _ = findings.confused[0]
     if often == 1:
         wrong = int((~scores.correct).sum())
         what = f"{wrong} images, each with another confusion" if wrong > 1 else "one image"
@@ -105,19 +105,19 @@ def lead(files: RunFiles, found: Findings) -> str:
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
 
-def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.Hint]:
+def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[sections.Hint]:
     """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
-    scores = found.summary
+    scores = findings.summary
     hints: list[sections.Hint] = []
     if scores is None:
-        return sections.curve_hints(found.past)
+        return sections.curve_hints(findings.past)
     recall = np.where(scores.classes.support >= FEW, scores.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < scores.accuracy - 0.05:
         text = f"{classes[weakest]}: a recall of only {percent(float(recall[weakest]))}%"
         hints.append((text, "errors-by-class"))
-    if found.confused and found.confused[0][2] > 1:
-        truth, predicted, often, _ = found.confused[0]
+    if findings.confused and findings.confused[0][2] > 1:
+        truth, predicted, often, _ = findings.confused[0]
         hints.append(
             (
                 f"{truth} predicted as {predicted}, {times(often)}: check the labels of these images",
@@ -128,12 +128,12 @@ def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.H
         side = "overconfident" if scores.confidence.mean() > scores.accuracy else "underconfident"
         text = f"The model is {side}: calibration error {100 * scores.calibration:.1f} points"
         hints.append((text, "errors-by-class"))
-    return hints + sections.curve_hints(found.past)
+    return hints + sections.curve_hints(findings.past)
 
 
-def class_errors(files: RunFiles, figures: sections.Figures, found: Findings) -> list[Child]:
+def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings) -> list[Child]:
     """Section: table of classes, confusion matrix, most confused pairs, calibration."""
-    scores = found.summary
+    scores = findings.summary
     if scores is None:
         return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
     order = np.lexsort((np.arange(len(files.classes)), scores.classes.recall, scores.classes.f1))
@@ -161,7 +161,7 @@ def class_errors(files: RunFiles, figures: sections.Figures, found: Findings) ->
         element("p", CLASS_TABLE, class_="small"),
         table(head, rows, "Class by class", numeric=2, sortable=True),
         element("h3", "Confusion matrix"),
-        matrix(files, figures, found),
+        matrix(files, figures, findings),
         element("h3", "Most confused pairs"),
         table(["Truth", "Prediction", "Count", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
@@ -178,24 +178,24 @@ def interval_text(right: int, count: int) -> str:
     return f"{percent(low)} to {percent(high)}" if count else ""
 
 
-def matrix(files: RunFiles, figures: sections.Figures, found: Findings) -> Html:
+def matrix(files: RunFiles, figures: sections.Figures, findings: Findings) -> Html:
     """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
-    scores, still = found.summary, MATRIX
+    scores, still = findings.summary, MATRIX
     assert scores is not None
     if len(files.classes) > 100:
         still += " The figure has the 100 classes with the most errors."
     drawn = sections.figure(figures, "confusion", confusion_text(scores, files.classes), still, wide=True)
-    data = confusion_block("confusion-data", found, files.classes) if files.samples else None
+    data = confusion_block("confusion-data", findings, files.classes) if files.samples else None
     return with_live_views([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
 
 
-def galleries(found: Findings) -> list[Child]:
+def galleries(findings: Findings) -> list[Child]:
     """The misclassified images with the highest confidence, and images of the most confused pairs of classes."""
-    if found.summary is None:
+    if findings.summary is None:
         return [missing_note("There are no predictions yet.")]
-    if found.summary.correct.all():
+    if findings.summary.correct.all():
         return [element("p", "No validation image was misclassified.")]
-    if not found.wrong:
+    if not findings.wrong:
         return [
             missing_note(
                 "No thumbnails of misclassified images are stored in snapshots/mistakes.npz and snapshots/samples.npz."
@@ -204,10 +204,10 @@ def galleries(found: Findings) -> list[Child]:
     parts: list[Child] = [
         element("h3", "Misclassified with the highest confidence"),
         element("p", FIRST_CHECK, class_="small"),
-        gallery(found.wrong),
+        gallery(findings.wrong),
     ]  # fmt: skip
     # The image of a pair that occurs once is already in the gallery above.
-    repeated = [pair for pair in found.confused if pair[2] > 1 and pair[3]]
+    repeated = [pair for pair in findings.confused if pair[2] > 1 and pair[3]]
     if repeated:
         parts.append(element("h3", "The most confused pairs"))
     for truth, predicted, often, tiles in repeated:

@@ -30,26 +30,26 @@ SPREAD = (
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_clusters(with_samples(files))
-    found = compute_findings(files, neighbors=not watched)
+    findings = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
-    figures = draw_all(plan(found, files.classes, (curve, *COLLAPSE)))
+    figures = draw_all(plan(findings, files.classes, (curve, *COLLAPSE)))
     sections: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), thumbnails(files)]),
-        ("Features over the epochs", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
+        ("Summary", [*summary(files, findings), thumbnails(files)]),
+        ("Features over the epochs", maps(files, figures, findings)),
+        ("Curves", curves(figures, findings.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
     ]
-    return Content(files, sections, figures, found.past, displayed_images(files, found, "evaluated"))
+    return Content(files, sections, figures, findings.past, displayed_images(files, findings, "evaluated"))
 
 
-def latest(found: Findings) -> dict[str, float]:
+def latest(findings: Findings) -> dict[str, float]:
     """The finite metrics of the last evaluation by name."""
-    columns = {name: values[-1] for name, values in found.past.evaluation.items() if len(values)}
+    columns = {name: values[-1] for name, values in findings.past.evaluation.items() if len(values)}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
 
-def summary(files: RunFiles, found: Findings) -> list[Child]:
+def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """The lead sentence, a warning if the features have collapsed, and the facts of the run."""
-    numbers = latest(found)
+    numbers = latest(findings)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
     if warning:
@@ -66,7 +66,7 @@ def summary(files: RunFiles, found: Findings) -> list[Child]:
         tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:
         tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
-    parts.append(fact_cards(files, found.past, tiles))
+    parts.append(fact_cards(files, findings.past, tiles))
     return parts
 
 

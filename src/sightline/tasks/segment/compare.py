@@ -36,8 +36,8 @@ ROWS = 3
 def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
     """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
     missing: list[str] = []
-    found = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
-    return found, f"has no confusion matrices to compare ({''.join(missing)})", ""
+    results = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
+    return results, f"has no confusion matrices to compare ({''.join(missing)})", ""
 
 
 def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
@@ -81,16 +81,16 @@ class MaskRow:
     counts: tuple[np.ndarray | None, ...]
 
 
-def plan(found: Comparison) -> Plan:
+def plan(comparison: Comparison) -> Plan:
     """The figure of the images on which the segmenters differ most; empty if no image can be shown."""
-    palette = attempt("checkpoints/best/config.json", found.reference.files.path, read_palette, [], None)
-    rows = mask_rows(found) if palette is not None and found.pairs else []
+    palette = attempt("checkpoints/best/config.json", comparison.reference.files.path, read_palette, [], None)
+    rows = mask_rows(comparison) if palette is not None and comparison.pairs else []
     if palette is None or not rows:
         return {}
-    return {"same-images": lambda: draw_masks(rows, palette, [one.name for one in found.entries])}
+    return {"same-images": lambda: draw_masks(rows, palette, [one.name for one in comparison.entries])}
 
 
-def images(found: Comparison, drawn: Figures) -> list[Child]:
+def images(comparison: Comparison, drawn: Figures) -> list[Child]:
     """The section of the report with the images on which the segmenters differ most."""
     if "same-images" not in drawn:
         return [missing_note("No thumbnails of images on which the runs differ are stored (report.samples).")]
@@ -99,14 +99,16 @@ def images(found: Comparison, drawn: Figures) -> list[Child]:
     return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 
 
-def mask_rows(found: Comparison) -> list[MaskRow]:
+def mask_rows(comparison: Comparison) -> list[MaskRow]:
     """The images on which the segmenters differ most, with the masks of all paired runs."""
-    first, kept = found.reference.results, kept_images(found)
+    first, kept = comparison.reference.results, kept_images(comparison)
     assert first is not None
-    rows = chosen_rows(found, set(kept))
-    paired_runs = found.paired
-    results = [aligned_to(first, one.results) if one in paired_runs and one.results else None for one in found.entries]
-    masks = [masks_of(entry, one, rows) for entry, one in zip(found.entries, results, strict=True)]
+    rows = chosen_rows(comparison, set(kept))
+    paired_runs = comparison.paired
+    results = [
+        aligned_to(first, one.results) if one in paired_runs and one.results else None for one in comparison.entries
+    ]
+    masks = [masks_of(entry, one, rows) for entry, one in zip(comparison.entries, results, strict=True)]
     result = []
     for index, row in enumerate(rows):
         image, truth = kept[first.names[row]]
@@ -117,10 +119,10 @@ def mask_rows(found: Comparison) -> list[MaskRow]:
     return result
 
 
-def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def kept_images(comparison: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Image name -> (image uint8 [3, h, w], true mask uint8 [h, w]), for all thumbnails stored by paired runs."""
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    alike = [entry for entry in found.paired if entry.files.classes == found.reference.files.classes]
+    alike = [entry for entry in comparison.paired if entry.files.classes == comparison.reference.files.classes]
     for path in [entry.files.path for entry in reversed(alike)]:  # those of the reference take precedence
         for file, truth in (("samples.npz", "labels"), ("mistakes.npz", "truth")):
             arrays = attempt(f"snapshots/{file}", path, read_arrays, [], {})
@@ -130,11 +132,11 @@ def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return kept
 
 
-def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
+def chosen_rows(comparison: Comparison, kept: set[str]) -> list[int]:
     """Indices of the stored images on which each run's pixel accuracy exceeds that of the reference most, or least."""
     rows: list[int] = []
-    each = max(1, ROWS // len(found.pairs))
-    for pair in found.pairs:
+    each = max(1, ROWS // len(comparison.pairs))
+    for pair in comparison.pairs:
         a, b = pair.results
         apart = np.nan_to_num(pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted))
         order = [int(row) for row in np.argsort(-apart, kind="stable") if a.names[row] in kept]
