@@ -16,7 +16,7 @@ from sightline.runs.atomic import atomic_write
 
 HEIGHT, GAP, GROUND = 1000, 24, (232, 230, 225)
 PAGES = (  # the run, the window's width and height in CSS pixels, what is scrolled to the top
-    ("digits", 1280, 1360, "#what-it-has-learned"),
+    ("digits", 1280, 1360, "#features-over-the-epochs"),
     ("scenes", 1280, 1360, "#masks-over-the-epochs"),
     ("transfer", 390, 844, "#does-pre-training-pay"),
 )
