@@ -117,8 +117,8 @@ def transfer(
     Args:
         recipe: A built-in grid (transfer_fast, for example), a grid.yaml, or a .py file with a function recipe().
         data: The target data: labeled images.
-        unlabeled: Images for pre-training without labels; or weights already pre-trained so: a run or a file.
-        labeled: Images for pre-training with labels; or weights already pre-trained so: a run or a file.
+        unlabeled: Images for pre-training without labels; or weights from such a pre-training: a run or a file.
+        labeled: Images for pre-training with labels; or weights from such a pre-training: a run or a file.
         out: Folder of the grid; runs/NAME by default.
         settings_: The settings to compare: A no pre-training, B with labels, C without labels, D as B but with
             a frozen backbone, E as C but with a frozen backbone. ABCDE by default.
