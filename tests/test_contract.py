@@ -139,7 +139,7 @@ REGRESS = Task(
     comparison=lambda: TaskComparison(
         field="mean_absolute_error",
         title="Mean absolute error",
-        items=lambda files: (None, "has no table of predictions", ""),
+        image_results=lambda files: (None, "has no table of predictions", ""),
         no_pairs="Runs of this task are not compared image by image.",
     ),
     unsupported={"predict": ("a number an image has no table yet", "evaluate it instead")},

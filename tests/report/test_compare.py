@@ -289,7 +289,7 @@ def test_one_image_has_no_interval_and_no_winner(tmp_path: Path) -> None:
 def test_pretraining_runs_have_no_pairs_and_no_winner(tmp_path: Path) -> None:
     found = compare([pretraining(tmp_path / "a", 0.4), pretraining(tmp_path / "b", 0.8)])
     assert found.pairs == () and found.unpaired == ()
-    assert "no predictions for single images" in found.notes[0] and "no run is called better" in found.notes[0]
+    assert "no per-image predictions" in found.notes[0] and "no run is called better" in found.notes[0]
     assert [one.quality for one in found.entries] == [0.4, 0.8] and found.entries[0].interval == pytest.approx(
         (0.35, 0.45)
     )

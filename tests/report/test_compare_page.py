@@ -18,8 +18,8 @@ from sightline.errors import SightlineError
 from sightline.insight.curves import MetricCurve
 from sightline.report.compare.figures import binned_means, draw_cost, draw_differences, draw_overlay, most_different
 from sightline.report.compare.files import write_comparison
-from sightline.report.compare.items_page import only_right, thumbnails_by_name, tile
 from sightline.report.compare.numbers import compare
+from sightline.report.compare.paired_sections import only_right, thumbnails_by_name, tile
 from sightline.tasks.segment.compare import mask_rows
 
 TRUTH = np.arange(60) % 3

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from sightline.report.formatting import device
 from sightline.report.page import write_report
-from sightline.report.words import device
 
 STRANGE = [None, [], {}, "x", 3, -1.5, True, [[1]], {"a": [None]}]
 

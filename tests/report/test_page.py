@@ -11,10 +11,10 @@ import pytest
 from sightline.errors import SightlineError
 from sightline.insight.style import si_number
 from sightline.report.findings import compute_findings
+from sightline.report.formatting import duration, epochs_text, percent
 from sightline.report.html import Html, element
 from sightline.report.page import asset, digest, write_report
 from sightline.report.run import read_run, with_predictions, with_samples
-from sightline.report.words import duration, epochs_text, percent
 from sightline.stats.intervals import bootstrap_interval
 
 FIGURES = {"curve-loss", "curve-accuracy", "curve-learning-rate", "curve-gradient-norm", "curve-data-wait",

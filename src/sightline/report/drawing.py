@@ -11,7 +11,7 @@ from ..insight.curves import History, MetricCurve
 from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png, short
 from .findings import Findings, PredictionSummary, Tile
-from .words import epochs_text, percent
+from .formatting import epochs_text, percent
 
 Plan = dict[str, Callable[[], Figure]]
 """Functions that draw figures, by file name without extension."""

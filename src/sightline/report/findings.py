@@ -10,8 +10,8 @@ from ..insight.features import unit_rows
 from ..insight.projection import FEWEST, EpochMap, epoch_maps
 from ..stats.intervals import bootstrap_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
+from .formatting import section
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
-from .words import section
 
 PAIRS = 12
 TILES = 24

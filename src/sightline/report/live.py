@@ -19,9 +19,9 @@ from ..insight.projection import EpochMap
 from ..insight.style import class_colors, png_rgb
 from .drawing import TRAINING_CURVES, kinds
 from .findings import Findings
+from .formatting import percent
 from .html import Child, Html, element, png_uri
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
-from .words import percent
 
 SHEET_PIXELS = 4096  # largest side of a sprite sheet; phones cannot display much larger images
 CLEAR = 95  # WebP quality of images of at most 40 pixels

@@ -7,11 +7,11 @@ import numpy as np
 from ..insight.projection import EpochMap, still_maps
 from .drawing import maps_text
 from .findings import Findings
+from .formatting import epochs_text, percent
 from .html import Child, Html, element, missing_note, table
 from .live import items, live, map_block, with_live_views
 from .run import RunFiles, Snapshot
 from .sections import Figures, figure
-from .words import epochs_text, percent
 
 MAPS = (
     "A map alone is no evidence: the numbers below are computed from the features, not from a map. The k-NN accuracy "

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..insight.curves import number
 from ..insight.style import si_number
+from .formatting import known, section
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
-from .words import known, section
 
 NAMES = {
     "git_commit": "Sightline commit",

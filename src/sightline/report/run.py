@@ -16,7 +16,7 @@ from ..errors import SightlineError
 from ..runs.atomic import read_json_lines
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..runs.run_folder import existing
-from .words import section
+from .formatting import section
 
 T = TypeVar("T")
 UNREADABLE = (

@@ -9,10 +9,10 @@ from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
 from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
+from .formatting import count, device, duration, epochs_text, known, percent, section, status, times
 from .html import Child, Html, element, missing_note, png_size, png_uri
 from .live import curves_block, live, with_live_views
 from .run import RunFiles
-from .words import count, device, duration, epochs_text, known, percent, section, status, times
 
 Figures = Mapping[str, bytes]
 Hint = tuple[str, str]

@@ -138,7 +138,7 @@ def pair_values(pair: RunPair) -> dict[str, Any]:
         ]
         for measure, apart in ((name, one._asdict()) for name, one in numbers.pop("classes").items())
     }
-    pair_of = {"first": pair.first, "second": pair.second, "images": pair.items}
+    pair_of = {"first": pair.first, "second": pair.second, "images": pair.count}
     return pair_of | numbers | {"p_holm": pair.holm, "sentence": pair.sentence, "classes": classes}
 
 

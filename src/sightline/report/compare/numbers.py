@@ -9,10 +9,10 @@ import numpy as np
 from ...errors import SightlineError, counted
 from ...stats.intervals import points, verdict
 from ...stats.paired import holm
+from ..formatting import device, known, percent, section
 from ..origin import flat, shown
-from ..words import device, known, percent, section
-from .items import aligned_to, digest_of, examples, mismatch, why_unverified
 from .kinds import ComparedRun, Comparison, RunPair, TaskComparison, UnpairedRun
+from .matching import aligned_to, digest_of, examples, mismatch, why_unverified
 from .runs import read_entries
 
 UNSET = "(not set)"
@@ -76,7 +76,7 @@ def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several:
         sentence = f"{verdict(difference, interval, *names, kind.name, corrected)}{after},"
     else:
         sentence = verdict(difference, interval, *names, kind.name)
-    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
+    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.count, 'image')}")
 
 
 def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:

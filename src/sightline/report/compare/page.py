@@ -7,14 +7,14 @@ import numpy as np
 from ...insight.curves import MetricCurve
 from ...insight.style import class_colors, si_number
 from ..drawing import value_range
+from ..formatting import duration
 from ..html import Child, Html, element, missing_note, table
 from ..page import layout
 from ..sections import Figures, figure
-from ..words import duration
 from .figures import LOSSES
-from .items_page import NO_PAIRS, agreement, by_class
 from .kinds import ComparedRun, Comparison
 from .numbers import in_percent
+from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
     "Differences are computed on the same images, with 95% intervals of a paired bootstrap over images. A sentence "

@@ -102,7 +102,7 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
-    results, reason, cure = kind.items(files) if past.finished else (None, *unfinished(files, past))
+    results, reason, cure = kind.image_results(files) if past.finished else (None, *unfinished(files, past))
     quality, interval = number(end.get(kind.field)), pair(end.get(f"{kind.field}_interval"))
     if results is not None and kind.result is not None:
         quality, interval = kind.result(results, files)

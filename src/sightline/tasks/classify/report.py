@@ -9,11 +9,11 @@ from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
 from ...report.findings import Findings, Tile, compute_findings
+from ...report.formatting import epochs_text, percent, section, status, times
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...report.words import epochs_text, percent, section, status, times
 from ...stats.intervals import wilson_interval
 from ..contract import Metric
 

@@ -7,11 +7,11 @@ import numpy as np
 from ...insight.curves import MetricCurve, number
 from ...report.drawing import draw_all, plan
 from ...report.findings import Findings, compute_findings, with_clusters
+from ...report.formatting import percent, section
 from ...report.html import Child, element
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
 from ...report.sections import Content, curves, displayed_images, fact_cards
-from ...report.words import percent, section
 from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE

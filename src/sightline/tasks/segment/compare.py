@@ -15,13 +15,13 @@ from ...errors import SightlineError
 from ...insight.curves import number
 from ...insight.strips import PAGE_INCHES, class_legend, column_titles, grid, hatched, score_text, show_pixels
 from ...insight.style import short, styled
-from ...report.compare.items import aligned_to
-from ...report.compare.kinds import ComparedRun, Comparison, ItemResults, PairedNumbers, TaskComparison
+from ...report.compare.kinds import ComparedRun, Comparison, ImageResults, PairedNumbers, TaskComparison
+from ...report.compare.matching import aligned_to
 from ...report.drawing import Plan
+from ...report.formatting import section
 from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
-from ...report.words import section
 from ...stats.intervals import Interval
 from ...stats.paired import paired_interval, paired_ious, randomization_test
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
@@ -33,29 +33,29 @@ ROWS = 3
 """Number of images shown on which a run is better than the reference, and of those on which it is worse."""
 
 
-def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
+def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
     missing: list[str] = []
     results = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
     return results, f"has no confusion matrices to compare ({''.join(missing)})", ""
 
 
-def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
+def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
     """Read the confusion matrices of validation images; raise ValueError if their shape does not fit `classes`."""
     arrays = read_arrays(path)
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
         raise ValueError(f"counts {counts.shape} of {len(names)} images and {len(classes)} classes")
-    return ItemResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)))
+    return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)))
 
 
-def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
+def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
     """Mean IoU and its 95 % bootstrap interval, None if undefined, as in the run's own report."""
     low, high = interval(results.predicted)
     return float(mean_iou(summed(results.predicted))), (float(low), float(high)) if np.isfinite(low) else None
 
 
-def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
+def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
     """Compare two segmenters on the same images: mean IoU, permutation test, pixel accuracy, IoU by class."""
     difference, edges = paired_interval(a.predicted, b.predicted)
     # NaN without labeled pixels, which no count includes.
@@ -145,7 +145,7 @@ def chosen_rows(comparison: Comparison, kept: set[str]) -> list[int]:
     return list(dict.fromkeys(rows))
 
 
-def masks_of(entry: ComparedRun, results: ItemResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
+def masks_of(entry: ComparedRun, results: ImageResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
     """The masks uint8 [h, w] that a run predicts for these images, in the size of the thumbnails.
 
     rows: indices into `results`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
@@ -200,7 +200,7 @@ def comparison() -> TaskComparison:
     return TaskComparison(
         field="mean_iou",
         title="Mean IoU",
-        items=items,
+        image_results=image_results,
         result=result,
         paired=paired,
         test="p: 10,000 random swaps of the two runs' results, image by image.",

@@ -17,10 +17,10 @@ from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
 from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
+from ...report.formatting import epochs_text, percent, section
 from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
-from ...report.words import epochs_text, percent, section
 from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
 from ..contract import Metric

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ...errors import counted
-from ..words import section
-from .kinds import ComparedRun, ItemResults, TaskComparison
+from ..formatting import section
+from .kinds import ComparedRun, ImageResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
 """(reason, remedy)."""
@@ -32,7 +32,7 @@ def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> F
     )
 
 
-def class_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def class_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if two runs have different classes, else None."""
     if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
         return None
@@ -43,7 +43,7 @@ def class_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> F
     return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
 
 
-def name_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def name_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if two runs have images of different names, or several images of the same name, else None."""
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
@@ -65,7 +65,7 @@ def name_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fa
     return f"{shared}; {'; '.join(lacks)}", cure
 
 
-def label_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def label_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if images of the same name have different labels in the two runs, else None."""
     there = aligned_to(a, b)
     differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
@@ -115,7 +115,7 @@ def digest_of(one: ComparedRun, split: str = "val") -> str | None:
     return found if isinstance(found, str) else None
 
 
-def aligned_to(reference: ItemResults, other: ItemResults) -> ItemResults:
+def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
     """`other` with images and classes in the order of `reference`, matched by name. Both have the same names."""
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))

@@ -7,9 +7,9 @@ import numpy as np
 from ...errors import counted
 from ...insight.style import png_rgb
 from ..findings import images_by_row
+from ..formatting import percent
 from ..html import Child, Html, element, missing_note, png_uri, table
 from ..sections import Figures, figure
-from ..words import percent
 from .figures import CLASSES, most_different
 from .kinds import Comparison, RunPair
 
@@ -139,7 +139,7 @@ def agreement(comparison: Comparison) -> list[Child]:
     rows: list[list[Child]] = []
     for pair in comparison.pairs:
         counts = [pair.numbers.agreement[key] for key in heads]
-        rows.append([pair.second, *[f"{count:,} ({percent(count / pair.items)}%)" for count in counts]])
-    note = f"Each run against {first}, on {comparison.pairs[0].items:,} images."
+        rows.append([pair.second, *[f"{count:,} ({percent(count / pair.count)}%)" for count in counts]])
+    note = f"Each run against {first}, on {comparison.pairs[0].count:,} images."
     head = ["Run", *(text.replace("{first}", first) for text in heads.values())]
     return [element("p", note, class_="small"), table(head, rows, "Agreement", numeric=1)]
