@@ -19,7 +19,7 @@ from sightline.insight.curves import MetricCurve
 from sightline.report.compare.figures import binned_means, draw_cost, draw_differences, draw_overlay, most_different
 from sightline.report.compare.files import write_comparison
 from sightline.report.compare.numbers import compare
-from sightline.report.compare.paired_sections import only_right, thumbnails_by_name, tile
+from sightline.report.compare.paired_sections import gallery_image, only_right, thumbnails_by_name
 from sightline.tasks.segment.compare import mask_rows
 
 TRUTH = np.arange(60) % 3
@@ -147,7 +147,7 @@ def test_galleries_have_the_images_that_only_one_run_classifies_correctly(runs: 
     confidence = [reference.confidence[row] for row in gained]
     assert confidence == sorted(confidence, reverse=True) and confidence[0] > confidence[-1]
     name = reference.names[gained[0]]
-    drawn = tile(found.pairs[0], gained[0], pictures)
+    drawn = gallery_image(found.pairs[0], gained[0], pictures)
     truth = reference.classes[reference.truth[gained[0]]]
     assert f">b: {truth}, " in drawn and f">a: {truth}, " not in drawn and f'alt="{name}: {truth}; a predicts' in drawn
     assert drawn.index('class="wrong">a: ') < drawn.index('class="sure">b: ')

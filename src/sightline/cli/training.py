@@ -155,7 +155,7 @@ def sweep(
     quiet: Quiet = False,
     settings: Settings = None,
 ) -> None:
-    """Search for good settings of a recipe. Each trial is an ordinary run; bad ones are stopped early.
+    """Search for good settings of a recipe. Each trial is an ordinary run; unpromising trials are stopped early.
 
     A setting is searched if its value is a range LOW..HIGH or a list of choices A,B,C. Ranges over a factor of ten or
     more are searched on a logarithmic scale; prefix them with log: or lin: to choose. Repeat the command to resume an

@@ -10,7 +10,7 @@ from ..insight import curves, figures
 from ..insight.curves import History, MetricCurve
 from ..insight.projection import EpochMap, still_maps
 from ..insight.style import png, short
-from .findings import Findings, PredictionSummary, Tile
+from .findings import Findings, GalleryImage, PredictionSummary
 from .formatting import epochs_text, percent
 
 Plan = dict[str, Callable[[], Figure]]
@@ -56,7 +56,7 @@ def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricC
             todo[kind + ending] = partial(figures.draw_maps, points, titles, labels, classes, hard)
     if findings.wrong:
         todo["mistakes"] = lambda: sheet(findings.wrong)
-    confused = [one for *_, tiles in findings.confused for one in tiles]
+    confused = [one for *_, examples in findings.confused for one in examples]
     if confused:
         todo["confused"] = lambda: sheet(confused)
     return todo
@@ -84,13 +84,13 @@ def hardest(findings: Findings, labels: np.ndarray) -> list[int]:
     return present[np.argsort(findings.summary.classes.recall[present], kind="stable")].tolist()
 
 
-def sheet(tiles: Sequence[Tile]) -> Figure:
+def sheet(examples: Sequence[GalleryImage]) -> Figure:
     """Draw images in rows, each with its true class, predicted class and confidence."""
     captions = [
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
-        for one in tiles
+        for one in examples
     ]
-    return figures.draw_sheet([one.image for one in tiles], captions)
+    return figures.draw_sheet([one.image for one in examples], captions)
 
 
 def loss_text(past: History) -> str:

@@ -14,8 +14,8 @@ from .formatting import section
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
 
 PAIRS = 12
-TILES = 24
-TILES_PER_PAIR = 8
+GALLERY_IMAGES = 24
+IMAGES_PER_PAIR = 8
 MOST_GROUPS, MEMBERS = 10, 20
 """The largest number of clusters, and their smallest mean size."""
 
@@ -41,7 +41,7 @@ class PredictionSummary:
 
 
 @dataclass(frozen=True)
-class Tile:
+class GalleryImage:
     """One validation image with its truth and its prediction. image: uint8 [3, h, w]."""
 
     image: np.ndarray
@@ -63,8 +63,8 @@ class Findings:
 
     past: History
     summary: PredictionSummary | None
-    wrong: list[Tile]
-    confused: list[tuple[str, str, int, list[Tile]]]
+    wrong: list[GalleryImage]
+    confused: list[tuple[str, str, int, list[GalleryImage]]]
     maps: list[EpochMap]
     map_labels: np.ndarray
     notes: tuple[str, ...]
@@ -145,28 +145,28 @@ def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
     return found
 
 
-def tile(predictions: Predictions, row: int, image: np.ndarray) -> Tile:
+def gallery_image(predictions: Predictions, row: int, image: np.ndarray) -> GalleryImage:
     """One row of the predictions with its image."""
     classes = predictions.classes
     truth, predicted = classes[predictions.truth[row]], classes[predictions.predicted[row]]
-    return Tile(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
+    return GalleryImage(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
 
 
-def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[Tile]:
+def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[GalleryImage]:
     """The wrong predictions with a thumbnail, the most confident first."""
     rows = sorted((row for row in images if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
-    return [tile(predictions, row, images[row]) for row in rows[:TILES]]
+    return [gallery_image(predictions, row, images[row]) for row in rows[:GALLERY_IMAGES]]
 
 
 def confused_pairs(
     predictions: Predictions, pairs: list[tuple[int, int, int]], images: Mapping[int, np.ndarray]
-) -> list[tuple[str, str, int, list[Tile]]]:
-    """(truth, prediction, count, tiles) of the most confused pairs; only images with a thumbnail have a tile."""
+) -> list[tuple[str, str, int, list[GalleryImage]]]:
+    """(truth, prediction, count, images) of the most confused pairs; only images with a stored thumbnail are included."""
     result = []
     for truth, predicted, count in pairs:
         both = (predictions.truth == truth) & (predictions.predicted == predicted)
-        tiles = most_wrong(predictions, ~both, images)[:TILES_PER_PAIR]
-        result.append((predictions.classes[truth], predictions.classes[predicted], count, tiles))
+        examples = most_wrong(predictions, ~both, images)[:IMAGES_PER_PAIR]
+        result.append((predictions.classes[truth], predictions.classes[predicted], count, examples))
     return result
 
 

@@ -59,28 +59,28 @@ def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: 
     return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
 
 
-def fact_cards(files: RunFiles, past: History, tiles: Sequence[tuple[str, str, str]]) -> Html:
-    """Cards of facts: `tiles` (name, value, note) of the task, then best epoch, time, speed, device, parameters."""
-    tiles = list(tiles)
+def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, str]]) -> Html:
+    """Cards of facts: `facts` (name, value, note) of the task, then best epoch, time, speed, device, parameters."""
+    facts = list(facts)
     if past.ensemble:
-        tiles.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
+        facts.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
     elif past.best_epoch:
         planned = section(files.recipe, "train").get("epochs")
-        tiles.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
+        facts.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
     if past.seconds:
-        tiles.append(("Time", duration(past.seconds), status(past)))
+        facts.append(("Time", duration(past.seconds), status(past)))
     speed = past.train["images_per_second"]
     if np.isfinite(speed).any():
-        tiles.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
+        facts.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
     if files.provenance.get("device"):
-        tiles.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
+        facts.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
     if number(files.provenance.get("parameters")) > 0:
         name = str(section(files.recipe, "model").get("name", ""))
-        tiles.append(("Parameters", si_number(number(files.provenance["parameters"])), name))
+        facts.append(("Parameters", si_number(number(files.provenance["parameters"])), name))
     cards = [
         element("div", element("dt", name), element("dd", value, class_="long" if len(value) > 18 else None),
                 element("dd", note, class_="note") if note else None)
-        for name, value, note in tiles
+        for name, value, note in facts
     ]  # fmt: skip
     columns = len(cards) if len(cards) < 5 else 3 if len(cards) in (5, 6, 9) else 4
     return element("dl", cards, class_=f"cards cards-{columns}")

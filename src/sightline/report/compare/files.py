@@ -60,9 +60,10 @@ def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
 
 
 def require_own_folder(folder: Path, own: bool, kind: str) -> None:
-    """Raise SightlineError if the folder is a file, or has visible content that is not the command's `own`.
+    """Raise SightlineError if the folder is a file, or contains anything else than earlier output of the command.
 
-    kind: what the command writes ("sweep"), for the message.
+    own: whether it has earlier output. kind: what the command writes ("sweep"), for the message. Hidden files are
+    allowed.
     """
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder with --out")

@@ -133,6 +133,6 @@ def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first names, and the number of further ones."""
+    """The first names as text, with the number of the others."""
     more = len(names) - MOST_EXAMPLES
     return ", ".join(names[:MOST_EXAMPLES]) + (f" and {more:,} more" if more > 0 else "")

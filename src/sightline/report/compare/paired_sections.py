@@ -13,7 +13,7 @@ from ..sections import Figures, figure
 from .figures import CLASSES, most_different
 from .kinds import Comparison, RunPair
 
-TILES = 12
+GALLERY_IMAGES = 12
 NO_PAIRS = "No two of these runs were validated on the same images."
 
 
@@ -79,8 +79,8 @@ def galleries(comparison: Comparison, drawn: Figures) -> list[Child]:
             parts.append(element("h3", f"{winner} is right, {loser} is wrong"))
             parts.append(element("p", gallery_note(count, len(rows)), class_="small"))
             if rows:
-                tiles = [element("li", tile(pair, row, images)) for row in rows]
-                parts.append(element("ul", tiles, class_="gallery"))
+                figures = [element("li", gallery_image(pair, row, images)) for row in rows]
+                parts.append(element("ul", figures, class_="gallery"))
     return parts
 
 
@@ -96,13 +96,13 @@ def thumbnails_by_name(comparison: Comparison) -> dict[str, np.ndarray]:
 
 
 def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[int]:
-    """Indices of at most TILES images with a thumbnail that only the second (or only the first) run classifies
+    """Indices of at most GALLERY_IMAGES images with a thumbnail that only the second (or only the first) run classifies
     correctly, by descending confidence of the other run."""
     a, b = pair.results
     right, wrong = (b, a) if second else (a, b)
     rows = np.flatnonzero(right.correct & ~wrong.correct)
     kept = [int(row) for row in rows[np.argsort(-wrong.confidence[rows], kind="stable")] if a.names[row] in images]
-    return kept[:TILES]
+    return kept[:GALLERY_IMAGES]
 
 
 def gallery_note(count: int, shown: int) -> str:
@@ -116,7 +116,7 @@ def gallery_note(count: int, shown: int) -> str:
     return f"{counted(count, 'image')}.{which}{order}"
 
 
-def tile(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
+def gallery_image(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
     """Figure of one image with its true class and the predictions of both runs. row: its index in the results."""
     first = pair.results[0]
     name, truth = first.names[row], first.classes[first.truth[row]]

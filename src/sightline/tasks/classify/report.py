@@ -8,7 +8,7 @@ from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
-from ...report.findings import Findings, Tile, compute_findings
+from ...report.findings import Findings, GalleryImage, compute_findings
 from ...report.formatting import epochs_text, percent, section, status, times
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
@@ -58,11 +58,11 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """Section: the lead sentence, the accuracy with its interval, and the facts of the run."""
     scores, past = findings.summary, findings.past
     parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
-    tiles: list[tuple[str, str, str]] = []
+    facts: list[tuple[str, str, str]] = []
     if scores:
         low, high = (percent(edge, 2) for edge in scores.interval)
-        tiles.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", f"95% interval {low} to {high}%"))
-    parts.append(sections.fact_cards(files, past, tiles))
+        facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", f"95% interval {low} to {high}%"))
+    parts.append(sections.fact_cards(files, past, facts))
     if scores:
         note = (
             f"The interval is a bootstrap over the {len(scores.correct):,} validation images. It covers new images of "
@@ -210,18 +210,18 @@ def galleries(findings: Findings) -> list[Child]:
     repeated = [pair for pair in findings.confused if pair[2] > 1 and pair[3]]
     if repeated:
         parts.append(element("h3", "The most confused pairs"))
-    for truth, predicted, often, tiles in repeated:
+    for truth, predicted, often, images in repeated:
         name = [element("b", truth), " predicted as ", element("b", predicted), f", {times(often)}"]
-        parts += [element("p", name, class_="row"), gallery(tiles)]
+        parts += [element("p", name, class_="row"), gallery(images)]
     return parts
 
 
-def gallery(tiles: Sequence[Tile]) -> Html:
+def gallery(images: Sequence[GalleryImage]) -> Html:
     """Images in a responsive grid."""
-    return element("ul", [element("li", gallery_tile(one)) for one in tiles], class_="gallery")
+    return element("ul", [element("li", gallery_figure(one)) for one in images], class_="gallery")
 
 
-def gallery_tile(one: Tile) -> Html:
+def gallery_figure(one: GalleryImage) -> Html:
     """One image with truth, prediction and confidence; the file name as title and alternative text."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))

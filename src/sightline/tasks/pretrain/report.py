@@ -54,19 +54,19 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
     if warning:
         parts.append(element("aside", element("p", f"{warning[0].upper()}{warning[1:]}."), class_="notice"))
-    tiles: list[tuple[str, str, str]] = []
+    facts: list[tuple[str, str, str]] = []
     if "knn_accuracy" in numbers:
         ends = [record for record in files.records if record.get("event") == "done"]
         edges = ends[-1].get("knn_accuracy_interval") if ends else None
         note = "of the evaluated images"
         if isinstance(edges, list) and len(edges) == 2:
             note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
-        tiles.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
+        facts.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
     if "feature_std" in numbers:
-        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
+        facts.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:
-        tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
-    parts.append(fact_cards(files, findings.past, tiles))
+        facts.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
+    parts.append(fact_cards(files, findings.past, facts))
     return parts
 
 

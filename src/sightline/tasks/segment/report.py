@@ -190,15 +190,15 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
     """The lead sentence, mean IoU with its interval, pixel accuracy, and the facts of the run."""
     past = findings.past
     parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
-    tiles: list[tuple[str, str, str]] = []
+    facts: list[tuple[str, str, str]] = []
     if findings.per_image is not None:
         numbers = measures.segment_numbers(findings.per_image)
         low, high = measures.interval(findings.per_image)
         known = np.isfinite(low)
         edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
-        tiles.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
-        tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
-    parts.append(sections.fact_cards(files, past, tiles))
+        facts.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
+        facts.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
+    parts.append(sections.fact_cards(files, past, facts))
     if findings.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
