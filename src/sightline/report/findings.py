@@ -161,7 +161,7 @@ def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[in
 def confused_pairs(
     predictions: Predictions, pairs: list[tuple[int, int, int]], images: Mapping[int, np.ndarray]
 ) -> list[tuple[str, str, int, list[GalleryImage]]]:
-    """(truth, prediction, count, images) of the most confused pairs; only images with a stored thumbnail are included."""
+    """(truth, prediction, count, images) of the most confused pairs, with the images that have a thumbnail."""
     result = []
     for truth, predicted, count in pairs:
         both = (predictions.truth == truth) & (predictions.predicted == predicted)
