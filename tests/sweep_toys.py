@@ -1,4 +1,4 @@
-"""Shared by the tests of sweeps."""
+"""Helpers of the tests of sweeps."""
 
 import os
 import signal
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def shown(rows: list[dict[str, Any]]) -> list[tuple]:
-    """What must not depend on time: settings, state, value, epochs."""
+    """The columns of a sweep's trials that do not depend on time."""
     return [(r["trial"], r["state"], r["values"], r["value"], r["best_epoch"], r["epochs"], r["same_as"]) for r in rows]
 
 
 class ForkedProcess:
-    """In place of `start_process`: a fork of the test, which has torch loaded."""
+    """Replacement for `start_process`: forks the test process, in which torch is already imported."""
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         from sightline.sweep import child

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoint_toys import describe, equal, quick_disk, tensors  # noqa: F401
+from checkpoint_toys import describe, equal, no_fsync, tensors  # noqa: F401
 from sightline.errors import SightlineError
 from sightline.runs import atomic, checkpoint
 from sightline.runs.checkpoint import load_model, load_state, save_model, save_state

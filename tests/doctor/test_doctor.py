@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import sightline
-from conftest import picture
+from conftest import class_image
 from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
@@ -53,7 +53,7 @@ def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict
         return place
 
     def new(number: int) -> Image.Image:
-        return picture(3, 500 + number, 48)
+        return class_image(3, 500 + number, 48)
 
     shutil.copy(train / "class_0/0.png", train / "class_0/copy.png")
     put("train/class_0/again.png", Image.open(train / "class_0/0.png"), compress_level=1)
@@ -160,7 +160,7 @@ def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., P
     strange = [b"<script>alert(1)</script>.png", b"two\nlines.png", b"caf\xe9.png", b" space.png"]
     for number, name in enumerate(strange):
         Path(os.fsdecode(os.fsencode(root / "train" / "class_0") + b"/" + name.replace(b"/", b"-"))).write_bytes(b"")
-        picture(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
+        class_image(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
     found = diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
     assert len(kinds(found)["unreadable"]) == 4
     assert "<script>alert" not in found.page.read_text()
@@ -224,7 +224,7 @@ def test_images_of_the_page_are_embedded(faulty: tuple[Path, dict[str, set[str]]
 def test_damaged_exif_blocks_are_listed(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     place = root / "train" / "class_0" / "torn.jpg"
-    picture(0, 700).save(place, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
+    class_image(0, 700).save(place, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
     assert kinds(diagnose(root, tmp_path)) == {"exif": {"train/class_0/torn.jpg"}}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import ranks_toys
+import distributed_toys
 import sightline
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
@@ -39,12 +39,12 @@ def found(
     make_photos: Callable[..., Path],
     make_scenes: Callable[..., Path],
 ) -> list[dict[str, Any]]:
-    """What each of two, and of three, processes found in `ranks_toys.py`."""
+    """What each of two, and of three, processes found in `distributed_toys.py`."""
     folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
     started = [
         fork(
-            ranks_toys.main,
+            distributed_toys.main,
             *map(str, (*data, folder / "found")),
             rank,
             output=folder / f"{rank}.txt",

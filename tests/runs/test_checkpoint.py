@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from checkpoint_toys import DESCRIPTION, describe, equal, quick_disk, tensors  # noqa: F401
+from checkpoint_toys import DESCRIPTION, describe, equal, no_fsync, tensors  # noqa: F401
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs import atomic, checkpoint
 from sightline.runs.checkpoint import (
