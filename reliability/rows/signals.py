@@ -120,7 +120,10 @@ def closed_stdout(toy: toys.Toy, work: Path, expected: dict[str, str]) -> str:
 def no_handlers() -> Generator[None]:
     """Signals end the process, as without Sightline's signal handlers."""
     signals, loop = (importlib.import_module(f"sightline.{name}") for name in ("runs.signals", "train"))
-    with toys.patched(signals, "handled_signals", lambda names: []), toys.patched(loop, "stoppable", contextlib.nullcontext):
+    with (
+        toys.patched(signals, "handled_signals", lambda names: []),
+        toys.patched(loop, "stoppable", contextlib.nullcontext),
+    ):
         yield
 
 

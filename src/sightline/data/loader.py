@@ -72,7 +72,7 @@ def batch_parts(
     """Yield the indices of each batch of an epoch with `order` int64 [N]; other arguments as in `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         batch = order[step * batch_size : (step + 1) * batch_size]
-        if share.world == 1 or len(batch) < share.world:  # every process takes a batch that has fewer images than these
+        if share.world == 1 or len(batch) < share.world:  # a batch with fewer images than processes is not divided
             yield BatchPart(batch)
             continue
         start, stop = process_range(len(batch), share)
@@ -140,7 +140,7 @@ def fits(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
     """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
     memory-mapped. SightlineError if `mode` is "always" and the split does not fit."""
     if mode == "always" and free is not None and nbytes > free:
-        why = f"they take {size_text(nbytes)}, and {size_text(free)} of its memory are free"
+        why = f"they need {size_text(nbytes)}, and {size_text(free)} of device memory is free"
         what = "the training images do not fit on the device"
         cure = "use --data.resident auto, or a smaller --data.size"
         raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)

@@ -14,7 +14,7 @@ from .facts import Facts
 from .opened import OpenedData
 
 PRECEDENCE = ("test", "val", "train", WHOLE)
-"""Of copies in several splits, the one in the first of these is kept, as evaluated images must not be trained on."""
+"""Of copies in several splits, the one in the first of these splits is kept: validation images must not be in train."""
 
 
 def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
@@ -25,9 +25,11 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
         cure = "omit --write-clean-list, and remove the reported files by hand"
         raise SightlineError("a clean list cannot be written for these data", where=opened.root, why=why, cure=cure)
     if path.suffix.lower() != ".csv":
-        raise SightlineError("the clean list must be a CSV", where=str(path), cure=f"--write-clean-list {path}.csv")
+        cure = f"--write-clean-list {path}.csv"
+        raise SightlineError("the clean list must be a CSV file", where=str(path), cure=cure)
     if path.exists() and not overwrite:
-        raise SightlineError("this file already exists", where=str(path), cure="another name, or --overwrite")
+        cure = "choose another name, or replace it with --overwrite"
+        raise SightlineError("this file already exists", where=str(path), cure=cure)
 
 
 def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
