@@ -88,7 +88,7 @@ def room(module: str) -> str:
     return "a task" if inside else first
 
 
-def test_rooms_import_what_they_may() -> None:
+def test_packages_import_only_allowed_packages() -> None:
     wrong = [
         f"{name} imports {other}"
         for name, others in imports().items()
@@ -98,7 +98,7 @@ def test_rooms_import_what_they_may() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_circular_imports() -> None:
     graph, state = imports(), {}
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -131,7 +131,7 @@ def test_only_tasks_and_recipes_name_a_task() -> None:
     assert not quoted
 
 
-def test_rooms_and_files_are_small_and_class_names_are_unique() -> None:
+def test_sizes_of_packages_and_files_and_unique_class_names() -> None:
     classes, sizes = defaultdict(list), defaultdict(int)
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -120,7 +120,7 @@ def test_every_crash_point_of_save_state(tmp_path: Path, mode: str, saved: int) 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_first_state_is_there_or_not(tmp_path: Path, mode: str) -> None:
+def test_the_first_state_is_complete_or_absent(tmp_path: Path, mode: str) -> None:
     for folder, acknowledged in crash_points(tmp_path / "new", mode, lambda f: save_state(f, tensors(1), {"step": 1})):
         try:
             assert load_state(folder)[1] == {"step": 1}
@@ -171,7 +171,7 @@ KILLS = """
 """
 
 
-def test_real_kills_lose_nothing(tmp_path: Path) -> None:
+def test_sigkill_loses_no_acknowledged_state(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(KILLS), str(tmp_path), "12"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment())
     assert result.stdout == "survived 12\n", result.stderr

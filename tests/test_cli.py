@@ -22,7 +22,7 @@ def test_help_and_recipes_do_not_import_torch() -> None:
     assert "vgg13_scratch" in done.stdout and "0.7454" in done.stdout
 
 
-def test_settings_are_split_off() -> None:
+def test_settings_are_split_from_other_arguments() -> None:
     tokens = ["train", "x", "--data", "p", "--optim.lr", "-0.1", "--augment.crop=random", "--optim.nesterov", "--quiet"]
     left, settings = split_settings(tokens)
     assert left == ["train", "x", "--data", "p", "--quiet"]
@@ -56,7 +56,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gives_one_message_and_status_2(
+def test_user_errors_have_one_message_and_status_2(
     mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_a_mistake_gives_one_message_and_status_2(
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
-def test_a_readonly_folder_is_the_environments_fault(
+def test_a_read_only_folder_has_status_3(
     error: OSError, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said by the system, since the tests may run as root, whom a mode does not stop."""
@@ -89,13 +89,13 @@ def test_a_readonly_folder_is_the_environments_fault(
     assert str(tmp_path / "run") in said and "cure:" in said and "Traceback" not in said
 
 
-def test_a_place_below_a_file_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_below_a_file_has_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(["train", "digits", "--out", str(tmp_path / "file" / "run")]) == 2
     assert "cure:" in capsys.readouterr().err
 
 
-def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
+def test_ctrl_c_during_an_import_has_status_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(name: str | None) -> str:

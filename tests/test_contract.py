@@ -165,13 +165,13 @@ def run(regress: None, photos: Path, tmp_path_factory: pytest.TempPathFactory) -
     return sightline.train(configured(SETTINGS), photos, out=tmp_path_factory.mktemp("regress") / "run", quiet=True)
 
 
-def test_it_trains_and_its_recipe_has_its_own_keys(run: sightline.Run) -> None:
+def test_a_custom_task_trains_with_its_own_configuration(run: sightline.Run) -> None:
     assert run.metrics["mean_absolute_error_interval"][0] < run.metrics["mean_absolute_error"] < 3
     text = (run.path / "recipe.yaml").read_text()
     assert "task: regress" in text and "pretrain:" not in text
 
 
-def test_it_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path) -> None:
+def test_a_custom_task_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path) -> None:
     numbers = sightline.evaluate(run.path, quiet=True)
     assert numbers["mean_absolute_error"] == pytest.approx(run.metrics["mean_absolute_error"], rel=1e-5)
     page = sightline.report(run.path).read_text(encoding="utf-8")
@@ -184,7 +184,7 @@ def test_it_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "serve"])
-def test_what_it_does_not_have_is_one_sentence(run: sightline.Run, photos: Path, tmp_path: Path, command: str) -> None:
+def test_commands_that_a_task_lacks_are_errors(run: sightline.Run, photos: Path, tmp_path: Path, command: str) -> None:
     arguments: dict[str, Any] = {"predict": {"out": tmp_path / "p.csv"}, "export": {"out": tmp_path / "m.onnx"}}
     with pytest.raises(SightlineError, match=f"`sightline {command}` does not apply to this run") as caught:
         more = [photos] if command == "predict" else []
@@ -192,5 +192,5 @@ def test_what_it_does_not_have_is_one_sentence(run: sightline.Run, photos: Path,
     assert caught.value.why
 
 
-def test_a_grid_stage_must_learn_from_what_the_grid_gives(run: sightline.Run) -> None:
+def test_facts_of_the_custom_task(run: sightline.Run) -> None:
     assert TASKS["regress"].learns_from == "labels" and not TASKS["regress"].probe_setting

@@ -135,7 +135,9 @@ def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
 
 @pytest.mark.usefixtures("each_figure_once")
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_commands_in_the_docs_run(
+    page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(desk)
     if any("sightline masks" in code for code in blocks(page, "sh")):
         request.getfixturevalue("tiny_hub")
@@ -155,7 +157,9 @@ def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, re
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_commands_for_several_machines_are_torchruns_and_train(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_for_several_machines_are_valid_for_torchrun_and_run(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What torchrun is told it knows, and what it starts runs here in one process, on photographs beside it."""
     from torch.distributed.run import get_args_parser
 
@@ -173,7 +177,7 @@ def test_commands_for_several_machines_are_torchruns_and_train(desk: Path, monke
         assert run(toy([*tokens, "--model.weights", "none"])) == 0, line
 
 
-def test_the_slurm_script_is_one_and_asks_for_a_signal_that_saves() -> None:
+def test_the_slurm_script_is_valid_and_requests_sigterm() -> None:
     script = next(block for block in blocks("docs/scale.md", "text") if block.startswith("#!"))
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     asked = shlex.split(re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)[0])
@@ -181,7 +185,7 @@ def test_the_slurm_script_is_one_and_asks_for_a_signal_that_saves() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_examples_run(
+def test_python_examples_in_the_docs_run(
     page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(desk)
@@ -203,7 +207,7 @@ def test_the_readme_lists_every_command() -> None:
             assert f"`sightline {name}" in text, name
 
 
-def test_links_lead_somewhere() -> None:
+def test_relative_links_exist() -> None:
     for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md", "docs/scale.md", "docs/performance.md"]:
         path = ROOT / page
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
@@ -211,7 +215,7 @@ def test_links_lead_somewhere() -> None:
                 assert (path.parent / link).exists(), f"{page}: {link}"
 
 
-def test_no_text_installs_the_stranger_s_package():
+def test_no_text_installs_the_unrelated_package_named_sightline():
     """`sightline` on the package index belongs to somebody else: ours is sightline-vision."""
     install = re.compile(
         r"(?:pip install|uv add|uv pip install|pipx install)[^\n]*?\bsightline(?!-vision|/)|\bsightline\["

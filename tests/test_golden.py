@@ -33,7 +33,7 @@ and batch norms of few values amplify it. Between an AMD Zen 4 and an Intel Sapp
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+def test_ten_losses_of_a_classifier(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", train=25)
     settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
     compare(name, configured(settings), data, tmp_path)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
         ("vgg13_bn", "adamw", 1e-3, "cross_entropy"),
     ],
 )
-def test_32_pictures_are_fitted(
+def test_32_images_are_fitted(
     make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, model: str, optimizer: str, rate: float, loss: str
 ) -> None:
     data = make_photos(tmp_path / "data", train=8, val=4)

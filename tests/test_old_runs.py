@@ -67,7 +67,7 @@ def same_end(run: Path, stored: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_old_run_has_its_report_and_its_numbers(name: str, old: Callable[[str], Path]) -> None:
+def test_an_old_run_is_reported_and_evaluated_with_the_same_metrics(name: str, old: Callable[[str], Path]) -> None:
     run, numbers = old(name), expected(name)
     same_numbers(sightline.Run(run).metrics, numbers["final"], 0)
     page = sightline.report(run, quiet=True).read_text()
@@ -116,7 +116,7 @@ def test_an_old_run_is_exported(name: str, format: str, old: Callable[[str], Pat
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", ["classify", "byol"])
-def test_an_old_run_that_was_interrupted_ends_as_if_it_had_not_been(name: str, old: Callable[[str], Path]) -> None:
+def test_an_interrupted_old_run_is_resumed(name: str, old: Callable[[str], Path]) -> None:
     run = old(f"{name}-cut")
     assert not sightline.Run(run).metrics
     sightline.resume(run, quiet=True)
@@ -126,7 +126,7 @@ def test_an_old_run_that_was_interrupted_ends_as_if_it_had_not_been(name: str, o
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", RUNS)
-def test_an_old_run_is_lengthened(name: str, old: Callable[[str], Path]) -> None:
+def test_an_old_run_is_extended(name: str, old: Callable[[str], Path]) -> None:
     run = old(name)
     sightline.resume(run, quiet=True, **{"train.epochs": 3})
     same_end(run, expected(name)["extended"])
@@ -135,7 +135,7 @@ def test_an_old_run_is_lengthened(name: str, old: Callable[[str], Path]) -> None
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_an_old_grid_is_reported_and_continued_from_its_pretraining(old: Callable[[str], Path]) -> None:
+def test_an_old_grid_is_reported_and_continued(old: Callable[[str], Path]) -> None:
     grid, scores = old("grid"), expected("grid")
     page = sightline.report(grid, quiet=True).read_text()
     assert all(f"{100 * score:.1f}" in page for seeds in scores.values() for score in seeds)

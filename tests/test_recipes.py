@@ -93,13 +93,13 @@ def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_
 
 
 @pytest.mark.parametrize("name", REPORTED_IOU)
-def test_docstrings_of_segmentation_name_the_reported_score(name: str) -> None:
+def test_docstrings_of_segmentation_have_the_reported_score(name: str) -> None:
     text = inspect.getdoc(RECIPES[name]) or ""
     assert REPORTED_IOU[name] in text and f"sightline train {name}" in text
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_docstrings_name_the_reported_score_and_its_source(name: str) -> None:
+def test_docstrings_have_the_reported_score_and_its_source(name: str) -> None:
     text = " ".join((inspect.getdoc(RECIPES[name]) or "").split())
     assert REPORTED[name] in text.split(". ", 2)[1] + text
     assert "course report, 50 classes of 32x32 photographs, 22,500/2,500" in text
@@ -107,7 +107,7 @@ def test_docstrings_name_the_reported_score_and_its_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_settings_are_exactly_the_reports(name: str) -> None:
+def test_the_settings_equal_those_of_the_reports(name: str) -> None:
     recipe, _, stage = name.partition(".")
     config = getattr(load_grid(recipe), stage) if stage else load_recipe(recipe)
     values = flat(config.model_dump(mode="json"), name, type(config))
@@ -125,7 +125,7 @@ def distinct_stages() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "stage"), distinct_stages())
-def test_two_steps_of_a_grids_stages_at_toy_size(
+def test_two_steps_of_the_stages_of_a_grid_at_toy_size(
     name: str, stage: str, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     grid = load_grid(name)
@@ -142,7 +142,7 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
     assert load_recipe_file(path) == load_recipe(name)
 
 
-def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
+def test_a_python_file_can_be_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         "from sightline.config.resolve import resolve\n"
@@ -158,7 +158,7 @@ def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
         load_recipe(str(path))
 
 
-def test_a_python_file_is_a_grid(tmp_path: Path) -> None:
+def test_a_python_file_can_be_a_grid(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         "from sightline.recipes.transfer import transfer_digits\n"
@@ -174,7 +174,7 @@ def test_a_python_file_is_a_grid(tmp_path: Path) -> None:
     assert "transfer_fast" in caught.value.cure
 
 
-def test_an_unknown_recipe_names_the_nearest() -> None:
+def test_the_error_for_an_unknown_recipe_suggests_a_similar_name() -> None:
     with pytest.raises(SightlineError) as caught:
         load_recipe("vgg13")
     assert "vgg13_scratch" in caught.value.cure

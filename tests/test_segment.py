@@ -47,7 +47,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_it_learns_and_leaves_what_the_contract_names(run: sightline.Run) -> None:
+def test_a_segmenter_learns_and_writes_all_files_of_a_run(run: sightline.Run) -> None:
     assert run.metrics["mean_iou"] > 0.6
     low, high = run.metrics["mean_iou_interval"]
     assert low <= run.metrics["mean_iou"] <= high
@@ -61,7 +61,7 @@ def test_it_learns_and_leaves_what_the_contract_names(run: sightline.Run) -> Non
     assert {"split", "loss", "mean_iou", "pixel_accuracy"} <= set(evaluation)
 
 
-def test_the_masks_on_disk_give_the_headline_back(run: sightline.Run, scenes: Path) -> None:
+def test_the_saved_masks_give_the_reported_mean_iou(run: sightline.Run, scenes: Path) -> None:
     names = ["urban", "agriculture", "rangeland", "forest", "water", "barren"]
     colors = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
     hits, either = np.zeros(6), np.zeros(6)
@@ -77,7 +77,9 @@ def test_the_masks_on_disk_give_the_headline_back(run: sightline.Run, scenes: Pa
     assert run.metrics["mean_iou"] == pytest.approx((hits[present] / either[present]).mean(), abs=1e-9), names
 
 
-def test_evaluate_repeats_the_numbers_and_measures_other_data(run: sightline.Run, scenes: Path, tmp_path: Path) -> None:
+def test_evaluate_repeats_the_metrics_and_evaluates_other_data(
+    run: sightline.Run, scenes: Path, tmp_path: Path
+) -> None:
     numbers = sightline.evaluate(run.path, quiet=True)
     assert {key: run.metrics[key] for key in numbers if key in run.metrics and key != "split"} == {
         key: value for key, value in numbers.items() if key in run.metrics and key != "split"
@@ -109,7 +111,7 @@ def test_masks_beside_their_images_are_not_predicted(run: sightline.Run, scenes:
         sightline.predict(run.path, scenes / "validation", out=tmp_path / "masks.csv", quiet=True)
 
 
-def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_run(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
     settings = {"augment.scale": (0.7, 1.5), "augment.rare_crops": 0.5, "augment.window": [16, 16], "optim.ema": 0.9}
     whole = sightline.train(toy(**settings | {"train.epochs": 4}), scenes, out=tmp_path / "whole", quiet=True)
     half = sightline.train(toy(**settings), scenes, out=tmp_path / "half", quiet=True)
@@ -118,7 +120,7 @@ def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path, toy: Callab
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
+def test_resuming_after_sigkill_gives_the_same_weights(
     scenes: Path, tmp_path: Path, toy: Callable[..., Config], train_and_kill: Callable[..., None]
 ) -> None:
     settings = {"train.epochs": 3, "train.checkpoint_minutes": 0, "optim.ema": 0.9, "augment.rare_crops": 0.5}
@@ -150,7 +152,7 @@ def test_score_equals_evaluate(run: sightline.Run, scenes: Path) -> None:
         assert result.numbers[name] == pytest.approx(run.metrics[name], abs=1e-12), name
 
 
-def test_the_strip_pads_to_the_largest_image_even_if_it_is_not_followed(
+def test_snapshots_are_padded_to_the_largest_image(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=2)
@@ -178,7 +180,7 @@ def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Pa
     assert "--augment.window" in caught.value.cure
 
 
-def test_wrong_pairs_are_all_named_before_training(
+def test_all_invalid_pairs_are_reported_before_training(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data")
@@ -190,7 +192,7 @@ def test_wrong_pairs_are_all_named_before_training(
     assert "0001" in caught.value.why and "0002" in caught.value.why and "0003" not in caught.value.why
 
 
-def test_masks_of_ignored_pixels_only_are_left_out(
+def test_masks_with_ignored_pixels_only_are_left_out_of_training(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data")
@@ -202,7 +204,9 @@ def test_masks_of_ignored_pixels_only_are_left_out(
 
 
 @pytest.mark.parametrize("layout", ["pairs", "images and masks", "partners"])
-def test_a_classifier_refuses_pairs(make_scenes: Callable[..., Path], tmp_path: Path, layout: str) -> None:
+def test_classifying_image_mask_pairs_is_an_error(
+    make_scenes: Callable[..., Path], tmp_path: Path, layout: str
+) -> None:
     """In folders of their own they would pass for two classes, `images` and `masks`."""
     data = make_scenes(tmp_path / "data")
     if layout != "pairs":
@@ -228,7 +232,7 @@ def test_subsampled_keeps_values_and_shape() -> None:
     )
 
 
-def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_other_data_are_read_with_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
     random = np.random.default_rng(0)
     for place in ("own/train", "own/val", "other", "renamed"):
         (tmp_path / place).mkdir(parents=True)
@@ -247,7 +251,7 @@ def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Calla
     assert "sand, sea, ship" in caught.value.why and "sea, sand" in caught.value.why
 
 
-def test_one_validation_image_has_no_interval_and_says_so(
+def test_one_validation_image_has_no_interval(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config], capsys
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=1)
@@ -263,7 +267,7 @@ def test_one_validation_image_has_no_interval_and_says_so(
 
 
 @pytest.mark.parametrize("model", [{"model.name": "unet"}, {"model.name": "deeplabv3_resnet50", "model.args": {}}])
-def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
+def test_training_flops_equal_those_counted_in_a_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
     """What torch counts in the forward pass of a step, auxiliary head included, times 3."""
     config = toy(**model, **{"data.path": str(scenes)})
     parts = build(config, lambda text: None)
@@ -274,7 +278,7 @@ def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[...
     assert parts.flops[config.data.size] == pytest.approx(3 * counter.get_total_flops() / 4, rel=1e-6)
 
 
-def test_eightfold_evaluation_is_the_mean_over_mirrors_and_turns(
+def test_turn_test_averages_over_flips_and_rotations(
     run: sightline.Run, scenes: Path, toy: Callable[..., Config]
 ) -> None:
     task, images = task_of_run(run, toy(**{"data.path": str(scenes), "train.turn_test": True}))
@@ -298,13 +302,13 @@ def task_of_run(run: sightline.Run, config: Config) -> tuple[SegmentLearner, tor
     return parts.learner, torch.from_numpy(parts.val.images[:2].copy())
 
 
-def test_score_equals_evaluate_whatever_the_runs_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_score_equals_evaluate_for_any_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
     run = sightline.train(toy(**{"train.seed": 3, "train.epochs": 1}), scenes, out=tmp_path / "run", quiet=True)
     scored = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     assert scored.numbers["mean_iou_interval"] == pytest.approx(run.metrics["mean_iou_interval"], abs=1e-9)
 
 
-def test_images_smaller_than_the_window_are_named(
+def test_images_smaller_than_the_window_are_reported(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data", train=2, val=1)

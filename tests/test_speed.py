@@ -25,7 +25,9 @@ def warm_epoch() -> Any:
 
 @pytest.mark.usefixtures("quick_figures")
 @pytest.mark.parametrize("name", ["classify", "byol"])
-def test_a_step_costs_what_it_did(warm_epoch: Any, name: str, tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+def test_speed_relative_to_a_plain_loop_has_not_decreased(
+    warm_epoch: Any, name: str, tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
     photos = make_photos(tmp_path / "photos", train=64, val=2, size=32)
     recorded = json.loads((BENCHMARKS / "ratios.json").read_text())["ratios"][name]
     best = 0.0

@@ -58,7 +58,7 @@ def entries(data: Data) -> list[cache.CacheEntry]:
     return cache_list(Path(data.cache_dir))
 
 
-def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) -> None:
+def test_images_of_one_small_size_are_not_resized(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     assert decoded.images.shape == (8, 3, 9, 12) and decoded.images.dtype == np.uint8 and decoded.nbytes == 8 * 324
@@ -69,7 +69,7 @@ def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) 
     assert np.array_equal(decoded.labels, source.splits["train"].labels)
 
 
-def test_a_square_of_the_middle_is_stored_even_where_images_are_small(settings: Callable[..., Data]) -> None:
+def test_fit_crop_stores_central_squares_of_small_images_too(settings: Callable[..., Data]) -> None:
     """Images of 12x9 pixels: kept as they are, they would be squashed on the device later."""
     plain = content(settings())[1]
     source, decoded = content(settings(fit="crop"))
@@ -80,7 +80,7 @@ def test_a_square_of_the_middle_is_stored_even_where_images_are_small(settings: 
     assert not np.array_equal(content(settings(fit="crop", filter="bicubic"))[1].images, decoded.images)
 
 
-def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]) -> None:
+def test_images_that_are_large_or_differ_in_size_are_resized_to_squares(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data, side=10)
     assert decoded.images.shape == (8, 3, 10, 10)
@@ -91,7 +91,7 @@ def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]
     assert decoded.images.shape == (8, 3, 16, 16) and (decoded.images[-1] == [[[255]], [[0]], [[0]]]).all()
 
 
-def test_a_second_start_decodes_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_images_are_not_decoded_again(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
     data, said = settings(), []
     source = open_source(data, 0)
     first = decode(source, "train", 16, data, said.append)
@@ -103,7 +103,7 @@ def test_a_second_start_decodes_nothing(settings: Callable[..., Data], monkeypat
     assert np.array_equal(decode(source, "train", 16, data, silent).images, first.images)
 
 
-def test_what_invalidates(settings: Callable[..., Data]) -> None:
+def test_changed_files_names_or_sizes_are_decoded_again(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     content(data, side=8)
@@ -117,7 +117,9 @@ def test_what_invalidates(settings: Callable[..., Data]) -> None:
     assert content(data)[1].digest != changed.digest
 
 
-def test_equal_files_in_two_folders_are_not_mixed_up(settings: Callable[..., Data], tmp_path: Path) -> None:
+def test_files_with_equal_names_in_two_folders_have_separate_entries(
+    settings: Callable[..., Data], tmp_path: Path
+) -> None:
     for folder, color in (("one", "red"), ("two", "blue")):
         for split in ("train", "val"):
             for label in ("a", "b"):
@@ -143,7 +145,7 @@ def test_relabeling_keeps_the_pixels(settings: Callable[..., Data]) -> None:
     assert len(entries(data)) == 1
 
 
-def test_damage_is_found(settings: Callable[..., Data]) -> None:
+def test_damaged_entries_are_detected(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     expected = decoded.images.copy()
@@ -164,7 +166,7 @@ def test_damage_is_found(settings: Callable[..., Data]) -> None:
     assert intact(entry.folder)
 
 
-def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> None:
+def test_all_unreadable_images_are_listed_in_one_error(settings: Callable[..., Data]) -> None:
     data = settings()
     names = open_source(data, 0).splits["train"].names
     (Path(data.path) / names[1]).write_bytes(b"")
@@ -177,7 +179,7 @@ def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> Non
     assert entries(data) == [] and list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_skipping_a_few_bad_images(settings: Callable[..., Data]) -> None:
+def test_on_bad_image_skip_leaves_out_a_few_images(settings: Callable[..., Data]) -> None:
     data = settings(on_bad_image="skip")
     names = open_source(data, 0).splits["train"].names
     whole = content(data)[1].images.copy()
@@ -195,7 +197,9 @@ def test_skipping_a_few_bad_images(settings: Callable[..., Data]) -> None:
     assert "--data.on_bad_image skip" in caught.value.cure
 
 
-def test_too_many_bad_images_to_skip(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_unreadable_images_are_an_error(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = settings(on_bad_image="skip")
     names = open_source(data, 0).splits["train"].names
     for name in names[:2]:
@@ -234,7 +238,9 @@ def test_many_chunks_keep_the_order(settings: Callable[..., Data], monkeypatch: 
     assert said[-1].startswith("decoded 8 of 8 images")
 
 
-def test_a_full_disk_is_seen_before_decoding(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_is_an_error_before_decoding(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = settings()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(SightlineError) as caught:
@@ -244,7 +250,7 @@ def test_a_full_disk_is_seen_before_decoding(settings: Callable[..., Data], monk
     assert list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_a_failing_write_leaves_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_files(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -256,7 +262,9 @@ def test_a_failing_write_leaves_nothing(settings: Callable[..., Data], monkeypat
     assert list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_the_cache_folder(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_clearing_the_cache_keeps_other_files(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "elsewhere"))
     data = settings(cache_dir="")
     _, decoded = content(data)
@@ -311,7 +319,7 @@ def test_two_processes_build_the_same_entry(settings: Callable[..., Data], tmp_p
     assert intact(folders[0])
 
 
-def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> None:
+def test_threads_can_decode_the_same_split(settings: Callable[..., Data]) -> None:
     data = settings()
     digests: list[str] = []
     threads = [threading.Thread(target=lambda: digests.append(content(data)[1].digest)) for _ in range(4)]
@@ -322,7 +330,7 @@ def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> Non
     assert len(digests) == 4 and len(set(digests)) == 1
 
 
-def test_images_smaller_than_the_square_are_counted_named_and_enlarged(settings: Callable[..., Data]) -> None:
+def test_small_images_are_enlarged_counted_and_named(settings: Callable[..., Data]) -> None:
     data = settings()
     root = Path(data.path)
     Image.new("RGB", (1, 1), "red").save(root / "a" / "dot.png")
@@ -340,7 +348,7 @@ def test_images_smaller_than_the_square_are_counted_named_and_enlarged(settings:
 
 
 @pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
-def test_damaged_exif_blocks_are_counted_once_a_command(settings: Callable[..., Data]) -> None:
+def test_damaged_exif_blocks_are_counted_once_per_call(settings: Callable[..., Data]) -> None:
     data = settings()
     torn = b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff"
     for number in range(10):

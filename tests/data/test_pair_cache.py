@@ -24,7 +24,7 @@ def decoded(folder: Path, split: str = "train", said: list[str] | None = None, *
     return decode_pairs(source, split, palette, data, (said if said is not None else []).append)
 
 
-def test_pixels_and_masks_are_those_of_the_files(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_pixels_and_masks_equal_those_in_the_files(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data")
     pairs = decoded(folder)
     assert pairs.images.shape == (8, 3, 32, 32) and pairs.masks.shape == (8, 32, 32)
@@ -39,9 +39,7 @@ def test_pixels_and_masks_are_those_of_the_files(make_scenes: Callable[..., Path
         assert pairs.counts[number].tolist() == [int((pairs.masks[number] == index).sum()) for index in range(6)]
 
 
-def test_the_same_files_are_decoded_once_and_a_changed_mask_anew(
-    make_scenes: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pairs_are_decoded_once_and_again_after_a_change(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data")
     first, said = decoded(folder), []
     again = decoded(folder, said=said)
@@ -55,7 +53,7 @@ def test_the_same_files_are_decoded_once_and_a_changed_mask_anew(
     assert "forest" not in other.classes and other.digest != changed.digest
 
 
-def test_all_faults_of_a_split_are_named_together(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_all_invalid_pairs_of_a_split_are_in_one_error(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data")
     Image.new("RGB", (20, 32), (0, 255, 255)).save(folder / "train" / "0001_mask.png")
     Image.new("RGB", (32, 32), (0, 255, 255)).save(folder / "train" / "0002_mask.png", format="JPEG")
@@ -67,14 +65,16 @@ def test_all_faults_of_a_split_are_named_together(make_scenes: Callable[..., Pat
     assert not cache_list() or all(str(folder) not in entry.source for entry in cache_list())
 
 
-def test_of_one_cause_for_all_pairs_a_few_are_shown(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_of_invalid_pairs_with_one_cause_a_few_are_listed(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data")
     with pytest.raises(SightlineError, match="8 of 8 pairs of train cannot be used") as caught:
         decoded(folder, palette="camvid")
     assert caught.value.why.count("_mask.png") == 5 and "and 3 more" in caught.value.why
 
 
-def test_pairs_of_different_sizes_keep_their_own(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_pairs_of_different_sizes_are_padded_and_batched_by_size(
+    make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = make_scenes(tmp_path / "data", train=3, val=1)
     for name in ("0001_sat.jpg", "0001_mask.png"):
         with Image.open(folder / "train" / name) as image:
@@ -90,7 +90,7 @@ def test_pairs_of_different_sizes_keep_their_own(make_scenes: Callable[..., Path
     assert batch.labels is not None and batch.labels.shape == (3, 32, 40)
 
 
-def test_masks_without_a_counted_pixel_are_left_out(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_training_pairs_without_a_labeled_pixel_are_left_out(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", train=3, val=1)
     Image.new("RGB", (32, 32)).save(folder / "train" / "0001_mask.png")
     said: list[str] = []
@@ -104,7 +104,7 @@ def test_masks_without_a_counted_pixel_are_left_out(make_scenes: Callable[..., P
         decoded(folder)
 
 
-def test_training_pairs_of_ignored_pixels_alone_are_not_kept_and_validation_is_whole(
+def test_pairs_with_ignored_pixels_only_are_kept_in_validation_only(
     make_scenes: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_scenes(tmp_path / "data", train=5, val=3)
@@ -125,7 +125,7 @@ def test_training_pairs_of_ignored_pixels_alone_are_not_kept_and_validation_is_w
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_images_beyond_the_usual_limit_have_room(
+def test_max_pixels_above_the_limit_of_pillow(
     make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow refuses twice as many
@@ -136,7 +136,7 @@ def test_images_beyond_the_usual_limit_have_room(
 
 
 @pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
-def test_damaged_exif_blocks_of_pairs_are_noted(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_damaged_exif_blocks_of_pairs_are_reported(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", train=3, val=1)
     path = folder / "train" / "0001_sat.jpg"
     Image.open(path).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff")

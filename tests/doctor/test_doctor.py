@@ -102,7 +102,7 @@ def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict
     return root, planted
 
 
-def test_every_planted_fault_is_found_and_nothing_else(
+def test_every_planted_error_is_found_and_nothing_else(
     faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, planted = faulty
@@ -155,7 +155,7 @@ def test_the_clean_list_can_be_trained_on(
     diagnose(root, tmp_path, write_clean_list=path, overwrite=True)
 
 
-def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_names_with_markup_newlines_and_invalid_utf8(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     strange = [b"<script>alert(1)</script>.png", b"two\nlines.png", b"caf\xe9.png", b" space.png"]
     for number, name in enumerate(strange):
@@ -169,7 +169,7 @@ def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., P
     assert listed.counts == {"train": 67, "val": 16}, "the one name that is not UTF-8 is left out"
 
 
-def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_missing_and_rare_classes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos", train=20)
     shutil.rmtree(root / "val" / "class_3")
     for path in sorted((root / "train" / "class_2").iterdir())[2:]:
@@ -181,7 +181,7 @@ def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Pat
     assert "--loss.class_weights balanced" in found["imbalance"].cure
 
 
-def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_layout_that_train_rejects_is_a_finding(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     shutil.copytree(root / "val" / "class_0", root / "val" / "class_8")
     (root / "train" / "class_0" / "none.png").write_bytes(b"")
@@ -191,7 +191,7 @@ def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., 
         diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
 
 
-def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_images_is_an_error_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["doctor", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
     assert run(["doctor", str(tmp_path / "nowhere")]) == 2
@@ -208,7 +208,7 @@ def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Pat
         sightline.doctor(photos, out=photos / "out", quiet=True)
 
 
-def test_settings_reach_the_data_only(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_data_settings_are_accepted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", str(photos), "--optim.lr", "1"]) == 2
     assert run(["doctor", str(photos), "--data.layot", "csv"]) == 2
     assert "data.layout" in capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_damaged_exif_blocks_are_listed(make_photos: Callable[..., Path], tmp_pa
 
 
 @pytest.mark.parametrize("films", [True, False])
-def test_names_of_frames_bring_the_setting_that_keeps_them_together(tmp_path: Path, films: bool) -> None:
+def test_files_named_like_frames_suggest_data_group(tmp_path: Path, films: bool) -> None:
     random = np.random.default_rng(5)
     for label in ("cat", "dog"):
         for film in range(3):

@@ -26,7 +26,7 @@ def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
     return odds / odds.sum(1, keepdims=True)
 
 
-def test_planted_wrong_labels_come_first() -> None:
+def test_planted_wrong_labels_are_found() -> None:
     truth = np.arange(400) % 4
     given = truth.copy()
     wrong = np.array([3, 50, 77, 130, 201, 399])
@@ -35,7 +35,7 @@ def test_planted_wrong_labels_come_first() -> None:
     assert set(found.tolist()) <= set(wrong.tolist()) and len(found) >= len(wrong) - 1
 
 
-def test_by_hand_with_thresholds_of_the_classes() -> None:
+def test_thresholds_per_class() -> None:
     """Class 0 is predicted with 0.9 on average, class 1 with 0.6: an image of class 0 with 0.7 for class 1 is wrong."""
     probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
     labels = np.array([0] * 10 + [1] * 10)
@@ -64,7 +64,7 @@ def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
     return make
 
 
-def test_a_run_shows_its_likely_wrong_labels(made: Callable[[bool], Path], tmp_path: Path) -> None:
+def test_likely_wrong_labels_of_a_run_are_reported(made: Callable[[bool], Path], tmp_path: Path) -> None:
     folder = made(True)
     assert run(["doctor", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 5
     report = json.loads((tmp_path / "out" / "doctor.json").read_text())

@@ -10,7 +10,7 @@ from sightline.runs.signals import StopRequest, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
+def test_a_signal_adds_the_command_to_resume(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
     before = signal.getsignal(number)
@@ -24,7 +24,7 @@ def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureReque
     assert caught.value.__notes__ == [f"sightline resume {tmp_path}"]
 
 
-def test_nohup_stays_in_force() -> None:
+def test_an_ignored_sighup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:

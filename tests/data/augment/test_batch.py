@@ -64,7 +64,7 @@ def augmented(
 # The random numbers
 
 
-def test_uniform_is_uniform():
+def test_random_numbers_are_uniform():
     draws = uniform(3, 5, torch.arange(20_000), 2, 5)
     assert draws.shape == (20_000, 5) and draws.dtype == torch.float32
     assert draws.min() >= 0 and draws.max() < 1
@@ -75,7 +75,7 @@ def test_uniform_is_uniform():
     assert stats.chisquare(np.bincount(low_bits.ravel(), minlength=256)).pvalue > 1e-3
 
 
-def test_uniform_has_no_correlations():
+def test_random_numbers_are_uncorrelated():
     samples = torch.arange(20_000)
     rows = [
         uniform(seed, epoch, samples, stream)[:, 0] for seed in range(3) for epoch in range(3) for stream in range(3)
@@ -96,7 +96,7 @@ def test_uniform_has_no_correlations():
     samples=st.lists(st.integers(0, 2**62), min_size=1, max_size=20),
     count=st.integers(1, 6),
 )
-def test_uniform_is_a_function_of_each_sample_alone(seed, epoch, stream, samples, count):
+def test_random_numbers_depend_on_the_sample_only(seed, epoch, stream, samples, count):
     together = uniform(seed, epoch, torch.tensor(samples), stream, count)
     assert together.min() >= 0 and together.max() < 1
     for row, sample in zip(together, samples, strict=True):
@@ -104,7 +104,7 @@ def test_uniform_is_a_function_of_each_sample_alone(seed, epoch, stream, samples
     assert torch.equal(uniform(seed, epoch, torch.tensor(samples), stream, 1), together[:, :1])
 
 
-def test_uniform_equals_splitmix64_in_plain_integers():
+def test_random_numbers_equal_splitmix64():
     """The values are part of what makes a run repeatable: they must not change with torch or the machine."""
     import hashlib
 
@@ -141,7 +141,7 @@ def test_a_sample_does_not_depend_on_its_batch(changes):
         assert torch.equal(augmented(images[part], 17, samples=samples[part], **changes), whole[part])
 
 
-def test_the_same_twice_other_in_another_epoch_and_no_global_randomness():
+def test_augmentation_is_reproducible_and_changes_with_the_epoch():
     images = pictures(16)
     state = torch.get_rng_state()
     first, again = augmented(images, 20, **EVERYTHING), augmented(images, 20, **EVERYTHING)
@@ -168,7 +168,7 @@ def test_the_same_twice_other_in_another_epoch_and_no_global_randomness():
         {"erase": 1.0},
     ],
 )
-def test_each_augmentation_differs_between_two_equal_images_of_one_batch(changes):
+def test_each_augmentation_varies_within_a_batch(changes):
     images = pictures(1).expand(16, -1, -1, -1)
     before = images.clone()
     result = augmented(images, 20, **changes)
@@ -181,14 +181,14 @@ def test_each_augmentation_differs_between_two_equal_images_of_one_batch(changes
 @pytest.mark.parametrize(
     "changes", [{}, EVERYTHING, {"crop": "resized"}, {"resize": 30}, {"crop": "random", "resize": 30}]
 )
-def test_the_result_is_float_channels_last_and_of_the_right_size(changes):
+def test_results_are_float32_channels_last_of_the_set_size(changes):
     result = augmented(pictures(4, 26), 16, normalization=IMAGENET, **changes)
     assert result.shape == (4, 3, 16, 16) and result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert result.isfinite().all()
 
 
-def test_without_augmentation_training_and_evaluation_see_the_same():
+def test_without_augmentation_training_equals_evaluation():
     images = pictures(5, 24)
     for size in (24, 16, 30):
         expected = reference.normalize(
@@ -201,7 +201,7 @@ def test_without_augmentation_training_and_evaluation_see_the_same():
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
-def test_random_crops_are_windows_of_the_padded_image_and_all_occur(mode):
+def test_random_crops_are_uniform_windows_of_the_padded_image(mode):
     image = pictures(1, 8)
     result = augmented(image.expand(2000, -1, -1, -1), 8, crop="random", padding=2, padding_mode=mode)
     padded = reference.pad(image[0], [2] * 4, padding_mode="constant" if mode == "zeros" else mode)
@@ -223,7 +223,7 @@ def test_random_crops_are_windows_of_the_padded_image_and_all_occur(mode):
         {},
     ],
 )
-def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after_the_other(changes, height_width):
+def test_fused_resize_crop_and_flip_equal_separate_steps(changes, height_width):
     count, size, side = 16, 32, changes.get("resize", 32)
     images, samples = pictures(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
     config = Augment(horizontal_flip=0.5, **changes)
@@ -242,7 +242,7 @@ def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after
     assert torch.equal(resize_and_crop(images, config, size, draw, mirrored), expected)
 
 
-def test_flips_and_turns_are_exact_and_as_frequent_as_asked():
+def test_flips_and_rotations_are_exact_and_have_the_set_probability():
     image = pictures(1, 9)
     batch = image.expand(2000, -1, -1, -1)
     unchanged = augmented(image, 9)
@@ -258,7 +258,7 @@ def test_flips_and_turns_are_exact_and_as_frequent_as_asked():
         assert ((result == unchanged).flatten(1).all(1) ^ found.any(0)).all()
 
 
-def test_alternating_flip_shows_both_sides_in_every_pair_of_epochs():
+def test_alternate_flip_mirrors_each_image_in_every_second_epoch():
     images = pictures(400, 6)
     straight = augmented(images, 6)
     epochs = [augmented(images, 6, epoch=e, horizontal_flip=0.5, alternate_flip=True) for e in range(4)]
@@ -272,7 +272,7 @@ def test_alternating_flip_shows_both_sides_in_every_pair_of_epochs():
     )
 
 
-def test_jitter_in_its_fixed_order_equals_torchvision():
+def test_jitter_equals_torchvision_in_a_fixed_order():
     images = pictures(12)
     result = augmented(images, 20, brightness=0.4, contrast=1.5, saturation=0.3, hue=0.2)
     draws = uniform(7, 0, torch.arange(12), augment.FACTORS, 4)
@@ -293,14 +293,14 @@ def test_jitter_in_its_fixed_order_equals_torchvision():
         ({"erase": 0.25}, 0.25),
     ],
 )
-def test_probabilities_are_kept_and_the_other_images_are_untouched(changes, share):
+def test_augmentations_have_the_set_probability(changes, share):
     images = pictures(2000, 8)
     result, unchanged = augmented(images, 8, **changes), augmented(images, 8)
     changed = ((result - unchanged).abs() > 1e-6).flatten(1).any(1).float().mean()
     assert abs(changed - share) < 0.05
 
 
-def test_erasing_puts_one_box_of_the_mean_in_each_image():
+def test_erasing_sets_one_box_per_image_to_the_mean():
     images = pictures(300, 32)
     result = augmented(images, 32, normalization=IMAGENET, erase=1.0)
     unchanged = augmented(images, 32, normalization=IMAGENET)
@@ -339,7 +339,7 @@ def test_full_resized_crops_are_the_resized_image():
         ),
     ],
 )
-def test_settings_that_cannot_work_are_all_named(changes, names):
+def test_all_invalid_settings_are_in_one_error(changes, names):
     with pytest.raises(SightlineError) as caught:
         training_augmentation(Augment(**changes), 32, *IMAGENET)
     assert all(name in str(caught.value) for name in names)
@@ -369,7 +369,7 @@ def own_shares(targets: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.8, 1.0, 4.0])
-def test_mixup_shares_are_beta_and_the_same_in_images_and_targets(alpha):
+def test_mixup_shares_are_beta_distributed_and_equal_for_images_and_targets(alpha):
     images, targets = mixed(3000, 2, mixup=alpha)
     shares = own_shares(targets)
     # Within the ends, because for a small alpha many shares are so near to 1 that in float32 they are 1.
@@ -382,7 +382,7 @@ def test_mixup_shares_are_beta_and_the_same_in_images_and_targets(alpha):
     assert (images == images[:, :1, :1, :1]).all()
 
 
-def test_cutmix_pastes_one_box_and_corrects_the_share_to_its_area():
+def test_cutmix_pastes_one_box_and_uses_its_area_as_share():
     images, targets = mixed(3000, 16, cutmix=1.0)
     shares = own_shares(targets)
     foreign = images != torch.arange(3000.0)[:, None, None, None]
@@ -395,7 +395,7 @@ def test_cutmix_pastes_one_box_and_corrects_the_share_to_its_area():
     assert shares.unique().numel() > 30 and foreign.float().mean((1, 2)).max() > 0.7
 
 
-def test_with_both_each_image_takes_one_with_equal_probability():
+def test_mixup_and_cutmix_are_chosen_with_equal_probability():
     images, targets = mixed(1000, 8, mixup=1.0, cutmix=1.0)
     own_shares(targets)
     uneven = (images != images[:, :1, :1, :1]).flatten(1).any(1)
@@ -424,7 +424,7 @@ def test_mixing_keeps_channels_last():
 # Normalization
 
 
-def test_channel_statistics_are_those_of_all_pixels(tmp_path):
+def test_channel_statistics_equal_those_of_all_pixels(tmp_path):
     images = pictures(700, 5).numpy()
     images[:, 1] //= 2
     stored = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, images.shape)
@@ -452,7 +452,7 @@ def test_the_published_normalizations():
     ).flatten().tolist() == pytest.approx([-1, 1, -0.6])
 
 
-def test_solarizing_inverts_the_bright_half_of_some_images_and_leaves_other_draws_alone() -> None:
+def test_solarization_inverts_bright_pixels_of_some_images_only() -> None:
     images, samples = pictures(64), torch.arange(64)
     plain = Augment(horizontal_flip=0.5, normalize="half")
     without, some = (

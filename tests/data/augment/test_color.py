@@ -76,7 +76,7 @@ def test_blur_of_the_smallest_images():
     torch.testing.assert_close(color.blur(images, torch.tensor([0.5, 2.0])), images)
 
 
-def test_posterize_and_equalize_are_those_of_bytes():
+def test_posterize_and_equalize_equal_those_of_uint8_images():
     images = bytes_of(9)
     bits = torch.arange(9)
     posterized = color.posterize(images / 255, bits).mul(255).round().byte()
@@ -94,7 +94,7 @@ def test_autocontrast():
 
 
 @pytest.mark.parametrize("chosen", [[True, False, True, False, False], [False] * 5, [True] * 5])
-def test_apply_to_changes_the_chosen_and_no_others(chosen):
+def test_apply_to_changes_only_the_chosen_images(chosen):
     images = bytes_of() / 255
     factors = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     result = color.apply_to(images, torch.tensor(chosen), color.brightness, factors)

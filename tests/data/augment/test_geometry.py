@@ -26,7 +26,7 @@ def test_pad(mode, padding):
 @pytest.mark.parametrize(
     "convert", [lambda x: x, geometry.to_unit, lambda x: x.contiguous(memory_format=torch.channels_last)]
 )
-def test_crop_takes_each_image_at_its_own_corner(convert):
+def test_crop_uses_one_corner_per_image(convert):
     images = convert(pictures(6, 20, 24))
     tops, lefts = torch.tensor([0, 1, 4, 3, 2, 4]), torch.tensor([0, 8, 3, 5, 1, 8])
     crops = geometry.crop(images, tops, lefts, 16)
@@ -34,7 +34,7 @@ def test_crop_takes_each_image_at_its_own_corner(convert):
         assert torch.equal(crops[i], reference.crop(images[i], int(tops[i]), int(lefts[i]), 16, 16))
 
 
-def test_turn():
+def test_rotate90():
     images = pictures(8)
     turned = geometry.rotate90(images, torch.arange(8) % 4)
     for i in range(8):
@@ -50,7 +50,7 @@ def test_resize(side):
 
 @pytest.mark.parametrize("side", [7, 16, 45])
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_resized_crop_is_antialiased_and_own_to_each_image(side, as_bytes, monkeypatch):
+def test_resized_crop_is_antialiased_with_one_box_per_image(side, as_bytes, monkeypatch):
     monkeypatch.setattr(geometry, "CACHED_PIXELS", 4 * 3 * 40 * 31)  # blocks of 4, 4 and 2 images
     images = pictures(10, 40, 31)
     generator = torch.Generator().manual_seed(1)
@@ -66,7 +66,7 @@ def test_resized_crop_is_antialiased_and_own_to_each_image(side, as_bytes, monke
         torch.testing.assert_close(result[i], expected, atol=1e-5, rtol=0)
 
 
-def test_random_boxes_have_torchvision_s_distribution():
+def test_random_boxes_have_the_distribution_of_torchvision():
     from torchvision.transforms import RandomResizedCrop
 
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +89,7 @@ def test_random_boxes_have_torchvision_s_distribution():
     assert len(set(zip(heights[:50].tolist(), widths[:50].tolist(), strict=True))) > 40
 
 
-def test_a_box_that_cannot_fit_is_not_found_and_the_central_one_keeps_the_shape():
+def test_boxes_that_cannot_fit_are_replaced_by_the_central_box():
     found = geometry.random_boxes(torch.rand(5, 20), (0.9, 1.0), (3.0, 3.0), 30, 30)[2]
     assert not found.any()
     assert geometry.central_box((3.0, 4.0), 30) == (10, 30)

@@ -36,7 +36,7 @@ def theirs(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", policies.OPERATIONS)
 @pytest.mark.parametrize("limits", [policies.TRIVIAL_LIMITS, policies.rand_limits(32, 32)])
-def test_every_operation_equals_torchvision_s(name, limits):
+def test_every_operation_equals_torchvision(name, limits):
     levels = torch.tensor([0.0, 7, 16, 23, 30, 30]) / 30
     signs = torch.tensor([0.1, 0.9, 0.2, 0.7, 0.4, 0.6])
     images = smooth(6)
@@ -71,7 +71,7 @@ def test_trivial_augment_uses_all_levels_and_both_signs():
     torch.testing.assert_close(result, torch.cat([1 - strengths, 1 + strengths]))
 
 
-def test_the_draws_at_the_ends_name_the_first_and_the_last_operation():
+def test_the_smallest_and_largest_draws_select_the_first_and_last_operation():
     images = smooth(2)
     draws = torch.tensor([0.0, 1 - 2.0**-24])
     result = policies.apply_operations(images, draws, torch.ones(2), torch.ones(2), policies.TRIVIAL_LIMITS)
@@ -79,7 +79,7 @@ def test_the_draws_at_the_ends_name_the_first_and_the_last_operation():
     assert policies.OPERATIONS[-1] == "equalize" and not torch.equal(result[1], images[1])
 
 
-def test_rand_augment_applies_its_operations_in_turn():
+def test_rand_augment_applies_its_operations_in_order():
     images = smooth(1)
     number = {name: (i + 0.5) / 14 for i, name in enumerate(policies.OPERATIONS)}
     draws = torch.tensor([[number["solarize"], 0.9, number["brightness"], 0.1]])

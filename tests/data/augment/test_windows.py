@@ -48,7 +48,7 @@ def run(augment: Augment, epoch: int = 0, places: torch.Tensor | None = None, an
 GEOMETRY = Augment(window=(16, 24), horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5)
 
 
-def test_image_and_mask_move_alike() -> None:
+def test_image_and_mask_are_transformed_equally() -> None:
     images, masks = run(GEOMETRY)
     assert images.shape == (6, 3, 16, 24) and masks.shape == (6, 16, 24) and masks.dtype == torch.uint8
     torch.testing.assert_close(images[:, 0] * 255, masks.float() * 50, atol=1e-3, rtol=0)
@@ -56,14 +56,14 @@ def test_image_and_mask_move_alike() -> None:
     torch.testing.assert_close(square[:, 0] * 255, turned.float() * 50, atol=1e-3, rtol=0)
 
 
-def test_scaled_masks_hold_original_values_only() -> None:
+def test_scaled_masks_have_original_values_only() -> None:
     images, masks = run(GEOMETRY.model_copy(update={"scale": (0.5, 2.0)}))
     assert set(masks.unique().tolist()) <= set(range(5))
     inner = (images[:, 0] * 255 - masks.float() * 50).abs() < 1  # away from the blocks' edges, where images are mixed
     assert inner.float().mean() > 0.6
 
 
-def test_a_sample_is_the_same_in_any_batch_and_differs_between_samples_and_epochs() -> None:
+def test_a_sample_does_not_depend_on_its_batch_and_changes_with_the_epoch() -> None:
     augment = GEOMETRY.model_copy(update={"scale": (0.5, 2.0), "brightness": 0.3})
     images, masks = run(augment)
     some, their = run(augment, places=torch.tensor([4, 1]))
@@ -71,7 +71,7 @@ def test_a_sample_is_the_same_in_any_batch_and_differs_between_samples_and_epoch
     assert not torch.equal(run(augment, epoch=1)[1], masks)
 
 
-def test_a_mirrored_window_is_the_window_mirrored() -> None:
+def test_fused_mirroring_equals_mirroring_the_window() -> None:
     images, masks = pairs(3)
     boxes = tuple(torch.tensor(values) for values in ([3, 0, 1], [5, 8, 2], [30, 16, 20], [40, 24, 21]))
     plain, mirrored = cut(images, masks, boxes, (20, 18)), cut(images, masks, boxes, (20, 18), torch.tensor([1, 0, 1]))
@@ -79,13 +79,13 @@ def test_a_mirrored_window_is_the_window_mirrored() -> None:
         assert torch.equal(after[::2], before[::2].flip(-1)) and torch.equal(after[1], before[1])
 
 
-def test_color_leaves_the_mask_alone() -> None:
+def test_color_augmentations_do_not_change_masks() -> None:
     plain = run(Augment(window=(16, 24)))
     colored = run(Augment(window=(16, 24), brightness=0.5, hue=0.2, grayscale=0.5, blur=0.5))
     assert torch.equal(plain[1], colored[1]) and not torch.allclose(plain[0], colored[0])
 
 
-def test_cutting_equals_interpolation_of_the_part() -> None:
+def test_windows_equal_interpolation_of_the_box() -> None:
     images, masks = pairs(2)
     boxes = tuple(torch.tensor(values) for values in ([3, 0], [5, 8], [30, 16], [40, 24]))
     parts, labels = cut(images, masks, boxes, (20, 20))
@@ -99,7 +99,7 @@ def test_cutting_equals_interpolation_of_the_part() -> None:
         assert torch.equal(labels[number].float(), exact[0, 0])
 
 
-def test_windows_stay_within_each_image() -> None:
+def test_windows_do_not_include_padding() -> None:
     images, masks = pairs(4)
     masks[:, 24:], masks[:, :, 32:] = 255, 255  # the arrays have room for larger pairs than these
     sizes = torch.tensor([[24, 32]] * 4)
@@ -109,7 +109,7 @@ def test_windows_stay_within_each_image() -> None:
         assert (labels != 255).all()
 
 
-def test_windows_around_rare_classes_hold_them() -> None:
+def test_windows_around_rare_classes_contain_them() -> None:
     masks = np.zeros((3, 64, 64), np.uint8)
     masks[0, 10, 60] = 1  # one pixel in image 0, none elsewhere
     masks[2] = 255
@@ -130,14 +130,14 @@ def test_windows_around_rare_classes_hold_them() -> None:
     assert sum(found) >= 29 and len(places) > 5, "the pixel is in nearly every window, at changing places"
 
 
-def test_nearest_is_whole_and_exact() -> None:
+def test_nearest_without_scaling_is_exact() -> None:
     mask = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
     box = tuple(torch.tensor([value]) for value in (0, 0, 3, 4))
     assert torch.equal(nearest(mask, box, (3, 4)), mask)
     assert nearest(mask, box, (6, 8))[0, ::2, ::2].tolist() == mask[0].tolist()
 
 
-def test_settings_of_classification_are_refused_together() -> None:
+def test_all_settings_of_classification_are_in_one_error() -> None:
     with pytest.raises(SightlineError) as caught:
         check_window(Augment(crop="random", mixup=0.2, scale=(0.5, 2.0), policy="trivial"))
     for key in ("augment.crop", "augment.mixup", "augment.scale", "augment.policy"):

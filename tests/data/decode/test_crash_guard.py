@@ -56,7 +56,7 @@ def leave_record(folder: Path, *paths: str) -> Path:
     return page
 
 
-def test_a_decoder_that_crashes_is_named_at_the_next_start(photos: Path, temporary: Path) -> None:
+def test_an_image_that_crashed_a_decoder_is_reported_by_the_next_process(photos: Path, temporary: Path) -> None:
     (temporary.parent / "sitecustomize.py").write_text(CRASHES)
     content = (photos / "train" / "class_0" / "0.png").read_bytes()
     paths = [temporary.parent / name for name in ("a.png", "evil \udcff.png", "z.png")]
@@ -81,28 +81,28 @@ def test_a_decoder_that_crashes_is_named_at_the_next_start(photos: Path, tempora
     assert "not an intact" in decode().stdout and not list(temporary.iterdir())
 
 
-def test_images_of_a_killed_process_are_tested_and_used(photos: Path, temporary: Path) -> None:
+def test_images_of_a_killed_process_are_tested_and_decoded(photos: Path, temporary: Path) -> None:
     good = str(photos / "train" / "class_0" / "0.png")
     page = leave_record(temporary, good, "/gone.png")
     assert open_image(good, 10**6).size == (16, 16)
     assert not page.exists() and len(list(temporary.iterdir())) == 1, "the file of this process"
 
 
-def test_a_decoder_that_exits_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_exits_is_reported(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     leave_record(temporary, "exits.png")
     with pytest.raises(SightlineError, match="exit status 1"), crash_guard.record_decoding("exits.png"):
         pass
 
 
-def test_a_decoder_that_does_not_end_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_hangs_is_reported(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crash_guard, "TIMEOUT_SECONDS", 0.01)
     leave_record(temporary, "slow.png")
     with pytest.raises(SightlineError, match="takes more than"), crash_guard.record_decoding("slow.png"):
         pass
 
 
-def test_images_are_decoded_where_no_file_can_be_written(
+def test_images_are_decoded_without_a_writable_temporary_folder(
     photos: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))

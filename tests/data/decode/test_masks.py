@@ -82,7 +82,7 @@ def palettes(draw: st.DrawFn) -> Palette:
 
 @given(palettes(), st.data())
 @settings(deadline=None, max_examples=80)
-def test_what_is_written_is_read_back(
+def test_written_masks_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, wanted: Palette, data: st.DataObject
 ) -> None:
     values = [*range(len(wanted.classes)), *([IGNORE] if wanted.ignored else [])]
@@ -109,7 +109,7 @@ def test_ids_are_the_same_in_every_mode_and_format(tmp_path_factory: pytest.Temp
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_ids_of_few_bits_are_not_spread_over_the_byte(tmp_path: Path, depth: int) -> None:
+def test_ids_of_1_2_and_4_bits_are_not_scaled(tmp_path: Path, depth: int) -> None:
     ids = np.arange(16, dtype=np.uint8).reshape(2, 8) % 2**depth
     bits = np.unpackbits(ids[..., None], axis=2)[..., 8 - depth :].reshape(2, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
@@ -137,7 +137,7 @@ def test_colors_are_the_same_in_every_mode_and_format(
     arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))), st.sampled_from([1, 64, 128, 255])
 )
 @settings(deadline=None, max_examples=60)
-def test_threshold_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, at: int) -> None:
+def test_threshold_equals_a_loop_over_pixels(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, at: int) -> None:
     wanted, facts = palette(palette="landcover", threshold=at), MaskFacts()
     mask = read_mask(put(tmp_path_factory.getbasetemp() / "soft.png", rgb), wanted, facts=facts)
     known = {(0, 255, 255): 0, (255, 255, 0): 1, (255, 0, 255): 2, (0, 255, 0): 3, (0, 0, 255): 4, (255, 255, 255): 5}
@@ -154,7 +154,9 @@ def test_threshold_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFacto
     st.integers(1, 40),
 )
 @settings(deadline=None, max_examples=60)
-def test_tolerance_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, within: int) -> None:
+def test_tolerance_equals_a_search_over_all_colors(
+    tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, within: int
+) -> None:
     colors = {"a": (0, 0, 0), "b": (50, 50, 50), "c": (50, 0, 10), "d": (255, 0, 0)}
     path = put(tmp_path_factory.getbasetemp() / "near.png", rgb)
     apart = np.abs(rgb[:, :, None].astype(int) - np.array(list(colors.values())))
@@ -174,7 +176,7 @@ def test_tolerance_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFacto
     assert facts.inexact == (largest.min(2) > 0).sum()
 
 
-def test_of_equally_near_colors_the_closer_in_all_channels_counts(tmp_path: Path) -> None:
+def test_ties_of_color_distance_are_broken_by_the_sum_of_squares(tmp_path: Path) -> None:
     path = put(tmp_path / "x.png", np.array([[[10, 10, 0]]], np.uint8))
     assert read_mask(path, palette(colors={"a": (0, 0, 0), "b": (20, 10, 0)}, tolerance=10)).tolist() == [[1]]
     assert read_mask(path, palette(colors={"a": (20, 10, 0), "b": (20, 10, 20)}, tolerance=20)).tolist() == [[0]]
@@ -187,7 +189,7 @@ def mode_of(colors: Pixels) -> Pixels:
     return np.array([most & 255, most >> 8 & 255, most >> 16])
 
 
-def test_jpeg_is_refused_by_content(tmp_path: Path) -> None:
+def test_lossy_masks_are_rejected_by_content(tmp_path: Path) -> None:
     rgb = np.zeros((16, 16, 3), np.uint8)
     jpeg = io.BytesIO()
     Image.fromarray(rgb).save(jpeg, "JPEG", quality=100)
@@ -199,7 +201,7 @@ def test_jpeg_is_refused_by_content(tmp_path: Path) -> None:
             assert "lossy" in error.why and "PNG" in error.cure
 
 
-def test_channels_must_fit_the_palette(tmp_path: Path) -> None:
+def test_channels_must_match_the_palette(tmp_path: Path) -> None:
     ids, colored = palette(classes=("a", "b")), palette(palette="landcover")
     rgb = put(tmp_path / "rgb.png", np.zeros((2, 2, 3), np.uint8))
     assert "3 channels, and class ids need one" in refused(rgb, ids).why
@@ -216,7 +218,7 @@ def test_channels_must_fit_the_palette(tmp_path: Path) -> None:
     assert "CMYK" in refused(put(tmp_path / "c.tif", Image.new("CMYK", (2, 2))), colored).why
 
 
-def test_a_gif_has_colors_and_no_ids(tmp_path: Path) -> None:
+def test_a_gif_can_have_colors_but_not_ids(tmp_path: Path) -> None:
     ids = np.array([[3, 1]], np.uint8)
     path = put(tmp_path / "x.gif", ids)  # Pillow renumbers what it writes: 1, 3 become 0, 1
     assert "GIF" in refused(path, palette(classes=names(4))).why
@@ -224,7 +226,7 @@ def test_a_gif_has_colors_and_no_ids(tmp_path: Path) -> None:
     assert read_mask(path, grays).tolist() == [[1, 0]]
 
 
-def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
+def test_transparent_pixels_are_an_error(tmp_path: Path) -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., 3] = 255
     rgba[1, 1, 3] = 254
@@ -242,7 +244,7 @@ def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
         assert "transparent" in refused(path, palette(classes=("a", "b"))).why
 
 
-def test_ids_beyond_the_names(tmp_path: Path) -> None:
+def test_ids_without_a_name_are_an_error(tmp_path: Path) -> None:
     wanted = palette(palette="camvid")
     ids = np.zeros((3, 5), np.uint8)
     ids[1, 3:], ids[2, 4] = 12, 200
@@ -266,7 +268,7 @@ def test_ids_of_16_bits_up_to_254_names(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(put(tmp_path / "z.png", write_mask(mask, far)), far), mask)
 
 
-def test_0_and_255_given_as_ids_hint_at_binary(tmp_path: Path) -> None:
+def test_ids_0_and_255_suggest_the_binary_palette(tmp_path: Path) -> None:
     mask = np.array([[0, 255], [255, 255]], np.uint8)
     path = put(tmp_path / "x.png", mask)
     error = refused(path, palette(classes=("no", "yes")))
@@ -282,7 +284,7 @@ def test_0_and_255_given_as_ids_hint_at_binary(tmp_path: Path) -> None:
     assert read_mask(soft, palette(palette="binary", threshold=128)).tolist() == [[0, 1, 0]]
 
 
-def test_a_color_outside_names_all_that_would_cure_it(tmp_path: Path) -> None:
+def test_a_color_outside_the_palette_suggests_all_settings_that_accept_it(tmp_path: Path) -> None:
     rgb = np.zeros((4, 6, 3), np.uint8)
     rgb[2:, 1] = (0, 250, 5)
     path = put(tmp_path / "x.png", rgb)
@@ -299,7 +301,7 @@ def test_a_color_outside_names_all_that_would_cure_it(tmp_path: Path) -> None:
     assert "--data.tolerance" not in far.cure
 
 
-def test_places_and_counts_do_not_depend_on_the_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_and_counts_do_not_depend_on_the_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     truth = random.integers(0, 6, (37, 11)).astype(np.uint8)
     wanted = palette(palette="landcover")
@@ -317,7 +319,7 @@ def test_places_and_counts_do_not_depend_on_the_strips(tmp_path: Path, monkeypat
     assert refused(path, strict).why == error.why
 
 
-def test_a_photograph_ends_the_search(tmp_path: Path) -> None:
+def test_a_photograph_is_recognized_by_its_number_of_colors(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     error = refused(put(tmp_path / "x.png", noise), palette(palette="binary"))
     assert "at least" in error.why and "photograph" in error.cure and len(error.why) < 1000
@@ -335,7 +337,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_masks_turn_as_images_do(tmp_path: Path, ending: str) -> None:
+def test_masks_are_rotated_by_exif_like_images(tmp_path: Path, ending: str) -> None:
     ids = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
     exif = Image.Exif()
     exif[0x112] = 6  # to be shown turned by 90 degrees, clockwise
@@ -344,14 +346,14 @@ def test_masks_turn_as_images_do(tmp_path: Path, ending: str) -> None:
     assert image_size(path) == (3, 2)
 
 
-def test_image_size_is_that_of_the_image_as_read(tmp_path: Path) -> None:
+def test_image_size_is_the_size_after_rotation(tmp_path: Path) -> None:
     assert image_size(put(tmp_path / "x.jpg", np.zeros((4, 7, 3), np.uint8))) == (4, 7)
     with pytest.raises(SightlineError) as caught:
         image_size(put(tmp_path / "bad.jpg", b"nothing"))
     assert caught.value.where.endswith("bad.jpg")
 
 
-def test_indices_without_a_name_cannot_be_written() -> None:
+def test_class_indices_without_a_name_cannot_be_written() -> None:
     wanted = palette(palette="binary")
     for value in (IGNORE, 2):
         with pytest.raises(SightlineError) as caught:
@@ -419,14 +421,14 @@ def test_merging_and_ignoring() -> None:
         ({"colors": {"a": (0, 0, 0), "b": (0, 9, 0)}, "threshold": 128}, ["no pixel can be 'b'"]),
     ],
 )
-def test_wrong_palettes_are_refused_with_all_that_is_wrong(settings_: dict[str, object], told: list[str]) -> None:
+def test_all_errors_of_an_invalid_palette_are_reported(settings_: dict[str, object], told: list[str]) -> None:
     with pytest.raises(SightlineError) as caught:
         palette(**settings_)
     assert caught.value.where and caught.value.cure
     assert all(text in str(caught.value) for text in told), str(caught.value)
 
 
-def test_a_class_list_names_ids() -> None:
+def test_a_class_list_gives_the_names_of_ids() -> None:
     assert palette_of(Data(), ("a", "b")).classes == ("a", "b")
     assert palette_of(Data(classes=("x", "y")), ("a", "b")).classes == ("x", "y")  # settings first
     assert palette_of(Data(palette="binary"), ("a", "b")).classes == ("background", "foreground")
@@ -445,7 +447,7 @@ def test_a_class_list_names_ids() -> None:
         {"tolerance": "x"},
     ],
 )
-def test_a_damaged_palette_is_refused(change: dict[str, object]) -> None:
+def test_a_damaged_palette_is_an_error(change: dict[str, object]) -> None:
     with pytest.raises(SightlineError) as caught:
         from_dict(to_dict(palette(palette="landcover")) | change, "config.json")
     assert caught.value.where == "config.json"

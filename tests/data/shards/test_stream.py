@@ -67,7 +67,9 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 @pytest.mark.parametrize(("side", "fit"), [(16, "squash"), (12, "squash"), (12, "crop"), (20, "squash"), (20, "crop")])
-def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, packed: Path, side: int, fit: str) -> None:
+def test_every_sample_is_yielded_once_with_the_pixels_of_the_cache(
+    photos: Path, packed: Path, side: int, fit: str
+) -> None:
     data = Data.model_validate({"path": str(photos), "fit": fit})
     cached, stream = decode(open_source(data, 0), "train", side, data), streamed(packed, side, fit=fit)
     assert stream.names == cached.names and stream.classes == cached.classes
@@ -81,7 +83,7 @@ def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, pack
     assert (stream.images[[5, 63, 5]] == cached.images[[5, 63, 5]]).all()
 
 
-def test_the_order_is_a_mixture_of_its_own_for_each_seed_and_epoch(packed: Path) -> None:
+def test_the_order_depends_on_seed_and_epoch_and_mixes_shards(packed: Path) -> None:
     stream = streamed(packed).stream
     assert stream is not None and len(stream.shards.entries) > 6
     orders = {(seed, epoch): stream.order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
@@ -92,7 +94,7 @@ def test_the_order_is_a_mixture_of_its_own_for_each_seed_and_epoch(packed: Path)
     assert given.tolist() == orders[1, 1].tolist()
 
 
-def test_a_stream_is_entered_anywhere_and_reads_only_what_is_left(
+def test_a_stream_starts_at_any_batch_and_reads_the_remaining_samples_only(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded, read, read_shards = streamed(packed), [], Shards.read
@@ -131,7 +133,7 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
         assert torch.equal(torch.cat(places), batch.samples)
 
 
-def test_memory_is_bounded_whatever_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_depend_on_the_size_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
     for number in range(300):
         place = tmp_path / "data" / f"class_{number % 2}"
@@ -156,7 +158,7 @@ def train(data: Path | str, out: Path, tiny: dict, **more: object) -> sightline.
     return sightline.train(resolve(Config(name="t"), tiny | settings | more), str(data), out=out, quiet=True)
 
 
-def test_with_the_same_order_the_same_run_as_from_the_cache(
+def test_a_streamed_run_equals_a_cached_run_with_the_same_order(
     photos: Path, packed: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = train(packed, tmp_path / "stream", tiny)
@@ -220,9 +222,7 @@ def served(packed: Path) -> Iterator[Server]:
     server.server.server_close()
 
 
-def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
-    packed: Path, served: Server, tmp_path: Path, tiny: dict
-) -> None:
+def test_a_run_can_be_resumed_after_its_server_failed(packed: Path, served: Server, tmp_path: Path, tiny: dict) -> None:
     settings = {"train.checkpoint_minutes": 0}
     whole = train(packed, tmp_path / "whole", tiny, **settings)
     sequence = permutation(9, 0, 0, ORDER)
@@ -240,7 +240,7 @@ def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
     assert resumed.metrics["accuracy"] == whole.metrics["accuracy"]
 
 
-def test_a_set_on_a_server_equals_one_on_this_machine(
+def test_remote_shards_equal_local_shards(
     packed: Path, served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.data.shards.stream.GROUP", 1)
@@ -259,7 +259,7 @@ def test_a_set_on_a_server_equals_one_on_this_machine(
     assert max(map(served.asked.count, served.asked)) == 1
 
 
-def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_an_error_after_retries(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.05)
     served.hangs = 0.3
     with pytest.raises(SightlineError, match="cannot be downloaded") as caught:
@@ -270,7 +270,7 @@ def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("harm", ["flipped", "short", "gone"])
-def test_a_damaged_shard_is_named(packed: Path, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_shard_is_an_error_with_its_path(packed: Path, tmp_path: Path, harm: str) -> None:
     folder = shutil.copytree(packed, tmp_path / "set")
     shard = folder / "train-000003.tar"
     content = bytearray(shard.read_bytes())
@@ -285,7 +285,7 @@ def test_a_damaged_shard_is_named(packed: Path, tmp_path: Path, harm: str) -> No
     assert reasons[harm] in caught.value.why
 
 
-def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_an_index_with_unsafe_paths_is_an_error(packed: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(packed, tmp_path / "set")
     index = json.loads((folder / "index.json").read_text())
     for name in ("../../etc/passwd.tar", "/etc/x.tar", "a/../../x.tar", 7):
@@ -320,7 +320,7 @@ class Bomb:
         return (Path.touch, (Path("exploded"),))
 
 
-def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
+def test_shards_of_other_programs_are_indexed_once_without_unpickling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -355,7 +355,7 @@ def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
     assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("once to list") == 1
 
 
-def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
+def test_invalid_shards_of_other_programs_are_errors(tmp_path: Path) -> None:
     def told(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
         shard_of(tmp_path / name / "train-0.tar", samples)
         shard_of(tmp_path / name / "val-0.tar", [("v", {"png": picture(1), "cls": b"0"})])
@@ -378,7 +378,7 @@ def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
         streamed(tmp_path / "none-{0..2}.tar")
 
 
-def test_only_folders_of_nothing_but_shards_are_shards(tmp_path: Path, packed: Path) -> None:
+def test_only_folders_without_images_are_recognized_as_shards(tmp_path: Path, packed: Path) -> None:
     assert is_sharded(Data(path=str(packed))) and is_sharded(Data(path="https://host/set"))
     for place in ("train", "val"):
         (tmp_path / "split" / place).mkdir(parents=True)
@@ -390,14 +390,14 @@ def test_only_folders_of_nothing_but_shards_are_shards(tmp_path: Path, packed: P
     assert not is_sharded(Data(path=str(tmp_path / "photos"))) and not is_sharded(Data(path=str(tmp_path)))
 
 
-def test_without_the_library_the_command_is_named(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_webdataset_the_error_has_the_install_command(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
     with pytest.raises(SightlineError, match="in shards") as caught:
         streamed(packed)
     assert caught.value.cure == "pip install 'sightline-vision[stream]'"
 
 
-def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
+def test_streamed_pairs_equal_cached_pairs(
     tmp_path: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config]
 ) -> None:
     land = make_scenes(tmp_path / "land")
@@ -424,7 +424,7 @@ def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
     assert torch.equal(anchors[0].points, anchors[1].points) and torch.equal(anchors[0].chances, anchors[1].chances)
 
 
-def test_pre_training_takes_a_stream_with_labels_or_without(
+def test_pre_training_on_shards_with_and_without_labels(
     packed: Path, photos: Path, tmp_path: Path, small: Callable[..., Config]
 ) -> None:
     flat = tmp_path / "flat"

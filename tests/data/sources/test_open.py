@@ -42,7 +42,7 @@ def test_split_folders_with_indices_in_file_names(tmp_path: Path) -> None:
     assert "'10'" in refused(tmp_path).why
 
 
-def test_declared_order_of_classes(tmp_path: Path) -> None:
+def test_the_declared_class_order_is_used(tmp_path: Path) -> None:
     class_folders(tmp_path, {"cat": 3, "dog": 3})
     assert opened(tmp_path, classes=("dog", "cat")).classes == ("dog", "cat")
     assert "'cat'; did you mean 'cats'?" in refused(tmp_path, classes=("dog", "cats")).why
@@ -64,7 +64,7 @@ def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     assert np.asarray(source.splits["val"].read(0))[0, 0, 0] == level
 
 
-def test_test_is_never_validation(tmp_path: Path) -> None:
+def test_the_test_split_is_never_used_for_validation(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", {"a": 4, "b": 4})
     class_folders(tmp_path / "test", {"a": 2, "b": 2})
     source = opened(tmp_path)
@@ -110,7 +110,7 @@ def test_label_in_file_name(tmp_path: Path) -> None:
     ("pattern", "name"),
     [("{id}_{label}", "001_sea_lion"), ("{label}-{id}", "sea_lion-1"), ("img.{label}", "img.sea_lion")],
 )
-def test_other_patterns(tmp_path: Path, pattern: str, name: str) -> None:
+def test_custom_patterns(tmp_path: Path, pattern: str, name: str) -> None:
     other = name.replace("sea_lion", "cow")
     put(tmp_path, *(f"{folder}/{stem}.png" for folder in ("x", "y") for stem in (name, other)))
     assert opened(tmp_path, layout="filename", pattern=pattern).classes == ("cow", "sea_lion")
@@ -134,13 +134,13 @@ def test_a_pattern_is_suggested(tmp_path: Path, pattern: str, name: str) -> None
         assert opened(tmp_path, layout="filename", pattern=pattern).classes == ("cat", "dog")
 
 
-def test_no_pattern_is_suggested_for_plain_names() -> None:
+def test_no_pattern_is_suggested_for_names_without_labels() -> None:
     for names in (["IMG_1", "IMG_2", "IMG_3"], ["beach_dog", "hill_car"], [], ["a", "b"]):
         assert suggest_pattern([f"{name}.png" for name in names]) == ""
 
 
 @pytest.mark.parametrize("pattern", ["{id}", "{label}{label}", "{label}_{name}", "x"])
-def test_patterns_without_one_label(tmp_path: Path, pattern: str) -> None:
+def test_invalid_patterns(tmp_path: Path, pattern: str) -> None:
     put(tmp_path, "a_1.png")
     assert refused(tmp_path, layout="filename", pattern=pattern).where == "data.pattern"
 
@@ -162,7 +162,7 @@ def test_unlabelled(tmp_path: Path) -> None:
     assert source.layout == "unlabelled" and [len(s.names) for s in source.splits.values()] == [2, 1]
 
 
-def test_hidden_and_other_files_are_counted_and_no_classes(tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 2, "b": 2, ".ipynb_checkpoints": 1, "__MACOSX": 1})
     put(tmp_path, "a/._0.png")
     (tmp_path / "a" / "Thumbs.db").write_text("x")
@@ -173,14 +173,14 @@ def test_hidden_and_other_files_are_counted_and_no_classes(tmp_path: Path) -> No
     assert "left out: 4 hidden files, 2 .txt files" in source.notes
 
 
-def test_only_regular_files(tmp_path: Path) -> None:
+def test_pipes_and_folders_are_not_images(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 2, "b": 2})
     os.mkfifo(tmp_path / "a" / "pipe.png")
     put(tmp_path, "a/folder.png/inner.png")
     assert sum(len(s.names) for s in opened(tmp_path).splits.values()) == 5
 
 
-def test_link_loops_end_and_broken_links_stay_visible(tmp_path: Path) -> None:
+def test_link_loops_are_skipped_and_broken_links_are_kept(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
     (tmp_path / "b" / "up").symlink_to(tmp_path)
@@ -203,7 +203,7 @@ def test_unreadable_folder(tmp_path: Path) -> None:
         (tmp_path / "b").chmod(0o755)
 
 
-def test_strange_names_are_data(tmp_path: Path) -> None:
+def test_any_file_name_is_supported(tmp_path: Path) -> None:
     names = ["-rf", "two\nlines", "<script>", "é", os.fsdecode(b"bad\xff")]
     class_folders(tmp_path, dict.fromkeys(names, 2))
     source = opened(tmp_path)
@@ -211,7 +211,7 @@ def test_strange_names_are_data(tmp_path: Path) -> None:
     assert source.splits["val"].read(0).size == (4, 4)
 
 
-def test_stamps_follow_the_file(tmp_path: Path) -> None:
+def test_stamps_change_with_the_file(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 2, "b": 2})
     before = opened(tmp_path).splits["train"]
     os.utime(tmp_path / before.names[0], ns=(1, 1))
@@ -219,7 +219,7 @@ def test_stamps_follow_the_file(tmp_path: Path) -> None:
     assert after.stamps[0] != before.stamps[0] and after.stamps[1:] == before.stamps[1:]
 
 
-def test_mistakes_in_folders(tmp_path: Path) -> None:
+def test_errors_for_wrong_folders(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     class_folders(root, {"a": 2})
     assert "is this a single class folder?" in refused(root).cure
@@ -240,7 +240,7 @@ def test_a_mistyped_path(tmp_path: Path) -> None:
     assert refused(tmp_path / "archive").cure == "check the path"
 
 
-def test_same_letters_written_in_two_ways(tmp_path: Path) -> None:
+def test_class_names_that_differ_in_unicode_normalization(tmp_path: Path) -> None:
     class_folders(tmp_path, {"caf\u00e9": 2, "cafe\u0301": 2})
     assert "differ only in case or Unicode normalization" in refused(tmp_path).what
 
@@ -260,7 +260,7 @@ def test_data_one_level_deeper(tmp_path: Path) -> None:
     assert f"--data {tmp_path / 'other'}" in refused(tmp_path).cure
 
 
-def test_classes_must_agree_over_the_splits(tmp_path: Path) -> None:
+def test_classes_must_agree_between_splits(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", {"a": 2, "b": 2, "c": 2})
     class_folders(tmp_path / "val", {"c": 1, "a": 1})
     source = opened(tmp_path)
@@ -323,14 +323,14 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(whole) == ["all"] and whole["all"].names[0] == "train/000000"
 
 
-def test_the_real_torchvision_table_opens_nothing_by_itself(tmp_path: Path) -> None:
+def test_torchvision_data_sets_are_not_downloaded_by_default(tmp_path: Path) -> None:
     assert {"CIFAR10", "CIFAR100", "Flowers102"} <= set(libraries.entries())
     assert "missing or damaged" in refused(f"torchvision:CIFAR10:{tmp_path}").what
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("split", ["", "train/", "val/"])
-def test_class_folders_without_images_stop_and_are_named(tmp_path: Path, split: str) -> None:
+def test_class_folders_without_images_are_an_error(tmp_path: Path, split: str) -> None:
     for place in ("train/", "val/") if split else ("",):
         class_folders(tmp_path / place, {"a": 3, "b": 3})
     (tmp_path / split / "bare").mkdir()

@@ -83,7 +83,7 @@ def test_a_folder_of_masks_beside_each_split(tmp_path: Path, annot: str) -> None
 
 @pytest.mark.parametrize("masks", ["masks", "labels", "annotations", "annots", "Masks"])
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_folder_of_images_and_one_of_masks(tmp_path: Path, masks: str, inside: bool) -> None:
+def test_a_folder_of_images_and_a_folder_of_masks(tmp_path: Path, masks: str, inside: bool) -> None:
     def at(kind: str, split: str, name: str) -> str:
         return f"{split}/{kind}/{name}" if inside else f"{kind}/{split}/{name}"
 
@@ -160,7 +160,7 @@ def test_templates(tmp_path: Path, template: str, image: str, mask: str) -> None
     assert "1 of 3 masks have no image" in refused(tmp_path, mask=template, hold_out=False).what
 
 
-def test_a_template_may_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_a_template_can_refer_to_other_folders(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg", "photos/b.jpg", "truth_masks/a.png")
     template = "../truth_masks/{stem}.png"
     error = refused(tmp_path / "photos", mask=template)
@@ -174,18 +174,18 @@ def test_a_template_may_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", ["mask.png", "{stem}_{split}.png", "/data/{stem}.png", "{stem}_mask", "{stem"])
-def test_wrong_templates_are_refused(tmp_path: Path, template: str) -> None:
+def test_invalid_templates_are_errors(tmp_path: Path, template: str) -> None:
     put(tmp_path, "a.jpg", "a_mask.png")
     error = refused(tmp_path, mask=template)
     assert error.where == "data.mask" and "{stem}" in error.cure and "{id}" in error.cure
 
 
-def test_a_template_that_takes_all_images_for_masks(tmp_path: Path) -> None:
+def test_a_template_that_matches_all_images_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
     assert "all 2 files match it" in refused(tmp_path, mask="{stem}.png").why
 
 
-def test_all_halves_are_named_at_once(tmp_path: Path) -> None:
+def test_all_unmatched_images_and_masks_are_in_one_error(tmp_path: Path) -> None:
     put(tmp_path / "train", "1_sat.jpg", "1_mask.png", "2_sat.jpg", "3_mask.png", "4_sat.jpg", "4.png", "4_mask.png")
     put(tmp_path / "val", "5_sat.jpg", "6_sat.jpg", "6_mask.png", "6_mask.tif")
     error = refused(tmp_path)
@@ -196,13 +196,13 @@ def test_all_halves_are_named_at_once(tmp_path: Path) -> None:
     assert "--data.mask" in error.cure
 
 
-def test_a_split_without_its_masks_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_split_without_masks_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg")
     error = refused(tmp_path)
     assert "1 of 2 images have no mask" in error.what and "images/val/b.jpg" in error.why
 
 
-def test_images_alone(tmp_path: Path) -> None:
+def test_images_without_masks(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "deep/b.jpg")
     error = refused(tmp_path)
     assert "no masks" in error.what and "2 images" in error.why and "--data.mask" in error.cure
@@ -215,7 +215,7 @@ def test_images_alone(tmp_path: Path) -> None:
     assert bare.splits["all"].names == ("a.jpg", "deep/b.jpg") and bare.splits["all"].read_mask is None
 
 
-def test_what_is_no_place_for_pairs(tmp_path: Path) -> None:
+def test_errors_for_wrong_layouts(tmp_path: Path) -> None:
     put(tmp_path, "set/train/1.jpg", "set/trainannot/1.png")
     assert "the folders 'set'" in refused(tmp_path).why
     assert "no training split" in refused(tmp_path / "set" / "train", layout="splits", hold_out=False).what
@@ -232,7 +232,7 @@ def test_what_is_no_place_for_pairs(tmp_path: Path) -> None:
     assert "no images" in refused(tmp_path / "empty").what
 
 
-def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+def test_unused_files_are_reported(tmp_path: Path) -> None:
     put(tmp_path, "train/a_sat.jpg", "train/a_mask.png", "val/b_sat.jpg", "val/b_mask.png", "extra/c.jpg", "d.jpg")
     (tmp_path / "train/readme.md").write_text("x")
     notes = opened(tmp_path)[0].notes
@@ -259,7 +259,9 @@ def test_palettes_of_a_source(tmp_path: Path) -> None:
         (np.array([[[9, 99, 199]]], np.uint8), "--data.colors"),
     ],
 )
-def test_without_a_palette_the_first_mask_gives_a_hint(tmp_path: Path, mask: np.ndarray, option: str) -> None:
+def test_without_a_palette_the_error_suggests_one_by_the_first_mask(
+    tmp_path: Path, mask: np.ndarray, option: str
+) -> None:
     put(tmp_path, "a_sat.jpg", "b_sat.jpg")
     for name in "ab":
         Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
@@ -281,7 +283,7 @@ def test_stamps_change_with_either_file(tmp_path: Path) -> None:
     assert stamps()[1] != second[1] and stamps()[0] == second[0]
 
 
-def test_facts_of_all_masks(tmp_path: Path) -> None:
+def test_statistics_of_all_masks(tmp_path: Path) -> None:
     put(tmp_path, "train/a_sat.jpg", "train/b_sat.jpg", "val/c_sat.jpg", "test/d_sat.jpg")
     put(tmp_path, "train/e_sat.jpg", size=(2, 3))
     black, soft = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)
@@ -305,7 +307,7 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     assert (read(1, told) == IGNORE).all() and told.inexact == 0
 
 
-def test_all_wrong_pairs_are_named_at_once(tmp_path: Path) -> None:
+def test_all_invalid_pairs_are_in_one_error(tmp_path: Path) -> None:
     names = ("good", "size", "turned", "ids", "jpeg", "broken", "photo", "fine")
     put(tmp_path, *(f"{split}/{name}_sat.jpg" for split in ("train", "val") for name in names))
     for split in ("train", "val"):
@@ -335,7 +337,7 @@ def test_all_wrong_pairs_are_named_at_once(tmp_path: Path) -> None:
     assert "good" not in error.why and "fine" not in error.why and "EXIF" in error.cure and "PNG" in error.cure
 
 
-def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
+def test_ignored_pixels_only_are_an_error(tmp_path: Path) -> None:
     for split in ("train", "val"):
         put(tmp_path / split, "a_sat.jpg", "a_mask.png")
     source, palette = opened(tmp_path, ignore=("car",))

@@ -11,7 +11,7 @@ from source_toys import FOUR, ROWS, labels_of, put, refused, written
 opened = partial(source_toys.opened, val_fraction=0.5)
 
 
-def test_names_without_their_ending(tmp_path: Path) -> None:
+def test_file_names_without_extension(tmp_path: Path) -> None:
     put(tmp_path, "images/0001.png", "images/0002.jpg", "images/0003.tar.png", "more/x/0005.PNG")
     text = "image_id,label\n0001,cat\n0002,cat\nimages/0003.tar,dog\nmore/x/0005,dog\n"
     source = opened(written(tmp_path, text))
@@ -54,7 +54,7 @@ def test_images_without_a_row_are_counted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header", ["filename,label,confidence,cat,dog,error", "filename,label,truth,confidence,cat,dog"]
 )
-def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
+def test_tables_of_predictions_are_not_used_as_labels(tmp_path: Path, header: str) -> None:
     put(tmp_path, *(f"{label}_{number}.png" for label in ("cat", "dog") for number in range(2)))
     cells = header.count(",") - 1
     written(
@@ -83,7 +83,7 @@ FOLDERS = ("a/1.png", "a/2.png", "b/3.png", "b/4.png")
     ],
     ids=["paths", "backslashes", "labels as the folders", "batches"],
 )
-def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -> None:
+def test_a_table_that_covers_all_folders_is_used(tmp_path: Path, text: str) -> None:
     put(tmp_path, *FOLDERS)
     source = opened(written(tmp_path, "filename,label\n" + text))
     assert source.layout == "csv" and set(labels_of(source)) == set(FOLDERS)
@@ -98,7 +98,7 @@ def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -
     ],
     ids=["in part", "other labels in part", "against the folders"],
 )
-def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text: str, why: str) -> None:
+def test_class_folders_that_contradict_a_table_are_an_error(tmp_path: Path, text: str, why: str) -> None:
     put(tmp_path, *FOLDERS)
     error = refused(written(tmp_path, "filename,label\n" + text))
     assert "both a table of labels and possible class folders" in error.what and why in error.why
@@ -115,7 +115,7 @@ def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("tables", [["labels.csv"], ["test.csv"], ["val.csv", "test.csv"]])
-def test_tables_to_evaluate(tmp_path: Path, tables: list[str]) -> None:
+def test_tables_for_evaluation(tmp_path: Path, tables: list[str]) -> None:
     put(tmp_path, *FOUR)
     for number, name in enumerate(tables):
         written(tmp_path, f"filename,label\n{number}.png,cat\n{number + 2}.png,cat\n", name)
