@@ -39,7 +39,7 @@ def opened(path: Path | str, seed: int = 0, hold_out: bool = True, **settings: o
     return open_source(Data.model_validate({"path": str(path), **settings}), seed, hold_out)
 
 
-def refused(path: Path | str, **settings: object) -> SightlineError:
+def open_error(path: Path | str, **settings: object) -> SightlineError:
     """Return the error that opening `path` raises; it must have `where` and `cure`."""
     with pytest.raises(SightlineError) as caught:
         opened(path, **settings)

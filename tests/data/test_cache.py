@@ -1,4 +1,4 @@
-"""Images are decoded once, whole or not at all, and again when anything that they depend on changes."""
+"""Cache of decoded images: complete or absent entries, keys, damage, unreadable images, concurrent writers."""
 
 import os
 import shutil
@@ -25,19 +25,19 @@ from sightline.runs.atomic import TEMPORARY
 
 
 def intact(folder: Path) -> bool:
-    """Whether the entry is complete and matches its checksum, without what this process remembers."""
+    """Whether an entry is complete and matches its checksum, which is computed again."""
     cache._verified.discard(folder)
     entry = load_entry(folder)
     return entry is not None and checksum_matches(folder, entry)
 
 
 def silent(text: str) -> None:
-    """Takes announcements and drops them."""
+    """An `announce` function that prints nothing."""
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Data]:
-    """settings(...): the data section for 2 class folders of 6 noise images with 12x9 pixels, and a cache."""
+    """settings(**settings): `Data` for 2 class folders of 6 noise images with 12x9 pixels, with a separate cache."""
     random = np.random.default_rng(0)
     for label in ("a", "b"):
         for number in range(6):
@@ -70,7 +70,7 @@ def test_images_of_one_small_size_are_not_resized(settings: Callable[..., Data])
 
 
 def test_fit_crop_stores_central_squares_of_small_images_too(settings: Callable[..., Data]) -> None:
-    """Images of 12x9 pixels: kept as they are, they would be squashed on the device later."""
+    """Without the crop, images of 12x9 pixels would be squashed on the device."""
     plain = content(settings())[1]
     source, decoded = content(settings(fit="crop"))
     assert plain.images.shape == (8, 3, 9, 12) and decoded.images.shape == (8, 3, 16, 16)
@@ -92,14 +92,14 @@ def test_images_that_are_large_or_differ_in_size_are_resized_to_squares(settings
 
 
 def test_cached_images_are_not_decoded_again(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
-    data, said = settings(), []
+    data, messages = settings(), []
     source = open_source(data, 0)
-    first = decode(source, "train", 16, data, said.append)
-    assert said == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
+    first = decode(source, "train", 16, data, messages.append)
+    assert messages == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
     monkeypatch.setattr(image_cache, "write_images", None)
-    again = decode(open_source(data, 0), "train", 16, data, said.append)
-    assert len(said) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
-    again.images[0] = 0  # private pages: the file stays
+    again = decode(open_source(data, 0), "train", 16, data, messages.append)
+    assert len(messages) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
+    again.images[0] = 0  # copy-on-write: the file does not change
     assert np.array_equal(decode(source, "train", 16, data, silent).images, first.images)
 
 
@@ -155,13 +155,13 @@ def test_damaged_entries_are_detected(settings: Callable[..., Data]) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     assert not intact(entry.folder)
-    said: list[str] = []
-    assert np.array_equal(decode(source, "train", 16, data, said.append).images, expected)
-    assert said[0].startswith("decoding again")
+    messages: list[str] = []
+    assert np.array_equal(decode(source, "train", 16, data, messages.append).images, expected)
+    assert messages[0].startswith("decoding again")
     meta = entry.folder / "meta.json"
     meta.write_text(meta.read_text().replace(str(source.path), "elsewhere"))
     assert not intact(entry.folder)
-    file.write_bytes(whole[:-1])  # cut short: built anew without being asked
+    file.write_bytes(whole[:-1])  # truncated: built again without an announcement
     assert np.array_equal(decode(source, "train", 16, data, silent).images, expected)
     assert intact(entry.folder)
 
@@ -184,13 +184,13 @@ def test_on_bad_image_skip_leaves_out_a_few_images(settings: Callable[..., Data]
     names = open_source(data, 0).splits["train"].names
     whole = content(data)[1].images.copy()
     (Path(data.path) / names[0]).write_bytes(b"")
-    for _ in range(2):  # decoded, then out of the cache
-        said: list[str] = []
-        decoded = decode(open_source(data, 0), "train", 16, data, said.append)
+    for _ in range(2):  # decoded, then from the cache
+        messages: list[str] = []
+        decoded = decode(open_source(data, 0), "train", 16, data, messages.append)
         assert decoded.names == names[1:] and np.array_equal(decoded.images, whole[1:])
         assert (
             len(decoded.labels) == 7
-            and f"1 of 8 images of the train split cannot be read and are left out:\n    {names[0]}" in said[-1]
+            and f"1 of 8 images of the train split cannot be read and are left out:\n    {names[0]}" in messages[-1]
         )
     with pytest.raises(SightlineError, match="1 of 8 images") as caught:
         content(settings())
@@ -233,9 +233,9 @@ def test_many_chunks_keep_the_order(settings: Callable[..., Data], monkeypatch: 
     cache_clear(Path(data.cache_dir))
     monkeypatch.setattr(decoding, "CHUNK_BYTES", 1)
     monkeypatch.setattr(decoding, "PROGRESS_SECONDS", 0.0)
-    said: list[str] = []
-    assert np.array_equal(decode(open_source(data, 0), "train", 16, data, said.append).images, whole)
-    assert said[-1].startswith("decoded 8 of 8 images")
+    messages: list[str] = []
+    assert np.array_equal(decode(open_source(data, 0), "train", 16, data, messages.append).images, whole)
+    assert messages[-1].startswith("decoded 8 of 8 images")
 
 
 def test_insufficient_disk_space_is_an_error_before_decoding(
@@ -290,7 +290,7 @@ from sightline.data.sources.open import open_source
 folder, photos, mine, other = sys.argv[1:]
 publish = cache.publish
 
-def together(temporary, target):  # both have built before either publishes
+def together(temporary, target):  # so that both build the entry before either publishes it
     Path(folder, mine).touch()
     deadline = time.monotonic() + 30
     while not Path(folder, other).exists() and time.monotonic() < deadline:
@@ -335,16 +335,18 @@ def test_small_images_are_enlarged_counted_and_named(settings: Callable[..., Dat
     root = Path(data.path)
     Image.new("RGB", (1, 1), "red").save(root / "a" / "dot.png")
     Image.new("RGB", (40, 9), "red").save(root / "b" / "strip.png")
-    said: list[str] = []
+    messages: list[str] = []
     source = open_source(data, 0, hold_out=False)
-    for _ in range(2):  # as it is decoded, and out of the cache
-        found = decode(source, "all", 10, data, said.append)
+    for _ in range(2):  # decoded, then from the cache
+        found = decode(source, "all", 10, data, messages.append)
         assert (found.images[found.names.index("a/dot.png")] == np.array([255, 0, 0])[:, None, None]).all()
-        assert said[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
-        assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in said[-1] and said[-1].endswith(", ...")
-    assert sum("enlarged" in line for line in said) == 2
-    decode(source, "all", 9, data, said.append)
-    assert said[-1] == "1 of 14 images of all are smaller than 9 x 9 pixels and are enlarged: a/dot.png (1 x 1)"
+        assert messages[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
+        assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in messages[-1] and messages[-1].endswith(
+            ", ..."
+        )
+    assert sum("are enlarged" in line for line in messages) == 2
+    decode(source, "all", 9, data, messages.append)
+    assert messages[-1] == "1 of 14 images of all are smaller than 9 x 9 pixels and are enlarged: a/dot.png (1 x 1)"
 
 
 @pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
@@ -353,10 +355,10 @@ def test_damaged_exif_blocks_are_counted_once_per_call(settings: Callable[..., D
     torn = b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff"
     for number in range(10):
         Image.new("RGB", (12, 9)).save(Path(data.path) / "a" / f"t{number}.jpg", exif=torn)
-    said: list[str] = []
+    messages: list[str] = []
     source = open_source(data, 0, hold_out=False)
     for times in (1, 2):
-        decode(source, "all", 16, data, said.append)
-        notes = [line for line in said if "EXIF" in line]
+        decode(source, "all", 16, data, messages.append)
+        notes = [line for line in messages if "EXIF" in line]
         assert len(notes) == times and notes[-1].startswith("10 of 22 images of all have a damaged EXIF block")
         assert notes[-1].endswith("a/t6.jpg, a/t7.jpg, ...")

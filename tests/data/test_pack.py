@@ -1,4 +1,4 @@
-"""Shards hold every image byte for byte under its own name, are the same bytes each time, and go on after a break."""
+"""`sightline pack`: unchanged images, deterministic shards, continuation after an interruption, errors."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ from sightline.data.sources.pairs import open_pairs
 from sightline.errors import ENVIRONMENT
 
 SMALL = 0.05
-"""Megabytes of a shard: a dozen of the toy pictures."""
+"""Megabytes per shard: about twelve toy images."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def members(folder: Path, split: str = "train") -> list[dict[str, bytes]]:
-    """The samples of a split, by the endings of their members, in the order in which they lie."""
+    """The samples of a split in stored order: bytes by file extension."""
     found: dict[tuple[str, str], dict[str, bytes]] = {}
     for path in sorted(folder.glob(f"{split}-*.tar")):
         with tarfile.open(path) as file:
@@ -110,8 +110,8 @@ def test_keys_are_numbers_and_any_name_is_kept_in_the_json(photos: Path, tmp_pat
     with tarfile.open(out / "train-000000.tar") as file:
         keys = [info.name.partition(".")[0] for info in file]
     assert all(key.isdigit() for key in keys)
-    told = {json.loads(sample["json"])["name"] for sample in members(out)}
-    assert {f"train/class_1/{name}" for name in names} < told
+    found = {json.loads(sample["json"])["name"] for sample in members(out)}
+    assert {f"train/class_1/{name}" for name in names} < found
     given = open_source(Data(path=str(out)), 0).splits["train"]
     assert given.names == open_source(Data(path=str(data)), 0).splits["train"].names
 

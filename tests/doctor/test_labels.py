@@ -1,4 +1,4 @@
-"""Likely wrong labels: planted ones come first, and a run with right labels has none."""
+"""Likely wrong labels: planted ones are found, and none in a run with correct labels."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from sightline.runs.run_folder import write_config
 from sightline.tasks.files import configured
 
 
-def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
+def probabilities_of(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
     """Probabilities of a good model: about 0.8 for the true class."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 0.5, (len(labels), classes))
@@ -31,12 +31,12 @@ def test_planted_wrong_labels_are_found() -> None:
     given = truth.copy()
     wrong = np.array([3, 50, 77, 130, 201, 399])
     given[wrong] = (given[wrong] + 1) % 4
-    found = likely_wrong(given, opinions(truth, 4))
+    found = likely_wrong(given, probabilities_of(truth, 4))
     assert set(found.tolist()) <= set(wrong.tolist()) and len(found) >= len(wrong) - 1
 
 
 def test_thresholds_per_class() -> None:
-    """Class 0 is predicted with 0.9 on average, class 1 with 0.6: an image of class 0 with 0.7 for class 1 is wrong."""
+    """The mean confidence is 0.9 for class 0 and 0.6 for class 1: an image of class 0 with 0.7 for class 1 is wrong."""
     probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
     labels = np.array([0] * 10 + [1] * 10)
     assert likely_wrong(labels, probabilities).tolist() == [9]
@@ -57,7 +57,7 @@ def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
         with open(folder / "predictions" / "val.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["filename", "label", "truth", "confidence", *(f"class_{k}" for k in range(4))])
-            for name, label, row in zip(names, given, opinions(truth, 4), strict=True):
+            for name, label, row in zip(names, given, probabilities_of(truth, 4), strict=True):
                 writer.writerow([name, f"class_{row.argmax()}", f"class_{label}", row.max(), *row])
         return folder
 

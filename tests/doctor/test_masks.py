@@ -1,4 +1,4 @@
-"""Broken pairs and masks are all reported together."""
+"""All invalid pairs and masks are reported together."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Near copies are found, and similar images are not."""
+"""Near copies are found; images that are only similar are not."""
 
 import io
 
@@ -33,7 +33,7 @@ def pairs_of(images: list[Image.Image]) -> set[tuple[int, int]]:
 
 
 CHANGES = {
-    "saved with loss": lambda image: saved(image, 40),
+    "lossy": lambda image: saved(image, 40),
     "half the size": lambda image: image.resize((48, 48)),
     "twice the size": lambda image: image.resize((192, 192)),
     "darker": lambda image: image.point(lambda value: int(value * 0.7)),
@@ -60,7 +60,7 @@ def test_similar_and_plain_images_are_not_copies() -> None:
 
 
 def test_similar_gradients_are_not_copies() -> None:
-    """Their 8 x 8 colors and most of their 64 x 64 pixels are the same; only the detail differs."""
+    """Their thumbnails are equal; only the fine detail differs."""
     random = np.random.default_rng(4)
     slope = np.linspace(0, 230, 32)[None, :, None]
     skies = [Image.fromarray((slope + random.integers(0, 25, (32, 32, 3))).astype(np.uint8)) for _ in range(6)]

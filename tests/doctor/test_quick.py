@@ -1,4 +1,4 @@
-"""The line that `train` shows: from what decoding knows already."""
+"""The doctor's line in the output of `train`."""
 
 import shlex
 import shutil

@@ -1,4 +1,4 @@
-"""Files are whole and durable or not there: order of the calls, faults at each of them, odd names, torn logs."""
+"""Atomic and durable writes: order of the calls, errors at each of them, unusual names, partial log lines."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ from sightline.runs.atomic import (
     write_json,
 )
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="sees open files through /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc/self/fd")
 
 
 def test_content_can_be_bytes_text_or_a_function(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_content_can_be_bytes_text_or_a_function(tmp_path: Path) -> None:
 
 @needs_proc
 def test_order_of_fsync_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data before the rename, the rename before the return, and each new folder in the one above it."""
+    """The file is synced before the rename, its folder after it, and the parent of each new folder."""
     calls: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -116,7 +116,7 @@ def test_names_and_texts_that_are_not_utf8(tmp_path: Path) -> None:
     path = atomic_write(tmp_path / name, f"{name}\n")
     assert path.read_bytes() == b"caf\\udce9.txt\n"
     write_json(tmp_path / "names.json", [name, "字"])
-    assert json.loads((tmp_path / "names.json").read_text(encoding="utf-8")) == [name, "字"]  # a JSON escape: exact
+    assert json.loads((tmp_path / "names.json").read_text(encoding="utf-8")) == [name, "字"]  # exact, by a JSON escape
     append_line(tmp_path / "log", json.dumps({"name": name}, ensure_ascii=False))
     assert read_json_lines(tmp_path / "log") == [{"name": name}]
 
@@ -147,15 +147,15 @@ def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
 
 def test_appending_after_a_partial_line_of_any_length(tmp_path: Path) -> None:
     record = json.dumps({"event": "train", "text": "字 \u2028 \x85 \x0c", "loss": 0.5}, ensure_ascii=False)
-    whole = record.encode() + b"\n"
+    line = record.encode() + b"\n"
     path = tmp_path / "log"
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole + whole[:length])
+    for length in range(len(line) + 1):
+        path.write_bytes(line + line[:length])
         append_line(path, record)
         records = read_json_lines(path)
-        complete = length >= len(whole) - 1  # only the line end is missing: the record counts
+        complete = length >= len(line) - 1  # only the line feed is missing
         assert records == [json.loads(record)] * (3 if complete else 2), length
-    assert path.read_bytes() == whole * 3
+    assert path.read_bytes() == line * 3
 
 
 def test_lines_that_are_not_json_objects_are_skipped(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_appending_to_an_invalid_path(tmp_path: Path) -> None:
 
 
 def test_sha256(tmp_path: Path) -> None:
-    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-4's own example
+    (tmp_path / "abc").write_bytes(b"abc")  # example of FIPS 180-4
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, every kind of damage, room on the disk."""
+"""Checkpoints: exact round trips, damage of every kind, and disk space."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ def test_model_round_trip_and_layout(tmp_path: Path) -> None:
         "model.safetensors",
         "model.safetensors.sha256",
     ]
-    assert load_model(tmp_path / "run")[1] == describe(1)  # a run folder means its best checkpoint
+    assert load_model(tmp_path / "run")[1] == describe(1)  # checkpoints/best of a run folder
     assert json.loads((folder / "config.json").read_text()) == describe(1)
 
 
@@ -76,7 +76,7 @@ def test_state_round_trip_alternates_slots(tmp_path: Path) -> None:
 def test_states_are_ordered_by_serial_number_not_by_time(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(tmp_path, tensors(step), {"step": step})
-    os.utime(tmp_path / "state-1.safetensors", (0, 0))  # the clock jumped back
+    os.utime(tmp_path / "state-1.safetensors", (0, 0))  # as after the clock was set back
     assert load_state(tmp_path)[1] == {"step": 2}
 
 
@@ -142,7 +142,7 @@ def test_resumed_optimizers_are_bit_identical(tmp_path: Path, name: str) -> None
     fresh.load_state_dict(unflatten_optimizer(loaded, saved["optimizer"]))
     steps(again, fresh, 3, 6)
     assert equal(model.state_dict(), again.state_dict())
-    for parameter, state in fresh.state.items():  # fused kernels walk raw memory: strides must agree
+    for parameter, state in fresh.state.items():  # fused kernels iterate over raw memory, so strides must be equal
         for tensor in state.values():
             if isinstance(tensor, Tensor) and tensor.dim():
                 assert tensor.stride() == parameter.stride()
@@ -315,7 +315,7 @@ def test_the_error_for_missing_weights_suggests_the_other_checkpoint(tmp_path: P
         load_model(tmp_path / "nowhere")
 
 
-# --------------------------------------------------------------------------------------------------- room on the disk
+# -------------------------------------------------------------------------------------------------------- disk space
 
 
 def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,15 +330,17 @@ def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: 
         preflight(tmp_path / "run", needed)
     assert caught.value.status == ENVIRONMENT
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced: counts as free
+    (tmp_path / "run" / "model.safetensors").write_bytes(
+        bytes(10_000_000)
+    )  # counts as free, because it will be replaced
     preflight(tmp_path / "run", needed)
 
 
-@pytest.mark.parametrize("moment", ["{oops", "[1, 2]", "3"])
+@pytest.mark.parametrize("metadata", ["{invalid", "[1, 2]", "3"])
 @pytest.mark.filterwarnings("ignore:.*no .sha256")
-def test_damaged_metadata_in_the_weights_file_is_an_error(tmp_path: Path, moment: str) -> None:
+def test_damaged_metadata_in_the_weights_file_is_an_error(tmp_path: Path, metadata: str) -> None:
     save_model(tmp_path, {"a": torch.ones(1)}, {"format": 1, "epoch": 1})
-    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"sightline": moment})
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"sightline": metadata})
     (tmp_path / "model.safetensors.sha256").unlink()
     with pytest.raises(SightlineError, match="metadata in the weights file is damaged"):
         load_model(tmp_path)

@@ -1,4 +1,4 @@
-"""One run a folder: the second is refused and told of the first; a dead one holds nothing."""
+"""Lock of a run folder: a second run is an error that names the first; ended processes hold no lock."""
 
 import errno
 import json
@@ -18,14 +18,14 @@ HOLDER = """
     import os, pathlib, sys
     from sightline.runs.lock import lock_run
     with lock_run(pathlib.Path(sys.argv[1])):
-        if not os.fork():  # the child speaks: by then it has closed its copy of the lock
+        if not os.fork():  # printed by the child, which has closed its copy of the lock
             print("held", flush=True)
         sys.stdin.read()
 """
 
 
 def test_a_second_run_is_an_error_and_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
-    """The first run forks a worker that outlives it, as decoding workers do when their parent is killed."""
+    """The first run forks a process that still runs after the run is killed."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)]
     env = os.environ | {"PYTHONPATH": str(Path(lock.__file__).parents[2])}
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=env) as process:
@@ -35,7 +35,7 @@ def test_a_second_run_is_an_error_and_a_dead_process_holds_no_lock(tmp_path: Pat
         assert f"process {process.pid} on " in caught.value.why and f"kill {process.pid}" in caught.value.cure
         process.kill()
         process.wait()
-        with lock_run(tmp_path) as note:  # the worker still lives
+        with lock_run(tmp_path) as note:  # the forked process still runs
             assert note is None
             assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl that any reader accepts, and a terminal that is never wrong, late or in the way."""
+"""metrics.jsonl, and the output of a run with and without a terminal."""
 
 import errno
 import json
@@ -64,7 +64,7 @@ def test_seconds_accumulate_over_resumes(tmp_path: Path) -> None:
     first = RunLog(tmp_path, clock=clock)
     clock.now += 100
     train_event(first, 10)
-    clock.now += 86_400  # the machine was off
+    clock.now += 86_400  # before the run is resumed
     second = RunLog(tmp_path, clock=clock)
     assert second.seconds() == 100
     clock.now += 5
@@ -81,7 +81,7 @@ def test_rewind_removes_later_events(tmp_path: Path) -> None:
         log.event("eval", step=step, epoch=step // 5, split="val", loss=1.0, accuracy=0.5, best=True)
     log.event("stop", step=20, epoch=4, reason="killed")
     with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"event": "train", "st')  # torn
+        file.write('{"event": "train", "st')  # a partial line
     log = RunLog(tmp_path, clock=clock)
     log.rewind(10, 20.0)
     clock.now += 7
@@ -120,7 +120,7 @@ def test_a_full_disk_loses_metrics_with_one_warning(tmp_path: Path, monkeypatch:
     assert len(log.warnings) == 1 and "no space" in log.warnings[0]
 
 
-# ----------------------------------------------------------------------------------------------- what people are shown
+# ---------------------------------------------------------------------------------------------------- printed output
 
 
 def play(log: RunLog, clock: Clock, epochs: int = 2, epoch_steps: int = 30) -> None:
@@ -149,7 +149,7 @@ def test_without_a_terminal_one_line_per_epoch_is_printed(tmp_path: Path, capsys
 def estimate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, costs: tuple[float, ...] = ()
 ) -> tuple[str, str]:
-    """What is said of the time after 20 steps of 30 an epoch, a second times their cost each, and what is left."""
+    """(printed estimate, time left) after 20 steps; an epoch has 30 steps of one second times their cost."""
     clock = Clock()
     log = RunLog(tmp_path, clock=clock)
     log.plan(epochs, 30, begin, **({"costs": costs} if costs else {}))
@@ -160,17 +160,17 @@ def estimate(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "begin", "said", "left"),
+    ("epochs", "begin", "start", "left"),
     [(62, 40 * 30, "about 11 min for the 22 epochs left on", "11 min left"),
      (12, 5 * 30 + 15, "about 3 min for the 6.5 epochs left on", "3 min left"),
      (2, 30, "about 30 s for the 1 epoch left on", "10 s left"),
      (1, 0, "about 30 s for 1 epoch on", "10 s left")],
 )  # fmt: skip
 def test_the_estimate_after_a_resume_is_for_the_remaining_epochs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, said: str, left: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, start: str, left: str
 ) -> None:
     sentence, rest = estimate(tmp_path, capsys, epochs, begin)
-    assert sentence.startswith(said) and rest == left
+    assert sentence.startswith(start) and rest == left
 
 
 def test_the_estimate_for_short_epochs_is_for_the_remaining_epochs(
@@ -182,7 +182,7 @@ def test_the_estimate_for_short_epochs_is_for_the_remaining_epochs(
     for step in range(5, 25):
         clock.now += 1
         log.tick(step)
-    assert capsys.readouterr().out == "", "all is done when the twentieth step is"
+    assert capsys.readouterr().out == "", "the run ends with the twentieth step"
     log.plan(12, 3, 4)
     for step in range(5, 25):
         clock.now += 1
@@ -196,7 +196,9 @@ def test_estimates_with_progressive_image_sizes(tmp_path: Path, capsys: pytest.C
         "7 min left",  # less 20 s
     )
     assert estimate(tmp_path, capsys, 3, 45, (1.0, 4.0, 10.0))[0].startswith("about 6 min for the 1.5 epochs left")
-    assert estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"  # past the last cost it stays
+    assert (
+        estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"
+    )  # the last cost is used for all later epochs
 
 
 def test_quiet_prints_warnings_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,7 +246,7 @@ def script(folder: Path) -> list[str]:
 
 
 def in_terminal(folder: Path, **more: str) -> str:
-    """What the script writes to a pseudo-terminal."""
+    """Run the script in a pseudo-terminal; returns its output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(script(folder), stdout=theirs, stderr=theirs, env=environment(**more)) as process:
         os.close(theirs)
@@ -252,7 +254,7 @@ def in_terminal(folder: Path, **more: str) -> str:
         while True:
             try:
                 block = os.read(ours, 65536)
-            except OSError:  # the other end is closed
+            except OSError:  # the script has ended
                 break
             if not block:
                 break
@@ -268,7 +270,7 @@ def test_the_live_line_is_removed_at_the_end(tmp_path: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     assert "epoch    2/2  loss 1.500  val loss 1.100  accuracy 0.7800 (best)" in plain
     assert "warning: beware" in plain and "the änd" in plain
-    assert output.count("%") < 15  # 100 steps in no time: the line was not drawn for each
+    assert output.count("%") < 15  # the line is not redrawn for each of the 100 steps
 
 
 @pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}])
@@ -297,7 +299,7 @@ def test_stdout_can_be_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_errors_of_stdout_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone:
+    class FailingStream:
         encoding = "utf-8"
 
         def isatty(self) -> bool:
@@ -309,7 +311,7 @@ def test_errors_of_stdout_are_ignored(tmp_path: Path, monkeypatch: pytest.Monkey
         def fileno(self) -> int:
             raise OSError
 
-    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stdout", FailingStream())
     log = RunLog(tmp_path)
     log.say("hello")
     assert log.quiet

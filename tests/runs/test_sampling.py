@@ -1,4 +1,4 @@
-"""Which images are followed: all, a seeded sample, or those that were named."""
+"""Selection of sampled images: all, a seeded sample, or a list of names."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Signals outside the loop: a KeyboardInterrupt that carries the command that goes on."""
+"""Signals outside the training loop raise KeyboardInterrupt with the command that resumes the run."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from sightline.runs.signals import StopRequest, stoppable
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_adds_the_command_to_resume(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGINT is ignored in background jobs of a shell
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):

@@ -1,4 +1,4 @@
-"""What is printed: no text steers a terminal, and a path into a pipe is the path."""
+"""Printed text is escaped, and paths are written to pipes unchanged."""
 
 import io
 import os
@@ -21,7 +21,7 @@ class Screen(io.BytesIO):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_control_characters_are_escaped_for_terminals(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = Screen()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # strict, as Python has it
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # errors="strict", as Python's stdout
     print_plain(f"{HOSTILE} caf\xe9\nsecond line")
     print_path(Path(HOSTILE))
     cafe = "caf\xe9" if encoding == "utf-8" else "caf\\xe9"
@@ -37,6 +37,6 @@ def test_paths_are_written_to_pipes_as_exact_bytes(monkeypatch: pytest.MonkeyPat
 
 
 def test_printing_without_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)  # as of a program without a console
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
     print_plain("a")
     print_path("a")

@@ -1,4 +1,4 @@
-"""The random numbers, the whole pipeline, and mixing."""
+"""Random numbers, the augmentation pipeline, mixup and cutmix, and normalization."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from sightline.data.augment.batch import (
 from sightline.errors import SightlineError
 
 IMAGENET = NORMALIZATIONS["imagenet"]
-UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # a normalization that leaves 0..1 as it is
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # a normalization without effect
 
 EVERYTHING: dict[str, Any] = {
     "resize": 22,
@@ -48,8 +48,8 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def pictures(count: int, side: int = 20, seed: int = 0) -> torch.Tensor:
-    """uint8 [N, 3, side, side] of random bytes."""
+def random_images(count: int, side: int = 20, seed: int = 0) -> torch.Tensor:
+    """Random images uint8 [N, 3, side, side]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
 
@@ -105,7 +105,7 @@ def test_random_numbers_depend_on_the_sample_only(seed, epoch, stream, samples, 
 
 
 def test_random_numbers_equal_splitmix64():
-    """The values are part of what makes a run repeatable: they must not change with torch or the machine."""
+    """Runs are repeatable only if these values do not depend on torch or the machine."""
     import hashlib
 
     def scrambled(x: int) -> int:
@@ -133,7 +133,7 @@ def test_random_numbers_equal_splitmix64():
     ],
 )
 def test_a_sample_does_not_depend_on_its_batch(changes):
-    images, samples = pictures(33), torch.arange(100, 133)
+    images, samples = random_images(33), torch.arange(100, 133)
     whole = augmented(images, 17, samples=samples, **changes)
     order = torch.randperm(33, generator=torch.Generator().manual_seed(1))
     assert torch.equal(augmented(images[order], 17, samples=samples[order], **changes), whole[order])
@@ -142,7 +142,7 @@ def test_a_sample_does_not_depend_on_its_batch(changes):
 
 
 def test_augmentation_is_reproducible_and_changes_with_the_epoch():
-    images = pictures(16)
+    images = random_images(16)
     state = torch.get_rng_state()
     first, again = augmented(images, 20, **EVERYTHING), augmented(images, 20, **EVERYTHING)
     assert torch.equal(first, again) and torch.equal(torch.get_rng_state(), state)
@@ -169,7 +169,7 @@ def test_augmentation_is_reproducible_and_changes_with_the_epoch():
     ],
 )
 def test_each_augmentation_varies_within_a_batch(changes):
-    images = pictures(1).expand(16, -1, -1, -1)
+    images = random_images(1).expand(16, -1, -1, -1)
     before = images.clone()
     result = augmented(images, 20, **changes)
     assert len({image.numpy().tobytes() for image in result}) >= 2
@@ -182,14 +182,14 @@ def test_each_augmentation_varies_within_a_batch(changes):
     "changes", [{}, EVERYTHING, {"crop": "resized"}, {"resize": 30}, {"crop": "random", "resize": 30}]
 )
 def test_results_are_float32_channels_last_of_the_set_size(changes):
-    result = augmented(pictures(4, 26), 16, normalization=IMAGENET, **changes)
+    result = augmented(random_images(4, 26), 16, normalization=IMAGENET, **changes)
     assert result.shape == (4, 3, 16, 16) and result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert result.isfinite().all()
 
 
 def test_without_augmentation_training_equals_evaluation():
-    images = pictures(5, 24)
+    images = random_images(5, 24)
     for size in (24, 16, 30):
         expected = reference.normalize(
             reference.resize(images / 255, [size, size], antialias=True), list(IMAGENET[0]), list(IMAGENET[1])
@@ -202,7 +202,7 @@ def test_without_augmentation_training_equals_evaluation():
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_random_crops_are_uniform_windows_of_the_padded_image(mode):
-    image = pictures(1, 8)
+    image = random_images(1, 8)
     result = augmented(image.expand(2000, -1, -1, -1), 8, crop="random", padding=2, padding_mode=mode)
     padded = reference.pad(image[0], [2] * 4, padding_mode="constant" if mode == "zeros" else mode)
     windows = {padded[:, y : y + 8, x : x + 8].numpy().tobytes(): (y, x) for y in range(5) for x in range(5)}
@@ -225,7 +225,7 @@ def test_random_crops_are_uniform_windows_of_the_padded_image(mode):
 )
 def test_fused_resize_crop_and_flip_equal_separate_steps(changes, height_width):
     count, size, side = 16, 32, changes.get("resize", 32)
-    images, samples = pictures(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
+    images, samples = random_images(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
     config = Augment(horizontal_flip=0.5, **changes)
     draw, mirrored = partial(uniform, 1, 2, samples), flips(config, samples, 1, 2)
     expected = images if height_width == (side, side) else geometry.resize(images, side)
@@ -243,7 +243,7 @@ def test_fused_resize_crop_and_flip_equal_separate_steps(changes, height_width):
 
 
 def test_flips_and_rotations_are_exact_and_have_the_set_probability():
-    image = pictures(1, 9)
+    image = random_images(1, 9)
     batch = image.expand(2000, -1, -1, -1)
     unchanged = augmented(image, 9)
     cases: list[tuple[dict[str, Any], list[torch.Tensor], float]] = [
@@ -259,7 +259,7 @@ def test_flips_and_rotations_are_exact_and_have_the_set_probability():
 
 
 def test_alternate_flip_mirrors_each_image_in_every_second_epoch():
-    images = pictures(400, 6)
+    images = random_images(400, 6)
     straight = augmented(images, 6)
     epochs = [augmented(images, 6, epoch=e, horizontal_flip=0.5, alternate_flip=True) for e in range(4)]
     flipped = torch.stack([(result == straight.flip(3)).flatten(1).all(1) for result in epochs])
@@ -273,7 +273,7 @@ def test_alternate_flip_mirrors_each_image_in_every_second_epoch():
 
 
 def test_jitter_equals_torchvision_in_a_fixed_order():
-    images = pictures(12)
+    images = random_images(12)
     result = augmented(images, 20, brightness=0.4, contrast=1.5, saturation=0.3, hue=0.2)
     draws = uniform(7, 0, torch.arange(12), augment.FACTORS, 4)
     for i, (b, c, s, h) in enumerate(draws.tolist()):
@@ -294,14 +294,14 @@ def test_jitter_equals_torchvision_in_a_fixed_order():
     ],
 )
 def test_augmentations_have_the_set_probability(changes, share):
-    images = pictures(2000, 8)
+    images = random_images(2000, 8)
     result, unchanged = augmented(images, 8, **changes), augmented(images, 8)
     changed = ((result - unchanged).abs() > 1e-6).flatten(1).any(1).float().mean()
     assert abs(changed - share) < 0.05
 
 
 def test_erasing_sets_one_box_per_image_to_the_mean():
-    images = pictures(300, 32)
+    images = random_images(300, 32)
     result = augmented(images, 32, normalization=IMAGENET, erase=1.0)
     unchanged = augmented(images, 32, normalization=IMAGENET)
     erased = (result != unchanged).any(1)
@@ -315,14 +315,14 @@ def test_erasing_sets_one_box_per_image_to_the_mean():
 
 
 def test_resized_crops_without_a_fitting_box_are_central():
-    images = pictures(3, 30)
+    images = random_images(3, 30)
     result = augmented(images, 10, resize=30, crop="resized", crop_scale=(0.9, 1.0), crop_ratio=(3.0, 3.0))
     expected = reference.resized_crop(images / 255, 10, 0, 10, 30, [10, 10], antialias=True)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
 def test_full_resized_crops_are_the_resized_image():
-    images = pictures(3, 30)
+    images = random_images(3, 30)
     result = augmented(images, 12, resize=30, crop="resized", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
     torch.testing.assert_close(result, augmented(images, 12), atol=1e-5, rtol=0)
 
@@ -346,7 +346,7 @@ def test_all_invalid_settings_are_in_one_error(changes, names):
 
 
 def test_padding_of_zeros_may_be_as_large_as_the_image():
-    result = augmented(pictures(2, 4), 4, crop="random", padding=4, padding_mode="zeros")
+    result = augmented(random_images(2, 4), 4, crop="random", padding=4, padding_mode="zeros")
     assert result.shape == (2, 3, 4, 4)
 
 
@@ -354,14 +354,14 @@ def test_padding_of_zeros_may_be_as_large_as_the_image():
 
 
 def mixed(count: int, side: int, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images that hold their own number in every pixel, and one-hot targets, after mixing."""
+    """Mix images whose pixels are their index, with one-hot targets."""
     numbers = torch.arange(count, dtype=torch.float32)
     images = numbers[:, None, None, None].expand(-1, 3, side, side).contiguous(memory_format=torch.channels_last)
     return mix(images, torch.eye(count), torch.arange(count) + 50, 1, 2, Augment(**changes))
 
 
 def own_shares(targets: torch.Tensor) -> torch.Tensor:
-    """Each image's own share, checked to be shared with the image before it only."""
+    """The share of each image itself; the rest must be the share of the previous image."""
     own, partner = targets.diagonal(), targets.roll(1, 1).diagonal()
     torch.testing.assert_close(own + partner, torch.ones(len(targets)))
     assert (targets != 0).sum(1).max() == 2
@@ -372,7 +372,7 @@ def own_shares(targets: torch.Tensor) -> torch.Tensor:
 def test_mixup_shares_are_beta_distributed_and_equal_for_images_and_targets(alpha):
     images, targets = mixed(3000, 2, mixup=alpha)
     shares = own_shares(targets)
-    # Within the ends, because for a small alpha many shares are so near to 1 that in float32 they are 1.
+    # Without the ends, because for a small alpha many shares are rounded to 1 in float32.
     grid = np.linspace(0.001, 0.999, 201)
     reached = (shares.numpy()[:, None] <= grid).mean(0)
     assert np.abs(reached - stats.beta(alpha, alpha).cdf(grid)).max() < 1.95 / 3000**0.5
@@ -425,7 +425,7 @@ def test_mixing_keeps_channels_last():
 
 
 def test_channel_statistics_equal_those_of_all_pixels(tmp_path):
-    images = pictures(700, 5).numpy()
+    images = random_images(700, 5).numpy()
     images[:, 1] //= 2
     stored = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, images.shape)
     stored[:] = images
@@ -453,7 +453,7 @@ def test_the_published_normalizations():
 
 
 def test_solarization_inverts_bright_pixels_of_some_images_only() -> None:
-    images, samples = pictures(64), torch.arange(64)
+    images, samples = random_images(64), torch.arange(64)
     plain = Augment(horizontal_flip=0.5, normalize="half")
     without, some = (
         training_augmentation(plain.model_copy(update={"solarize": share}), images.shape[3], (0.0,) * 3, (1.0,) * 3)(

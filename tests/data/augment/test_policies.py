@@ -1,4 +1,4 @@
-"""The batched policies against torchvision's own: operations, limits, levels and how often each is drawn."""
+"""The batched policies compared with torchvision's: operations, limits, levels and frequencies."""
 
 import pytest
 import torch
@@ -9,14 +9,14 @@ from sightline.data.augment import policies
 
 
 def smooth(count: int, side: int = 32) -> torch.Tensor:
-    """Float [N, 3, side, side]: blurred noise, so that rounding a position the other way changes little."""
+    """Blurred noise, float [N, 3, side, side], so that a rounding difference in a position changes little."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(count, 3, side, side, generator=generator)
     return reference.autocontrast(reference.gaussian_blur(noise, [9, 9], [2.0, 2.0]))
 
 
 def theirs(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
-    """What torchvision's policies do for `name` at a signed strength."""
+    """The result of torchvision's operation `name` at a signed strength."""
     names = {"identity": "Identity", "autocontrast": "AutoContrast"}
     title = names.get(name, "".join(part.capitalize() for part in name.split("_")))
     if name == "posterize":
@@ -45,7 +45,7 @@ def test_every_operation_equals_torchvision(name, limits):
     for i in range(6):
         strength = float(limits.get(name, 0) * levels[i] * (-1 if signs[i] < 0.5 else 1))
         expected = theirs(images[i], name, strength)
-        # Of a moved image a few pixels may come from the neighbor: a position half way between two is rounded.
+        # In transformed images a few pixels may differ: positions halfway between two pixels are rounded.
         different = (result[i] - expected).abs().amax(0) > (0.003 if name in ("posterize", "equalize") else 1e-4)
         assert different.float().mean() <= (0.01 if name in policies.GEOMETRIC else 0)
 

@@ -1,4 +1,4 @@
-"""A decoder that crashes ends the process; the next one names the file and decodes all others."""
+"""A crash of a decoder ends the process; the next process reports the file and decodes all others."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ for path in sys.argv[1:]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for temporary files, and a process that has not decoded anything."""
+    """An empty folder for temporary files; the crash guard is reset."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -50,7 +50,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def leave_record(folder: Path, *paths: str) -> Path:
-    """The file of a process that has ended while it decoded these images."""
+    """Write the file that a process leaves if it ends while it decodes these images."""
     page = folder / f"{crash_guard.PREFIX}999999999-ab"
     page.write_bytes(b"".join(os.fsencode(path).ljust(crash_guard.SLOT_BYTES, b"\0") for path in paths))
     return page
@@ -69,14 +69,14 @@ def test_an_image_that_crashed_a_decoder_is_reported_by_the_next_process(photos:
         command = [sys.executable, "-c", DECODE_ALL, *map(str, paths)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    assert decode().returncode == -signal.SIGSEGV, "the fault did not happen"
+    assert decode().returncode == -signal.SIGSEGV, "the decoder did not crash"
     for _ in range(2):
         found = decode()
         assert found.returncode == 0, found.stderr
         assert "evil" in found.stdout and "(SIGSEGV)" in found.stdout
         assert found.stdout.count("cannot be used") == 1, "all others are decoded"
         assert "on_bad_image" in found.stdout and len(list(temporary.iterdir())) == 1
-    paths[1].write_bytes(b"mended")
+    paths[1].write_bytes(b"replaced")
     environment["CRASH"] = ""
     assert "not an intact" in decode().stdout and not list(temporary.iterdir())
 

@@ -1,4 +1,4 @@
-"""Large TIFF files: equal pixels in windows, the same georeference, no partial files."""
+"""Large TIFF files: reading and writing in windows, the georeference, and no partial files."""
 
 import os
 import subprocess
@@ -136,7 +136,7 @@ except SightlineError as error:
 
 
 def test_a_full_disk_at_closing_leaves_no_mask(tmp_path: Path) -> None:
-    """GDAL keeps the blocks until it closes the file, and does not tell when they cannot be written then."""
+    """GDAL keeps blocks until it closes the file, and raises no error if they cannot be written then."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "out.tif")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{ENVIRONMENT} cannot write out.tif", result.stderr

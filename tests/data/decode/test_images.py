@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the right RGB, or an error with its path."""
+"""Every kind of image file is decoded to RGB, or is an error with its path."""
 
 import io
 import struct
@@ -201,10 +201,10 @@ def test_truncated_and_mutated_files_raise_sightline_error_only(tmp_path: Path, 
     with pytest.raises(SightlineError):
         open_image(str(path), LIMIT)
     for _ in range(60):
-        mangled = bytearray(content)
-        for place in random.integers(0, len(content), 8):
-            mangled[place] = random.integers(256)
-        path.write_bytes(mangled)
+        mutated = bytearray(content)
+        for index in random.integers(0, len(content), 8):
+            mutated[index] = random.integers(256)
+        path.write_bytes(mutated)
         try:
             assert open_image(str(path), 10_000_000).mode == "RGB"
         except SightlineError as error:
@@ -262,7 +262,7 @@ def test_squash_resizes_with_antialiasing() -> None:
 
 @pytest.mark.parametrize("shape", [(60, 41), (40, 75)])
 def test_fit_crop_equals_resize_and_center_crop_of_torchvision(shape: tuple[int, int]) -> None:
-    """Shorter side to 20 pixels, then the middle 20: but for the half pixels that torchvision rounds away."""
+    """Resize the shorter side to 20 pixels and crop the center. torchvision rounds the crop to whole pixels."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     pixels = np.stack([3 * rows, 3 * columns, 2 * rows + columns], 2).astype(np.uint8)
     image = Image.fromarray(pixels)
@@ -270,7 +270,7 @@ def test_fit_crop_equals_resize_and_center_crop_of_torchvision(shape: tuple[int,
     found = Square(20, fit="crop").of(image).astype(int)
     assert np.abs(found - np.asarray(reference).transpose(2, 0, 1)).max() <= 6, "half a pixel of the small image"
     squashed = Square(20).of(image).astype(int)
-    assert np.abs(squashed - found).max() > 20, "else the test says nothing"
+    assert np.abs(squashed - found).max() > 20, "otherwise the comparison proves nothing"
 
 
 def test_bicubic_equals_pillow() -> None:
@@ -309,7 +309,7 @@ def test_invalid_uploads_have_the_error_messages_of_files(tmp_path: Path) -> Non
 
 
 def bmp() -> bytes:
-    """A picture of 8 x 8 pixels."""
+    """A BMP file of 8 x 8 pixels."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "BMP")
     return buffer.getvalue()
@@ -342,9 +342,9 @@ def test_a_damaged_complete_file_is_not_reported_as_truncated(tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------------- EXIF blocks
 
 
-def exif_block(orientation: int, place: int = 0) -> bytes:
-    """An orientation and a text of 20 bytes, at `place` or behind the directory."""
-    entries = struct.pack("<HHIIHHII", 0x010E, 2, 20, place or 8 + 2 + 24 + 4, 0x0112, 3, 1, orientation)
+def exif_block(orientation: int, position: int = 0) -> bytes:
+    """An EXIF block with an orientation and a text of 20 bytes, at the offset `position` or after the directory."""
+    entries = struct.pack("<HHIIHHII", 0x010E, 2, 20, position or 8 + 2 + 24 + 4, 0x0112, 3, 1, orientation)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"x" * 20
 
 
@@ -353,12 +353,12 @@ def exif_block(orientation: int, place: int = 0) -> bytes:
 def test_damaged_exif_blocks_are_detected(tmp_path: Path, ending: str) -> None:
     image = Image.new("RGB", (6, 4), "red")
     whole = image.getexif()
-    whole[0x010E], whole[0x0112] = "a picture of something", 6
-    for block, torn in ((whole.tobytes(), False), (exif_block(6), False), (exif_block(6, 5000), True)):
+    whole[0x010E], whole[0x0112] = "a description", 6
+    for block, damaged in ((whole.tobytes(), False), (exif_block(6), False), (exif_block(6, 5000), True)):
         header = Header()
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT, header=header)
-        size = (6, 4) if torn else (4, 6)  # Pillow reads no further than the entry that is torn
-        assert (found.size, bool(found.info.get(EXIF_DAMAGED)), header.damaged_exif) == (size, torn, torn)
+        size = (6, 4) if damaged else (4, 6)  # Pillow stops reading at the damaged entry
+        assert (found.size, bool(found.info.get(EXIF_DAMAGED)), header.damaged_exif) == (size, damaged, damaged)
     for block in (b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", exif_block(6)[:24], b"Exif\0\0nonsense"):
         assert is_exif_damaged(block)
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT)
@@ -373,27 +373,29 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-UNFOLDED, TEXT = zlib.compress(bytes(8 << 20)), zlib.compress(bytes(1_000_000))  # a few kB become 8 MB, and 1 MB
+LARGE, TEXT = zlib.compress(bytes(8 << 20)), zlib.compress(bytes(1_000_000))  # 8 MB and 1 MB when decompressed
 METADATA = {
-    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + UNFOLDED)],
-    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + UNFOLDED)],
-    "iCCP": [chunk(b"iCCP", b"profile\0\0" + UNFOLDED)],
+    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + LARGE)],
+    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + LARGE)],
+    "iCCP": [chunk(b"iCCP", b"profile\0\0" + LARGE)],
     "many": [chunk(b"zTXt", b"Comment%d\0\0" % number + TEXT) for number in range(70)],
 }
 
 
-UNREAD = (("iCCP", "behind"), ("many", "before"))
-"""A profile stands before the pixels; and once is enough for the slow one."""
+OMITTED = (("iCCP", "after"), ("many", "before"))
+"""A color profile is always before the pixels; the slow case is tested once."""
 
 
 @pytest.mark.parametrize(
-    ("kind", "place"),
-    [(kind, place) for kind in METADATA for place in ("before", "behind") if (kind, place) not in UNREAD],
+    ("kind", "position"),
+    [(kind, position) for kind in METADATA for position in ("before", "after") if (kind, position) not in OMITTED],
 )
-def test_decompression_bombs_in_texts_and_profiles_are_rejected(tmp_path: Path, kind: str, place: str) -> None:
-    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == (1 << 20, 64 << 20), "nobody raised them"
+def test_decompression_bombs_in_texts_and_profiles_are_rejected(tmp_path: Path, kind: str, position: str) -> None:
+    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == (1 << 20, 64 << 20), (
+        "another module raised them"
+    )
     whole = Path(saved(Image.new("L", (8, 8), 9), tmp_path / "x.png")).read_bytes()
-    cut = whole.index(b"IDAT") - 4 if place == "before" else whole.index(b"IEND") - 4
+    cut = whole.index(b"IDAT") - 4 if position == "before" else whole.index(b"IEND") - 4
     path = tmp_path / "bomb.png"
     path.write_bytes(whole[:cut] + b"".join(METADATA[kind]) + whole[cut:])
     tracemalloc.start()

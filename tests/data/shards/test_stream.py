@@ -1,5 +1,4 @@
-"""A stream gives the pixels, labels and places of the cache, each sample once an epoch, in an order that is a function
-of seed and epoch; it can be entered anywhere, is bounded in memory, and names what is damaged."""
+"""Streaming from shards: equal to the cache, reproducible order, resumption, bounded memory, errors."""
 
 import contextlib
 import functools
@@ -50,8 +49,8 @@ def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stretch is a fifth of the toy set, not all of it."""
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a fifth of the toy data at a time, and retry downloads without pauses."""
     monkeypatch.setattr(Stream, "chunk_bytes", 45_000)
     monkeypatch.setattr(fetch, "PAUSES_SECONDS", (0.0, 0.0))
 
@@ -89,7 +88,7 @@ def test_the_order_depends_on_seed_and_epoch_and_mixes_shards(packed: Path) -> N
     orders = {(seed, epoch): stream.order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
     assert len({tuple(order) for order in orders.values()}) == 4
     assert all(sorted(order) == list(range(64)) for order in orders.values())
-    assert len(set(stream.shards.owners[orders[0, 0][:10]])) > 2  # a batch is out of several shards
+    assert len(set(stream.shards.owners[orders[0, 0][:10]])) > 2  # a batch has samples of several shards
     given = torch.cat([batch.samples for batch in training_batches(streamed(packed), 10, 1, 1)])
     assert given.tolist() == orders[1, 1].tolist()
 
@@ -107,7 +106,7 @@ def test_a_stream_starts_at_any_batch_and_reads_the_remaining_samples_only(
         rest = list(training_batches(decoded, 10, 3, 2, first))
         assert len(rest) == 7 - first and all(map(same, rest, whole[first:]))
         assert len(read) == max(0, 64 - 10 * first)
-    begun = training_batches(decoded, 10, 3, 2)  # and may be left anywhere
+    begun = training_batches(decoded, 10, 3, 2)  # iteration can be stopped at any batch
     assert same(next(begun), whole[0])
     begun.close()  # ty: ignore
 
@@ -119,14 +118,16 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
     whole = list(stream.batches(10, 0, 0, 1))
     parts = [list(stream.batches(10, 0, 0, 1, share=Share(rank, world), overlap=True)) for rank in range(world)]
     for number, batch in enumerate(whole):
-        if len(batch.samples) < world:  # of so few each takes all
+        if len(batch.samples) < world:  # every process takes such a small batch completely
             assert all(torch.equal(each[number].samples, batch.samples) for each in parts)
             continue
         places = []
         for each in parts:
             part = each[number]
             assert part.overlap == 1 and torch.equal(part.all_samples, batch.samples)
-            assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the one before, there to be mixed with
+            assert int(part.samples[0]) == int(
+                batch.samples[part.start - 1]
+            )  # the previous image, the partner for mixing
             places.append(part.samples[1:])
             rows = [batch.samples.tolist().index(place) for place in part.samples.tolist()]
             assert torch.equal(part.images, batch.images[rows])
@@ -144,7 +145,7 @@ def test_memory_does_not_depend_on_the_size_of_the_data(tmp_path: Path, monkeypa
     decoded, side = streamed(out, 8), 8
     size = sum(path.stat().st_size for path in out.glob("train-*.tar"))
     assert size > 50 * 2 * 40_000 * 0.9
-    list(training_batches(decoded, 4, 0, 0))  # what is loaded once is no part of it
+    list(training_batches(decoded, 4, 0, 0))  # memory that is allocated once is not counted
     tracemalloc.start()
     for _ in training_batches(decoded, 4, 0, 1):
         pass
@@ -183,7 +184,7 @@ def test_a_streamed_run_equals_a_cached_run_with_the_same_order(
 
 
 class Server:
-    """A folder over HTTP on this machine. failing: paths that are answered with 503."""
+    """HTTP server for a folder. failing: paths with response 503. asked: requested paths. hangs: delay in seconds."""
 
     def __init__(self, folder: Path):
         self.failing, self.asked, self.hangs = set(), [], 0.0
@@ -202,7 +203,7 @@ class Server:
                 pass
 
             def handle(self) -> None:
-                with contextlib.suppress(OSError):  # who asked has hung up
+                with contextlib.suppress(OSError):  # the client closed the connection
                     super().handle()
 
         self.server = http.server.ThreadingHTTPServer(
@@ -253,7 +254,7 @@ def test_remote_shards_equal_local_shards(
         assert same(batch, other)
         most = max(most, len(list(store.spool.iterdir())))
     assert 0 < most <= 2  # the current group and the next
-    assert max(map(served.asked.count, served.asked)) == 1  # each file once an epoch
+    assert max(map(served.asked.count, served.asked)) == 1  # each file is requested once per epoch
     served.asked.clear()
     assert (far.images[np.arange(64)] == streamed(packed).images[np.arange(64)]).all()
     assert max(map(served.asked.count, served.asked)) == 1
@@ -269,19 +270,19 @@ def test_a_server_that_hangs_is_an_error_after_retries(served: Server, monkeypat
         streamed("http://127.0.0.1:9/nothing")
 
 
-@pytest.mark.parametrize("harm", ["flipped", "short", "gone"])
+@pytest.mark.parametrize("harm", ["flipped", "truncated", "missing"])
 def test_a_damaged_shard_is_an_error_with_its_path(packed: Path, tmp_path: Path, harm: str) -> None:
     folder = shutil.copytree(packed, tmp_path / "set")
     shard = folder / "train-000003.tar"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content) if harm == "flipped" else content[: len(content) // 2])
-    if harm == "gone":
+    if harm == "missing":
         shard.unlink()
     with pytest.raises(SightlineError) as caught:
         list(training_batches(streamed(folder), 10, 0, 0))
     assert str(shard) in caught.value.where
-    reasons = {"flipped": "SHA-256", "short": "bytes", "gone": "No such file"}
+    reasons = {"flipped": "SHA-256", "truncated": "bytes", "missing": "No such file"}
     assert reasons[harm] in caught.value.why
 
 
@@ -309,7 +310,7 @@ def shard_of(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> Path:
     return path
 
 
-def picture(number: int, format: str = "PNG") -> bytes:
+def encoded_image(number: int, format: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (number * 5 % 256, 40, 90)).save(file, format)
     return file.getvalue()
@@ -330,14 +331,14 @@ def test_shards_of_other_programs_are_indexed_once_without_unpickling(
         samples = [
             (
                 f"../a/{n}",
-                {"jpg": picture(n, "JPEG"), "cls": str(n % 2).encode(), "pyd": bomb, "pth": bomb, "npy": b"x"},
+                {"jpg": encoded_image(n, "JPEG"), "cls": str(n % 2).encode(), "pyd": bomb, "pth": bomb, "npy": b"x"},
             )
             for n in rows
         ]
         shard_of(tmp_path / "set" / f"train-{part:06d}.tar", samples)
     shard_of(
         tmp_path / "set" / "val-0.tar",
-        [(f"v{n}", {"png": picture(n), "json": b'{"label": %d}' % (n % 2)}) for n in range(4)],
+        [(f"v{n}", {"png": encoded_image(n), "json": b'{"label": %d}' % (n % 2)}) for n in range(4)],
     )
     data = Data(path=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     source = open_source(data, 0)
@@ -356,20 +357,22 @@ def test_shards_of_other_programs_are_indexed_once_without_unpickling(
 
 
 def test_invalid_shards_of_other_programs_are_errors(tmp_path: Path) -> None:
-    def told(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
+    def error_for(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
         shard_of(tmp_path / name / "train-0.tar", samples)
-        shard_of(tmp_path / name / "val-0.tar", [("v", {"png": picture(1), "cls": b"0"})])
+        shard_of(tmp_path / name / "val-0.tar", [("v", {"png": encoded_image(1), "cls": b"0"})])
         with pytest.raises(SightlineError) as caught:
             list(training_batches(streamed(tmp_path / name, 8, **settings), 2, 0, 0))
         return caught.value
 
-    good = ("g", {"png": picture(3), "cls": b"1"})
-    assert "no image" in told("bare", [("k", {"txt": b"hello", "cls": b"1"}), good]).why
-    assert "k" in told("unlabeled", [("k", {"png": picture(3)}), good]).why
-    broken = picture(1)[:-30]
-    error = told("broken", [good, ("half", {"png": broken, "cls": b"0"})])
+    good = ("g", {"png": encoded_image(3), "cls": b"1"})
+    assert "no image" in error_for("bare", [("k", {"txt": b"hello", "cls": b"1"}), good]).why
+    assert "k" in error_for("unlabeled", [("k", {"png": encoded_image(3)}), good]).why
+    broken = encoded_image(1)[:-30]
+    error = error_for("broken", [good, ("half", {"png": broken, "cls": b"0"})])
     assert "train-0.tar, sample half" in error.where and "cannot be read" in error.what
-    assert "2 classes" in str(told("classes", [("h", {"png": picture(3), "cls": b"5"}), good], classes=("a", "b")))
+    assert "2 classes" in str(
+        error_for("classes", [("h", {"png": encoded_image(3), "cls": b"5"}), good], classes=("a", "b"))
+    )
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train-0.tar").write_bytes(b"no tar file at all" * 100)
     with pytest.raises(SightlineError, match="damaged"):

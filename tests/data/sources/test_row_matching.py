@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import source_toys
-from source_toys import FOUR, ROWS, labels_of, put, refused, written
+from source_toys import FOUR, ROWS, labels_of, open_error, put, written
 
 opened = partial(source_toys.opened, val_fraction=0.5)
 
@@ -22,10 +22,10 @@ def test_file_names_without_extension(tmp_path: Path) -> None:
         "more/x/0005.PNG": "dog",
     }
     put(tmp_path, "images/0002.png", "images/0001.png.png")
-    why = refused(tmp_path / "labels.csv").why
+    why = open_error(tmp_path / "labels.csv").why
     assert "line 3: '0002' is ambiguous: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
     written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
-    why = refused(tmp_path / "labels.csv").why
+    why = open_error(tmp_path / "labels.csv").why
     assert "'2': no such image" in why and "'0001.jpg': no such image" in why
 
 
@@ -63,8 +63,8 @@ def test_tables_of_predictions_are_not_used_as_labels(tmp_path: Path, header: st
     source = opened(tmp_path)
     assert source.layout == "filename"
     assert any("not used, because it has predictions" in note and "p.csv" in note for note in source.notes)
-    for place, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
-        error = refused(place, layout=layout)
+    for path, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
+        error = open_error(path, layout=layout)
         assert "has predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
     written(tmp_path, "filename,label\ncat_0.png,x\ncat_1.png,x\ndog_0.png,y\ndog_1.png,y\n")
     assert opened(tmp_path).classes == ("x", "y") and any("p.csv" in note for note in opened(tmp_path).notes)
@@ -100,7 +100,7 @@ def test_a_table_that_covers_all_folders_is_used(tmp_path: Path, text: str) -> N
 )
 def test_class_folders_that_contradict_a_table_are_an_error(tmp_path: Path, text: str, why: str) -> None:
     put(tmp_path, *FOLDERS)
-    error = refused(written(tmp_path, "filename,label\n" + text))
+    error = open_error(written(tmp_path, "filename,label\n" + text))
     assert "both a table of labels and possible class folders" in error.what and why in error.why
     assert "--data.layout classes" in error.cure and "--data.layout csv" in error.cure and "'a/NAME'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("a", "b")
@@ -110,7 +110,7 @@ def test_class_folders_that_contradict_a_table_are_an_error(tmp_path: Path, text
 
 def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> None:
     put(tmp_path, *(f"images/{name}" for name in FOUR))
-    assert "no column 'filename'" in refused(written(tmp_path, ROWS)).what
+    assert "no column 'filename'" in open_error(written(tmp_path, ROWS)).what
     assert opened(written(tmp_path, "filename,label\n" + ROWS)).layout == "csv"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sightline.data.sources.splits import held_out, split_of
-from source_toys import class_folders, labels_of, opened, refused
+from source_toys import class_folders, labels_of, open_error, opened
 
 
 def test_held_out_images_do_not_depend_on_other_classes() -> None:
@@ -32,7 +32,7 @@ def test_classes_named_like_splits(tmp_path: Path) -> None:
 def test_two_names_of_one_split_are_an_error(tmp_path: Path) -> None:
     for name in ("train_50", "train_100", "val"):
         class_folders(tmp_path / name, {"a": 2, "b": 2})
-    assert "'train_100', 'train_50'" in refused(tmp_path).what
+    assert "'train_100', 'train_50'" in open_error(tmp_path).what
 
 
 @pytest.mark.parametrize("name", ["dev", "eval", "Holdout", "development", "evaluation"])
@@ -43,8 +43,8 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
     assert source.classes == ("a", "b") and list(labels_of(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
     assert f"found train/ and {name}/ (as val)" in source.notes[0]
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    assert "several names mean the val split" in refused(tmp_path).what
-    assert f"'{name}'" in refused(tmp_path, layout="splits").what
+    assert "several names mean the val split" in open_error(tmp_path).what
+    assert f"'{name}'" in open_error(tmp_path, layout="splits").what
 
 
 def test_classes_named_like_other_names_of_splits(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_classes_named_like_other_names_of_splits(tmp_path: Path) -> None:
 def test_a_folder_beside_train_without_a_split_name_is_an_error(tmp_path: Path, train: str) -> None:
     class_folders(tmp_path / train, {"a": 3, "b": 3})
     class_folders(tmp_path / "check_50", {"a": 1, "b": 1})
-    error = refused(tmp_path)
+    error = open_error(tmp_path)
     assert f"'{train}' looks like a training split" in error.what
     assert "name it 'train' and the others 'val' or 'test': 'check_50'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("check_50", train)
@@ -73,7 +73,7 @@ def test_nothing_is_held_out_for_evaluation(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
     source = opened(tmp_path, hold_out=False)
     assert set(labels_of(source, "all").values()) == {"a"} and source.classes == ("a",)
-    assert "1 class found" in refused(tmp_path).what
+    assert "1 class found" in open_error(tmp_path).what
     (tmp_path / "classes.txt").write_text("z\na\n")
     source = opened(tmp_path, hold_out=False)
     assert source.splits["all"].labels.tolist() == [1, 1, 1] and source.classes == ("z", "a")
@@ -89,4 +89,4 @@ def test_evaluation_accepts_any_splits(tmp_path: Path, splits: list[str]) -> Non
     assert list(source.splits) == splits and source.classes == ("a", "b")
     assert all(list(labels_of(source, split).values()) == ["a", "a", "b"] for split in splits)
     if "train" not in splits:
-        assert "no training split" in refused(tmp_path).what
+        assert "no training split" in open_error(tmp_path).what
