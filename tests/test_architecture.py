@@ -1,4 +1,4 @@
-"""The rooms of the package: which may import which (docs/architecture.md), no circles, one list of tasks, sizes."""
+"""Allowed imports between subpackages (docs/architecture.md), no circular imports, one list of tasks, file sizes."""
 
 import ast
 from collections import defaultdict
@@ -39,11 +39,11 @@ ALLOWED = {
     "doctor": {"errors", "config", "runs", "data", "engine", "report", "tasks"},
     "recipes": {"errors", "config", "tasks", "a task", "transfer"},
 }
-"""What each room may import; rooms of commands that are not here may import anything below `cli`."""
+"""The subpackages that each subpackage may import. Commands that are not listed may import everything but `cli`."""
 
 
 def modules() -> dict[str, Path]:
-    """Module name without `sightline.` -> its file."""
+    """Map module names without `sightline.` to files."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -52,7 +52,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Module -> the modules of the package that it imports, inside functions, for types and with `lazy` too."""
+    """Map modules to the modules of the package that they import, also in functions, for types, and with `lazy`."""
     known, graph = modules(), defaultdict(set)
     for name, path in known.items():
         base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
@@ -81,8 +81,8 @@ def lazy_paths(path: Path) -> list[str]:
     ]
 
 
-def room(module: str) -> str:
-    """The room of a module: its first folder, or its own name; a task's folder is `a task`."""
+def subpackage(module: str) -> str:
+    """The subpackage of a module, or its own name at the top level; `a task` for the folder of a task."""
     first, *rest = module.split(".")
     inside = first == "tasks" and rest and (PACKAGE / "tasks" / rest[0]).is_dir()
     return "a task" if inside else first
@@ -93,7 +93,8 @@ def test_packages_import_only_allowed_packages() -> None:
         f"{name} imports {other}"
         for name, others in imports().items()
         for other in sorted(others)
-        if room(name) != room(other) and room(other) not in ALLOWED.get(room(name), {room(other)})
+        if subpackage(name) != subpackage(other)
+        and subpackage(other) not in ALLOWED.get(subpackage(name), {subpackage(other)})
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -1,4 +1,4 @@
-"""The benchmarks that need what a test machine lacks run through at toy size, and their arithmetic is right."""
+"""Benchmarks that need a GPU run on a CPU at toy size, and their arithmetic is correct."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
 @pytest.fixture(autouse=True)
-def _their_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 

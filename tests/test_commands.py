@@ -1,4 +1,4 @@
-"""The commands beside the loop and prediction: evaluation repeats the run, and says what it measured."""
+"""Commands other than training and prediction: evaluate, demo, cache."""
 
 import importlib
 import shlex
@@ -24,7 +24,7 @@ demo = importlib.import_module("sightline.demo")  # the name in the package is t
 
 @pytest.fixture(autouse=True)
 def few_figures(request: pytest.FixtureRequest) -> None:
-    """Only the demo is asked for its pictures."""
+    """Draw figures only in the tests of the demo."""
     request.getfixturevalue("each_figure_once" if request.node.name.startswith("test_the_demo") else "no_figures")
 
 
@@ -60,12 +60,14 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     shutil.copytree(flat, tmp_path / "other")
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
-    said = capsys.readouterr().out
-    assert "40" in said and "look 1" in said
+    output = capsys.readouterr().out
+    assert "40" in output and "look 1" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")
-    assert sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)["images"] == 10, "one class alone is fine"
+    assert sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)["images"] == 10, (
+        "a single class can be evaluated"
+    )
     looks = [(r["look"], r["split"]) for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
     assert looks == [(1, "all"), (2, "all")]
     assert not (run.path / "predictions/all.csv").exists()
@@ -128,7 +130,7 @@ def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None
 def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it but its length: an epoch a run, one seed, a few digits and scenes."""
+    """Shortened: one epoch per run, one seed, a few digits and scenes."""
     digits = load_digits()
     few = Bunch(images=digits.images[:500], target=digits.target[:500], target_names=digits.target_names)
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
@@ -145,13 +147,13 @@ def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
         monkeypatch.setitem(GRIDS, "transfer_digits", lambda changed=changed: changed)
         *runs, result = sightline.demo(out=tmp_path / "demo", quiet=True)
         assert [run.path.name for run in runs] == ["digits", "scenes"]
-        assert all((place / "report.html").is_file() for place in (runs[0].path, runs[1].path, result.report.parent))
+        assert all((folder / "report.html").is_file() for folder in (runs[0].path, runs[1].path, result.report.parent))
         assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     for command, _ in demo.next_commands(Path("demo")):
-        if "C-0" not in command:  # which this short grid lacks
+        if "C-0" not in command:  # missing in this short grid
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
 
 

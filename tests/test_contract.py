@@ -1,5 +1,4 @@
-"""A task of a few lines, from the contract alone: regression of one number an image. Every command works on it, or
-says in one sentence that the task does not have it."""
+"""A minimal custom task, regression of one number per image: every command works, or is an error if it lacks it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -66,8 +65,8 @@ class RegressLearner:
     def after_step(self, step: int, total_steps: int) -> None: ...
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        found = [(self.model(self.transform(b.images))[:, 0].float(), b.labels) for b in batches]
-        errors = torch.cat([(given - truth).abs() for given, truth in found if truth is not None])
+        pairs = [(self.model(self.transform(b.images))[:, 0].float(), b.labels) for b in batches]
+        errors = torch.cat([(predicted - truth).abs() for predicted, truth in pairs if truth is not None])
         numbers = {"loss": float((errors**2).mean()), "mean_absolute_error": float(errors.mean())}
         return numbers, {"errors": errors.numpy()}
 
@@ -118,7 +117,7 @@ def evaluate_run(folder: Path, config: Any, data: str, split: str | None, say: S
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     past = history(files.records)
     final = past.evaluation["mean_absolute_error"][-1]
-    sections: Any = [("Summary", [element("p", f"Off by {final:.3f}."), fact_cards(files, past, [])])]
+    sections: Any = [("Summary", [element("p", f"The mean error is {final:.3f}."), fact_cards(files, past, [])])]
     return Content(files, sections, {}, past, "")
 
 
@@ -142,7 +141,7 @@ REGRESS = Task(
         items=lambda files: (None, "has no table of predictions", ""),
         no_pairs="Runs of this task are not compared image by image.",
     ),
-    unsupported={"predict": ("a number an image has no table yet", "evaluate it instead")},
+    unsupported={"predict": ("there is no table for numbers per image", "use sightline evaluate")},
 )
 SETTINGS = {
     **{"task": "regress", "train.best_metric": "mean_absolute_error", "model.name": "small_cnn", "data.size": 16},
@@ -175,7 +174,7 @@ def test_a_custom_task_is_evaluated_reported_and_resumed(run: sightline.Run, tmp
     numbers = sightline.evaluate(run.path, quiet=True)
     assert numbers["mean_absolute_error"] == pytest.approx(run.metrics["mean_absolute_error"], rel=1e-5)
     page = sightline.report(run.path).read_text(encoding="utf-8")
-    assert "Off by" in page and "Architecture" in page
+    assert "The mean error is" in page and "Architecture" in page
     more = sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
     assert more.metrics["epoch"] == 3
     again = sightline.train(str(run.path / "recipe.yaml"), out=tmp_path / "again", quiet=True, **{"train.epochs": 2})

@@ -1,4 +1,4 @@
-"""The one error a user meets: complete, printable anywhere, and whole after a trip between processes."""
+"""SightlineError: message, escaping of control characters, pickling."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Every shipped recipe builds and runs two steps at toy size; its docstring and settings say what it promises."""
+"""Every recipe runs two steps at toy size, and has the settings and the docstring of its source."""
 
 import inspect
 from collections.abc import Callable
@@ -50,7 +50,7 @@ SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
 def check_two_steps(config: Config, folder: Path) -> None:
-    """An epoch of two steps changes nearly every parameter that is trained."""
+    """Train an epoch of two steps, which must change more than 90 % of the trained tensors."""
     with RunLog(folder, quiet=True) as log:
         training = assemble(config, folder, log, build(config, log.say), Progress())
         trained = [parameter for parameter in training.parts.model.parameters() if parameter.requires_grad]
@@ -115,7 +115,7 @@ def test_the_settings_equal_those_of_the_reports(name: str) -> None:
 
 
 def distinct_stages() -> list[tuple[str, str]]:
-    """(grid, stage) of all trainings with labels but those that differ from the grid's `full` in their length alone."""
+    """(grid, stage) of all labeled stages, without those that differ from `full` only in the number of epochs."""
     found = []
     for name in GRIDS:
         grid = load_grid(name)

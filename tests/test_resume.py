@@ -1,4 +1,4 @@
-"""Going on: the same weights as without the break, lengthened by either rule, refusals that name the cure."""
+"""Resuming: weights equal to those of an uninterrupted run, more epochs, errors with a cure."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def base(tiny: dict, **more: object) -> Config:
 
 @pytest.fixture(scope="module")
 def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Copies:
-    """copies(target, "base" or "falling"): a copy of a finished run of two epochs of that recipe."""
+    """copies(target, "base" or "falling"): copy a finished run of two epochs of that recipe to `target`."""
     folder = tmp_path_factory.mktemp("finished")
 
     def copied(target: Path, name: str = "base") -> Path:
@@ -82,9 +82,9 @@ def test_extend_stretches_the_schedule_or_continues_its_last_rate(copies: Copies
 def test_resuming_with_changed_data_is_an_error(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
-    picture = next((data / "train" / "class_0").iterdir())
-    shutil.copy(next((data / "train" / "class_1").iterdir()), picture)
-    os.utime(picture, ns=(1, 1))
+    image = next((data / "train" / "class_0").iterdir())
+    shutil.copy(next((data / "train" / "class_1").iterdir()), image)
+    os.utime(image, ns=(1, 1))
     with pytest.raises(SightlineError, match="not what this run began with"):
         sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
 
@@ -97,7 +97,7 @@ def test_resuming_a_finished_run_does_nothing(copies: Copies, tmp_path: Path) ->
 
 
 class Crash(BaseException):
-    """Stands for a process that dies on the spot."""
+    """Simulated end of the process."""
 
 
 def crash(*_: object, **__: object) -> None:
@@ -114,7 +114,7 @@ def test_extending_a_run_survives_a_crash_at_any_write(copies: Copies, tmp_path:
             patch.setattr(module, name, crash)
             with pytest.raises(Crash):
                 sightline.resume(cut, extend=extend, quiet=True, **{"train.epochs": 4})
-        again = {} if name == "save_state" else {"train.epochs": 4}  # recipe.yaml knows of it from there on
+        again = {} if name == "save_state" else {"train.epochs": 4}  # already in recipe.yaml when the state is saved
         sightline.resume(cut, quiet=True, **({"extend": extend} | again if again else {}))
         assert same(weights(cut), weights(whole.path)), name
 
@@ -126,14 +126,14 @@ def test_a_continued_schedule_is_kept_when_resumed_again(
     sightline.resume(run, extend="continue", quiet=True, **{"train.epochs": 4})
     saves, save = [], training_state.save_state
 
-    def dies_at_the_second(training: object) -> None:
+    def crash_at_second_save(training: object) -> None:
         saves.append(1)
         save(training)
         if len(saves) == 2:
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_state, "save_state", dies_at_the_second)
+        patch.setattr(training_state, "save_state", crash_at_second_save)
         with pytest.raises(Crash):
             sightline.resume(cut, extend="continue", quiet=True, **{"train.epochs": 4})
     sightline.resume(cut, quiet=True)
@@ -199,9 +199,9 @@ def test_a_run_that_stopped_early_prints_how_to_continue(
     assert "stopped after epoch 2: no better accuracy for 1 epoch" in capsys.readouterr().out
     run.report.unlink()
     sightline.resume(run.path)
-    said = capsys.readouterr().out
-    assert "--train.patience 2" in said and "no better accuracy" in said
-    assert run.report.is_file(), "a report that was cut off is drawn"
+    output = capsys.readouterr().out
+    assert "--train.patience 2" in output and "no better accuracy" in output
+    assert run.report.is_file(), "a missing report is written"
     sightline.resume(run.path, quiet=True, **{"train.patience": 2})
     assert run.metrics["epoch"] == 3
 
@@ -237,27 +237,27 @@ def test_resuming_with_other_threads_is_reported_as_not_bit_identical(
     for threads, note in ((2, "step 14 on: threads 1 -> 2"), (2, ""), (1, "step 28 on: threads 2 -> 1")):
         epochs = load_recipe_file(run / "recipe.yaml").train.epochs + 1
         sightline.resume(run, **{"train.epochs": epochs, "train.threads": threads})
-        said = capsys.readouterr().out
-        assert f"not bit-identical to an uninterrupted run, from {note}" in said if note else "bit-iden" not in said
+        output = capsys.readouterr().out
+        assert f"not bit-identical to an uninterrupted run, from {note}" in output if note else "bit-iden" not in output
     notes = [note for note in json.loads((run / "provenance.json").read_text())["notes"] if "bit-identical" in note]
     assert len(notes) == 2 and "bit-identical" in (run / "report.html").read_text()
 
 
 def test_the_note_on_rounding_lists_the_changes() -> None:
-    processor, card = torch.device("cpu"), torch.device("cuda")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
     first = {"device": "A", "threads": 2, "processes": 1, "versions": {"torch": "2.11"}}
-    assert rounding_note(first, {"step": 5} | first, processor) == ""
+    assert rounding_note(first, {"step": 5} | first, cpu) == ""
     other = {"step": 1005, "device": "B", "threads": 4, "processes": 3, "versions": {"torch": "2.12"}}
-    said = rounding_note(first, other, processor)
-    assert said.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
-    assert rounding_note(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
-    assert rounding_note(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
-    assert rounding_note({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"
+    found = rounding_note(first, other, cpu)
+    assert found.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
+    assert rounding_note(first, first | {"step": 5, "threads": 8}, gpu) == "", "threads do not matter on a GPU"
+    assert rounding_note(first | {"resumes": [other]}, other, cpu) == "", "compared with the previous resume"
+    assert rounding_note({"threads": 2}, {"step": 5} | first, cpu) == "", "older runs recorded fewer fields"
 
 
 @pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])
 def test_an_invalid_precision_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "provenance.json").write_text(text)  # one flipped bit makes fp30 of fp32
+    (tmp_path / "provenance.json").write_text(text)  # one flipped bit turns fp32 into fp30
     with pytest.raises(SightlineError, match="unknown precision") as caught:
         precision_of(tmp_path)
     assert "provenance.json" in str(caught.value) and "fp32" in caught.value.cure

@@ -1,4 +1,4 @@
-"""Segmentation end to end: what a run leaves, what it repeats, that it learns, and what it refuses."""
+"""Segmentation end to end: files of a run, reproducibility, learning, and errors."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_predict_writes_masks_of_any_size(run: sightline.Run, scenes: Path, tmp_
     folder = tmp_path / "in"
     folder.mkdir()
     Image.new("RGB", (75, 41), (90, 120, 60)).save(folder / "odd.png")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"not an image")
     out = sightline.predict(run.path, folder, out=tmp_path / "more", overlay=True, tile=32, quiet=True)
     assert size_of(out / "odd_mask.png") == size_of(out / "odd_overlay.png") == (75, 41)
     assert "broken.png" in (out / "errors.csv").read_text()
@@ -200,14 +200,14 @@ def test_masks_with_ignored_pixels_only_are_left_out_of_training(
     Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "train" / "0003_mask.png")
     run = sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run", quiet=True)
     assert "0003" not in (run.path / "splits.csv").read_text() and "0002" in (run.path / "splits.csv").read_text()
-    assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "what is validated stays whole"
+    assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "validation images are never left out"
 
 
 @pytest.mark.parametrize("layout", ["pairs", "images and masks", "partners"])
 def test_classifying_image_mask_pairs_is_an_error(
     make_scenes: Callable[..., Path], tmp_path: Path, layout: str
 ) -> None:
-    """In folders of their own they would pass for two classes, `images` and `masks`."""
+    """In separate folders, pairs could be mistaken for two classes, `images` and `masks`."""
     data = make_scenes(tmp_path / "data")
     if layout != "pairs":
         for mask in sorted((data / "train").glob("*_mask.png")):
@@ -234,15 +234,15 @@ def test_subsampled_keeps_values_and_shape() -> None:
 
 def test_other_data_are_read_with_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
     random = np.random.default_rng(0)
-    for place in ("own/train", "own/val", "other", "renamed"):
-        (tmp_path / place).mkdir(parents=True)
+    for folder in ("own/train", "own/val", "other", "renamed"):
+        (tmp_path / folder).mkdir(parents=True)
         for number in range(4):
-            mask = random.integers(0, 2 + (place == "own/train"), (32, 32), dtype=np.uint8)
-            Image.fromarray(mask).save(tmp_path / place / f"{number}_mask.png")
-            Image.fromarray(np.repeat(80 * mask[..., None], 3, 2)).save(tmp_path / place / f"{number}.png")
+            mask = random.integers(0, 2 + (folder == "own/train"), (32, 32), dtype=np.uint8)
+            Image.fromarray(mask).save(tmp_path / folder / f"{number}_mask.png")
+            Image.fromarray(np.repeat(80 * mask[..., None], 3, 2)).save(tmp_path / folder / f"{number}.png")
     (tmp_path / "own" / "classes.txt").write_text("sand\nsea\nship\n")
     run = sightline.train(toy(**{"data.palette": ""}), tmp_path / "own", out=tmp_path / "run", quiet=True)
-    # Neither the names nor the third class can be seen in the other folder.
+    # The other folder has neither class names nor the third class.
     numbers = sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)
     assert numbers["images"] == 4 and 0 <= numbers["mean_iou"] <= 1
     (tmp_path / "renamed" / "classes.txt").write_text("sea\nsand\n")
@@ -256,19 +256,19 @@ def test_one_validation_image_has_no_interval(
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=1)
     sightline.train(toy(**{"train.epochs": 1, "data.size": 64}), data, out=tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "data.size has no effect" in said
-    assert "nan" not in said and "of one image, which has no interval" in said
+    output = capsys.readouterr().out
+    assert "data.size has no effect" in output
+    assert "nan" not in output and "of one image, which has no interval" in output
     assert command(["evaluate", str(tmp_path / "run")]) == 0
-    said = capsys.readouterr().out
-    assert "mean_iou" in said and "[nan" not in said
+    output = capsys.readouterr().out
+    assert "mean_iou" in output and "[nan" not in output
     sightline.evaluate(tmp_path / "run", split="train")
     assert "the model was trained on these images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [{"model.name": "unet"}, {"model.name": "deeplabv3_resnet50", "model.args": {}}])
 def test_training_flops_equal_those_counted_in_a_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
-    """What torch counts in the forward pass of a step, auxiliary head included, times 3."""
+    """They are 3 times the FLOPs that torch counts in the forward pass of a step, with the auxiliary head."""
     config = toy(**model, **{"data.path": str(scenes)})
     parts = build(config, lambda text: None)
     batch = next(training_batches(parts.train, 4, 0, 0))
@@ -286,11 +286,11 @@ def test_turn_test_averages_over_flips_and_rotations(
     total = torch.zeros(())
     for k, flip in turned:
         view = images.rot90(k, (2, 3))
-        answer = task.model(task.normalize(view.flip(3) if flip else view)).softmax(1)
-        total = total + (answer.flip(3) if flip else answer).rot90(-k, (2, 3))
+        probabilities = task.model(task.normalize(view.flip(3) if flip else view)).softmax(1)
+        total = total + (probabilities.flip(3) if flip else probabilities).rot90(-k, (2, 3))
     torch.testing.assert_close(task.logits(images).softmax(1), total / 8, rtol=1e-3, atol=1e-5)
     plain, _ = task_of_run(run, toy(**{"data.path": str(scenes)}))
-    assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "else the test says nothing"
+    assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "otherwise the comparison proves nothing"
 
 
 def task_of_run(run: sightline.Run, config: Config) -> tuple[SegmentLearner, torch.Tensor]:
@@ -315,7 +315,7 @@ def test_images_smaller_than_the_window_are_reported(
     small = make_scenes(tmp_path / "small", train=1, val=0, size=16) / "train"
     for ending in ("sat.jpg", "mask.png"):
         shutil.copy(small / f"0000_{ending}", data / "train" / f"small_{ending}")
-    said: list[str] = []
-    build(toy(**{"data.path": str(data)}), said.append)
+    messages: list[str] = []
+    build(toy(**{"data.path": str(data)}), messages.append)
     note = "1 of 3 training images are smaller than augment.window, 32 x 32, and are enlarged to it"
-    assert f"{note}: train/small_sat.jpg (16 x 16)" in said
+    assert f"{note}: train/small_sat.jpg (16 x 16)" in messages

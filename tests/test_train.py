@@ -1,4 +1,4 @@
-"""The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
+"""The training loop: reproducibility, interruptions, early stopping, files of a run."""
 
 import contextlib
 import csv
@@ -53,7 +53,7 @@ def base(tiny: dict, **more: object) -> Config:
 
 @pytest.fixture(scope="module")
 def done(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> sightline.Run:
-    """A finished run of `base`; tests change none of its files."""
+    """A finished run of `base`; tests must not change its files."""
     return sightline.train(base(tiny), photos, out=tmp_path_factory.mktemp("done") / "run", quiet=True)
 
 
@@ -81,7 +81,7 @@ def test_a_run_writes_all_files(done: sightline.Run) -> None:
 def test_features_of_sampled_training_images_are_saved(
     photos: Path, tmp_path: Path, tiny: dict, precision: str
 ) -> None:
-    """Their features are those of the unaugmented images, and the weights are as without; in several batches."""
+    """Features are computed from unaugmented images in several batches, and the weights do not change."""
     own = {"train.precision": precision, "train.eval_batch_size": 16}
     config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0} | own)
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
@@ -108,7 +108,7 @@ def test_weights_are_reproducible_and_depend_on_the_seed(
 
 
 def test_sam_from_starts_sharpness_aware_steps_later(photos: Path, tmp_path: Path, tiny: dict):
-    """Two epochs, the second sharpness-aware: the first is as without, and the second costs twice."""
+    """Of two epochs the second is sharpness-aware: the first does not change, and the second costs twice the FLOPs."""
     late = {"optim.sam_radius": 0.2, "optim.sam_from": 0.5}
     plain = sightline.train(base(tiny, **{"train.epochs": 2}), photos, out=tmp_path / "plain", quiet=True)
     sharp = sightline.train(base(tiny, **{"train.epochs": 2}, **late), photos, out=tmp_path / "sharp", quiet=True)
@@ -181,7 +181,7 @@ def test_patience_and_time_limit_stop_training(photos: Path, tmp_path: Path, tin
 
 
 def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    """The first, each third and the last epoch are evaluated, and the best is one of these."""
+    """The first, every third and the last epoch are evaluated, and the best is one of these."""
     runs = [
         sightline.train(
             base(tiny, **{"train.epochs": 7, "train.evaluate_every": every}),
@@ -217,7 +217,7 @@ def test_a_stopped_run_is_evaluated_after_its_last_epoch(
 def test_gradient_accumulation_equals_a_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}}
-    plain |= {"model.freeze": True}  # frozen batch norm sees no batch
+    plain |= {"model.freeze": True}  # frozen batch norms do not depend on the batch
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 32}), photos, out=tmp_path / "a", quiet=True)
     settings = plain | {"train.batch_size": 16, "optim.accumulate": 2}
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
@@ -239,7 +239,7 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
         for member in members
     ]
     mean = dict(zip(parts.val.names, np.mean(found, 0), strict=True))
-    assert np.abs(found[0] - found[1]).max() > 1e-3, "else any mean would do"
+    assert np.abs(found[0] - found[1]).max() > 1e-3, "otherwise the comparison proves nothing"
     with open(sightline.predict(run.path, photos, out=tmp_path / "all.csv", quiet=True), newline="") as file:
         rows = {row["filename"]: row for row in csv.DictReader(file)}
     for name, expected in mean.items():
@@ -340,9 +340,9 @@ def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict
 
 
 def test_required_disk_space_includes_optimizer_state_and_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    needs, starting = [], importlib.import_module("sightline.engine.setup")
+    needs, setup = [], importlib.import_module("sightline.engine.setup")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starting, "preflight", lambda folder, needed: needs.append(needed))
+        patch.setattr(setup, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
             more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0, "model.args": {}}
             sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)
@@ -356,7 +356,7 @@ def test_required_disk_space_includes_optimizer_state_and_ensemble(photos: Path,
 def test_compiled_training_gives_the_same_losses(
     task: str, photos: Path, make_scenes, toy, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Traced for real; its graphs run by torch itself, for not every machine has a compiler."""
+    """With the backend `eager`, because not every machine has a compiler."""
     traced = []
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **more: traced.append(more) or real(f, backend="eager", **more))

@@ -220,8 +220,8 @@ def test_too_many_unreadable_images_are_an_error(
     assert len(content(data)[1].images) + len(open_source(data, 0).splits["val"].names) == 9
     monkeypatch.setattr(image_cache, "FEW_SKIPPED", 1)
     names = open_source(data, 0).splits["train"].names
-    for place in (0, -1):
-        (Path(data.path) / names[place]).write_bytes(b"")
+    for index in (0, -1):
+        (Path(data.path) / names[index]).write_bytes(b"")
     with pytest.raises(SightlineError, match="too many") as caught:
         content(data)
     assert "at most 1% of a split, or 1 images if that is more (here 1)" in caught.value.why

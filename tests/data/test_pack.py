@@ -155,10 +155,10 @@ def test_pairs_keep_their_masks_and_palette(tmp_path: Path, make_scenes: Callabl
     for out, side in ((whole, 32), (small, 24)):
         source, known = open_pairs(Data(path=str(out)), 0)
         assert to_dict(known) == to_dict(palette) and source.classes == plain.classes
-        for place, name in enumerate(source.splits["train"].names):
-            assert plain.splits["train"].names[place] == name
-            mask, image = source.splits["train"].read_mask(place), source.splits["train"].read(place)  # ty: ignore
-            true = plain.splits["train"].read_mask(place)  # ty: ignore
+        for index, name in enumerate(source.splits["train"].names):
+            assert plain.splits["train"].names[index] == name
+            mask, image = source.splits["train"].read_mask(index), source.splits["train"].read(index)  # ty: ignore
+            true = plain.splits["train"].read_mask(index)  # ty: ignore
             assert mask.shape == (side, side) == image.size and set(np.unique(mask)) <= set(np.unique(true))
             if side == 32:
                 assert (mask == true).all()
@@ -180,8 +180,8 @@ def test_unlabeled_images_and_data_sets_of_libraries_can_be_packed(photos: Path,
     digits = sightline.pack("sklearn:digits", tmp_path / "digits", quiet=True)
     made, given = open_source(Data(path=str(digits)), 0), open_source(Data(path="sklearn:digits"), 0)
     assert made.classes == given.classes
-    for place in (0, 100):
-        pixels = [np.asarray(source.splits["val"].read(place)) for source in (made, given)]
+    for index in (0, 100):
+        pixels = [np.asarray(source.splits["val"].read(index)) for source in (made, given)]
         assert (pixels[0] == pixels[1]).all()
     assert (made.splits["train"].labels == given.splits["train"].labels).all()
 

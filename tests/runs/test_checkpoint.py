@@ -330,9 +330,7 @@ def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: 
         preflight(tmp_path / "run", needed)
     assert caught.value.status == ENVIRONMENT
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.safetensors").write_bytes(
-        bytes(10_000_000)
-    )  # counts as free, because it will be replaced
+    (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced, so it counts as free
     preflight(tmp_path / "run", needed)
 
 

@@ -196,9 +196,7 @@ def test_estimates_with_progressive_image_sizes(tmp_path: Path, capsys: pytest.C
         "7 min left",  # less 20 s
     )
     assert estimate(tmp_path, capsys, 3, 45, (1.0, 4.0, 10.0))[0].startswith("about 6 min for the 1.5 epochs left")
-    assert (
-        estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"
-    )  # the last cost is used for all later epochs
+    assert estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"  # later epochs have the last cost
 
 
 def test_quiet_prints_warnings_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,9 +209,7 @@ def test_channels_must_match_the_palette(tmp_path: Path) -> None:
     error = mask_error(gray, colored)  # with the threshold, id 3 would be read as black
     assert "1 channel" in error.why and "(3, 3, 3) (1 px, first at x=2, y=0" in error.why
     assert "--data.classes" in error.cure
-    pure = put(
-        tmp_path / "pure.png", np.array([[0, 255]], np.uint8)
-    )  # as written by a PNG optimizer for black and white
+    pure = put(tmp_path / "pure.png", np.array([[0, 255]], np.uint8))  # as a PNG optimizer writes black and white
     assert read_mask(pure, colored).tolist() == [[IGNORE, 5]]
     deep = put(tmp_path / "deep.png", np.zeros((2, 2), np.uint16))
     assert "I;16" in mask_error(deep, colored).why
@@ -393,8 +391,8 @@ def test_merging_and_ignoring() -> None:
     assert onto.classes[0] == "forest" and onto.index[3] == 0
     kept = palette(palette="landcover", merge={"unknown": "barren"})
     assert kept.ignored == () and kept.index[6] == kept.index[5]
-    gone = palette(palette="landcover", merge={"urban": "unknown"})
-    assert gone.ignored == ("urban", "unknown")
+    removed = palette(palette="landcover", merge={"urban": "unknown"})
+    assert removed.ignored == ("urban", "unknown")
     renamed = palette(classes=("road", "car"), merge={"road": "roads"})
     assert renamed.classes == ("roads", "car")
     assert palette(palette="camvid", ignore=("3",)).ignored == ("road", "void")  # by id

@@ -121,25 +121,23 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
         if len(batch.samples) < world:  # every process takes such a small batch completely
             assert all(torch.equal(each[number].samples, batch.samples) for each in parts)
             continue
-        places = []
+        indices = []
         for each in parts:
             part = each[number]
             assert part.overlap == 1 and torch.equal(part.all_samples, batch.samples)
-            assert int(part.samples[0]) == int(
-                batch.samples[part.start - 1]
-            )  # the previous image, the partner for mixing
-            places.append(part.samples[1:])
-            rows = [batch.samples.tolist().index(place) for place in part.samples.tolist()]
+            assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the partner for mixing
+            indices.append(part.samples[1:])
+            rows = [batch.samples.tolist().index(index) for index in part.samples.tolist()]
             assert torch.equal(part.images, batch.images[rows])
-        assert torch.equal(torch.cat(places), batch.samples)
+        assert torch.equal(torch.cat(indices), batch.samples)
 
 
 def test_memory_does_not_depend_on_the_size_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
     for number in range(300):
-        place = tmp_path / "data" / f"class_{number % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(place / f"{number}.png")
+        folder = tmp_path / "data" / f"class_{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(folder / f"{number}.png")
     out = sightline.pack(tmp_path / "data", tmp_path / "out", shard_mb=0.5, quiet=True)
     monkeypatch.setattr(Stream, "chunk_bytes", 40_000)
     decoded, side = streamed(out, 8), 8
@@ -347,8 +345,8 @@ def test_shards_of_other_programs_are_indexed_once_without_unpickling(
     batches = list(training_batches(stream_images(source, "train", 8, data), 6, 0, 0))
     assert sorted(int(n) for batch in batches for n in batch.samples) == list(range(24))
     for batch in batches:
-        for image, label, place in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
-            assert abs(int(image[0, 0, 0]) - 5 * int(place)) < 6 and int(label) == int(place) % 2
+        for image, label, index in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
+            assert abs(int(image[0, 0, 0]) - 5 * int(index)) < 6 and int(label) == int(index) % 2
     assert not Path("exploded").exists() and "once to list" in capsys.readouterr().err
     pattern = str(tmp_path / "set" / "train-{000000..000002}.tar")
     held = open_source(data.model_copy(update={"path": pattern}), 0)
@@ -383,10 +381,10 @@ def test_invalid_shards_of_other_programs_are_errors(tmp_path: Path) -> None:
 
 def test_only_folders_without_images_are_recognized_as_shards(tmp_path: Path, packed: Path) -> None:
     assert is_sharded(Data(path=str(packed))) and is_sharded(Data(path="https://host/set"))
-    for place in ("train", "val"):
-        (tmp_path / "split" / place).mkdir(parents=True)
-        (tmp_path / "split" / place / "0.tar").touch()
-        (tmp_path / "photos" / place / "cat").mkdir(parents=True)
+    for split in ("train", "val"):
+        (tmp_path / "split" / split).mkdir(parents=True)
+        (tmp_path / "split" / split / "0.tar").touch()
+        (tmp_path / "photos" / split / "cat").mkdir(parents=True)
     assert is_sharded(Data(path=str(tmp_path / "split")))
     (tmp_path / "photos" / "train" / "backup.tar").touch()
     (tmp_path / "photos" / "backup.tar").touch()
@@ -416,11 +414,11 @@ def test_streamed_pairs_equal_cached_pairs(
     assert stream.names == cached.names and (stream.sizes == cached.sizes).all()
     assert (stream.counts == cached.counts).all() and stream.images.shape == cached.images.shape
     for batch in training_batches(stream, 3, 0, 0):
-        places = batch.samples.numpy()
-        assert batch.labels is not None and (batch.labels.numpy() == cached.masks[places]).all()
-        for row, place in zip(batch.images.numpy(), places, strict=True):
-            height, width = cached.sizes[place]
-            assert (row[:, :height, :width] == cached.images[place][:, :height, :width]).all()
+        indices = batch.samples.numpy()
+        assert batch.labels is not None and (batch.labels.numpy() == cached.masks[indices]).all()
+        for row, index in zip(batch.images.numpy(), indices, strict=True):
+            height, width = cached.sizes[index]
+            assert (row[:, :height, :width] == cached.images[index][:, :height, :width]).all()
     run = sightline.train(toy(**{"train.epochs": 1, "augment.window": [16, 16]}), out, out=tmp_path / "run", quiet=True)
     assert run.metrics["mean_iou"] > 0 and len(list((run.path / "predictions" / "val").glob("*.png"))) == 4
     anchors = [find_anchors(some.masks, some.sizes, 6, 0) for some in (cached, stream)]
@@ -433,7 +431,7 @@ def test_pre_training_on_shards_with_and_without_labels(
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        shutil.copy(path, flat / f"picture{number}.png")
+        shutil.copy(path, flat / f"image{number}.png")
     bare = sightline.pack(flat, tmp_path / "bare", shard_mb=0.1, quiet=True)
     for name, data in (("labels", packed), ("none", bare)):
         run = sightline.train(small(**{"train.epochs": 1}), data, out=tmp_path / name, quiet=True)
