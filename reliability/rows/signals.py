@@ -96,7 +96,7 @@ def stopped(
         return toys.different_files(expected, toys.fingerprint(work / "run")), True
     if ended.status != 4:
         return f"status {ended.status}: {ended.text[-200:]}", True
-    if "cure:" not in ended.text or not any(f"cure:  {word}" in ended.text for word in ("sightline", "the same")):
+    if "cure:" not in ended.text or not any(f"cure:  {word}" in ended.text for word in ("sightline", "run the same")):
         return f"the message has no command to resume: {ended.text[-200:]}", True
     return toys.compare_resumed(toy, work, ended.last_saved, expected), True
 

@@ -17,9 +17,9 @@ from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.data.loader import (
     epoch_order,
     evaluation_batches,
-    fits,
     prefetch,
     resident,
+    should_be_resident,
     steps_per_epoch,
     training_batches,
 )
@@ -133,12 +133,12 @@ def test_evaluation_batches_are_complete_and_in_order() -> None:
 def test_resident_mode_and_free_memory_decide_what_is_copied(
     mode: Literal["auto", "always", "never"], nbytes: int, free: int | None, expected: bool
 ) -> None:
-    assert fits(mode, nbytes, free) is expected
+    assert should_be_resident(mode, nbytes, free) is expected
 
 
 def test_resident_always_is_an_error_if_the_images_do_not_fit() -> None:
     with pytest.raises(SightlineError, match="do not fit") as caught:
-        fits("always", 31, 30)
+        should_be_resident("always", 31, 30)
     assert caught.value.status == ENVIRONMENT
 
 

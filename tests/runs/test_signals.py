@@ -16,7 +16,7 @@ def test_a_signal_adds_the_command_to_resume(tmp_path: Path, request: pytest.Fix
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
         os.kill(os.getpid(), number)
-    assert caught.value.__notes__ == ["the same command again"] and signal.getsignal(number) == before
+    assert caught.value.__notes__ == ["run the same command again"] and signal.getsignal(number) == before
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
     (tmp_path / "checkpoints" / "last" / "state-0.safetensors").touch()
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
 
@@ -88,11 +88,11 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
         absent = [Group((), classes[index]) for index in np.flatnonzero(count == 0)]
         if not absent or not count.any():
             continue
-        learned, where = split in ("train", WHOLE), "the data" if split == WHOLE else split
+        learned, where = split in ("train", ALL), "the data" if split == ALL else split
         what = f"{where} has no {noun} of {len(absent):,} of {len(classes):,} classes"
         why = "they cannot be learned" if learned else "their accuracy cannot be measured"
         cure = f"add images of them to {where}"
-        cure += "" if split == WHOLE else "; or use data without splits: a share of each class is then held out"
+        cure += "" if split == ALL else "; or use data without splits: a share of each class is then held out"
         found.append(Finding("missing_class", "error" if learned else "warning", what, why, cure, tuple(absent)))
     return found
 
@@ -104,7 +104,7 @@ def imbalance(
 
     counts: by split, int64 [K]. noun: what is counted, in the plural.
     """
-    count = counts.get("train", counts.get(WHOLE))
+    count = counts.get("train", counts.get(ALL))
     if count is None or not count.any():
         return []
     order = np.argsort(count, kind="stable")

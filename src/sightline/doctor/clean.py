@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.sources.labels import sorted_classes
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from ..errors import SightlineError, counted
 from ..runs.atomic import atomic_write
 from ..runs.csv_io import csv_text
@@ -13,7 +13,7 @@ from .copies import identical, labels_of
 from .facts import Facts
 from .opened import OpenedData
 
-PRECEDENCE = ("test", "val", "train", WHOLE)
+PRECEDENCE = ("test", "val", "train", ALL)
 """Of copies in several splits, the one in the first of these splits is kept: validation images must not be in train."""
 
 
@@ -55,7 +55,7 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
         why = "every image is unreadable, a copy, or has no label that can be listed"
         raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure="repair the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
-    split = any(fact.split != WHOLE for fact in kept)
+    split = any(fact.split != ALL for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
     for fact in kept:
         name, file = opened.classes[fact.label], os.path.relpath(fact.path, folder).replace(os.sep, "/")

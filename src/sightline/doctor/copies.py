@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
 from .near import MOST, candidates, confirmed, connected
@@ -90,4 +90,4 @@ def frames_option(facts: Sequence[Facts]) -> str:
         videos.setdefault(fact.label, set()).add(match["group"] if match else "")
     usable = all(len(names) > 1 and "" not in names for names in videos.values())
     option = f"; or keep images whose names differ only in a number in one split: --data.group '{FRAMES}'"
-    return option if usable and {fact.split for fact in facts} == {WHOLE} else ""
+    return option if usable and {fact.split for fact in facts} == {ALL} else ""

@@ -202,8 +202,8 @@ def test_data_group_keeps_frames_in_one_split(tmp_path: Path) -> None:
 
 def test_errors_for_a_data_group_that_does_not_match_or_cannot_be_divided(tmp_path: Path) -> None:
     write_videos(tmp_path)
-    said = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
-    with pytest.raises(SightlineError, match=said) as caught:
+    message = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
+    with pytest.raises(SightlineError, match=message) as caught:
         opened(tmp_path, group="(?P<group>a[0-9]+)_")
     assert caught.value.cure
     with pytest.raises(SightlineError, match="no image can be held out"):
@@ -233,8 +233,10 @@ def test_a_group_column_keeps_its_groups_in_one_split(tmp_path: Path) -> None:
 def test_groups_divided_by_given_splits_are_reported(tmp_path: Path) -> None:
     put(tmp_path, *(f"{split}/{label}/x{n}_{split}.png" for split in ("train", "val") for label in "ab" for n in "12"))
     notes = opened(tmp_path, group="(?P<group>[ab]/x[0-9])").notes
-    said = "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
-    assert any(note.startswith(said) for note in notes)
+    message = (
+        "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
+    )
+    assert any(note.startswith(message) for note in notes)
 
 
 def test_groups_of_image_mask_pairs(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
