@@ -1,4 +1,4 @@
-"""Run folders with known numbers for the tests of comparisons, written without training."""
+"""Run folders for comparisons, written by hand: no training, and every number known."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def write_run(
     digest: str | None = "aa",
     finished: bool = True,
 ) -> Path:
-    """Write recipe.yaml, provenance.json and metrics.jsonl of a run of three epochs. numbers: the final metrics."""
+    """recipe.yaml, provenance.json and metrics.jsonl of a run of three epochs. numbers: of its last evaluation."""
     folder.mkdir(parents=True)
     base = {"task": task, "data.path": "photos", "model.name": MODELS[task], "train.epochs": 3}
     base["train.best_metric"] = {"classify": "accuracy", "segment": "mean_iou", "byol": "epoch"}[task]
@@ -70,7 +70,7 @@ def classifier(
     classes: Sequence[str] = CLASSES,
     **more: Any,
 ) -> Path:
-    """Write the run of a classifier. predicted, truth: class indices of the images, which are in its snapshots."""
+    """A finished classifier that says `predicted` of images whose classes are `truth`; it keeps pictures of all."""
     names = names or [f"val/{i:03d}.png" for i in range(len(truth))]
     right = float(np.mean(np.array(predicted) == np.array(truth)))
     write_run(folder, classes=classes, numbers={"accuracy": right}, **more)
@@ -78,24 +78,24 @@ def classifier(
     with open(folder / "predictions" / "val.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["filename", "label", "truth", "confidence", *classes])
-        for row, (name, guess, true) in enumerate(zip(names, predicted, truth, strict=True)):
-            confidence = 0.5 + 0.4 * (row % 7) / 7
-            each = [confidence if k == guess else 0 for k in range(len(classes))]
-            writer.writerow([name, classes[guess], classes[true], confidence, *each])
-    images = np.random.default_rng(0).integers(0, 256, (len(truth), 3, 6, 8)).astype(np.uint8)
+        for row, (name, said, true) in enumerate(zip(names, predicted, truth, strict=True)):
+            sure = 0.5 + 0.4 * (row % 7) / 7
+            each = [sure if k == said else 0 for k in range(len(classes))]
+            writer.writerow([name, classes[said], classes[true], sure, *each])
+    pictures = np.random.default_rng(0).integers(0, 256, (len(truth), 3, 6, 8)).astype(np.uint8)
     (folder / "snapshots").mkdir()
-    arrays = {"images": images, "labels": np.array(truth), "index": np.arange(len(truth)), "names": np.array(names)}
+    arrays = {"images": pictures, "labels": np.array(truth), "index": np.arange(len(truth)), "names": np.array(names)}
     np.savez(folder / "snapshots" / "samples.npz", **arrays)
     return folder
 
 
 def segmenter(folder: Path, predicted: np.ndarray, truth: np.ndarray, palette: Palette = LAND, **more: Any) -> Path:
-    """Write the run of a segmenter with its masks. predicted, truth: uint8 [N, h, w]. `names` may be in `more`."""
+    """A finished segmenter with its masks. predicted, truth: uint8 [N, h, w]; `more` may have names."""
     names = more.pop("names", [f"val/{i:04d}_sat.jpg" for i in range(len(truth))])
     counts = confusion_per_image(predicted, truth, len(palette.classes))
     write_run(folder, "segment", classes=palette.classes, numbers={"mean_iou": 0.5}, **more)
-    for name in ("predictions/val", "snapshots", "checkpoints/best"):
-        (folder / name).mkdir(parents=True)
+    for place in ("predictions/val", "snapshots", "checkpoints/best"):
+        (folder / place).mkdir(parents=True)
     np.savez(folder / "predictions" / "val-confusion.npz", confusion=counts, names=np.array(names))
     for name, mask in zip(names, predicted, strict=True):
         stem = Path(name).stem.removesuffix("_sat")
@@ -108,6 +108,6 @@ def segmenter(folder: Path, predicted: np.ndarray, truth: np.ndarray, palette: P
 
 
 def pretraining(folder: Path, knn: float, **more: Any) -> Path:
-    """Write the run of a pre-training with this k-NN accuracy."""
+    """A finished pre-training."""
     numbers = {"knn_accuracy": knn, "feature_std": 0.6, "effective_rank": 12.0}
     return write_run(folder, "byol", numbers=numbers, **more)

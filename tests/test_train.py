@@ -1,4 +1,4 @@
-"""The training loop: reproducibility, interruptions, early stopping, files of a run."""
+"""The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
 
 import contextlib
 import csv
@@ -53,11 +53,11 @@ def base(tiny: dict, **more: object) -> Config:
 
 @pytest.fixture(scope="module")
 def done(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> sightline.Run:
-    """A finished run of `base`; tests must not change its files."""
+    """A finished run of `base`; tests change none of its files."""
     return sightline.train(base(tiny), photos, out=tmp_path_factory.mktemp("done") / "run", quiet=True)
 
 
-def test_a_run_writes_all_files(done: sightline.Run) -> None:
+def test_a_run_leaves_what_the_contract_names(done: sightline.Run) -> None:
     run = done
     for name in ("recipe.yaml", "provenance.json", "metrics.jsonl", "predictions/val.csv", "report.html"):
         assert (run.path / name).is_file(), name
@@ -78,10 +78,10 @@ def test_a_run_writes_all_files(done: sightline.Run) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_features_of_sampled_training_images_are_saved(
+def test_training_images_are_followed_where_it_is_asked_for(
     photos: Path, tmp_path: Path, tiny: dict, precision: str
 ) -> None:
-    """Features are computed from unaugmented images in several batches, and the weights do not change."""
+    """Their features are those of the unaugmented images, and the weights are as without; in several batches."""
     own = {"train.precision": precision, "train.eval_batch_size": 16}
     config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0} | own)
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
@@ -98,7 +98,7 @@ def test_features_of_sampled_training_images_are_saved(
     assert not (plain.path / "figures" / "tsne-training.png").exists()
 
 
-def test_weights_are_reproducible_and_depend_on_the_seed(
+def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
     done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict
 ) -> None:
     again = sightline.train(str(done.path / "recipe.yaml"), out=tmp_path / "b", quiet=True)
@@ -107,8 +107,8 @@ def test_weights_are_reproducible_and_depend_on_the_seed(
     assert not same(weights(done.path), weights(other.path))
 
 
-def test_sam_from_starts_sharpness_aware_steps_later(photos: Path, tmp_path: Path, tiny: dict):
-    """Of two epochs the second is sharpness-aware: the first does not change, and the second costs twice the FLOPs."""
+def test_sharpness_aware_steps_begin_late_and_are_counted(photos: Path, tmp_path: Path, tiny: dict):
+    """Two epochs, the second sharpness-aware: the first is as without, and the second costs twice."""
     late = {"optim.sam_radius": 0.2, "optim.sam_from": 0.5}
     plain = sightline.train(base(tiny, **{"train.epochs": 2}), photos, out=tmp_path / "plain", quiet=True)
     sharp = sightline.train(base(tiny, **{"train.epochs": 2}, **late), photos, out=tmp_path / "sharp", quiet=True)
@@ -122,7 +122,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sightline", *map(str, arguments)]
 
 
-def test_resuming_after_sigkill_gives_the_same_weights(
+def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
     photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
@@ -138,7 +138,7 @@ def test_resuming_after_sigkill_gives_the_same_weights(
     assert [r["step"] for r in read_json_lines(killed / "metrics.jsonl") if r["event"] == "eval"] == [7, 14, 21]
 
 
-def test_sigterm_saves_prints_the_command_to_resume_and_exits_with_4(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_sigterm_saves_says_how_to_go_on_and_exits_4(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = [item for key, value in (tiny | {"train.epochs": 2000}).items() for item in (f"--{key}", value)]
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -156,7 +156,7 @@ def test_sigterm_saves_prints_the_command_to_resume_and_exits_with_4(photos: Pat
     assert f"sightline resume {out}" in error and "Traceback" not in error
 
 
-def test_a_non_finite_loss_stops_training_and_lists_the_files(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_a_loss_that_is_not_finite_stops_and_names_the_files(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"optim.lr": 1e18, "optim.ema": 0, "schedule.name": "constant"}
     with pytest.raises(SightlineError, match="not finite") as caught:
         sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
@@ -167,7 +167,7 @@ def test_a_non_finite_loss_stops_training_and_lists_the_files(photos: Path, tmp_
     assert all(torch.isfinite(t).all() for t in load_file(state).values() if t.is_floating_point())
 
 
-def test_patience_and_time_limit_stop_training(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_patience_stops_and_time_limit_stops(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"train.epochs": 50, "train.patience": 2, "optim.lr": 1e-9, "schedule.name": "constant", "optim.ema": 0}
     settings["model.args"] = {}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "a", quiet=True)
@@ -180,8 +180,8 @@ def test_patience_and_time_limit_stop_training(photos: Path, tmp_path: Path, tin
     assert limited.metrics["accuracy"] > 0 and limited.metrics["epoch"] < 100_000
 
 
-def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    """The first, every third and the last epoch are evaluated, and the best is one of these."""
+def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    """The first, each third and the last epoch are evaluated, and the best is one of these."""
     runs = [
         sightline.train(
             base(tiny, **{"train.epochs": 7, "train.evaluate_every": every}),
@@ -202,7 +202,7 @@ def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path
     assert stopped.metrics["epoch"] == 4
 
 
-def test_a_stopped_run_is_evaluated_after_its_last_epoch(
+def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
@@ -214,10 +214,10 @@ def test_a_stopped_run_is_evaluated_after_its_last_epoch(
     assert [r["epoch"] for r in records if r["event"] == "eval"] == [1, 3] and run.metrics["epoch"] in (1, 3)
 
 
-def test_gradient_accumulation_equals_a_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}}
-    plain |= {"model.freeze": True}  # frozen batch norms do not depend on the batch
+    plain |= {"model.freeze": True}  # frozen batch norm sees no batch
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 32}), photos, out=tmp_path / "a", quiet=True)
     settings = plain | {"train.batch_size": 16, "optim.accumulate": 2}
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
@@ -239,7 +239,7 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
         for member in members
     ]
     mean = dict(zip(parts.val.names, np.mean(found, 0), strict=True))
-    assert np.abs(found[0] - found[1]).max() > 1e-3, "otherwise the comparison proves nothing"
+    assert np.abs(found[0] - found[1]).max() > 1e-3, "else any mean would do"
     with open(sightline.predict(run.path, photos, out=tmp_path / "all.csv", quiet=True), newline="") as file:
         rows = {row["filename"]: row for row in csv.DictReader(file)}
     for name, expected in mean.items():
@@ -247,14 +247,12 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
         np.testing.assert_allclose(values, expected, atol=2e-6)
 
 
-def test_the_predictions_table_gives_the_reported_accuracy(done: sightline.Run) -> None:
+def test_the_csv_gives_the_headline_back(done: sightline.Run) -> None:
     rows = np.genfromtxt(done.path / "predictions/val.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     assert np.mean(rows["label"] == rows["truth"]) == pytest.approx(done.metrics["accuracy"])
 
 
-def test_errors_for_invalid_run_folders_have_a_cure(
-    done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict
-) -> None:
+def test_refusals_name_the_cure(done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = done
     with pytest.raises(SightlineError, match="already contains a run") as caught:
         sightline.train(base(tiny), photos, out=run.path, quiet=True)
@@ -272,7 +270,7 @@ def test_errors_for_invalid_run_folders_have_a_cure(
     assert (keep / "thesis.txt").read_text() == "text"
 
 
-def test_overwrite_keeps_the_old_run_until_the_new_one_starts(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     (run.path / "thesis.txt").write_text("mine")
     with pytest.raises(SightlineError):
@@ -282,7 +280,7 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_starts(photos: Path, tmp_
     assert (run.path / "thesis.txt").read_text() == "mine"
 
 
-def test_a_run_folder_inside_the_data_is_an_error(make_photos, tmp_path: Path, tiny: dict) -> None:
+def test_a_run_inside_its_own_data_is_refused(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     with pytest.raises(SightlineError, match="inside the data") as caught:
         sightline.train(base(tiny), data, out=data / "runs" / "x", quiet=True)
@@ -320,7 +318,7 @@ def test_an_epoch_whose_validation_loss_is_not_finite_is_not_the_best(
     assert run.metrics["best_epoch"] == 2
 
 
-def test_accumulated_batches_are_weighted_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_unequal_batches_of_a_step_weigh_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}, "model.freeze": True}
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 64}), photos, out=tmp_path / "a", quiet=True)
@@ -339,10 +337,10 @@ def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict
     assert sheets[0] != sheets[1]
 
 
-def test_required_disk_space_includes_optimizer_state_and_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    needs, setup = [], importlib.import_module("sightline.engine.setup")
+def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    needs, starting = [], importlib.import_module("sightline.engine.setup")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "preflight", lambda folder, needed: needs.append(needed))
+        patch.setattr(starting, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
             more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0, "model.args": {}}
             sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)
@@ -356,7 +354,7 @@ def test_required_disk_space_includes_optimizer_state_and_ensemble(photos: Path,
 def test_compiled_training_gives_the_same_losses(
     task: str, photos: Path, make_scenes, toy, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the backend `eager`, because not every machine has a compiler."""
+    """Traced for real; its graphs run by torch itself, for not every machine has a compiler."""
     traced = []
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **more: traced.append(more) or real(f, backend="eager", **more))
@@ -391,7 +389,7 @@ def test_class_weights_reach_the_loss(kind: str, make_photos: Callable[..., Path
         np.testing.assert_allclose(found.numpy(), class_weights([2, 6], kind), rtol=1e-6)
 
 
-def test_training_flops_of_a_partial_epoch(tiny: dict) -> None:
+def test_a_part_of_an_epoch_costs_a_part_of_it(tiny: dict) -> None:
     config = base(tiny, **{"train.epochs": 2, "optim.sam_radius": 0.1, "optim.sam_from": 0.5})
     cost = {config.data.size: 7.0}
     assert training_flops(config, cost, 10, 1) == 70
@@ -399,7 +397,7 @@ def test_training_flops_of_a_partial_epoch(tiny: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "..", "a\\b", "a\0b", "", "x" * 300, "\ud800/"])
-def test_the_name_of_a_recipe_cannot_be_a_path(name: str, photos: Path, tmp_path: Path) -> None:
+def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(name: str, photos: Path, tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path), pytest.raises(SightlineError, match="cannot have the name"):
         sightline.train(Config(name=name), photos, quiet=True)
     assert not list(tmp_path.iterdir())
