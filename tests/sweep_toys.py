@@ -1,4 +1,4 @@
-"""Helpers of the tests of sweeps."""
+"""Shared by the tests of sweeps."""
 
 import os
 import signal
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def shown(rows: list[dict[str, Any]]) -> list[tuple]:
-    """The columns of a sweep's trials that do not depend on time."""
+def without_times(rows: list[dict[str, Any]]) -> list[tuple]:
+    """The reproducible fields of each trial: settings, state, value, epochs."""
     return [(r["trial"], r["state"], r["values"], r["value"], r["best_epoch"], r["epochs"], r["same_as"]) for r in rows]
 
 
 class ForkedProcess:
-    """Replacement for `start_process`: forks the test process, in which torch is already imported."""
+    """Replaces `start_process`: forks the test process, which has already imported torch."""
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         from sightline.sweep import child

@@ -1,4 +1,4 @@
-"""Allowed imports between subpackages (docs/architecture.md), no circular imports, one list of tasks, file sizes."""
+"""Structure of the package (docs/architecture.md): allowed imports, no cycles, one list of tasks, sizes."""
 
 import ast
 from collections import defaultdict
@@ -39,11 +39,11 @@ ALLOWED = {
     "doctor": {"errors", "config", "runs", "data", "engine", "report", "tasks"},
     "recipes": {"errors", "config", "tasks", "a task", "transfer"},
 }
-"""The subpackages that each subpackage may import. Commands that are not listed may import everything but `cli`."""
+"""Package -> the packages that it may import. A package that is not listed may import all others."""
 
 
 def modules() -> dict[str, Path]:
-    """Map module names without `sightline.` to files."""
+    """Module name without `sightline.` -> its file."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -52,7 +52,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Map modules to the modules of the package that they import, also in functions, for types, and with `lazy`."""
+    """Module -> the modules of Sightline that it imports, also inside functions, for types and with `lazy`."""
     known, graph = modules(), defaultdict(set)
     for name, path in known.items():
         base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
@@ -71,7 +71,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def lazy_paths(path: Path) -> list[str]:
-    """The arguments of `tasks.contract.lazy` in a file: `package.module:name`."""
+    """The arguments of `tasks.contract.lazy` in a file, such as `package.module:name`."""
     return [
         argument.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -81,8 +81,8 @@ def lazy_paths(path: Path) -> list[str]:
     ]
 
 
-def subpackage(module: str) -> str:
-    """The subpackage of a module, or its own name at the top level; `a task` for the folder of a task."""
+def package_of(module: str) -> str:
+    """The top-level package of a module, or its own name if it is in none; `a task` for modules in a task's package."""
     first, *rest = module.split(".")
     inside = first == "tasks" and rest and (PACKAGE / "tasks" / rest[0]).is_dir()
     return "a task" if inside else first
@@ -93,13 +93,13 @@ def test_packages_import_only_allowed_packages() -> None:
         f"{name} imports {other}"
         for name, others in imports().items()
         for other in sorted(others)
-        if subpackage(name) != subpackage(other)
-        and subpackage(other) not in ALLOWED.get(subpackage(name), {subpackage(other)})
+        if package_of(name) != package_of(other)
+        and package_of(other) not in ALLOWED.get(package_of(name), {package_of(other)})
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_are_no_circular_imports() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph, state = imports(), {}
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -132,7 +132,7 @@ def test_only_tasks_and_recipes_name_a_task() -> None:
     assert not quoted
 
 
-def test_sizes_of_packages_and_files_and_unique_class_names() -> None:
+def test_packages_and_files_are_small_and_class_names_are_unique() -> None:
     classes, sizes = defaultdict(list), defaultdict(int)
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from sightline.engine.evaluate import evaluate
 from sightline.engine.parts import Parts, Traced
 from sightline.engine.state import Training
 from sightline.insight.curves import history
-from sightline.insight.preview import draw_preview
+from sightline.insight.figures import draw_preview
 from sightline.models import build_model, forward_flops, parameter_count
 from sightline.report.compare.kinds import TaskComparison
 from sightline.report.html import element

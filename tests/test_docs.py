@@ -130,7 +130,7 @@ def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
     """Fork the trials of a sweep from the test process, and draw no figures."""
-    monkeypatch.setattr(importlib.import_module("sightline.sweep.work"), "start_process", ForkedProcess)
+    monkeypatch.setattr(importlib.import_module("sightline.sweep.scheduler"), "start_process", ForkedProcess)
 
 
 @pytest.mark.usefixtures("each_figure_once")

@@ -7,7 +7,7 @@ from typing import Any
 
 Rules = dict[str, Any]
 """Error message -> whether the configuration violates the rule (any value that is true or false)."""
-DENSE = {"dice", "lovasz", "ohem"}
+SEGMENTATION_LOSSES = {"dice", "lovasz", "ohem"}
 """Losses for segmentation only; label smoothing is not defined for them."""
 
 
@@ -44,7 +44,8 @@ def whole_image_rules(config: Any) -> Rules:
         or augment.rare_crops
         or augment.scale != (1.0, 1.0),
         "train.turn_test is for segmentation": config.train.turn_test,
-        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
+        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in SEGMENTATION_LOSSES
+        or loss.terms,
     }
 
 

@@ -311,7 +311,7 @@ class Report(Section):
             return count_or_names(value)
         names = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
         if not names and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST):
-            raise ValueError("give a number of images, or a list of their names in quotes")
+            raise ValueError("give a number of images, or a list of their names as strings")
         return value
 
 
@@ -336,7 +336,7 @@ class Config(Section):
     report: Report = Report()
 
     def rules(self) -> Rules:
-        """Checks of the task: message -> whether it applies, for settings that are invalid or would have no effect."""
+        """Checks of the task: error message -> whether settings violate it, being invalid or without effect."""
         return {}
 
     @pydantic.model_validator(mode="after")

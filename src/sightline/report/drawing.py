@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..insight import curves, figures
 from ..insight.curves import History, MetricCurve
-from ..insight.projection import EpochMap, still_maps
+from ..insight.projection import EpochMap, static_maps
 from ..insight.style import png, short
 from .findings import Findings, PredictionSummary, Tile
 from .words import epochs_text, percent
@@ -49,7 +49,7 @@ def plan(found: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurv
         (found.maps, found.map_labels, ""),
         (found.training_maps, found.training_labels, "-training"),
     ):
-        chosen = still_maps(maps)
+        chosen = static_maps(maps)
         for kind in kinds(maps):
             points, titles = [getattr(m, kind) for m in chosen], figures.map_titles(chosen, kind)
             hard = hardest(found, labels)
@@ -89,7 +89,7 @@ def sheet(tiles: Sequence[Tile]) -> Figure:
     captions = [
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% sure" for one in tiles
     ]
-    return figures.draw_sheet([one.image for one in tiles], captions)
+    return figures.draw_image_grid([one.image for one in tiles], captions)
 
 
 def loss_text(past: History) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute, is_address, paths_in
+from ..config.paths import absolute, is_url, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
@@ -26,6 +26,14 @@ RUN_FILES = (
     "figures",
     "export",
 )
+DECIDES_RESULT = (
+    "schedule.total_epochs",
+    "train.epochs",
+    "train.evaluate_every",
+    "train.max_minutes",
+    "train.patience",
+)
+"""Settings of CHANGEABLE that change the final numbers: runs that are compared must agree in them."""
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",
@@ -67,7 +75,7 @@ class Run:
 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that recipe.yaml is valid in every working directory."""
-    named = {key: absolute(path) for key, path in paths_in(config).items() if not is_address(path)}
+    named = {key: absolute(path) for key, path in paths_in(config).items() if not is_url(path)}
     # A pattern of shards (.tar) is not the path of a file.
     return resolve(config, {key: path for key, path in named.items() if os.path.exists(path) or path.endswith(".tar")})
 

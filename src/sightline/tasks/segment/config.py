@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...config.checks import DENSE, Rules, metric_rules, no_head_rules
+from ...config.checks import SEGMENTATION_LOSSES, Rules, metric_rules, no_head_rules
 from ...config.schema import Config, Train
 from ..contract import Metric
 
@@ -30,5 +30,6 @@ class SegmentConfig(Config):
             ),
             "data.on_bad_image skip is for classification: invalid pairs must be repaired or removed": data.on_bad_image
             == "skip",
-            "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
+            "loss.smoothing is for cross_entropy and focal": loss.smoothing
+            and set(loss.terms or {loss.name}) <= SEGMENTATION_LOSSES,
         }

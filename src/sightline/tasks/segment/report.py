@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...data.decode.palettes import display_colors, from_dict
 from ...errors import SightlineError, printable
-from ...insight import figures, strips
+from ...insight import figures, mask_figures
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
 from ...report import sections
@@ -102,22 +102,24 @@ def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
         matrix = found.per_image.sum(0)
         edges = np.stack(measures.class_intervals(found.per_image), axis=1)
         mean = measures.segment_numbers(matrix)["mean_iou"]
-        todo["iou"] = lambda: strips.draw_ious(measures.class_iou(matrix), edges, found.classes, found.colors, mean)
+        todo["iou"] = lambda: mask_figures.draw_ious(
+            measures.class_iou(matrix), edges, found.classes, found.colors, mean
+        )
         todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
     if found.worst:
         worst = [found.worst[name][:WORST] for name in ("images", "truth", "predicted")]
         names = [str(name) for name in found.worst["names"][:WORST]]
-        todo["worst"] = lambda: strips.draw_errors(*worst, found.colors, found.classes, names, WORST)
+        todo["worst"] = lambda: mask_figures.draw_errors(*worst, found.colors, found.classes, names, WORST)
     if {"train", "val"} <= set(found.pixels):
         counts = (found.pixels["train"], found.pixels["val"])
-        todo["class-frequencies"] = lambda: strips.draw_class_frequencies(*counts, found.classes, found.colors)
+        todo["class-frequencies"] = lambda: mask_figures.draw_class_frequencies(*counts, found.classes, found.colors)
     return todo
 
 
 def film_strip(found: MaskFindings) -> Figure:
     """Draw sample images with their true masks and their predicted masks at the first, middle and last stored epoch."""
     rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
-    return strips.draw_strip(
+    return mask_figures.draw_masks_over_epochs(
         found.samples["images"][rows],
         found.samples["labels"][rows],
         [masks[rows] for epoch, masks in zip(found.epochs, found.masks, strict=True) if epoch in chosen],
@@ -143,14 +145,14 @@ def film_block(name: str, found: MaskFindings) -> Html:
     rows, images = shown_rows(found), []
     for row in rows.tolist():
         truth, masks = found.samples["labels"][row], [masks[row] for masks in found.masks]
-        matrices = [strips.confusion(mask, truth, len(found.classes)) for mask in masks]
+        matrices = [measures.confusion(mask, truth, len(found.classes)) for mask in masks]
         images.append(
             {
                 "name": printable(str(found.samples["names"][row])),
                 "image": webp(found.samples["images"][row].transpose(1, 2, 0), FINE),
                 "truth": gray_png(truth),
                 "masks": [gray_png(mask) for mask in masks],
-                "scores": [strips.score_text(matrix) for matrix in matrices],
+                "scores": [mask_figures.score_text(matrix) for matrix in matrices],
             }
         )
     colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in found.colors.tolist()]
