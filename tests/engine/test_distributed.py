@@ -24,7 +24,7 @@ from sightline.config.resolve import all_keys
 from sightline.data.image_cache import subset
 from sightline.data.types import Decoded
 from sightline.engine import distributed
-from sightline.engine.setup import lines_of, settings_of
+from sightline.engine.setup import digest_lines, settings_of
 from sightline.errors import INTERRUPTED
 from sightline.runs.atomic import read_json_lines
 from sightline.tasks.files import configured
@@ -81,7 +81,7 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
     assert len(recipes[0]) == len(all_keys())
     images, names = np.arange(3 * 3 * 2 * 2, dtype=np.uint8).reshape(3, 3, 2, 2), ("a.png", "b.png", "c.png")
     whole = Decoded(images, np.array([0, 1, 0]), names, ("cat", "dog"), "", images.nbytes)
-    lines = lines_of(whole)
+    lines = digest_lines(whole)
     assert lines[0] == "classes cat, dog" and lines[2].startswith("b.png, dog, pixels ")
     others = {
         f"{lines[3]!r} in process 0": replace(whole, images=images ^ (images == 35)),
@@ -90,7 +90,7 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
         f"4 in process 0, 3 here; only process 0 has {lines[3]!r}": subset(whole, np.arange(2)),
     }
     for said, other in others.items():
-        assert distributed.first_difference(lines, lines_of(other)).startswith(said)
+        assert distributed.first_difference(lines, digest_lines(other)).startswith(said)
     assert distributed.first_difference(lines[:3], lines).startswith(
         "3 in process 0, 4 here; only this process has 'c.png"
     )
@@ -98,7 +98,7 @@ def test_the_first_difference_of_settings_and_data_is_named() -> None:
     masks = np.zeros((3, 2, 2), np.uint8)
     sizes, counts = np.full((3, 2), 2), np.zeros((3, 1), np.int64)
     pairs = Decoded(images, None, names, ("sea",), "", 0, masks=masks, sizes=sizes, counts=counts)
-    assert lines_of(pairs)[1] != lines_of(replace(pairs, masks=masks + 1))[1], "masks count among the pixels"
+    assert digest_lines(pairs)[1] != digest_lines(replace(pairs, masks=masks + 1))[1], "masks count among the pixels"
 
 
 def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stands(tmp_path: Path) -> None:

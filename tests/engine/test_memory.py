@@ -12,31 +12,37 @@ import torch
 from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.types import Batch
-from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed_memory, split
+from sightline.engine.memory import (
+    ALLOCATOR_VARIABLES,
+    explain_out_of_memory,
+    keep_freed_memory,
+    split,
+    split_if_out_of_memory,
+)
 from sightline.errors import ENVIRONMENT
 from sightline.tasks.files import configured
 
 
 def test_a_failed_allocation_names_the_cure() -> None:
     config = configured({"train.batch_size": 64, "optim.accumulate": 2})
-    with pytest.raises(SightlineError, match="memory") as caught, explained_memory(config):
+    with pytest.raises(SightlineError, match="memory") as caught, explain_out_of_memory(config):
         torch.empty(2**50, dtype=torch.uint8)
     assert caught.value.status == ENVIRONMENT
     assert "--train.batch_size 32 --optim.accumulate 4" in caught.value.cure
-    with pytest.raises(SightlineError), explained_memory(config):
+    with pytest.raises(SightlineError), explain_out_of_memory(config):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    with pytest.raises(SightlineError), explained_memory(config):
+    with pytest.raises(SightlineError), explain_out_of_memory(config):
         raise MemoryError
 
 
 def test_a_command_without_settings_is_told_of_the_file() -> None:
-    with pytest.raises(SightlineError) as caught, explained_memory(Config(), "runs/a/recipe.yaml"):
+    with pytest.raises(SightlineError) as caught, explain_out_of_memory(Config(), "runs/a/recipe.yaml"):
         raise MemoryError
     assert caught.value.cure == "lower train.eval_batch_size, now 256, in runs/a/recipe.yaml"
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explained_memory(Config()):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(Config()):
         raise RuntimeError("shapes do not fit")
 
 
@@ -61,7 +67,7 @@ def test_smaller_parts_are_taken_where_that_is_allowed(
     progress = SimpleNamespace(parts=1)
     config = configured({"train.batch_size": 8, "train.on_out_of_memory": allowed})
 
-    @in_parts
+    @split_if_out_of_memory
     def add_gradients(training, group: list[Batch]) -> torch.Tensor:
         if max(len(batch.samples) for batch in group) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")

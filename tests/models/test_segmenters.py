@@ -1,4 +1,4 @@
-"""Every segmenter keeps the same contract, whoever wrote it; and backbones load into all of their encoders."""
+"""Segmenters: the common interface, errors of `build_segmenter`, and loading weights into encoders."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from sightline.models.segmenters import SEGMENTERS, Segmenter, build_segmenter, 
 
 CLASSES = 5
 SLIM = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8, 8, 8]}
-OWN = [  # the head `small` needs 224 pixels and has a test of its own in test_fcn
+OWN = [  # the head `small` needs 224 pixels and is tested in test_fcn
     ("unet", SLIM),
     ("unet", {**SLIM, "auxiliary": True, "context": False, "decoder": [8, 8, 8]}),
     ("fcn32s", {"head": "dense", "width": 8}),
@@ -46,12 +46,18 @@ def model(request: pytest.FixtureRequest) -> Segmenter:
     return build_segmenter(request.param[0], CLASSES, request.param[1])
 
 
-def test_own_names_are_all_tested() -> None:
+def decoder_parameters(model: Segmenter) -> list[nn.Parameter]:
+    """All parameters outside the encoder."""
+    inside = f"{model.encoder_path}."
+    return [value for name, value in model.network.named_parameters() if not name.startswith(inside)]
+
+
+def test_all_names_are_tested() -> None:
     assert {name for name, _ in OWN} == set(SEGMENTERS)
 
 
-def test_contract(model: Segmenter) -> None:
-    """Shapes at an odd size, gradients of everything, a single image, the same values after saving and loading."""
+def test_interface(model: Segmenter) -> None:
+    """Output shapes at an odd size, finite gradients of all parameters, a single image, saving and loading."""
     model.train()
     outputs = model.outputs(images(2))
     assert list(outputs) in (["logits"], ["logits", "auxiliary"])
@@ -61,7 +67,7 @@ def test_contract(model: Segmenter) -> None:
     assert all(value.grad.isfinite().all() for value in model.parameters() if value.grad is not None)
     model.zero_grad()
     encoder = {id(value) for value in model.encoder.parameters()}
-    decoder = {id(value) for value in model.decoder_parameters()}
+    decoder = {id(value) for value in decoder_parameters(model)}
     assert encoder and decoder and not encoder & decoder
     assert encoder | decoder == {id(value) for value in model.parameters()}
 
@@ -77,7 +83,7 @@ def test_contract(model: Segmenter) -> None:
 
 
 def test_a_batch_of_one_trains(model: Segmenter) -> None:
-    """The smallest image that there is: the deepest maps have one value a channel, and batch norm cannot divide."""
+    """An image of one pixel: the deepest maps have one value per channel, for which torch's batch norm raises."""
     model.train()
     logits = model(images(1, 1, 1))
     assert logits.shape == (1, CLASSES, 1, 1)
@@ -87,20 +93,20 @@ def test_a_batch_of_one_trains(model: Segmenter) -> None:
     model.zero_grad()
 
 
-def test_frozen_encoder_stays_as_it_is(model: Segmenter) -> None:
-    """The last test of the module's fixture: it freezes the model."""
+def test_frozen_encoder_does_not_change(model: Segmenter) -> None:
+    """Must be the last test that uses the module's fixture: it freezes the model."""
     freeze_encoder(model)
     model.train()
     before = {key: value.clone() for key, value in model.encoder.named_buffers()}
     sum(value.sum() for value in model.outputs(images(2)).values()).backward()
     trained = {id(value) for value in model.parameters() if value.grad is not None}
-    assert trained == {id(value) for value in model.decoder_parameters()}
+    assert trained == {id(value) for value in decoder_parameters(model)}
     assert all(torch.equal(value, before[key]) for key, value in model.encoder.named_buffers())
     assert model.network.training and not any(module.training for module in model.encoder.modules())
 
 
-def test_deeplab_gives_what_torchvision_gives() -> None:
-    """With two images, in training and in evaluation, to the bit: the care for single values changes nothing else."""
+def test_deeplab_equals_torchvisions() -> None:
+    """Bit-identical for two images, in training and evaluation mode: the batch-norm hooks change nothing else."""
     from torchvision.models.segmentation import deeplabv3_resnet50
 
     torch.manual_seed(0)
@@ -279,12 +285,12 @@ def test_a_classifiers_backbone_becomes_the_encoder(
 ) -> None:
     run, backbone = resnet18_run
     model = build_segmenter(f"smp/fpn/{name}", CLASSES)
-    decoder = [value.clone() for value in model.decoder_parameters()]
+    decoder = [value.clone() for value in decoder_parameters(model)]
     receipt = load_encoder(model, str(run), ["road", "sky"])
     encoder = model.encoder.state_dict()
     assert encoder.keys() == {inner + key for key in backbone}
     assert all(torch.equal(encoder[inner + key], value) for key, value in backbone.items())
-    assert all(torch.equal(a, b) for a, b in zip(model.decoder_parameters(), decoder, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(decoder_parameters(model), decoder, strict=True))
     assert receipt.matched == len(backbone) and receipt.total == len(model.state_dict())
     assert receipt.new == tuple(key for key in model.state_dict() if not key.startswith("network.encoder."))
     assert set(receipt.ignored) == {"head.weight", "head.bias"}

@@ -52,7 +52,7 @@ def log_results(training: Training) -> None:
     numbers, sentence = training.functions.results(training)
     images = len(parts.train.names)
     epochs = progress.step / training.epoch_steps
-    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once * images
+    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once_flops * images
     best = progress.best_epoch
     chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
     log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)

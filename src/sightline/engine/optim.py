@@ -51,12 +51,12 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
     """Names of the weights for Muon: matrices and kernels except the first layer, the head, embeddings and tokens.
 
-    The first layer is the first defined; the head is the attribute `head`, or a segmenter's `scores`.
+    The first layer is the first registered; the head is the attribute `head`, or a segmenter's `class_layers`.
     """
     lookups = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
     matrices = [name for name in weights if name not in lookups]
-    heads = tuple(f"network.{path}." for path in getattr(model, "scores", ())) or ("head.",)
+    heads = tuple(f"network.{path}." for path in getattr(model, "class_layers", ())) or ("head.",)
     return frozenset(name for name in matrices[1:] if not name.startswith(heads))
 
 

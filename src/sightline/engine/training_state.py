@@ -1,9 +1,7 @@
 """Checkpoints during training: state for resumption, best weights, snapshots of features."""
 
-import contextlib
 import shlex
 import shutil
-from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from ..runs.deferred_writes import MAX_FAILED_SAVES
 from ..runs.log import RunLog
 from . import distributed
 from .evaluate import evaluate
-from .parts import Arrays, Parts, Sampled
+from .parts import Arrays, FeatureSample, Parts
 from .state import Training
 
 THUMBNAIL = 64  # pixels; saved in the run, so that the report does not need the data
@@ -88,7 +86,7 @@ def state_tensors(training: Training) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def needed_bytes(config: Config, model: nn.Module) -> int:
+def checkpoint_bytes(config: Config, model: nn.Module) -> int:
     """Largest size on disk of the run's checkpoints, in bytes; see `checkpoint.required_bytes`."""
     moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
@@ -125,13 +123,6 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
     training.optimizer.load_state_dict(state)
     if training.average:
         training.average.restore(part("average."), values["average_updates"])
-
-
-@contextlib.contextmanager
-def evaluated_weights(training: Training) -> Generator[None]:
-    """Load the weights to evaluate and ship into the model within the block: the average, if there is one."""
-    with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
-        yield
 
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
@@ -173,8 +164,8 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
     """Save features or masks of the fixed samples at this epoch, and keep at most `report.snapshots` epochs."""
     folder = training.folder / "snapshots"
     target = folder / epoch_name(training.epoch)
-    if training.parts.sampled is not None and len(training.parts.rows):
-        keep_sampled(training, training.parts.sampled, target)
+    if training.parts.feature_sample is not None and len(training.parts.rows):
+        keep_sampled(training, training.parts.feature_sample, target)
     if not training.world.is_rank0:
         return
     if "masks" in arrays:
@@ -194,7 +185,7 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
 
 
-def keep_sampled(training: Training, sampled: Sampled, folder: Path) -> None:
+def keep_sampled(training: Training, sampled: FeatureSample, folder: Path) -> None:
     """Save the features of the sampled training images."""
     parts, size = training.parts, training.config.train.eval_batch_size
     with distributed.unsharded_for(training.forward):
@@ -228,9 +219,9 @@ def save_samples(folder: Path, parts: Parts) -> None:
         sample |= {"images": subsampled(val.images[rows]), "labels": subsampled(val.masks[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
-    if parts.sampled is not None:
-        every = np.arange(len(parts.sampled.images.names))
-        save_arrays(folder / "snapshots" / "train-samples.npz", sample_arrays(parts.sampled.images, every))
+    if parts.feature_sample is not None:
+        every = np.arange(len(parts.feature_sample.images.names))
+        save_arrays(folder / "snapshots" / "train-samples.npz", sample_arrays(parts.feature_sample.images, every))
 
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
@@ -270,7 +261,7 @@ def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 
-def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
+def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
     """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt."""
     names = training.parts.train.names
     shown = [names[sample] for batch in group for sample in batch.all_samples.tolist()]

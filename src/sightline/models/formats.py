@@ -218,7 +218,7 @@ def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield key, stripped
 
 
-def plain(key: str) -> str:
+def without_prefixes(key: str) -> str:
     """The name without any known prefix."""
     return list(name_variants(key))[-1][0]
 

@@ -19,7 +19,15 @@ from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
+from ...engine.parts import (
+    Parts,
+    TraceSpec,
+    describe_data,
+    normalization,
+    stream_line,
+    training_flops,
+    weights_of_classes,
+)
 from ...errors import SightlineError
 from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
@@ -63,10 +71,10 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
-    receipt = None
+    loaded = None
     if fresh and config.model.weights != "none":
-        receipt = load_encoder(model, config.model.weights, palette.classes)
-        say(str(receipt))
+        loaded = load_encoder(model, config.model.weights, palette.classes)
+        say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
@@ -77,7 +85,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     facts = {
         "parameters": parameter_count(model),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "data": describe_data(source, train, val),
         "pixels": {"train": train.counts.sum(0).tolist(), "val": val.counts.sum(0).tolist()},
     }
@@ -102,8 +110,8 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
     return Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=Traced((3, window[0], window[1]), lambda net, images: net.outputs(images)),
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=TraceSpec((3, window[0], window[1]), lambda net, images: net.outputs(images)),
     )
 
 
