@@ -13,7 +13,7 @@ from parts_toys import build
 from sightline.data.loader import process_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
-from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
+from sightline.engine.parallel import LocalRows, synchronize_dropout, synchronize_norms
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
@@ -85,7 +85,7 @@ def norms() -> float:
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
         start, stop = process_range(7, distributed.world().share)
-        Rows.start, Rows.count, Rows.of = start, stop - start, 7
+        LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
         (alone(inputs) * toward).sum().backward()
         (synced(part) * toward[start:stop]).sum().backward()
@@ -108,7 +108,7 @@ def dropped() -> bool:
     alone = net(whole)
     synchronize_dropout(net)
     start, stop = process_range(7, distributed.world().share)
-    Rows.start, Rows.count, Rows.of = start, stop - start, 7
+    LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])
 

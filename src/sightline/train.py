@@ -335,7 +335,7 @@ def evaluate_epoch(training: Training) -> str:
             training_state.save_weights(training, "best", numbers)
         if math.isfinite(numbers["loss"]):
             training_state.keep_for_ensemble(training, numbers)
-        training_state.keep_snapshot(training, arrays)
+        training_state.save_snapshot(training, arrays)
         training_state.save_weights(training, "last", numbers)
     best = better and name in metrics  # with best_metric `epoch` the newest epoch is saved, but not marked as best
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)

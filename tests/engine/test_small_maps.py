@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sightline.engine import small_maps
 from sightline.engine.device import autocast
-from sightline.engine.small_maps import Plan, SmallConvolution, SmallMaps, planned
+from sightline.engine.small_maps import Plan, SmallConvolution, SmallMaps, plan_for
 
 WAYS = [Plan(*both) for both in itertools.product((False, True), repeat=2)]
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_in_bfloat16_as_near_to_float32_as_the_convolution_of_torch(
     count: int, channels: int, outputs: int, side: int, kernel: int, stride: int
 ) -> None:
     images, weight = drawn(count, channels, side, side), drawn(outputs, channels, kernel, kernel)
-    assert planned(tuple(images.shape), tuple(weight.shape), stride, kernel // 2)
+    assert plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2)
 
     def taken(context: Any) -> list[Tensor]:
         with context:

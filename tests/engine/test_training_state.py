@@ -161,7 +161,7 @@ def test_what_is_refused_at_first_and_taken_again_is_said(
     monkeypatch.setattr(atomic, "rename_into_place", once)
     sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     error = capfd.readouterr().err
-    assert refused and "earlier writes of this run had failed; step 7 is saved, with all of them" in error
+    assert refused and "earlier writes of this run had failed; they and step 7 are saved now" in error
     assert same(tmp_path / "run", untroubled)
     ends = [record["event"] for record in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert ends[-1] == "done"
