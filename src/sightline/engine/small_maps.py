@@ -30,8 +30,8 @@ class Plan:
 class SmallMaps(TorchFunctionMode):
     """Context manager that computes bfloat16 convolutions of small maps on the CPU as matrix products.
 
-    Use it within `torch.autocast`. Results differ from torch's by rounding only: sums are computed in float32 and rounded
-    to bfloat16 once, in the gradient of the images twice. Active in the current thread only.
+    Use it within `torch.autocast`. Results differ from torch's by rounding only: sums are computed in float32 and
+    rounded to bfloat16 once, in the gradient of the images twice. Active in the current thread only.
     """
 
     def __torch_function__(

@@ -102,8 +102,8 @@ class Training:
 class Clock:
     """Times for the log and the checkpoints.
 
-    start: time of the last log line. saved: time of the last save. waited: seconds spent waiting for data since the last
-    log line. images: number of images since then.
+    start: time of the last log line. saved: time of the last save. waited: seconds spent waiting for data since the
+    last log line. images: number of images since then.
     """
 
     start: float = field(default_factory=time.monotonic)

@@ -266,7 +266,7 @@ def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None
 
 
 def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
-    """Write the file names of the batch to not-finite-batch.txt, and return the error for a non-finite loss or gradient.
+    """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt.
 
     loss, norm, rate: loss, gradient norm and learning rate of the step.
     """
