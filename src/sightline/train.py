@@ -57,9 +57,9 @@ def train(
 
     settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
     `runs/NAME` by default; it must not contain a run unless `overwrite` is true. quiet: print warnings only. watch:
-    serve the report on 127.0.0.1 during training. Raises SightlineError for invalid input, for errors of the machine,
-    and with status 4 if the run was interrupted and can be resumed. Under torchrun the processes share each batch;
-    ranks other than 0 return after the last step, rank 0 after the final evaluation and the report.
+    serve the report on 127.0.0.1 during training. Raises SightlineError for invalid input, for errors of the disk, the
+    memory or other processes, and with status 4 if the run was interrupted and can be resumed. Under torchrun the
+    processes share each batch; rank 0 returns after the final evaluation and the report, others after the last step.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))

@@ -22,7 +22,7 @@ MIN_COVERAGE = 0.9
 """Minimum fraction of the backbone's values that must match."""
 NO_CLASS_NAMES = (
     "the weight file has no class names; its {what} are used because the number of classes is the same: check that the "
-    "order of the classes is, too{cure}"
+    "classes have the same order{cure}"
 )
 
 
@@ -74,7 +74,7 @@ def load_weights(
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
 ) -> LoadReport:
-    """Load `weights` into a classifier in place: all tensors that match by name and shape.
+    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and shape.
 
     weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
     name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
