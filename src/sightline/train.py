@@ -313,7 +313,7 @@ def end_epoch(training: Training, reason: str) -> None:
 
 
 def evaluate_epoch(training: Training) -> str:
-    """Evaluate, save the weights if they are the best, and a snapshot; return the reason to stop training, or ""."""
+    """Evaluate; save the weights (last, and best if they are) and a snapshot; return the reason to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
     with training.average.swapped_into(parts.model) if training.average else contextlib.nullcontext():
