@@ -13,7 +13,7 @@ from parts_toys import build
 from sightline.data.loader import process_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
-from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
+from sightline.engine.parallel import LocalRows, synchronize_dropout, synchronize_norms
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
@@ -85,7 +85,7 @@ def norm_difference() -> float:
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
         start, stop = process_range(7, distributed.world().share)
-        Rows.start, Rows.count, Rows.of = start, stop - start, 7
+        LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
         (alone(inputs) * weight).sum().backward()
         (synced(part) * weight[start:stop]).sum().backward()
@@ -108,7 +108,7 @@ def same_dropout() -> bool:
     alone = net(whole)
     synchronize_dropout(net)
     start, stop = process_range(7, distributed.world().share)
-    Rows.start, Rows.count, Rows.of = start, stop - start, 7
+    LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])
 
@@ -123,23 +123,23 @@ def collectives() -> dict[str, Any]:
     """Results of the collective operations, and the error for processes with different data."""
     here = distributed.world()
     parts = [{"n": torch.tensor([number])} for number in range(here.rank, 5, here.size)]
-    collected = [int(part["n"]) for part in distributed.gather_to_rank0(parts)]
+    gathered = [int(part["n"]) for part in distributed.gather_to_rank0(parts)]
     rows = torch.full((here.rank + 1, 2), float(here.rank), requires_grad=True)
     every = distributed.gathered(rows)
     (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
     try:
         lists = {"data": lambda: ["a.png, cat", f"b{here.rank}.png, dog"]}
         distributed.require_same({"data": str(here.rank), "recipe": "same"}, lists)
-        refused = ""
+        error_text = ""
     except distributed.SightlineError as error:
-        refused = f"{error.what}: {error.why}"
+        error_text = f"{error.what}: {error.why}"
     return {
-        "collected": collected,
-        "told": distributed.broadcast_json([0.1 + 0.2, here.rank]),
+        "rank0": gathered,
+        "broadcast": distributed.broadcast_json([0.1 + 0.2, here.rank]),
         "any": distributed.any_of([here.rank == 1, False]),
         "gathered": every[:, 0].tolist(),
-        "back": rows.grad[:, 0].tolist() if rows.grad is not None else None,
-        "refused": refused,
+        "gradient": rows.grad[:, 0].tolist() if rows.grad is not None else None,
+        "error": error_text,
     }
 
 
@@ -160,7 +160,7 @@ def main(photos: str, scenes: str, out: str, rank: int) -> None:
         runs[name].parts.model.load_state_dict(first)
     found: dict[str, Any] = {}
     with process_group(60):
-        found["norms"], found["dropped"], found["said"] = norm_difference(), same_dropout(), collectives()
+        found |= {"norm_difference": norm_difference(), "same_dropout": same_dropout(), "collectives": collectives()}
         for name, training in runs.items():
             joined = assemble(training.config, training.folder, training.log, training.parts, Progress())
             shared = untrained_metrics(joined)

@@ -20,7 +20,7 @@ from sightline.data.types import Batch
 from sightline.engine import parts as made
 from sightline.engine.device import pick_device, pick_precision
 from sightline.engine.evaluate import evaluate
-from sightline.engine.parts import Parts, Traced
+from sightline.engine.parts import Parts, TraceSpec
 from sightline.engine.state import Training
 from sightline.insight.curves import history
 from sightline.insight.figures import draw_preview
@@ -88,8 +88,8 @@ def build(config: Any, say: Say, precision: str, fresh: bool) -> Parts:
     learner = RegressLearner(config, model, training_augmentation(config.augment, side, mean, std), transform)
     return Parts(
         *(device, pick_precision(precision or config.train.precision, device), source, train, val, model, learner),
-        *(None, made.describe_model(config, train, val, mean, std), np.zeros(0, np.int64), (mean, std), flops, facts),
-        traced=Traced((3, side, side), lambda net, images: {"number": net(images)}),
+        *(made.describe_model(config, train, val, mean, std), np.zeros(0, np.int64), (mean, std), flops, facts),
+        trace_spec=TraceSpec((3, side, side), lambda net, images: {"number": net(images)}),
     )
 
 

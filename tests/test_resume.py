@@ -85,7 +85,7 @@ def test_resuming_with_changed_data_is_an_error(make_photos, tmp_path: Path, tin
     image = next((data / "train" / "class_0").iterdir())
     shutil.copy(next((data / "train" / "class_1").iterdir()), image)
     os.utime(image, ns=(1, 1))
-    with pytest.raises(SightlineError, match="not what this run began with"):
+    with pytest.raises(SightlineError, match="the data has changed"):
         sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
 
 
@@ -107,7 +107,7 @@ def crash(*_: object, **__: object) -> None:
 @pytest.mark.parametrize("extend", ["stretch", "continue"])
 def test_extending_a_run_survives_a_crash_at_any_write(copies: Copies, tmp_path: Path, extend: str) -> None:
     whole = sightline.resume(copies(tmp_path / "whole", "falling"), extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
+    writes = [(setup, "record_resume"), (run_folder, "write_config"), (training_state, "save_state")]
     for number, (module, name) in enumerate(writes):
         cut = copies(tmp_path / f"cut-{number}", "falling")
         with pytest.MonkeyPatch.context() as patch:
@@ -158,7 +158,7 @@ def test_progressive_sizes_and_mixing_follow_the_length_of_the_schedule(
 def test_continuing_at_a_learning_rate_of_zero_is_an_error(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"schedule.name": "linear", "schedule.final_factor": 0.0}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    with pytest.raises(SightlineError, match="learn nothing") as caught:
+    with pytest.raises(SightlineError, match="no effect") as caught:
         sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
     assert "--extend stretch" in caught.value.cure
 

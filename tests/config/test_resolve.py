@@ -136,15 +136,8 @@ def test_long_values_are_shortened_in_errors() -> None:
 def test_contradicting_settings_are_rejected() -> None:
     assert "nesterov needs momentum above 0" in rejected({"optim": {"nesterov": True, "momentum": 0}}).what
     assert "alternate_flip needs horizontal_flip above 0" in rejected({"augment.alternate_flip": True}).what
-    mask = {"task": "segment", "train.best_metric": "mean_iou"}
-    for terms, valid in (({"name": "ohem"}, False), ({"terms": {"dice": 1.0, "cross_entropy": 1.0}}, True)):
-        loss = {f"loss.{key}": value for key, value in terms.items()} | {"loss.smoothing": 0.1}
-        if valid:
-            configured(mask | loss)
-        else:
-            assert "loss.smoothing is for cross_entropy and focal" in rejected(mask | loss).what
-    both = rejected({"loss.name": "dice", "train.best_metric": "mean_iou"}).what
-    assert "dice" in both and "train.best_metric accuracy" in both
+    both = rejected({"loss.terms": {"dice": 1.0}, "train.best_metric": "mean_iou"}).what
+    assert "loss.terms, a sum of losses, is for segmentation" in both and "train.best_metric accuracy" in both
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -172,9 +172,9 @@ class Augment(Section):
 
 
 class Loss(Section):
-    name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
-    """The last three are for segmentation."""
-    terms: dict[Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"], PositiveFloat] = {}
+    name: str = "cross_entropy"
+    """One of the task's losses."""
+    terms: dict[str, PositiveFloat] = {}
     """For segmentation: a weighted sum of losses instead of `name`, as loss name to weight."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing."""

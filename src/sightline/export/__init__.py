@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config.resolve import resolve
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.terminal import print_plain
@@ -51,7 +51,7 @@ def export(
         return export_weights(folder, config, target)
     # Both programs compute in float32 on the processor: differences are then due to the graph, not to the arithmetic.
     config = resolve(config, {"train.device": "cpu"} | ({} if data is None else {"data.path": os.fspath(data)}))
-    with explained_memory(config, f"{folder}/recipe.yaml"):
+    with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
         return export_onnx(folder, config, target, int8, say)
 
 

@@ -101,9 +101,11 @@ def make_plan(
     if task.selects_epochs:
         fixed["train.best_metric"] = metric
     first = run_folder.with_absolute_paths(resolve(base, {**fixed, **values}))
-    models = space["model.name"].candidates if "model.name" in space else (first.model.name,)
-    for name in models:
-        task.check(resolve(first, {"model.name": name}))
+    task.check(first)
+    for key, spec in space.items():
+        for name in spec.candidates:
+            if isinstance(name, str):  # such as names of models and losses, which the configuration does not check
+                task.check(resolve(first, {key: name}))
     data = data_identity(task.open(first, lambda text: None))
     return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data)
 
