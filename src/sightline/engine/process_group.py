@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -100,7 +101,7 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
         text = str(error)
         if not any(phrase in text.lower() for phrase in FAILED_PEER_PHRASES):
             raise
-        timed_out = "time" in text.lower() and "out" in text.lower()
+        timed_out = re.search("timed? ?out", text.lower()) is not None
         if timed_out:
             for pid in peers:
                 with contextlib.suppress(OSError):
