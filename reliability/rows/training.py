@@ -327,7 +327,7 @@ ROWS = (
         check,
         {
             "NaN is saved": replace_attribute("runs.checkpoint", "require_finite", accept_all_tensors),
-            "the lock is not acquired": replace_attribute("runs.lock", "take", do_nothing),
+            "the lock is not acquired": replace_attribute("runs.lock", "acquire", do_nothing),
             "resume accepts changed settings": replace_attribute("runs.run_folder", "check_changes", do_nothing),
             "resume accepts changed data": replace_attribute("engine.setup", "check_data", do_nothing),
             "resume forgets the smaller parts": replace_attribute("engine.training_state", "load_state", reset_parts),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import ranks_toys
+import distributed_toys
 import sightline
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
@@ -39,12 +39,12 @@ def found(
     make_photos: Callable[..., Path],
     make_scenes: Callable[..., Path],
 ) -> list[dict[str, Any]]:
-    """The results of `ranks_toys.py` in each process, with two and with three processes."""
+    """The results of `distributed_toys.py` in each process, with two and with three processes."""
     folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
     started = [
         fork(
-            ranks_toys.main,
+            distributed_toys.main,
             *map(str, (*data, folder / "found")),
             rank,
             output=folder / f"{rank}.txt",
@@ -58,21 +58,21 @@ def found(
 
 
 def test_batch_norm_and_dropout_use_the_global_batch(found: list[dict[str, Any]]) -> None:
-    assert all(each["norms"] < 1e-12 and each["dropped"] for each in found)
+    assert all(each["norm_difference"] < 1e-12 and each["same_dropout"] for each in found)
 
 
 def test_collective_operations(found: list[dict[str, Any]]) -> None:
-    said, size = [each["said"] for each in found], len(found)
-    assert [each["collected"] for each in said] == [[0, 1, 2, 3, 4]] + [[]] * (size - 1)
-    assert all(each["told"] == [0.1 + 0.2, 0] and each["any"] == [True, False] for each in said)
+    results, size = [each["collectives"] for each in found], len(found)
+    assert [each["rank0"] for each in results] == [[0, 1, 2, 3, 4]] + [[]] * (size - 1)
+    assert all(each["broadcast"] == [0.1 + 0.2, 0] and each["any"] == [True, False] for each in results)
     rows = [float(rank) for rank in range(size) for _ in range(rank + 1)]
-    assert all(each["gathered"] == rows for each in said)
+    assert all(each["gathered"] == rows for each in results)
     factors = [list(range(sum(range(rank + 1)) + 1, sum(range(rank + 2)) + 1)) for rank in range(size)]
-    assert [each["back"] for each in said] == [[float(size * factor) for factor in own] for own in factors]
-    assert said[0]["refused"] == ""
-    for rank, each in enumerate(said[1:], 1):
+    assert [each["gradient"] for each in results] == [[float(size * factor) for factor in own] for own in factors]
+    assert results[0]["error"] == ""
+    for rank, each in enumerate(results[1:], 1):
         what = f"the run of process {rank} differs from that of process 0"
-        assert each["refused"] == f"{what}: its data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
+        assert each["error"] == f"{what}: its data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
 
 
 def test_first_difference_of_settings_and_data() -> None:

@@ -15,7 +15,7 @@ from ...data.loader import evaluation_batches
 from ...data.shards.stream import sampled
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
-from ...data.sources.splits import WHOLE
+from ...data.sources.splits import ALL
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine import parts
@@ -163,8 +163,8 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
         source = open_source(config.data, config.data.split_seed)
-    elif WHOLE in source.splits:
-        source = replace(source, splits={"train": source.splits[WHOLE]})
+    elif ALL in source.splits:
+        source = replace(source, splits={"train": source.splits[ALL]})
     for note in source.notes:
         say(note)
     if "train" not in source.splits:
