@@ -1,4 +1,4 @@
-# make demo: install, train on embedded data, say where the report is.   make test: everything that must hold.
+# make demo: install, train on built-in data, print the paths of the reports.   make test: lint, format, types and tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ty check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Puts faults in and counts what comes of them: under 40 minutes on 2 cores. Writes reliability.json, docs/reliability.md.
+# Inject faults and count the outcomes, in under 40 minutes on 2 cores. Writes reliability.json and docs/reliability.md.
 reliability: $(VENV)/.installed-dev
 	$(BIN)/python -m reliability
 
@@ -22,15 +22,15 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The report's script, out of web/. Needs Node.js; what it gives is committed, so that nobody else does.
+# Bundle the scripts of the pages from web/. Needs Node.js; the bundles are committed, so nothing else needs it.
 web:
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
-# A stamp newer than pyproject.toml says that the environment is right, so the second call is quick.
-# PYTHONDONTWRITEBYTECODE is cleared because start-up without byte code takes three times as long.
+# The environment is up to date if its stamp file is newer than pyproject.toml; then nothing is installed again.
+# PYTHONDONTWRITEBYTECODE is unset because starting without bytecode takes three times as long.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pip install --quiet --editable '.[serve,onnx]'  # what the demo's last lines name
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pip install --quiet --editable '.[serve,onnx]'  # for the commands that the demo suggests
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml

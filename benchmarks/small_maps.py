@@ -18,7 +18,7 @@ import torch
 from machine import facts, headline, keep
 from sightline.engine import small_maps
 from sightline.engine.memory import keep_freed_memory
-from sightline.engine.small_maps import Plan, SmallMaps, planned
+from sightline.engine.small_maps import Plan, SmallMaps, plan_for
 
 SHAPES = [
     (128, 512, 512, 2, 3, 1, "ResNet-18 at 64, last stage"),
@@ -45,7 +45,7 @@ SHAPES = [
 def seconds(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, rounds: int) -> tuple[list[float], ...]:
     """Of torch's convolution and of ours, in turn."""
     kernel, stride = shape[4:6]
-    forced = planned(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
+    forced = plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
     gradient = torch.randn_like(torch.conv2d(images, weight, None, stride, kernel // 2))
 
     def step() -> None:
@@ -53,7 +53,7 @@ def seconds(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, 
         torch.autograd.grad(output, (images, weight), gradient)
 
     def ours() -> None:
-        with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "planned", always):
+        with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "plan_for", always):
             step()
 
     def always(*_: object) -> Plan:
@@ -92,7 +92,7 @@ def main() -> None:
         weight = (torch.randn(outputs, channels, kernel, kernel, generator=generator) / channels).bfloat16()
         tensors = [each.to(memory_format=torch.channels_last).requires_grad_() for each in (images, weight)]
         theirs, ours = (sorted(1000 * each for each in times) for times in seconds(shape[:6], *tensors, options.rounds))
-        plan = planned((count, channels, side, side), (outputs, channels, kernel, kernel), stride, kernel // 2)
+        plan = plan_for((count, channels, side, side), (outputs, channels, kernel, kernel), stride, kernel // 2)
         parts = ["weights"] + (["output"] if plan and plan.output else [])
         parts += ["images"] if plan and plan.image_gradient else []
         gain = statistics.median(theirs) / statistics.median(ours)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def shown(rows: list[dict[str, Any]]) -> list[tuple]:
-    """What must not depend on time: settings, state, value, epochs."""
+def without_times(rows: list[dict[str, Any]]) -> list[tuple]:
+    """The reproducible fields of each trial: settings, state, value, epochs."""
     return [(r["trial"], r["state"], r["values"], r["value"], r["best_epoch"], r["epochs"], r["same_as"]) for r in rows]
 
 
 class ForkedProcess:
-    """In place of `start_process`: a fork of the test, which has torch loaded."""
+    """Replaces `start_process`: forks the test process, which has already imported torch."""
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         from sightline.sweep import child

@@ -1,4 +1,4 @@
-"""The rooms of the package: which may import which (docs/architecture.md), no circles, one list of tasks, sizes."""
+"""Structure of the package (docs/architecture.md): allowed imports, no cycles, one list of tasks, sizes."""
 
 import ast
 from collections import defaultdict
@@ -39,7 +39,7 @@ ALLOWED = {
     "doctor": {"errors", "config", "runs", "data", "engine", "report", "tasks"},
     "recipes": {"errors", "config", "tasks", "a task", "transfer"},
 }
-"""What each room may import; rooms of commands that are not here may import anything below `cli`."""
+"""Package -> the packages that it may import. A package that is not listed may import all others."""
 
 
 def modules() -> dict[str, Path]:
@@ -52,7 +52,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Module -> the modules of the package that it imports, inside functions, for types and with `lazy` too."""
+    """Module -> the modules of Sightline that it imports, also inside functions, for types and with `lazy`."""
     known, graph = modules(), defaultdict(set)
     for name, path in known.items():
         base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
@@ -71,7 +71,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def lazy_paths(path: Path) -> list[str]:
-    """The arguments of `tasks.contract.lazy` in a file: `package.module:name`."""
+    """The arguments of `tasks.contract.lazy` in a file, such as `package.module:name`."""
     return [
         argument.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -81,24 +81,25 @@ def lazy_paths(path: Path) -> list[str]:
     ]
 
 
-def room(module: str) -> str:
-    """The room of a module: its first folder, or its own name; a task's folder is `a task`."""
+def package_of(module: str) -> str:
+    """The top-level package of a module, or its own name if it is in none; `a task` for modules in a task's package."""
     first, *rest = module.split(".")
     inside = first == "tasks" and rest and (PACKAGE / "tasks" / rest[0]).is_dir()
     return "a task" if inside else first
 
 
-def test_rooms_import_what_they_may() -> None:
+def test_packages_import_only_allowed_packages() -> None:
     wrong = [
         f"{name} imports {other}"
         for name, others in imports().items()
         for other in sorted(others)
-        if room(name) != room(other) and room(other) not in ALLOWED.get(room(name), {room(other)})
+        if package_of(name) != package_of(other)
+        and package_of(other) not in ALLOWED.get(package_of(name), {package_of(other)})
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph, state = imports(), {}
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -131,7 +132,7 @@ def test_only_tasks_and_recipes_name_a_task() -> None:
     assert not quoted
 
 
-def test_rooms_and_files_are_small_and_class_names_are_unique() -> None:
+def test_packages_and_files_are_small_and_class_names_are_unique() -> None:
     classes, sizes = defaultdict(list), defaultdict(int)
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The benchmarks that need what a test machine lacks run through at toy size, and their arithmetic is right."""
+"""Benchmarks that need a GPU run on a CPU at toy size, and their arithmetic is correct."""
 
 import json
 import sys
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
 @pytest.fixture(autouse=True)
-def _their_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_the_warm_epoch_is_counted_whole_and_alone() -> None:
+def test_warm_speed_counts_the_steps_of_one_epoch() -> None:
     from machine import warm_speed
 
     steps = [(1, 10.0), (2, 10.0), (3, 200.0), (4, 50.0)]
@@ -28,7 +28,7 @@ def test_the_warm_epoch_is_counted_whole_and_alone() -> None:
     assert warm_speed(records, 2, 8) == pytest.approx(16 / 0.2)
 
 
-def test_the_gpu_benchmark_runs_through(
+def test_the_gpu_benchmark_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import gpu
@@ -44,7 +44,9 @@ def test_the_gpu_benchmark_runs_through(
     assert capsys.readouterr().out.count("resident  no") == len(gpu.JOBS)
 
 
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_gpu_benchmark_without_a_gpu_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import gpu
 
     monkeypatch.setattr(sys, "argv", ["gpu.py"])

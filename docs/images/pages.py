@@ -1,4 +1,4 @@
-"""Draw docs/images/pages.png, the README's picture of the reports of `sightline demo`, with a headless Chromium.
+"""Draw docs/images/pages.png, screenshots of the demo's reports for the README, with a headless Chromium.
 
 sightline demo --out runs
 python docs/images/pages.py runs
@@ -14,37 +14,37 @@ from playwright.sync_api import Browser, sync_playwright
 
 from sightline.runs.atomic import atomic_write
 
-HEIGHT, GAP, GROUND = 1000, 24, (232, 230, 225)
-PAGES = (  # the run, the window's width and height in CSS pixels, what is scrolled to the top
+HEIGHT, GAP, BACKGROUND = 1000, 24, (232, 230, 225)
+PAGES = (  # run, width and height of the window in CSS pixels, selector of the section to scroll to
     ("digits", 1280, 1360, "#features-over-the-epochs"),
     ("scenes", 1280, 1360, "#masks-over-the-epochs"),
     ("transfer", 390, 844, "#does-pre-training-pay"),
 )
 
 
-def shot(browser: Browser, page: Path, width: int, height: int, place: str) -> Image.Image:
-    """What a window of this size shows of the page, HEIGHT pixels high."""
+def screenshot(browser: Browser, page: Path, width: int, height: int, selector: str) -> Image.Image:
+    """A screenshot of the page in a window of this size, scaled to HEIGHT pixels."""
     context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=1.5)
     tab = context.new_page()
     tab.goto(page.resolve().as_uri())
-    tab.evaluate("place => document.querySelector(place).scrollIntoView()", place)
-    tab.wait_for_timeout(1500)  # points travel to their places
-    picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+    tab.evaluate("selector => document.querySelector(selector).scrollIntoView()", selector)
+    tab.wait_for_timeout(1500)  # until the animation of the map has ended
+    image = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
     context.close()
-    return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
+    return image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS)
 
 
 def main(runs: Path) -> None:
-    """The three pages side by side."""
+    """Write pages.png with the three screenshots side by side. runs: the folder of the demo's runs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        pictures = [shot(browser, runs / name / "report.html", *rest) for name, *rest in PAGES]
+        images = [screenshot(browser, runs / name / "report.html", *rest) for name, *rest in PAGES]
         browser.close()
-    width = sum(picture.width + GAP for picture in pictures) + GAP
-    sheet, left = Image.new("RGB", (width, HEIGHT + 2 * GAP), GROUND), GAP
-    for picture in pictures:
-        sheet.paste(picture, (left, GAP))
-        left += picture.width + GAP
+    width = sum(image.width + GAP for image in images) + GAP
+    sheet, left = Image.new("RGB", (width, HEIGHT + 2 * GAP), BACKGROUND), GAP
+    for image in images:
+        sheet.paste(image, (left, GAP))
+        left += image.width + GAP
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
     atomic_write(Path(__file__).with_name("pages.png"), data.getvalue())

@@ -1,4 +1,4 @@
-"""The configuration: every slip is named with its cure, YAML's traps are shut, and what is written reads back equal."""
+"""Configuration: errors with suggestions for invalid settings, strict YAML, and round trips through files."""
 
 import functools
 import string
@@ -25,83 +25,83 @@ def read(folder: Path, text: str) -> Config:
     return load_recipe_file(path)
 
 
-def refused(settings: dict[str, Any]) -> SightlineError:
+def rejected(settings: dict[str, Any]) -> SightlineError:
     with pytest.raises(SightlineError) as caught:
         configured(settings)
     assert caught.value.status == USER and caught.value.cure
     return caught.value
 
 
-def test_settings_that_would_do_nothing_together_are_refused() -> None:
-    error = refused({"optim.name": "adamw", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85})
+def test_settings_without_effect_are_rejected() -> None:
+    error = rejected({"optim.name": "adamw", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85})
     assert "schedule.momentum_at_peak is for optim.name sgd" in str(error)
     cycled = {"optim.name": "sgd", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85}
     assert configured(cycled).schedule.momentum_at_peak == 0.85
 
 
-# ------------------------------------------------------------------------------------------------------ wrong names
+# ------------------------------------------------------------------------------------------------------ unknown keys
 
 
 KEYS = set(all_keys())
 
 
 def one_edit(key: str) -> set[str]:
-    """Keys one slip away: in turn a letter left out, doubled, changed, or exchanged with the next; the dots stay."""
+    """Typos of a key: at each letter one is deleted, doubled, replaced or swapped with the next; dots remain."""
     typos = set()
     for i, letter in enumerate(key):
         if letter == ".":
             continue
-        slips = [key[:i] + key[i + 1 :], key[:i] + letter + key[i:], key[:i] + "q" + key[i + 1 :]]
+        edits = [key[:i] + key[i + 1 :], key[:i] + letter + key[i:], key[:i] + "q" + key[i + 1 :]]
         if i + 1 < len(key) and key[i + 1] != ".":
-            slips.append(key[:i] + key[i + 1] + letter + key[i + 2 :])
-        typos.add(slips[i % len(slips)])
+            edits.append(key[:i] + key[i + 1] + letter + key[i + 2 :])
+        typos.add(edits[i % len(edits)])
     return {typo for typo in typos - KEYS if not typo.endswith(".") and not typo.startswith(".")}
 
 
 @pytest.mark.parametrize("key", all_keys())
-def test_every_key_with_one_slip_names_the_nearest(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_typos_of_every_key_suggest_the_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each typo is looked up twice, dotted and nested; a look-up takes milliseconds, and there are thousands.
     monkeypatch.setattr("sightline.config.resolve.nearest", functools.cache(nearest))
     for typo in one_edit(key):
-        error = refused({typo: 1})
+        error = rejected({typo: 1})
         assert f"there is no setting {typo!r}" == error.what
         assert key in error.cure.split("?")[0].removeprefix("did you mean ").split(" or "), (typo, error.cure)
         nested: dict[str, Any] = {}
         *parents, last = typo.split(".")
-        place = nested
+        section = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = 1
-        assert refused(nested).what == error.what
+            section = section.setdefault(parent, {})
+        section[last] = 1
+        assert rejected(nested).what == error.what
 
 
-def test_a_right_name_in_the_wrong_section_is_told_where_it_belongs() -> None:
-    assert "did you mean train.epochs?" in refused({"optim.epochs": 3}).cure
-    assert "did you mean loss.gamma or schedule.gamma?" in refused({"train.gamma": 3}).cure
-    assert "did you mean optim.lr?" in refused({"lr": 3}).cure
-    assert "one of these sections: name, task, data" in refused({"zzzzzzz": 3}).cure
+def test_a_key_in_the_wrong_section_suggests_the_right_section() -> None:
+    assert "did you mean train.epochs?" in rejected({"optim.epochs": 3}).cure
+    assert "did you mean loss.gamma or schedule.gamma?" in rejected({"train.gamma": 3}).cure
+    assert "did you mean optim.lr?" in rejected({"lr": 3}).cure
+    assert "one of these sections: name, task, data" in rejected({"zzzzzzz": 3}).cure
 
 
-def test_all_faults_at_once() -> None:
-    error = refused({"optim.lr": -1, "optimm.lr": 1, "train.epoch": 3, "data": {"size": "big"}, "train.seed": True})
+def test_all_errors_are_reported_together() -> None:
+    error = rejected({"optim.lr": -1, "optimm.lr": 1, "train.epoch": 3, "data": {"size": "big"}, "train.seed": True})
     for expected in ("optim.lr: input should be greater than 0, found -1", "did you mean optim.lr?", "train.epochs?",
                      "data.size: input should be a valid integer, found 'big'", "train.seed"):  # fmt: skip
         assert expected in error.why
     assert len(error.why.strip().splitlines()) == 5
 
 
-def test_a_value_below_a_value_is_refused() -> None:
-    assert "'lr' in 'optim.lr.x' is a single value, 0.1" in refused({"optim.lr.x": 3}).what
-    assert "single value" in refused({"optim": 3, "optim.lr": 1}).what
-    assert "optim: input should be" in refused({"optim": 3}).what
+def test_a_value_below_a_value_is_rejected() -> None:
+    assert "'lr' in 'optim.lr.x' is a single value, 0.1" in rejected({"optim.lr.x": 3}).what
+    assert "single value" in rejected({"optim": 3, "optim.lr": 1}).what
+    assert "optim: input should be" in rejected({"optim": 3}).what
 
 
-def test_nearest_always_answers() -> None:
+def test_nearest_returns_text_for_any_key() -> None:
     for key in ("", ".", "x" * 10_000, "optim.", "字"):
         assert nearest(key)
 
 
-# ------------------------------------------------------------------------------------------------------ wrong values
+# ------------------------------------------------------------------------------------------------------ invalid values
 
 WRONG = {
     "optim.lr": ["abc", True, None, [0.1], {"a": 1}, 0, -1, float("nan"), float("inf"), ".nan", ".inf", "1e400"],
@@ -125,27 +125,20 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
-def test_wrong_types_and_ranges_are_refused(key: str, value: object) -> None:
-    error = refused({key: value})
+def test_wrong_types_and_ranges_are_rejected(key: str, value: object) -> None:
+    error = rejected({key: value})
     assert key in error.what + error.why
 
 
-def test_long_values_are_not_printed_whole() -> None:
-    assert len(str(refused({"optim.lr": ["x" * 1_000_000]}))) < 500
+def test_long_values_are_shortened_in_errors() -> None:
+    assert len(str(rejected({"optim.lr": ["x" * 1_000_000]}))) < 500
 
 
-def test_settings_that_contradict_each_other() -> None:
-    assert "nesterov needs momentum above 0" in refused({"optim": {"nesterov": True, "momentum": 0}}).what
-    assert "alternate_flip needs horizontal_flip above 0" in refused({"augment.alternate_flip": True}).what
-    mask = {"task": "segment", "train.best_metric": "mean_iou"}
-    for terms, fits in (({"name": "ohem"}, False), ({"terms": {"dice": 1.0, "cross_entropy": 1.0}}, True)):
-        loss = {f"loss.{key}": value for key, value in terms.items()} | {"loss.smoothing": 0.1}
-        if fits:
-            configured(mask | loss)
-        else:
-            assert "loss.smoothing is for cross_entropy and focal" in refused(mask | loss).what
-    both = refused({"loss.name": "dice", "train.best_metric": "mean_iou"}).what
-    assert "dice" in both and "train.best_metric accuracy" in both
+def test_contradicting_settings_are_rejected() -> None:
+    assert "nesterov needs momentum above 0" in rejected({"optim": {"nesterov": True, "momentum": 0}}).what
+    assert "alternate_flip needs horizontal_flip above 0" in rejected({"augment.alternate_flip": True}).what
+    both = rejected({"loss.terms": {"dice": 1.0}, "train.best_metric": "mean_iou"}).what
+    assert "loss.terms, a sum of losses, is for segmentation" in both and "train.best_metric accuracy" in both
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -153,10 +146,10 @@ def test_a_config_cannot_be_changed() -> None:
         ClassifyConfig().optim.lr = 1.0  # ty: ignore[invalid-assignment]
 
 
-# --------------------------------------------------------------------------------------------- text of a command line
+# --------------------------------------------------------------------------------------------- command-line text
 
 
-def test_text_is_read_where_the_setting_is_not_text() -> None:
+def test_strings_are_parsed_unless_the_setting_is_a_string() -> None:
     config = configured(
         {
             "optim.lr": "1e-3",
@@ -179,25 +172,25 @@ def test_text_is_read_where_the_setting_is_not_text() -> None:
 @pytest.mark.parametrize(
     "text", ["01", "1e-3", "true", "null", "{label}_{id}", "[a]", "- x: &y", "a: b", "~", "!!x", ""]
 )
-def test_text_stays_text_where_the_setting_is_text(text: str) -> None:
+def test_strings_are_unchanged_if_the_setting_is_a_string(text: str) -> None:
     config = configured({"data.pattern": text, "data.path": text, "train.device": text})
     assert config.data.pattern == config.data.path == config.train.device == text
 
 
-def test_text_that_is_no_yaml_names_the_setting() -> None:
-    error = refused({"optim.betas": "[0.9, "})
+def test_the_error_of_invalid_yaml_names_the_setting() -> None:
+    error = rejected({"optim.betas": "[0.9, "})
     assert "optim.betas" in error.where and "not valid YAML" in error.what
 
 
-def test_overrides_leave_the_rest_and_the_base_alone() -> None:
+def test_overrides_change_neither_other_settings_nor_the_base() -> None:
     base = ClassifyConfig(model=Model(args={"depth": 2}), optim=Optim(lr=0.5, momentum=0.8))
     config = resolve(base, {"optim": {"lr": 0.1}, "model": {"args": {"width": 3}}})
     assert config.optim == Optim(lr=0.1, momentum=0.8) and config.model.args == {"width": 3}
     assert base.model.args == {"depth": 2} and resolve(base) == base
 
 
-def test_a_setting_given_twice_is_refused(tmp_path: Path) -> None:
-    assert "'optim.lr' is given twice" in refused({"optim": {"lr": 1}, "optim.lr": 2}).what
+def test_a_setting_given_twice_is_rejected(tmp_path: Path) -> None:
+    assert "'optim.lr' is given twice" in rejected({"optim": {"lr": 1}, "optim.lr": 2}).what
     with pytest.raises(SightlineError, match="given twice"):
         read(tmp_path, "optim.lr: 1\noptim:\n  lr: 2\n")
 
@@ -213,7 +206,7 @@ def test_a_setting_given_twice_is_refused(tmp_path: Path) -> None:
      ("2001-01-01", "2001-01-01"), (".inf", ".inf"), (".nan", ".nan"), ("e5", "e5"), ("1e", "1e"), ("1.2.3", "1.2.3"),
      ("'1'", "1"), ("[10, 50]", [10, 50]), ("[a, [b]]", ["a", ["b"]])],
 )  # fmt: skip
-def test_scalars_mean_what_they_say(text: str, value: object) -> None:
+def test_scalars_have_the_expected_type_and_value(text: str, value: object) -> None:
     found = parse_yaml(text, "here")
     assert found == value and type(found) is type(value)
 
@@ -225,7 +218,7 @@ def test_scalars_mean_what_they_say(text: str, value: object) -> None:
      ("a: !!timestamp x", 1, "tags"), ("a: !x 1", 1, "tags"), ("? [a]\n: 1", 1, "single"), ("{{a: 1}: 2}", 1, "single"),
      ("a:\n\tb: 1", 2, ""), ("a: [1", 1, ""), ("a: 1\n---\nb: 2", 2, ""), ("<<: {a: 1}", 1, ""), ("a: 'x", 1, "")],
 )  # fmt: skip
-def test_faults_are_named_with_their_line(text: str, line: int, why: str) -> None:
+def test_yaml_errors_have_line_and_column(text: str, line: int, why: str) -> None:
     with pytest.raises(SightlineError, match="not valid YAML") as caught:
         parse_yaml(text, "recipe.yaml")
     assert f"recipe.yaml, line {line}, column" in caught.value.where and why in caught.value.why
@@ -241,7 +234,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     [BOMB, "a: &a [*a]", "[" * 50_000, "{a: " * 50_000, "- " * 5_000, "x" * 1_000_001, "9" * 5000, "\x00", "\x1b"],
     ids=["bomb", "loop", "lists", "mappings", "dashes", "long", "digits", "null byte", "escape"],
 )  # fmt: skip
-def test_hostile_files_are_refused_quickly(tmp_path: Path, text: str) -> None:
+def test_malicious_files_are_rejected_quickly(tmp_path: Path, text: str) -> None:
     start = time.perf_counter()
     with pytest.raises(SightlineError):
         read(tmp_path, text)
@@ -269,7 +262,7 @@ PIECES += ["---", "%YAML 1.1", "\u2028", "0o7"]
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.text(max_size=60)))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_read_or_rejected(text: str) -> None:
     try:
         value = parse_yaml(text, "here")
         configured(value if isinstance(value, dict) else {"data.classes": text, "model.args": text})
@@ -280,7 +273,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 # ------------------------------------------------------------------------------------------------------ recipe files
 
 
-def test_a_recipe_file_is_read_over_the_defaults(tmp_path: Path) -> None:
+def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
     config = read(tmp_path, "\ufeffoptim:\r\n  lr: 1e-3\r\ntrain: {epochs: 7}\r\n")
     assert config == ClassifyConfig(name="mine", optim=Optim(lr=0.001), train=Train(epochs=7))
 
@@ -315,8 +308,23 @@ def test_a_run_is_named_after_its_folder(tmp_path: Path, monkeypatch: pytest.Mon
     )
 
 
-TRAPS = ["yes", "no", "on", "null", "~", "true", "1e-3", "1e5", "012", "0x1f", "1:30", "2001-01-01", "1_000", ".inf"]
-TRAPS += [
+LOOKALIKES = [
+    "yes",
+    "no",
+    "on",
+    "null",
+    "~",
+    "true",
+    "1e-3",
+    "1e5",
+    "012",
+    "0x1f",
+    "1:30",
+    "2001-01-01",
+    "1_000",
+    ".inf",
+]
+LOOKALIKES += [
     "=",
     "<<",
     "",
@@ -336,18 +344,31 @@ TRAPS += [
     "\t",
     "a\nb\n",
 ]
-TRAPS += ["字", "\U0001f600", "\x85", "\u2028", "\ufeff", "\x00", "\x1b", "{label}_{id}", "[x]", "x" * 300, "1.", "+1"]
+LOOKALIKES += [
+    "字",
+    "\U0001f600",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+    "\x00",
+    "\x1b",
+    "{label}_{id}",
+    "[x]",
+    "x" * 300,
+    "1.",
+    "+1",
+]
 
 
-@pytest.mark.parametrize("text", TRAPS)
-def test_every_trap_survives_the_way_through_a_file(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", LOOKALIKES)
+def test_strings_that_look_like_other_types_round_trip(tmp_path: Path, text: str) -> None:
     config = ClassifyConfig(
         name=text, data=Data(path=text, classes=(text, text)), model=Model(args={"x": text, "y": [text, [1]]})
     )
     assert read(tmp_path, to_yaml(config)) == config
 
 
-def test_shared_values_are_written_out(tmp_path: Path) -> None:
+def test_shared_values_are_written_without_aliases(tmp_path: Path) -> None:
     shared = [1, 2]
     config = ClassifyConfig(model=Model(args={"a": shared, "b": shared, "c": {"d": shared}}))
     assert read(tmp_path, to_yaml(config)) == config
@@ -360,12 +381,12 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 @settings(max_examples=60, deadline=None)
 @given(
     words,
-    st.lists(st.one_of(words, st.sampled_from(TRAPS)), max_size=4),
+    st.lists(st.one_of(words, st.sampled_from(LOOKALIKES)), max_size=4),
     st.dictionaries(words, st.one_of(words, numbers, st.integers(), st.booleans(), st.none()), max_size=4),
     st.floats(min_value=1e-300, max_value=1e300),
     st.lists(st.floats(min_value=1e-3, max_value=1e6), max_size=3),
 )
-def test_any_configuration_survives_the_way_through_yaml(
+def test_any_configuration_round_trips_through_yaml(
     word: str, classes: list[str], args: dict[str, Any], rate: float, milestones: list[float]
 ) -> None:
     config = ClassifyConfig(
@@ -379,5 +400,5 @@ def test_any_configuration_survives_the_way_through_yaml(
 
 
 @pytest.mark.parametrize("text", [string.printable, "".join(map(chr, range(256)))])
-def test_all_bytes_in_a_name(tmp_path: Path, text: str) -> None:
+def test_any_character_in_a_name_round_trips(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, to_yaml(ClassifyConfig(name=text))).name == text

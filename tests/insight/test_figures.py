@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.insight import figures
+from sightline.insight.figures import denormalized, draw_preview
 from sightline.insight.style import class_colors, lightened, png, png_rgb, short
 
-ODD = ("<script>", "$5 note", "犬", "a\nb\x00", "", "x" * 200)
+ODD_NAMES = ("<script>", "$5 note", "犬", "a\nb\x00", "", "x" * 200)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def test_classes_that_are_taken_for_each_other_stand_together():
+def test_confused_classes_are_neighbors_in_the_class_order():
     confusion = np.diag([50] * 6)
     for a, b in ((0, 3), (1, 5), (2, 4)):
         confusion[a, b] = confusion[b, a] = 10
@@ -19,35 +21,35 @@ def test_classes_that_are_taken_for_each_other_stand_together():
         assert abs(order.index(a) - order.index(b)) == 1
 
 
-def test_without_mistakes_the_order_is_that_of_the_classes():
+def test_without_errors_the_class_order_is_unchanged():
     assert figures.class_order(np.diag([5, 4, 3])).tolist() == [0, 1, 2]
 
 
-def test_a_matrix_of_many_classes_keeps_those_with_the_most_mistakes():
+def test_a_confusion_matrix_of_many_classes_shows_those_with_the_most_errors():
     confusion = np.diag(np.full(130, 9))
     confusion[np.arange(0, 120, 2), np.arange(1, 120, 2)] = 1 + np.arange(60)
     shown = figures.shown_classes(confusion)
-    assert len(shown) == figures.LARGEST_MATRIX and set(range(20, 120)) == set(shown.tolist())
+    assert len(shown) == figures.MAX_ROWS and set(range(20, 120)) == set(shown.tolist())
 
 
 @pytest.mark.parametrize("count", [2, 26])
-def test_confusion_matrices_of_any_size_and_names_are_drawn(count):
-    names = [ODD[i % 6] + str(i) for i in range(count)]
+def test_confusion_matrices_are_drawn_for_any_size_and_class_names(count):
+    names = [ODD_NAMES[i % 6] + str(i) for i in range(count)]
     confusion = np.random.default_rng(0).integers(0, 5, (count, count))
     confusion[0] = 0  # a class without images
     figure = figures.draw_confusion(confusion, names)
     assert png(figure).startswith(b"\x89PNG")
-    written = sorted(int(text.get_text()) for text in figure.axes[0].texts)
-    assert written == (sorted(confusion[confusion > 0].tolist()) if count <= 25 else [])
+    counts = sorted(int(text.get_text()) for text in figure.axes[0].texts)
+    assert counts == (sorted(confusion[confusion > 0].tolist()) if count <= 25 else [])
 
 
-def test_the_same_figure_is_the_same_file():
+def test_equal_figures_have_equal_png_bytes():
     confidence, correct = np.linspace(0.1, 1, 30), np.arange(30) % 3 > 0
     assert png(figures.draw_calibration(confidence, correct)) == png(figures.draw_calibration(confidence, correct))
 
 
 @pytest.mark.parametrize("count", [2, 20, 30])
-def test_maps_name_all_of_few_classes_and_the_hardest_of_many(count):
+def test_maps_name_all_of_few_classes_and_the_hardest_of_many_classes(count):
     rng = np.random.default_rng(0)
     labels = np.arange(90) % count
     points = [rng.normal(size=(90, 2)) for _ in range(3)]
@@ -62,9 +64,9 @@ def test_maps_name_all_of_few_classes_and_the_hardest_of_many(count):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=20))
-def test_labels_moved_apart_keep_their_columns_and_hardly_overlap(centers):
+def test_labels_are_moved_vertically_until_they_do_not_overlap(centers):
     points = np.array(centers)
-    moved = figures.moved_apart(points, np.full(len(points), 0.5), 0.1, rounds=500)
+    moved = figures.without_overlaps(points, np.full(len(points), 0.5), 0.1, rounds=500)
     np.testing.assert_array_equal(moved[:, 0], points[:, 0])
     for i in range(len(points)):
         for j in range(i):
@@ -72,18 +74,34 @@ def test_labels_moved_apart_keep_their_columns_and_hardly_overlap(centers):
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 11, 100])
-def test_every_class_has_a_color_of_its_own(count):
+def test_class_colors_are_distinct(count):
     assert len(set(class_colors(count))) == count
     assert lightened("#000000", 1.0) == "#ffffff" and lightened("#204060", 0.0) == "#204060"
 
 
 def test_short_names_are_one_printable_line():
-    assert all(len(short(name)) <= 24 and short(name).isprintable() and short(name) for name in ODD)
+    assert all(len(short(name)) <= 24 and short(name).isprintable() and short(name) for name in ODD_NAMES)
     assert short("Bengal") == "Bengal"
 
 
 @pytest.mark.parametrize("count", [0, 1, 11])
-def test_sheets_hold_any_number_of_pictures(count):
-    pictures = np.zeros((count, 3, 5, 9), dtype=np.uint8)
-    assert png(figures.draw_sheet(list(pictures), ["a\nb"] * count)).startswith(b"\x89PNG")
+def test_image_grids_have_any_number_of_images(count):
+    images = np.zeros((count, 3, 5, 9), dtype=np.uint8)
+    assert png(figures.draw_image_grid(list(images), ["a\nb"] * count)).startswith(b"\x89PNG")
     assert png_rgb(np.zeros((4, 6, 3), dtype=np.uint8)).startswith(b"\x89PNG")
+
+
+def test_denormalized_inverts_the_normalization_and_clips():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5)).astype(np.uint8)
+    shift, scale = np.reshape(MEAN, (1, 3, 1, 1)), np.reshape(STD, (1, 3, 1, 1))
+    normalized = ((pixels / 255 - shift) / scale).astype(np.float32)
+    np.testing.assert_array_equal(denormalized(normalized, MEAN, STD), pixels)
+    assert denormalized(np.full((1, 3, 1, 1), 99.0), MEAN, STD).min() == 255
+    assert denormalized(np.full((1, 3, 1, 1), -99.0), MEAN, STD).max() == 0
+
+
+def test_the_preview_shows_every_image_with_its_class():
+    images = np.zeros((5, 3, 8, 8), dtype=np.float32)
+    figure = draw_preview(images, MEAN, STD, [0, 1, 1, 0, 1], ["cat", "dog"])
+    assert [axes.get_xlabel() for axes in figure.axes] == ["cat", "dog", "dog", "cat", "dog"]
+    assert all(axes.get_xlabel() == "" for axes in draw_preview(images, MEAN, STD, None, []).axes)

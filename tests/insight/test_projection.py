@@ -12,7 +12,7 @@ def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) ->
 
 
 @pytest.mark.parametrize("shape", [(40, 7), (15, 30)])
-def test_pca_is_that_of_scikit_learn_up_to_sign(shape):
+def test_pca_equals_scikit_learn_up_to_sign(shape):
     features = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 0.5, shape[1])
     scores, shares, spread = principal_components(features, 5)
     reference = PCA(5, svd_solver="full").fit(features)
@@ -34,16 +34,16 @@ def test_pca_of_one_dimension_and_of_constant_features_has_two_columns():
     assert np.allclose(scores, 0) and np.allclose(shares, 0)
 
 
-def test_turning_undoes_rotation_and_reflection_and_keeps_distances():
+def test_alignment_inverts_rotation_and_reflection_and_keeps_distances():
     points = np.random.default_rng(1).normal(size=(20, 2))
     points -= points.mean(0)
-    turned = points @ np.array([[0.6, 0.8], [0.8, -0.6]])
-    np.testing.assert_allclose(rotated_to(turned, points), points, atol=1e-12)
-    stretched = rotated_to(3 * turned, points)
+    rotated = points @ np.array([[0.6, 0.8], [0.8, -0.6]])
+    np.testing.assert_allclose(rotated_to(rotated, points), points, atol=1e-12)
+    stretched = rotated_to(3 * rotated, points)
     np.testing.assert_allclose(stretched, 3 * points, atol=1e-12)
 
 
-def test_tsne_separates_clusters_and_repeats_to_the_bit():
+def test_tsne_separates_clusters_and_is_reproducible():
     features, labels = clusters(0)
     scores = principal_components(features, 50)[0]
     first = tsne(scores, None)
@@ -52,12 +52,12 @@ def test_tsne_separates_clusters_and_repeats_to_the_bit():
     assert (labels[distance.argmin(1)] == labels).mean() > 0.9
 
 
-def test_maps_of_epochs_lie_on_one_another():
+def test_maps_of_several_epochs_are_aligned():
     features, labels = clusters(0)
     rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(12, 12)))[0]
     maps = epoch_maps([1, 4, 9], [features @ rotation, -2 * features, features], labels)
     assert [one.epoch for one in maps] == [1, 4, 9]
-    for one in maps:  # the same cloud in other bases and at another scale: the same plane after turning
+    for one in maps:  # equal up to rotation and scale: equal after alignment
         np.testing.assert_allclose(one.pca, maps[-1].pca, atol=1e-6)
         assert one.knn == 1 and one.silhouette is not None and one.silhouette > 0.3
     centers = [np.array([one.tsne[labels == c].mean(0) for c in range(3)]) for one in maps]
@@ -66,7 +66,7 @@ def test_maps_of_epochs_lie_on_one_another():
 
 
 @pytest.mark.parametrize(("count", "neighbors"), [(12, 11), (45, 20)])
-def test_a_map_tells_how_many_neighbors_voted(count, neighbors):
+def test_a_map_has_the_k_of_its_knn_accuracy(count, neighbors):
     features, labels = clusters(0, count)
     assert epoch_maps([1], [features], labels)[0].neighbors == neighbors
 

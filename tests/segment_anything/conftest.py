@@ -1,4 +1,4 @@
-"""A tiny checkpoint, images, and no network."""
+"""Fixtures: a tiny checkpoint, images, and a blocked network."""
 
 import socket
 from pathlib import Path

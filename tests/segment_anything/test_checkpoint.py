@@ -1,4 +1,4 @@
-"""Weights come from folders and the hub's cache, and are downloaded only on request."""
+"""Loading weights from folders and from the cache of the Hugging Face hub; downloads."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from sightline.segment_anything.checkpoint import NAMES, find_checkpoint
 from sightline.segment_anything.model import load_sam
 
 
-def refused(name: str, download: bool = False) -> SightlineError:
+def load_error(name: str, download: bool = False) -> SightlineError:
     """The error of loading a checkpoint."""
     with pytest.raises(SightlineError) as caught:
         load_sam(name, download)
@@ -26,12 +26,12 @@ def refused(name: str, download: bool = False) -> SightlineError:
 
 
 def in_hub(source: Path, repository: str) -> Path:
-    """A copy of a checkpoint as the hub's client keeps it in its cache."""
-    place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    shutil.copytree(source, place / "snapshots" / "abc123")
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("abc123")
-    return place / "snapshots" / "abc123"
+    """Copy a checkpoint to the cache of the Hugging Face hub; returns the copy."""
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(source, cache / "snapshots" / "abc123")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc123")
+    return cache / "snapshots" / "abc123"
 
 
 def test_short_names_are_those_of_metas_weights() -> None:
@@ -50,8 +50,8 @@ def test_a_name_is_found_in_the_cache_of_the_hub_without_a_network(
     assert no_network == []
 
 
-def test_nothing_is_downloaded_unless_asked(no_network: list[object]) -> None:
-    error = refused("vit_h")
+def test_nothing_is_downloaded_without_download(no_network: list[object]) -> None:
+    error = load_error("vit_h")
     assert error.status == ENVIRONMENT and "--download" in error.cure and "2,560 MB" in error.cure
     assert "facebook/sam-vit-huge is not on this machine" in error.what
     assert no_network == [], "no connection was tried"
@@ -68,34 +68,32 @@ def test_a_download_without_a_network_is_one_clear_message(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_download_is_not_tried_where_the_hub_is_switched_off(
-    no_network: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_download_with_hf_hub_offline(no_network: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE" in refused("vit_b", download=True).why and no_network == []
+    assert "HF_HUB_OFFLINE" in load_error("vit_b", download=True).why and no_network == []
 
 
-def test_a_download_takes_json_and_safetensors_alone(tiny_sam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where an earlier library left only a pickle in the cache."""
+def test_only_json_and_safetensors_are_downloaded(tiny_sam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the cache has only a pickle of an earlier version."""
     import huggingface_hub
 
     found = in_hub(tiny_sam, "facebook/sam-vit-large")
     (found / "model.safetensors").rename(found / "pytorch_model.bin")
-    assert refused("vit_l").why == "it has no model.safetensors"
-    asked = []
+    assert load_error("vit_l").why == "it has no model.safetensors"
+    calls = []
 
     def snapshot(repository: str, allow_patterns: list[str], local_files_only: bool) -> str:
-        asked.append((repository, allow_patterns, local_files_only))
+        calls.append((repository, allow_patterns, local_files_only))
         return str(found if local_files_only else tiny_sam)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(checkpoint, "require_network", lambda url: None)
     assert find_checkpoint("vit_l", download=True).folder == tiny_sam
     wanted = ["*.json", "*.safetensors"]
-    assert asked == [("facebook/sam-vit-large", wanted, True), ("facebook/sam-vit-large", wanted, False)]
+    assert calls == [("facebook/sam-vit-large", wanted, True), ("facebook/sam-vit-large", wanted, False)]
 
 
-def test_a_download_that_breaks_off_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def broken(repository: str, allow_patterns: list[str], local_files_only: bool) -> str:
@@ -105,12 +103,12 @@ def test_a_download_that_breaks_off_is_one_message(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
     monkeypatch.setattr(checkpoint, "require_network", lambda url: None)
-    error = refused("facebook/sam2.1-hiera-tiny", download=True)
+    error = load_error("facebook/sam2.1-hiera-tiny", download=True)
     assert error.why == "reset by peer" and error.status == ENVIRONMENT
 
 
 @pytest.mark.parametrize("package", ["transformers", "pycocotools.mask"])
-def test_a_missing_extra_is_named_with_its_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_an_error_with_the_install_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SightlineError, match="needs transformers and pycocotools") as caught:
         load_sam("vit_b")
@@ -120,17 +118,17 @@ def test_a_missing_extra_is_named_with_its_command(package: str, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["sam_vit_h_4b8939.pth", "here/sam.pt"])
 def test_metas_own_files_are_an_error_that_names_the_same_weights(name: str, no_network: list[object]) -> None:
-    error = refused(name)
+    error = load_error(name)
     assert error.status == USER and "pickle" in error.why and no_network == []
     assert "facebook/sam-vit-base" in error.cure and "--download" in error.cure
 
 
-def test_a_pickle_in_a_folder_is_never_opened(tiny_sam: Path, tmp_path: Path) -> None:
+def test_a_pickle_in_a_folder_is_not_opened(tiny_sam: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_sam, tmp_path / "sam")
     (tmp_path / "sam" / "model.safetensors").unlink()
     program = b"cos\nsystem\n(S'touch " + str(tmp_path).encode() + b"/p'\ntR."
     (tmp_path / "sam" / "pytorch_model.bin").write_bytes(program)
-    error = refused(str(tmp_path / "sam"))
+    error = load_error(str(tmp_path / "sam"))
     assert error.why == "it has no model.safetensors"
     shutil.copy(tiny_sam / "model.safetensors", tmp_path / "sam")
     load_sam(str(tmp_path / "sam"))
@@ -138,7 +136,7 @@ def test_a_pickle_in_a_folder_is_never_opened(tiny_sam: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("damage", "why"),
     [
         (lambda p: (p / "config.json").unlink(), "no config.json"),
         (lambda p: (p / "config.json").write_text("{"), "model_type in its config.json is None"),
@@ -150,23 +148,23 @@ def test_a_pickle_in_a_folder_is_never_opened(tiny_sam: Path, tmp_path: Path) ->
          "tensors are missing, the first: "),
     ],
 )  # fmt: skip
-def test_an_incomplete_folder_is_an_error_that_names_the_file(tiny_sam: Path, tmp_path: Path, spoil, why: str) -> None:
+def test_an_incomplete_folder_is_an_error_that_names_the_file(tiny_sam: Path, tmp_path: Path, damage, why: str) -> None:
     shutil.copytree(tiny_sam, tmp_path / "sam")
-    spoil(tmp_path / "sam")
-    assert why in refused(str(tmp_path / "sam")).why
+    damage(tmp_path / "sam")
+    assert why in load_error(str(tmp_path / "sam")).why
 
 
 @pytest.mark.parametrize("name", ["vit-b", "./none", "a/b/c", "a b/c", "/tmp/none"])
 def test_an_invalid_name_is_an_error_without_a_download(name: str, no_network: list[object]) -> None:
-    assert refused(name, download=True).status == USER and no_network == []
+    assert load_error(name, download=True).status == USER and no_network == []
 
 
 def test_a_weights_file_is_not_a_checkpoint(tiny_sam: Path) -> None:
-    assert refused(str(tiny_sam / "model.safetensors")).what == "this is not a checkpoint"
+    assert load_error(str(tiny_sam / "model.safetensors")).what == "this is not a checkpoint"
 
 
 def test_code_in_a_checkpoint_is_not_run(tiny_sam: Path, tmp_path: Path) -> None:
-    """A config may name a Python file for transformers to run, if it were trusted."""
+    """A config can name a Python file, which transformers would run with trust_remote_code."""
     shutil.copytree(tiny_sam, tmp_path / "sam")
     config = json.loads((tmp_path / "sam" / "config.json").read_text())
     config["auto_map"] = {"AutoModelForMaskGeneration": "evil.Evil", "AutoImageProcessor": "evil.Evil"}

@@ -1,4 +1,4 @@
-"""A segmenter's masks cleaned up: majorities counted by hand, and their effect in numbers known beforehand."""
+"""Clean-up of a segmenter's masks: most frequent classes and effects, compared with known values."""
 
 import html
 import json
@@ -17,14 +17,14 @@ from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
-from sightline.segment_anything import clean_up, work
-from sightline.segment_anything.automatic import decoded, encoded
-from sightline.segment_anything.clean_up import cleaned, effect, sentence, small, true_masks
+from sightline.segment_anything import clean_up, generation
+from sightline.segment_anything.automatic import decode_mask, encode_mask
+from sightline.segment_anything.clean_up import cleaned, effect, sentence, subsampled, true_masks
 from sightline.stats.segmentation import Counts
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 COLORS = LAND[:6]
-"""Of urban, agriculture, rangeland, forest, water, barren, which are the classes 0 to 5."""
+"""Colors of the classes 0 to 5: urban, agriculture, rangeland, forest, water, barren."""
 
 
 @pytest.fixture(scope="module")
@@ -35,46 +35,46 @@ def run(
     return sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
 
 
-def within(rows: slice, columns: slice, shape: tuple[int, int] = (4, 6)) -> dict[str, Any]:
+def rectangle(rows: slice, columns: slice, shape: tuple[int, int] = (4, 6)) -> dict[str, Any]:
     """A rectangle as a mask of `find_segments`."""
     mask = np.zeros(shape, bool)
     mask[rows, columns] = True
     scores = {"predicted_iou": 0.9, "stability_score": 0.9, "point": [0, 0]}
-    return encoded(torch.from_numpy(mask)) | scores
+    return encode_mask(torch.from_numpy(mask)) | scores
 
 
-def test_each_mask_gets_the_class_of_most_of_its_pixels() -> None:
-    """Left, 2 x 3 pixels: four of class 2, two of class 1. Below them a row of its own, and a column in no mask."""
+def test_each_mask_gets_its_most_frequent_class() -> None:
+    """Two masks at the left: 2 x 3 pixels, four of class 2 and two of class 1, and 2 x 2 pixels, three of class 4."""
     predicted = np.array([[2, 2, 1, 0, 0, 5], [2, 2, 1, 0, 3, 5], [4, 4, 4, 1, 3, 5], [4, 0, 4, 1, 3, 5]], np.uint8)
-    segments = [within(slice(0, 2), slice(0, 3)), within(slice(2, 4), slice(0, 2))]
+    segments = [rectangle(slice(0, 2), slice(0, 3)), rectangle(slice(2, 4), slice(0, 2))]
     assert cleaned(predicted, segments, 6).tolist() == [
         [2, 2, 2, 0, 0, 5],
         [2, 2, 2, 0, 3, 5],
         [4, 4, 4, 1, 3, 5],
         [4, 4, 4, 1, 3, 5],
     ]
-    assert predicted[3, 1] == 0, "the prediction itself stays"
+    assert predicted[3, 1] == 0, "the prediction itself does not change"
 
 
-def test_smaller_masks_are_painted_over_larger_ones_by_the_prediction_and_not_by_what_was_painted() -> None:
+def test_overlapping_masks_use_the_prediction_and_not_the_cleaned_mask() -> None:
     predicted = np.array([[1, 1, 1, 1], [1, 2, 2, 1], [1, 2, 1, 1]], np.uint8)
-    large, part = within(slice(0, 3), slice(0, 4), (3, 4)), within(slice(1, 3), slice(1, 3), (3, 4))
-    assert cleaned(predicted, [large, part], 3).tolist() == [[1, 1, 1, 1], [1, 2, 2, 1], [1, 2, 2, 1]]
+    large, small = rectangle(slice(0, 3), slice(0, 4), (3, 4)), rectangle(slice(1, 3), slice(1, 3), (3, 4))
+    assert cleaned(predicted, [large, small], 3).tolist() == [[1, 1, 1, 1], [1, 2, 2, 1], [1, 2, 2, 1]]
 
 
-def test_of_equally_frequent_classes_the_first_is_taken() -> None:
+def test_of_equally_frequent_classes_the_lowest_index_is_assigned() -> None:
     predicted = np.array([[4, 2, 4, 2]], np.uint8)
-    assert cleaned(predicted, [within(slice(0, 1), slice(0, 4), (1, 4))], 6).tolist() == [[2, 2, 2, 2]]
+    assert cleaned(predicted, [rectangle(slice(0, 1), slice(0, 4), (1, 4))], 6).tolist() == [[2, 2, 2, 2]]
     assert cleaned(predicted, [], 6).tolist() == predicted.tolist()
 
 
 def counts(*images: tuple[list[int], list[int], list[int]]) -> Counts:
-    """Hits, truth and predicted of each class, of some images."""
+    """Counts of images from (hits, truth, predicted), a number per class each."""
     return Counts(*np.array(images, np.int64).transpose(1, 0, 2))
 
 
-def test_the_effect_in_numbers_known_beforehand() -> None:
-    """Two classes of 10 pixels per image. Before: 8 and 8 right; IoU 8 / 12 each. After: all right."""
+def test_the_effect_equals_known_values() -> None:
+    """Two classes of 10 pixels per image. Before: 8 and 8 correct, IoU 8 / 12 each. After: all correct."""
     before, after = ([8, 8], [10, 10], [10, 10]), ([10, 10], [10, 10], [10, 10])
     found = effect(counts(*[before] * 8), counts(*[after] * 8))
     assert found["mean_iou_before"] == pytest.approx(2 / 3) and found["mean_iou_after"] == 1.0
@@ -98,7 +98,9 @@ def test_a_difference_that_cannot_be_shown() -> None:
     start = "clean-up: mean IoU 0.8182 -> 0.8182 on 8 images: no difference in mean IoU between the prediction and the "
     assert mixed["sentence"].startswith(f"{start}clean-up can be shown: 0.0 points [")
     few = effect(counts(*[before] * 3), counts(*[after] * 3))
-    assert few["interval"][0] > 0 and few["p"] > 0.05, "three images are too few, whatever their bootstrap says"
+    assert few["interval"][0] > 0 and few["p"] > 0.05, (
+        "three images are too few, although the bootstrap interval excludes 0"
+    )
     assert "on 3 images: no difference" in few["sentence"] and "p = 0.2" in few["sentence"]
     one = effect(counts(before), counts(after))
     assert one["sentence"] == "clean-up: mean IoU 0.6667 -> 1.0000 on 1 image: too few for an interval"
@@ -109,9 +111,9 @@ def test_a_difference_that_cannot_be_shown() -> None:
 
 
 @pytest.fixture
-def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Six images of 4 x 8, forest at the left and water at the right. The run predicts urban at a pixel of each half;
-    Segment Anything finds the left half of each."""
+def known_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six images of 4 x 8 pixels: the left half is forest, the right half water. The run predicts urban for a pixel in
+    each half. Segment Anything finds the left half."""
     truth = np.repeat([[3, 3, 3, 3, 4, 4, 4, 4]], 4, 0)
     predicted = truth.copy().astype(np.uint8)
     predicted[1, 1] = predicted[2, 6] = 0
@@ -121,17 +123,17 @@ def hand_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (8, 4), (number, 100, 50)).save(tmp_path / "in" / f"{number}_sat.png")
         Image.fromarray(COLORS[truth].astype(np.uint8)).save(tmp_path / "truth" / f"{number}_mask.png")
     monkeypatch.setattr(clean_up, "predict_mask", lambda *_: predicted.copy())
-    half = within(slice(0, 4), slice(0, 4), (4, 8))
-    monkeypatch.setattr(work, "find_segments", lambda *_: [half])
+    half = rectangle(slice(0, 4), slice(0, 4), (4, 8))
+    monkeypatch.setattr(generation, "find_segments", lambda *_: [half])
     return tmp_path
 
 
 def test_clean_up_from_images_to_a_sentence(
-    hand_made: Path, run: sightline.Run, tiny_sam: Path, capsys: pytest.CaptureFixture[str]
+    known_images: Path, run: sightline.Run, tiny_sam: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before: IoU 15/16 of forest and water, 0 of urban, which is nowhere true: 0.625. After: forest 1, so 0.6458."""
-    options = {"out": hand_made / "out", "model": str(tiny_sam), "run": run.path}
-    out = sightline.masks(hand_made / "in", truth=hand_made / "truth", **options)
+    """IoU before: forest and water 15/16, urban (not in the truth) 0, mean 0.625. After: forest 1, mean 0.6458."""
+    options = {"out": known_images / "out", "model": str(tiny_sam), "run": run.path}
+    out = sightline.masks(known_images / "in", truth=known_images / "truth", **options)
     expected = (
         "clean-up: mean IoU 0.6250 -> 0.6458 on 6 images: the clean-up beats the prediction by 2.1 points of mean IoU "
         "[2.1, 2.1], p = 0.032"
@@ -151,64 +153,77 @@ def test_clean_up_from_images_to_a_sentence(
     assert ">forest<" in page and "0.9375" in page
 
 
-def test_the_run_can_come_later_and_goes_on_with_its_own_masks(
-    hand_made: Path, run: sightline.Run, tiny_sam: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_clean_up_can_be_added_to_finished_masks_and_repeated(
+    known_images: Path, run: sightline.Run, tiny_sam: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"out": hand_made / "out", "model": str(tiny_sam)}
-    out = sightline.masks(hand_made / "in", **options, quiet=True)
+    options = {"out": known_images / "out", "model": str(tiny_sam)}
+    out = sightline.masks(known_images / "in", **options, quiet=True)
     assert not list(out.glob("*_mask.png"))
-    monkeypatch.setattr(work, "load", None)
+    monkeypatch.setattr(generation, "load", None)
     for _ in range(2):
-        sightline.masks(hand_made / "in", **options, run=run.path, quiet=True)
+        sightline.masks(known_images / "in", **options, run=run.path, quiet=True)
         assert len(list(out.glob("*_mask.png"))) == 6
-    assert "Not measured" in (out / "segments.html").read_text()
-    sightline.masks(hand_made / "in", **options, quiet=True)
+    assert "was not measured" in (out / "segments.html").read_text()
+    sightline.masks(known_images / "in", **options, quiet=True)
     assert len(list(out.glob("*_mask.png"))) == 6
-    sightline.masks(hand_made / "in", **options, run=run.path)
+    sightline.masks(known_images / "in", **options, run=run.path)
     assert json.loads((out / "segments.json").read_text())["clean_up"]["run"] == str(run.path)
 
 
-def test_masks_of_others_are_not_overwritten(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
-    """The true masks may lie in the folder of the results, or beside the images."""
+def test_input_masks_are_not_overwritten(known_images: Path, run: sightline.Run, tiny_sam: Path) -> None:
+    """The output folder may be that of the true masks."""
     options = {"model": str(tiny_sam), "run": run.path, "quiet": True}
-    before = {path.name: path.read_bytes() for path in (hand_made / "truth").iterdir()}
-    for overwrite, told in ((False, "the output exists|would overwrite an input"), (True, "would overwrite an input")):
-        with pytest.raises(SightlineError, match=told):
+    before = {path.name: path.read_bytes() for path in (known_images / "truth").iterdir()}
+    for overwrite, message in (
+        (False, "the output exists|would overwrite an input"),
+        (True, "would overwrite an input"),
+    ):
+        with pytest.raises(SightlineError, match=message):
             sightline.masks(
-                hand_made / "in", out=hand_made / "truth", truth=hand_made / "truth", overwrite=overwrite, **options
+                known_images / "in",
+                out=known_images / "truth",
+                truth=known_images / "truth",
+                overwrite=overwrite,
+                **options,
             )
-    assert {p.name: p.read_bytes() for p in (hand_made / "truth").iterdir() if p.name in before} == before
+    assert {p.name: p.read_bytes() for p in (known_images / "truth").iterdir() if p.name in before} == before
 
 
-def test_a_truth_that_does_not_fit_is_a_row_and_the_others_count(
-    hand_made: Path, run: sightline.Run, tiny_sam: Path
+def test_unusable_true_masks_are_listed_and_the_others_evaluated(
+    known_images: Path, run: sightline.Run, tiny_sam: Path
 ) -> None:
-    Image.new("RGB", (9, 4)).save(hand_made / "truth" / "2_mask.png")
-    Image.new("RGB", (8, 4), (9, 99, 199)).save(hand_made / "truth" / "3_mask.png")
-    (hand_made / "truth" / "4_mask.png").write_bytes(b"")
+    Image.new("RGB", (9, 4)).save(known_images / "truth" / "2_mask.png")
+    Image.new("RGB", (8, 4), (9, 99, 199)).save(known_images / "truth" / "3_mask.png")
+    (known_images / "truth" / "4_mask.png").write_bytes(b"")
     out = sightline.masks(
-        hand_made / "in",
-        out=hand_made / "out",
+        known_images / "in",
+        out=known_images / "out",
         model=str(tiny_sam),
         run=run.path,
-        truth=hand_made / "truth",
+        truth=known_images / "truth",
         quiet=True,
     )
     rows = (out / "errors.csv").read_text().splitlines()[1:]
     assert [row[0] for row in rows] == ["2", "4"] and "its true mask is 9 x 4 pixels" in rows[0]
     assert "its true mask" in rows[1] and "0 bytes" in rows[1]
     record = json.loads((out / "segments.json").read_text())
-    assert record["clean_up"]["images"] == 4 and len(record["images"]) == 6, "3 is thresholded to colors it has"
+    assert record["clean_up"]["images"] == 4 and len(record["images"]) == 6, (
+        "the color of mask 3 is thresholded to one of the palette"
+    )
 
 
-def test_a_wrong_palette_is_an_error_before_any_work(hand_made: Path, run: sightline.Run, tiny_sam: Path) -> None:
+def test_a_wrong_palette_is_an_error_before_any_work(known_images: Path, run: sightline.Run, tiny_sam: Path) -> None:
     for number in range(6):
-        Image.new("L", (8, 4), 7).save(hand_made / "truth" / f"{number}_mask.png")
+        Image.new("L", (8, 4), 7).save(known_images / "truth" / f"{number}_mask.png")
     with pytest.raises(SightlineError, match="this mask cannot be used"):
         sightline.masks(
-            hand_made / "in", out=hand_made / "out", model=str(tiny_sam), run=run.path, truth=hand_made / "truth"
+            known_images / "in",
+            out=known_images / "out",
+            model=str(tiny_sam),
+            run=run.path,
+            truth=known_images / "truth",
         )
-    assert not (hand_made / "out").exists()
+    assert not (known_images / "out").exists()
 
 
 def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
@@ -229,18 +244,18 @@ def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
         true_masks(tmp_path / "nowhere", [])
 
 
-def test_a_classifiers_run_is_an_error(hand_made: Path, tiny_sam: Path) -> None:
-    (hand_made / "run").mkdir()
-    (hand_made / "run" / "recipe.yaml").write_text(to_yaml(load_recipe("digits")))
+def test_a_classifiers_run_is_an_error(known_images: Path, tiny_sam: Path) -> None:
+    (known_images / "run").mkdir()
+    (known_images / "run" / "recipe.yaml").write_text(to_yaml(load_recipe("digits")))
     with pytest.raises(SightlineError, match="does not predict masks") as caught:
-        sightline.masks(hand_made / "in", out=hand_made / "out", model=str(tiny_sam), run=hand_made / "run")
+        sightline.masks(known_images / "in", out=known_images / "out", model=str(tiny_sam), run=known_images / "run")
     assert "classify" in caught.value.why
 
 
 def test_with_a_real_network_the_masks_are_the_majority_of_the_predicted_classes(
     run: sightline.Run, tiny_sam: Path, tmp_path: Path
 ) -> None:
-    """Nothing by hand: the mask of `predict`, and the run lengths that were written, give the cleaned mask."""
+    """The cleaned mask follows from the mask of `predict` and the run lengths."""
     (tmp_path / "in").mkdir()
     land_pair(950)[0].save(tmp_path / "in" / "950_sat.png")
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "predicted", quiet=True)
@@ -250,12 +265,12 @@ def test_with_a_real_network_the_masks_are_the_majority_of_the_predicted_classes
         predicted, found = (np.asarray(mask).astype(int) @ [1, 256, 65536] for mask in (one, other))
     expected, order = predicted.copy(), [int(c @ [1, 256, 65536]) for c in COLORS]
     for one in json.loads((out / "950_segments.json").read_text())["annotations"]:
-        inside = predicted[decoded(one)].tolist()
-        expected[decoded(one)] = max(order, key=inside.count)
+        inside = predicted[decode_mask(one)].tolist()
+        expected[decode_mask(one)] = max(order, key=inside.count)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_small_masks_keep_their_values() -> None:
     mask = np.arange(12, dtype=np.uint16).reshape(3, 4)
-    np.testing.assert_array_equal(small(mask), mask)
-    assert small(np.zeros((1000, 1200), np.uint8)).shape == (333, 400)
+    np.testing.assert_array_equal(subsampled(mask), mask)
+    assert subsampled(np.zeros((1000, 1200), np.uint8)).shape == (333, 400)

@@ -1,4 +1,4 @@
-"""`sightline masks`: files in, files out, resuming, and errors."""
+"""`sightline masks`: input and output files, resuming, and errors."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sightline import SightlineError
 from sightline.__main__ import run
 from sightline.errors import INTERRUPTED
 from sightline.runs.lock import lock_run
-from sightline.segment_anything import outputs, work
+from sightline.segment_anything import generation, outputs
 from sightline.segment_anything.automatic import Settings
 from sightline.segment_anything.outputs import borders, outlined, plan_images
 
@@ -26,7 +26,7 @@ Masks = Callable[..., Path]
 
 @pytest.fixture
 def masks(tiny_sam: Path, folder: Path, tmp_path: Path) -> Masks:
-    """masks(**more): of the three images, with settings that keep everything."""
+    """masks(**options): generate masks of the three images, by default with settings that keep all masks."""
 
     def call(**more: object) -> Path:
         given = {"out": tmp_path / "out", "model": str(tiny_sam), "points_per_side": 4, "quality": 0, "stability": 0}
@@ -46,23 +46,23 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(image.name)
         return write(image, *rest)  # ty: ignore[invalid-argument-type]
 
-    monkeypatch.setattr(work, "write_image", spy)
+    monkeypatch.setattr(generation, "write_image", spy)
     return names
 
 
 def tree(folder: Path) -> list[str]:
-    """All files below, without the lock."""
+    """All files in a folder and its subfolders, without the lock."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
 
 
 def save(path: Path, seed: int = 0, height: int = 40, width: int = 60) -> Path:
-    """An image file."""
+    """Write an image file; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(scene(seed, height, width).transpose(1, 2, 0)).save(path)
     return path
 
 
-def test_every_image_gets_its_files_and_all_of_them_a_page(
+def test_output_files_of_images_and_the_page(
     masks: Masks, folder: Path, no_network: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = masks()
@@ -76,19 +76,19 @@ def test_every_image_gets_its_files_and_all_of_them_a_page(
     }
     assert re.fullmatch("[0-9a-f]{64}", record["checkpoint"]["sha256"])
     assert record["versions"]["transformers"] and record["seconds_per_image"] > 0 and record["errors"] == []
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     total = sum(p["masks"] for p in record["images"])
-    assert f"{total} masks in 3 images" in said and "1 .txt file" in said and no_network == []
+    assert f"{total} masks in 3 images" in output and "1 .txt file" in output and no_network == []
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_numbers_run_lengths_and_overlay_agree(masks: Masks, folder: Path) -> None:
+def test_ids_run_lengths_and_overlay_agree(masks: Masks, folder: Path) -> None:
     out = masks()
     for name, base in (("a.png", "a"), ("deep/c.png", "deep/c")):
         facts = json.loads((out / f"{base}_segments.json").read_text())
-        with Image.open(out / f"{base}_segments.png") as picture:
-            assert picture.mode == "I;16"
-            ids = np.asarray(picture)
+        with Image.open(out / f"{base}_segments.png") as png:
+            assert png.mode == "I;16"
+            ids = np.asarray(png)
         assert facts["image"]["file_name"] == name and (facts["image"]["height"], facts["image"]["width"]) == (40, 60)
         found = facts["annotations"]
         assert len(found) > 2 and [a["id"] for a in found] == list(range(1, len(found) + 1))
@@ -113,8 +113,8 @@ def test_numbers_run_lengths_and_overlay_agree(masks: Masks, folder: Path) -> No
         assert np.abs(overlay[inside].astype(int) - image[inside]).mean() > 10
 
 
-def test_the_same_command_gives_the_same_bytes(masks: Masks, tmp_path: Path) -> None:
-    """How many points go at once may change the last digits of a score, and nothing else."""
+def test_the_same_command_writes_the_same_bytes(masks: Masks, tmp_path: Path) -> None:
+    """points_per_batch may change the last digits of a score, and nothing else."""
     first, second, third = (
         masks(out=tmp_path / "1"),
         masks(out=tmp_path / "2"),
@@ -138,7 +138,7 @@ def test_an_interrupted_call_is_resumed(
     function: str,
     file: str,
 ) -> None:
-    """Ctrl-C in the second image, before its JSON or its overlay."""
+    """Ctrl-C during the second image, before its JSON or its overlay is written."""
     write = getattr(outputs, function)
 
     def interrupted(path: Path, value: object) -> None:
@@ -156,9 +156,9 @@ def test_an_interrupted_call_is_resumed(
     assert generated == ["a.png", "b_sat.png", "b_sat.png", "deep/c.png"]
     assert "reusing the masks of 1 of 3 images" in capsys.readouterr().out
     assert len(json.loads((out / "segments.json").read_text())["images"]) == 3
-    whole = masks(out=tmp_path / "whole")
+    complete = masks(out=tmp_path / "complete")
     for ending in outputs.ENDINGS[1:]:
-        assert (out / f"b{ending}").read_bytes() == (whole / f"b{ending}").read_bytes()
+        assert (out / f"b{ending}").read_bytes() == (complete / f"b{ending}").read_bytes()
 
 
 def test_finished_images_are_not_processed_again_and_need_no_model(
@@ -168,8 +168,8 @@ def test_finished_images_are_not_processed_again_and_need_no_model(
     save(folder / "new.png", 9)
     masks()
     assert generated == ["a.png", "b_sat.png", "deep/c.png", "new.png"]
-    monkeypatch.setattr(work, "load", None)
-    monkeypatch.setattr(work, "open_image", None)
+    monkeypatch.setattr(generation, "load", None)
+    monkeypatch.setattr(generation, "open_image", None)
     masks(images=[folder / "a.png", folder / "new.png"], out=out)
     assert len(generated) == 4
 
@@ -264,7 +264,7 @@ def test_images_that_would_share_a_name_are_an_error(masks: Masks, folder: Path)
 def test_results_of_images_of_several_folders_stay_within_the_output_folder(
     masks: Masks, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list may have any paths."""
+    """A list of images may have any paths."""
     save(tmp_path / "else" / "d.png", 4)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -295,9 +295,9 @@ def test_unreadable_images_are_rows_and_the_command_continues(
     assert not (out / "errors.csv").exists()
 
 
-def test_no_mask_at_all_is_reported_with_a_cure(masks: Masks, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_any_mask_the_message_has_a_cure(masks: Masks, capsys: pytest.CaptureFixture[str]) -> None:
     out = masks(quality=1, stability=1)
-    assert "0 masks in 3 images" in (said := capsys.readouterr().out) and "lower --quality" in said
+    assert "0 masks in 3 images" in (output := capsys.readouterr().out) and "lower --quality" in output
     assert json.loads((out / "a_segments.json").read_text())["annotations"] == []
     with Image.open(out / "a_segments.png") as ids:
         assert not np.asarray(ids).any()
@@ -312,7 +312,7 @@ def test_no_readable_image_is_an_error(masks: Masks, tmp_path: Path) -> None:
 
 
 def test_an_image_of_more_pixels_than_allowed_is_a_row(masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(generation, "MAX_PIXELS", 2000)
     with pytest.raises(SightlineError) as caught:
         masks()
     assert "60 x 40 pixels, more than data.max_pixels = 2,000" in caught.value.why
@@ -327,13 +327,13 @@ def test_too_little_memory_is_explained(masks: Masks, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 GB")
 
-    monkeypatch.setattr(work, "find_segments", full)
-    with pytest.raises(SightlineError, match="memory is too small") as caught:
+    monkeypatch.setattr(generation, "find_segments", full)
+    with pytest.raises(SightlineError, match="out of memory") as caught:
         masks()
     assert caught.value.status == 3 and "--points-per-batch 16" in caught.value.cure
 
 
-def test_names_on_the_page_are_only_text(masks: Masks, tmp_path: Path) -> None:
+def test_names_on_the_page_are_escaped(masks: Masks, tmp_path: Path) -> None:
     save(tmp_path / "odd" / "<b>.png")
     save(tmp_path / "odd" / os.fsdecode(b"\xff.png"))
     out = masks(images=tmp_path / "odd", out=tmp_path / "<i>out")
@@ -359,8 +359,8 @@ def test_a_missing_overlay_is_written_again(masks: Masks, generated: list[str]) 
     assert (masks() / "a_overlay.png").is_file() and generated[3:] == ["a.png"]
 
 
-MISTAKES = {
-    "no pictures": (["--out", "o"], "no images to segment"),
+INVALID_ARGUMENTS = {
+    "no images": (["--out", "o"], "no images to segment"),
     "not there": (["nowhere", "--out", "o"], "the path does not exist"),
     "a file": (["in", "--out", "masks.png"], "--out must be a folder"),
     "truth alone": (["in", "--out", "o", "--truth", "in"], "add --run RUN"),
@@ -372,12 +372,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message(
-    mistake: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", INVALID_ARGUMENTS)
+def test_invalid_arguments_are_one_message(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    tokens, message = MISTAKES[mistake]
+    tokens, message = INVALID_ARGUMENTS[case]
     assert run(["masks", *tokens]) == 2
     error = capsys.readouterr().err
     assert message in error and "cure:" in error and "Traceback" not in error and not Path("o").exists()
@@ -394,7 +394,7 @@ def test_the_command_takes_all_its_options(
     assert settings == {"points_per_side": 3, "points_per_batch": 5, "quality": 0.0, "stability": 0.0, "nms": 0.7}
 
 
-def test_lines_around_masks_and_their_width() -> None:
+def test_borders_of_masks_and_their_width() -> None:
     ids = np.zeros((5, 6), np.uint16)
     ids[2:, 3:] = 1
     thin = borders(ids)
@@ -404,7 +404,7 @@ def test_lines_around_masks_and_their_width() -> None:
     assert (outlined(image, ids)[:2] == 100).all() and (image == 100).all()
 
 
-def test_defaults_are_the_authors_on_the_command_line_too() -> None:
+def test_the_default_arguments_are_those_of_settings() -> None:
     import inspect
 
     given = {name: one.default for name, one in inspect.signature(sightline.masks).parameters.items()}

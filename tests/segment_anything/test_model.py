@@ -12,28 +12,28 @@ from sightline import SightlineError
 from sightline.segment_anything.model import Sam, load_sam
 
 
-def test_points_and_boxes_give_masks_of_the_image_best_first(sam: Sam) -> None:
-    embedded = sam.embedded(scene(0))
-    masks, scores = sam.masks_at(embedded, [(10.0, 20.0)], [1])
+def test_points_and_boxes_yield_masks_of_the_image_best_first(sam: Sam) -> None:
+    embedded = sam.embed(scene(0))
+    masks, scores = sam.predict_masks(embedded, [(10.0, 20.0)], [1])
     assert masks.shape == (3, 40, 60) and masks.dtype == bool
     assert scores.shape == (3,) and scores.dtype == np.float32
     assert (np.diff(scores) <= 0).all() and len({mask.tobytes() for mask in masks}) == 3
     prompts = ({"points": [(10, 20), (50, 5)], "labels": [1, 0]}, {"box": (5, 5, 30, 35)})
     for prompt in (*prompts, {"points": [(10, 20)], "labels": [1], "box": (5, 5, 30, 35)}):
-        masks, scores = sam.masks_at(embedded, **prompt)
+        masks, scores = sam.predict_masks(embedded, **prompt)
         assert masks.shape == (1, 40, 60) and scores.shape == (1,)
 
 
 def test_masks_depend_on_every_part_of_the_prompt(sam: Sam) -> None:
-    embedded, other = sam.embedded(scene(0)), sam.embedded(scene(1))
+    embedded, other = sam.embed(scene(0)), sam.embed(scene(1))
     found = [
-        sam.masks_at(embedded, [(10, 20)], [1]),
-        sam.masks_at(other, [(10, 20)], [1]),
-        sam.masks_at(embedded, [(20, 10)], [1]),
-        sam.masks_at(embedded, [(10, 20)], [0]),
-        sam.masks_at(embedded, box=(5, 5, 30, 35)),
-        sam.masks_at(embedded, box=(5, 5, 35, 30)),
-        sam.masks_at(embedded, [(10, 20)], box=(5, 5, 30, 35)),
+        sam.predict_masks(embedded, [(10, 20)], [1]),
+        sam.predict_masks(other, [(10, 20)], [1]),
+        sam.predict_masks(embedded, [(20, 10)], [1]),
+        sam.predict_masks(embedded, [(10, 20)], [0]),
+        sam.predict_masks(embedded, box=(5, 5, 30, 35)),
+        sam.predict_masks(embedded, box=(5, 5, 35, 30)),
+        sam.predict_masks(embedded, [(10, 20)], box=(5, 5, 30, 35)),
     ]
     assert len({scores.tobytes() for _, scores in found}) == len(found)
 
@@ -51,27 +51,27 @@ def test_masks_equal_those_of_transformers_processor_and_model(sam: Sam, tiny_sa
         floats = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
         with torch.inference_mode():
             expected = model(**floats, multimask_output=False)
-        own, scores = sam.masks_at(sam.embedded(image), [(10, 20), (30, 9)], [1, 0], (3, 5, 40, 38))
+        own, scores = sam.predict_masks(sam.embed(image), [(10, 20), (30, 9)], [1, 0], (3, 5, 40, 38))
         np.testing.assert_array_equal(own[0], processor.post_process_masks(expected.pred_masks, *sizes)[0][0, 0])
         np.testing.assert_allclose(scores, expected.iou_scores[0, 0].numpy(), rtol=1e-4)
 
 
-def test_the_same_prompt_gives_the_same_masks_also_from_another_thread(sam: Sam) -> None:
-    embedded = sam.embedded(scene(0))
-    expected, _ = sam.masks_at(embedded, [(10, 20)], [1])
+def test_the_same_prompt_yields_the_same_masks_also_in_another_thread(sam: Sam) -> None:
+    embedded = sam.embed(scene(0))
+    expected, _ = sam.predict_masks(embedded, [(10, 20)], [1])
     found: list[np.ndarray] = []
-    thread = threading.Thread(target=lambda: found.append(sam.masks_at(embedded, [(10, 20)], [1])[0]))
+    thread = threading.Thread(target=lambda: found.append(sam.predict_masks(embedded, [(10, 20)], [1])[0]))
     thread.start()
     thread.join()
     np.testing.assert_array_equal(found[0], expected)
-    np.testing.assert_array_equal(sam.masks_at(sam.embedded(scene(0)), [(10, 20)], [1])[0], expected)
+    np.testing.assert_array_equal(sam.predict_masks(sam.embed(scene(0)), [(10, 20)], [1])[0], expected)
 
 
 def test_a_read_only_image_is_not_changed(sam: Sam) -> None:
     image = scene(0)
     image.setflags(write=False)
     before = image.copy()
-    sam.embedded(image)
+    sam.embed(image)
     np.testing.assert_array_equal(image, before)
 
 
@@ -90,7 +90,7 @@ def test_a_read_only_image_is_not_changed(sam: Sam) -> None:
 )
 def test_an_invalid_prompt_is_an_error(sam: Sam, prompt: dict) -> None:
     with pytest.raises(SightlineError, match=r"point|box") as caught:
-        sam.masks_at(sam.embedded(scene(0)), **prompt)
+        sam.predict_masks(sam.embed(scene(0)), **prompt)
     assert "60 x 40" in caught.value.where and caught.value.cure
 
 
@@ -101,7 +101,7 @@ def test_sam_2_has_the_same_interface(tmp_path: Path, kind: str) -> None:
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"model_type": "sam2",', f'"model_type": "{kind}",'))
     sam = load_sam(str(folder))
-    embedded = sam.embedded(scene(0))
+    embedded = sam.embed(scene(0))
     assert embedded.model_size == (128, 128), "SAM 2 resizes an image to a square"
-    assert sam.masks_at(embedded, [(10, 20)], [1])[0].shape == (3, 40, 60)
-    assert sam.masks_at(embedded, box=(5, 5, 30, 35))[0].shape == (1, 40, 60)
+    assert sam.predict_masks(embedded, [(10, 20)], [1])[0].shape == (3, 40, 60)
+    assert sam.predict_masks(embedded, box=(5, 5, 30, 35))[0].shape == (1, 40, 60)

@@ -48,14 +48,14 @@ def test_masks_equal_those_of_the_model(client: httpx.Client, sam: Sam, path: Pa
     embedded = client.post("/api/segment/pictures", content=path.read_bytes()).json()
     assert (embedded["width"], embedded["height"]) == (60, 40) and len(embedded["picture"]) == 64
     address = f"/api/segment/pictures/{embedded['picture']}/masks"
-    expected = sam.embedded(planes(open_image(str(path), 10**6)))
+    expected = sam.embed(planes(open_image(str(path), 10**6)))
     for prompt in (
         {"points": [[20, 10]], "labels": [1]},
         {"points": [[20, 10], [50, 30]], "labels": [1, 0]},
         {"points": [], "labels": [], "box": [5, 5, 40, 30]},
     ):
         found = client.post(address, json=prompt).json()["masks"]
-        masks, scores = sam.masks_at(expected, prompt["points"], prompt["labels"], prompt.get("box"))  # ty: ignore[invalid-argument-type]
+        masks, scores = sam.predict_masks(expected, prompt["points"], prompt["labels"], prompt.get("box"))  # ty: ignore[invalid-argument-type]
         assert [one["score"] for one in found] == pytest.approx(scores.tolist(), abs=1e-4) and len(found) == len(masks)
         for one, mask in zip(found, masks, strict=True):
             shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["mask"]))))
@@ -94,7 +94,7 @@ def test_the_least_recently_used_embedding_is_evicted(monkeypatch: pytest.Monkey
     class CountingSam:
         name = "counting"
 
-        def embedded(self, image: np.ndarray) -> int:
+        def embed(self, image: np.ndarray) -> int:
             embedded.append(int(image[0, 0, 0]))
             return embedded[-1]
 

@@ -13,7 +13,7 @@ from sightline.stats.intervals import (
 RIGHT = np.random.default_rng(0).random(400) < 0.8
 
 
-def test_interval_of_an_accuracy_is_the_binomial_percentile():
+def test_interval_of_an_accuracy_equals_binomial_percentiles():
     low, high = bootstrap_interval(RIGHT, resamples=200_000)
     expected = stats.binom.ppf([0.025, 0.975], 400, RIGHT.mean()) / 400
     assert [low, high] == pytest.approx(expected, abs=1.01 / 400)
@@ -21,7 +21,7 @@ def test_interval_of_an_accuracy_is_the_binomial_percentile():
     assert [low, high] == pytest.approx(theirs.confidence_interval, abs=2.01 / 400)
 
 
-def test_interval_of_measured_values_is_scipys():
+def test_interval_of_a_mean_equals_scipy():
     values = np.random.default_rng(3).exponential(size=300)
     low, high = bootstrap_interval(values, level=0.9, resamples=20_000)
     theirs = stats.bootstrap(
@@ -31,13 +31,13 @@ def test_interval_of_measured_values_is_scipys():
     assert [low, high] == pytest.approx(theirs, abs=0.06 * spread)
 
 
-def test_interval_covers_the_truth_as_often_as_it_says():
+def test_intervals_have_their_nominal_coverage():
     rng = np.random.default_rng(5)
     hits = [low <= 0.7 <= high for low, high in (bootstrap_interval(rng.random(200) < 0.7, seed=i) for i in range(300))]
     assert 0.91 <= np.mean(hits) <= 0.98
 
 
-def test_interval_is_a_function_of_the_seed_alone():
+def test_interval_depends_only_on_the_seed_argument():
     np.random.seed(0)
     first = bootstrap_interval(RIGHT, seed=7)
     np.random.seed(1)
@@ -49,7 +49,7 @@ def test_interval_is_a_function_of_the_seed_alone():
 
 
 @pytest.mark.parametrize("count", [1, 5, 100])
-def test_all_right_or_all_wrong_is_no_certainty(count):
+def test_interval_of_equal_values_is_the_exact_binomial_one(count):
     for hits, values in ((count, np.ones(count)), (0, np.zeros(count))):
         theirs = stats.binomtest(hits, count).proportion_ci(0.95, method="exact")
         assert bootstrap_interval(values) == pytest.approx((theirs.low, theirs.high))
@@ -61,7 +61,7 @@ def test_large_sets_are_resampled_in_blocks():
     assert low < high and abs(low - values.mean()) < 5e-3
 
 
-def test_paired_bootstrap_is_of_the_differences():
+def test_paired_bootstrap_equals_that_of_the_differences():
     rng = np.random.default_rng(2)
     better = RIGHT | (rng.random(400) < 0.3)
     difference, (low, high) = paired_bootstrap(RIGHT, better, resamples=20_000)
@@ -75,8 +75,8 @@ def test_paired_bootstrap_is_of_the_differences():
     assert (back, back_low, back_high) == pytest.approx((-difference, -high, -low), abs=1.01 / 400)
 
 
-def test_pairing_uses_the_items():
-    # two models of equal accuracy, 50 points of noise shared: the paired interval is far narrower than either's own
+def test_the_paired_interval_excludes_common_noise():
+    # the noise is common to both, so the paired interval is much narrower than that of either mean
     shared = np.random.default_rng(1).normal(size=1000)
     a, b = shared, shared + 0.01
     difference, (low, high) = paired_bootstrap(a, b)
@@ -84,7 +84,7 @@ def test_pairing_uses_the_items():
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 4), (3, 3), (5, 15), (40, 20)])
-def test_mcnemar_is_scipys_binomial_test(only_a, only_b):
+def test_mcnemar_equals_scipys_binomial_test(only_a, only_b):
     a = np.repeat([True, False, True, False], [only_a, only_b, 30, 10])
     b = np.repeat([False, True, True, False], [only_a, only_b, 30, 10])
     expected = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -100,7 +100,7 @@ def test_verdicts():
     assert "[0.02, 2.0]" in verdict(0.01, (0.0002, 0.02), "A", "B")
 
 
-def test_verdict_heeds_mcnemar_where_few_items_differ():
+def test_verdict_requires_a_small_p_value_too():
     a, b = np.ones(100), np.ones(100)
     a[:4] = 0
     difference, interval = paired_bootstrap(a, b)

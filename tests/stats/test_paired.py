@@ -10,7 +10,7 @@ from sightline.stats.segmentation import Counts, class_iou, mean_iou, summed
 
 
 def matrices(images: int, classes: int = 3, seed: int = 0, skill: int = 30) -> np.ndarray:
-    """Confusion matrices int64 [N, K, K] of images whose truth is the same for every skill."""
+    """Confusion matrices int64 [N, K, K] of images with the same truth for every `skill`, 0 to 40."""
     truth = np.random.default_rng(9).integers(20, 60, (images, classes))
     rng = np.random.default_rng(seed)
     found = np.stack([[rng.multinomial(n, np.eye(classes)[k] * (skill / 40) + (1 - skill / 40) / classes)
@@ -18,7 +18,7 @@ def matrices(images: int, classes: int = 3, seed: int = 0, skill: int = 30) -> n
     return found.astype(np.int64)
 
 
-def test_the_paired_interval_is_that_of_resampled_images() -> None:
+def test_the_paired_interval_equals_resampling_of_images() -> None:
     first, second = matrices(25, skill=20), matrices(25, seed=1, skill=24)
     difference, (low, high) = paired_interval(first, second, resamples=4000)
     assert difference == pytest.approx(float(mean_iou(second.sum(0)) - mean_iou(first.sum(0))))
@@ -28,8 +28,8 @@ def test_the_paired_interval_is_that_of_resampled_images() -> None:
     assert [low, high] == pytest.approx(np.quantile(direct, [0.025, 0.975]), abs=0.1 * (high - low))
 
 
-def test_pairing_draws_the_same_images_for_both() -> None:
-    # the second is the first with one more right pixel in every image: unpaired, the interval would be wide
+def test_the_same_images_are_drawn_for_both_models() -> None:
+    # the second has one more correct pixel in every image: an unpaired interval would be wide
     first = matrices(20, skill=20)
     second = first.copy()
     second[:, 0, 0] += 1
@@ -40,11 +40,11 @@ def test_pairing_draws_the_same_images_for_both() -> None:
     assert same == 0 and edges == (0, 0)
 
 
-def test_ious_of_classes_and_those_that_have_no_interval() -> None:
+def test_ious_of_classes_and_missing_intervals() -> None:
     first, second = matrices(6, 4, skill=20), matrices(6, 4, seed=1, skill=30)
     for found in (first, second):
-        found[:, 3], found[:, :, 3] = 0, 0  # nowhere
-        found[1:, 2], found[1:, :, 2] = 0, 0  # in one image alone
+        found[:, 3], found[:, :, 3] = 0, 0  # does not occur
+        found[1:, 2], found[1:, :, 2] = 0, 0  # occurs in one image
     apart = paired_ious(first, second)
     np.testing.assert_allclose(apart.second - apart.first, apart.difference)
     np.testing.assert_allclose(apart.first, class_iou(summed(first)))
@@ -52,7 +52,7 @@ def test_ious_of_classes_and_those_that_have_no_interval() -> None:
     assert np.isnan(apart.difference[3]) and np.isnan(apart.high[3])
 
 
-def test_the_swap_test_is_the_exact_randomization_test() -> None:
+def test_random_swaps_approximate_the_exact_randomization_test() -> None:
     first, second = matrices(8, skill=20), matrices(8, seed=1, skill=21)
     found = abs(float(mean_iou(second.sum(0)) - mean_iou(first.sum(0))))
     extreme = 0
@@ -66,7 +66,7 @@ def test_the_swap_test_is_the_exact_randomization_test() -> None:
     assert randomization_test(first, second) == randomization_test(first, second) == randomization_test(second, first)
 
 
-def test_recall_and_f1_of_classes_are_scikit_learns() -> None:
+def test_recall_and_f1_of_classes_equal_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 300)
     first = np.where(rng.random(300) < 0.6, truth, rng.integers(0, 4, 300))
@@ -99,7 +99,7 @@ def test_holms_correction() -> None:
     assert np.isnan(holm([float("nan"), 0.02])[0]) and holm([float("nan"), 0.02])[1] == 0.02
 
 
-def test_counts_serve_as_well_as_matrices() -> None:
+def test_counts_and_matrices_have_equal_results() -> None:
     first, second = matrices(10, skill=20), matrices(10, seed=1, skill=30)
     counts = [Counts(np.einsum("nkk->nk", m), m.sum(2), m.sum(1)) for m in (first, second)]
     assert paired_interval(*counts) == paired_interval(first, second)

@@ -29,11 +29,11 @@ from sightline.stats.segmentation import (
     segment_numbers,
 )
 
-# Three images of 2 x 3 pixels, classes 0, 1, 2 and 3 (which occurs nowhere).
+# Three images of 2 x 3 pixels, with the classes 0 to 3, of which 3 does not occur.
 TRUTH = np.array([[[0, 0, 0], [0, 1, 1]], [[2, 2, 2], [IGNORE, IGNORE, 1]], [[0, 0, 0], [0, 0, 0]]], dtype=np.uint8)
 PREDICTED = np.array([[[0, 0, 1], [0, 1, 2]], [[2, 2, 1], [3, 0, 1]], [[0, 0, 0], [0, 0, 0]]], dtype=np.uint8)
-# By hand. Image 0: class 0 hits 3 of 4, class 1 hits 1 of 2. Image 1: class 2 hits 2 of 3, class 1 its one; what is
-# predicted on the ignored pixels counts nowhere. Image 2: all right.
+# Correct pixels: in image 0, 3 of 4 of class 0 and 1 of 2 of class 1; in image 1, 2 of 3 of class 2 and 1 of 1 of class
+# 1, without the ignored pixels; in image 2, all.
 PER_IMAGE = np.array(
     [
         [[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
@@ -44,7 +44,7 @@ PER_IMAGE = np.array(
 
 
 def masks(seed: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(predicted, truth) uint8, of which a tenth of the truth is ignored and half of the predictions are right."""
+    """Random (predicted, truth) uint8: a tenth of the truth is ignored, over half of the predictions are correct."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, shape)
     predicted = np.where(rng.random(shape) < 0.5, truth, rng.integers(0, classes, shape))
@@ -63,14 +63,14 @@ def counted_one_by_one(predicted: np.ndarray, truth: np.ndarray, classes: int) -
 # ---- confusion ----
 
 
-def test_confusion_by_hand():
+def test_confusion_of_known_masks():
     per_image = confusion_per_image(PREDICTED, TRUTH, 4)
     assert per_image.dtype == np.int64
     np.testing.assert_array_equal(per_image, PER_IMAGE)
     np.testing.assert_array_equal(confusion(PREDICTED, TRUTH, 4), PER_IMAGE.sum(0))
 
 
-def test_with_the_ignored_class_by_hand():
+def test_confusion_with_the_ignored_class():
     whole = confusion(PREDICTED, TRUTH, 4, ignored=True)
     np.testing.assert_array_equal(whole[:4, :4], PER_IMAGE.sum(0))
     np.testing.assert_array_equal(whole[4], [1, 0, 0, 1, 0])
@@ -82,14 +82,14 @@ def test_with_the_ignored_class_by_hand():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 254), st.integers(0, 10**6), st.sampled_from([np.uint8, np.int64, np.int32, np.uint16]))
-def test_confusion_is_a_count_one_by_one(classes, seed, dtype):
+def test_confusion_equals_a_count_of_single_pixels(classes, seed, dtype):
     predicted, truth = masks(seed, (2, 7, 5), classes)
     matrix = confusion(predicted.astype(dtype), truth.astype(dtype), classes)
     np.testing.assert_array_equal(matrix, counted_one_by_one(predicted, truth, classes))
 
 
 @pytest.mark.parametrize("classes", [2, 15, 16, 254])
-def test_confusion_is_scikit_learns_over_several_blocks(classes):
+def test_confusion_over_several_blocks_equals_scikit_learn(classes):
     predicted, truth = masks(0, (3, 400, 500), classes)
     assert predicted.size > 2 * BLOCK
     keep = truth != IGNORE
@@ -102,24 +102,22 @@ def test_tensors_and_booleans_are_masks_too():
     np.testing.assert_array_equal(confusion_per_image(*tensors, 4), PER_IMAGE)
     truth = np.array([[True, True, False]])
     np.testing.assert_array_equal(confusion(np.array([[True, False, False]]), truth, 2), [[1, 0], [1, 1]])
-    # Views that are not contiguous in memory
+    # views that are not contiguous in memory
     np.testing.assert_array_equal(confusion(PREDICTED[:, ::-1, ::2], TRUTH[:, ::-1, ::2], 4).sum(), 11)
 
 
-def test_values_that_are_no_class_are_named_on_both_sides():
+def test_values_outside_the_classes_raise_an_error_with_the_values():
     with pytest.raises(SightlineError, match=r"predicted masks contain 4, 200 and true masks contain 7.* 0 to 3"):
         confusion(np.array([4, 200, 0]), np.array([0, 7, 0]), 4)
     with pytest.raises(SightlineError, match="true masks contain -1"):
         confusion(np.array([0]), np.array([-1]), 4)
-    with pytest.raises(SightlineError, match="predicted masks contain 256"):  # would be 0 as a byte
+    with pytest.raises(SightlineError, match="predicted masks contain 256"):  # 0 as uint8
         confusion(np.array([256]), np.array([0]), 4)
-    with pytest.raises(
-        SightlineError, match="predicted masks contain 9"
-    ):  # a sign of another class list, ignored or not
+    with pytest.raises(SightlineError, match="predicted masks contain 9"):  # also on ignored pixels
         confusion(np.array([9]), np.array([IGNORE]), 4)
 
 
-def test_predicting_ignored_is_refused_unless_the_truth_is_ignored_or_it_was_asked_for():
+def test_ignored_predictions_of_labeled_pixels_raise_an_error():
     predicted, truth = np.array([IGNORE, IGNORE, 1]), np.array([0, IGNORE, 1])
     with pytest.raises(SightlineError, match="1 pixels are predicted as 255"):
         confusion(predicted, truth, 2)
@@ -135,9 +133,9 @@ def test_no_images_and_no_pixels():
 # ---- numbers ----
 
 
-def test_numbers_by_hand():
-    # class 0: 9 of 10 true, 9 predicted, IoU 9/10; class 1: 2 of 3 true, 4 predicted, IoU 2/5; class 2: 2 of 3 true,
-    # 3 predicted, IoU 2/4; class 3: nowhere
+def test_metrics_of_known_masks():
+    # IoU of class 0: 9 hits of 10 true and 9 predicted pixels, 9/10; class 1: 2 of 3 and 4, 2/5; class 2: 2 of 3 and
+    # 3, 2/4; class 3 does not occur
     expected = {
         "mean_iou": (0.9 + 0.4 + 0.5) / 3,
         "pixel_accuracy": 13 / 16,
@@ -159,14 +157,14 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
     assert numbers["mean_accuracy"] == pytest.approx(3 / 4)  # over the classes of the truth
 
 
-def test_pixels_without_a_predicted_class_are_missed_and_added_to_none():
+def test_pixels_without_a_predicted_class_are_false_negatives_only():
     numbers = class_numbers(np.array([[3, 0, 1], [0, 2, 2]]))
     np.testing.assert_allclose(numbers.iou, [3 / 4, 2 / 4])
     np.testing.assert_allclose(numbers.precision, [1, 1])
     assert segment_numbers(np.array([[3, 0, 1], [0, 2, 2]]))["pixel_accuracy"] == 5 / 8
 
 
-def test_numbers_are_scikit_learns():
+def test_metrics_equal_scikit_learn():
     predicted, truth = masks(3, (4, 30, 40), 6)
     keep = truth != IGNORE
     matrix = confusion(predicted, truth, 6)
@@ -182,12 +180,12 @@ def test_numbers_are_scikit_learns():
     assert micro_iou(matrix) == pytest.approx(reference.jaccard_score(*flat, average="micro"))
 
 
-def test_all_ignored_is_an_error_and_not_a_number():
+def test_masks_of_ignored_pixels_only_raise_an_error():
     with pytest.raises(SightlineError, match="no pixel can be evaluated"):
         segment_numbers(np.zeros((3, 3), dtype=np.int64))
 
 
-def test_per_image_numbers():
+def test_metrics_of_each_image():
     nothing = np.zeros((1, 4, 4), dtype=np.int64)
     ious = per_image_iou(np.concatenate([PER_IMAGE, nothing]))
     np.testing.assert_allclose(ious, [(3 / 4 + 1 / 3 + 0) / 3, (1 / 2 + 2 / 3) / 2, 1.0, np.nan])
@@ -196,24 +194,24 @@ def test_per_image_numbers():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6))
-def test_numbers_stay_in_range_and_know_no_order_of_classes(seed, classes):
+def test_metrics_are_in_range_and_do_not_depend_on_the_order_of_classes(seed, classes):
     matrix = confusion(*masks(seed, (3, 4, 4), classes), classes)
     numbers = segment_numbers(matrix)
     assert all(0 <= value <= 1 for value in numbers.values())
     order = np.random.default_rng(seed).permutation(classes)
     assert segment_numbers(matrix[np.ix_(order, order)]) == pytest.approx(numbers)
     assert segment_numbers(np.diag(matrix.sum(1)))["mean_iou"] == 1
-    # IoU never exceeds recall, and a pooled IoU is a / (2 - a) of the accuracy a
+    # IoU <= recall; the pooled IoU is a / (2 - a) for the accuracy a
     assert numbers["mean_iou"] <= numbers["mean_accuracy"] + 1e-12
     assert micro_iou(matrix) == pytest.approx(numbers["pixel_accuracy"] / (2 - numbers["pixel_accuracy"]))
 
 
-# ---- what others call mean IoU ----
+# ---- other definitions of mean IoU ----
 
 
-def test_other_definitions_by_hand():
+def test_other_definitions_of_known_masks():
     whole = confusion(PREDICTED, TRUTH, 4, ignored=True)
-    nothing = np.zeros((1, 4, 4), dtype=np.int64)  # an image that is ignored as a whole is left out
+    nothing = np.zeros((1, 4, 4), dtype=np.int64)  # images of ignored pixels only are omitted
     found = other_definitions(np.concatenate([PER_IMAGE, nothing]), whole)
     images = [[3 / 4, 1 / 3, 0], [1 / 2, 2 / 3], [1.0]]
     expected = {
@@ -225,7 +223,7 @@ def test_other_definitions_by_hand():
         "mean_iou_over_images_absent_1": np.mean([(np.sum(ious) + 4 - len(ious)) / 4 for ious in images]),
         "mean_iou_over_pairs": np.mean(np.concatenate(images)),
         "micro_iou_over_images": np.mean([4 / 8, 3 / 5, 1]),
-        # the two ignored pixels were predicted as 0 and 3, which now occurs
+        # the two ignored pixels are predicted as 0 and 3, so class 3 occurs
         "mean_iou_with_ignored": (9 / 11 + 0.4 + 0.5 + 0 + 0) / 5,
     }
     assert {name: number.value for name, number in found.items()} == pytest.approx(expected)
@@ -233,13 +231,13 @@ def test_other_definitions_by_hand():
     assert other_definitions(as_counts(PER_IMAGE)).keys() == expected.keys() - {"mean_iou_with_ignored"}
 
 
-def test_all_definitions_agree_on_perfect_masks_that_hold_all_classes():
+def test_all_definitions_are_1_for_perfect_masks_with_all_classes():
     truth = np.tile(np.arange(4, dtype=np.uint8), (3, 2, 1))
     found = other_definitions(confusion_per_image(truth, truth, 4), confusion(truth, truth, 4, ignored=True))
     assert {number.value for number in found.values()} == {1.0}
 
 
-def test_definitions_are_those_of_torchmetrics():
+def test_definitions_equal_torchmetrics():
     from torchmetrics.classification import MulticlassJaccardIndex
     from torchmetrics.functional.segmentation import mean_iou as function
     from torchmetrics.segmentation import MeanIoU
@@ -254,7 +252,7 @@ def test_definitions_are_those_of_torchmetrics():
     for average, ours in averages.items():
         jaccard = MulticlassJaccardIndex(7, average=average, ignore_index=IGNORE)
         assert jaccard(*pair).item() == pytest.approx(ours, abs=1e-6), average
-    keep = np.where(truth == IGNORE, 0, truth)  # the others know nothing to ignore
+    keep = np.where(truth == IGNORE, 0, truth)  # these functions cannot ignore pixels
     others = other_definitions(confusion_per_image(predicted, keep, 7))
     pair = pair[0], torch.from_numpy(keep).long()
     pooled = MeanIoU(7, input_format="index")(*pair).item()
@@ -263,7 +261,7 @@ def test_definitions_are_those_of_torchmetrics():
     assert images == pytest.approx(others["mean_iou_over_images"].value, abs=1e-6)
 
 
-def test_definitions_are_those_of_segmentation_models_pytorch():
+def test_definitions_equal_segmentation_models_pytorch():
     smp = pytest.importorskip("segmentation_models_pytorch")
     predicted, truth = masks(6, (6, 16, 16), 4)
     stats = smp.metrics.get_stats(
@@ -284,7 +282,7 @@ def test_definitions_are_those_of_segmentation_models_pytorch():
 # ---- intervals ----
 
 
-def test_interval_is_a_bootstrap_written_out():
+def test_interval_equals_a_bootstrap_in_a_loop():
     matrix = confusion_per_image(*masks(7, (12, 8, 8), 4), 4)
     rng, means, classes = np.random.default_rng(1), [], []
     for _ in range(4000):
@@ -296,14 +294,14 @@ def test_interval_is_a_bootstrap_written_out():
     np.testing.assert_allclose(class_intervals(matrix), np.quantile(classes, [0.025, 0.975], axis=0), atol=0.012)
 
 
-def test_interval_of_two_images_draws_two():
-    """A twice, one of each and B twice come in 1/4, 1/2 and 1/4 of the resamples: the middle is the set itself."""
+def test_interval_of_two_images():
+    """Resamples are (A, A), (A, B) and (B, B) with probabilities 1/4, 1/2 and 1/4: the median is that of the pair."""
     pair = PER_IMAGE[:2]
     np.testing.assert_allclose(interval(pair, level=0.4), [mean_iou(pair.sum(0))] * 2)
     np.testing.assert_allclose(interval(pair, level=0.6), sorted(mean_iou(pair)))
 
 
-def test_interval_is_deterministic_by_seed_and_takes_counts():
+def test_interval_is_deterministic_by_seed_and_accepts_counts():
     matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
     low, high = interval(matrix, seed=3)
     assert isinstance(low, float) and low < segment_numbers(matrix)["mean_iou"] < high
@@ -315,39 +313,39 @@ def test_interval_is_deterministic_by_seed_and_takes_counts():
     assert low < segment_numbers(matrix)["pixel_accuracy"] < high
 
 
-def test_interval_does_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
+def test_interval_does_not_depend_on_the_block_size(monkeypatch):
     matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
     whole = class_intervals(matrix, resamples=100)
     monkeypatch.setattr("sightline.stats.segmentation.DRAWS", 30 * 7)
     np.testing.assert_array_equal(class_intervals(matrix, resamples=100), whole)
 
 
-def test_interval_covers_the_truth_as_often_as_it_says():
-    """Images of differing difficulty: of 200 samples of 40 images, 95 % intervals should hold the true accuracy."""
-    rng, held = np.random.default_rng(0), 0
+def test_intervals_have_their_nominal_coverage():
+    """200 samples of 40 images of varying difficulty: about 95 % of the intervals contain the true accuracy."""
+    rng, covered = np.random.default_rng(0), 0
     for _ in range(200):
         hits = rng.binomial(100, rng.beta(6, 2, 40))
         matrix = np.zeros((40, 2, 2), dtype=np.int64)
         matrix[:, 0, 0], matrix[:, 0, 1] = hits, 100 - hits
         low, high = interval(matrix, pixel_accuracy, resamples=300)
-        held += low <= 0.75 <= high
-    assert 180 <= held <= 198
+        covered += low <= 0.75 <= high
+    assert 180 <= covered <= 198
 
 
-def test_what_cannot_vary_has_no_interval():
+def test_no_interval_of_fewer_than_two_images():
     single = confusion_per_image(*masks(9, (1, 8, 8), 4), 4)
     assert np.isnan(interval(single)).all() and np.isnan(class_intervals(single)).all()
-    ignored = np.concatenate([single, np.zeros_like(single)])  # a second image without a counted pixel adds nothing
+    ignored = np.concatenate([single, np.zeros_like(single)])  # a second image without a counted pixel
     assert np.isnan(interval(ignored)).all()
     low, high = class_intervals(PER_IMAGE)
     np.testing.assert_array_equal(np.isnan(low), [False, False, False, True])
     np.testing.assert_array_equal(np.isnan(high), np.isnan(low))
     alone = PER_IMAGE.copy()
-    alone[0, 1, 2], alone[0, 1, 1] = 0, 2  # now class 2 is in image 1 alone
+    alone[0, 1, 2], alone[0, 1, 1] = 0, 2  # now class 2 occurs only in image 1
     np.testing.assert_array_equal(np.isnan(class_intervals(alone)[0]), [False, False, True, True])
 
 
-def test_two_thousand_resamples_of_a_validation_set_are_quick():
+def test_2000_resamples_take_less_than_a_second():
     matrix = confusion_per_image(*masks(10, (257, 16, 16), 7), 7)
     started = time.process_time()
     interval(matrix)

@@ -1,4 +1,4 @@
-"""Sweeps in seconds: pictures of 8x8, and trials that are forked from the test, which has torch loaded already."""
+"""Fixtures for fast sweeps: 8x8 images, and trials forked from the test process, which has already imported torch."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -24,23 +24,23 @@ SMALL = {
 
 
 BLANK = b"\x89PNG\r\n\x1a\n" + bytes(8) + (64).to_bytes(4, "big") * 2
-"""For the comparison's drawings, which have tests of their own."""
+"""Replaces the figures of comparisons, which have their own tests."""
 
 
 @pytest.fixture(scope="module")
 def forked(quick_figures: None) -> Iterator[None]:
-    """Trials begin without a fresh interpreter, and their reports draw nothing."""
+    """Fork trials instead of starting an interpreter, and draw no figures."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("work", "cluster"):
+        for module in ("scheduler", "cluster"):
             patch.setattr(importlib.import_module(f"sightline.sweep.{module}"), "start_process", ForkedProcess)
-        patch.setattr(importlib.import_module("sightline.sweep.work"), "POLL_SECONDS", 0.02)
+        patch.setattr(importlib.import_module("sightline.sweep.scheduler"), "POLL_SECONDS", 0.02)
         patch.setattr(importlib.import_module("sightline.report.compare.files"), "png", lambda figure: BLANK)
         yield
 
 
 @pytest.fixture(scope="session")
 def tiles(make_photos: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, 16 + 8 pictures of 8x8 each."""
+    """Two classes with 16 training and 8 validation images of 8x8 each."""
     return make_photos(tmp_path_factory.mktemp("tiles"), classes=2, train=16, val=8, size=8)
 
 
@@ -51,5 +51,5 @@ def recipe() -> Config:
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
-    """What the sweep has said since the last call."""
+    """The lines printed since the last call."""
     return lambda: capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Trials as jobs: with submitit's local executor, and with fake SLURM commands."""
+"""Trials as cluster jobs: with submitit's local executor, and with fake SLURM commands."""
 
 import os
 import pickle
@@ -24,29 +24,29 @@ SPACE = {"optim.lr": "1e-2..1e-1"}
 
 
 def test_a_trial_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, capfd) -> None:
-    """In processes of their own from end to end: the sweep, the job, the trial."""
+    """End to end without forks: the trial runs in a process that is started by the job's process."""
     options: dict[str, Any] = {"cluster": "local", "cluster.minutes": "5"}
     result = sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=1, **options, **SPACE)
     assert [row["state"] for row in result.trials] == ["complete"]
     assert (result.path / "trial-0000" / "report.html").is_file() and result.report.is_file()
     assert next(r["event"] for r in read_json_lines(result.path / "trial-0000" / "metrics.jsonl")) == "start"
-    said = capfd.readouterr().out
-    assert "trial 0: submitted to local as job" in said and "1/1  trial 0" in said
+    output = capfd.readouterr().out
+    assert "trial 0: submitted to local as job" in output and "1/1  trial 0" in output
 
 
 @pytest.mark.usefixtures("forked")
 def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
     recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:
-    """As submitit does it: a signal while the job is running, `checkpoint`, and the end of the process."""
+    """As in submitit: a signal while the job is running, a call of `checkpoint`, and the end of the process."""
     folder = tmp_path / "s" / "trial-0000"
     config = resolve(recipe, {"train.epochs": 150, "data.path": str(tiles)})
     atomic_write(log_file(folder, "yaml"), to_yaml(config))
     job = TrialJob(folder, {}, ["sightline"])
-    again: list[Any] = []
+    resubmitted: list[Any] = []
 
-    def preempted(number: int, frame: object) -> None:
-        again.append(job.checkpoint())
+    def on_signal(number: int, frame: object) -> None:
+        resubmitted.append(job.checkpoint())
         raise SystemExit
 
     def evaluated() -> int:
@@ -57,7 +57,7 @@ def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR2)
 
-    before = signal.signal(signal.SIGUSR2, preempted)
+    before = signal.signal(signal.SIGUSR2, on_signal)
     try:
         threading.Thread(target=preempt, daemon=True).start()
         with pytest.raises(SystemExit):
@@ -65,7 +65,7 @@ def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert 2 <= evaluated() < 150 and read_json(log_file(folder, "json"))["status"] == INTERRUPTED
-    assert pickle.loads(pickle.dumps(again[0].function))() == 0
+    assert pickle.loads(pickle.dumps(resubmitted[0].function))() == 0
     assert evaluated() == 150
     assert any(record["event"] == "resume" for record in read_json_lines(folder / "metrics.jsonl"))
 
@@ -73,11 +73,11 @@ def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
 def fake_slurm(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, state: str = "FAILED", job: int = 77
 ) -> Path:
-    """An sbatch that keeps its script and prints an answer, and an sacct that has a job. Returns the script's path."""
+    """Put a fake sbatch, which copies its script and prints `answer`, and a fake sacct on PATH; returns the copy."""
     folder.mkdir()
-    kept = folder / "kept.sh"
+    script = folder / "script.sh"
     for name, text in (
-        ("sbatch", f'cp "$1" {kept}\n{answer}'),
+        ("sbatch", f'cp "$1" {script}\n{answer}'),
         ("srun", "exit 0"),
         ("scancel", "exit 0"),
         ("sacct", f'echo "JobID|State"\necho "{job}|{state}"'),
@@ -85,13 +85,13 @@ def fake_slurm(
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755 | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return kept
+    return script
 
 
 def test_slurm_jobs_get_the_options_and_their_failure_is_reported(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 77"')
+    script = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 77"')
     options: dict[str, Any] = {"partition": "gpu", "minutes": "90", "gpus": "1", "cpus": "4", "setup": "module load x"}
     with pytest.raises(SightlineError, match="the first 3 trials have all failed") as caught:
         sightline.sweep(
@@ -99,7 +99,7 @@ def test_slurm_jobs_get_the_options_and_their_failure_is_reported(
             **{f"cluster.{name}": value for name, value in options.items()}, **SPACE,
         )  # fmt: skip
     assert "job 77 ended, state FAILED" in caught.value.why
-    text = kept.read_text()
+    text = script.read_text()
     for line in ("--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=4"):
         assert f"#SBATCH {line}\n" in text, line
     assert "module load x\n" in text and "--signal=" in text
@@ -108,14 +108,14 @@ def test_slurm_jobs_get_the_options_and_their_failure_is_reported(
 def test_ctrl_c_leaves_slurm_jobs_running_and_the_same_command_takes_them_over(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 78"', "RUNNING", 78)
+    script = fake_slurm(tmp_path / "bin", monkeypatch, 'echo "Submitted batch job 78"', "RUNNING", 78)
     for submitted in (True, False):
         threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(SightlineError, match="submitted jobs continue: 78") as caught:
             sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=1, cluster="slurm", quiet=True, **SPACE)
         assert caught.value.status == INTERRUPTED and "scancel 78" in caught.value.cure
-        assert kept.is_file() == submitted
-        kept.unlink(missing_ok=True)
+        assert script.is_file() == submitted
+        script.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(("state", "status"), [("PREEMPTED", INTERRUPTED), ("OUT_OF_MEMORY", 1)])
@@ -135,6 +135,6 @@ def test_a_rejected_job_is_an_error_with_slurms_message(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_slurm(tmp_path / "bin", monkeypatch, 'echo "sbatch: error: invalid partition" >&2; exit 1')
-    with pytest.raises(SightlineError, match="slurm rejects the job") as caught:
+    with pytest.raises(SightlineError, match="slurm rejected the job") as caught:
         sightline.sweep(recipe, tiles, out=tmp_path / "s", cluster="slurm", quiet=True, **SPACE)
     assert "invalid partition" in caught.value.why and caught.value.status == 3

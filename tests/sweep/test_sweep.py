@@ -1,4 +1,4 @@
-"""A sweep from its command to its report: the same trials for a seed, bad ones stopped early, gone on with."""
+"""Sweeps: reproducible trials, pruning, failures, resumption, results and report."""
 
 import csv
 import importlib
@@ -26,7 +26,7 @@ from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
 from sightline.sweep.study import open_storage
 from sightline.tasks.files import load_recipe_file
-from sweep_toys import shown
+from sweep_toys import without_times
 
 pytestmark = pytest.mark.usefixtures("forked")
 SPACE = {"optim.lr": "1e-4..1", "train.batch_size": "8,16"}
@@ -34,12 +34,12 @@ SPACE = {"optim.lr": "1e-4..1", "train.batch_size": "8,16"}
 
 @pytest.fixture(scope="module")
 def done(recipe: Config, tiles: Path, tmp_path_factory: pytest.TempPathFactory, forked: None) -> Sweep:
-    """A whole sweep of four trials."""
+    """A complete sweep of four trials."""
     out = tmp_path_factory.mktemp("done") / "sweep"
     return sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE)
 
 
-def test_every_trial_is_an_ordinary_run_with_the_values_that_were_drawn(done: Sweep, tiles: Path) -> None:
+def test_every_trial_is_an_ordinary_run_with_the_sampled_values(done: Sweep, tiles: Path) -> None:
     assert [row["state"] for row in done.trials] == ["complete"] * 4
     for row in done.trials:
         config = load_recipe(str(done.path / f"trial-{row['trial']:04d}"))
@@ -55,7 +55,7 @@ def test_every_trial_is_an_ordinary_run_with_the_values_that_were_drawn(done: Sw
     assert [float(r["optim.lr"]) for r in rows] == pytest.approx([r["values"]["optim.lr"] for r in done.trials])
 
 
-def test_the_best_is_a_recipe_that_repeats_it(done: Sweep, tmp_path: Path) -> None:
+def test_best_yaml_repeats_the_best_trial(done: Sweep, tmp_path: Path) -> None:
     best = max(done.trials, key=lambda row: (row["value"], -row["trial"]))
     assert done.best is not None and done.best.path.name == f"trial-{best['trial']:04d}"
     assert load_recipe_file(done.path / "best.yaml").name == "small-best"
@@ -63,7 +63,7 @@ def test_the_best_is_a_recipe_that_repeats_it(done: Sweep, tmp_path: Path) -> No
     assert sightline.Run(tmp_path / "again").metrics["loss"] == done.best.metrics["loss"]
 
 
-def test_the_page_says_that_selection_is_optimistic_and_what_the_best_two_differ_by(done: Sweep) -> None:
+def test_the_page_has_the_warning_about_selection_and_the_comparison_of_the_best_two(done: Sweep) -> None:
     page = done.report.read_text(encoding="utf-8")
     compared = json.loads((done.path / "compare" / "compare.json").read_text())
     sentence = compared["comparisons"][0]["sentence"]
@@ -74,22 +74,22 @@ def test_the_page_says_that_selection_is_optimistic_and_what_the_best_two_differ
         assert f'href="trial-{row["trial"]:04d}/report.html"' in page
     before = done.report.read_bytes()
     done.report.unlink()
-    assert sightline.report(done.path).read_bytes() == before, "a function of what lies in the folder"
+    assert sightline.report(done.path).read_bytes() == before, "the report depends only on the files in the folder"
 
 
-def test_the_same_seed_draws_the_same_trials_and_another_does_not(
+def test_the_same_seed_samples_the_same_trials_and_another_does_not(
     done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:
     again = sightline.sweep(recipe, tiles, out=tmp_path / "a", trials=2, sampler="tpe", quiet=True, **SPACE)
-    assert shown(again.trials) == shown(done.trials)[:2]
+    assert without_times(again.trials) == without_times(done.trials)[:2]
     other = sightline.sweep(recipe, tiles, out=tmp_path / "b", trials=1, seed=7, quiet=True, **SPACE)
     assert other.trials[0]["values"] != done.trials[0]["values"]
     longer = sightline.sweep(recipe, tiles, out=tmp_path / "a", trials=4, quiet=True, **SPACE)
-    assert shown(longer.trials) == shown(done.trials), "lengthened by the same command"
+    assert without_times(longer.trials) == without_times(done.trials), "extended by the same command"
 
 
 def sweep_in_a_fork(recipe: Config, tiles: Path, out: Path, **more: Any) -> int:
-    """The sweep in a process of its own, which ends with its exit status."""
+    """Run the sweep in a forked process, which ends with its exit status; returns the process id."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -120,24 +120,22 @@ def is_unlocked(run_folder: Path) -> bool:
     return False
 
 
-def test_killed_at_any_time_it_goes_on_to_the_same_trials(
-    done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
-) -> None:
-    out, place = tmp_path / "sweep", tmp_path / "sweep" / "trial-0002"
+def test_a_killed_sweep_resumes_with_the_same_trials(done: Sweep, recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    out, trial = tmp_path / "sweep", tmp_path / "sweep" / "trial-0002"
     child = sweep_in_a_fork(recipe, tiles, out, trials=4)
-    wait_for(lambda: epochs_of(place) >= 1)
+    wait_for(lambda: epochs_of(trial) >= 1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    wait_for(lambda: is_unlocked(place))
-    held = (out / "trials.journal").read_bytes()
-    (out / "trials.journal").write_bytes(held + b'{"op_code":5,"trial_')  # torn, as a crash of the machine leaves it
+    wait_for(lambda: is_unlocked(trial))
+    journal = (out / "trials.journal").read_bytes()
+    (out / "trials.journal").write_bytes(journal + b'{"op_code":5,"trial_')  # an incomplete line, as after a power loss
     assert sightline.sweep(recipe, tiles, out=out, trials=4, quiet=True, **SPACE).trials[-1]["state"] == "complete"
-    assert shown(Sweep(out).trials) == shown(done.trials)
+    assert without_times(Sweep(out).trials) == without_times(done.trials)
     assert (out / "best.yaml").read_text() == (done.path / "best.yaml").read_text()
 
 
-def test_a_lock_that_kill_9_left_on_the_journal_is_removed(tmp_path: Path) -> None:
-    """Optuna would wait 30 seconds for it."""
+def test_a_stale_lock_of_the_journal_is_removed(tmp_path: Path) -> None:
+    """Optuna would wait 30 seconds for the lock that `kill -9` leaves behind."""
     (tmp_path / "trials.journal.lock").symlink_to("trials.journal")
     backend = importlib.import_module("optuna.storages.journal").JournalFileSymlinkLock
     assert backend(str(tmp_path / "trials.journal"))._lock_file == str(tmp_path / "trials.journal.lock")
@@ -145,23 +143,23 @@ def test_a_lock_that_kill_9_left_on_the_journal_is_removed(tmp_path: Path) -> No
     assert not os.path.lexists(tmp_path / "trials.journal.lock")
 
 
-def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on_with_it(
+def test_ctrl_c_saves_running_trials_and_the_same_command_resumes_them(
     recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:
     long = resolve(recipe, {"train.epochs": 60})
-    out, place = tmp_path / "sweep", tmp_path / "sweep" / "trial-0000"
+    out, trial = tmp_path / "sweep", tmp_path / "sweep" / "trial-0000"
     child = sweep_in_a_fork(long, tiles, out, trials=1, pruner="none")
-    wait_for(lambda: epochs_of(place) >= 2)
+    wait_for(lambda: epochs_of(trial) >= 2)
     os.kill(child, signal.SIGINT)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
-    reached = epochs_of(place)
-    assert 2 <= reached < 60 and list((place / "checkpoints" / "last").glob("state-*"))
+    reached = epochs_of(trial)
+    assert 2 <= reached < 60 and list((trial / "checkpoints" / "last").glob("state-*"))
     result = sightline.sweep(long, tiles, out=out, trials=1, pruner="none", quiet=True, **SPACE)
     assert result.trials[0]["epochs"] == 60 and result.trials[0]["state"] == "complete"
-    assert any(record["event"] == "resume" for record in read_json_lines(place / "metrics.jsonl"))
+    assert any(record["event"] == "resume" for record in read_json_lines(trial / "metrics.jsonl"))
 
 
-def test_a_bad_trial_is_stopped_early_and_stays_stopped(
+def test_a_bad_trial_is_pruned_and_not_resumed(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr(importlib.import_module("sightline.sweep.study"), "STARTUP_TRIALS", 1)
@@ -171,14 +169,13 @@ def test_a_bad_trial_is_stopped_early_and_stays_stopped(
     good, bad = result.trials
     assert (good["state"], bad["state"]) == ("complete", "pruned") and bad["epochs"] < 60 <= good["epochs"]
     assert epochs_of(tmp_path / "s" / "trial-0001") < 80 and not sightline.Run(tmp_path / "s" / "trial-0001").metrics
-    said = lines()
-    assert any("trial 1" in line and f"pruned after epoch {bad['epochs']:g}" in line for line in said)
-    before = shown(result.trials)
-    assert shown(sightline.sweep(long, tiles, **arguments).trials) == before
+    assert any("trial 1" in line and f"pruned after epoch {bad['epochs']:g}" in line for line in lines())
+    before = without_times(result.trials)
+    assert without_times(sightline.sweep(long, tiles, **arguments).trials) == before
 
 
-def test_a_failing_trial_is_recorded_and_the_rest_go_on(recipe: Config, tiles: Path, tmp_path: Path) -> None:
-    """An infinite rate, and a combination that is none: neither ends the sweep."""
+def test_a_failed_trial_is_recorded_and_the_sweep_continues(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+    """A loss that is not finite, and an invalid combination of settings."""
     result = sightline.sweep(
         recipe, tiles, out=tmp_path / "s", sampler="grid", quiet=True,
         **{"optim.lr": [0.05, 1e30], "optim.momentum": [0.0, 0.9], "optim.nesterov": [False, True]},
@@ -192,13 +189,13 @@ def test_a_failing_trial_is_recorded_and_the_rest_go_on(recipe: Config, tiles: P
     assert "is not finite" in page and f"{[state for state, _ in states.values()].count('failed')} failed" in page
 
 
-def test_when_the_first_trials_all_fail_the_sweep_ends_and_says_so(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+def test_if_the_first_trials_all_fail_the_sweep_ends_with_an_error(recipe: Config, tiles: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="the first 3 trials have all failed") as caught:
         sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=9, quiet=True, **{"optim.lr": "1e30..1e32"})
     assert "not finite" in caught.value.why and len(Sweep(tmp_path / "s").trials) == 3
 
 
-def test_what_is_not_the_same_sweep_is_refused_with_the_differences(
+def test_another_sweep_in_the_folder_is_rejected_with_the_differences(
     done: Sweep, recipe: Config, tiles: Path, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     before = (done.path / "sweep.json").read_bytes()
@@ -217,7 +214,7 @@ def test_what_is_not_the_same_sweep_is_refused_with_the_differences(
     assert (done.path / "sweep.json").read_bytes() == before
 
 
-def test_pictures_that_changed_under_their_names_end_the_sweep(
+def test_images_with_changed_contents_end_the_sweep(
     recipe: Config, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = make_photos(tmp_path / "data", classes=2, train=8, val=4, size=8)
@@ -226,7 +223,7 @@ def test_pictures_that_changed_under_their_names_end_the_sweep(
     first, second = data / "val" / "class_0" / "10000.png", data / "val" / "class_1" / "10001.png"
     first.write_bytes(second.read_bytes())
     os.utime(first, (1, 1))
-    with pytest.raises(SightlineError, match="the data of this sweep have changed"):
+    with pytest.raises(SightlineError, match="the images of this sweep have changed"):
         sightline.sweep(recipe, data, trials=2, **arguments)
 
 
@@ -245,43 +242,43 @@ def test_parallel_trials_in_a_database_and_a_second_command_is_rejected(
         sightline.sweep(long, tiles, out=out, trials=3, quiet=True, **SPACE)
 
 
-def test_few_combinations_are_each_tried_once_whatever_the_sampler(recipe: Config, tiles: Path, tmp_path: Path) -> None:
+def test_a_small_space_is_searched_completely_with_any_sampler(recipe: Config, tiles: Path, tmp_path: Path) -> None:
     result = sightline.sweep(recipe, tiles, out=tmp_path / "s", quiet=True, **{"train.batch_size": "15..17"})
     assert sorted(row["values"]["train.batch_size"] for row in result.trials) == [15, 16, 17]
 
 
-def test_a_readonly_disk_is_status_3_and_no_trial_is_lost(
+def test_a_full_disk_has_status_3_and_the_trial_is_resumed(
     recipe: Config, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fills up while the second trial trains: said by the system, as tests may run as root."""
-    module = importlib.import_module("sightline.sweep.work")
+    """The disk is full while the second trial trains; simulated, because tests may run as root."""
+    module = importlib.import_module("sightline.sweep.scheduler")
     outcome, write_results = module.RunningTrial.outcome, module.write_results
     failed: list[int] = []
 
-    def second(trial: Any) -> Any:
+    def outcome_with_full_disk(trial: Any) -> Any:
         failed.extend([1] * (trial.trial.number == 1))
         return replace(outcome(trial), state="failed", message="cannot write best") if failed else outcome(trial)
 
-    def full(study: Any) -> Any:
+    def write_to_full_disk(study: Any) -> Any:
         if failed:
             raise SightlineError("cannot write sweep.json", why="No space left on device", status=3)
         return write_results(study)
 
-    monkeypatch.setattr(module.RunningTrial, "outcome", second)
-    monkeypatch.setattr(module, "write_results", full)
+    monkeypatch.setattr(module.RunningTrial, "outcome", outcome_with_full_disk)
+    monkeypatch.setattr(module, "write_results", write_to_full_disk)
     with pytest.raises(SightlineError) as caught:
         sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
     assert caught.value.status == 3
     monkeypatch.undo()
     assert [row["state"] for row in Sweep(tmp_path / "s").trials] == ["complete"]
-    again = sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
-    assert [row["state"] for row in again.trials] == ["complete", "complete"]
+    resumed = sightline.sweep(recipe, tiles, out=tmp_path / "s", trials=2, quiet=True, **SPACE)
+    assert [row["state"] for row in resumed.trials] == ["complete", "complete"]
 
 
-def test_mistakes_are_said_before_anything_starts(tmp_path: Path, tiles: Path, capsys, monkeypatch) -> None:
+def test_mistakes_are_reported_before_any_training(tmp_path: Path, tiles: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     vary = ["--optim.lr", "1e-3..1e-1"]
-    for tokens, said in (
+    for tokens, expected in (
         (["digits"], "nothing to search"),
         (["digits", *vary, "--metric", "mean_iou"], "--metric accuracy"),
         (["digits", *vary, "--pruner", "hyperband"], "--pruner median"),
@@ -289,17 +286,18 @@ def test_mistakes_are_said_before_anything_starts(tmp_path: Path, tiles: Path, c
         (["digits", *vary, "--cluster", "slurmm", "--cluster.partitoin", "gpu"], "did you mean partition?"),
         (["digits", *vary, "--cluster.partition", "gpu"], "needs --cluster slurm"),
         (["digits", "--model.name", "resnet18,resnet19"], "resnet19"),
+        (["digits", "--loss.name", "cross_entropy,dice"], "there is no loss 'dice'"),
         (["photos_scratch", *vary, "--data", str(tmp_path / "nowhere")], "nowhere"),
         (["photos_scratch", *vary], "--data"),
         (["digits", *vary, "--storage", "nosuch://x"], "--storage sqlite"),
     ):
         assert run(["sweep", *tokens]) in (2, 3), tokens
         error = capsys.readouterr().err
-        assert said in error and "cure:" in error and "Traceback" not in error, error
+        assert expected in error and "cure:" in error and "Traceback" not in error, error
     assert not list(tmp_path.glob("runs/*/trial-*"))
 
 
-def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(
+def test_the_name_in_a_recipe_cannot_be_a_path_outside_runs(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -309,7 +307,9 @@ def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_extra_the_error_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(SightlineError) as caught:
         sightline.sweep("digits", out=tmp_path / "s", **{"optim.lr": "1..2"})

@@ -1,4 +1,4 @@
-"""The transfer grid: five settings on one split, gone on with where it stopped, compared pair by pair."""
+"""Transfer grids: runs, resumption, checks of data and weights, results and their intervals."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ SIZE = 16
 
 
 def tiny_grid(**changes: object) -> Grid:
-    """A grid of seconds: fastnet at 16 pixels, one or two epochs a stage."""
+    """A grid that trains in seconds: fastnet at 16 pixels, two epochs per stage."""
     model = Model(name="fastnet", args={"widths": [8, 16, 16]})
     train = Train(epochs=2, batch_size=16, precision="fp32", threads=1)
     full = Config(name="full", data=Data(size=SIZE), model=model, augment=Augment(horizontal_flip=0.5), train=train)
@@ -52,19 +52,19 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The training photos in one folder, without their labels."""
     folder = tmp_path_factory.mktemp("flat")
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        (folder / f"picture{number}.png").write_bytes(path.read_bytes())
+        (folder / f"image{number}.png").write_bytes(path.read_bytes())
     return folder
 
 
 @pytest.fixture(scope="module")
 def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Path:
-    """The folder of a whole grid of ten runs and two pre-trainings."""
+    """The folder of a complete grid: ten runs and two pre-trainings."""
     folder = tmp_path_factory.mktemp("grid") / "grid"
     sightline.transfer(tiny_grid(), photos, unlabeled=flat, labeled=photos, out=folder, quiet=True)
     return folder
 
 
-def test_every_run_is_an_ordinary_run_from_the_right_weights(done: Path) -> None:
+def test_runs_have_the_initial_weights_and_seed_of_their_setting(done: Path) -> None:
     names = {f"{setting}-{seed}" for setting in "ABCDE" for seed in (0, 1)} | {"pretrain-labeled", "pretrain-unlabeled"}
     assert {path.parent.name for path in done.glob("*/recipe.yaml")} == names
     configs = {name: load_recipe(str(done / name)) for name in names}
@@ -86,7 +86,7 @@ def test_every_run_is_an_ordinary_run_from_the_right_weights(done: Path) -> None
     )
 
 
-def test_a_frozen_backbone_stays_what_pretraining_made_it(done: Path) -> None:
+def test_a_frozen_backbone_keeps_the_pretrained_weights(done: Path) -> None:
     weights = {
         name: load_file(done / name / "checkpoints" / "last" / "model.safetensors")
         for name in ("pretrain-unlabeled", "E-0", "C-0")
@@ -96,7 +96,7 @@ def test_a_frozen_backbone_stays_what_pretraining_made_it(done: Path) -> None:
     assert not all(torch.equal(weights["C-0"][name], weights["pretrain-unlabeled"][name]) for name in backbone)
 
 
-def test_the_numbers_are_those_of_the_runs_and_the_page_says_them(done: Path) -> None:
+def test_results_equal_the_metrics_of_the_runs_and_are_on_the_page(done: Path) -> None:
     result = read_results(done, load_grid_file(done / "grid.yaml"))
     assert not result.missing and not result.notes and [o.setting for o in result.outcomes] == list("ABCDE")
     for outcome in result.outcomes:
@@ -112,9 +112,9 @@ def test_the_numbers_are_those_of_the_runs_and_the_page_says_them(done: Path) ->
     assert 'href="C-0/report.html"' in page and (done / "figures" / "grid.png").is_file()
 
 
-def test_unequal_pretrainings_are_said(done: Path, tmp_path: Path) -> None:
+def test_different_image_counts_of_the_pretrainings_are_noted(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
-    assert not any("pre-training with labels saw" in note for note in read_results(done, grid).notes), "100 images each"
+    assert not any("pre-training with labels used" in note for note in read_results(done, grid).notes), "equal counts"
     copied = shutil.copytree(done, tmp_path / "grid")
     path = copied / "pretrain-labeled" / "provenance.json"
     record = json.loads(path.read_text())
@@ -123,60 +123,60 @@ def test_unequal_pretrainings_are_said(done: Path, tmp_path: Path) -> None:
     assert any("pre-training with labels used 1,090 images" in note for note in read_results(copied, grid).notes)
 
 
-def test_the_report_command_draws_the_page_again(done: Path, tmp_path: Path) -> None:
+def test_report_writes_the_same_page_again(done: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(done, tmp_path / "grid")
     page = (copied / "report.html").read_bytes()
     (copied / "report.html").unlink()
     assert sightline.report(copied).read_bytes() == page
 
 
-def test_asked_again_nothing_is_trained_again(done: Path, photos: Path, flat: Path, capsys) -> None:
+def test_a_second_call_trains_nothing(done: Path, photos: Path, flat: Path, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.glob("*/metrics.jsonl")}
     sightline.transfer(tiny_grid(), photos, unlabeled=flat, labeled=photos, out=done)
     assert {path: path.stat().st_mtime_ns for path in done.glob("*/metrics.jsonl")} == before
     assert "C-1: done" in capsys.readouterr().out
 
 
-def test_an_interrupted_grid_goes_on_with_the_run_that_it_was_at(
+def test_an_interrupted_grid_resumes_the_unfinished_run(
     photos: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, place = tiny_grid(settings=("A", "E"), seeds=(0,)), tmp_path / "grid"
-    ends = sightline.train.__globals__["end_epoch"]
+    grid, folder = tiny_grid(settings=("A", "E"), seeds=(0,)), tmp_path / "grid"
+    end_epoch = sightline.train.__globals__["end_epoch"]
     calls: list[str] = []
 
-    def interrupted(training, reason):
+    def interrupt_once(training, reason):
         calls.append(training.config.name)
         if calls.count("E-0") == 1 and training.config.name == "E-0":
             training.stop.requested = True
-        ends(training, reason)
+        end_epoch(training, reason)
 
-    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", interrupted)
+    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", interrupt_once)
     with pytest.raises(SightlineError, match="interrupted") as caught:
-        sightline.transfer(grid, photos, unlabeled=flat, out=place, quiet=True)
+        sightline.transfer(grid, photos, unlabeled=flat, out=folder, quiet=True)
     assert caught.value.status == 4 and "the same command" in caught.value.cure
-    assert read_results(place, grid).missing == ("E-0",)
+    assert read_results(folder, grid).missing == ("E-0",)
     calls.clear()
-    result = sightline.transfer(grid, photos, unlabeled=flat, out=place, quiet=True)
-    assert calls == ["E-0"] and not result.missing, "one of its two epochs was left"
+    result = sightline.transfer(grid, photos, unlabeled=flat, out=folder, quiet=True)
+    assert calls == ["E-0"] and not result.missing, "only the second of its two epochs is trained"
 
 
-def test_ctrl_c_in_the_last_step_of_a_run_ends_the_grid_behind_it(
+def test_a_signal_in_the_last_step_of_a_run_stops_the_grid_after_that_run(
     photos: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, place = tiny_grid(settings=("A",), seeds=(0, 1)), tmp_path / "grid"
-    ends = sightline.train.__globals__["end_epoch"]
+    grid, folder = tiny_grid(settings=("A",), seeds=(0, 1)), tmp_path / "grid"
+    end_epoch = sightline.train.__globals__["end_epoch"]
 
-    def asked(training, reason):
+    def interrupt_last_step(training, reason):
         if training.progress.step == training.total_steps and training.config.train.seed == 0:
             os.kill(os.getpid(), signal.SIGINT)
-        ends(training, reason)
+        end_epoch(training, reason)
 
-    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", asked)
+    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", interrupt_last_step)
     with pytest.raises(SightlineError, match="between two runs") as caught:
-        sightline.transfer(grid, photos, out=place, quiet=True)
+        sightline.transfer(grid, photos, out=folder, quiet=True)
     assert caught.value.status == 4 and "the same command" in caught.value.cure
-    assert (place / "A-0" / "report.html").is_file() and not (place / "A-1").exists()
-    assert not sightline.transfer(grid, photos, out=place, quiet=True).missing
+    assert (folder / "A-0" / "report.html").is_file() and not (folder / "A-1").exists()
+    assert not sightline.transfer(grid, photos, out=folder, quiet=True).missing
 
 
 def test_given_weights_are_used_and_not_trained(done: Path, photos: Path, tmp_path: Path) -> None:
@@ -188,31 +188,32 @@ def test_given_weights_are_used_and_not_trained(done: Path, photos: Path, tmp_pa
     assert load_recipe(str(tmp_path / "g" / "E-3")).model.weights == str(run.absolute()) and len(result.outcomes) == 1
 
 
-def test_a_head_is_always_new_whatever_it_was_pretrained_with(photos: Path, tmp_path: Path) -> None:
-    """Pre-trained on the very classes of the target, with the same head: even then B begins with A's first head."""
+def test_the_head_is_always_initialized_anew(photos: Path, tmp_path: Path) -> None:
+    """Also if the pre-training had the classes and the head of the target: its head is not reused."""
     labeled = resolve(tiny_grid().labeled, {"model.head": "mlp"})
     grid = tiny_grid(labeled=labeled, settings=("D",), seeds=(0,), classifier="mlp")
-    still = {"frozen.optim.lr": 1e-12, "frozen.optim.weight_decay": 0.0, "frozen.train.epochs": 1}
+    overrides = {"frozen.optim.lr": 1e-12, "frozen.optim.weight_decay": 0.0, "frozen.train.epochs": 1}
     folder = tmp_path / "g"
-    sightline.transfer(grid, photos, labeled=photos, out=folder, quiet=True, **still)
-    alone = resolve(grid.frozen, {"model.head": "mlp", "model.freeze": True, "optim.lr": 1e-12, "train.epochs": 1})
-    scratch = sightline.train(alone, photos, out=tmp_path / "scratch", quiet=True)
-    places = (folder / "D-0", scratch.path, folder / "pretrain-labeled")
-    new, first, old = (load_file(place / "checkpoints" / "last" / "model.safetensors") for place in places)
+    sightline.transfer(grid, photos, labeled=photos, out=folder, quiet=True, **overrides)
+    from_scratch = resolve(
+        grid.frozen, {"model.head": "mlp", "model.freeze": True, "optim.lr": 1e-12, "train.epochs": 1}
+    )
+    scratch = sightline.train(from_scratch, photos, out=tmp_path / "scratch", quiet=True)
+    runs = (folder / "D-0", scratch.path, folder / "pretrain-labeled")
+    new, initial, old = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in runs)
     heads = [name for name in new if name.startswith("head.") and name.endswith("weight")]
     assert len(heads) == 5
     for name in heads:
-        torch.testing.assert_close(new[name], first[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(new[name], initial[name], rtol=0, atol=1e-6)
         assert not torch.allclose(new[name], old[name], atol=1e-3)
 
 
-def test_a_narrower_second_call_keeps_the_page_whole_and_a_wider_one_adds(
+def test_later_calls_keep_and_extend_the_settings_and_seeds_of_the_grid(
     done: Path, photos: Path, flat: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(done, tmp_path / "grid")
     sources = {"labeled": photos, "unlabeled": flat, "quiet": True}
-    for name in ("labeled", "unlabeled"):  # the copies' paths differ from those of the runs that began from them
-        assert (folder / f"pretrain-{name}").is_dir()
+    # Only setting A is trained: the other runs of the copy name pre-trainings in the original folder.
     result = sightline.transfer(tiny_grid(), photos, out=folder, settings="A", seeds="0", **sources)
     assert [outcome.setting for outcome in result.outcomes] == list("ABCDE")
     assert load_grid_file(folder / "grid.yaml").settings == tuple("ABCDE")
@@ -220,7 +221,9 @@ def test_a_narrower_second_call_keeps_the_page_whole_and_a_wider_one_adds(
     assert result.outcomes[0].seeds == (0, 1, 7) and "B-7" in result.missing
 
 
-def test_a_pretraining_that_no_run_has_used_yet_may_be_named_later(done: Path, photos: Path, tmp_path: Path) -> None:
+def test_weights_can_be_added_later_if_no_run_has_used_that_pretraining(
+    done: Path, photos: Path, tmp_path: Path
+) -> None:
     folder, given = tmp_path / "grid", done / "pretrain-labeled"
     once = {"seeds": "0", "out": folder, "quiet": True}
     sightline.transfer(tiny_grid(), photos, settings="A", **once)
@@ -233,10 +236,9 @@ def test_a_pretraining_that_no_run_has_used_yet_may_be_named_later(done: Path, p
     assert "labeled_weights" in str(caught.value)
 
 
-def test_what_makes_another_grid() -> None:
-    """A change that moves a number of a run that is there; not what only later settings use, nor how many threads."""
+def test_grid_changes_lists_only_changes_that_affect_existing_runs() -> None:
     old = tiny_grid(settings=("A", "B"))
-    for key, same in (
+    for key, harmless in (
         ("full.train.evaluate_every", False),
         ("full.train.epochs", False),
         ("labeled.train.epochs", False),
@@ -247,24 +249,24 @@ def test_what_makes_another_grid() -> None:
         ("full.train.threads", True),
     ):
         value = "given.safetensors" if key.endswith("weights") else 5
-        assert grid_changes(old, resolve_grid(old, {key: value})) == ([] if same else [key]), key
+        assert grid_changes(old, resolve_grid(old, {key: value})) == ([] if harmless else [key]), key
 
 
-def test_weights_of_the_wrong_kind_unfinished_or_changed_are_refused(done: Path, photos: Path, tmp_path: Path) -> None:
+def test_weights_of_the_wrong_kind_unfinished_or_changed_are_rejected(done: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.transfer(
             tiny_grid(), photos, unlabeled=done / "pretrain-labeled", labeled=tmp_path / "no.pt", out=tmp_path / "g"
         )
     assert (
-        "other kind" in str(caught.value)
+        "cannot be used for --unlabeled" in str(caught.value)
         and "--labeled" in str(caught.value)
-        and "no such weights" in str(caught.value)
+        and "the weights do not exist" in str(caught.value)
     )
-    torn = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "torn")
-    lines = (torn / "metrics.jsonl").read_text().splitlines()
-    (torn / "metrics.jsonl").write_text("\n".join(line for line in lines if '"done"' not in line) + "\n")
-    with pytest.raises(SightlineError, match="cannot begin") as caught:
-        sightline.transfer(tiny_grid(), photos, unlabeled=torn, settings="E", out=tmp_path / "g")
+    unfinished = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "unfinished")
+    lines = (unfinished / "metrics.jsonl").read_text().splitlines()
+    (unfinished / "metrics.jsonl").write_text("\n".join(line for line in lines if '"done"' not in line) + "\n")
+    with pytest.raises(SightlineError, match="cannot start") as caught:
+        sightline.transfer(tiny_grid(), photos, unlabeled=unfinished, settings="E", out=tmp_path / "g")
     assert "not finished" in str(caught.value) and "sightline resume" in str(caught.value)
     given = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "given")
     arguments = {"unlabeled": given, "settings": "E", "out": tmp_path / "h", "quiet": True}
@@ -274,61 +276,60 @@ def test_weights_of_the_wrong_kind_unfinished_or_changed_are_refused(done: Path,
         sightline.transfer(tiny_grid(), photos, seeds="1", **arguments)
 
 
-def test_weights_of_another_model_are_refused_before_anything_is_trained(
+def test_weights_of_another_model_are_rejected_before_any_training(
     done: Path, photos: Path, tmp_path: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config]
 ) -> None:
     wide = Model(name="fastnet", args={"widths": [8, 24, 24]})
     old = tiny_grid()
     wider = {stage: getattr(old, stage).model_copy(update={"model": wide}) for stage in ("labeled", "full", "frozen")}
     grid = tiny_grid(**wider, unlabeled_weights=str(done / "pretrain-unlabeled"))
-    with pytest.raises(SightlineError, match="cannot begin") as caught:
+    with pytest.raises(SightlineError, match="cannot start") as caught:
         sightline.transfer(grid, photos, labeled=photos, out=tmp_path / "g")
     assert "the model of these weights" in str(caught.value)
     (tmp_path / "junk.pt").write_bytes(b"no weights")
-    with pytest.raises(SightlineError, match="cannot begin"):
+    with pytest.raises(SightlineError, match="cannot start"):
         sightline.transfer(tiny_grid(), photos, labeled=tmp_path / "junk.pt", settings="D", out=tmp_path / "g")
     scenes = make_scenes(tmp_path / "scenes", train=2, val=1)
     segmenter = sightline.train(toy(**{"train.epochs": 1}), scenes, out=tmp_path / "segmenter", quiet=True)
-    with pytest.raises(SightlineError, match="cannot begin") as caught:
+    with pytest.raises(SightlineError, match="cannot start") as caught:
         sightline.transfer(tiny_grid(), photos, labeled=segmenter.path, settings="D", out=tmp_path / "g")
     assert "with masks" in str(caught.value)
     assert not (tmp_path / "g").exists()
 
 
-def test_overwrite_removes_the_runs_of_another_grid_and_nothing_else(photos: Path, tmp_path: Path) -> None:
-    grid, place = tiny_grid(settings=("A",), seeds=(0,)), tmp_path / "grid"
-    sightline.transfer(grid, photos, out=place, quiet=True)
-    (place / "notes.txt").write_text("mine")
-    before = (place / "A-0" / "metrics.jsonl").read_bytes()
-    sightline.transfer(grid, photos, out=place, overwrite=True, quiet=True)
-    assert (place / "A-0" / "metrics.jsonl").read_bytes() == before, "the same grid: nothing to do"
+def test_overwrite_removes_only_the_runs_of_a_different_grid(photos: Path, tmp_path: Path) -> None:
+    grid, folder = tiny_grid(settings=("A",), seeds=(0,)), tmp_path / "grid"
+    sightline.transfer(grid, photos, out=folder, quiet=True)
+    (folder / "notes.txt").write_text("mine")
+    before = (folder / "A-0" / "metrics.jsonl").read_bytes()
+    sightline.transfer(grid, photos, out=folder, overwrite=True, quiet=True)
+    assert (folder / "A-0" / "metrics.jsonl").read_bytes() == before, "the grid is unchanged"
     with pytest.raises(SightlineError, match="another grid") as caught:
-        sightline.transfer(grid, photos, out=place, quiet=True, **{"full.optim.lr": 0.01})
+        sightline.transfer(grid, photos, out=folder, quiet=True, **{"full.optim.lr": 0.01})
     assert "--overwrite" in caught.value.cure
-    sightline.transfer(grid, photos, out=place, overwrite=True, quiet=True, **{"full.optim.lr": 0.01})
-    assert load_recipe(str(place / "A-0")).optim.lr == 0.01 and (place / "notes.txt").read_text() == "mine"
+    sightline.transfer(grid, photos, out=folder, overwrite=True, quiet=True, **{"full.optim.lr": 0.01})
+    assert load_recipe(str(folder / "A-0")).optim.lr == 0.01 and (folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_of_setting_c_shows_its_training_set_and_no_other_does() -> None:
+def test_only_runs_of_setting_c_record_training_images() -> None:
     grid = load_grid("transfer_a")
-    followed = {setting: grid.config_of(setting, 0, "").report.train_samples for setting in "ABCDE"}
-    assert followed == {"A": 0, "B": 0, "C": 2500, "D": 0, "E": 0}
+    recorded = {setting: grid.config_of(setting, 0, "").report.train_samples for setting in "ABCDE"}
+    assert recorded == {"A": 0, "B": 0, "C": 2500, "D": 0, "E": 0}
 
 
-def test_features_computed_once_are_those_of_every_epoch(photos: Path, tmp_path: Path) -> None:
-    """The same losses as with a frozen backbone that is run in each epoch."""
+def test_cached_features_give_the_same_losses_as_a_backbone_run_in_every_epoch(photos: Path, tmp_path: Path) -> None:
     config = tiny_grid().frozen
     config = resolve(config, {"model.freeze": True, "optim.name": "sgd", "optim.lr": 0.1, "train.epochs": 3})
-    # A jitter of probability 0 changes nothing, and still asks for the images of every epoch.
-    moving = resolve(config, {"augment.brightness": 0.5, "augment.jitter": 0.0})
-    runs = [sightline.train(c, photos, out=tmp_path / f"{n}", quiet=True) for n, c in enumerate((config, moving))]
+    # Jitter with probability 0 changes no image, but any augmentation turns the feature cache off.
+    uncached = resolve(config, {"augment.brightness": 0.5, "augment.jitter": 0.0})
+    runs = [sightline.train(c, photos, out=tmp_path / f"{n}", quiet=True) for n, c in enumerate((config, uncached))]
     losses = [
         [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] in ("train", "eval")]
         for run in runs
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    once, always = (run.metrics["train_flops"] for run in runs)
-    assert once < always / 2
+    cached_flops, uncached_flops = (run.metrics["train_flops"] for run in runs)
+    assert cached_flops < uncached_flops / 2
 
 
 def test_the_mlp_head_has_four_layers_and_survives_evaluation(photos: Path, flat: Path, tmp_path: Path) -> None:
@@ -341,10 +342,10 @@ def test_the_mlp_head_has_four_layers_and_survives_evaluation(photos: Path, flat
     assert numbers["accuracy"] == pytest.approx(result.outcomes[0].accuracy)
 
 
-def test_mistakes_are_said_before_anything_is_trained(photos: Path, done: Path, tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_before_any_training(photos: Path, done: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.transfer(tiny_grid(), out=tmp_path / "g", quiet=True)
-    for words in ("--data", "B and D", "C and E", "--settings A", "cannot begin"):
+    for words in ("--data", "B and D need", "C and E need", "--settings A", "cannot start"):
         assert words in f"{caught.value}", words
     assert not (tmp_path / "g").exists()
     cases: list[tuple[Callable[[], object], str]] = [
@@ -367,8 +368,8 @@ def test_mistakes_are_said_before_anything_is_trained(photos: Path, done: Path, 
         assert words in f"{caught.value}", words
 
 
-def test_pretraining_on_the_targets_validation_images(photos: Path, tmp_path: Path, capsys) -> None:
-    """With their labels it is refused; without it is said."""
+def test_validation_images_of_the_target_in_the_pretraining_data(photos: Path, tmp_path: Path, capsys) -> None:
+    """An error for the pre-training with labels, a note for the one without."""
     every = tmp_path / "every"
     for split in ("train", "val"):
         for path in sorted((photos / split).rglob("*.png")):
@@ -378,31 +379,32 @@ def test_pretraining_on_the_targets_validation_images(photos: Path, tmp_path: Pa
     table = every / "target.csv"
     lines = [row.rsplit(",", 1)[0] + "," + ("val" if row.endswith("va") else "train") for row in rows]
     table.write_text("filename,label,split\n" + "\n".join(lines) + "\n")
-    with pytest.raises(SightlineError, match="cannot begin") as caught:
+    with pytest.raises(SightlineError, match="cannot start") as caught:
         sightline.transfer(
             tiny_grid(), table, labeled=every, settings="B", out=tmp_path / "g", **{"labeled.data.layout": "classes"}
         )
-    assert "validation images of the target would be pre-trained on" in str(caught.value)
+    assert "validation images of the target are training images of --labeled" in str(caught.value)
     settings = {"unlabeled.data.layout": "classes", "unlabeled.train.epochs": 1, "full.train.epochs": 1}
     sightline.transfer(tiny_grid(), table, unlabeled=every, settings="C", seeds="0", out=tmp_path / "h", **settings)
-    assert "16 validation images of the target are pre-trained on, without their labels" in capsys.readouterr().out
+    note = "16 validation images of the target are training images of --unlabeled; their labels are not used"
+    assert note in capsys.readouterr().out
 
 
-def test_a_grid_that_cannot_be_fair_is_refused() -> None:
+def test_a_grid_with_incomparable_stages_is_rejected() -> None:
     grid = tiny_grid()
     with pytest.raises(ValueError, match="same model"):
         tiny_grid(frozen=resolve(grid.frozen, {"data.size": 32}))
     with pytest.raises(ValueError, match="unlabeled, full, frozen need the same model"):
         tiny_grid(unlabeled=resolve(grid.unlabeled, {"data.size": 32}))
     tiny_grid(unlabeled=resolve(grid.unlabeled, {"data.size": 32}), unlabeled_weights="given.safetensors")
-    with pytest.raises(ValueError, match="same data"):
+    with pytest.raises(ValueError, match="same settings of data"):
         tiny_grid(frozen=resolve(grid.frozen, {"data.val_fraction": 0.3}))
-    with pytest.raises(ValueError, match="unlabeled must be a training without labels"):
+    with pytest.raises(ValueError, match="unlabeled must be trained without labels"):
         tiny_grid(unlabeled=grid.full)
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_shipped_grids_read_back_and_share_one_head(name: str, tmp_path: Path) -> None:
+def test_the_built_in_grids_round_trip_and_have_one_head(name: str, tmp_path: Path) -> None:
     grid = load_grid(name)
     (tmp_path / "grid.yaml").write_text(grid_yaml(grid))
     assert load_grid_file(tmp_path / "grid.yaml") == grid
@@ -410,7 +412,7 @@ def test_the_shipped_grids_read_back_and_share_one_head(name: str, tmp_path: Pat
     assert heads == {grid.classifier}
     assert resolve_grid(grid, {"full.train.epochs": "7"}).full.train.epochs == 7
     text = " ".join((GRIDS[name].__doc__ or "").split())
-    assert f"sightline transfer {name}" in text or name == "transfer_digits"  # the demo's
+    assert f"sightline transfer {name}" in text or name == "transfer_digits"  # trained by `sightline demo`
     assert all(f"{letter} {value:.4f}" in text for letter, value in grid.reported.items())
 
 
@@ -426,14 +428,14 @@ def test_the_bootstrap_over_images_and_seeds() -> None:
     assert same == 0 and low <= 0 <= high
     one = np.ones((2, 10))
     assert np.ravel(seeded_bootstrap(one, one * 0)[1]) == pytest.approx([-1, -1])
-    # Seeds that disagree widen the interval: five images' worth of spread comes in with each seed that is drawn.
+    # Seeds with different accuracies widen the interval.
     apart = np.stack([np.arange(500) < 200, np.arange(500) < 300])
     level = np.stack([np.arange(500) < 250] * 2)
     widths = [high - low for _, (low, high) in (seeded_bootstrap(apart), seeded_bootstrap(level))]
     assert widths[0] > 1.5 * widths[1]
 
 
-def test_runs_of_other_images_are_left_out_with_a_note(done: Path, tmp_path: Path) -> None:
+def test_runs_with_other_validation_images_are_left_out_with_a_note(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
     copied = shutil.copytree(done, tmp_path / "grid")
     table = copied / "C-1" / "predictions" / "val.csv"
@@ -442,13 +444,13 @@ def test_runs_of_other_images_are_left_out_with_a_note(done: Path, tmp_path: Pat
     (copied / "E-0" / "predictions" / "val.csv").write_text("nonsense\n")
     result = read_results(copied, grid)
     assert [outcome.seeds for outcome in result.outcomes] == [(0, 1), (0, 1), (0,), (0, 1), (1,)]
-    assert len(result.notes) == 2 and "C-1 was validated on other images" in result.notes[0]
+    assert len(result.notes) == 2 and "C-1 was evaluated on other validation images" in result.notes[0]
     assert result.missing == ("E-0",)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Simulated grids: images of unequal difficulty, seeds that differ a little, a known difference."""
-    rng, held, grids = np.random.default_rng(1), 0, 150
+def test_the_coverage_of_the_interval_is_near_its_level() -> None:
+    """Simulated grids: images of different difficulty, seeds with small differences, a known difference."""
+    rng, covered, grids = np.random.default_rng(1), 0, 150
     spread = np.sqrt(1 + 0.7**2 + 0.05**2)
     truth = NormalDist().cdf(0.2 / spread) - 0.5
     for _ in range(grids):
@@ -458,5 +460,5 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
             for level in (0.0, 0.2)
         )
         _, (low, high) = seeded_bootstrap(first, second, resamples=400)
-        held += low <= truth <= high
-    assert 0.9 <= held / grids <= 0.995
+        covered += low <= truth <= high
+    assert 0.9 <= covered / grids <= 0.995

@@ -3,12 +3,13 @@
 `config` is a `schema.Config`; that module imports this one, so it is untyped here.
 """
 
+from collections.abc import Collection
 from typing import Any
+
+from ..errors import SightlineError
 
 Rules = dict[str, Any]
 """Error message -> whether the configuration violates the rule (any value that is true or false)."""
-DENSE = {"dice", "lovasz", "ohem"}
-"""Losses for segmentation only; label smoothing is not defined for them."""
 
 
 def violated(rules: Rules) -> list[str]:
@@ -35,7 +36,7 @@ def metric_rules(config: Any, *metrics: str) -> Rules:
 
 def whole_image_rules(config: Any) -> Rules:
     """Rules of tasks that predict one output per image: reject the settings of segmentation."""
-    augment, loss = config.augment, config.loss
+    augment = config.augment
     return {
         "report.samples can name images for segmentation only; give their number": not isinstance(
             config.report.samples, int
@@ -44,7 +45,7 @@ def whole_image_rules(config: Any) -> Rules:
         or augment.rare_crops
         or augment.scale != (1.0, 1.0),
         "train.turn_test is for segmentation": config.train.turn_test,
-        "the losses dice, lovasz and ohem and sums of losses are for segmentation": loss.name in DENSE or loss.terms,
+        "loss.terms, a sum of losses, is for segmentation": config.loss.terms,
     }
 
 
@@ -55,3 +56,12 @@ def no_head_rules(config: Any) -> Rules:
         "model.head is for classification": config.model.head != "linear",
         "train.ensemble is for classification": config.train.ensemble,
     }
+
+
+def check_loss_names(config: Any, known: Collection[str]) -> None:
+    """Raise SightlineError if `loss.name`, or a name in `loss.terms`, is not one of the task's losses."""
+    unknown = [name for name in config.loss.terms or [config.loss.name] if name not in known]
+    if unknown:
+        what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}"
+        where = "loss.terms" if config.loss.terms else "loss.name"
+        raise SightlineError(what, where=where, cure=f"choose from {', '.join(known)}")

@@ -10,11 +10,11 @@ from pydantic import Field, PositiveFloat
 def in_order(pair: tuple[float, float]) -> tuple[float, float]:
     """Return a (smallest, largest) pair; raises ValueError if the first is larger."""
     if pair[0] > pair[1]:
-        raise ValueError("the smallest value comes first")
+        raise ValueError("the first value must not be larger than the second")
     return pair
 
 
-def pair_or_nothing(pair: tuple[int, ...]) -> tuple[int, ...]:
+def pair_or_empty(pair: tuple[int, ...]) -> tuple[int, ...]:
     """Return a pair (height, width) or an empty tuple; raises ValueError for any other length."""
     if len(pair) not in (0, 2):
         raise ValueError("give a height and a width")
@@ -30,7 +30,7 @@ def count_or_names(text: str) -> int | tuple[str, ...]:
         return int(text)
     names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
     if not all(names) or text in ("true", "false") or (re.fullmatch(r"-?\d*\.?\d+(e\d+)?", text) and text[0] != "0"):
-        raise ValueError("give a number of images, or their names between commas")
+        raise ValueError("give a number of images, or their names separated by commas")
     return names
 
 
@@ -47,7 +47,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
 Channel = Annotated[int, Field(ge=0, le=255)]
-Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_nothing)]
+Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_empty)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
 ShareRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)

@@ -1,4 +1,4 @@
-"""Expansion of ~ and environment variables in paths, and the settings that are paths."""
+"""Expand ~ and environment variables in paths; find the settings that are paths."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def expanded(path: str) -> str:
 
     Raises SightlineError for variables that are unset or empty.
     """
-    if "$" not in path or os.path.exists(path) or is_address(path):
+    if "$" not in path or os.path.exists(path) or is_url(path):
         return os.path.expanduser(path)
     names = [first or second for first, second in VARIABLE.findall(path)]
     unset = list(dict.fromkeys(name for name in names if not os.environ.get(name)))
@@ -39,6 +39,6 @@ def paths_in(config: Any) -> dict[str, str]:
     return {key: path for key, path in paths.items() if path not in NO_PATH}
 
 
-def is_address(path: str) -> bool:
+def is_url(path: str) -> bool:
     """Whether a path is an HTTP URL."""
     return path.startswith(("http://", "https://"))

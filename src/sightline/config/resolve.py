@@ -30,7 +30,7 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
         why = f"the recipe {base.name} is of the task {base.task}"
         cure = "choose another recipe: `sightline recipes` lists all"
         raise SightlineError("the task of a recipe cannot be changed", where="task", why=why, cure=cure)
-    return combined(base, settings, where)
+    return apply_settings(base, settings, where)
 
 
 def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
@@ -71,12 +71,12 @@ def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) ->
     return parse_yaml(value, f"{where}, {key}")
 
 
-def combined(base: C, settings: Mapping[str, Any], where: str) -> C:
+def apply_settings(base: C, settings: Mapping[str, Any], where: str) -> C:
     """Insert dotted settings into `base` and validate the result."""
-    return validated(inserted(base, settings, where), where, type(base))
+    return validated(insert_settings(base, settings, where), where, type(base))
 
 
-def inserted(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The plain values of `base` with dotted settings inserted, not validated."""
     values = base.model_dump()
     for key, value in settings.items():
@@ -99,14 +99,14 @@ def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
         faults = error.errors()
     if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
         raise unknown_key(unknown_setting(faults[0]), where, kind)
-    lines = [described(fault, kind) for fault in faults]
+    lines = [format_fault(fault, kind) for fault in faults]
     cure = "`sightline recipes NAME` shows every setting with a valid value"
     if len(lines) > 1:
         raise SightlineError("the configuration is invalid", where=where, why="\n" + listing(lines), cure=cure)
     raise SightlineError(f"the setting {lines[0]}" if faults[0]["loc"] else lines[0], where=where, cure=cure)
 
 
-def described(fault: Any, kind: type[Section]) -> str:
+def format_fault(fault: Any, kind: type[Section]) -> str:
     """Format an error of pydantic as `key: what is expected, found VALUE`."""
     if fault["type"] == "extra_forbidden":
         key = unknown_setting(fault)

@@ -172,9 +172,9 @@ class Augment(Section):
 
 
 class Loss(Section):
-    name: Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"] = "cross_entropy"
-    """The last three are for segmentation."""
-    terms: dict[Literal["cross_entropy", "focal", "dice", "lovasz", "ohem"], PositiveFloat] = {}
+    name: str = "cross_entropy"
+    """One of the task's losses."""
+    terms: dict[str, PositiveFloat] = {}
     """For segmentation: a weighted sum of losses instead of `name`, as loss name to weight."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing."""
@@ -311,7 +311,7 @@ class Report(Section):
             return count_or_names(value)
         names = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
         if not names and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST):
-            raise ValueError("give a number of images, or a list of their names in quotes")
+            raise ValueError("give a number of images, or a list of their names as strings")
         return value
 
 
@@ -336,7 +336,7 @@ class Config(Section):
     report: Report = Report()
 
     def rules(self) -> Rules:
-        """Checks of the task: message -> whether it applies, for settings that are invalid or would have no effect."""
+        """Checks of the task: error message -> whether settings violate it, being invalid or without effect."""
         return {}
 
     @pydantic.model_validator(mode="after")

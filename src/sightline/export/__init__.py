@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config.resolve import resolve
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.terminal import print_plain
@@ -52,7 +52,7 @@ def export(
         return export_weights(folder, config, target)
     # PyTorch and onnxruntime both compute in float32 on the CPU, so that differences are due to the graph alone.
     config = resolve(config, {"train.device": "cpu"} | ({} if data is None else {"data.path": os.fspath(data)}))
-    with explained_memory(config, f"{folder}/recipe.yaml"):
+    with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
         return export_onnx(folder, config, target, int8, say)
 
 

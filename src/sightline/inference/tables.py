@@ -11,7 +11,7 @@ from ..config.schema import Config
 from ..data.parallel import share_of
 from ..data.sources.scan import left_out
 from ..engine.device import precision_name
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
@@ -60,7 +60,7 @@ def predict_table(
     if table.rows:
         say(f"resuming after {counted(table.rows, 'row')}")
     progress, unreadable, example = ProgressLines(say), 0, ""
-    with explained_memory(config, f"{folder}/recipe.yaml"), resumable(table):
+    with explain_out_of_memory(config, f"{folder}/recipe.yaml"), resumable(table):
         for batch in predict_batches(remaining(chain(first, images), table), predictor, config.data.max_pixels, size):
             table.add(batch.rows(predictor.classes), batch.features)
             progress.add(len(batch.images))

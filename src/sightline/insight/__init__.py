@@ -1,1 +1,1 @@
-"""What a model has learned: arrays in, numbers and figures out. Nothing here knows the trainer or a run folder."""
+"""Figures and measures of a trained model, from arrays; independent of the training loop and of run folders."""

@@ -1,4 +1,4 @@
-"""The history of a run from its metric records, and its curves over the epochs."""
+"""The history of a run, read from the records of metrics.jsonl, and its curves over the epochs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from .style import BLUE, INK, MUTED, ORANGE, VIOLET, legend_above, new_figure, s
 
 
 class Columns(dict[str, np.ndarray]):
-    """The numeric fields of records in order of their steps, float64 [T] each; NaN where a record lacks the field.
+    """The numeric fields of records as columns, float64 [T] each, sorted by step.
 
-    A field that no record has reads as a column of NaN.
+    A value is NaN if its record lacks the field. A field that no record has is a column of NaN.
     """
 
     def __init__(self, records: Sequence[Mapping[str, Any]]):
@@ -31,12 +31,12 @@ class Columns(dict[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class MetricCurve:
-    """How a page draws one quantity of metrics.jsonl over the epochs.
+    """Description of the curve of a field of metrics.jsonl over the epochs.
 
-    field: its name in metrics.jsonl. title: its name on the page, without the unit. percent: it is a share, drawn in
-    percent. small: drawn among the small panels. digits: decimals of the value under the cursor. label: the data that
-    the line is of. second: (field, label) of a second, muted line. records: the records with the field, "train" or
-    "evaluation". key: its name in file names and element identifiers, by default the field's.
+    field: name in metrics.jsonl. title: name on the page, without the unit. percent: the values are shares, drawn in
+    percent. small: draw a small panel. digits: decimals of the value under the cursor. label: data of the curve, such
+    as "validation". second: (field, label) of a second, gray line. records: "train" or "evaluation", the records with
+    the field. key: name in file names and HTML ids, by default that of the field.
     """
 
     field: str
@@ -51,12 +51,12 @@ class MetricCurve:
 
     @property
     def name(self) -> str:
-        """The quantity's name in file names and element identifiers."""
+        """The name in file names and HTML ids."""
         return self.key or self.field.replace("_", "-")
 
     @property
     def heading(self) -> str:
-        """The title with its unit."""
+        """The title with the unit."""
         return f"{self.title}, %" if self.percent else self.title
 
     @property
@@ -65,12 +65,12 @@ class MetricCurve:
         return 100.0 if self.percent else 1.0
 
     def points(self, past: "History") -> tuple[np.ndarray, np.ndarray]:
-        """(epochs, values as drawn), float64 [T] each; NaN where a record lacks the value."""
+        """(epochs, drawn values), float64 [T] each; NaN if a record lacks the value."""
         columns = past.train if self.records == "train" else past.evaluation
         return columns["epoch"], self.factor * columns[self.field]
 
     def drawn_for(self, past: "History") -> bool:
-        """Whether the run has a value of the quantity."""
+        """Whether the run has a value of the field."""
         return bool(np.isfinite(self.points(past)[1]).any())
 
 
@@ -78,9 +78,9 @@ class MetricCurve:
 class History:
     """A run's training and evaluation records as columns.
 
-    resumes: epochs at which training was resumed. best_epoch: 0 where unknown. seconds: of training, over all sessions.
-    stop: why training ended, "" while it continues. finished: whether the log has its `done` record. ensemble: the
-    epochs whose probabilities are averaged in the result; empty: the result is of the best epoch.
+    resumes: epochs at which training was resumed. best_epoch: 0 if unknown. seconds: duration of training, in all
+    sessions. stop: why training ended, "" while it continues. finished: whether the last record is `done`. ensemble:
+    epochs whose probabilities are averaged in the result; empty if the result is that of the best epoch.
     """
 
     train: Columns
@@ -94,7 +94,7 @@ class History:
 
     @property
     def last_epoch(self) -> float:
-        """The last epoch in the records, counted from 1 and with fractions; 0 without records."""
+        """The last epoch in the records, which may be fractional; 0 without records."""
         epochs = np.concatenate([self.train["epoch"], self.evaluation["epoch"]])
         return float(np.max(epochs[np.isfinite(epochs)], initial=0.0))
 
@@ -105,41 +105,41 @@ class History:
 
 
 def history(records: Iterable[Mapping[str, Any]]) -> History:
-    """The history from records in the order of the log; the sessions of a resumed run form one curve.
+    """Build the history of a run from its records in the order of the log; joins the sessions of a resumed run.
 
-    A `resume` record at step s discards the records beyond s, whose steps were repeated. Of several records with the
-    same event and step, the last one counts.
+    A `resume` record at step s discards earlier records of steps after s, which training repeats. Of several records
+    with the same event and step, only the last is used.
     """
-    kept = without_repeats(records)
+    kept = deduplicated(records)
     train = [record for record in kept if record.get("event") == "train"]
     evaluation = [r for r in kept if r.get("event") == "eval" and r.get("split", "val") == "val"]
     ends = [r for r in kept if r.get("event") in ("stop", "resume", "done")]
     stops = [r for r in ends if r["event"] == "stop"]
-    over = bool(ends) and ends[-1]["event"] != "resume"
-    done = over and ends[-1]["event"] == "done"
+    ended = bool(ends) and ends[-1]["event"] != "resume"
+    done = ended and ends[-1]["event"] == "done"
     marked = [int(number(r.get("epoch"), 0)) for r in evaluation if r.get("best")]
-    named = number(ends[-1].get("best_epoch")) if done else float("nan")
+    recorded = number(ends[-1].get("best_epoch")) if done else float("nan")
     resumes = [number(r.get("epoch")) for r in kept if r.get("event") == "resume"]
     return History(
         train=Columns(train),
         evaluation=Columns(evaluation),
         resumes=tuple(epoch for epoch in resumes if epoch == epoch),
-        best_epoch=int(named) if named == named else marked[-1] if marked else 0,
+        best_epoch=int(recorded) if recorded == recorded else marked[-1] if marked else 0,
         seconds=max((number(r.get("seconds"), 0.0) for r in kept), default=0.0),
-        stop=str(stops[-1].get("reason", "")) if over and stops else "",
+        stop=str(stops[-1].get("reason", "")) if ended and stops else "",
         finished=done,
         ensemble=ensemble_epochs(ends[-1].get("ensemble")) if done else (),
     )
 
 
 def ensemble_epochs(value: object) -> tuple[int, ...]:
-    """Epochs from the `ensemble` field of a `done` record, checkpoint names such as "epoch-00012"."""
+    """Parse the `ensemble` field of a `done` record: a list of checkpoint names such as "epoch-00012", or of epochs."""
     digits = [str(name).removeprefix("epoch-") for name in value] if isinstance(value, list) else []
     return tuple(int(text) for text in digits if text.isdecimal())
 
 
-def without_repeats(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The records without those that were discarded by a resume or repeated later with the same event and step."""
+def deduplicated(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Drop records that a resume discarded, or whose event, split and step occur again later."""
     kept: list[Mapping[str, Any]] = []
     for record in records:
         if record.get("event") == "resume":
@@ -157,17 +157,17 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def number(value: object, otherwise: float = float("nan")) -> float:
-    """`value` as a float where it is a finite number."""
+    """`value` as a float if it is a finite number, else `otherwise`."""
     return float(value) if is_number(value) else otherwise
 
 
 @styled
 def draw_loss(past: History) -> Figure:
-    """Training and validation loss over epochs, with the best epoch and the end marked."""
-    figure, axes = panel(past, "Loss")
-    line(axes, past.train["epoch"], past.train["loss"], ORANGE, "training")
-    line(axes, past.evaluation["epoch"], past.evaluation["loss"], BLUE, "validation", dots=True)
-    mark(axes, past, past.evaluation["loss"], top=True)
+    """Draw training and validation loss over the epochs, with the best epoch, resumes and an early stop marked."""
+    figure, axes = new_epoch_figure(past, "Loss")
+    draw_line(axes, past.train["epoch"], past.train["loss"], ORANGE, "training")
+    draw_line(axes, past.evaluation["epoch"], past.evaluation["loss"], BLUE, "validation", dots=True)
+    mark_epochs(axes, past, past.evaluation["loss"], top=True)
     from_zero(axes)
     legend_above(axes)
     return figure
@@ -175,30 +175,30 @@ def draw_loss(past: History) -> Figure:
 
 @styled
 def draw_metric(past: History, curve: MetricCurve) -> Figure:
-    """Draw a quantity over the epochs; the best epoch is marked in a large panel only.
+    """Draw the curve of a field over the epochs; only a large panel marks the best epoch.
 
-    The second line is left out if it is constantly 1, as the top-5 accuracy of five classes is.
+    The second line is omitted if it is always 1, such as the top-5 accuracy of five classes.
     """
     epochs, values = curve.points(past)
     if curve.small:
-        figure, axes = panel(past, curve.heading, width=3.2, height=2.3)
-        line(axes, epochs, values, BLUE, "", dots=curve.records == "evaluation", noisy=curve.field != "lr")
+        figure, axes = new_epoch_figure(past, curve.heading, width=3.2, height=2.3)
+        draw_line(axes, epochs, values, BLUE, "", dots=curve.records == "evaluation", noisy=curve.field != "lr")
         from_zero(axes)
         mark_resumes(axes, past)
         return figure
-    figure, axes = panel(past, curve.heading)
+    figure, axes = new_epoch_figure(past, curve.heading)
     if curve.second:
         other = past.evaluation[curve.second[0]]
         if np.isfinite(other).any() and np.nanmin(other) < 0.999:
-            line(axes, epochs, curve.factor * other, MUTED, f"validation, {curve.second[1]}", dots=True)
-    line(axes, epochs, values, BLUE, "validation", dots=True)
-    mark(axes, past, values)
+            draw_line(axes, epochs, curve.factor * other, MUTED, f"validation, {curve.second[1]}", dots=True)
+    draw_line(axes, epochs, values, BLUE, "validation", dots=True)
+    mark_epochs(axes, past, values)
     legend_above(axes)
     return figure
 
 
-def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
-    """A figure with one plot over all epochs of the run, from 0, so that adjacent plots share their axis."""
+def new_epoch_figure(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
+    """Create a figure whose x axis covers all epochs of the run from 0, the same for all curves."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -210,17 +210,17 @@ def panel(past: History, title: str, width: float = 4.9, height: float = 3.3) ->
 
 
 def from_zero(axes: Axes) -> None:
-    """Set the y axis from 0 to 5 % above the highest value; unchanged where a value is negative."""
+    """Start the y axis at 0 and end it 5 % above the highest value; unchanged if a value is negative."""
     top = float(axes.dataLim.y1)
     if float(axes.dataLim.y0) < 0:
         return
     axes.set_ylim(0, 1.05 * top if np.isfinite(top) and top > 0 else None)
 
 
-def line(
+def draw_line(
     axes: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str, dots: bool = False, noisy: bool = True
 ) -> None:
-    """Draw a curve; more than 100 noisy points are drawn faintly, with their mean per epoch on top."""
+    """Draw a curve; more than 100 noisy points are drawn faintly, below their mean per epoch."""
     if not len(x):
         return
     if len(x) > 100 and noisy and not dots:
@@ -232,7 +232,7 @@ def line(
 
 
 def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of `values` in each epoch, at the mean position of its points; NaN values are left out."""
+    """(mean position, mean value) of the points of each epoch, float64 [epochs] each; NaN values are omitted."""
     usable = np.isfinite(values)
     epochs, values = epochs[usable], values[usable]
     bins = np.unique(np.ceil(epochs), return_inverse=True)[1]
@@ -240,10 +240,10 @@ def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     return np.bincount(bins, epochs) / counts, np.bincount(bins, values) / counts
 
 
-def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
-    """Mark the best epoch with a ring and a label, an early end and resumes with vertical lines.
+def mark_epochs(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
+    """Mark the best epoch by a circle and a label, and an early stop and resumes by vertical lines.
 
-    top: put the label at the top, away from falling curves.
+    values: of the evaluation records. top: put the label at the top, away from descending curves.
     """
     epochs = past.evaluation["epoch"]
     best = np.flatnonzero(epochs == past.best_epoch)
@@ -251,20 +251,20 @@ def mark(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> No
         x, y = epochs[best[-1]], values[best[-1]]
         axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3)
         axes.axvline(x, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), alpha=0.5, zorder=1)
-        beyond = x > 0.6 * past.last_epoch
-        rim = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+        left = x > 0.6 * past.last_epoch
+        outline = [patheffects.withStroke(linewidth=2.5, foreground="white")]
         axes.annotate(f"best: epoch {past.best_epoch}", (x, 1.0 if top else 0.0), xycoords=axes.get_xaxis_transform(),
-                      xytext=(-6 if beyond else 6, -3 if top else 3), ha="right" if beyond else "left", fontsize=8,
-                      textcoords="offset points", va="top" if top else "bottom", path_effects=rim)  # fmt: skip
+                      xytext=(-6 if left else 6, -3 if top else 3), ha="right" if left else "left", fontsize=8,
+                      textcoords="offset points", va="top" if top else "bottom", path_effects=outline)  # fmt: skip
     if past.stopped_early:
         axes.axvline(past.last_epoch, color=ORANGE, linewidth=1.2, alpha=0.8)
-        axes.annotate("stopped", (past.last_epoch, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(4, -2),
+        axes.annotate("stopped early", (past.last_epoch, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(4, -2),
                       textcoords="offset points", va="top", rotation=90, fontsize=7.5, color=ORANGE)  # fmt: skip
     mark_resumes(axes, past)
 
 
 def mark_resumes(axes: Axes, past: History) -> None:
-    """Draw a dashed line at each resume, above the grid (0.5) and below the curves (2)."""
+    """Draw a dashed line at each resume, above the grid (z-order 0.5) and below the curves (2)."""
     for index, epoch in enumerate(past.resumes):
         label = "resumed" if index == 0 and axes.get_legend_handles_labels()[1] else None
         axes.axvline(epoch, color=VIOLET, linewidth=1.2, linestyle=(0, (4, 2)), label=label, zorder=1.5)

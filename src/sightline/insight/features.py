@@ -1,15 +1,14 @@
-"""How well classes are separated in the feature space itself."""
+"""Separation of classes in feature space."""
 
 import numpy as np
 
 
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean silhouette, -1 to 1, by cosine distance (Rousseeuw 1987); None where fewer than two classes occur
-    or each sample has its own class.
+    """Mean silhouette coefficient by cosine distance, -1 to 1 (Rousseeuw 1987), equal to scikit-learn's.
 
-    features: float [N, D]. labels: int64 [N]. As in scikit-learn, a sample alone in its class scores 0. The sum of
-    a sample's distances to a class is the class's size minus the product with the sum of its unit vectors, so no [N, N]
-    distance matrix is needed.
+    features: float [N, D]. labels: int64 [N]. Returns None if `labels` has fewer than two classes, or one sample per
+    class. The only sample of a class scores 0. The sum of a sample's cosine distances to a class is the size of the
+    class minus the dot product with the sum of its unit vectors; thus no distance matrix [N, N] is needed.
     """
     present, column = np.unique(labels, return_inverse=True)
     if not 2 <= len(present) < len(labels):
@@ -18,7 +17,7 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     counts = members.sum(0)
     unit = unit_rows(features)
     sums = counts - unit @ (unit.T @ members)
-    sums -= members * (1 - (unit * unit).sum(1, keepdims=True))  # the distance to itself: 1 for a row of zeros
+    sums -= members * (1 - (unit * unit).sum(1, keepdims=True))  # distance to itself: 0, or 1 for zeros
     rows = np.arange(len(labels))
     others = counts[column] - 1
     within = sums[rows, column] / np.maximum(others, 1)
@@ -30,6 +29,6 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """float64 [N, D] with rows of length 1; a row of zeros stays zero."""
-    wide = features.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(float).tiny)
+    """L2-normalize the rows of `features` [N, D]: float64 [N, D]; rows of zeros remain zero."""
+    rows = features.astype(np.float64)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)

@@ -1,4 +1,4 @@
-"""Figures of arrays: confusion matrix, calibration, maps of features, sheets of images."""
+"""Figures: confusion matrix, calibration, two-dimensional maps of features, grids of images."""
 
 from collections.abc import Sequence
 
@@ -28,25 +28,30 @@ from .style import (
     styled,
 )
 
-NUMBERED_CELLS = 25  # classes up to which cells show their counts
-LARGEST_MATRIX = 100  # readable rows
-LABELED_CLASSES = 20  # classes up to which every cluster is named
-PANEL_INCHES = 3.5  # three panels fill the page's width
-HIGHLIGHTED = 12  # of more classes, how many are named and drawn in full color
+MAX_COUNTED = 25
+"""Maximum number of classes for which the cells of a confusion matrix show counts."""
+MAX_ROWS = 100
+"""Maximum number of classes in a confusion matrix, so that row labels are readable."""
+MAX_NAMED = 20
+"""Maximum number of classes for which a map names every cluster; with more, it highlights HIGHLIGHTED classes."""
+HIGHLIGHTED = 12
+PANEL_INCHES = 3.5
+"""Width of a map: three fill the width of the page."""
 
 
 def class_order(confusion: np.ndarray) -> np.ndarray:
-    """Order of classes [K] that places confused classes next to each other.
+    """Order the classes so that those often confused are neighbors; int64 [K] from a confusion matrix [K, K].
 
-    Average linkage on the symmetrized share of confusions, with optimal leaf ordering (Bar-Joseph et al. 2001).
+    Hierarchical clustering by average linkage on the symmetrized confusion rates, with optimal leaf ordering
+    (Bar-Joseph et al. 2001) for up to 200 classes.
     """
     count = len(confusion)
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    alike = share + share.T
-    np.fill_diagonal(alike, 0)
-    if count < 3 or not alike.any():
+    rates = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    similarity = rates + rates.T
+    np.fill_diagonal(similarity, 0)
+    if count < 3 or not similarity.any():
         return np.arange(count)
-    distance = 1 - alike / alike.max()
+    distance = 1 - similarity / similarity.max()
     np.fill_diagonal(distance, 0)
     condensed = scipy.spatial.distance.squareform(distance, checks=False)
     tree = scipy.cluster.hierarchy.linkage(condensed, "average", optimal_ordering=count <= 200)
@@ -54,30 +59,31 @@ def class_order(confusion: np.ndarray) -> np.ndarray:
 
 
 def shown_classes(confusion: np.ndarray) -> np.ndarray:
-    """The classes in the matrix, ordered: all, or the LARGEST_MATRIX with most errors as truth or prediction."""
+    """Classes to draw, in the order of `class_order`: all, or the MAX_ROWS with the most errors in row and column."""
     order = class_order(confusion)
-    if len(order) <= LARGEST_MATRIX:
+    if len(order) <= MAX_ROWS:
         return order
-    mistakes = confusion.sum(0) + confusion.sum(1) - 2 * np.diag(confusion)
-    chosen = np.argsort(-mistakes, kind="stable")[:LARGEST_MATRIX]
+    errors = confusion.sum(0) + confusion.sum(1) - 2 * np.diag(confusion)
+    chosen = np.argsort(-errors, kind="stable")[:MAX_ROWS]
     return order[np.isin(order, chosen)]
 
 
 @styled
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix int64 [K, K], rows the truth.
+    """Draw a confusion matrix int64 [K, K], row = true class, colored by the share of the true class.
 
-    Correct predictions have a blue scale. Errors have an orange one that ends at the largest, so that rare ones show.
+    Correct predictions have a blue scale from 0 to 1. Errors have an orange scale from 0 to the largest error, so that
+    rare errors are visible.
     """
     order = shown_classes(confusion)
     count = len(order)
     counts = confusion[np.ix_(order, order)]
     share = counts / np.maximum(confusion.sum(1)[order], 1)[:, None]
-    mistakes = np.where(np.eye(count, dtype=bool), 0, share)
-    worst = max(float(mistakes.max(initial=0)), 0.01)
-    norms = (PowerNorm(1, 0, 1), PowerNorm(0.5, 0, worst))
-    colors = colormaps["Oranges"](norms[1](mistakes) * 0.85)
-    colors[mistakes == 0] = (1, 1, 1, 1)
+    errors = np.where(np.eye(count, dtype=bool), 0, share)
+    largest = max(float(errors.max(initial=0)), 0.01)
+    norms = (PowerNorm(1, 0, 1), PowerNorm(0.5, 0, largest))
+    colors = colormaps["Oranges"](norms[1](errors) * 0.85)
+    colors[errors == 0] = (1, 1, 1, 1)
     diagonal = np.arange(count)
     colors[diagonal, diagonal] = colormaps["Blues"](share[diagonal, diagonal] * 0.75)
     side = float(np.clip(0.42 * count, 2.6, max(8, 0.12 * count)))
@@ -88,18 +94,18 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     names = [short(classes[index]) for index in order]
     axes.set_xticks(diagonal, names, rotation=90, fontsize=size)
     axes.set_yticks(diagonal, names, fontsize=size)
-    axes.set(xlabel="prediction", ylabel="truth")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(False)
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
     axes.grid(True, which="minor", color="#eceef0", linewidth=0.4)
     axes.tick_params(which="both", length=0)
-    if count <= NUMBERED_CELLS:
+    if count <= MAX_COUNTED:
         write_counts(axes, counts, colors)
-    for label, norm, name, reach in zip(("right", "mistaken"), norms, ("Blues", "Oranges"), (0.75, 0.85), strict=True):
-        scale = LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0, reach, 256)))
+    for label, norm, name, end in zip(("correct", "errors"), norms, ("Blues", "Oranges"), (0.75, 0.85), strict=True):
+        scale = LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0, end, 256)))
         bar = figure.colorbar(ScalarMappable(norm, scale), ax=axes, shrink=0.4, pad=0.02, aspect=18)
-        bar.set_label(f"{label}, share of the true class", fontsize=8)
+        bar.set_label(f"{label}, % of the true class", fontsize=8)
         bar.ax.yaxis.set_major_locator(MaxNLocator(4))
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -117,21 +123,24 @@ def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
 
 @styled
 def draw_calibration(confidence: np.ndarray, correct: np.ndarray) -> Figure:
-    """Draw accuracy against confidence in 15 bins, and the number of predictions in each; both arrays [N]."""
+    """Draw a reliability diagram with 15 bins, and a histogram of the confidences.
+
+    confidence: float [N], probability of the predicted class. correct: bool [N].
+    """
     bins = reliability(confidence, correct)
     error = calibration_error(confidence, correct)
     figure = new_figure(4.9, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     width = bins.edges[1] - bins.edges[0]
-    middle, filled = bins.edges[:-1] + width / 2, bins.count > 0
+    centers, filled = bins.edges[:-1] + width / 2, bins.count > 0
     upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
-    upper.bar(middle[filled], bins.accuracy[filled], width * 0.88, color=BLUE, alpha=0.35, label="this model")
+    upper.bar(centers[filled], bins.accuracy[filled], width * 0.88, color=BLUE, alpha=0.35, label="model")
     upper.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=BLUE, markersize=4.5, clip_on=False)
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    upper.set_title(f"Calibration error {100 * error:.1f} points")
+    upper.set_title(f"Expected calibration error {100 * error:.1f}%")
     legend_above(upper)
     upper.yaxis.set_major_formatter(PercentFormatter(1))
-    lower.bar(middle, bins.count, width * 0.88, color=MUTED, alpha=0.6)
+    lower.bar(centers, bins.count, width * 0.88, color=MUTED, alpha=0.6)
     lower.set(xlabel="confidence", ylabel="predictions")
     lower.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
@@ -145,14 +154,15 @@ def draw_maps(
     classes: Sequence[str],
     hard: Sequence[int] = (),
 ) -> Figure:
-    """Draw the same samples at several epochs on shared axes. points: [N, 2] each; labels: int64 [N].
+    """Draw scatter plots of the same samples at several epochs, side by side with shared axes.
 
-    Up to LABELED_CLASSES classes, every cluster is named at its median; of more, the first HIGHLIGHTED of `hard` are
-    named and the others are drawn faintly.
+    points: float [N, 2] of each epoch. titles: one per epoch. labels: int64 [N]. Up to MAX_NAMED classes, the name of
+    each class is at the median of its points. With more classes, only the first HIGHLIGHTED of `hard` (class indices)
+    are named, and the others have lighter colors.
     """
     count = len(classes)
     named, palette = list(range(count)), class_colors(count)
-    if count > LABELED_CLASSES:
+    if count > MAX_NAMED:
         named = list(hard[:HIGHLIGHTED])
         palette = [lightened(color) for color in palette]
         for color, index in zip(class_colors(len(named)), named, strict=True):
@@ -168,7 +178,7 @@ def draw_maps(
         axes.set_title(title, fontweight="normal", fontsize=9.5)
         hide_axes(axes)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-        name_clusters(axes, positions, labels, classes, named, palette)
+        label_clusters(axes, positions, labels, classes, named, palette)
         for spine in axes.spines.values():
             spine.set(visible=True, color="#dfe3e7")
     return figure
@@ -181,7 +191,7 @@ def square_limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
-def name_clusters(
+def label_clusters(
     axes: Axes,
     points: np.ndarray,
     labels: np.ndarray,
@@ -189,22 +199,22 @@ def name_clusters(
     named: Sequence[int],
     colors: Sequence[str],
 ) -> None:
-    """Write class names at the medians of their points, in their colors with a white outline, without overlaps."""
-    rim = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
-    seen = [index for index in named if (labels == index).any()]
-    if not seen:
+    """Write the name of each class in `named` at the median of its points, without overlaps."""
+    outline = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
+    present = [index for index in named if (labels == index).any()]
+    if not present:
         return
     unit = (axes.get_xlim()[1] - axes.get_xlim()[0]) / (72 * (PANEL_INCHES - 0.2))  # data units per typographic point
-    names = [short(classes[index], 18) for index in seen]
-    medians = np.array([np.median(points[labels == index], axis=0) for index in seen])
-    centers = moved_apart(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
-    for index, name, (x, y) in zip(seen, names, centers, strict=True):
+    names = [short(classes[index], 18) for index in present]
+    medians = np.array([np.median(points[labels == index], axis=0) for index in present])
+    centers = without_overlaps(medians, np.array([5.4 * len(name) for name in names]) * unit, 10 * unit)
+    for index, name, (x, y) in zip(present, names, centers, strict=True):
         axes.text(x, y, name, color=darkened(colors[index]), fontsize=8.5, fontweight="bold", ha="center", va="center",
-                  path_effects=rim, clip_on=False)  # fmt: skip
+                  path_effects=outline, clip_on=False)  # fmt: skip
 
 
-def moved_apart(centers: np.ndarray, widths: np.ndarray, height: float, rounds: int = 60) -> np.ndarray:
-    """Centers [N, 2] of labels, moved vertically until boxes of these widths [N] and this height do not overlap."""
+def without_overlaps(centers: np.ndarray, widths: np.ndarray, height: float, rounds: int = 60) -> np.ndarray:
+    """Move the centers [N, 2] of labels vertically until their boxes do not overlap; widths: [N] of the boxes."""
     centers = centers.copy()
     for _ in range(rounds):
         order = np.argsort(centers[:, 1], kind="stable")
@@ -224,18 +234,18 @@ def moved_apart(centers: np.ndarray, widths: np.ndarray, height: float, rounds: 
 
 
 def map_titles(maps: Sequence[EpochMap], kind: str) -> list[str]:
-    """A title for each panel: the epoch, and the measures of its features."""
+    """The title of each map: epoch, k-NN accuracy, silhouette and, if `kind` is "pca", the explained variance."""
     titles = []
     for one in maps:
-        text = [] if one.knn is None else [f"k-NN {100 * one.knn:.1f}%"]
+        text = [] if one.knn is None else [f"k-NN accuracy {100 * one.knn:.1f}%"]
         text += [] if one.silhouette is None else [f"silhouette {round(one.silhouette, 2) + 0:.2f}"]
-        shown = f", {100 * one.explained:.0f}% of the variance" if kind == "pca" else ""
-        titles.append("\n".join([f"Epoch {one.epoch}{shown}", ", ".join(text)]).rstrip())
+        explained = f", {100 * one.explained:.0f}% of variance explained" if kind == "pca" else ""
+        titles.append("\n".join([f"Epoch {one.epoch}{explained}", ", ".join(text)]).rstrip())
     return titles
 
 
 @styled
-def draw_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
+def draw_image_grid(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> Figure:
     """Draw images uint8 [3, h, w] in rows of `columns`, each with a caption below."""
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
@@ -248,3 +258,25 @@ def draw_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: i
         axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
         axes.set_xlabel(caption, fontsize=7, color=INK, labelpad=3)
     return figure
+
+
+def draw_preview(
+    images: np.ndarray,
+    mean: Sequence[float],
+    std: Sequence[float],
+    labels: Sequence[int] | np.ndarray | None,
+    classes: Sequence[str],
+) -> Figure:
+    """Draw model inputs, float [N, 3, H, W], without their normalization and with their class names.
+
+    mean, std: of the normalization. labels: int [N], or None.
+    """
+    names = [""] * len(images) if labels is None else [short(classes[label], 16) for label in labels]
+    return draw_image_grid(list(denormalized(images, mean, std)), names)
+
+
+def denormalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Undo the normalization of float [N, 3, H, W]: uint8 of the same shape; values outside 0 to 1 are clipped."""
+    scale, shift = (np.asarray(values, dtype=np.float64).reshape(1, 3, 1, 1) for values in (std, mean))
+    pixels = (np.asarray(images, dtype=np.float64) * scale + shift).clip(0, 1)
+    return (255 * pixels).round().astype(np.uint8)

@@ -9,19 +9,23 @@ import scipy.linalg
 from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
-FEWEST = 10  # samples; of fewer, a neighborhood is the whole set
-COMPONENTS = 50  # principal components that t-SNE works on; the usual choice (van der Maaten & Hinton 2008: 30)
+MIN_SAMPLES = 10
+"""Minimum number of samples of a map: t-SNE's neighborhoods of fewer would contain nearly all of them."""
+COMPONENTS = 50
+"""Number of principal components that are the input of t-SNE (van der Maaten & Hinton 2008: 30)."""
 PERPLEXITY = 30
+"""Perplexity of t-SNE; at most a third of the other samples."""
 NEIGHBORS = 20
+"""k of the k-NN accuracy; at most the number of other samples."""
 
 
 @dataclass(frozen=True)
 class EpochMap:
     """The maps of one epoch, and measures of its features.
 
-    pca, tsne: float64 [N, 2]; tsne is None where not requested. explained: share of the variance in `pca`.
-    knn: leave-one-out accuracy of k-NN with k = `neighbors` (NEIGHBORS, or all others of fewer samples); None without
-    labels. silhouette: -1 to 1, or None. Both use cosine distance in the original feature space.
+    pca, tsne: float64 [N, 2]; tsne is None if it was not requested. explained: share of the variance in `pca`, 0 to 1.
+    knn: leave-one-out accuracy of k-NN with k = `neighbors`, or None without labels. silhouette: -1 to 1, or None.
+    Both are computed by cosine distance in the original feature space.
     """
 
     epoch: int
@@ -34,46 +38,48 @@ class EpochMap:
 
 
 def epoch_maps(
-    epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, neighbors: bool = True
+    epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, with_tsne: bool = True
 ) -> list[EpochMap]:
-    """Maps of the same samples at several epochs, in order. features: float [N, D] each; labels: int64 [N], or None.
-    neighbors: compute t-SNE too.
+    """Compute aligned maps of the same samples at several epochs.
 
-    PCA: feature spaces differ between epochs, so each epoch has its own two components, in units of its root mean
-    square distance from the mean; the map is then rotated or mirrored to match that of the LAST epoch. t-SNE: each
-    epoch is initialized with the map of the epoch before, and rotated to match it.
+    epochs: ascending. features: float [N, D] of each epoch. labels: int64 [N], or None. with_tsne: compute t-SNE also.
+
+    PCA is fitted to each epoch separately, because feature spaces differ between epochs. Its scores are divided by the
+    root mean square distance from the mean, then rotated or mirrored to match the map of the LAST epoch. t-SNE is
+    initialized with the map of the previous epoch, then rotated or mirrored to match it.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
     planes = [rotated_to(centered(plane), planes[-1]) for plane in planes]
     maps: list[EpochMap] = []
     for epoch, array, plane, (scores, shares, _) in zip(epochs, features, planes, reduced, strict=True):
-        before = maps[-1].tsne if maps else None
-        flat = tsne(scores, before) if neighbors else None
-        flat = rotated_to(flat, before) if flat is not None and before is not None else flat
-        shown = float(shares[:2].sum())
-        voters = min(NEIGHBORS, len(array) - 1)
-        knn, apart = None, None
+        previous = maps[-1].tsne if maps else None
+        embedding = tsne(scores, previous) if with_tsne else None
+        if embedding is not None and previous is not None:
+            embedding = rotated_to(embedding, previous)
+        explained, k = float(shares[:2].sum()), min(NEIGHBORS, len(array) - 1)
+        knn, separation = None, None
         if labels is not None:
-            knn, apart = knn_accuracy(array, labels, voters), silhouette(array, labels)
-        maps.append(EpochMap(epoch, plane, flat, shown, knn, voters, apart))
+            knn, separation = knn_accuracy(array, labels, k), silhouette(array, labels)
+        maps.append(EpochMap(epoch, plane, embedding, explained, knn, k, separation))
     return maps
 
 
 def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Scores float64 [N, k], their shares of the variance [k], and the root of the total variance; exact PCA.
+    """Exact PCA of `features` [N, D]: (scores float64 [N, k], shares of the variance [k], root of the total variance).
 
-    k = min(count, N, D), and at least 2. The eigenvectors are those of the smaller of covariance [D, D] and Gram
-    matrix [N, N]. Signs: the score of largest magnitude is positive, for reproducible maps.
+    k = min(count, N, D), and at least 2: missing components are 0. The eigenvectors are those of the covariance matrix
+    [D, D] or of the Gram matrix [N, N], whichever is smaller. The score of largest magnitude of each component is
+    positive, for reproducible maps.
     """
-    wide = centered(features.astype(np.float64))
-    samples, width = wide.shape
+    data = centered(features.astype(np.float64))
+    samples, width = data.shape
     small = width <= samples
-    matrix = (wide.T @ wide if small else wide @ wide.T) / max(samples - 1, 1)
+    matrix = (data.T @ data if small else data @ data.T) / max(samples - 1, 1)
     kept = min(count, len(matrix))
     values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[len(matrix) - kept, len(matrix) - 1])
     values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-    scores = wide @ vectors if small else vectors * np.sqrt(values * max(samples - 1, 1))
+    scores = data @ vectors if small else vectors * np.sqrt(values * max(samples - 1, 1))
     if kept < 2:
         scores, values = np.pad(scores, ((0, 0), (0, 2 - kept))), np.pad(values, (0, 2 - kept))
     peaks = scores[np.abs(scores).argmax(0), np.arange(scores.shape[1])]
@@ -82,13 +88,13 @@ def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 
 def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndarray:
-    """t-SNE map float64 [N, 2] of `scores` [N, k], initialized with an earlier epoch's map `start` or PCA.
+    """t-SNE map float64 [N, 2] of `scores` [N, k]; start: the map of the previous epoch, or None for PCA.
 
-    `start` is scaled down for early exaggeration and the full schedule runs: it sets the layout, not the clusters.
-    Continuing at full scale without exaggeration is faster, but splits classes that were scattered early (50 classes,
-    2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99). 150 + 300 iterations
-    instead of openTSNE's 250 + 500 keep that accuracy (0.35 and 0.34 on hard features) in two thirds of the time.
-    One thread and a fixed seed make the map reproducible.
+    `start` is scaled down, and all iterations run, with early exaggeration: `start` determines the positions of the
+    clusters, but not their members. Starting at full scale without early exaggeration is faster, but splits classes
+    that were scattered in earlier epochs (50 classes, 2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99).
+    150 + 300 iterations take two thirds of the time of openTSNE's default, 250 + 500, for the same accuracy (0.35 and
+    0.34 on features of low accuracy). One thread and a fixed seed make the map reproducible.
     """
     from openTSNE import TSNE
 
@@ -107,24 +113,24 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
 
 
 def rotated_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`points` [N, 2] rotated or mirrored to match `target` (orthogonal Procrustes, no scaling). Both are centered."""
+    """Rotate or mirror `points` [N, 2] to match `target` [N, 2], by orthogonal Procrustes; both must be centered."""
     rotation, _ = scipy.linalg.orthogonal_procrustes(points, target)
     return points @ rotation
 
 
 def centered(points: np.ndarray) -> np.ndarray:
-    """Points [N, D] minus their mean."""
+    """`points` [N, D] minus their mean."""
     return points - points.mean(0)
 
 
-def still_maps(maps: Sequence[EpochMap]) -> list[EpochMap]:
-    """The maps of the first, middle and last epoch, which fit side by side on a page."""
+def static_maps(maps: Sequence[EpochMap]) -> list[EpochMap]:
+    """The maps of the first, middle and last epoch, for a figure of three panels."""
     chosen = first_middle_last([one.epoch for one in maps])
     return [one for one in maps if one.epoch in chosen]
 
 
 def first_middle_last(epochs: list[int]) -> list[int]:
-    """The first, the middle (nearest to half of the last) and the last of sorted epochs, without repeats."""
+    """The first, the middle (nearest to half of the last) and the last of ascending epochs, without duplicates."""
     if len(epochs) < 3:
         return list(epochs)
     middle = min(epochs[1:-1], key=lambda epoch: abs(epoch - epochs[-1] / 2))

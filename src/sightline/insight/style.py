@@ -1,4 +1,4 @@
-"""Shared style of all figures: color-blind-safe palette, axes without clutter, reproducible PNG bytes."""
+"""Shared style of all figures: color-blind-safe palette, minimal axes, reproducible PNG bytes."""
 
 import colorsys
 import functools
@@ -22,11 +22,18 @@ from ..errors import printable
 
 BLUE, ORANGE, GREEN, VIOLET = "#1f6aa5", "#d1661b", "#16825d", "#6a51a3"
 INK, MUTED, GRID = "#24292f", "#6a737d", "#e4e7ea"
-# Ten hues after Okabe & Ito (2008) and Paul Tol's "muted", all dark enough for white paper.
+# Ten hues after Okabe & Ito (2008) and Paul Tol's "muted" scheme, all dark enough on white.
 PALETTE = (BLUE, "#e08214", GREEN, "#b5498f", "#4aa8d8", "#b03a2e", VIOLET, "#8c8c1f", "#7f5539", "#6a737d")
-SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
+FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+)
+"""Fonts for writing systems that matplotlib's default font lacks."""
 P = ParamSpec("P")
-DOTS_PER_INCH = 192  # twice the 96 of a web page's inch: sharp on dense screens
+DOTS_PER_INCH = 192  # twice the 96 CSS pixels of an inch, for high-density screens
 
 STYLE: Any = {
     "font.size": 9,
@@ -62,7 +69,7 @@ STYLE: Any = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorator: run a drawing function under the shared style, regardless of matplotlib's settings."""
+    """Decorator: run a drawing function with the shared style, whatever the current matplotlib settings are."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -75,31 +82,31 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @functools.cache
 def font_families() -> list[str]:
-    """The font families of all figures: matplotlib's default, then installed fonts for other writing systems."""
+    """The font families of all figures: matplotlib's default, then those of FALLBACK_FONTS that are installed."""
     from matplotlib.font_manager import fontManager
 
-    here = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *(name for name in SCRIPTS if name in here)]
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure with constrained layout; width and height in inches of 96 pixels."""
+    """Create an empty figure with constrained layout; width and height in inches of 96 CSS pixels."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG bytes; equal figures give equal bytes."""
+    """Encode a figure as PNG; equal figures result in equal bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # characters without an installed font become boxes
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # characters without a font are drawn as boxes
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def class_colors(count: int) -> list[str]:
-    """One hex color per class: the palette for up to ten, else hues spaced by the golden angle, in three shades."""
+    """One hex color per class: PALETTE for up to ten classes, else hues spaced by the golden angle, in three shades."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     depths = ((0.42, 0.75), (0.60, 0.55), (0.30, 0.60))
@@ -108,33 +115,33 @@ def class_colors(count: int) -> list[str]:
 
 
 def darkened(color: str, share: float = 0.35) -> str:
-    """The color mixed with a share of dark gray, for legible small text."""
-    parts = zip(matplotlib.colors.to_rgb(color), matplotlib.colors.to_rgb(INK), strict=True)
-    red, green, blue = (own * (1 - share) + ink * share for own, ink in parts)
+    """Mix a color with a share of dark gray, for legible small text; returns a hex color."""
+    channels = zip(matplotlib.colors.to_rgb(color), matplotlib.colors.to_rgb(INK), strict=True)
+    red, green, blue = (own * (1 - share) + ink * share for own, ink in channels)
     return matplotlib.colors.to_hex((red, green, blue))
 
 
 def lightened(color: str, share: float = 0.62) -> str:
-    """The color mixed with a share of white."""
-    red, green, blue = (1 - (1 - part) * (1 - share) for part in matplotlib.colors.to_rgb(color))
+    """Mix a color with a share of white; returns a hex color."""
+    red, green, blue = (1 - (1 - channel) * (1 - share) for channel in matplotlib.colors.to_rgb(color))
     return matplotlib.colors.to_hex((red, green, blue))
 
 
 def short(name: str, limit: int = 24) -> str:
-    """A class name on one printable line of at most `limit` characters."""
+    """Shorten a class name to one printable line of at most `limit` characters."""
     line = " ".join(printable(name).split()) or "(no name)"
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def si_number(value: float) -> str:
-    """A count with three significant digits and a unit prefix: 250, 1.21 k, 25.6 M, 4.09 G."""
+    """Format a count with three significant digits and an SI prefix: 250, 1.21 k, 25.6 M, 4.09 G."""
     rounded = float(f"{value:.3g}")
     power = min(int(math.log10(rounded)) // 3, 6) if rounded >= 1 else 0
     return f"{rounded / 1000**power:.4g} {' kMGTPE'[power]}".strip()
 
 
 def use_log_axis(axes: Axes, low: float, high: float) -> None:
-    """Make the x axis logarithmic, from somewhat below `low` to somewhat above `high`, with few ticks."""
+    """Make the x axis logarithmic, from `low` / 1.4 to 1.4 * `high`, with few ticks."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -142,7 +149,7 @@ def use_log_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def legend_above(axes: Axes) -> None:
-    """Add a legend on the line of the title, outside the plot."""
+    """Add a legend above the plot, at the right of the title; none without labeled artists."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, handlelength=1.4, columnspacing=1.2)
 
@@ -156,7 +163,7 @@ def hide_axes(axes: Axes) -> None:
 
 
 def png_rgb(pixels: np.ndarray) -> bytes:
-    """PNG bytes of an image uint8 [h, w, 3], or of a grayscale one [h, w]."""
+    """Encode an image as PNG: RGB uint8 [h, w, 3], or grayscale uint8 or uint16 [h, w]."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a complete Config. A variant calls its base and changes fields."""
+"""Built-in recipes: functions that return a complete Config or Grid. Loads recipes by name and from files."""
 
 import difflib
 import importlib.util
@@ -59,7 +59,10 @@ GRIDS: dict[str, Callable[[], Grid]] = {
 
 
 def load_grid(recipe: str) -> Grid:
-    """The Grid of a shipped recipe, of a grid.yaml, or of a .py file with a function `recipe()`."""
+    """Load the Grid of a built-in recipe, a grid.yaml, the folder of a grid, or a .py file with a function `recipe()`.
+
+    Raises SightlineError if there is none, or it is invalid.
+    """
     if recipe in GRIDS:
         return GRIDS[recipe]()
     path = Path(recipe)
@@ -68,18 +71,19 @@ def load_grid(recipe: str) -> Grid:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_grid_file(path)
     if path.suffix == ".py" and path.is_file():
-        return from_program(path, Grid)
+        return load_python_file(path, Grid)
     near = difflib.get_close_matches(recipe, GRIDS, 1, 0.4)
-    why = "it is the recipe of a single run" if recipe in RECIPES else ""
+    why = "it is the recipe of a single run: use `sightline train`" if recipe in RECIPES else ""
     cure = f"did you mean {near[0]}? " if near else ""
-    cure += f"the grids are {', '.join(GRIDS)}; a grid.yaml or a .py file works too"
+    cure += f"built-in grids: {', '.join(GRIDS)}; a grid.yaml or a .py file works too"
     raise SightlineError(f"there is no transfer grid {recipe!r}", why=why, cure=cure)
 
 
 def load_recipe(recipe: str) -> Config:
-    """The Config of a shipped recipe, a .yaml file, or a .py file with a function `recipe()`.
+    """Load the Config of a built-in recipe, a run folder, a .yaml file, or a .py file with a function `recipe()`.
 
-    A .py file is the user's own program and runs as such.
+    A .py file is executed: load only files that you trust. Raises SightlineError if there is no such recipe, or it is
+    invalid.
     """
     if recipe in RECIPES:
         return RECIPES[recipe]()
@@ -87,53 +91,57 @@ def load_recipe(recipe: str) -> Config:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
     if path.suffix in (".yaml", ".yml"):
-        return beside(load_recipe_file(path), path)
+        return with_paths_of_file(load_recipe_file(path), path)
     if path.suffix == ".py" and path.is_file():
-        return from_program(path, Config)
+        return load_python_file(path, Config)
     if recipe in GRIDS:
         cure = f"sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
-        raise SightlineError(f"{recipe} is a grid of several runs", cure=cure)
+        raise SightlineError(f"{recipe} is a transfer grid of several runs", cure=cure)
     near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
-    why = "there is no such file" if path.suffix in (".py", ".yaml", ".yml") else ""
-    cure = (
-        f"did you mean {', '.join(near)}? " if near else ""
-    ) + "`sightline recipes` lists all; a .yaml or .py file works too"
+    why = "the file does not exist" if path.suffix in (".py", ".yaml", ".yml") else ""
+    cure = f"did you mean {', '.join(near)}? " if near else ""
+    cure += "`sightline recipes` lists all; a .yaml or .py file works too"
     raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
 
 
-def beside(config: Config, file: Path) -> Config:
-    """The recipe of a file with the paths of what lies beside that file; others are relative to where one stands."""
-    places = {key: os.path.abspath(file.parent / path) for key, path in paths_in(config).items()}
-    return resolve(config, {key: place for key, place in places.items() if os.path.exists(place)})
+def with_paths_of_file(config: Config, file: Path) -> Config:
+    """Make paths in a recipe file absolute if they exist relative to the file's folder.
+
+    Other relative paths remain, and are relative to the working directory.
+    """
+    paths = {key: os.path.abspath(file.parent / path) for key, path in paths_in(config).items()}
+    return resolve(config, {key: path for key, path in paths.items() if os.path.exists(path)})
 
 
-def from_program(path: Path, kind: type[T]) -> T:
-    """What the function `recipe()` of a Python file returns: a Config, or a Grid."""
+def load_python_file(path: Path, kind: type[T]) -> T:
+    """Execute a Python file and return the result of its function `recipe()`.
+
+    Raises SightlineError if that fails or the result is not an instance of `kind`, Config or Grid.
+    """
     spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        made = module.recipe()
+        result = module.recipe()
     except AttributeError as error:
         base = "classify import vgg13_scratch" if kind is Config else "transfer import transfer_fast"
-        cure = f"`from sightline.recipes.{base}`, then `def recipe(): return {base.split()[-1]}()`"
+        cure = f"write `from sightline.recipes.{base}` and `def recipe(): return {base.split()[-1]}()`"
         raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
     except SightlineError:
         raise
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
-        raise SightlineError("this recipe does not run", where=str(path), why=why, cure="mend the file") from error
-    if isinstance(made, kind):
-        return made
-    other = isinstance(made, (Config, Grid))
-    cure = (
-        f"sightline {'transfer' if kind is Config else 'train'} {path}"
-        if other
-        else f"return a sightline {kind.__name__}"
-    )
-    why = f"recipe() returned {type(made).__name__}"
-    raise SightlineError(f"this recipe must return a {kind.__name__}", where=str(path), why=why, cure=cure)
+        raise SightlineError(
+            "the recipe file raised an error", where=str(path), why=why, cure="correct the file"
+        ) from error
+    if isinstance(result, kind):
+        return result
+    cure = f"return a sightline {kind.__name__}"
+    if isinstance(result, (Config, Grid)):
+        cure = f"sightline {'transfer' if kind is Config else 'train'} {path}"
+    why = f"it returned {type(result).__name__}"
+    raise SightlineError(f"recipe() must return a {kind.__name__}", where=str(path), why=why, cure=cure)
 
 
 def summary(name: str) -> str:
@@ -142,5 +150,5 @@ def summary(name: str) -> str:
 
 
 def documentation(name: str) -> str:
-    """The whole docstring of a recipe."""
+    """The docstring of a recipe; "" if it has none."""
     return inspect.getdoc((RECIPES | GRIDS)[name]) or ""

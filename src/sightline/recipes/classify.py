@@ -1,7 +1,7 @@
 """Recipes for image classification.
 
-The reported scores are validation accuracies from course reports on 50 classes of 32x32 photographs, 22,500 for
-training and 2,500 for validation. What a run of ours gave stands beside them where one was made; LOG.md has the runs.
+"Reported" scores are validation accuracies from course reports on 50 classes of 32x32 photographs, 22,500 for training
+and 2,500 for validation. docs/recipes.md has the accuracies of our own runs, and LOG.md describes these runs.
 """
 
 from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
@@ -9,7 +9,7 @@ from ..tasks.classify.config import ClassifyConfig
 
 
 def digits() -> ClassifyConfig:
-    """Handwritten digits of scikit-learn: the demo, done in a minute on a laptop.
+    """ResNet-9 on the handwritten digits of scikit-learn: the demo, which trains in about a minute on a laptop.
 
     sightline train digits
     """
@@ -29,8 +29,9 @@ def alexnet_scratch() -> ClassifyConfig:
     """AlexNet followed by a linear layer, from scratch. Reported: 0.646.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.646.
-    Settings exactly the report's: 200 epochs, batch 64, SGD 0.1 (momentum is torch's default, none), weight decay
-    1e-3, the rate halved after epochs 10 and 50, patience 30; training images resized to 256, random crop 224, flip.
+    Settings from the report: 200 epochs, batch size 64, SGD with learning rate 0.1 and without momentum (PyTorch's
+    default), weight decay 1e-3, learning rate halved after epochs 10 and 50, patience 30; training images resized to
+    256 pixels, random crops of 224 pixels, horizontal flips.
 
     sightline train alexnet_scratch --data objects50/
     """
@@ -49,7 +50,8 @@ def efficientnet_v2_m_finetune() -> ClassifyConfig:
     """EfficientNetV2-M with ImageNet weights and a linear layer. Reported: 0.8944.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8944.
-    As `alexnet_scratch` but batch 32, rate 0.01, weight decay 5e-4, halved after epoch 50, patience 10.
+    Settings from the report: as `alexnet_scratch`, but batch size 32, learning rate 0.01, weight decay 5e-4, learning
+    rate halved after epoch 50, patience 10.
     Needs torchvision's ImageNet weights (the library downloads them, 208 MB).
 
     sightline train efficientnet_v2_m_finetune --data objects50/
@@ -65,11 +67,11 @@ def efficientnet_v2_m_finetune() -> ClassifyConfig:
 
 
 def small_cnn_scratch() -> ClassifyConfig:
-    """Three convolution blocks and a two-layer MLP, focal loss. Reported: 0.62.
+    """Three convolutional blocks and a two-layer MLP, focal loss. Reported: 0.62.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.62.
-    Settings exactly the report's: 50 epochs, batch 250, rate 5e-4 (Adam), weight decay 1e-5, cosine, patience 3, focal.
-    The report names neither optimizer nor augmentation: Adam fits its rate, and random crops and flips are ours.
+    Settings from the report: 50 epochs, batch size 250, learning rate 5e-4, weight decay 1e-5, cosine schedule,
+    patience 3, focal loss. Our choice, because the report does not name them: Adam, random crops and horizontal flips.
 
     sightline train small_cnn_scratch --data objects50/
     """
@@ -86,10 +88,11 @@ def small_cnn_scratch() -> ClassifyConfig:
 
 
 def efficientnet_v2_s_finetune() -> ClassifyConfig:
-    """EfficientNetV2-S with ImageNet weights, a sensible fine-tune. Reported: 0.88.
+    """EfficientNetV2-S with ImageNet weights, fine-tuned with our settings. Reported: 0.88.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.88. The report gives no
-    settings; these are ours: AdamW 5e-4 with layer-wise decay 0.9, one warm-up epoch, cosine, random resized crops.
+    settings. Our choice: AdamW with learning rate 5e-4 and layer-wise decay 0.9, one warm-up epoch, cosine schedule,
+    random resized crops.
     Needs torchvision's ImageNet weights (the library downloads them, 83 MB).
 
     sightline train efficientnet_v2_s_finetune --data objects50/
@@ -112,8 +115,9 @@ def vgg13_scratch() -> ClassifyConfig:
     """VGG-13 with batch norm, from scratch. Reported: 0.7454.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.7454.
-    Settings exactly the report's: channels [64,64,M,128,128,M,256,256,M,512,512,M,512,512,M], 300 epochs, AdamW 1e-3
-    without decay, random crop, flip, cross-entropy, best by validation accuracy. The batch size is ours (128).
+    Settings from the report: channels [64,64,M,128,128,M,256,256,M,512,512,M,512,512,M] (M: max pooling), 300 epochs,
+    AdamW with learning rate 1e-3 and without weight decay, random crops, horizontal flips, cross-entropy, best epoch by
+    validation accuracy. Our choice: batch size 128.
 
     sightline train vgg13_scratch --data objects50/
     """
@@ -128,11 +132,12 @@ def vgg13_scratch() -> ClassifyConfig:
 
 
 def beit_finetune() -> ClassifyConfig:
-    """BEiT base (ImageNet-22k), a linear layer after the class token. Reported: 0.9367.
+    """BEiT base with ImageNet-22k weights and a linear layer on the class token. Reported: 0.9367.
 
     Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.9367.
-    Settings exactly the report's: base, patch 16, 224 pixels, timm's ImageNet-22k weights; 6 epochs, SGD 0.003
-    (momentum 0.9), mixup 0.1 and cutmix with equal probability, label smoothing 0.1. Ours: batch 32, constant rate.
+    Settings from the report: base, patch 16, 224 pixels, timm's ImageNet-22k weights; 6 epochs, SGD with learning rate
+    0.003 and momentum 0.9, mixup 0.1 and cutmix with equal probability, label smoothing 0.1. Our choice: batch size 32,
+    constant learning rate.
     Needs timm's weights (the library downloads them, about 350 MB).
 
     sightline train beit_finetune --data objects50/
@@ -149,10 +154,11 @@ def beit_finetune() -> ClassifyConfig:
 
 
 def resnet101_ensemble() -> ClassifyConfig:
-    """ResNet-101, the mean of the five epochs with the lowest loss. Reported: 0.8748.
+    """ResNet-101 with ImageNet weights, an ensemble of the five epochs with the lowest loss. Reported: 0.8748.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8748, reached from
-    ImageNet weights. The report gives only model and ensemble; the fine-tune is that of `efficientnet_v2_m_finetune`.
+    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8748. The report
+    gives only the model, its ImageNet weights and the ensemble. Our choice: the settings of
+    `efficientnet_v2_m_finetune`, for 30 epochs.
     Needs torchvision's ImageNet weights (the library downloads them, 171 MB).
 
     sightline train resnet101_ensemble --data objects50/
@@ -166,16 +172,16 @@ def resnet101_ensemble() -> ClassifyConfig:
 
 
 def objects_fast() -> ClassifyConfig:
-    """The best from-scratch accuracy per unit of compute that we found, for small photographs.
+    """Small photographs from scratch: the highest accuracy per training FLOP that we found.
 
-    A net with a whitened stem (`fastnet`), Muon on its kernels, images that grow over the epochs (20, 24, 32 pixels),
-    cutmix until the last fifth, label smoothing, alternating flips, one cycle, an average of the weights, and
-    sharpness-aware steps once the images have their full size.
+    Model: `fastnet`, a residual network with a whitening first layer. Training: Muon, one-cycle schedule, moving
+    average of the weights, progressive resizing (20, 24, 32 pixels), alternating flips, label smoothing, cutmix in the
+    first 80% of the epochs, and sharpness-aware minimization in the epochs with the full image size.
 
-    Measured on 50 classes of 32x32 photographs, 22,500/2,500, plain evaluation, seeds 0, 1 and 2: 0.8056, 0.8024 and
-    0.8048, mean 0.8043, each at 1.27e15 training FLOPs and about 112 minutes of a shared core of an AMD EPYC (Zen 4).
-    Without the sharpness-aware steps 0.7996 (seed 0) at 8.78e14 (LOG.md). Whether the reported 0.7454 of
-    `vgg13_scratch` was on the very same images is not known.
+    Measured on 50 classes of 32x32 photographs, 22,500/2,500, without test-time augmentation: 0.8056, 0.8024 and 0.8048
+    for seeds 0, 1 and 2, mean 0.8043. Each run took 1.27e15 training FLOPs; seeds 1 and 2 took 112 and 119 minutes on
+    one shared core of an AMD EPYC (Zen 4). Without sharpness-aware minimization: 0.7996 (seed 0) at 8.78e14 FLOPs. See
+    LOG.md. The 0.7454 reported for `vgg13_scratch` may have been measured on other images.
 
     sightline train objects_fast --data objects50/
     """
@@ -214,7 +220,7 @@ def objects_fast() -> ClassifyConfig:
 
 
 def photos_scratch() -> ClassifyConfig:
-    """Your own photographs, ResNet-18 from scratch at 128 pixels: a first result with no download.
+    """ResNet-18 from scratch at 128 pixels, for your own photographs; downloads nothing.
 
     sightline train photos_scratch --data photos/
     """
@@ -232,7 +238,7 @@ def photos_scratch() -> ClassifyConfig:
 
 
 def photos_finetune() -> ClassifyConfig:
-    """Your own photographs, ResNet-50 from ImageNet weights at 224 pixels: usually the best first choice.
+    """ResNet-50 fine-tuned from ImageNet weights at 224 pixels, for your own photographs; a good first choice.
 
     sightline train photos_finetune --data photos/
     """

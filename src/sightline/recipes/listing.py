@@ -1,4 +1,4 @@
-"""`sightline recipes`: the shipped recipes, or one of them as YAML."""
+"""`sightline recipes`: list the built-in recipes, or print one as YAML."""
 
 from ..config.resolve import to_yaml
 from ..transfer.grid import grid_yaml
@@ -6,11 +6,11 @@ from . import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
 
 
 def recipes(name: str | None = None) -> str:
-    """The shipped recipes, a line each; or one, resolved, as YAML with its docstring as comment."""
+    """List the built-in recipes, one per line; or return all settings of one as YAML, with its docstring as comment."""
     if name is None:
-        shipped = [*RECIPES, *GRIDS]
-        width = max(map(len, shipped))
-        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in shipped)
+        names = [*RECIPES, *GRIDS]
+        width = max(map(len, names))
+        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in names)
     text = grid_yaml(load_grid(name)) if name in GRIDS else to_yaml(load_recipe(name))
     lines = documentation(name).splitlines() if name in RECIPES or name in GRIDS else []
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + text.rstrip()

@@ -1,7 +1,7 @@
 """Recipes for self-supervised pre-training: those of the course reports, and ours.
 
-The reports pre-train on 38,400 unlabeled 84x84 images of 64 classes; what came of it is in recipes/transfer.py. They
-leave out some settings; a docstring says which values are theirs.
+The reports pre-train on 38,400 unlabeled 84x84 images of 64 classes; recipes/transfer.py has the accuracies that they
+reach on a target data set. They do not give all settings; each docstring lists those that they give.
 """
 
 from ..config.schema import Augment, Data, Model, Optim, Schedule, Train
@@ -9,11 +9,12 @@ from ..tasks.pretrain.config import Pretrain, PretrainConfig
 
 
 def byol_resnet50_a() -> PretrainConfig:
-    """BYOL on ResNet-50 at 128 pixels, with crops alone; of one report, which took the weights of epoch 500.
+    """BYOL on ResNet-50 at 128 pixels, augmented by crops and flips only; from a course report.
 
-    From the report: 800 epochs, of which the weights of epoch 500 were used; batch 128, Adam 3e-4, weight decay 1e-6,
-    resize to 160, random crop of 128. Ours: flips, projector and predictor of BYOL, target momentum 0.99 throughout
-    (the default of the package that it used). Not run on that data.
+    From the report: 800 epochs, of which it used the weights after epoch 500, so this recipe trains 500; batch size
+    128, Adam with learning rate 3e-4, weight decay 1e-6, resize to 160, random crops of 128 pixels. Our choice:
+    horizontal flips, projector and predictor of the BYOL paper, constant target momentum 0.99 (the default of the
+    package that the report used). Not run on the report's data.
 
     sightline train byol_resnet50_a --data unlabeled/
     """
@@ -29,11 +30,11 @@ def byol_resnet50_a() -> PretrainConfig:
 
 
 def byol_resnet50_b() -> PretrainConfig:
-    """BYOL on ResNet-50 at 128 pixels with TrivialAugment, batch 32; of another report.
+    """BYOL on ResNet-50 at 128 pixels with TrivialAugment; from another course report.
 
-    From the report: 50 + 50 epochs, batch 32, Adam 1e-2, cosine with warm restarts; bicubic resize to 128, center crop,
-    TrivialAugmentWide. Ours: the restart after 50 epochs, projector and predictor of BYOL, target momentum 0.99
-    throughout. Not run on that data.
+    From the report: 50 + 50 epochs, batch size 32, Adam with learning rate 1e-2, cosine schedule with warm restarts;
+    bicubic resize to 128, center crop, TrivialAugmentWide. Our choice: the restart after 50 epochs, projector and
+    predictor of the BYOL paper, constant target momentum 0.99. Not run on the report's data.
 
     sightline train byol_resnet50_b --data unlabeled/
     """
@@ -49,12 +50,13 @@ def byol_resnet50_b() -> PretrainConfig:
 
 
 def byol_paper() -> PretrainConfig:
-    """BYOL as published (arXiv 2006.07733), for ResNet-50 at 224 pixels and many images.
+    """BYOL as published (arXiv 2006.07733), scaled to batch size 256: ResNet-50 at 224 pixels, for many images.
 
-    The paper's settings at batch 4096: LARS 4.8 (0.3 x batch / 256 for 300 epochs), weight decay 1e-6 but on no norm or
-    bias, 10 epochs of warm-up, cosine, target momentum 0.99 to 1, its augmentations; scaled to batch 256: the rate in
-    proportion, the momentum as a power (`pretrain.momentum_batch`). Brightness, contrast, saturation and hue come in
-    this order where the paper draws the order; resizing is bilinear. Not run: ImageNet cannot be had here.
+    The paper's settings for 300 epochs at batch size 4096: LARS with learning rate 4.8 (0.3 x batch size / 256), weight
+    decay 1e-6 except on normalization layers and biases, 10 warm-up epochs, cosine schedule, target momentum 0.99
+    to 1, and its augmentations. For batch size 256 the learning rate is scaled linearly and the target momentum as a
+    power (`pretrain.momentum_batch`). Differences: brightness, contrast, saturation and hue are applied in this order
+    instead of a random one, and resizing is bilinear. Not run: ImageNet was not available.
 
     sightline train byol_paper --data imagenet/train
     """
@@ -62,7 +64,7 @@ def byol_paper() -> PretrainConfig:
         name="byol_paper",
         data=Data(size=224),
         model=Model(name="resnet50"),
-        augment=strong(Augment(resize=256)),
+        augment=byol_augment(Augment(resize=256)),
         pretrain=Pretrain(momentum=0.99),
         optim=Optim(name="lars", lr=0.3, momentum=0.9, weight_decay=1e-6, decay_norm_and_bias=False),
         schedule=Schedule(name="cosine", warmup_epochs=10),
@@ -70,8 +72,8 @@ def byol_paper() -> PretrainConfig:
     )
 
 
-def strong(augment: Augment) -> Augment:
-    """BYOL's augmentation of the first view on top of these settings (table 6 of arXiv 2006.07733)."""
+def byol_augment(augment: Augment) -> Augment:
+    """`augment` with BYOL's augmentations of the first view (table 6 of arXiv 2006.07733)."""
     return augment.replace(
         crop="resized",
         crop_scale=(0.08, 1.0),
@@ -87,16 +89,16 @@ def strong(augment: Augment) -> Augment:
 
 
 def byol_fast() -> PretrainConfig:
-    """BYOL's two networks with a contrastive loss, on small photographs: much frozen accuracy for little compute.
+    """Small photographs: the networks of BYOL with the contrastive loss of MoCo v3, for short pre-trainings.
 
-    `fastnet` with a narrow projector, views of 16 to 24 pixels for most of the epochs, strong crops and colors without
-    blur (small pictures have no detail to spare), Muon, a target that follows within a few steps. The loss is that of
-    MoCo v3 (`pretrain.contrast` 1): with BYOL's own, whatever the optimizer, the features of some hundred steps were
-    little better than those of random weights, with the contrastive one they were twice as good (LOG.md).
+    `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs), random
+    resized crops and color jitter without blur, Muon, and a target network with momentum 0.95. The loss is contrastive
+    (`pretrain.contrast` 1): after a few hundred steps with BYOL's own loss and any of the optimizers tried, features
+    were hardly better than those of random weights; with the contrastive loss, k-NN accuracy was twice as high.
 
-    Measured on 25,000 photographs of 32x32, seed 0: k-NN accuracy 0.434 [0.415, 0.453] on 50 other classes (chance
-    0.02), a linear head on frozen features 0.515 [0.495, 0.534]; 8.8e14 training FLOPs, 108 minutes of one core of an
-    AMD EPYC (Zen 4) beside other work (LOG.md).
+    Measured on 25,000 photographs of 32x32, seed 0: k-NN accuracy 0.434 [0.415, 0.453] on 50 other classes (chance:
+    0.02), linear head on frozen features 0.515 [0.495, 0.534]; 8.8e14 training FLOPs, 108 minutes on one shared core of
+    an AMD EPYC (Zen 4). See LOG.md.
 
     sightline train byol_fast --data unlabeled/ --pretrain.probe labeled/
     """
@@ -104,7 +106,7 @@ def byol_fast() -> PretrainConfig:
         name="byol_fast",
         data=Data(size=32),
         model=Model(name="fastnet", args={"widths": [64, 128, 256]}),
-        augment=strong(Augment(normalize="dataset", progressive=((16, 0.3), (20, 0.6), (24, 0.85)))).replace(
+        augment=byol_augment(Augment(normalize="dataset", progressive=((16, 0.3), (20, 0.6), (24, 0.85)))).replace(
             crop_scale=(0.2, 1.0), blur=0.0
         ),
         pretrain=Pretrain(
@@ -131,10 +133,10 @@ def byol_fast() -> PretrainConfig:
 
 
 def simsiam_fast() -> PretrainConfig:
-    """SimSiam (arXiv 2011.10566) in the setting of `byol_fast`: no second network.
+    """Small photographs: SimSiam (arXiv 2011.10566), without a target network; the rest as `byol_fast`.
 
-    From the paper: a projector of three layers with a norm on its output, a predictor that is narrow in the middle,
-    SGD. Not measured yet.
+    From the paper: a three-layer projector with batch norm on its output, a predictor with a bottleneck, SGD. Not
+    measured yet.
 
     sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
     """

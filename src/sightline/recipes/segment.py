@@ -1,7 +1,7 @@
-"""Recipes for semantic segmentation: the systems of the course reports, and ours.
+"""Recipes for semantic segmentation: those of the course reports, and ours.
 
-Source of the reported scores: course reports, 2,000/257 satellite images of 512x512, six classes and unknown,
-validation mean IoU. The reports leave out some settings; a docstring says which values are theirs.
+"Reported" scores are validation mean IoU from course reports on 2,000/257 satellite images of 512x512 with six classes
+and unknown. The reports do not give all settings; each docstring lists those that they give.
 """
 
 from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
@@ -9,11 +9,11 @@ from ..tasks.segment.config import SegmentConfig
 
 LAND = Data(palette="landcover")
 FLIPS = Augment(horizontal_flip=0.5, vertical_flip=0.5)
-SHOWN = Report(samples=24)
+REPORT = Report(samples=24)
 
 
 def scenes() -> SegmentConfig:
-    """The demo: a small U-Net on synthetic land-cover scenes, which `sightline demo` draws itself.
+    """The demo: a small U-Net on synthetic land-cover images, which `sightline demo` generates.
 
     sightline demo
     """
@@ -28,19 +28,20 @@ def scenes() -> SegmentConfig:
         optim=Optim(name="adamw", lr=6e-3, weight_decay=0.01, decay_norm_and_bias=False, ema=0.95),
         schedule=Schedule(name="one_cycle", peak_fraction=0.25),
         train=Train(epochs=24, batch_size=8, eval_batch_size=8, best_metric="mean_iou"),
-        report=SHOWN,
+        report=REPORT,
     )
 
 
 def fcn32s_vgg16_dense() -> SegmentConfig:
-    """FCN-32s on VGG16 with fc6 and fc7 as 1x1 convolutions; reported 0.6936.
+    """FCN-32s on VGG16 with fc6 and fc7 as 1x1 convolutions. Reported: 0.6936.
 
-    From the report: features of VGG16, 512 -> 4096 -> 4096 by 1x1 convolutions, ReLU, dropout 0.5, a 1x1 score, one
-    transposed convolution of kernel 64 and stride 32 without bias; 25 epochs. Ours: AdamW 1e-4, batch 8, flips. Its
-    score needs ImageNet weights: --model.weights imagenet. Not run on that data.
+    From the report: features of VGG16, 512 -> 4096 -> 4096 by 1x1 convolutions, ReLU, dropout 0.5, a 1x1 convolution
+    to the classes, one transposed convolution with kernel 64 and stride 32 without bias; 25 epochs. Our choice: AdamW
+    with learning rate 1e-4, batch size 8, flips. The reported score needs ImageNet weights: add --model.weights
+    imagenet. Not run on the report's data.
 
     Measured on CamVid, 367/101 images, without weights, windows of 256x320, no vertical flips, 17 epochs: validation
-    mean IoU 0.3649 [0.3594, 0.3701] at 9.96e14 training FLOPs, where `camvid_fast` has 0.6928 (LOG.md).
+    mean IoU 0.3649 [0.3594, 0.3701] at 9.96e14 training FLOPs; `camvid_fast` reaches 0.6928 at 9.89e14. See LOG.md.
 
     sightline train fcn32s_vgg16_dense --data landcover/
     """
@@ -52,15 +53,15 @@ def fcn32s_vgg16_dense() -> SegmentConfig:
         optim=Optim(name="adamw", lr=1e-4, weight_decay=1e-4),
         schedule=Schedule(name="cosine"),
         train=Train(epochs=25, batch_size=8, eval_batch_size=8, best_metric="mean_iou"),
-        report=SHOWN,
+        report=REPORT,
     )
 
 
 def fcn32s_vgg16() -> SegmentConfig:
-    """FCN-32s from ImageNet VGG16 as in Long et al. 2015 (7x7 fc6, arXiv 1411.4038); reported 0.6981.
+    """FCN-32s from ImageNet VGG16 as in Long et al. 2015 (7x7 fc6, arXiv 1411.4038). Reported: 0.6981.
 
-    From the report: early stopping. Ours: patience 10 of at most 100 epochs, SGD 1e-3 with momentum 0.9, batch 8.
-    Needs ImageNet weights, which the machines at hand could not download: not run.
+    From the report: early stopping. Our choice: patience 10, at most 100 epochs, SGD with learning rate 1e-3 and
+    momentum 0.9, batch size 8. Needs ImageNet weights. Not run.
 
     sightline train fcn32s_vgg16 --data landcover/
     """
@@ -75,10 +76,11 @@ def fcn32s_vgg16() -> SegmentConfig:
 
 
 def fcn32s_vgg16_sgd() -> SegmentConfig:
-    """FCN-32s on VGG16 by SGD without augmentation; reported 0.5893 (another report: 0.57).
+    """FCN-32s on ImageNet VGG16, trained by SGD without augmentation. Reported: 0.5893 (another report: 0.57).
 
     From the report: fc6 and fc7 replaced by convolutions, a transposed convolution from 16x16 to 512x512, 100 epochs,
-    SGD 0.003, cross-entropy, no augmentation, best by validation. Ours: batch 8, momentum 0.9. Needs ImageNet weights.
+    SGD with learning rate 0.003, cross-entropy, no augmentation, best epoch by validation. Our choice: batch size 8,
+    momentum 0.9. Needs ImageNet weights. Not run.
 
     sightline train fcn32s_vgg16_sgd --data landcover/
     """
@@ -94,10 +96,11 @@ def fcn32s_vgg16_sgd() -> SegmentConfig:
 
 
 def fcn32s_vgg16_small() -> SegmentConfig:
-    """FCN-32s with a small head; reported 0.395.
+    """FCN-32s on ImageNet VGG16 with a small head. Reported: 0.395.
 
-    From the report: VGG16 features, a 7x7 convolution 512 -> 1024, ReLU, 2-d dropout, 1x1 to the classes, ReLU, one
-    transposed convolution of kernel 44 and stride 52. Ours: all of the training. Needs ImageNet weights.
+    From the report: VGG16 features, a 7x7 convolution 512 -> 1024, ReLU, 2-d dropout, a 1x1 convolution to the classes,
+    ReLU, one transposed convolution with kernel 44 and stride 52. Our choice: the training settings, those of
+    `fcn32s_vgg16_sgd`. Needs ImageNet weights. Not run.
 
     sightline train fcn32s_vgg16_small --data landcover/
     """
@@ -108,9 +111,10 @@ def fcn32s_vgg16_small() -> SegmentConfig:
 
 
 def deeplabv3_resnet101() -> SegmentConfig:
-    """DeepLabV3 on ResNet-101, pre-trained; reported 0.7397, 18 epochs to the best.
+    """DeepLabV3 on ResNet-101 with ImageNet weights. Reported: 0.7397, best epoch 18.
 
-    Ours: 25 epochs, SGD 0.01 linear to zero, batch 8, flips. Needs ImageNet weights: not run.
+    Our choice: 25 epochs, SGD with a learning rate that decreases linearly from 0.01 to 0, batch size 8, flips. Needs
+    ImageNet weights. Not run.
 
     sightline train deeplabv3_resnet101 --data landcover/
     """
@@ -124,9 +128,9 @@ def deeplabv3_resnet101() -> SegmentConfig:
 
 
 def deeplabv3_resnet101_scratch() -> SegmentConfig:
-    """DeepLabV3 on ResNet-101 without pre-training; reported 0.7344, 25 epochs.
+    """DeepLabV3 on ResNet-101 without pre-training. Reported: 0.7344 after 25 epochs.
 
-    A score this close to the pre-trained one's is surprising, and was not repeated here: not run.
+    The reported score is surprisingly close to that with ImageNet weights (`deeplabv3_resnet101`). Not run.
 
     sightline train deeplabv3_resnet101_scratch --data landcover/
     """
@@ -136,7 +140,9 @@ def deeplabv3_resnet101_scratch() -> SegmentConfig:
 
 
 def deeplabv3_resnet50() -> SegmentConfig:
-    """DeepLabV3 on ResNet-50; reported 0.73. Training as `deeplabv3_resnet101`; needs ImageNet weights: not run.
+    """DeepLabV3 on ResNet-50 with ImageNet weights. Reported: 0.73.
+
+    Our choice: the training settings of `deeplabv3_resnet101`. Needs ImageNet weights. Not run.
 
     sightline train deeplabv3_resnet50 --data landcover/
     """
@@ -146,11 +152,11 @@ def deeplabv3_resnet50() -> SegmentConfig:
 
 
 def deeplabv3_focal() -> SegmentConfig:
-    """DeepLabV3 pre-trained on COCO, focal loss; reported 0.7438.
+    """DeepLabV3 on ResNet-50 with COCO weights and focal loss. Reported: 0.7438.
 
-    From the report: 100 epochs, focal loss (alpha 0.2, gamma 2), SGD 0.1, weight decay 1e-5, one-cycle with its default
-    arguments (torch's cycle the momentum too, 0.95 to 0.85 and back), horizontal and vertical flips. Ours: ResNet-50,
-    batch 8. Needs COCO weights: not run.
+    From the report: COCO weights, 100 epochs, focal loss (alpha 0.2, gamma 2), SGD with learning rate 0.1, weight decay
+    1e-5, PyTorch's one-cycle schedule with default arguments (which also vary the momentum from 0.95 to 0.85 and back),
+    horizontal and vertical flips. Our choice: ResNet-50, batch size 8. Needs COCO weights. Not run.
 
     sightline train deeplabv3_focal --data landcover/
     """
@@ -168,9 +174,10 @@ def deeplabv3_focal() -> SegmentConfig:
 
 
 def mobilenetv3_smp() -> SegmentConfig:
-    """smp's U-Net on the encoder `tu-tf_mobilenetv3_large_100`, 150 epochs; reported 0.726.
+    """U-Net of segmentation-models-pytorch with a MobileNetV3 encoder. Reported: 0.726.
 
-    Ours: the architecture (the report names the encoder alone), AdamW 5e-4, cosine, batch 8. Needs ImageNet weights.
+    From the report: the encoder `tu-tf_mobilenetv3_large_100`, 150 epochs. Our choice: the U-Net, AdamW with learning
+    rate 5e-4, cosine schedule, batch size 8. Needs ImageNet weights. Not run.
 
     sightline train mobilenetv3_smp --data landcover/
     """
@@ -184,11 +191,11 @@ def mobilenetv3_smp() -> SegmentConfig:
 
 
 def landcover_best() -> SegmentConfig:
-    """What we would run on land cover today; to beat 0.7438.
+    """Our recommended settings for land cover; the best reported score is 0.7438 (`deeplabv3_focal`).
 
-    DeepLabV3 on ResNet-50, crops that favor rare classes, cross-entropy and Lovasz-softmax, an average of the weights,
-    and predictions averaged over the eight flips and turns, since pictures from above have no upright. Neither the data
-    nor ImageNet weights could be had on the machines at hand: not run.
+    DeepLabV3 on ResNet-50, crops that favor rare classes, cross-entropy and Lovasz-softmax, a moving average of the
+    weights, and predictions averaged over all eight flips and quarter turns, because aerial images have no preferred
+    orientation. Needs ImageNet weights. Not run: neither the data nor the weights were available.
 
     sightline train landcover_best --data landcover/
     """
@@ -211,20 +218,20 @@ def landcover_best() -> SegmentConfig:
         optim=Optim(name="adamw", lr=3e-4, weight_decay=0.01, decay_norm_and_bias=False, ema=0.999),
         schedule=Schedule(name="cosine", warmup_epochs=1),
         train=Train(epochs=60, batch_size=8, eval_batch_size=4, best_metric="mean_iou", turn_test=True),
-        report=SHOWN,
+        report=REPORT,
     )
 
 
 def camvid_fast() -> SegmentConfig:
-    """Street scenes from scratch, much mean IoU for little compute.
+    """Street scenes (CamVid) from scratch, for little compute.
 
-    Our U-Net, windows of any scale that favor rare classes, weights by the logarithm of the frequency, one cycle, an
-    average of the weights.
+    Our U-Net, randomly scaled crops that favor rare classes, class weights 1 / log(1.02 + frequency), one-cycle
+    schedule, moving average of the weights.
 
-    Measured on CamVid, 367/101 images of 360x480, 11 classes and void, training split only, plain evaluation:
-    validation mean IoU 0.6928 [0.6857, 0.6989] (seed 0) and 0.6906 [0.6831, 0.6970] (seed 1) at 9.89e14 training FLOPs,
-    142 and 165 minutes of one core of an AMD EPYC (Zen 4) beside other work; 0.60 was passed at 2.2e14 and 2.3e14, 0.66
-    at 5.2e14 and 6.4e14 of the same runs (LOG.md).
+    Measured on CamVid, 367/101 images of 360x480, 11 classes and void, trained on the training split only, without
+    test-time augmentation: validation mean IoU 0.6928 [0.6857, 0.6989] (seed 0) and 0.6906 [0.6831, 0.6970] (seed 1) at
+    9.89e14 training FLOPs, 142 and 165 minutes on one shared core of an AMD EPYC (Zen 4). The runs reached 0.60 at
+    2.2e14 and 2.3e14 FLOPs, and 0.66 at 5.2e14 and 6.4e14. See LOG.md.
 
     sightline train camvid_fast --data camvid/
     """
@@ -246,5 +253,5 @@ def camvid_fast() -> SegmentConfig:
         optim=Optim(name="adamw", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.05, decay_norm_and_bias=False, ema=0.99),
         schedule=Schedule(name="one_cycle", peak_fraction=0.2, initial_factor=0.04, final_factor=0.0),
         train=Train(epochs=190, batch_size=8, eval_batch_size=8, best_metric="mean_iou"),
-        report=SHOWN,
+        report=REPORT,
     )

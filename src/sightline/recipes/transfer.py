@@ -1,7 +1,7 @@
-"""Transfer grids: what pre-training with and without labels is worth on another, smaller set of labeled images.
+"""Recipes for transfer grids: classifiers with and without pre-training, compared on a smaller target data set.
 
-The reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Home, 65 classes, 3,951/406 images, CSV
-`id,filename,label`. Neither can be had on the machines at hand; their scores stand in `reported`.
+The course reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Home: 65 classes, 3,951/406 images,
+CSV `id,filename,label`. Neither data set was available to us. `reported` has their accuracies.
 """
 
 from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedule, Train
@@ -12,12 +12,12 @@ from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 
 
 def transfer_a() -> Grid:
-    """ResNet-50 at 128 pixels, mlp head; reported A 0.4039 B 0.4581 C 0.4507 D 0.2635 E 0.4384.
+    """ResNet-50 at 128 pixels, mlp head. Reported: A 0.4039 B 0.4581 C 0.4507 D 0.2635 E 0.4384.
 
-    From the report: 300 epochs, batch 64, Adam 5e-4, weight decay 1e-3, the rate halved after epochs 30, 100 and 200;
-    crop of 128, flips, grayscale 0.5; the mlp head. Pre-training: `byol_resnet50_a`. Ours: resize to 160 before the
-    crop; the pre-training with labels for 100 epochs; the frozen settings without augmentation, so that features are
-    computed once. Not run on that data.
+    From the report: 300 epochs, batch size 64, Adam with learning rate 5e-4, weight decay 1e-3, learning rate halved
+    after epochs 30, 100 and 200; crops of 128 pixels, flips, grayscale 0.5; the mlp head. Pre-training without labels:
+    `byol_resnet50_a`. Our choice: resize to 160 before the crop; 100 epochs of pre-training with labels; no
+    augmentation for frozen backbones, so that features are computed only once. Not run on the report's data.
 
     sightline transfer transfer_a --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
@@ -36,17 +36,18 @@ def transfer_a() -> Grid:
         labeled=with_epochs(full, 100),
         unlabeled=byol_resnet50_a(),
         full=full,
-        frozen=still(full),
+        frozen=without_augmentation(full),
         reported={"A": 0.4039, "B": 0.4581, "C": 0.4507, "D": 0.2635, "E": 0.4384},
     )
 
 
 def transfer_b() -> Grid:
-    """ResNet-50 at 128 pixels with TrivialAugment; reported A 0.5222 B 0.5320 C 0.4286 D 0.3473 E 0.2857.
+    """ResNet-50 at 128 pixels with TrivialAugment. Reported: A 0.5222 B 0.5320 C 0.4286 D 0.3473 E 0.2857.
 
-    From the report: 100 epochs, batch 32, Adam 1e-3, cosine with warm restarts, bicubic resize to 128, center crop,
-    TrivialAugmentWide. Pre-training: `byol_resnet50_b`. Ours: restarts every 50 epochs, a linear head, the pre-training
-    with labels for 100 epochs, frozen settings without augmentation. Not run on that data.
+    From the report: 100 epochs, batch size 32, Adam with learning rate 1e-3, cosine schedule with warm restarts,
+    bicubic resize to 128, center crop, TrivialAugmentWide. Pre-training without labels: `byol_resnet50_b`. Our choice:
+    restarts every 50 epochs, a linear head, 100 epochs of pre-training with labels, no augmentation for frozen
+    backbones. Not run on the report's data.
 
     sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
@@ -64,18 +65,19 @@ def transfer_b() -> Grid:
         labeled=full,
         unlabeled=byol_resnet50_b(),
         full=full,
-        frozen=still(full),
+        frozen=without_augmentation(full),
         reported={"A": 0.5222, "B": 0.5320, "C": 0.4286, "D": 0.3473, "E": 0.2857},
     )
 
 
 def transfer_fast() -> Grid:
-    """Small photographs, pre-training by `byol_fast`: does it pay where labels are few?
+    """Small photographs with few labels, pre-trained by `byol_fast`.
 
-    Measured on 50 classes with 60 training images of 32x32 each, 2,500 validation images, three seeds of one
-    pre-training each: A 0.496, B 0.572, C 0.586, D 0.496, E 0.515; C beats A by 9.0 points [7.2, 10.7], between B and C
-    no difference can be shown. Pre-training with labels 3.0e14 FLOPs, 30 minutes of one core of an AMD EPYC (Zen 4),
-    without 8.8e14, 108 minutes; a full model 7.2e13, 8 minutes; a head on frozen features 20 to 26 s (LOG.md).
+    Measured on 50 classes with 60 training images of 32x32 each, 2,500 validation images, one pre-training of each
+    kind, three seeds of each setting: A 0.496, B 0.572, C 0.586, D 0.496, E 0.515; C beats A by 9.0 points [7.2, 10.7],
+    and no difference between B and C can be shown. Cost on one core of an AMD EPYC (Zen 4): pre-training with labels
+    3.0e14 FLOPs and 30 minutes, without labels 8.8e14 and 108 minutes, a full model 7.2e13 and 7 to 9 minutes, a head
+    on frozen features 20 to 26 seconds. See LOG.md.
 
     sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
@@ -103,7 +105,7 @@ def transfer_fast() -> Grid:
         schedule=full.schedule.replace(warmup_epochs=5),
         train=full.train.replace(epochs=30),
     )
-    frozen = still(labeled).replace(
+    frozen = without_augmentation(labeled).replace(
         optim=Optim(name="adamw", lr=1e-2, weight_decay=1e-3, decay_norm_and_bias=False),
         train=full.train.replace(epochs=100),
     )
@@ -111,7 +113,7 @@ def transfer_fast() -> Grid:
 
 
 def transfer_digits() -> Grid:
-    """The demo: pre-training on the digits 0 to 4, ten labeled images each of 5 to 9.
+    """The demo: pre-training on the digits 0 to 4, target data of ten labeled images for each of the digits 5 to 9.
 
     sightline demo
     """
@@ -138,16 +140,16 @@ def transfer_digits() -> Grid:
         optim=Optim(name="lars", lr=1.0, weight_decay=1e-5, decay_norm_and_bias=False),
         train=Train(epochs=30, batch_size=64, best_metric="epoch"),
     )
-    frozen = still(full).replace(optim=Optim(name="adamw", lr=2e-2, weight_decay=1e-3))
+    frozen = without_augmentation(full).replace(optim=Optim(name="adamw", lr=2e-2, weight_decay=1e-3))
     labeled = full.replace(train=Train(epochs=10, batch_size=64))
     return Grid(name="transfer_digits", labeled=labeled, unlabeled=unlabeled, full=full, frozen=frozen)
 
 
-def still(config: Config) -> Config:
-    """The recipe with images that stay as they are, so that a frozen backbone's features are computed once."""
+def without_augmentation(config: Config) -> Config:
+    """The recipe without augmentation, so that features of a frozen backbone are computed only once."""
     return config.replace(augment=Augment(normalize=config.augment.normalize))
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
-    """The recipe with another length."""
+    """The recipe with another number of epochs."""
     return config.replace(train=config.train.replace(epochs=epochs))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..insight import curves, figures
 from ..insight.curves import History, MetricCurve
-from ..insight.projection import EpochMap, still_maps
+from ..insight.projection import EpochMap, static_maps
 from ..insight.style import png, short
 from .findings import Findings, GalleryImage, PredictionSummary
 from .formatting import epochs_text, percent
@@ -49,7 +49,7 @@ def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricC
         (findings.maps, findings.map_labels, ""),
         (findings.training_maps, findings.training_labels, "-training"),
     ):
-        chosen = still_maps(maps)
+        chosen = static_maps(maps)
         for kind in kinds(maps):
             points, titles = [getattr(m, kind) for m in chosen], figures.map_titles(chosen, kind)
             hard = hardest(findings, labels)
@@ -90,7 +90,7 @@ def sheet(examples: Sequence[GalleryImage]) -> Figure:
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
         for one in examples
     ]
-    return figures.draw_sheet([one.image for one in examples], captions)
+    return figures.draw_image_grid([one.image for one in examples], captions)
 
 
 def loss_text(past: History) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..insight.curves import History, history, number
 from ..insight.features import unit_rows
-from ..insight.projection import FEWEST, EpochMap, epoch_maps
+from ..insight.projection import MIN_SAMPLES, EpochMap, epoch_maps
 from ..stats.intervals import bootstrap_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
 from .formatting import section
@@ -129,8 +129,8 @@ def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], class
         why = "no maps: the labels are in snapshots/samples.npz, which is written when training ends"
     elif any(len(snapshot.features) != len(labels) for snapshot in snapshots):
         why = "no maps: the numbers of samples and of features differ in snapshots/"
-    elif len(labels) < FEWEST:
-        why = f"no maps: there are {len(labels)} samples; at least {FEWEST} are needed"
+    elif len(labels) < MIN_SAMPLES:
+        why = f"no maps: there are {len(labels)} samples; at least {MIN_SAMPLES} are needed"
     elif labels.min() < 0 or labels.max() >= classes:
         why = "no maps: snapshots/samples.npz has invalid labels"
     return (np.zeros(0, dtype=np.int64) if why or labels is None else labels), why
@@ -180,7 +180,7 @@ def with_clusters(files: RunFiles) -> RunFiles:
     if samples is None or samples.labels is not None or not snapshots:
         return files
     features = snapshots[-1].features
-    if len(features) != len(samples.rows) or len(features) < FEWEST:
+    if len(features) != len(samples.rows) or len(features) < MIN_SAMPLES:
         return files
     labels = cluster_labels(features)
     names = tuple(f"group {number}" for number in range(1, int(labels.max()) + 2))

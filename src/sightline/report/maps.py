@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..insight.projection import EpochMap, still_maps
+from ..insight.projection import EpochMap, static_maps
 from .drawing import maps_text
 from .findings import Findings
 from .formatting import epochs_text, percent
@@ -72,7 +72,7 @@ def maps_of(
         else ""
     )
     plain = " (without augmentation)" if images == "training" else ""
-    shown = still_maps(maps)
+    shown = static_maps(maps)
     still = [
         element("h3", "Neighborhoods: t-SNE") if f"tsne{ending}" in figures else None,
         figure(figures, f"tsne{ending}", maps_text("t-SNE", shown, labels, images), wide=True),

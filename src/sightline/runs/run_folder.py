@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute, is_address, paths_in
+from ..config.paths import absolute, is_url, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
@@ -26,6 +26,14 @@ RUN_FILES = (
     "figures",
     "export",
 )
+DECIDES_RESULT = (
+    "schedule.total_epochs",
+    "train.epochs",
+    "train.evaluate_every",
+    "train.max_minutes",
+    "train.patience",
+)
+"""Settings of CHANGEABLE that change the final numbers: runs that are compared must agree in them."""
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",
@@ -67,7 +75,7 @@ class Run:
 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that recipe.yaml is valid in every working directory."""
-    named = {key: absolute(path) for key, path in paths_in(config).items() if not is_address(path)}
+    named = {key: absolute(path) for key, path in paths_in(config).items() if not is_url(path)}
     # A pattern of shards (.tar) is not the path of a file.
     return resolve(config, {key: path for key, path in named.items() if os.path.exists(path) or path.endswith(".tar")})
 
@@ -76,7 +84,7 @@ def default_folder(name: str) -> Path:
     """runs/NAME. Raises SightlineError if the name is empty, too long, or contains a path separator."""
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
     if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        why = f"it contains {marks[0]!r}" if marks else "it is not a name" if len(name) < 3 else "it is too long"
+        why = f"it contains {marks[0]!r}" if marks else "it is not a valid name" if len(name) < 3 else "it is too long"
         cure = "set the folder with --out, or correct `name` in the recipe"
         raise SightlineError(f"a run folder cannot have the name {name[:80]!r}", where="name", why=why, cure=cure)
     return Path("runs") / name
@@ -93,7 +101,7 @@ def require_outside_data(folder: Path, data: str) -> None:
 
 
 def require_free_folder(folder: Path, overwrite: bool) -> None:
-    """Raise SightlineError if the folder holds other files, or a run and `overwrite` is false."""
+    """Raise SightlineError if the folder contains other files, or a run although `overwrite` is false."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
     holds_run = (folder / "recipe.yaml").is_file()

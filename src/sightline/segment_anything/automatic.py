@@ -1,4 +1,4 @@
-"""All masks of an image: prompt with a grid of points, filter by quality, then non-maximum suppression.
+"""Masks of all objects in an image: prompt with a grid of points, filter by quality, then non-maximum suppression.
 
 The steps and settings are those of `SamAutomaticMaskGenerator` (Kirillov et al., arXiv 2304.02643). transformers'
 mask-generation pipeline is not used: it drops stability scores and points, and upsamples every mask of a batch before
@@ -28,7 +28,7 @@ OFFSET = 1.0
 PIXELS_AT_ONCE = 2**23
 """Maximum number of upsampled logits at a time: 32 MB, and a few times that for intermediate results."""
 RANGES = {"points_per_side": (1, 128), "points_per_batch": (1, 128**2), "quality": (0, 1), "stability": (0, 1)}
-"""Allowed settings; the numbers of three masks for each of 128 x 128 points fit into 16 bits."""
+"""Minimum and maximum of the settings: mask ids fit in 16 bits, with three masks for each of 128 x 128 points."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,31 @@ class Settings:
 def find_segments(
     sam: Sam, embedding: ImageEmbedding, settings: Settings, progress: Callable[[int], None] = lambda points: None
 ) -> list[dict[str, Any]]:
-    """All masks of an image, the largest first. progress: called after each batch with its number of points."""
+    """Find all masks of an image, the largest first. progress: called with the number of points after each batch."""
     found: list[dict[str, Any]] = []
-    for batch in grid(settings.points_per_side, embedding.size).split(settings.points_per_batch):
+    for batch in point_grid(settings.points_per_side, embedding.size).split(settings.points_per_batch):
         found += candidates(sam, embedding, batch, settings)
         progress(len(batch))
-    return sorted(suppressed(found), key=lambda segment: -segment["area"])
+    return sorted(non_maximum_suppression(found), key=lambda segment: -segment["area"])
 
 
-def grid(side: int, size: tuple[int, int]) -> torch.Tensor:
-    """A grid of side x side points (x, y) in pixels of an image of `size` (height, width): float32 [side * side, 2]."""
+def point_grid(side: int, size: tuple[int, int]) -> torch.Tensor:
+    """Points (x, y) of a regular grid on an image of `size` (height, width), in pixels: float32 [side * side, 2]."""
     centers = torch.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
     y, x = torch.meshgrid(centers * size[0], centers * size[1], indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
 def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settings: Settings) -> list[dict[str, Any]]:
-    """The masks for the prompts `points` [B, 2] that pass both thresholds and are not empty."""
+    """The masks for the prompts `points` float32 [B, 2] that exceed both thresholds and are not empty."""
     labels = torch.ones((len(points), 1), dtype=torch.int64)
-    logits, quality = sam.prompted(embedding, points[:, None], labels)
+    logits, quality = sam.predict_logits(embedding, points[:, None], labels)
     per_point = len(quality) // len(points)
     wanted = quality > settings.quality if settings.quality else torch.ones_like(quality, dtype=torch.bool)
     at_once = max(1, PIXELS_AT_ONCE // max(embedding.size[0] * embedding.size[1], max(embedding.model_size) ** 2))
     found = []
     for rows in wanted.nonzero()[:, 0].split(at_once):
-        full = sam.full_size(embedding, logits[rows])
+        full = sam.upsample(embedding, logits[rows])
         inside = full > 0
         core, wide, area = (torch.count_nonzero(part, (1, 2)) for part in (full > OFFSET, full > -OFFSET, inside))
         scores, good = core / wide, area > 0  # NaN where `wide` is 0; then the mask is empty too
@@ -86,14 +86,14 @@ def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settin
         for index in good.nonzero()[:, 0].tolist():
             row = int(rows[index])
             found.append(
-                encoded(inside[index].cpu())
+                encode_mask(inside[index].cpu())
                 | {"predicted_iou": float(quality[row]), "stability_score": float(scores[index])}
                 | {"point": [round(value, 2) for value in points[row // per_point].tolist()]}
             )
     return found
 
 
-def encoded(mask: torch.Tensor) -> dict[str, Any]:
+def encode_mask(mask: torch.Tensor) -> dict[str, Any]:
     """Encode a mask bool [H, W] as run lengths, area and box."""
     from pycocotools import mask as coco
 
@@ -102,7 +102,7 @@ def encoded(mask: torch.Tensor) -> dict[str, Any]:
     return {"area": area, "bbox": box, "segmentation": rle | {"counts": rle["counts"].decode("ascii")}}
 
 
-def decoded(segment: dict[str, Any]) -> np.ndarray:
+def decode_mask(segment: dict[str, Any]) -> np.ndarray:
     """Decode the run lengths of a mask to bool [H, W]."""
     from pycocotools import mask as coco
 
@@ -111,7 +111,7 @@ def decoded(segment: dict[str, Any]) -> np.ndarray:
         return coco.decode(segment["segmentation"]).astype(bool)
 
 
-def suppressed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def non_maximum_suppression(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Non-maximum suppression by box IoU; returns the masks by descending predicted IoU."""
     boxes = torch.tensor([segment["bbox"] for segment in found], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] -= 1  # from first to last pixel, as in the code of SAM's authors
@@ -119,9 +119,9 @@ def suppressed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [found[index] for index in nms(box_convert(boxes, "xywh", "xyxy"), scores, NMS_IOU).tolist()]
 
 
-def numbered(segments: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
-    """The number of the mask at each pixel, uint16 [H, W]: from 1, and 0 for none. Later masks cover earlier ones."""
+def id_map(segments: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
+    """The id of the mask at each pixel, uint16 [H, W]: from 1, or 0 for none. Later masks cover earlier ones."""
     ids = np.zeros(size, np.uint16)
     for number, segment in enumerate(segments, 1):
-        ids[decoded(segment)] = number
+        ids[decode_mask(segment)] = number
     return ids

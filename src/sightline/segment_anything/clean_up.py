@@ -24,7 +24,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.segment.evaluate import MaskInference
 from ..tasks.segment.predict import predict_mask
 from ..tasks.segment.score import Faults, masks_below, pair_name
-from .automatic import decoded
+from .automatic import decode_mask
 from .outputs import PlannedImage
 
 TILE = 1024
@@ -38,8 +38,8 @@ class CleanUp:
     """A segmenter, and the results of the clean-up so far.
 
     true: paths of true masks by image name. origin: run, weights and truth, for segments.json. before, after: for each
-    image with a true mask, the hits, true and predicted pixels of each class, int64 [3, K]. shown: for the page, the
-    panels (title, small mask, note) of the first images by name.
+    image with a true mask, the hits, true and predicted pixels of each class, int64 [3, K]. shown: panels (title,
+    subsampled mask, note) for the page by image name, for the first SHOWN images.
     """
 
     parts: MaskInference
@@ -65,7 +65,7 @@ class CleanUp:
                 counts.append(np.stack([found.hits, found.truth, found.predicted]))
                 notes[title] = f"mean IoU {iou:.3f}" if math.isfinite(iou) else ""
         if len(self.shown) < SHOWN:
-            self.shown[image.name] = [(title, small(mask), notes.get(title, "")) for title, mask in masks.items()]
+            self.shown[image.name] = [(title, subsampled(mask), notes.get(title, "")) for title, mask in masks.items()]
 
     def true_mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Read the true mask of an image, uint8 of this shape; raise SightlineError if unreadable or of other shape."""
@@ -89,7 +89,7 @@ class CleanUp:
 
 
 def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: list[str]) -> CleanUp:
-    """Load a segmenter and pair the images with true masks; raises SightlineError for a run of another task."""
+    """Load a segmenter and pair the images with true masks; raises SightlineError if the run predicts no masks."""
     folder = run_folder.existing(folder)
     config = load_recipe_file(folder / "recipe.yaml")
     load = TASKS[config.task].load_masks
@@ -109,7 +109,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
 
 
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
-    """Map image names to paths of true masks, paired as in `score`; raises SightlineError with all errors."""
+    """Map image names to paths of true masks, paired as in `sightline score`; raises SightlineError with all errors."""
     if not truth.is_dir():
         raise SightlineError("there is no such folder", where=f"--truth {truth}", cure="--truth DIR with true masks")
     faults = Faults()
@@ -120,19 +120,19 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
 
 
 def cleaned(predicted: np.ndarray, segments: Sequence[dict[str, Any]], classes: int) -> np.ndarray:
-    """Assign to each mask its most frequent class in `predicted`, class indices uint8 [H, W]; returns such indices.
+    """Assign the most frequent class in `predicted` to each mask; returns class indices uint8 [H, W].
 
-    segments: the largest first; later masks cover earlier ones. Of equally frequent classes the lowest index is used.
-    Pixels outside of all masks keep their class.
+    predicted: class indices uint8 [H, W]. segments: masks, the largest first; later ones cover earlier ones. Of equally
+    frequent classes, the one with the lowest index is assigned. Pixels outside all masks keep their class.
     """
     result = predicted.copy()
     for segment in segments:
-        inside = decoded(segment)
+        inside = decode_mask(segment)
         result[inside] = np.bincount(predicted[inside], minlength=classes)[:classes].argmax()
     return result
 
 
-def small(mask: np.ndarray) -> np.ndarray:
+def subsampled(mask: np.ndarray) -> np.ndarray:
     """Subsample a mask [H, W] with a fixed stride, so that no side is longer than SIDE."""
     step = -(-max(mask.shape) // SIDE)
     return np.ascontiguousarray(mask[step // 2 :: step, step // 2 :: step])

@@ -33,7 +33,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, eq=False)
 class Sam:
-    """A loaded checkpoint, without state between calls, and thus thread-safe."""
+    """A loaded checkpoint. It has no state between calls, thus it is thread-safe."""
 
     name: str
     processor: Any
@@ -41,8 +41,8 @@ class Sam:
     device: torch.device
 
     @torch.inference_mode()
-    def embedded(self, image: np.ndarray) -> ImageEmbedding:
-        """Encode an image uint8 [3, H, W]: the expensive step, needed once per image."""
+    def embed(self, image: np.ndarray) -> ImageEmbedding:
+        """Encode an image uint8 [3, H, W]; this takes most of the time, and is needed only once per image."""
         pixels = torch.tensor(image)  # a copy: the processor rejects read-only arrays
         inputs = self.processor(images=pixels, input_data_format="channels_first", return_tensors="pt")
         values = inputs["pixel_values"]
@@ -51,14 +51,14 @@ class Sam:
         return ImageEmbedding((image.shape[1], image.shape[2]), (int(seen[0]), int(seen[1])), features)
 
     @torch.inference_mode()
-    def masks_at(
+    def predict_masks(
         self,
         embedding: ImageEmbedding,
         points: Sequence[tuple[float, float]] = (),
         labels: Sequence[int] = (),
         box: Box | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(masks bool [M, H, W], predicted IoU float32 [M]) for a prompt of points, a box, or both; the best first.
+        """(masks bool [M, H, W], predicted IoU float32 [M]) for a prompt of points, a box, or both; highest IoU first.
 
         points: (x, y) in pixels of the image; labels: 1 inside the object, 0 outside, by default all 1. box: x0, y0,
         x1, y1. A single point is ambiguous (object, part or subpart) and yields three masks; other prompts yield one,
@@ -66,16 +66,18 @@ class Sam:
         """
         labels = labels or (1,) * len(points)
         check_prompt(embedding.size, points, labels, box)
-        # leading dimension: one prompt
+        # The leading dimension is the batch of prompts, here of one.
         coordinates = torch.tensor([list(points)], dtype=torch.float32) if points else None
         kinds = torch.tensor([list(labels)], dtype=torch.int64) if points else None
         boxes = torch.tensor([box], dtype=torch.float32) if box else None
-        logits, quality = self.prompted(embedding, coordinates, kinds, boxes, several=len(points) == 1 and box is None)
+        logits, quality = self.predict_logits(
+            embedding, coordinates, kinds, boxes, several=len(points) == 1 and box is None
+        )
         order = quality.argsort(descending=True, stable=True)
-        masks = self.full_size(embedding, logits[order]) > 0
+        masks = self.upsample(embedding, logits[order]) > 0
         return masks.cpu().numpy(), quality[order].float().cpu().numpy()
 
-    def prompted(
+    def predict_logits(
         self,
         embedding: ImageEmbedding,
         points: torch.Tensor | None,
@@ -83,7 +85,7 @@ class Sam:
         boxes: torch.Tensor | None = None,
         several: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mask logits [B * M, h, w] at the model's resolution, predicted IoU [B * M]) for B prompts.
+        """(mask logits [B * M, h, w] at the resolution of the mask decoder, predicted IoU [B * M]) for B prompts.
 
         points: float32 [B, P, 2], labels: int64 [B, P], boxes: float32 [B, 4], in pixels of the image. M is 3 if
         `several`, else 1.
@@ -99,8 +101,8 @@ class Sam:
         found = self.network(image_embeddings=embedding.features, multimask_output=several, **prompt)
         return found.pred_masks[0].flatten(0, 1), found.iou_scores[0].flatten()
 
-    def full_size(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
-        """Mask logits [n, h, w] upsampled to the image, float [n, H, W]; above 0 is inside the mask."""
+    def upsample(self, embedding: ImageEmbedding, logits: torch.Tensor) -> torch.Tensor:
+        """Upsample mask logits [n, h, w] to the size of the image: float [n, H, W], above 0 inside the mask."""
         sizes = {"original_sizes": [embedding.size], "reshaped_input_sizes": [embedding.model_size]}
         return self.processor.post_process_masks([logits[:, None]], **sizes, binarize=False)[0][:, 0]
 
@@ -108,7 +110,7 @@ class Sam:
 def check_prompt(
     size: tuple[int, int], points: Sequence[tuple[float, float]], labels: Sequence[int], box: Box | None
 ) -> None:
-    """Raise SightlineError for an invalid prompt on an image of `size` (height, width); arguments as of `masks_at`."""
+    """Raise SightlineError for an invalid prompt of `predict_masks` on an image of `size` (height, width)."""
     height, width = size
     corners = [(box[0], box[1]), (box[2], box[3])] if box else []
     if not points and not box:
@@ -136,7 +138,7 @@ def load(checkpoint: Checkpoint) -> Sam:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it warns about unused tensors of SAM 2's video model
+    logging.set_verbosity_error()  # to hide warnings about unused tensors of SAM 2's video model
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         processor = AutoImageProcessor.from_pretrained(checkpoint.folder, **options)
@@ -146,7 +148,7 @@ def load(checkpoint: Checkpoint) -> Sam:
         missing = sorted(facts["missing_keys"])
         if missing:
             raise ValueError(f"{len(missing):,} tensors are missing, the first: {missing[0]}")
-    except Exception as error:  # damaged JSON and tensors raise many types
+    except Exception as error:  # damaged JSON and tensors raise errors of many types
         if is_out_of_memory(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

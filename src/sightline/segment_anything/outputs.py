@@ -1,4 +1,4 @@
-"""Output files: mask numbers as PNG, run lengths as JSON, and an overlay per image; detection of finished images."""
+"""Output files: mask ids as PNG, run lengths as JSON, and an overlay per image; detection of finished images."""
 
 import os
 from collections import Counter
@@ -15,24 +15,24 @@ from ..data.decode.palettes import IGNORE
 from ..data.sources.scan import left_out
 from ..errors import SightlineError, counted, listing
 from ..inference.inputs import input_images
-from ..insight.strips import overlay
+from ..insight.mask_figures import overlay
 from ..insight.style import class_colors, png_rgb
 from ..runs.atomic import atomic_write, read_json, remove, sha256, write_json
 from ..tasks.contract import Say
 from ..tasks.segment.predict import require_distinct, require_free, without_outputs
 from ..tasks.segment.results import mask_names
-from .automatic import numbered
+from .automatic import id_map
 
 FORMAT = 1
 RECORD, PAGE = "segments.json", "segments.html"
 ENDINGS = ("_segments.json", "_segments.png", "_overlay.png")
 COLORS = np.rint([255 * np.array(to_rgb(color)) for color in class_colors(250)]).astype(np.uint8)
-"""The colors of masks, uint8 [250, 3], which repeat."""
+"""The colors of masks, uint8 [250, 3]; mask i has the color i modulo 250."""
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An image to process. base: the path of its results without ending, such as OUT/a/0013 for `a/0013_sat.jpg`."""
+    """An image to process. base: common start of the paths of its results, such as OUT/a/0013 for `a/0013_sat.jpg`."""
 
     name: str
     path: str
@@ -46,10 +46,10 @@ class PlannedImage:
 def plan_images(
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], out: Path, say: Say
 ) -> tuple[list[PlannedImage], list[str]]:
-    """(the images to process in order, the paths of all images that were passed).
+    """(the images to process in order, the paths of all input images).
 
-    Results of an earlier call among the images are skipped. Images are named relative to the folder that was passed, or
-    else to their common folder, so that all results are below `out`.
+    Skips results of an earlier call. Image names are relative to `images` if it is a folder, or else to the common
+    folder of all images, so that all results are below `out`.
     """
     paths = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     tally: Counter[str] = Counter()
@@ -67,14 +67,14 @@ def plan_images(
     return [PlannedImage(name, names[name], base) for name, base in zip(wanted, bases, strict=True)], given
 
 
-def finished_before(
+def finished_images(
     images: list[PlannedImage], inputs: list[str], out: Path, made_by: dict[str, Any], cleaning: bool, overwrite: bool
 ) -> dict[str, dict[str, Any]]:
     """Summaries of the images that an earlier call finished, by name.
 
     inputs: paths that must not be overwritten. made_by: weights and settings. cleaning: whether cleaned masks will be
-    written. overwrite: remove the files of earlier calls, and return no image. Raises SightlineError for masks of other
-    weights, settings or images, and for existing files that no earlier call wrote.
+    written. overwrite: remove the files of earlier calls and return {}. Raises SightlineError for masks of other
+    weights, settings or images, and for existing files that no earlier call has written.
     """
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
@@ -97,7 +97,7 @@ def finished_before(
 
 
 def summary_and_changes(image: PlannedImage, made_by: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
-    """(an earlier call's summary of an image, the names of settings that have changed since); None without one."""
+    """(summary of an image by an earlier call, names of the settings that differ), or None without an earlier call."""
     facts = read_json(image.file("_segments.json"))
     if not (isinstance(facts, dict) and facts.get("segments") == FORMAT):
         return None
@@ -118,9 +118,9 @@ def write_image(
 ) -> dict[str, Any]:
     """Write JSON, PNG and overlay of an image uint8 [3, H, W]; returns its summary for segments.json.
 
-    The JSON is written first: if it exists, a later call may overwrite the other two.
+    The JSON is written first: later calls overwrite the other files only if it exists.
     """
-    ids = numbered(segments, (pixels.shape[1], pixels.shape[2]))
+    ids = id_map(segments, (pixels.shape[1], pixels.shape[2]))
     summary = {
         "file_name": image.name,
         "height": ids.shape[0],
@@ -142,7 +142,7 @@ def write_image(
 
 
 def colors_of(ids: np.ndarray) -> np.ndarray:
-    """Map mask numbers uint16 [H, W] to indices into COLORS, uint8 [H, W]; IGNORE outside of all masks."""
+    """Map mask ids uint16 [H, W] to indices of COLORS, uint8 [H, W]; IGNORE outside all masks."""
     return np.where(ids > 0, (ids - 1) % len(COLORS), IGNORE).astype(np.uint8)
 
 
@@ -154,7 +154,7 @@ def outlined(pixels: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def borders(ids: np.ndarray, width: int = 1) -> np.ndarray:
-    """Boundaries between different mask numbers [H, W]: bool [H, W], true on lines of about `width` pixels."""
+    """Boundaries between different mask ids [H, W]: bool [H, W], true on lines of about `width` pixels."""
     found = np.zeros(ids.shape, bool)
     found[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     found[1:] |= ids[1:] != ids[:-1]

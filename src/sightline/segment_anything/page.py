@@ -11,13 +11,13 @@ from ..data.decode.images import open_image
 from ..data.decode.masks import MAX_PIXELS
 from ..data.decode.palettes import display_colors
 from ..errors import counted
-from ..insight.strips import colored, hatched
+from ..insight.mask_figures import colored, hatched
 from ..insight.style import png_rgb
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
 from ..stats.paired import paired_ious
 from ..tasks.segment.score import fixed, interval_text
-from .clean_up import SHOWN, SIDE, CleanUp, small
+from .clean_up import SHOWN, SIDE, CleanUp, subsampled
 from .outputs import COLORS, PlannedImage, colors_of
 
 
@@ -26,17 +26,17 @@ def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], cl
     content: list[tuple[str, list[Child]]] = [("Summary", summary(record))]
     if clean_up:
         content.append(("Clean-up", effect(record["clean_up"], clean_up)))
-    content.append(("Images", strips(images, record["images"], clean_up)))
+    content.append(("Images", image_panels(images, record["images"], clean_up)))
     if record["errors"]:
         rows: list[list[Child]] = [[error["filename"], error["error"]] for error in record["errors"][:SHOWN]]
         note = element("p", f"errors.csv lists {counted(len(record['errors']), 'image')}.", class_="small")
-        content.append(("Not used", [table(["Image", "Reason"], rows, "Images that were not used"), note]))
+        content.append(("Images with errors", [table(["Image", "Error"], rows, "Images with errors"), note]))
     content.append(("How it was made", origin(record)))
     return layout("Sightline: Segment Anything", name, "", content)
 
 
 def summary(record: dict[str, Any]) -> list[Child]:
-    """Cards with the numbers of images and masks, the share of pixels in a mask, and the time per image."""
+    """Cards with the number of images and masks, the share of pixels in a mask, and the time per image."""
     done = record["images"]
     masks, sizes = sum(one["masks"] for one in done), [one["height"] * one["width"] for one in done]
     covered = float(np.average([one["covered"] for one in done], weights=sizes))
@@ -49,16 +49,16 @@ def summary(record: dict[str, Any]) -> list[Child]:
         "checkpoint": record["checkpoint"]["name"],
     }
     blocks = [element("div", element("dt", name), element("dd", value)) for name, value in cards.items()]
-    note = "The masks have no classes: the model finds objects, but does not classify them."
+    note = "The masks have no classes: the model segments objects, but does not classify them."
     return [element("dl", blocks, class_="cards cards-3"), element("p", note, class_="small")]
 
 
 def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
     """The rule of the clean-up and, with true masks, its effect on the IoU of each class."""
-    rule = "Each mask got the class that the run predicts for most of its pixels; pixels in no mask kept their class."
+    rule = "Each mask has the class that the run predicts most often in it. Pixels outside all masks keep their class."
     parts: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
     if "sentence" not in facts:
-        return [*parts, missing_note("Not measured: --truth DIR compares with true masks.")]
+        return [*parts, missing_note("The effect was not measured: add --truth DIR, a folder of true masks.")]
     lead = element("p", f"{facts['sentence'][:1].upper()}{facts['sentence'][1:]}.", class_="lead")
     rows: list[list[Child]] = [
         [name, fixed(before), fixed(after), fixed(difference), interval_text((low, high))]
@@ -74,20 +74,22 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
     return [lead, *parts, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
 
 
-def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None) -> list[Child]:
+def image_panels(
+    images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None
+) -> list[Child]:
     """The first images with their masks and, with a clean-up, their classes before and after."""
-    note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask numbers."
+    note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask ids."
     parts: list[Child] = [element("p", note, class_="small"), legend(clean_up) if clean_up else None]
     by_name = {image.name: image for image in images}
     for summary in done[:SHOWN]:
         image = by_name[summary["file_name"]]
         original = open_image(image.path, MAX_PIXELS)
         with Image.open(image.file("_overlay.png")) as overlay, Image.open(image.file("_segments.png")) as numbers:
-            over, ids = jpeg_uri(overlay, SIDE), small(np.asarray(numbers).astype(np.uint16))
+            over, ids = jpeg_uri(overlay, SIDE), subsampled(np.asarray(numbers).astype(np.uint16))
         masks = f"{counted(summary['masks'], 'mask')}, {summary['seconds']:,.1f} s"
         panels = [
             panel(jpeg_uri(original, SIDE), "image", f"{original.width:,} x {original.height:,} pixels"),
-            panel(over, "masks over it", f"{summary['covered']:.0%} of the pixels"),
+            panel(over, "overlay", f"masks cover {summary['covered']:.0%} of the pixels"),
             panel(png_uri(png_rgb(colored(colors_of(ids), COLORS))), "masks", masks),
         ]
         if clean_up:
@@ -96,7 +98,7 @@ def strips(images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean
                 panels.append(panel(png_uri(png_rgb(hatched(mask, colors))), kind, score))
         parts += [element("h3", image.name), element("div", panels, class_="triple")]
     if len(done) > SHOWN:
-        rest = f"And {counted(len(done) - SHOWN, 'more image')}, in the folder of this page."
+        rest = f"{counted(len(done) - SHOWN, 'more image')} in the folder of this page."
         parts.append(element("p", rest, class_="small"))
     return parts
 
@@ -108,7 +110,7 @@ def panel(source: str, kind: str, note: str) -> Html:
 
 
 def legend(clean_up: CleanUp) -> Html:
-    """The colors of the classes."""
+    """A list of the classes with their colors."""
     palette, entries = clean_up.parts.palette, []
     for name, color in zip(palette.classes, display_colors(palette), strict=True):
         square = element("rect", width="12", height="12", fill=to_hex(color / 255), stroke="#8a929a")
@@ -125,8 +127,8 @@ def origin(record: dict[str, Any]) -> list[Child]:
     rows["computed on"] = f"{record['device']}, {counted(record['threads'], 'thread')}"
     rows["versions"] = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     note = (
-        "In this folder, for each image: NAME_segments.png (16 bits: mask numbers, 0 none), NAME_segments.json (COCO "
-        "run lengths and scores) and NAME_overlay.png; segments.json has the numbers of this page."
+        "In this folder, for each image: NAME_segments.png (16 bits: mask ids, 0 for no mask), NAME_segments.json "
+        "(COCO run lengths and scores) and NAME_overlay.png; segments.json has the data of this page."
     )
     body = table(["", ""], [list(row) for row in rows.items()], "How it was made", kind="facts")
     return [body, element("p", note, class_="small")]

@@ -27,7 +27,7 @@ class EmbeddingCache:
         keys = [hashlib.sha256(content).hexdigest() for content, _ in images]
         for key, (_, pixels) in zip(keys, images, strict=True):
             if key not in self.embeddings:
-                self.embeddings[key] = self.sam.embedded(pixels)
+                self.embeddings[key] = self.sam.embed(pixels)
             self.embeddings.move_to_end(key)
             while len(self.embeddings) > KEPT:
                 self.embeddings.popitem(last=False)
@@ -42,7 +42,7 @@ class EmbeddingCache:
         if key not in self.embeddings:
             return None
         self.embeddings.move_to_end(key)
-        masks, scores = self.sam.masks_at(self.embeddings[key], prompt.points, prompt.labels, prompt.box)
+        masks, scores = self.sam.predict_masks(self.embeddings[key], prompt.points, prompt.labels, prompt.box)
         found = [
             PromptMask(mask=base64_png(mask.astype(np.uint8) * 255), score=score, share=mask.mean())
             for mask, score in zip(masks, scores, strict=True)

@@ -1,4 +1,4 @@
-"""Bootstrap and binomial intervals, paired tests, and the sentence that states a comparison's result."""
+"""Bootstrap and binomial intervals, paired tests, and a sentence with the result of a comparison."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ Interval = tuple[float, float]
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Means of `resamples` bootstrap samples of `values` [N], float64 [resamples].
 
-    With at most 16 distinct values (0 and 1; -1, 0 and 1) the counts of each are drawn from a multinomial distribution:
-    the same distribution without drawing N numbers per resample.
+    If `values` has at most 16 distinct values, such as 0 and 1, their counts are drawn from a multinomial distribution:
+    the means have the same distribution, without drawing N numbers per resample.
     """
     rng, n = np.random.default_rng(seed), len(values)
     distinct, counts = np.unique(values, return_counts=True)
@@ -33,8 +33,8 @@ def percentiles(means: np.ndarray, level: float) -> Interval:
 def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval (low, high) of the mean of `values` [N]; deterministic by `seed`.
 
-    For values 0 and 1 (wrong and right) it is an interval of the accuracy. If all are 0 or all are 1, the bootstrap
-    would return a width of 0; then it is the exact binomial (Clopper-Pearson) interval.
+    For values 0 and 1 (wrong and correct) it is an interval of the accuracy. If all are 0 or all are 1, a bootstrap
+    interval would have width 0; then the exact binomial (Clopper-Pearson) interval is returned.
     """
     items = np.asarray(values, dtype=np.float64)
     assert items.ndim == 1 and len(items), f"values {items.shape}"
@@ -69,12 +69,11 @@ def paired_bootstrap(
 def seeded_bootstrap(
     first: ArrayLike, second: ArrayLike | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
-    """mean(second - first), or the mean of `first` alone, over runs with several seeds on the same items, and its
-    interval.
+    """mean(second) - mean(first), or mean(first) without `second`, and its bootstrap interval over items and seeds.
 
     first: [S, N], second: [T, N]: one row per seed, one column per item. Items are resampled jointly for both, seeds
-    separately for each, so that the interval covers new items and, as far as few seeds allow, new seeds. If all values
-    of `first` alone are equal, it is the interval of `bootstrap_interval`.
+    separately for each. Thus the interval covers new items and, as far as few seeds allow, new seeds. Without `second`,
+    if all values are equal, the interval is that of `bootstrap_interval`.
     """
     groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
     count = groups[0].shape[1]
@@ -99,8 +98,8 @@ def seeded_bootstrap(
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> float:
     """Two-sided p value of the exact McNemar test, whose null hypothesis is that two models have the same accuracy.
 
-    first_correct, second_correct: bool [N] of the same items. Only items that exactly one model gets right count. 1 if
-    there are none.
+    first_correct, second_correct: bool [N] of the same items. Uses only the items for which exactly one model is
+    correct; 1 if there are none.
     """
     a, b = np.asarray(first_correct, dtype=bool), np.asarray(second_correct, dtype=bool)
     assert a.shape == b.shape and a.ndim == 1, f"{a.shape} against {b.shape}: not the same items"
@@ -116,12 +115,12 @@ def verdict(
     metric: str = "accuracy",
     p: float | None = None,
 ) -> str:
-    """One sentence on second - first: "B beats A by 4.1 points of accuracy [1.9, 6.2]", or that no difference can be
-    shown.
+    """A sentence on second - first: "B beats A by 4.1 points of accuracy [1.9, 6.2]", or "no difference ...".
 
-    difference, interval: as shares (0.041), printed in percentage points; larger is better. "Beats" requires an
-    interval without 0 and, if `p` of the same comparison is given, p < 0.05: with few discordant items the percentile
-    bootstrap is too narrow (4 of 100 items, all in favor of one model: the interval excludes 0, McNemar's p is 0.125).
+    difference, interval: as shares (0.041), printed in percentage points; larger is better. p: p value of the same
+    comparison, or None. "Beats" requires an interval without 0 and p < 0.05, because a percentile bootstrap interval is
+    too narrow for few discordant items. Example: of 100 items, one model is better on 4 and none on the others. Then
+    the interval excludes 0, but McNemar's p is 0.125.
     """
     low, high = interval
     chance = "" if p is None else f", p = {p:.2g}"

@@ -14,12 +14,12 @@ from ..errors import SightlineError
 Array = np.ndarray | torch.Tensor
 
 BLOCK = 2**24
-"""Number of similarities that `knn_votes` computes at a time: 64 MiB of float32."""
+"""Maximum number of similarities that `knn_votes` computes at a time: 64 MiB of float32."""
 
 
 @dataclass(frozen=True)
 class PerClass:
-    """One number per class, float64 [K]; support int64 [K] is the number of true images. Never NaN.
+    """One number per class, float64 [K]; support int64 [K] is the number of images. Never NaN.
 
     A quotient 0 / 0 is 0: the recall of a class without images, the precision of a class that is never predicted.
     """
@@ -49,15 +49,15 @@ def to_numpy(values: Array) -> np.ndarray:
 
 
 def accuracy(scores: Array, labels: Array) -> float:
-    """Share of images whose label has the highest score; ties go to the lower class, a NaN score is wrong."""
+    """Share of images whose label has the highest score; of equal scores the first counts, a NaN score is wrong."""
     return top_k(scores, labels, 1)
 
 
 def top_k(scores: Array, labels: Array, k: int = 5) -> float:
     """Share of images whose label is among the k highest scores; 1 if k is at least the number of classes.
 
-    Ties go to the lower class, so that a constant model does not score 100 %. A label with a NaN score is wrong; NaN
-    scores of other classes rank above the label's.
+    Of equal scores, those of lower classes rank higher, so that constant scores do not result in 100 %. A label with a
+    NaN score is wrong. NaN scores of other classes rank above that of the label.
     """
     scores, labels = to_numpy(scores), to_numpy(labels)
     assert scores.ndim == 2 and len(scores) == len(labels) > 0, f"scores {scores.shape}, labels {labels.shape}"
@@ -68,9 +68,9 @@ def top_k(scores: Array, labels: Array, k: int = 5) -> float:
 
 
 def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndarray:
-    """int64 [classes, classes]: row = truth, column = prediction. Both arrays have the same shape (any, also of masks).
+    """Confusion matrix int64 [classes, classes]: row = truth, column = prediction. The arrays have any common shape.
 
-    Raises SightlineError for values outside 0..classes-1, which would be counted in a wrong cell.
+    Raises SightlineError for values outside 0 to classes - 1.
     """
     predicted, truth = to_numpy(predictions).ravel(), to_numpy(labels).ravel()
     assert predicted.shape == truth.shape, f"{predicted.shape} predictions for {truth.shape} labels"
@@ -159,15 +159,15 @@ def knn_votes(
 
     bank: features float [N, D] with labels int64 [N]. queries: features float [M, D]. Each of the k most similar bank
     images votes for its class with weight exp(similarity / temperature); k = 20 and temperature 0.07 as in arXiv
-    2104.14294 and 1805.01978. leave_one_out: the queries are the bank, and no image is its own neighbor. Works in
-    blocks of rows, so that no [M, N] matrix is held.
+    2104.14294 and 1805.01978. leave_one_out: `queries` is `bank`, and no image is its own neighbor. Computes blocks of
+    rows, so that no matrix [M, N] is stored.
     """
     bank, queries = functional.normalize(bank.float(), dim=1), functional.normalize(queries.float(), dim=1)
     k = min(k, len(bank) - leave_one_out)
     votes = torch.zeros(len(queries), classes, device=bank.device)
     rows = max(1, BLOCK // len(bank))
     for start in range(0, len(queries), rows):
-        with torch.autocast(bank.device.type, enabled=False):  # bf16 would round similar neighbors to ties
+        with torch.autocast(bank.device.type, enabled=False):  # in bf16, similar neighbors would be ties
             similarity = queries[start : start + rows] @ bank.T
         if leave_one_out:
             similarity.diagonal(start).fill_(-torch.inf)
@@ -182,9 +182,9 @@ def knn_votes(
 def feature_std(features: torch.Tensor) -> float:
     """Spread of the directions of features float [N, D]: 0 if all are equal, 1 if their mean direction is 0.
 
-    A sign of collapse in SimSiam (arXiv 2011.10566, section 4.1, for the projector's output). It is the square root of
-    the summed variances of the L2-normalized features, sqrt(1 - |mean|^2). The paper's mean standard deviation per
-    channel is 1 / sqrt(D) of it if all channels vary equally.
+    Values near 0 indicate collapse, as in SimSiam (arXiv 2011.10566, section 4.1, for the projector's output). It is
+    the square root of the summed variances of the L2-normalized features, sqrt(1 - |mean|^2). If all channels vary
+    equally, it is sqrt(D) times the paper's mean standard deviation per channel.
     """
     directions = functional.normalize(features.cpu().double(), dim=1)  # not every device supports float64
     return float(directions.var(0, correction=0).sum().sqrt())
@@ -194,8 +194,8 @@ def feature_std(features: torch.Tensor) -> float:
 def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
     """Exponential of the entropy of the normalized singular values of the centered features float [N, D].
 
-    1 for points on a line or equal rows, at most min(N - 1, D). Roy and Vetterli 2007; RankMe (arXiv 2210.02885) is the
-    same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.
+    It is 1 for points on a line or equal rows, and at most min(N - 1, D) (Roy and Vetterli 2007). RankMe (arXiv
+    2210.02885) is the same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.
     """
     rows = features[:: -(-len(features) // most)].cpu().double()
     values = torch.linalg.svdvals(rows - rows.mean(0))

@@ -79,11 +79,11 @@ def randomization_test(
     swaps: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Two-sided p value of a paired randomization test that two models are equal on the same images; deterministic by
-    `seed`.
+    """Two-sided p value of a paired randomization test of two models on the same images; deterministic by `seed`.
 
-    Under the null hypothesis the two models' counts of an image are exchangeable. They are swapped at random for each
-    image; p is the share of swaps with a difference at least as large as the observed one, which counts as a swap.
+    Under the null hypothesis the counts of the two models are exchangeable within an image, so they are swapped at
+    random in each image. p is the share of such resamples, including the observed one, whose absolute difference is at
+    least the observed one.
     """
     both = np.concatenate(count_arrays(joined_counts(first, second)), axis=-1).astype(np.float64)
     own = both.reshape(len(both), 3, 2, -1)  # image, measure, model, class
@@ -109,9 +109,9 @@ def paired_classes(
 ) -> tuple[ClassDifferences, ClassDifferences]:
     """(recall, F1) of each class under two classifiers, with paired bootstrap intervals over the items.
 
-    truth, first, second: int64 [N], true class and both predictions. For each class an item is of one of eight kinds
-    (is it the true class; does either model predict it). The bootstrap draws the counts of the kinds from a multinomial
-    distribution, instead of N items for each class.
+    truth, first, second: int64 [N], the true class and the predictions of both models. For each class, there are eight
+    kinds of items: it is the true class or not, and each model predicts it or not. The bootstrap draws the counts of
+    the kinds from a multinomial distribution, which is faster than drawing N items for each class.
     """
     rng = np.random.default_rng(seed)
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -145,14 +145,14 @@ def recall_and_f1(kinds: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tup
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several tests, corrected by Holm (1979), in the order of `values`.
+    """p values of several tests, corrected for multiple testing (Holm 1979), in the order of `values`.
 
-    If all null hypotheses hold, the chance of any corrected p below 0.05 is at most 0.05. NaN stays NaN and does not
-    count as a test.
+    The probability that any true null hypothesis has a corrected p below 0.05 is at most 0.05. NaN remains NaN and is
+    not counted as a test.
     """
-    known = sorted((p, index) for index, p in enumerate(values) if p == p)
-    corrected, least = [float("nan")] * len(values), 0.0
-    for rank, (p, index) in enumerate(known):
-        least = max(least, min(1.0, p * (len(known) - rank)))
-        corrected[index] = least
+    ascending = sorted((p, index) for index, p in enumerate(values) if p == p)
+    corrected, largest = [float("nan")] * len(values), 0.0
+    for rank, (p, index) in enumerate(ascending):
+        largest = max(largest, min(1.0, p * (len(ascending) - rank)))
+        corrected[index] = largest
     return corrected

@@ -1,11 +1,11 @@
-"""Segmentation metrics over a whole data set, from confusion matrices. NumPy only, so that `score` starts fast.
+"""Segmentation metrics over a whole data set, from confusion matrices; without torch, for a fast start of `score`.
 
 Masks hold class indices 0..K-1 or IGNORE. Pixels whose truth is IGNORE are not counted. Confusion matrices are int64,
-row = truth, column = prediction: [K, K], or [N, K, K] for one per image. An additional last column, [K, K + 1], holds
-pixels without a predicted class: false negatives of their class, false positives of none.
+row = truth, column = prediction: [K, K], or [N, K, K] for one per image. An additional last column, [K, K + 1], has the
+pixels without a predicted class: they are false negatives of their class, and false positives of no class.
 
 TP, FP and FN of a class are summed over the whole set before division: `segment_numbers` has the main metrics,
-`other_definitions` those that other tools print under the same name.
+`other_definitions` has those that other tools call mIoU.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ HEADLINE = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of each class, int64 [..., K]: hits (TP), truth (TP + FN), predicted (TP + FP), from which all metrics
-    follow.
+    """Number of pixels of each class, int64 [..., K]: hits (TP), truth (TP + FN), predicted (TP + FP).
 
-    Much smaller than confusion matrices of many images; the functions here take either.
+    All metrics can be computed from them. For many images they need less memory than confusion matrices; functions of
+    this module accept both.
     """
 
     hits: np.ndarray
@@ -55,7 +55,7 @@ class ClassNumbers(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A number that some tool calls mIoU, and a sentence on its definition and the tools that print it."""
+    """A number that other tools call mIoU, its definition, and the tools."""
 
     value: float
     meaning: str
@@ -106,7 +106,7 @@ def confusion(predicted: Any, truth: Any, classes: int, ignored: bool = False) -
 
 
 def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int) -> None:
-    """Raise SightlineError for values that are neither a class nor IGNORE, which would be counted in a wrong cell."""
+    """Raise SightlineError for values that are neither a class nor IGNORE."""
     faults = []
     for name, values in (("predicted masks", predicted), ("true masks", truth)):
         wrong = (values >= classes) & (values != IGNORE)
@@ -138,7 +138,7 @@ def as_counts(matrix: Confusion) -> Counts:
 
 
 def summed(matrix: Confusion) -> Counts:
-    """Counts [K] of the whole set, from one matrix or one per image."""
+    """Counts [K] of the whole set, from one matrix, or from one per image."""
     counts = as_counts(matrix)
     return Counts(*(part.reshape(-1, part.shape[-1]).sum(0) for part in (counts.hits, counts.truth, counts.predicted)))
 
@@ -148,10 +148,10 @@ def quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray:
+def nan_mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis without NaN values; NaN if all are NaN."""
-    known = ~np.isnan(values)
-    return quotient(np.where(known, values, 0).sum(-1), known.sum(-1))
+    valid = ~np.isnan(values)
+    return quotient(np.where(valid, values, 0).sum(-1), valid.sum(-1))
 
 
 def class_iou(matrix: Confusion) -> np.ndarray:
@@ -161,16 +161,16 @@ def class_iou(matrix: Confusion) -> np.ndarray:
 
 
 def mean_iou(matrix: Confusion) -> np.ndarray:
-    """Mean of `class_iou` over the classes that occur in truth or prediction, [...]; NaN if no pixel counts."""
-    return mean_of_known(class_iou(matrix))
+    """Mean of `class_iou` over the classes that occur in truth or prediction, [...]; NaN if all pixels are ignored."""
+    return nan_mean(class_iou(matrix))
 
 
 per_image_iou = mean_iou
-"""Of matrices [N, K, K]: the mean IoU of each image, float64 [N]; NaN for images without a counted pixel."""
+"""Mean IoU of each image from matrices [N, K, K]: float64 [N]; NaN for images of ignored pixels only."""
 
 
 def pixel_accuracy(matrix: Confusion) -> np.ndarray:
-    """Share of the counted pixels with the right class, [...]."""
+    """Share of the pixels with the correct class, without ignored pixels, [...]."""
     counts = as_counts(matrix)
     return quotient(counts.hits.sum(-1), counts.truth.sum(-1))
 
@@ -193,7 +193,7 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
 
     mean_iou: mean of TP / (TP + FP + FN) over the classes that occur in truth or prediction. mean_accuracy: mean of TP
     / (TP + FN) over the classes that occur in the truth. frequency_weighted_iou: IoU weighted by the share of true
-    pixels (Long et al., arXiv 1411.4038). Raises SightlineError if no pixel counts.
+    pixels (Long et al., arXiv 1411.4038). Raises SightlineError if all pixels are ignored.
     """
     counts = summed(matrix)
     if not counts.truth.sum():
@@ -204,17 +204,17 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
         "mean_iou": mean_iou(counts),
         "pixel_accuracy": pixel_accuracy(counts),
         "frequency_weighted_iou": weighted,
-        "mean_accuracy": mean_of_known(quotient(counts.hits, counts.truth)),
+        "mean_accuracy": nan_mean(quotient(counts.hits, counts.truth)),
     }
     return {name: float(value) for name, value in numbers.items()}
 
 
 def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = None) -> dict[str, Definition]:
-    """Other numbers that tools print as mIoU, by name. Means over images leave out images without a counted pixel.
+    """Other numbers that tools call mIoU, by name. Means over images omit images of ignored pixels only.
 
     per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: [K + 1, K + 1] over the whole set with IGNORE as
-    the last class (`confusion` with `ignored`); None leaves that definition out. Definitions are from the tools' code;
-    those of torchmetrics 1.9 and segmentation_models_pytorch 0.6 were verified by running them on the same masks.
+    the last class (`confusion` with `ignored`); None omits that definition. The definitions are those
+    in the code of the tools; torchmetrics 1.9 and segmentation_models_pytorch 0.6 were also run on the same masks.
     """
     images, total = as_counts(per_image), summed(per_image)
     counted = images.truth.sum(-1) > 0
@@ -222,44 +222,44 @@ def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = No
     definitions: dict[str, tuple[Any, str]] = {
         "micro_iou": (
             micro_iou(total),
-            "pixels of all classes pooled before dividing, so that frequent classes decide; TorchGeo, "
+            "pixels of all classes pooled before division, so that frequent classes dominate; TorchGeo, "
             "segmentation_models_pytorch reduction='micro', torchmetrics JaccardIndex average='micro'",
         ),
         "mean_iou_absent_0": (
             np.nan_to_num(iou).mean(),
-            "a class that occurs nowhere counts as 0; MMSegmentation and Hugging Face evaluate with nan_to_num=0",
+            "classes that do not occur count as 0; MMSegmentation and Hugging Face evaluate with nan_to_num=0",
         ),
         "mean_iou_absent_1": (
             np.nan_to_num(iou, nan=1.0).mean(),
-            "a class that occurs nowhere counts as 1; segmentation_models_pytorch reduction='macro'",
+            "classes that do not occur count as 1; segmentation_models_pytorch reduction='macro'",
         ),
         "mean_iou_over_images": (
-            mean_of_known(mean_of_known(images_iou)),
+            nan_mean(nan_mean(images_iou)),
             "mean over images of each image's mean over the classes that occur in it; torchmetrics' function mean_iou",
         ),
         "mean_iou_over_images_absent_0": (
-            mean_of_known(np.nan_to_num(images_iou).mean(-1)),
-            "the same, and a class that does not occur in an image counts as 0 there; torchmetrics "
+            nan_mean(np.nan_to_num(images_iou).mean(-1)),
+            "mean over images of each image's mean over all classes, 0 for those that do not occur in it; torchmetrics "
             "segmentation.MeanIoU until 1.7.0",
         ),
         "mean_iou_over_images_absent_1": (
-            mean_of_known(np.nan_to_num(images_iou, nan=1.0).mean(-1)),
-            "the same, and a class that does not occur in an image counts as 1 there; segmentation_models_pytorch "
-            "reduction='macro-imagewise'",
+            nan_mean(np.nan_to_num(images_iou, nan=1.0).mean(-1)),
+            "mean over images of each image's mean over all classes, 1 for those that do not occur in it; "
+            "segmentation_models_pytorch reduction='macro-imagewise'",
         ),
         "mean_iou_over_pairs": (
-            mean_of_known(images_iou.ravel()),
+            nan_mean(images_iou.ravel()),
             "mean over all pairs of an image and a class in it; torchmetrics segmentation.MeanIoU since 1.7.1",
         ),
         "micro_iou_over_images": (
-            mean_of_known(micro_iou(images)),
+            nan_mean(micro_iou(images)),
             "mean over images of each image's pooled IoU; segmentation_models_pytorch reduction='micro-imagewise'",
         ),
     }
     if with_ignored is not None:
         definitions["mean_iou_with_ignored"] = (
             mean_iou(with_ignored),
-            "the ignored class counts as one more class; any tool without the ignored class configured",
+            "ignored pixels are one more class; any tool in which the ignored class is not configured",
         )
     return {name: Definition(float(value), meaning) for name, (value, meaning) in definitions.items()}
 
@@ -275,7 +275,7 @@ def interval(
 
     per_image: [N, K, K] or Counts [N, K]. statistic: a function of Counts [resamples, K], such as `mean_iou` (low and
     high are numbers) or `class_iou` (float64 [K]). Resamples with a NaN statistic, such as the IoU of an absent class,
-    are left out. NaN if fewer than two images have a counted pixel.
+    are omitted. NaN if fewer than two images have a pixel that is not ignored.
     """
     counts = as_counts(per_image)
     values = np.concatenate([statistic(part) for part in resampled(counts, resamples, seed)])
@@ -288,9 +288,7 @@ def interval(
 def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`interval` of the IoU of each class, (low, high), float64 [K]; NaN for classes that occur in fewer than two
-    images.
-    """
+    """(low, high) of the IoU of each class, float64 [K], as in `interval`; NaN for classes in fewer than two images."""
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
     too_few = (counts.union > 0).sum(0) < 2

@@ -1,4 +1,4 @@
-"""`sightline sweep`: search settings. Each trial is an ordinary run; bad ones stop early; the best are compared."""
+"""`sightline sweep`: hyperparameter search. Each trial is an ordinary run, and the best trials are compared."""
 
 import os
 import secrets
@@ -18,13 +18,13 @@ from .cluster import cluster_faults, cluster_launcher, split_cluster
 from .plan import SweepPlan, make_plan
 from .report import write_sweep_report
 from .results import Sweep, write_results
+from .scheduler import TrialScheduler, local_launcher
 from .study import JOURNAL, SweepStudy, require
-from .work import TrialScheduler, local_launcher
 
 FILE = "sweep.yaml"
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
            "logs", "jobs")  # fmt: skip
-"""What a sweep writes into its folder besides its trials."""
+"""Files and folders that a sweep writes besides its trials."""
 
 
 def sweep(
@@ -45,14 +45,17 @@ def sweep(
     quiet: bool = False,
     **settings: Any,
 ) -> Sweep:
-    """Search settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.
+    """Search for good settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.
 
     settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: their total
-    number (default 20, or all of a grid), those of earlier calls included. minutes: time limit of this call; running
-    trials are saved. jobs: parallel trials, on this machine or as jobs of `cluster` (slurm or local, with options such
-    as `cluster.minutes`). metric: default is the recipe's `train.best_metric`. storage: a database URL instead of a
-    file in the folder. The same call resumes an interrupted sweep. Raises one SightlineError for everything wrong with
-    the search space before any training, and one with status 4 when interrupted.
+    number, including those of earlier calls; default 20, or all combinations if there are fewer or `sampler` is "grid".
+    minutes: time limit of this call, 0 for none; running trials are saved. jobs: parallel trials, on this machine or as
+    jobs of `cluster` (slurm or local, with options such as `cluster.minutes`). metric: by default the recipe's
+    `train.best_metric`. sampler: "tpe", "random" or "grid". pruner: "median", "halving" or "none". storage: a database
+    URL instead of a file in the folder. overwrite: delete an existing sweep in the folder.
+
+    The same call resumes an interrupted sweep. Raises one SightlineError for all errors in the search space before any
+    training, and one with status 4 when interrupted.
     """
     require("optuna")
     if cluster:
@@ -71,14 +74,14 @@ def sweep(
             say(note)
         study = SweepStudy(folder, plan, study_name(folder, plan, overwrite), trials, storage)
         if study.is_grid and sampler != "grid":
-            say(f"there are {study.trials} combinations: each is tried once")
+            say(f"the search space has {study.trials} combinations; each is tried once")
         launch = cluster_launcher(study, cluster, options, jobs, say) if cluster else local_launcher(jobs)
         TrialScheduler(study, launch, jobs, say, detach=cluster == "slurm").run(minutes)
         return finish(study, say)
 
 
 def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faults: list[str]) -> None:
-    """SightlineError with every invalid option. faults: those of the cluster's options."""
+    """Raise one SightlineError for all invalid options. faults: errors of the cluster's options."""
     numbers = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
     numbers += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
     numbers += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
@@ -89,15 +92,16 @@ def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faul
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
-    """Read the name of the Optuna study from sweep.yaml, or write a new sweep.yaml and return a new name.
+    """Read the name of the Optuna study from sweep.yaml; without that file, write it with a new name.
 
-    overwrite: remove the sweep in the folder first. SightlineError with the differences if it is another sweep.
+    overwrite: remove an existing sweep first. Raises SightlineError with the differences if sweep.yaml is of another
+    sweep.
     """
     path, identity = folder / FILE, plan.identity()
     if path.is_file() and overwrite:
         trials = sorted(folder.glob("trial-[0-9][0-9][0-9][0-9]*"))
         for trial in trials:
-            with lock_run(trial):  # raises if a job that was left running still writes there
+            with lock_run(trial):  # raises if a job of the old sweep is still running
                 pass
         remove([*trials, *(folder / name for name in reversed(WRITTEN))])
     if not path.is_file():
@@ -109,30 +113,30 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         name, before = str(values["study"]), dict(values["settings"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         why, cure = f"{type(error).__name__}: {error}", "choose another --out, or --overwrite to remove that sweep"
-        raise SightlineError("sweep.yaml cannot be read", where=str(path), why=why, cure=cure) from error
+        raise SightlineError("cannot read sweep.yaml", where=str(path), why=why, cure=cure) from error
     keys = dict.fromkeys([*before, *identity])
     changed = [key for key in keys if before.get(key) != identity.get(key)]
     if changed:
         lines = [f"{key}: {before.get(key, 'none')} -> {identity.get(key, 'none')}"[:200] for key in changed]
-        cure = "the same command as before, another --out, or --overwrite to remove that sweep"
+        cure = "run the same command as before, choose another --out, or --overwrite to remove that sweep"
         why = "\n" + listing(lines)
-        raise SightlineError("the folder contains another sweep", where=str(folder), why=why, cure=cure)
+        raise SightlineError("this folder contains another sweep", where=str(folder), why=why, cure=cure)
     return name
 
 
 def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
-    """Write the results and the report, and print the best trial. SightlineError if no trial is complete."""
+    """Write the results and the report, and print the best trial. Raises SightlineError if no trial is complete."""
     result = write_results(study)
     states = [trial["state"] for trial in result.trials]
     left = study.trials - len(states) + states.count("running")
     if result.best is None:
         why = f"{states.count('failed')} failed, {states.count('pruned')} were pruned, {left} are left"
-        cure = "the same command continues, with a larger --trials if none is left"
+        cure = "run the same command again, with a larger --trials if none are left"
         raise SightlineError("no trial is complete", where=str(study.folder), why=why, cure=cure)
     for line in write_sweep_report(study.folder):
         say(line)
     if left:
-        say(f"{left} of {study.trials} trials are left: the same command continues")
+        say(f"{left} of {study.trials} trials are left: run the same command again")
     say(f"report: {result.report}")
     return result
 

@@ -1,6 +1,7 @@
 """The process of one trial: `python -m sightline.sweep.child FOLDER PARENT COMMAND...` trains the run in FOLDER.
 
-It reads the recipe from `logs/NAME.yaml` beside the folder, and writes its exit status to `logs/NAME.json`.
+Reads the recipe from `logs/NAME.yaml` next to FOLDER, and writes exit status and error message to `logs/NAME.json`.
+NAME is the name of FOLDER, and PARENT the id of the process that started this one.
 """
 
 import os
@@ -22,7 +23,7 @@ PARENT_CHECK_SECONDS = 0.1
 
 
 def main(folder: Path, parent: int) -> None:
-    """Train the trial; end at once if the parent process ends, even by `kill -9`."""
+    """Train the trial; exit at once if the parent process ends, even by `kill -9`."""
 
     def watch_parent() -> None:
         while os.getppid() == parent:
@@ -34,7 +35,7 @@ def main(folder: Path, parent: int) -> None:
 
 
 def train_trial(folder: Path) -> dict[str, Any]:
-    """Train or resume the run of a trial; returns exit status and error message."""
+    """Train or resume the run of a trial; returns {"status": exit status, "message": error message or ""}."""
     try:
         train_or_resume(folder, load_recipe_file(log_file(folder, "yaml")))
     except SightlineError as error:
@@ -49,7 +50,7 @@ def train_trial(folder: Path) -> dict[str, Any]:
 
 
 def train_or_resume(folder: Path, config: Config) -> None:
-    """Resume the run if it has a checkpoint; train from the start if it has none or the checkpoint is damaged."""
+    """Resume the run from its checkpoint; without one, or if it cannot be resumed, train from the start."""
     if any((folder / "checkpoints" / "last").glob("state-*.safetensors")):
         try:
             resume(folder)
@@ -57,10 +58,10 @@ def train_or_resume(folder: Path, config: Config) -> None:
         except SightlineError as error:
             if error.status != USER:
                 raise
-            print(f"this trial cannot be resumed and starts again:\n{error}", flush=True)
+            print(f"cannot resume this trial; training it from the start:\n{error}", flush=True)
     train(config, out=folder, overwrite=True)
 
 
 if __name__ == "__main__":
-    run_folder, parent_id, *sys.argv = sys.argv[1:]  # provenance.json records the sweep's command
+    run_folder, parent_id, *sys.argv = sys.argv[1:]  # so that provenance.json records the command of the sweep
     main(Path(run_folder), int(parent_id))

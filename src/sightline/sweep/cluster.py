@@ -1,4 +1,4 @@
-"""Trials as jobs of a cluster, submitted with submitit."""
+"""Run trials as jobs of a SLURM cluster, submitted with submitit."""
 
 import difflib
 import subprocess
@@ -31,27 +31,27 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "setup": ("slurm_setup", lambda text: [line.strip() for line in text.split(";")]),
     "comment": ("slurm_comment", str),
 }
-"""--cluster.NAME -> (submitit's parameter, its type)."""
+"""Option --cluster.NAME -> (parameter of submitit, function that parses the option's value)."""
 DEFAULT_MINUTES = 60
 SAVE_SECONDS = 60.0
-"""How long a trial may take to save before its job ends."""
+"""Seconds that a trial has for saving before its job ends."""
 MAX_REQUEUES = 100
 RESUMABLE_STATES = ("PREEMPTED", "TIMEOUT", "NODE_FAIL")
 CHECK_SECONDS, CANCELLED_CHECK_SECONDS = 1.0, 5.0
-"""Time between two looks at a job's state."""
+"""Seconds between queries of a job's state: before and after it was cancelled."""
 
 
 def split_cluster(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(settings of the recipe, options of the cluster)."""
+    """Split settings into (settings of the recipe, options of the cluster without their prefix)."""
     options = {key.removeprefix("cluster."): value for key, value in settings.items() if key.startswith("cluster.")}
     return {key: value for key, value in settings.items() if not key.startswith("cluster.")}, options
 
 
 def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
-    """Everything wrong with --cluster and its options."""
+    """Error messages for --cluster and its options."""
     faults = []
     if cluster and cluster not in CLUSTERS:
-        faults.append(f"--cluster {cluster}: the clusters are {', '.join(CLUSTERS)}")
+        faults.append(f"--cluster {cluster}: must be {' or '.join(CLUSTERS)}")
     if options and not cluster:
         faults.append(f"--cluster.{next(iter(options))} needs --cluster slurm")
     for name, value in options.items():
@@ -62,14 +62,15 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
             else:
                 faults.append(f"--cluster.{name}: unknown option; did you mean {near[0]}?")
         except (TypeError, ValueError):
-            faults.append(f"--cluster.{name} {value}: this is not a number")
+            faults.append(f"--cluster.{name} {value}: must be a number")
     return faults
 
 
 class TrialJob:
-    """What a job runs: the process of one trial. submitit pickles it into the folder `jobs` and loads it in the job.
+    """The callable of a job: runs the process of one trial and returns its exit status.
 
-    Before the job's time limit or a preemption, submitit calls `checkpoint` and queues the job again.
+    submitit pickles this object into the folder `jobs` and loads it in the job. Before the job's time limit or a
+    preemption, it calls `checkpoint` and queues the job again.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], argv: list[str]):
@@ -84,7 +85,7 @@ class TrialJob:
         return status
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
-        """Save the trial; returns the job that resumes it. Called in a signal handler while `__call__` is waiting."""
+        """Save the trial; returns the job that resumes it. Called in a signal handler during `__call__`."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -96,14 +97,17 @@ class TrialJob:
 
 
 class JobProcess:
-    """A submitted job as the process of a trial."""
+    """A submitted job with the interface of TrialProcess."""
 
     def __init__(self, job: "submitit.Job", folder: Path):
         self.job, self.folder = job, folder
         self.next_check, self.cancelled = 0.0, False
 
     def poll(self) -> int | None:
-        """None while the job is queued or runs. If its trial could not report, the end of the job's log is reported."""
+        """None while the job is queued or runs, then 0.
+
+        If the trial has not written its exit status, write one with the last line of the job's output as message.
+        """
         now = time.monotonic()
         if now < self.next_check:
             return None
@@ -127,7 +131,7 @@ class JobProcess:
 def cluster_launcher(
     study: SweepStudy, cluster: str, options: dict[str, Any], jobs: int, say: Callable[[str], None]
 ) -> Callable[[RunningTrial], TrialProcess]:
-    """Submits each trial as a job; takes over jobs that an earlier command has submitted to SLURM."""
+    """Return a function that submits a trial as a job, or takes over the job that an earlier command submitted."""
     import submitit
     from submitit.core.utils import FailedJobError
 
@@ -136,27 +140,27 @@ def cluster_launcher(
     parameters = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in options.items()}
     parameters = {"timeout_min": DEFAULT_MINUTES, **parameters, "name": f"sightline-{study.folder.resolve().name}"[:40]}
     requeues: dict[str, Any] = {"slurm_max_num_timeout": MAX_REQUEUES} if cluster == "slurm" else {}
-    environment = thread_limit(jobs) if cluster == "local" else {}  # SLURM gives each job processors of its own
+    environment = thread_limit(jobs) if cluster == "local" else {}  # SLURM assigns processors to each job
     if cluster == "local":
         parameters = {key: value for key, value in parameters.items() if not key.startswith("slurm_")}
 
-    def launch(one: RunningTrial) -> TrialProcess:
-        known = one.trial.user_attrs.get("job")
-        if known and cluster == "slurm":
-            job = submitit.SlurmJob(folder=folder, job_id=str(known))
-            with suppress(OSError, RuntimeError):  # sacct does not know it, or not any more
+    def launch(running: RunningTrial) -> TrialProcess:
+        job_id = running.trial.user_attrs.get("job")
+        if job_id and cluster == "slurm":
+            job = submitit.SlurmJob(folder=folder, job_id=str(job_id))
+            with suppress(OSError, RuntimeError):  # sacct has no record of the job
                 if not job.done(force_check=True):
-                    return JobProcess(job, one.folder)
+                    return JobProcess(job, running.folder)
         try:
             executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)
             executor.update_parameters(**parameters)
-            job = executor.submit(TrialJob(one.folder.resolve(), environment, sys.argv))
+            job = executor.submit(TrialJob(running.folder.resolve(), environment, sys.argv))
         except (RuntimeError, OSError, FailedJobError) as error:
             why = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            cure = "run this where `sbatch` works, with the --cluster.* options that it needs, or --cluster local"
-            raise SightlineError(f"{cluster} rejects the job", why=why, cure=cure, status=ENVIRONMENT) from error
-        one.trial.set_user_attr("job", job.job_id)
-        say(f"trial {one.trial.number}: submitted to {cluster} as job {job.job_id}")
-        return JobProcess(job, one.folder)
+            cure = "use a machine with `sbatch`, set the --cluster.* options that it needs, or use --cluster local"
+            raise SightlineError(f"{cluster} rejected the job", why=why, cure=cure, status=ENVIRONMENT) from error
+        running.trial.set_user_attr("job", job.job_id)
+        say(f"trial {running.trial.number}: submitted to {cluster} as job {job.job_id}")
+        return JobProcess(job, running.folder)
 
     return launch

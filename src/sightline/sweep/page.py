@@ -1,4 +1,4 @@
-"""The page of a sweep: the best trial, all trials, each setting, how it was made."""
+"""The HTML page of a sweep: the best trial, all trials, the metric against each setting, the search space."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,21 @@ from ..report.origin import command_box
 from ..report.page import layout
 from ..report.sections import Figures, figure
 from ..tasks import TASKS
+from .space import format_value
 
 COMPARED = 4
-"""The best trials, which are compared image by image."""
+"""Number of best trials that are compared on the same images."""
 TITLES = {name: metric.title for task in TASKS.values() for name, metric in task.metrics.items()}
+DIGITS = 4
+"""Significant digits of settings on the page."""
 OPTIMISTIC = (
-    "The best of {trials} trials was selected on the validation images, and so was the epoch of each: its number is "
-    "optimistic, and its interval does not cover that selection. No test split was used. If the data have one, a "
-    "single evaluation at the end gives a number that nothing was selected by."
+    "The best of {trials} trials was selected on the validation images, and so was the best epoch of each trial. The "
+    "value of the best trial is therefore optimistic, and its interval does not include the effect of this selection. "
+    "No test split was used. If the data have one, evaluate the best run on it once, at the end."
 )
 PAIRED = (
-    "Intervals are of the same images, by a paired bootstrap at 95%. They do not include other seeds: trained again "
-    "with another train.seed, two trials may change their order."
+    "Intervals are 95% paired bootstrap intervals over the same images. They do not include the variation between "
+    "seeds: with another train.seed, the order of two trials may change."
 )
 
 
@@ -36,17 +39,18 @@ def trial_folder(sweep: Path, number: int) -> Path:
 
 
 def ranked(rows: Iterable[Mapping[str, Any]], lowest: bool) -> list[Mapping[str, Any]]:
-    """Complete trials with a run of their own, the best first; of equal ones the earlier."""
+    """Complete trials without repetitions of earlier ones, the best first. lowest: whether lower values are better."""
     complete = [row for row in rows if row["state"] == "complete" and row["value"] is not None]
-    own = [row for row in complete if row["same_as"] is None]
-    return sorted(own, key=lambda row: ((1 if lowest else -1) * row["value"], row["trial"]))
+    distinct = [row for row in complete if row["same_as"] is None]
+    return sorted(distinct, key=lambda row: ((1 if lowest else -1) * row["value"], row["trial"]))
 
 
 @dataclass(frozen=True)
 class SweepData:
-    """A sweep as its page shows it. values: sweep.json. compared: compare.json of the best trials, or empty.
+    """The data of a sweep's page.
 
-    note: why there is no comparison.
+    values: content of sweep.json. compared: content of compare.json of the best trials, or empty; then `note` has the
+    reason.
     """
 
     folder: Path
@@ -69,7 +73,7 @@ class SweepData:
 
     @property
     def factor(self) -> float:
-        """From the metric to what is shown: shares are shown in percent."""
+        """Factor from the metric to the displayed value: 100 for fractions, which are displayed in percent."""
         return 1.0 if self.metric == "loss" else 100.0
 
     @property
@@ -78,7 +82,7 @@ class SweepData:
 
     @property
     def ranked(self) -> list[Mapping[str, Any]]:
-        """Complete trials, the best first."""
+        """Complete trials without repetitions, the best first."""
         return ranked(self.rows, self.lowest)
 
     @property
@@ -94,26 +98,14 @@ class SweepData:
         return trial_folder(self.folder, trial)
 
     def value(self, value: float | None) -> str:
-        """A value of the metric as text: shares in percent."""
+        """Format a value of the metric, fractions in percent."""
         if value is None:
             return ""
         return percent(value, 2) if self.factor != 1 else f"{value:.4f}"
 
 
-def label(value: Any) -> str:
-    """A value of a setting as text: true, 0.1, adamw."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def shown(value: Any) -> str:
-    """The same with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else label(value)
-
-
 def sweep_page(data: SweepData, figures: Figures) -> str:
-    """The whole page."""
+    """Build the page as HTML. figures: PNG images by name."""
     content: list[tuple[str, list[Child]]] = [
         ("The best trial", summary(data)),
         ("The search", search(data, figures)),
@@ -124,12 +116,12 @@ def sweep_page(data: SweepData, figures: Figures) -> str:
 
 
 def sentences(data: SweepData) -> list[str]:
-    """The best trial, and whether it differs from the second."""
+    """Sentences on the best trial and on its difference from the second best."""
     best = data.best
     if best is None:
         return ["No trial is complete."]
     unit = "%" if data.factor != 1 else ""
-    settings = ", ".join(f"{key} {shown(value)}" for key, value in best["values"].items())
+    settings = ", ".join(f"{key} {format_value(value, DIGITS)}" for key, value in best["values"].items())
     title = TITLES.get(data.metric, data.metric)
     title = title if title.startswith("k-NN") else title[0].lower() + title[1:]
     value = f"{data.value(best['value'])}{unit}"
@@ -137,13 +129,13 @@ def sentences(data: SweepData) -> list[str]:
         f"The best of {counted(data.finished, 'trial')} is trial {best['trial']}, {title} {value}, with {settings}."
     ]
     for pair in (data.compared.get("comparisons") or [])[:1]:
-        other = f", in {data.compared['metric'].replace('_', ' ')}" if data.metric == "loss" else ""
-        lines.append(f"Against the second{other}: {pair['sentence']}.")
+        measure = f" in {data.compared['metric'].replace('_', ' ')}" if data.metric == "loss" else ""
+        lines.append(f"Compared with the second best{measure}: {pair['sentence']}.")
     return lines
 
 
 def summary(data: SweepData) -> list[Child]:
-    """The sentences, the warning about selection, links and next commands."""
+    """Sentences, a warning about selection on the validation images, links, and commands to run next."""
     lead = element("ul", [element("li", typeset(line)) for line in sentences(data)], class_="lead")
     if data.best is None:
         return [lead]
@@ -151,33 +143,35 @@ def summary(data: SweepData) -> list[Child]:
     links: list[Child] = [element("a", "the report of the best trial", href=quote(f"{best.name}/report.html"))]
     if data.compared:
         many = len(data.compared.get("runs", ()))
-        links += [", ", element("a", f"the {many} best side by side", href="compare/report.html")]
+        links += [", ", element("a", f"a comparison of the best {many}", href="compare/report.html")]
     commands = [["train", str(data.folder / "best.yaml")], ["evaluate", str(best), "--split", "test"]]
     return [
         lead,
         element("aside", element("p", OPTIMISTIC.format(trials=data.finished)), class_="notice"),
         missing_note(data.note) if data.note else element("p", PAIRED, class_="small row"),
         element("p", "See also: ", links, ".", class_="row"),
-        element("p", "Train with the best trial's settings; evaluate it, once, on a test split:", class_="row"),
+        element(
+            "p", "To train with the settings of the best trial, and to evaluate it once on a test split:", class_="row"
+        ),
         *(command_box(shlex.join(["sightline", *words])) for words in commands),
     ]
 
 
 def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Child]:
-    """The row of a trial in the table of all trials."""
+    """The cells of a trial's row in the table of all trials."""
     folder = data.run_folder(row["trial"])
     name: Child = str(row["trial"])
     if (folder / "report.html").is_file():
         name = element("a", name, href=quote(f"{folder.name}/report.html"))
     state = f"failed: {row['message']}" if row["state"] == "failed" else row["state"]
     if row["same_as"] is not None:
-        state = f"as trial {row['same_as']}"
+        state = f"same settings as trial {row['same_as']}"
     value = data.value(row["value"])
     return [
         name,
         element("b", value, " (best)") if best else value,
         str(row["best_epoch"] or ""),
-        *(shown(row["values"].get(key, "")) for key in data.values["space"]),
+        *(format_value(row["values"].get(key, ""), DIGITS) for key in data.values["space"]),
         f"{row['epochs']:g}",
         duration(row["seconds"]),
         si_number(row["flops"]) if row["flops"] else "",
@@ -186,7 +180,7 @@ def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Chi
 
 
 def search(data: SweepData, figures: Figures) -> list[Child]:
-    """Progress, curves, the table of all trials."""
+    """The figures of progress and curves, and the table of all trials."""
     if not data.rows:
         return [missing_note("No trial has started.")]
     head = ["Trial", data.title, "Best epoch", *data.values["space"], "Epochs", "Time", "FLOPs", "State"]
@@ -194,7 +188,7 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
     states = [row["state"] for row in data.rows]
     words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "not finished"}
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
-    note = "The value of a pruned trial is its best until then; it never becomes the sweep's best."
+    note = "The value of a pruned trial is that of its best epoch before pruning. Pruned trials are not ranked."
     progress = figure(figures, "progress", f"{data.title} of each trial, and the best so far")
     curves = figure(figures, "curves", f"{data.title} of each trial over the epochs, the best in color")
     return [
@@ -206,14 +200,16 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
 
 
 def settings(data: SweepData, figures: Figures) -> list[Child]:
-    """The value of each trial against each setting."""
-    says = f"{data.title} of each trial against"
-    drawn = [figure(figures, f"setting-{index}", f"{says} {key}") for index, key in enumerate(data.values["space"], 1)]
+    """Figures of the metric against each setting."""
+    caption = f"{data.title} of each trial against"
+    drawn = [
+        figure(figures, f"setting-{index}", f"{caption} {key}") for index, key in enumerate(data.values["space"], 1)
+    ]
     if not any(drawn):
-        return [missing_note("No trial has a value yet: there is nothing to draw.")]
+        return [missing_note("No trial has a value yet.")]
     note = (
-        "One dot per trial; hollow dots are pruned trials, the ring marks the best. All settings vary together: a "
-        "pattern in one figure may be caused by another setting."
+        "One dot per trial; hollow dots are pruned trials, and the ring marks the best trial. All settings vary at the "
+        "same time, so a pattern in one figure may be caused by another setting."
     )
     return [element("div", drawn, class_="triple"), element("p", note, class_="small row")]
 
@@ -229,9 +225,11 @@ def origin(data: SweepData) -> list[Child]:
         f"Sampler {values['sampler']}, pruner {values['pruner']}, seed {values['seed']}, {values['wanted']} trials "
         f"requested. Data: {source.get('path')}, {', '.join(counts)}."
     )
-    note = f"The {COMPARED} best complete trials are compared. sweep.csv and sweep.json contain every number."
+    note = (
+        f"The best {COMPARED} complete trials are compared. sweep.csv and sweep.json contain the results of all trials."
+    )
     return [
-        table(["Setting", "Values", ""], rows, "The space", kind="facts"),
+        table(["Setting", "Values", ""], rows, "Search space", kind="facts"),
         element("p", facts),
         element("p", note, class_="small"),
     ]

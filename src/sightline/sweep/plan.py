@@ -15,26 +15,24 @@ from ..recipes import load_recipe
 from ..runs import run_folder
 from ..tasks import TASKS
 from ..tasks.files import typed
-from .space import GRID_POINTS, WHERE, Space, grid, plain, read_space
+from .space import GRID_POINTS, WHERE, Space, format_value, grid, read_space
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
-NOT_COMPARED = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {
-    "train.epochs",
-    "train.evaluate_every",
-    "train.patience",
-}
-"""Settings in which two commands for the same sweep may differ."""
+MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {*run_folder.DECIDES_RESULT}
+"""Settings that may differ between two commands for the same sweep."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep does. fixed: settings given besides the space. first: the recipe of one combination of the space.
+    """The definition of a sweep.
 
-    data: path, classes and image counts of the data, and a digest of its names and labels.
+    base: the recipe. fixed: settings that are equal in all trials. space: settings that vary. first: the recipe with
+    one combination of the space. data: path, classes and image counts of the data, and a digest of its names and
+    labels.
     """
 
     base: Config
@@ -56,17 +54,17 @@ class SweepPlan:
         return run_folder.with_absolute_paths(resolve(self.base, {**self.fixed, **values, "name": name}))
 
     def identity(self) -> dict[str, str]:
-        """All that makes this sweep another one if it changes, as text."""
+        """Everything that identifies the sweep, as text: a command with other values is another sweep."""
         settings = flat(self.first.model_dump(mode="json"), WHERE, type(self.first))
         return {
             **{key: str(getattr(self, key)) for key in ("metric", "sampler", "pruner", "seed")},
-            **{key: plain(value) for key, value in settings.items() if key not in NOT_COMPARED},
+            **{key: format_value(value) for key, value in settings.items() if key not in MAY_DIFFER},
             **{key: str(spec) for key, spec in self.space.items()},
-            **{f"data, {key}": plain(value) for key, value in self.data.items() if key != "path"},
+            **{f"data, {key}": format_value(value) for key, value in self.data.items() if key != "path"},
         }
 
     def trial_count(self, trials: int | None) -> tuple[int, bool]:
-        """(number of trials, whether they are a grid). A space with no more combinations than trials is a grid."""
+        """(number of trials, whether they are those of a grid). trials: the requested number; None: the default."""
         if self.sampler == "grid":
             size = math.prod(len(spec.values()) for spec in self.space.values())
             return min(size, trials or size), True
@@ -74,20 +72,23 @@ class SweepPlan:
         return (int(size), True) if size <= (trials or TRIALS) else (trials or TRIALS, False)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every combination of the space. A range has GRID_POINTS values, or all if the sampler is not `grid`."""
-        most = GRID_POINTS if self.sampler == "grid" else math.inf
-        return grid({key: spec.values(most) for key, spec in self.space.items()})
+        """Every combination of the space. Integer ranges have all values, or GRID_POINTS with the sampler `grid`."""
+        limit = GRID_POINTS if self.sampler == "grid" else math.inf
+        return grid({key: spec.values(limit) for key, spec in self.space.items()})
 
 
 def make_plan(
     recipe: str | Config, settings: dict[str, Any], metric: str | None, sampler: str, pruner: str, seed: int
 ) -> SweepPlan:
-    """The plan for settings as typed. SightlineError for invalid settings and missing data, before any training."""
+    """Create the plan from settings of the command line. Lists files and reads labels, but no image.
+
+    Raises SightlineError for invalid settings, unknown models and missing data.
+    """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     fixed, space, values = read_space(base, settings)
     if not space:
-        cure = "give a setting several values: --optim.lr 1e-3..1e-1, --train.batch_size 32,64; one run is `train`"
-        raise SightlineError("there is nothing to search: no setting varies", where=WHERE, cure=cure)
+        cure = "give a setting several values: --optim.lr 1e-3..1e-1 or --train.batch_size 32,64"
+        raise SightlineError("nothing to search: no setting varies", where=WHERE, cure=cure)
     first = resolve(base, {**fixed, **values})
     task, best_metric = TASKS[first.task], first.train.best_metric
     metrics = task.metrics
@@ -100,24 +101,17 @@ def make_plan(
     if task.selects_epochs:
         fixed["train.best_metric"] = metric
     first = run_folder.with_absolute_paths(resolve(base, {**fixed, **values}))
-    models = space["model.name"].candidates if "model.name" in space else (first.model.name,)
-    data = data_identity(open_checked(first, models))
+    task.check(first)
+    for key, spec in space.items():
+        for name in spec.candidates:
+            if isinstance(name, str):  # such as names of models and losses, which the configuration does not check
+                task.check(resolve(first, {key: name}))
+    data = data_identity(task.open(first, lambda text: None))
     return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data)
 
 
-def open_checked(config: Config, models: tuple[str, ...]) -> Source:
-    """Open the data of a recipe. Lists files and reads labels, but no image.
-
-    SightlineError for missing data, unknown models and impossible augmentation.
-    """
-    task = TASKS[config.task]
-    for name in models:
-        task.check(resolve(config, {"model.name": name}))
-    return task.open(config, lambda text: None)
-
-
 def data_identity(source: Source) -> dict[str, Any]:
-    """Path, classes, image counts and a digest of names and labels. Contents are compared once they are decoded."""
+    """Path, classes, image counts and a digest of names and labels. Image contents are checked when trials run."""
     splits = {split: items for split, items in source.splits.items() if split in ("train", "val")}
     listed = {
         split: [items.names, None if items.labels is None else items.labels.tolist()] for split, items in splits.items()

@@ -1,4 +1,4 @@
-"""The report of a sweep, drawn from the files in its folder: figures, a comparison of the best trials, and a page."""
+"""Write the report of a sweep from the files in its folder: figures, a comparison of the best trials, and a page."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,17 +14,21 @@ from ..insight.curves import history
 from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled, use_log_axis
 from ..report.compare.files import write_comparison
 from ..runs.atomic import atomic_write, read_json, read_json_lines
-from .page import COMPARED, SweepData, label, sentences, sweep_page
+from .page import COMPARED, SweepData, sentences, sweep_page
+from .space import format_value
 
 CURVES = 60
-"""Trials whose curves are drawn, the best first."""
+"""Number of trials whose curves are drawn: those with the best values."""
 
 
 def write_sweep_report(folder: Path) -> list[str]:
-    """Write compare/, figures/*.png and report.html of a sweep; returns its sentences."""
+    """Write compare/, figures/*.png and report.html of a sweep; returns the sentences of the page.
+
+    Raises SightlineError if the folder has no valid sweep.json.
+    """
     values = read_json(folder / "sweep.json")
     if not isinstance(values, dict) or not isinstance(values.get("trials"), list):
-        cure = "run the sweep's command again, which writes it"
+        cure = "run the `sightline sweep` command again: it writes sweep.json"
         raise SightlineError("this sweep has no results", where=str(folder / "sweep.json"), cure=cure)
     data = compare_best(SweepData(folder, values))
     figures = {name: png(draw()) for name, draw in plan_sweep(data).items()}
@@ -35,11 +39,11 @@ def write_sweep_report(folder: Path) -> list[str]:
 
 
 def compare_best(data: SweepData) -> SweepData:
-    """The data with a comparison of the best trials, or with a note why there is none."""
+    """Compare the best trials in compare/; returns the data with the comparison, or with a note why there is none."""
     runs = [data.run_folder(row["trial"]) for row in data.ranked[:COMPARED]]
     runs = [run for run in runs if (run / "recipe.yaml").is_file()]
     if len(runs) < 2:
-        return replace(data, note="Fewer than two trials are complete: there is nothing to compare.")
+        return replace(data, note="Fewer than two trials are complete, so there is no comparison.")
     try:
         write_comparison(runs, data.folder / "compare", overwrite=True)
     except SightlineError as error:
@@ -48,7 +52,7 @@ def compare_best(data: SweepData) -> SweepData:
 
 
 def plan_sweep(data: SweepData) -> dict[str, Callable[[], Figure]]:
-    """The figures by name: progress, one for each setting, curves."""
+    """Name -> function that draws the figure: progress, one per setting, curves."""
     todo: dict[str, Callable[[], Figure]] = {}
     if any(row["value"] is not None for row in data.rows):
         todo["progress"] = lambda: draw_progress(data)
@@ -60,10 +64,13 @@ def plan_sweep(data: SweepData) -> dict[str, Callable[[], Figure]]:
 
 
 def draw_values(axes: Axes, data: SweepData, positions: Mapping[int, float], size: float = 5.0) -> None:
-    """A dot for each trial at (its position, its value): complete ones filled, pruned ones hollow, the best ringed."""
+    """Draw a dot per trial at (its position, its value): filled if complete, hollow if pruned; a ring marks the best.
+
+    positions: trial -> x coordinate. size: of the dots, in points.
+    """
     for state, color, inside, name in (
         ("complete", BLUE, BLUE, "complete"),
-        ("pruned", MUTED, "none", "pruned (best until then)"),
+        ("pruned", MUTED, "none", "pruned (best epoch)"),
     ):
         rows = [r for r in data.rows if r["state"] == state and r["value"] is not None and r["trial"] in positions]
         if rows:
@@ -77,10 +84,10 @@ def draw_values(axes: Axes, data: SweepData, positions: Mapping[int, float], siz
 
 @styled
 def draw_progress(data: SweepData) -> Figure:
-    """The value of each trial in order, the best so far as steps, and failed trials as crosses at the bottom."""
+    """Draw the value of each trial in order, the best so far as steps, and failed trials as crosses at the bottom."""
     figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
-    axes.set_title(f"{data.title}: trial by trial")
+    axes.set_title(f"{data.title} by trial")
     axes.set_xlabel("trial")
     draw_values(axes, data, {row["trial"]: row["trial"] for row in data.rows})
     complete = [row for row in data.rows if row["state"] == "complete" and row["value"] is not None]
@@ -102,7 +109,7 @@ def draw_progress(data: SweepData) -> Figure:
 
 @styled
 def draw_setting(data: SweepData, key: str) -> Figure:
-    """The value of each trial against one setting; trials with the same choice are spread a little."""
+    """Draw the value of each trial against one setting; dots of the same choice have a random horizontal offset."""
     figure = new_figure(3.4, 2.9)
     axes = figure.add_subplot()
     axes.set_title(short(key, 34))
@@ -115,19 +122,21 @@ def draw_setting(data: SweepData, key: str) -> Figure:
             use_log_axis(axes, min(positions.values()), max(positions.values()))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        choices = sorted({label(value) for value in values.values()}, key=by_number_or_name)
+        choices = sorted({format_value(value) for value in values.values()}, key=by_number_or_name)
         spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(data.rows) + 1)
-        positions = {trial: choices.index(label(v)) + spread[trial % len(spread)] for trial, v in values.items()}
-        turned = sum(map(len, choices)) > 34
-        axes.set_xticks(range(len(choices)), [short(text, 16) for text in choices], rotation=40 if turned else 0,
-                        ha="right" if turned else "center")  # fmt: skip
+        positions = {
+            trial: choices.index(format_value(value)) + spread[trial % len(spread)] for trial, value in values.items()
+        }
+        rotated = sum(map(len, choices)) > 34
+        axes.set_xticks(range(len(choices)), [short(text, 16) for text in choices], rotation=40 if rotated else 0,
+                        ha="right" if rotated else "center")  # fmt: skip
         axes.set_xlim(-0.5, len(choices) - 0.5)
     draw_values(axes, data, positions, size=4.5)
     return figure
 
 
 def by_number_or_name(text: str) -> tuple[float, str]:
-    """Sort key: numbers by size, then names by letter."""
+    """Sort key: numbers first, by value, then names in alphabetical order."""
     try:
         return float(text), text
     except ValueError:
@@ -136,10 +145,10 @@ def by_number_or_name(text: str) -> tuple[float, str]:
 
 @styled
 def draw_trials(data: SweepData) -> Figure:
-    """The metric over the epochs, one line per trial; the best in color, pruned ones up to their last epoch."""
+    """Draw the metric over the epochs, one line per trial: the best in color, pruned trials until they were stopped."""
     figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
-    axes.set_title(f"{data.title}: over the epochs")
+    axes.set_title(f"{data.title} by epoch")
     axes.set_xlabel("epoch")
     sign, best = 1 if data.lowest else -1, data.best
     rows = [row for row in data.rows if row["value"] is not None and row["same_as"] is None]

@@ -1,4 +1,4 @@
-"""What a sweep leaves besides its runs: sweep.json, sweep.csv and best.yaml."""
+"""The result files of a sweep: sweep.json, sweep.csv and best.yaml."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from ..runs.csv_io import csv_text
 from ..runs.run_folder import Run
 from ..runs.terminal import duration
 from ..tasks.files import load_recipe_file
-from .page import ranked, shown, trial_folder
+from .page import DIGITS, ranked, trial_folder
 from .plan import SweepPlan
-from .space import plain
+from .space import format_value
 from .study import SweepStudy
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The folder of a sweep, with the contents of its sweep.json."""
+    """The folder of a sweep. `values` is the content of its sweep.json, {} if there is none."""
 
     path: Path
 
@@ -35,12 +35,12 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """One dict per trial, by number: state, values, value of the metric, epochs, seconds, message."""
+        """One dict per trial, in order: settings (`values`), state, `value` of the metric, epochs, seconds, message."""
         return self.values.get("trials", [])
 
     @property
     def best(self) -> Run | None:
-        """The run of the best trial."""
+        """The run of the best trial; None if no trial is complete."""
         number = self.values.get("best")
         return None if number is None else Run(trial_folder(self.path, number))
 
@@ -55,12 +55,12 @@ def write_results(study: SweepStudy) -> Sweep:
         "name": plan.base.name,
         "metric": plan.metric,
         "lowest": lowest,
-        "sampler": "every combination" if study.is_grid else plan.sampler,
+        "sampler": "every combination" if study.is_grid and study.trials == plan.trial_count(None)[0] else plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
         "wanted": study.trials,
         "space": {key: str(spec) for key, spec in plan.space.items()},
-        "fixed": {key: plain(value) for key, value in plan.fixed.items() if key != "train.best_metric"},
+        "fixed": {key: format_value(value) for key, value in plan.fixed.items() if key != "train.best_metric"},
         "data": plan.data,
         "best": best and best["trial"],
         "trials": rows,
@@ -75,19 +75,19 @@ def write_results(study: SweepStudy) -> Sweep:
 
 
 def as_csv(plan: SweepPlan, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """One row per trial: number, state, settings, outcome."""
+    """sweep.csv: one row per trial with number, state, settings and outcome."""
     head = ["trial", "state", *plan.space, plan.metric, "best_epoch", "epochs", "seconds", "train_flops", "message"]
     lines: list[list[object]] = [head]
     for row in rows:
         settings = [row["values"].get(key) for key in plan.space]
         numbers = [row[key] for key in ("value", "best_epoch", "epochs", "seconds", "flops")]
-        cells = ["" if value is None else plain(value) for value in (*settings, *numbers)]
+        cells = ["" if value is None else format_value(value) for value in (*settings, *numbers)]
         lines.append([row["trial"], row["state"], *cells, row["message"]])
     return csv_text(lines)
 
 
 def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
-    """A finished trial for the terminal: count, metric, settings, duration, the best so far, time left."""
+    """The line printed for a finished trial: count, metric, settings, duration, the best so far, time left."""
     rows = [row for row in study.rows() if row["state"] != "running"]
     row = next(row for row in rows if row["trial"] == number)
     best = next(iter(ranked(rows, study.plan.direction == "minimize")), None)
@@ -96,9 +96,9 @@ def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
         parts.append(f"{study.plan.metric.replace('_', ' ')} {row['value']:.4f}")
     if row["state"] != "complete":
         parts.append(row["message"] if row["state"] == "pruned" else f"failed: {row['message']}")
-    parts += [f"{key} {shown(value)}" for key, value in row["values"].items()]
+    parts += [f"{key} {format_value(value, DIGITS)}" for key, value in row["values"].items()]
     if row["same_as"] is not None:
-        parts.append(row["message"])
+        parts.append(f"same settings as trial {row['same_as']}")
     elif row["state"] == "complete":
         parts.append(f"{counted(int(row['epochs']), 'epoch')}, {duration(row['seconds'])}")
     if best is not None:

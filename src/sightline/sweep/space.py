@@ -1,4 +1,4 @@
-"""The search space of a sweep: parse and check `1e-3..1e-1`, `16..128` and `a,b,c`."""
+"""The search space of a sweep: parse and validate `1e-3..1e-1`, `16..128` and `a,b,c`."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 import numpy as np
 import pydantic
 
-from ..config.resolve import described, field_type, flat, from_text, inserted
+from ..config.resolve import field_type, flat, format_fault, from_text, insert_settings
 from ..config.schema import Config
 from ..config.strict_yaml import parse_yaml
 from ..errors import SightlineError, listing
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"(?:(log|lin):)?\s*({NUMBER})\s*\.\.\s*({NUMBER})")
 LOG_FACTOR = 10.0
-"""A range whose ends differ by this factor or more is searched on a logarithmic scale, unless it begins with `lin:`."""
+"""A range whose ends differ by this factor or more is sampled on a logarithmic scale, unless it begins with `lin:`."""
 GRID_POINTS = 5
-"""Values of a range in a grid."""
+"""Number of values of a range in a grid."""
 MAX_COMBINATIONS = 512
-"""Combinations of ends and choices that are validated; of a larger space, a random sample of this size."""
+"""Number of combinations of ends and choices that are validated; larger spaces are sampled."""
 COMPARABLE = ("data.size", "data.fit", "data.filter")
-"""The settings of data.* that may vary: they leave the set of validation images unchanged."""
+"""Settings of data.* that may vary, because the validation images remain the same."""
 WHERE = "the command line"
 
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from low to high, both included. whole: integers only. log: sampled on a logarithmic scale."""
+    """All numbers from low to high, both included. integer: integers only. log: sampled on a logarithmic scale."""
 
     low: float
     high: float
-    whole: bool
+    integer: bool
     log: bool
 
     @property
@@ -49,30 +49,30 @@ class Range:
     @property
     def count(self) -> float:
         """The number of values, which may be infinite."""
-        return self.high - self.low + 1 if self.whole else math.inf
+        return self.high - self.low + 1 if self.integer else math.inf
 
-    def values(self, most: float = GRID_POINTS) -> tuple[Any, ...]:
-        """The values in a grid: all if there are at most `most`, else GRID_POINTS evenly spaced on its scale."""
-        if self.whole and self.count <= most:
+    def values(self, limit: float = GRID_POINTS) -> tuple[Any, ...]:
+        """Values in a grid: all integers if there are at most `limit`, else GRID_POINTS evenly spaced on its scale."""
+        if self.integer and self.count <= limit:
             return tuple(range(int(self.low), int(self.high) + 1))
         points = (np.geomspace if self.log else np.linspace)(self.low, self.high, GRID_POINTS).tolist()
-        return tuple(dict.fromkeys(round(point) for point in points)) if self.whole else tuple(points)
+        return tuple(dict.fromkeys(round(point) for point in points)) if self.integer else tuple(points)
 
     def suggest(self, trial: "optuna.Trial", key: str) -> None:
-        """Have Optuna sample a value for a trial that has none."""
-        if self.whole:
+        """Sample a value for a trial that has none."""
+        if self.integer:
             trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
         else:
             trial.suggest_float(key, self.low, self.high, log=self.log)
 
     def __str__(self) -> str:
-        low, high = (f"{int(end)}" if self.whole else repr(end) for end in (self.low, self.high))
+        low, high = (f"{int(end)}" if self.integer else repr(end) for end in (self.low, self.high))
         return f"{'log' if self.log else 'lin'}:{low}..{high}"
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of these values."""
+    """A list of values to choose from."""
 
     candidates: tuple[Any, ...]
 
@@ -80,39 +80,41 @@ class Choices:
     def count(self) -> float:
         return len(self.candidates)
 
-    def values(self, most: float = GRID_POINTS) -> tuple[Any, ...]:
+    def values(self, limit: float = GRID_POINTS) -> tuple[Any, ...]:
         return self.candidates
 
     def suggest(self, trial: "optuna.Trial", key: str) -> None:
-        trial.suggest_categorical(key, [plain(value) for value in self.candidates])
+        trial.suggest_categorical(key, [format_value(value) for value in self.candidates])
 
     def from_text(self, text: str) -> Any:
-        """The choice that Optuna stores as this text."""
-        return next(one for one in self.candidates if plain(one) == text)
+        """The choice that Optuna stores as `text`."""
+        return next(one for one in self.candidates if format_value(one) == text)
 
     def __str__(self) -> str:
-        return ",".join(map(plain, self.candidates))
+        return ",".join(map(format_value, self.candidates))
 
 
 Space: TypeAlias = dict[str, Range | Choices]
 
 
-def plain(value: Any) -> str:
-    """A value as it is typed on the command line: true, 0.5, [1, 2]."""
+def format_value(value: Any, digits: int = 0) -> str:
+    """Format a value as on the command line: true, 0.5, [1, 2]. digits: significant digits of floats; 0: all."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(plain, value))}]"
+        return f"[{', '.join(format_value(inner, digits) for inner in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {plain(inner)}' for key, inner in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {format_value(inner, digits)}' for key, inner in value.items())}}}"
+    if isinstance(value, float) and digits:
+        return f"{value:.{digits}g}"
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Space, dict[str, Any]]:
     """Split settings into (fixed values, search space, one valid combination of its values). A list means choices.
 
-    Raises one SightlineError with every fault: unknown keys, ends and choices that a setting does not accept, values
-    that no combination of the other settings accepts.
+    Raises one SightlineError for all errors: unknown keys, ends and choices that are invalid for a setting, and values
+    that are valid in no combination with the other settings.
     """
     fixed: dict[str, Any] = {}
     space: Space = {}
@@ -139,7 +141,7 @@ def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any
 
 
 def read_spec(key: str, value: Any, config: type[Config] = Config) -> Any:
-    """Parse one setting into a Range, Choices, or a single value. Raises ValueError with the fault."""
+    """Parse one setting into a Range, Choices, or a single value. Raises ValueError for an invalid one."""
     kind = field_type(key, config)
     if isinstance(value, list | tuple):
         takes_lists = any(get_origin(one) is tuple for one in (kind, *get_args(kind)))
@@ -160,45 +162,45 @@ def read_spec(key: str, value: Any, config: type[Config] = Config) -> Any:
 
 
 def range_of(kind: Any, scale: str | None, first: str, last: str) -> Range:
-    """The range between two numbers; ValueError if a setting of this type cannot have it."""
-    whole = all(re.fullmatch(r"[-+]?\d+", end) for end in (first, last)) and kind is not float
-    if kind is int and not whole:
+    """Create the range between two numbers. Raises ValueError if it is invalid for a setting of type `kind`."""
+    integer = all(re.fullmatch(r"[-+]?\d+", end) for end in (first, last)) and kind is not float
+    if kind is int and not integer:
         raise ValueError(f"{first}..{last} must have whole numbers at its ends")
-    low, high = (int(end) if whole else float(end) for end in (first, last))
+    low, high = (int(end) if integer else float(end) for end in (first, last))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{first}..{last} has an end that is too large")
     if low >= high:
-        raise ValueError(f"{first}..{last} is empty: the smaller number comes first")
+        raise ValueError(f"{first}..{last} is empty: write the smaller number first")
     if scale == "log" and low <= 0:
         raise ValueError(f"log:{first}..{last} needs a lower end above 0")
     log = scale == "log" or (scale is None and low > 0 and high / low >= LOG_FACTOR)
-    return Range(low, high, whole, log)
+    return Range(low, high, integer, log)
 
 
 def choices_of(values: list[Any]) -> Choices:
-    """Choices; ValueError if one is empty or given twice."""
+    """Create Choices. Raises ValueError if one is empty or given twice."""
     if any(value is None or value == "" for value in values) or not values:
         raise ValueError("a choice is empty")
-    shown = [plain(value) for value in values]
-    twice = next((one for one in shown if shown.count(one) > 1), None)
+    texts = [format_value(value) for value in values]
+    twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
         raise ValueError(f"the choice {twice} is given twice")
     return Choices(tuple(values))
 
 
 def why_fixed(key: str) -> str:
-    """Why trials that differ in this setting could not be compared; "" if the setting may vary."""
+    """The reason why a setting must be equal in all trials; "" if it may vary."""
     if key in ("task", "name", "train.best_metric"):
-        return "all trials share this setting; give one value" + " (--metric)" * key.endswith("metric")
+        return "all trials need the same value; give one" + " (--metric)" * key.endswith("metric")
     if key.startswith("data.") and key not in COMPARABLE:
-        return "trials on other images, labels or splits cannot be compared; give one value"
+        return "trials with different images, labels or splits cannot be compared; give one value"
     return ""
 
 
 def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Validate settings: (faults of single values, violated rules between settings)."""
+    """Validate settings; returns (errors of single values, errors of combinations of settings)."""
     try:
-        type(base).model_validate(inserted(base, settings, WHERE))
+        type(base).model_validate(insert_settings(base, settings, WHERE))
     except SightlineError as error:
         return [f"{error.what}; {error.cure}"], []
     except pydantic.ValidationError as error:
@@ -206,18 +208,18 @@ def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str],
         rules: list[str] = []
         for fault in error.errors():
             is_rule = fault["type"] == "value_error" and isinstance(fault["input"], Mapping)
-            (rules if is_rule else single).append(described(fault, type(base)))
+            (rules if is_rule else single).append(format_fault(fault, type(base)))
         return single, rules
     return [], []
 
 
 def first_combination(base: Config, fixed: Mapping[str, Any], space: Space) -> tuple[dict[str, Any], list[str]]:
-    """(the first valid combination of ends and choices, faults of the values that no combination accepts)."""
+    """(the first valid combination of ends and choices, errors of values that are in no valid combination)."""
     first: dict[str, Any] | None = None
     accepted: set[tuple[str, str]] = set()
     rejected: dict[tuple[str, str], str] = {}
     for values in combinations(space):
-        pairs = [(key, plain(value)) for key, value in values.items()]
+        pairs = [(key, format_value(value)) for key, value in values.items()]
         single, rules = config_faults(base, {**fixed, **values})
         if single or rules:
             rejected |= dict.fromkeys(pairs or [("", "")], "; ".join([*rules, *single]))
@@ -230,7 +232,7 @@ def first_combination(base: Config, fixed: Mapping[str, Any], space: Space) -> t
 
 
 def combinations(space: Space) -> Iterator[dict[str, Any]]:
-    """Combinations of ends and choices: all, or a seeded random sample of MAX_COMBINATIONS."""
+    """Combinations of ends and choices: all, or MAX_COMBINATIONS random ones with a fixed seed."""
     candidates = {key: spec.candidates for key, spec in space.items()}
     if math.prod(map(len, candidates.values())) <= MAX_COMBINATIONS:
         yield from grid(candidates)

@@ -1,7 +1,7 @@
 """The trials of a sweep in an Optuna study.
 
-Sampling depends only on the seed, the trial's number and the trials before it, so that an interrupted sweep continues
-with the same trials.
+Sampling depends only on the seed, the trial's number and the trials before it, so that a resumed sweep has the same
+trials as an uninterrupted one.
 """
 
 import os
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ENVIRONMENT, SightlineError
 from .plan import SweepPlan
-from .space import Choices, plain
+from .space import Choices, format_value
 
 if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "trials.journal"
 STARTUP_TRIALS = 5
-"""Finished trials before the median pruner stops any."""
+"""Number of complete trials before the median pruner stops any."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
     """The result of a trial. state: complete, pruned or failed. value: the metric at the best epoch, if any.
 
-    same_as: the earlier trial with the same settings whose result this is.
+    same_as: the earlier trial with the same settings from which the result was copied.
     """
 
     state: str
@@ -39,7 +39,7 @@ class TrialOutcome:
 
 
 class SweepStudy:
-    """The trials of one sweep. trials: their number in all. storage: a database URL; empty: a journal in the folder."""
+    """The trials of one sweep. trials: their total number. storage: a database URL; empty: a journal in the folder."""
 
     def __init__(self, folder: Path, plan: SweepPlan, name: str, trials: int | None, storage: str = ""):
         import optuna
@@ -61,37 +61,37 @@ class SweepStudy:
         for row in plan.grid() if self.is_grid else ():
             if len(self.all()) >= self.trials:
                 break
-            choices = {key: plain(row[key]) for key, spec in plan.space.items() if isinstance(spec, Choices)}
+            choices = {key: format_value(row[key]) for key, spec in plan.space.items() if isinstance(spec, Choices)}
             self.study.enqueue_trial(row | choices, skip_if_exists=True)
 
     def all(self) -> "list[optuna.trial.FrozenTrial]":
-        """All trials by number, those of a grid that have not started included."""
+        """All trials in order, including those of a grid that have not started."""
         return self.study.get_trials(deepcopy=False)
 
     def started(self) -> "list[optuna.trial.FrozenTrial]":
-        """Trials that have started, by number."""
+        """Trials that have started, in order."""
         return [trial for trial in self.all() if trial.state.name != "WAITING"]
 
     def finished(self) -> "list[optuna.trial.FrozenTrial]":
-        """Trials that have an outcome, by number."""
+        """Trials that have an outcome, in order."""
         return [trial for trial in self.all() if trial.state.is_finished()]
 
     def interrupted(self) -> "list[optuna.Trial]":
-        """Trials without an outcome that an earlier command has started, to be resumed."""
+        """Trials that an earlier command started and that have no outcome yet."""
         import optuna
 
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         numbers = [trial.number for trial in self.started() if not trial.state.is_finished()]
         ids = [self.storage.get_trial_id_from_study_id_trial_number(study_id, number) for number in numbers]
-        return [self.suggested(optuna.Trial(self.study, trial_id)) for trial_id in ids]
+        return [self.sample(optuna.Trial(self.study, trial_id)) for trial_id in ids]
 
-    def next(self) -> "optuna.Trial | None":
-        """A new trial with a value for each setting; None if all have started."""
+    def ask(self) -> "optuna.Trial | None":
+        """Start a new trial with a value for each setting; None if all trials have started."""
         count = len(self.started())
-        return self.suggested(self.study.ask()) if count < self.trials else None
+        return self.sample(self.study.ask()) if count < self.trials else None
 
-    def suggested(self, trial: "optuna.Trial") -> "optuna.Trial":
-        """Sample the settings that a trial has no value for. Each trial has a sampler of its own."""
+    def sample(self, trial: "optuna.Trial") -> "optuna.Trial":
+        """Sample the settings for which a trial has no value, with a sampler seeded by the trial's number."""
         import optuna
 
         sampler = optuna.samplers.TPESampler if self.plan.sampler == "tpe" else optuna.samplers.RandomSampler
@@ -101,7 +101,7 @@ class SweepStudy:
         return trial
 
     def values(self, trial: "optuna.Trial | optuna.trial.FrozenTrial") -> dict[str, Any]:
-        """The settings of a trial, as a recipe takes them."""
+        """The settings of a trial as values of a recipe: dotted key -> value."""
         return {
             key: spec.from_text(trial.params[key]) if isinstance(spec, Choices) else trial.params[key]
             for key, spec in self.plan.space.items()
@@ -109,7 +109,7 @@ class SweepStudy:
         }
 
     def equal_trial(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
-        """An earlier complete trial with the same settings, which would only be repeated."""
+        """An earlier complete trial with the same settings, if any; training would give the same result."""
         complete = [other for other in self.finished() if other.state.name == "COMPLETE"]
         return next((other for other in complete if other.params == trial.params), None)
 
@@ -123,7 +123,7 @@ class SweepStudy:
         self.study.tell(trial, outcome.value if outcome.state == "complete" else None, state=state)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Started trials as plain values for sweep.json: number, state, settings, outcome."""
+        """Started trials as JSON values for sweep.json: number, outcome, settings."""
         return [
             {"trial": trial.number, **asdict(outcome_of(trial)), "values": self.values(trial)}
             for trial in self.started()
@@ -131,15 +131,16 @@ class SweepStudy:
 
 
 def outcome_of(trial: "optuna.trial.FrozenTrial") -> TrialOutcome:
-    """The recorded outcome of a trial, or the state `running`."""
+    """The recorded outcome of a trial; without one, an outcome with the state `running`."""
     return TrialOutcome(**trial.user_attrs["outcome"]) if trial.state.is_finished() else TrialOutcome("running")
 
 
 def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
     """The pruner of a sweep.
 
-    Median: stop below the median of other trials at the same epoch, after a fifth of the epochs. Halving: continue
-    only with the best third of the trials that came as far, after a ninth and a third of the epochs.
+    median: after a fifth of the epochs, stop a trial whose best value so far is worse than the median of the complete
+    trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a ninth of the epochs, stop a
+    trial that is not among the best third of those that have reached this epoch.
     """
     import optuna
 
@@ -148,12 +149,12 @@ def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
         warmup = 1 + max(1, epochs // 5)
         return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup)
     if plan.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9), reduction_factor=3)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=epochs // 9 + 1, reduction_factor=3)
     return optuna.pruners.NopPruner()
 
 
 def require(package: str) -> None:
-    """SightlineError if a package of the extra `sweep` is not installed."""
+    """Raise SightlineError if a package of the extra `sweep` is not installed."""
     import importlib
 
     try:
@@ -164,7 +165,7 @@ def require(package: str) -> None:
 
 
 def open_storage(folder: Path, url: str) -> Any:
-    """The journal in the folder, or a database; SightlineError if it cannot be opened."""
+    """Open the journal in the folder or, with a URL, a database. Raises SightlineError if that fails."""
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
@@ -173,13 +174,13 @@ def open_storage(folder: Path, url: str) -> Any:
     if url:
         try:
             return RDBStorage(url)
-        except Exception as error:  # each driver has exceptions of its own
+        except Exception as error:  # the exception classes depend on the database driver
             what, why = "cannot open the database of --storage", f"{type(error).__name__}: {error}".partition("\n")[0]
             cure = "--storage sqlite:///FILE or postgresql://USER@HOST/DATABASE (with its driver installed)"
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     path = folder / JOURNAL
     content = path.read_bytes() if path.is_file() else b"\n"
-    if not content.endswith(b"\n"):  # an incomplete last line, left by a power cut; Optuna could not append to it
+    if not content.endswith(b"\n"):  # cut an incomplete last line, as after a power loss: Optuna would append to it
         os.truncate(path, content.rfind(b"\n") + 1)
-    path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by `kill -9`; the lock of the folder protects both
+    path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by `kill -9`; the folder itself is locked
     return JournalStorage(JournalFileBackend(str(path)))

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..config.resolve import combined, flat
+from ..config.resolve import apply_settings, flat
 from ..config.schema import Config
 from ..config.strict_yaml import MAX_CHARACTERS, parse_yaml
 from ..errors import SightlineError
@@ -43,7 +43,7 @@ def config_of(values: Mapping[str, Any], where: str) -> Config:
     if requested and requested != task.name:
         note_renamed(str(requested), task.name, where)
     known = {key: value for key, value in values.items() if not is_unused(task.config, key, value)}
-    return combined(task.config(), flat(known | {"task": task.name}, where, task.config), where)
+    return apply_settings(task.config(), flat(known | {"task": task.name}, where, task.config), where)
 
 
 def typed(config: Config) -> Config:

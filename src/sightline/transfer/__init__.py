@@ -1,1 +1,1 @@
-"""Transfer grids: does pre-training pay?"""
+"""Transfer grids: runs with and without pre-training, compared on the same validation images."""

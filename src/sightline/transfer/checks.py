@@ -1,4 +1,4 @@
-"""What a transfer grid needs, checked before anything is trained, and all of it at once."""
+"""Checks of a transfer grid's data and weights before any training. All problems are reported together."""
 
 import os
 import shlex
@@ -17,70 +17,74 @@ from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
-from .grid import LEARNS_FROM, PRETRAININGS, TRAINED, WAYS, Grid
+from .grid import LEARNS_FROM, PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
 
 T = TypeVar("T")
 
 
 def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
-    """SightlineError where data or weights that the settings need are missing or wrong, all at once, before anything is
-    trained, or the grid's folder lies within its data. Validation images of the target that are pre-trained on without
-    labels are said, with labels refused."""
-    for stage in ("full", *stages_of(grid)):
+    """Raise one SightlineError for all missing or invalid data and weights that the grid's settings need.
+
+    Also raises if the grid's folder is inside its data, and if validation images of the target are labeled training
+    images of the pre-training. Without their labels, their number is only printed.
+    """
+    for stage in ("full", *needed_pretrainings(grid)):
         run_folder.require_outside_data(folder, getattr(grid, stage).data.path)
     faults: list[str] = []
     cures: list[str] = []
     target: Source | None = None
     if not grid.full.data.path:
-        faults.append("no target data was named")
+        faults.append("the target data is not given")
         cures.append("--data TARGET")
     else:
-        target, fault = attempt(lambda: opened(grid.full))
+        target, fault = attempt(lambda: open_data(grid.full))
         faults += fault
-    for stage in stages_of(grid):
+    for stage in needed_pretrainings(grid):
         config: Config = getattr(grid, stage)
         if getattr(grid, f"{stage}_weights"):
             faults += attempt(lambda stage=stage: check_weights(grid, stage, target))[1]
         elif config.data.path:
-            source, fault = attempt(lambda config=config: opened(probed(config, grid.full)))
+            source, fault = attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))
             faults += fault
-            common = shared(target, source) if target and source else 0
+            common = count_shared(target, source) if target and source else 0
+            images = f"{common:,} validation images of the target are training images of --{stage}"
             if common and stage == "labeled":
-                faults.append(f"{common:,} validation images of the target would be pre-trained on with their labels")
-                cures.append("--labeled other images, or the same without those of the target's val")
+                faults.append(images)
+                cures.append("remove these images from --labeled, or give other images")
             elif common:
-                say(f"note: {common:,} validation images of the target are pre-trained on, without their labels")
+                say(f"note: {images}; their labels are not used")
         else:
-            users = " and ".join(s for s in grid.settings if WAYS[s].start == stage)
-            faults.append(f"{users} need{'s' * (len(users) == 1)} pre-training on {stage} images, and none were named")
-            cures += [f"--{stage} IMAGES (or a run or a file with weights)", "or leave settings out: --settings A"]
+            users = [s for s in grid.settings if SETTINGS[s].pretraining == stage]
+            wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[LEARNS_FROM[stage]]}"
+            faults.append(f"{' and '.join(users)} {wanted}, but --{stage} is not given")
+            cures += [f"--{stage} IMAGES (or a run or a weights file)", "or compare other settings: --settings A"]
     if faults:
         why = "\n" + "\n".join("    " + fault.replace("\n", "\n    ") for fault in faults)
-        cure = "; ".join(dict.fromkeys(cures)) or "mend what is named above"
-        raise SightlineError("the grid cannot begin", why=why, cure=cure)
+        cure = "; ".join(dict.fromkeys(cures)) or "correct the problems listed above"
+        raise SightlineError("the transfer grid cannot start", why=why, cure=cure)
 
 
-def opened(config: Config) -> Source:
-    """The data of a recipe, with their splits listed."""
+def open_data(config: Config) -> Source:
+    """List the files, labels and splits of a recipe's data."""
     return TASKS[config.task].open(config, lambda text: None)
 
 
-def probed(config: Config, target: Config) -> Config:
-    """A pre-training with the target as the labeled data on which its features are measured, unless it names others."""
+def with_default_probe(config: Config, target: Config) -> Config:
+    """The recipe of a pre-training that measures its features on the target data, unless it has other probe data."""
     setting = TASKS[config.task].probe_setting
     if not setting or setting in paths_in(config):
         return config
     return resolve(config, {setting: target.data.path, "data.split_seed": target.data.split_seed})
 
 
-def shared(target: Source, other: Source) -> int:
-    """How many files of the target's validation split are training images of another source."""
+def count_shared(target: Source, other: Source) -> int:
+    """The number of files of the target's validation split that are training images of another source."""
     paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
     return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
 
 
 def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
-    """(what a check gives, []), or (None, [what it complains of, with where, why and cure])."""
+    """Call `check`; returns (its result, []), or (None, [message]) if it raises SightlineError."""
     try:
         return check(), []
     except SightlineError as error:
@@ -88,48 +92,51 @@ def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
 
 
 def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
-    """SightlineError where given weights are not there, of a run that is not done, pre-trained in the other way, or
-    made for another model than the grid's."""
-    place = Path(getattr(grid, f"{stage}_weights"))
-    if not place.exists():
-        cure = "check the path; images to pre-train on can be given instead"
-        raise SightlineError("there are no such weights", where=f"--{stage} {place}", cure=cure)
-    if (place / "recipe.yaml").is_file():
-        check_run(place, stage)
+    """Raise SightlineError if given weights do not exist or do not match the grid's model.
+
+    For a run, also if it is unfinished or was trained with labels where the stage needs none, or the reverse.
+    """
+    path = Path(getattr(grid, f"{stage}_weights"))
+    if not path.exists():
+        cure = "correct the path, or give images to pre-train on"
+        raise SightlineError("the weights do not exist", where=f"--{stage} {path}", cure=cure)
+    if (path / "recipe.yaml").is_file():
+        check_run(path, stage)
     model, size = grid.full.model, grid.full.data.size
     classes = target.classes if target else ("a", "b")
     trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier)
-    load_weights(trial, str(place), model.name, size, classes, fresh_head=True)
+    load_weights(trial, str(path), model.name, size, classes, fresh_head=True)
 
 
-def check_run(place: Path, stage: str) -> None:
-    """SightlineError where a run is not done, or was not pre-trained in the way that a stage stands for."""
-    if not run_folder.is_finished(place):
-        cure = f"sightline resume {shlex.quote(str(place))}"
-        raise SightlineError("this pre-training is not finished", where=str(place), cure=cure)
-    kind, wanted = TASKS[load_recipe_file(place / "recipe.yaml").task].learns_from, LEARNS_FROM[stage]
+def check_run(run: Path, stage: str) -> None:
+    """Raise SightlineError if a pre-training is unfinished, or did not learn from the annotation of its stage."""
+    if not run_folder.is_finished(run):
+        cure = f"sightline resume {shlex.quote(str(run))}"
+        raise SightlineError("this pre-training is not finished", where=str(run), cure=cure)
+    kind, wanted = TASKS[load_recipe_file(run / "recipe.yaml").task].learns_from, LEARNS_FROM[stage]
     if kind != wanted:
-        why = f"it was trained {TRAINED[kind]}, and --{stage} is for weights that were trained {TRAINED[wanted]}"
+        why = f"it was trained {TRAINED_WITH[kind]}; --{stage} needs weights that were trained {TRAINED_WITH[wanted]}"
         other = next((other for other in PRETRAININGS if LEARNS_FROM[other] == kind), "")
-        cure = f"--{other} {shlex.quote(str(place))}" if other else "a classifier's run, or images"
-        raise SightlineError("this run is of the other kind", where=str(place), why=why, cure=cure)
+        cure = f"--{other} {shlex.quote(str(run))}" if other else f"--{stage} IMAGES, or another run"
+        raise SightlineError(f"this run cannot be used for --{stage}", where=str(run), why=why, cure=cure)
 
 
-def stages_of(grid: Grid) -> list[str]:
-    """The pre-trainings that the grid's settings need, the one with labels first."""
-    return [stage for stage in PRETRAININGS if any(WAYS[s].start == stage for s in grid.settings)]
+def needed_pretrainings(grid: Grid) -> list[str]:
+    """The pre-training stages that the grid's settings need, in the order of PRETRAININGS."""
+    return [stage for stage in PRETRAININGS if any(SETTINGS[s].pretraining == stage for s in grid.settings)]
 
 
-def refuse_changed_weights(folder: Path, stage: str, given: str) -> None:
-    """SightlineError where given weights have changed since the grid began; their sum is kept in its folder."""
-    place = weights_folder(Path(given)) if given else None
-    file = place / "model.safetensors" if place else Path(given)
+def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
+    """Store the SHA-256 of given weights in the grid's folder; raise SightlineError if an earlier one differs."""
+    checkpoint = weights_folder(Path(given)) if given else None
+    file = checkpoint / "model.safetensors" if checkpoint else Path(given)
     if not file.is_file():
         return
     now = sha256(file)
-    note = folder / f"{stage}-weights.sha256"
-    before = note.read_text(encoding="utf-8").split()[0] if note.is_file() else now
+    stored = folder / f"{stage}-weights.sha256"
+    before = stored.read_text(encoding="utf-8").split()[0] if stored.is_file() else now
     if before != now:
-        why = "some runs of the grid began from what they were before"
-        raise SightlineError("the weights have changed", where=str(file), why=why, cure="choose another --out")
-    atomic_write(note, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))
+        why = "earlier runs of the grid may have been initialized from the old file"
+        cure = "restore the file, or choose another --out"
+        raise SightlineError("the weights have changed since the grid started", where=str(file), why=why, cure=cure)
+    atomic_write(stored, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))

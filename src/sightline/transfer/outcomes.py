@@ -1,4 +1,4 @@
-"""The numbers of a transfer grid."""
+"""The results of a transfer grid as values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SettingResult:
-    """The finished runs of one setting. seeds: S. correct: bool [S, N], one column per image. accuracy: the mean over
-    the seeds, with its 95 % interval over images and seeds. seconds: mean time of a run."""
+    """Results of the finished runs of one setting.
+
+    setting: its letter. seeds: S seeds. correct: bool [S, N], whether each seed's run is right on each validation
+    image. accuracy, interval: the mean over the seeds and its 95% interval over images and seeds. seconds: mean
+    training time of a run.
+    """
 
     setting: str
     seeds: tuple[int, ...]
@@ -20,14 +24,18 @@ class SettingResult:
 
     @property
     def accuracies(self) -> list[float]:
-        """The accuracy of each seed."""
+        """The validation accuracy of each seed."""
         return [float(value) for value in self.correct.mean(1)]
 
 
 @dataclass(frozen=True)
 class GridResult:
-    """The numbers of a grid. path: its folder. comparisons: (first, second, difference, interval, sentence). missing:
-    unfinished runs. notes: warnings, and why something could not be computed."""
+    """Results of a grid.
+
+    path: its folder. outcomes: one per setting with a finished run. comparisons: (first, second, difference, interval,
+    sentence), the difference as a fraction, second - first. missing: names of runs without results. notes: warnings,
+    and reasons why results are missing.
+    """
 
     path: Path
     outcomes: tuple[SettingResult, ...]

@@ -1,4 +1,4 @@
-"""The results of a transfer grid: numbers with intervals, a text table, figures, files and a page."""
+"""Compute the results of a transfer grid from its run folders, and write its tables, figures and page."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ..runs.csv_io import csv_text
 from ..runs.run_folder import provenance
 from ..stats.intervals import seeded_bootstrap, verdict
 from ..tasks.pretrain.collapse import collapse
-from .grid import COMPARISONS, PRETRAININGS, WAYS, Grid
+from .grid import COMPARISONS, PRETRAININGS, SETTINGS, Grid
 from .outcomes import GridResult, SettingResult
 from .page import grid_page
 
@@ -23,7 +23,7 @@ KNN = MetricCurve("knn_accuracy", "k-NN accuracy during pre-training")
 
 
 def read_results(folder: Path, grid: Grid) -> GridResult:
-    """The numbers of the finished runs in a grid's folder."""
+    """Read the finished runs in a grid's folder. Runs with unreadable predictions or other images are left out."""
     outcomes, missing, notes = [], [], []
     images: tuple[str, ...] = ()
     for setting in grid.settings:
@@ -34,14 +34,14 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             try:
                 predictions = read_predictions(run / "predictions" / "val.csv") if done else None
             except UNREADABLE as error:
-                notes.append(f"{run.name}: its predictions cannot be read ({error})")
+                notes.append(f"the predictions of {run.name} cannot be read ({error})")
                 predictions = None
             if predictions is None:
                 missing.append(run.name)
                 continue
             images = images or predictions.names
             if predictions.names != images:
-                notes.append(f"{run.name} was validated on other images and is excluded")
+                notes.append(f"{run.name} was evaluated on other validation images and is left out")
                 continue
             seeds.append(seed)
             rows.append(predictions.predicted == predictions.truth)
@@ -50,21 +50,21 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             correct = np.stack(rows)
             accuracy, interval = seeded_bootstrap(correct)
             outcomes.append(SettingResult(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
-    notes += [*collapsed(pretraining_of(folder, grid)), *unequal(folder, grid)]
-    return GridResult(folder, tuple(outcomes), compared(outcomes), tuple(missing), tuple(notes))
+    notes += [*collapse_notes(pretraining_folder(folder, grid)), *image_count_notes(folder, grid)]
+    return GridResult(folder, tuple(outcomes), compare_settings(outcomes), tuple(missing), tuple(notes))
 
 
-def collapsed(pretraining: Path) -> list[str]:
-    """[a warning that the last evaluation of the pre-training shows a collapse], or []."""
+def collapse_notes(pretraining: Path) -> list[str]:
+    """A warning if the features of the pre-training have collapsed at its last evaluation, else []."""
     evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
     last = evaluations[-1] if evaluations else {}
     measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
     warning = collapse(measured)
-    return [f"the pre-training without labels has {warning}"] if warning else []
+    return [f"the pre-training without labels has {warning.replace('--', '--unlabeled.')}"] if warning else []
 
 
-def compared(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
-    """Every comparison of COMPARISONS whose settings have finished runs."""
+def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
+    """The pairs of COMPARISONS for which both settings have finished runs, with difference, interval and sentence."""
     correct, found = {outcome.setting: outcome.correct for outcome in outcomes}, []
     for first, second in COMPARISONS:
         if first in correct and second in correct:
@@ -74,23 +74,23 @@ def compared(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tupl
 
 
 def text_table(result: GridResult) -> str:
-    """The grid for a terminal: one line per setting, one sentence per comparison."""
-    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<12}{'accuracy':>8}  {'95 % interval':<17} each seed"]
+    """Format the results as text: one line per setting, one sentence per comparison, the notes."""
+    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<12}{'accuracy':>8}  {'95% interval':<17} each seed"]
     for outcome in result.outcomes:
         low, high = outcome.interval
         each = " ".join(f"{value:.4f}" for value in outcome.accuracies)
         edges = f"[{low:.4f}, {high:.4f}]"
-        start, tune = WAYS[outcome.setting].words
-        lines.append(f"{outcome.setting:<3}{start:<16}{tune:<12}{outcome.accuracy:>8.4f}  {edges:<17} {each}")
+        pretraining, trained = SETTINGS[outcome.setting].description
+        lines.append(f"{outcome.setting:<3}{pretraining:<16}{trained:<12}{outcome.accuracy:>8.4f}  {edges:<17} {each}")
     lines += ["", *(sentence for *_, sentence in result.comparisons), *result.notes]
     return "\n".join(lines)
 
 
 def write_grid_report(folder: Path, grid: Grid) -> GridResult:
-    """Write grid.csv, grid.json, figures/*.png and report.html from the runs of a grid; returns the numbers."""
+    """Write grid.csv, grid.json, figures/*.png and report.html from the runs of a grid; returns the results."""
     result = read_results(folder, grid)
     write_tables(folder, result)
-    figures = {name: png(draw()) for name, draw in plan_grid(pretraining_of(folder, grid), result).items()}
+    figures = {name: png(draw()) for name, draw in plan_grid(pretraining_folder(folder, grid), result).items()}
     for name, data in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", data)
     atomic_write(folder / "report.html", grid_page(folder, grid, result, figures))
@@ -119,28 +119,28 @@ def write_tables(folder: Path, result: GridResult) -> None:
     atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
 
 
-def pretraining_of(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
-    """The folder of a pre-training: a given one, or the grid's own."""
+def pretraining_folder(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
+    """The path of a pre-training: the given weights, or the run in the grid's folder."""
     given = getattr(grid, f"{stage}_weights")
     return Path(given) if given else folder / f"pretrain-{stage}"
 
 
-def unequal(folder: Path, grid: Grid) -> list[str]:
-    """[the numbers of images of both pre-trainings], where known and different."""
+def image_count_notes(folder: Path, grid: Grid) -> list[str]:
+    """A note if the two pre-trainings had different numbers of training images, else []."""
     counts = []
     for stage in PRETRAININGS:
-        data = provenance(pretraining_of(folder, grid, stage)).get("data")
+        data = provenance(pretraining_folder(folder, grid, stage)).get("data")
         counts.append(data.get("counts", {}).get("train") if isinstance(data, dict) else None)
     if None in counts or counts[0] == counts[1]:
         return []
     return [
-        f"The pre-training with labels used {counts[0]:,} images, and others to select its epoch; that without labels "
-        f"used {counts[1]:,}."
+        f"The pre-training with labels used {counts[0]:,} images, plus validation images to select its epoch; the "
+        f"pre-training without labels used {counts[1]:,}."
     ]
 
 
 def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
-    """The figures, by name."""
+    """Name -> function that draws the figure: accuracies by setting, k-NN accuracy during pre-training."""
     todo: dict[str, Callable[[], Figure]] = {}
     if result.outcomes:
         todo["grid"] = lambda: draw_grid(result.outcomes)
@@ -152,7 +152,7 @@ def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], F
 
 @styled
 def draw_grid(outcomes: tuple[SettingResult, ...]) -> Figure:
-    """Draw one row per setting: its accuracy with the interval, and each seed as a dot."""
+    """Draw one row per setting: the mean accuracy with its interval, and a small dot for each seed."""
     drawing = new_figure(6.4, 0.9 + 0.42 * len(outcomes))
     axes = drawing.add_subplot()
     for row, outcome in enumerate(reversed(outcomes)):
@@ -163,7 +163,7 @@ def draw_grid(outcomes: tuple[SettingResult, ...]) -> Figure:
         axes.plot([100 * outcome.accuracy], [row], "o", color=BLUE, markersize=7)
         axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, row), xytext=(0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
-    labels = [f"{', '.join(WAYS[o.setting].words)}  {o.setting}" for o in reversed(outcomes)]
+    labels = [f"{', '.join(SETTINGS[o.setting].description)}  {o.setting}" for o in reversed(outcomes)]
     axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(-0.6, len(outcomes) - 0.3)
     axes.set_xlabel("validation accuracy, %")

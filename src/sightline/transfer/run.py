@@ -1,4 +1,4 @@
-"""`sightline transfer`: does pre-training pay? Runs of five settings on one target, and what can be said of them."""
+"""`sightline transfer`: train classifiers with and without pre-training on one target data set, and compare them."""
 
 import os
 import shlex
@@ -20,12 +20,12 @@ from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
-from .checks import check_sources, opened, probed, refuse_changed_weights, stages_of
-from .grid import PRETRAININGS, STAGES, WAYS, Grid, grid_yaml, load_grid_file, resolve_grid
-from .results import GridResult, pretraining_of, text_table, write_grid_report
+from .checks import check_sources, check_weights_unchanged, needed_pretrainings, open_data, with_default_probe
+from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file, resolve_grid
+from .results import GridResult, pretraining_folder, text_table, write_grid_report
 
-GO_ON = "the same command goes on with the grid in {}"
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+RESUME = "run the same command again to resume the grid in {}"
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def transfer(
@@ -42,174 +42,198 @@ def transfer(
     quiet: bool = False,
     **overrides: Any,
 ) -> GridResult:
-    """Train the grid's runs on `data`, those that are not done yet, and compare them; returns the numbers.
+    """Train the unfinished runs of a transfer grid on `data`, and compare all runs; returns the results.
 
-    recipe: a shipped grid, a grid.yaml, a .py with recipe(), or a Grid. unlabeled, labeled: the images to pre-train on,
-    or weights of an earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME by default.
-    settings: which of ABCDE. seeds: "0,1,2". overwrite: remove the runs of another grid that lies there. overrides:
-    `full.train.epochs` and the like, for a stage. Each run is an ordinary run folder; an interrupted grid goes on when
-    it is asked for again.
+    recipe: a built-in grid, a grid.yaml, a .py file with a function recipe(), or a Grid. unlabeled, labeled: images to
+    pre-train on, or weights of an earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME
+    by default. settings: letters of "ABCDE". seeds: "0,1,2". classifier: the head, "linear" or "mlp". overwrite: delete
+    the runs of a different grid in that folder. overrides: settings of a stage such as `full.train.epochs`. Each run
+    is an ordinary run folder.
+
+    The same call resumes an interrupted grid, and adds settings and seeds to a finished one. Raises one SightlineError
+    for all invalid data and weights before any training, and one with status 4 when interrupted.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = dict(overrides)
     if data is not None:
         wanted |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}
-    for stage, place in (("unlabeled", unlabeled), ("labeled", labeled)):
-        if place is not None:
-            path = absolute(os.fspath(place))
-            key = f"{stage}_weights" if holds_weights(Path(path)) else f"{stage}.data.path"
-            wanted[key] = path if os.path.exists(path) else os.fspath(place)
+    for stage, source in (("unlabeled", unlabeled), ("labeled", labeled)):
+        if source is not None:
+            path = absolute(os.fspath(source))
+            key = f"{stage}_weights" if is_weights(Path(path)) else f"{stage}.data.path"
+            wanted[key] = path if os.path.exists(path) else os.fspath(source)
     if settings is not None:
         wanted["settings"] = tuple(settings.replace(",", ""))
     if seeds is not None:
-        wanted["seeds"] = seeds_of(seeds)
+        wanted["seeds"] = parse_seeds(seeds)
     if classifier is not None:
         wanted["classifier"] = classifier
     grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
     grid = grid.model_copy(update={stage: run_folder.with_absolute_paths(getattr(grid, stage)) for stage in STAGES})
-    folder = folder_of(recipe, out, grid)
+    folder = grid_folder(recipe, out, grid)
     check_sources(grid, folder, say)
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
-        whole = claim(folder, grid, overwrite)
-        train_all(grid, whole, folder, say, quiet)
-        result = write_grid_report(folder, whole)
+        merged = write_grid_file(folder, grid, overwrite)
+        train_all(grid, merged, folder, say, quiet)
+        result = write_grid_report(folder, merged)
     say(text_table(result))
     say(f"report: {result.report}")
     return result
 
 
-def folder_of(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Grid) -> Path:
-    """Where the grid's runs lie: `out`, the folder that was given as the recipe, or runs/NAME."""
+def grid_folder(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Grid) -> Path:
+    """The folder of the grid: `out`, or `recipe` if it is the folder of a grid, or runs/NAME."""
     if out is not None:
         return Path(out)
-    own = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
-    return Path(str(recipe)) if own else run_folder.default_folder(grid.name)
+    exists = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
+    return Path(str(recipe)) if exists else run_folder.default_folder(grid.name)
 
 
-def train_all(grid: Grid, whole: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
-    """Every run of `grid` that is not done; `whole` is what the folder's page shows."""
-    weights, taken = {}, StopRequest.received
-    for stage in stages_of(grid):
-        end_if_asked(taken, folder)
-        weights[stage] = pretrained(grid, stage, folder, say, quiet)
+def train_all(grid: Grid, merged: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
+    """Train every unfinished run of `grid`. merged: the grid that the page in the folder shows."""
+    weights, signals = {}, StopRequest.received
+    for stage in needed_pretrainings(grid):
+        raise_if_interrupted(signals, folder)
+        weights[stage] = pretrained_weights(grid, stage, folder, say, quiet)
     for setting, seed in product(grid.settings, grid.seeds):
-        end_if_asked(taken, folder)
-        config = grid.config_of(setting, seed, weights.get(WAYS[setting].start, ""))
-        if ensure(folder / f"{setting}-{seed}", config, folder, say, quiet):
-            write_grid_report(folder, whole)
+        raise_if_interrupted(signals, folder)
+        config = grid.config_of(setting, seed, weights.get(SETTINGS[setting].pretraining, ""))
+        if train_or_resume(folder / f"{setting}-{seed}", config, folder, say, quiet):
+            write_grid_report(folder, merged)
 
 
-def end_if_asked(taken: int, folder: Path) -> None:
-    """The polite end between two runs, where one of them has taken a signal in its last step, since `taken` of them."""
-    if StopRequest.received > taken:
-        cure = GO_ON.format(shlex.quote(str(folder)))
+def raise_if_interrupted(signals: int, folder: Path) -> None:
+    """Raise SightlineError if a finished run received a signal in its last step.
+
+    signals: the number of signals that were received before the grid started.
+    """
+    if StopRequest.received > signals:
+        cure = RESUME.format(shlex.quote(str(folder)))
         raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
 
 
-def holds_weights(place: Path) -> bool:
-    """Whether a path is that of weights rather than of images."""
-    if place.is_dir():
-        return (place / "recipe.yaml").is_file() or (place / "model.safetensors").is_file()
-    return place.suffix.lower() in WEIGHTS
+def is_weights(path: Path) -> bool:
+    """Whether a path is a weights file, a checkpoint folder or a run folder, rather than images."""
+    if path.is_dir():
+        return (path / "recipe.yaml").is_file() or (path / "model.safetensors").is_file()
+    return path.suffix.lower() in WEIGHT_SUFFIXES
 
 
-def seeds_of(text: str) -> tuple[int, ...]:
-    """`0,1,2` as numbers."""
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Parse `0,1,2` into integers."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SightlineError(f"--seeds {text!r} are no whole numbers", cure="--seeds 0,1,2")
+        raise SightlineError(f"--seeds must be whole numbers, found {text!r}", cure="--seeds 0,1,2")
     return tuple(map(int, parts))
 
 
-def claim(folder: Path, grid: Grid, overwrite: bool) -> Grid:
-    """Write grid.yaml, or check that the folder's own is this grid; returns it with all settings and seeds of both."""
+def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
+    """Write grid.yaml with the settings and seeds of `grid` and of an existing grid.yaml; returns the merged grid.
+
+    Raises SightlineError if the folder has other content or a different grid; with `overwrite`, the runs of a
+    different grid are deleted first.
+    """
     path = folder / "grid.yaml"
     old = load_grid_file(path) if path.is_file() else None
     if old is None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
+        why = "it has no grid.yaml"
+        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
     changed = grid_changes(old, grid) if old else []
     if changed and not overwrite:
-        why, cure = f"they differ in {', '.join(changed)}", "choose another --out, or --overwrite"
-        raise SightlineError("another grid lies here", where=str(folder), why=why, cure=cure)
+        why, cure = (
+            f"these settings differ: {', '.join(changed)}",
+            "choose another --out, or --overwrite to delete its runs",
+        )
+        raise SightlineError("this folder contains another grid", where=str(folder), why=why, cure=cure)
     if changed:
-        clear_runs(folder)
+        remove_runs(folder)
     elif old:
-        letters = tuple(letter for letter in WAYS if letter in old.settings + grid.settings)
+        letters = tuple(letter for letter in SETTINGS if letter in old.settings + grid.settings)
         seeds = tuple(dict.fromkeys(old.seeds + grid.seeds))
         grid = grid.model_copy(update={"settings": letters, "seeds": seeds})
     for stage in PRETRAININGS:
-        refuse_changed_weights(folder, stage, getattr(grid, f"{stage}_weights"))
+        check_weights_unchanged(folder, stage, getattr(grid, f"{stage}_weights"))
     atomic_write(path, grid_yaml(grid))
     return grid
 
 
-def clear_runs(folder: Path) -> None:
-    """Remove the runs of a grid from its folder, and nothing else."""
-    names = [f"{letter}-*" for letter in WAYS] + [f"pretrain-{stage}" for stage in PRETRAININGS]
-    for place in [place for name in names for place in folder.glob(name) if (place / "recipe.yaml").is_file()]:
-        shutil.rmtree(place)
-    for note in folder.glob("*-weights.sha256"):
-        note.unlink()
+def remove_runs(folder: Path) -> None:
+    """Remove the runs and the digests of given weights from a grid's folder, and nothing else."""
+    names = [f"{letter}-*" for letter in SETTINGS] + [f"pretrain-{stage}" for stage in PRETRAININGS]
+    for run in [run for name in names for run in folder.glob(name) if (run / "recipe.yaml").is_file()]:
+        shutil.rmtree(run)
+    for digest in folder.glob("*-weights.sha256"):
+        digest.unlink()
 
 
 def grid_changes(old: Grid, new: Grid) -> list[str]:
-    """What makes two grids different ones; more settings or seeds do not, nor stages that no setting of `old` uses."""
-    used = [stage for stage in STAGES if any(stage in WAYS[letter] for letter in old.settings)]
-    changed = [f"{stage}.{key}" for stage in used for key in changes(getattr(old, stage), getattr(new, stage))]
-    others = ["name", "classifier", *(f"{stage}_weights" for stage in stages_of(old))]
+    """Dotted keys with different values that make `new` another grid than `old`.
+
+    Other letters of `settings` and other seeds do not, nor do changes of stages that no setting of `old` uses.
+    """
+    used = [stage for stage in STAGES if any(stage in SETTINGS[letter] for letter in old.settings)]
+    changed = [f"{stage}.{key}" for stage in used for key in recipe_changes(getattr(old, stage), getattr(new, stage))]
+    others = ["name", "classifier", *(f"{stage}_weights" for stage in needed_pretrainings(old))]
     return changed + [name for name in others if getattr(old, name) != getattr(new, name)]
 
 
-def changes(old: Config, new: Config) -> list[str]:
-    """Dotted keys in which two recipes differ, of those that change what a run computes."""
-    harmless = {*run_folder.CHANGEABLE} - {"data.path", "train.epochs", "train.evaluate_every"}
+def recipe_changes(old: Config, new: Config) -> list[str]:
+    """Dotted keys with different values in two recipes, except those that a resumed run may change (CHANGEABLE).
+
+    `data.path` and DECIDES_RESULT are included, because runs would not be comparable.
+    """
+    harmless = {*run_folder.CHANGEABLE} - {"data.path", *run_folder.DECIDES_RESULT}
     return [key for key in run_folder.differences(old, new) if key not in harmless]
 
 
-def pretrained(grid: Grid, stage: str, folder: Path, say: Callable[[str], None], quiet: bool) -> str:
-    """The weights of a pre-training: those that were given, or the run that makes them, trained if it is not there."""
+def pretrained_weights(grid: Grid, stage: str, folder: Path, say: Callable[[str], None], quiet: bool) -> str:
+    """The path of pre-trained weights: those given, or the grid's own pre-training run, trained if unfinished."""
     given: str = getattr(grid, f"{stage}_weights")
     if given:
         return given
     config: Config = getattr(grid, stage)
-    config = with_probe(config, grid.full, say)
-    place = pretraining_of(folder, grid, stage)
-    ensure(place, resolve(config, {"name": place.name}), folder, say, quiet)
-    return str(place.absolute())
+    config = with_usable_probe(config, grid.full, say)
+    run = pretraining_folder(folder, grid, stage)
+    train_or_resume(run, resolve(config, {"name": run.name}), folder, say, quiet)
+    return str(run.absolute())
 
 
-def with_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
-    """The pre-training with the target as its probe, which is never trained on; without, where it cannot be one."""
+def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
+    """The recipe of a pre-training with the target as probe data, or unchanged if that raises SightlineError."""
     try:
-        opened(probed(config, target))
+        probed = with_default_probe(config, target)
+        open_data(probed)
     except SightlineError as error:
-        say(f"no k-NN accuracy while pre-training: {error.what}")
+        say(f"no k-NN accuracy is measured during pre-training: {error.what}")
         return config
-    return probed(config, target)
+    return probed
 
 
-def ensure(place: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
-    """Have the run `place` finished: train it, go on with it, or leave it as it is; returns whether it was trained."""
+def train_or_resume(run: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
+    """Train the run, resume it, or do nothing if it is finished; returns whether it was trained.
+
+    Raises SightlineError if the run has a checkpoint of other settings.
+    """
     config = run_folder.with_absolute_paths(config)
-    begun = any((place / "checkpoints" / "last").glob("state-*.safetensors")) and (place / "recipe.yaml").is_file()
-    changed = changes(load_recipe_file(place / "recipe.yaml"), config) if begun else []
+    started = any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
+    changed = recipe_changes(load_recipe_file(run / "recipe.yaml"), config) if started else []
     if changed:
-        why = f"a run of other settings lies in the grid's folder: {', '.join(changed)}"
-        raise SightlineError("this run is not the grid's", where=str(place), why=why, cure="choose another --out")
-    if begun and run_folder.is_finished(place):
-        say(f"{place.name}: done")
+        why = f"these settings differ: {', '.join(changed)}"
+        raise SightlineError("this run is not of this grid", where=str(run), why=why, cure="choose another --out")
+    if started and run_folder.is_finished(run):
+        say(f"{run.name}: done")
         return False
-    say(f"\n{place.name}: {'goes on' if begun else 'begins'}")
+    say(f"\n{run.name}: {'resuming' if started else 'training'}")
     try:
-        if begun:
-            resume(place, quiet=quiet)
+        if started:
+            resume(run, quiet=quiet)
         else:
-            train(config, out=place, overwrite=True, quiet=quiet)
+            train(config, out=run, overwrite=True, quiet=quiet)
     except SightlineError as error:
         if error.status != INTERRUPTED:
             raise
-        cure = GO_ON.format(shlex.quote(str(folder)))
-        raise SightlineError(error.what, where=str(place), why=error.why, cure=cure, status=INTERRUPTED) from error
+        cure = RESUME.format(shlex.quote(str(folder)))
+        raise SightlineError(error.what, where=str(run), why=error.why, cure=cure, status=INTERRUPTED) from error
     return True

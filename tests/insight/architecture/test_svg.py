@@ -1,4 +1,4 @@
-"""The drawing of an architecture: every connection is in it, texts are text, branches stand beside each other."""
+"""Drawings of architectures: all connections are drawn, texts are escaped, branches are side by side."""
 
 import random
 import re
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.insight.architecture.boxes import Panel, cut, quantity, text_width, wrapped
+from sightline.insight.architecture.boxes import Panel, quantity, shortened, text_width, wrapped
 from sightline.insight.architecture.layout import Column, Fork, Leaf, column_of, indices
 from sightline.insight.architecture.svg import WIDTH, file_svg, page_svg, panels_of
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import DASH, TIMES, Architecture, Block, Role, from_json, to_json
-from sightline.insight.architecture.unet_layout import unet_levels
-from sightline.insight.architecture.view import THEN, view_of, with_labels
+from sightline.insight.architecture.unet_layout import unet_skips
+from sightline.insight.architecture.view import SEPARATOR, view_of, with_labels
 from sightline.models import build_model
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
@@ -25,12 +25,12 @@ from sightline.tasks.pretrain.build import build_siamese
 
 
 def logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The pass of a classifier."""
+    """The forward pass of a classifier."""
     return {"logits": model(images)}
 
 
 def outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
-    """The pass of a segmenter, with its auxiliary head if it has one."""
+    """The forward pass of a segmenter, with its auxiliary head if it has one."""
     return model.outputs(images)
 
 
@@ -41,25 +41,25 @@ def graph(*sources: tuple[int, ...], outputs: tuple[int, ...]) -> Block:
     return Block("", "", "block", (), 0, 0, (), children=tuple(children), outputs=ends)
 
 
-def drawn_links(flow: Leaf | Fork | Column, incoming: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
-    """(blocks whose outputs leave a flow, which feeds which in it), by the meaning of its lines alone."""
-    if isinstance(flow, Leaf):
-        return {flow.index}, {(source, flow.index) for source in incoming}
-    if isinstance(flow, Fork):
-        branches = [drawn_links(inner, incoming) for inner in flow.flows]
+def drawn_links(part: Leaf | Fork | Column, incoming: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
+    """(blocks whose outputs leave a part, connections in it), as the lines of the drawing show them."""
+    if isinstance(part, Leaf):
+        return {part.index}, {(source, part.index) for source in incoming}
+    if isinstance(part, Fork):
+        branches = [drawn_links(inner, incoming) for inner in part.parts]
         return set().union(*(leaving for leaving, _ in branches)), set().union(*(links for _, links in branches))
     leaving, links = {-1: incoming}, set()
-    for row in range(len(flow.flows) + 1):
-        taken = set().union(*(leaving[start] for start, end in flow.links if end == row))
-        if row == len(flow.flows):
+    for row in range(len(part.parts) + 1):
+        taken = set().union(*(leaving[start] for start, end in part.links if end == row))
+        if row == len(part.parts):
             return taken, links
-        leaving[row], inner = drawn_links(flow.flows[row], taken)
+        leaving[row], inner = drawn_links(part.parts[row], taken)
         links |= inner
     raise AssertionError
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_lines_are_the_connections_whatever_the_graph(seed: int) -> None:
+def test_lines_equal_the_connections_of_any_graph(seed: int) -> None:
     chance = random.Random(seed)
     count, reach = chance.randint(1, 14), chance.choice([1, 2, 3, 14])
     sources = [
@@ -76,11 +76,11 @@ def test_the_lines_are_the_connections_whatever_the_graph(seed: int) -> None:
 
 def rows(column: Column) -> list[object]:
     """The rows of a column: an index, or the branches of a fork."""
-    return [flow.index if isinstance(flow, Leaf) else [rows(inner) for inner in flow.flows] for flow in column.flows]
+    return [part.index if isinstance(part, Leaf) else [rows(inner) for inner in part.parts] for part in column.parts]
 
 
 def test_columns_of_graphs() -> None:
-    """A chain, a skip, branches, levels within each other, and what is none of them."""
+    """A chain, a skip connection, branches, branches in a skip connection, and crossed connections."""
     chain = column_of(graph((-1,), (0,), (1,), outputs=(2,)))
     assert rows(chain) == [0, 1, 2] and chain.links == ((-1, 0), (0, 1), (1, 2), (2, 3))
     skip = column_of(graph((-1,), (0,), (0, 1), outputs=(2,)))
@@ -93,12 +93,12 @@ def test_columns_of_graphs() -> None:
     assert rows(crossed) == [0, 1, 2, 3] and {(0, 2), (1, 3)} < {*crossed.links}
 
 
-def test_levels_of_a_unet() -> None:
+def test_skip_connections_of_a_unet() -> None:
     down, up = [(-1,), (0,), (1,), (2,), (3,)], [(4, 3), (5, 2), (6, 1), (7, 0)]
     unet = with_labels(graph(*down, *up, outputs=(8,)), "image", ("logits",))
-    assert unet_levels(column_of(unet)) == [(1, 9), (2, 8), (3, 7), (4, 6)]
+    assert unet_skips(column_of(unet)) == [(1, 9), (2, 8), (3, 7), (4, 6)]
     pyramid = with_labels(graph(*down, (4, 3, 2, 1, 0), outputs=(5,)), "image", ("logits",))
-    assert unet_levels(column_of(pyramid)) == []
+    assert unet_skips(column_of(pyramid)) == []
 
 
 def on_meta(name: str, size: int, classes: int = 10) -> Architecture:
@@ -108,9 +108,9 @@ def on_meta(name: str, size: int, classes: int = 10) -> Architecture:
 
 
 def all_text(panel: Panel) -> str:
-    """What is written in a panel, pointing at things aside."""
-    marks = re.sub(r"<title>.*?</title>", "", panel.marks)
-    return " | ".join(re.findall(r"<text[^>]*>(.*?)</text>", marks))
+    """The text of a panel, without tooltips."""
+    markup = re.sub(r"<title>.*?</title>", "", panel.markup)
+    return " | ".join(re.findall(r"<text[^>]*>(.*?)</text>", markup))
 
 
 def boxes_of(panel: Panel) -> dict[str, tuple[float, float]]:
@@ -129,11 +129,11 @@ def boxes_of(panel: Panel) -> dict[str, tuple[float, float]]:
     return corners
 
 
-def test_a_view_shows_layers_as_one_draws_them_and_loses_no_number() -> None:
+def test_a_view_fuses_layers_and_keeps_all_parameters_and_multiply_adds() -> None:
     found = on_meta("resnet50", 224)
     assert found.model is not None
     view = view_of(found.model, {"ResNet"})
-    assert [(box.name, box.kind.partition(THEN)[0], box.repeat) for box in view.children][:4] == [
+    assert [(box.name, box.kind.partition(SEPARATOR)[0], box.repeat) for box in view.children][:4] == [
         ("backbone.conv1", f"convolution 7 {TIMES} 7, stride 2", 1),
         ("backbone.maxpool", f"max pooling 3 {TIMES} 3, stride 2", 1),
         ("backbone.layer1.0", "Bottleneck", 1),
@@ -161,7 +161,7 @@ def test_a_repeated_block_is_a_frame_with_its_own_view() -> None:
 
 
 class Decoder(nn.Module):
-    """Of a list of maps it leaves the first aside, as decoders do with the image."""
+    """Ignores the first of its feature maps, as decoders ignore the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Pyramid(nn.Module):
         return self.decoder([images, functional.pad(self.second(first), (1, 1, 1, 1)), first])
 
 
-def test_a_closed_block_takes_what_it_uses_and_an_open_one_has_an_input_for_each() -> None:
+def test_the_inputs_of_a_block_are_the_values_that_it_uses() -> None:
     root = trace(Pyramid(), (3, 8, 8)).model
     assert root is not None
     assert [(box.name, [source for source, _ in box.inputs]) for box in view_of(root, ()).children] == [
@@ -202,19 +202,19 @@ def test_a_closed_block_takes_what_it_uses_and_an_open_one_has_an_input_for_each
     ]
 
 
-def test_resnet_is_drawn_with_its_two_kinds_of_bottlenecks() -> None:
-    whole, plain, wider = panels_of(on_meta("resnet101", 224))
+def test_resnet_has_panels_of_both_kinds_of_bottlenecks() -> None:
+    whole, plain, projected = panels_of(on_meta("resnet101", 224))
     assert whole.title == "resnet101" and "42.5 M parameters, 7.8 G multiply-adds" in all_text(whole)
     words = all_text(whole)
     for expected in (f"22 {TIMES} Bottleneck", f"layer3.1{DASH}22", f"1024 {TIMES} 14 {TIMES} 14", "24.6 M", "4.8 G",
                      f"image 3 {TIMES} 224 {TIMES} 224", "10 | logits"):  # fmt: skip
         assert expected in words, expected
     assert f"layer3.1{DASH}22, one of 22" in all_text(plain) and "1.12 M parameters" in all_text(plain)
-    assert plain.marks.count("<circle") == 2  # where the skip begins, and the sum at its end
-    assert "downsample" in all_text(wider) and "downsample" not in all_text(plain)
+    assert plain.markup.count("<circle") == 2  # the start of the skip connection, and the sum at its end
+    assert "downsample" in all_text(projected) and "downsample" not in all_text(plain)
 
 
-def test_deeplab_is_drawn_with_its_branches_and_both_heads() -> None:
+def test_deeplab_has_its_branches_and_both_heads() -> None:
     with torch.device("meta"):
         found = trace(build_segmenter("deeplabv3_resnet101", 7), (3, 96, 96), outputs, "deeplab")
     panels = panels_of(found)
@@ -237,14 +237,14 @@ def test_a_unet_has_its_encoder_beside_its_decoder() -> None:
     right = [corners[f"network.decoder.{number}"] for number in range(4)]
     assert len({*left}) == 1 and len({across for across, _ in right}) == 1 and right[0][0] > WIDTH / 2
     heights = [down for _, down in right]
-    assert heights == sorted(heights, reverse=True)  # the decoder comes up
-    lines = re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', panel.marks)
+    assert heights == sorted(heights, reverse=True)  # the decoder is drawn upwards
+    lines = re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', panel.markup)
     across = [(float(start), float(end)) for start, above, end, below in lines if above == below]
-    assert len(across) == 5 and panel.width <= WIDTH  # four skips, and the deepest map to what works on it
+    assert len(across) == 5 and panel.width <= WIDTH  # four skip connections, and the input of the decoder
     assert all(start < WIDTH / 2 < end < right[0][0] for start, end in across)
 
 
-def test_byol_is_drawn_as_two_networks_with_what_goes_between() -> None:
+def test_byol_has_two_networks_and_the_relation_of_their_weights() -> None:
     with torch.device("meta"):
         pair, single = build_siamese(load_recipe("byol_fast")), build_siamese(load_recipe("simsiam_fast"))
     found = trace(pair, (3, 32, 32), both, "fastnet", "BYOL")
@@ -268,7 +268,7 @@ def test_byol_is_drawn_as_two_networks_with_what_goes_between() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg13_bn", "resnet18", "fastnet", "beit_base", "efficientnet_v2_s", "alexnet"])
-def test_a_drawing_fits_a_phone_and_a_page(name: str) -> None:
+def test_drawings_are_no_wider_than_a_phone_and_no_higher_than_a_page(name: str) -> None:
     panels = panels_of(on_meta(name, 224))
     assert all(panel.width <= WIDTH for panel in panels) and panels[0].height < 1200
     tree = ET.fromstring(file_svg(panels))
@@ -279,7 +279,7 @@ def test_a_drawing_fits_a_phone_and_a_page(name: str) -> None:
     assert 'fill="#ffffff"' in file_svg(panels) and panels_of(on_meta(name, 224)) == panels
 
 
-class Evil(nn.Module):
+class Hostile(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.add_module("<b>&\"'\x00", nn.Conv2d(3, 4, 1))
@@ -299,8 +299,8 @@ class Tail(nn.Module):
         return maps + self.again(self.layer(maps))
 
 
-def test_names_are_text_and_never_markup() -> None:
-    found = trace(Evil(), (3, 8, 8), name="<script>alert(1)</script>")
+def test_names_are_escaped() -> None:
+    found = trace(Hostile(), (3, 8, 8), name="<script>alert(1)</script>")
     assert from_json(to_json(found)) == found
     panels = panels_of(found)
     for text in (file_svg(panels), *map(page_svg, panels)):
@@ -310,14 +310,14 @@ def test_names_are_text_and_never_markup() -> None:
         assert "\x00" not in text
 
 
-def weird(chance: random.Random, depth: int, before: int) -> Block:
-    """A tree that `from_json` accepts and no model would give."""
+def random_tree(chance: random.Random, depth: int, before: int) -> Block:
+    """A random tree that `from_json` accepts, unlike that of any model."""
     count = 0 if depth > 3 or chance.random() < 0.35 else chance.randint(1, 6)
     names = ["a", "b.0", "layer1.2", "<x>&\"'", "", "backbone", "projector", "predictor", "target"]
     kinds = ["conv", "Bottleneck", "<script>", "add", "X, 3 heads", "a very long class name that goes on and on"]
     shapes = [tuple(chance.randint(0, 9999) for _ in range(chance.randint(0, 4))) for _ in range(chance.randint(0, 3))]
-    children = tuple(weird(chance, depth + 1, index) for index in range(count))
-    given = (
+    children = tuple(random_tree(chance, depth + 1, index) for index in range(count))
+    outputs = (
         [(chance.randint(-1, count - 1), chance.randint(0, 3)) for _ in range(chance.randint(0, 4))] if count else []
     )
     return Block(
@@ -329,31 +329,34 @@ def weird(chance: random.Random, depth: int, before: int) -> Block:
         multiply_adds=chance.choice([0, 7, 10**18]),
         repeat=chance.choice([1, 1, 1, 5]),
         inputs=tuple((chance.randint(-1, before - 1), chance.randint(0, 3)) for _ in range(chance.randint(0, 3))),
-        outputs=tuple(None if chance.random() < 0.1 else output for output in given),
+        outputs=tuple(None if chance.random() < 0.1 else output for output in outputs),
         children=children,
     )
 
 
 @pytest.mark.parametrize("seed", range(0, 200, 20))
-def test_whatever_the_file_may_hold_is_drawn_or_left_out(seed: int) -> None:
+def test_any_valid_file_is_drawn_or_skipped(seed: int) -> None:
     for own in range(seed, seed + 20):
         chance = random.Random(own)
-        found = Architecture("n", (3, 8, 8), weird(chance, 0, 0), ("logits",) * chance.randint(0, 2), "BYOL")
+        found = Architecture("n", (3, 8, 8), random_tree(chance, 0, 0), ("logits",) * chance.randint(0, 2), "BYOL")
         assert from_json(to_json(found)) == found
         panels = panels_of(found)
         assert not panels or ET.fromstring(file_svg(panels)) is not None
 
 
-def test_a_model_of_very_many_layers_is_not_drawn() -> None:
+def test_a_model_of_too_many_layers_is_not_drawn() -> None:
     layers = nn.Sequential(*(nn.Conv2d(3, 3, 1 + 2 * (index % 2), padding=index % 2) for index in range(300)))
     assert panels_of(trace(layers, (3, 8, 8))) == []
 
 
-def test_numbers_and_words_that_fit() -> None:
+def test_quantities_and_shortened_and_wrapped_text() -> None:
     assert [quantity(n) for n in (0, 7, 999, 1000, 999_600, 25_557_032, 4_089_184_256)] == [
         DASH, "7", "999", "1 k", "1 M", "25.6 M", "4.09 G",
     ]  # fmt: skip
-    assert cut("a very long name", 40, 10).endswith("…") and text_width(cut("a very long name", 40, 10), 10) <= 41
-    assert cut("short", 100, 10) == "short"
+    assert (
+        shortened("a very long name", 40, 10).endswith("…")
+        and text_width(shortened("a very long name", 40, 10), 10) <= 41
+    )
+    assert shortened("short", 100, 10) == "short"
     lines = wrapped(f"conv 3 {TIMES} 3, dilation 12", 70, 10)
     assert lines == [f"conv 3 {TIMES} 3,", "dilation 12"]

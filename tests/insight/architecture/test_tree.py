@@ -1,4 +1,4 @@
-"""The tree of a model's blocks: hand numbers, who feeds whom, what is folded, and a model that stays as it was."""
+"""The tree of a model's blocks: known numbers, connections, merged repetitions, and an unchanged model."""
 
 import random
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from sightline.tasks.pretrain.objectives import OBJECTIVES
 
 
 def logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The pass of a classifier."""
+    """The forward pass of a classifier."""
     return {"logits": model(images)}
 
 
 def outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
-    """The pass of a segmenter, with its auxiliary head if it has one."""
+    """The forward pass of a segmenter, with its auxiliary head if it has one."""
     return model.outputs(images)
 
 
@@ -62,16 +62,16 @@ def on_meta(name: str, classes: int = 1000, size: int = 224) -> nn.Module:
         ("beit_base", 17.56e9, 86_530_984),
     ],
 )
-def test_known_numbers(name: str, multiply_adds: float, parameters: int) -> None:
-    """Of the papers and of torchvision's list of models; attention counts, or a ViT-B would have 16.9e9."""
+def test_known_parameters_and_multiply_adds(name: str, multiply_adds: float, parameters: int) -> None:
+    """From papers and torchvision's documentation; without attention, a ViT-B would have 16.9e9 multiply-adds."""
     root = trace(on_meta(name), (3, 224, 224)).model
     assert root is not None and root.shapes == ((1000,),)
     assert root.multiply_adds == pytest.approx(multiply_adds, rel=0.002)
     assert root.parameters == parameters
 
 
-def test_attention_is_counted_by_hand() -> None:
-    """Of 197 tokens of width 768: queries with keys, and weights with values, each 197 x 197 x 768."""
+def test_multiply_adds_of_attention() -> None:
+    """197 tokens of width 768: queries times keys, and weights times values, 197 x 197 x 768 each."""
     found = trace(on_meta("timm/vit_base_patch16_224"), (3, 224, 224))
     attention = find(found, "backbone", "blocks", f"0{DASH}11", "attn")
     product = next(child for child in attention.children if child.role == "attention")
@@ -79,10 +79,10 @@ def test_attention_is_counted_by_hand() -> None:
     assert [child.name for child in attention.children if child.role == "linear"] == ["qkv", "proj"]
 
 
-def test_equal_neighbors_are_one_block_and_nearly_equal_ones_are_not() -> None:
+def test_only_equal_neighbors_are_merged() -> None:
     layer3 = find(trace(on_meta("resnet101"), (3, 224, 224)), "backbone", "layer3")
     assert [(child.name, child.kind, child.repeat) for child in layer3.children] == [
-        ("0", "Bottleneck", 1),  # it has a stride
+        ("0", "Bottleneck", 1),  # has a stride
         (f"1{DASH}22", "Bottleneck", 22),
     ]
     assert layer3.children[1].inputs == ((0, 0),) and layer3.outputs == ((1, 0),)
@@ -92,12 +92,12 @@ def test_equal_neighbors_are_one_block_and_nearly_equal_ones_are_not() -> None:
 
 
 class Tangled(nn.Module):
-    """A skip around an in-index ReLU, views, functions, branches that are concatenated, and a layer without use."""
+    """A skip connection around an in-place ReLU, views, functions, concatenated branches, and an unused layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.side = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
-        self.relu, self.idle = nn.ReLU(inplace=True), nn.Linear(3, 3)
+        self.relu, self.unused = nn.ReLU(inplace=True), nn.Linear(3, 3)
         self.stem, self.gain = nn.Conv2d(3, 4, 1), nn.Parameter(torch.ones(4, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Tangled(nn.Module):
         return torch.cat([out, left], dim=1), side
 
 
-def test_the_flow_between_blocks() -> None:
+def test_the_connections_of_blocks() -> None:
     found = trace(Tangled(), (3, 8, 8))
     root = found.model
     assert root is not None
@@ -126,13 +126,13 @@ def test_the_flow_between_blocks() -> None:
         "ReLU": ["multiply gain"],
         "concatenate": ["add", "ReLU"],
     }
-    given = [root.children[output[0]].name for output in root.outputs if output is not None]
-    assert given == ["concatenate", "multiply gain"] and root.shapes == ((6, 8, 8), (4, 8, 8))
+    returned = [root.children[output[0]].name for output in root.outputs if output is not None]
+    assert returned == ["concatenate", "multiply gain"] and root.shapes == ((6, 8, 8), (4, 8, 8))
     assert root.parameters == 4 * 4 * 9 * 3 + 12 + 3 * 4 + 4 + 4
-    assert found.notes == ("12 parameters are unused in this pass: idle.weight, idle.bias.",)
+    assert found.notes == ("12 parameters are unused in the forward pass: unused.weight, unused.bias.",)
 
 
-def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
+def test_a_layer_that_returns_its_input_is_a_block_but_not_its_source() -> None:
     class Passing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -147,7 +147,7 @@ def test_what_passes_its_input_on_is_a_block_and_does_not_own_it() -> None:
     assert [child.inputs for child in root.children] == [((-1, 0),), ((0, 0),), ((0, 0),), ((1, 0), (2, 0))]
 
 
-def test_blocks_that_others_feed_on_are_not_folded() -> None:
+def test_blocks_with_other_users_are_not_merged() -> None:
     class Pyramid(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -169,7 +169,7 @@ def test_blocks_that_others_feed_on_are_not_folded() -> None:
     assert root.children[2].inputs == ((0, 0), (1, 0))
 
 
-def test_shared_parameters_count_once() -> None:
+def test_shared_parameters_are_counted_once() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -184,7 +184,7 @@ def test_shared_parameters_count_once() -> None:
     assert [(child.name, child.parameters) for child in root.children[1:]] == [("one", 30), ("one", 0), ("two", 5)]
 
 
-def test_deeplab_has_five_branches_and_an_auxiliary_head_beside() -> None:
+def test_deeplab_has_five_branches_and_an_auxiliary_head() -> None:
     with torch.device("meta"):
         model = build_segmenter("deeplabv3_resnet50", 7)
     found = trace(model, (3, 96, 128), outputs)
@@ -192,7 +192,7 @@ def test_deeplab_has_five_branches_and_an_auxiliary_head_beside() -> None:
     assert found.model.shapes == ((7, 96, 128),) * 2
     names = [child.name for child in found.model.children]
     backbone = names.index("network.backbone")
-    assert found.model.children[backbone].shapes == ((1024, 12, 16), (2048, 12, 16))  # of the stages 3 and 4
+    assert found.model.children[backbone].shapes == ((1024, 12, 16), (2048, 12, 16))  # of stages 3 and 4
     assert find(found, "network.aux_classifier").inputs == ((backbone, 0),)
     assert find(found, "network.classifier").inputs == ((backbone, 1),)
     aspp = find(found, "network.classifier", "0")
@@ -221,7 +221,7 @@ def test_byol_is_two_networks_and_simsiam_one() -> None:
     alone = trace(single, (3, 32, 32), both, "fastnet", "SimSiam").model
     assert alone is not None
     assert [child.name for child in alone.children] == ["backbone", "projector", "predictor"]
-    assert alone.outputs == ((2, 0), (1, 0))  # the prediction, and the projection as it is
+    assert alone.outputs == ((2, 0), (1, 0))  # the prediction and the projection
 
 
 def state_of(model: nn.Module) -> list[object]:
@@ -245,7 +245,7 @@ class Failing(nn.Module):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_and_all_randomness_stay_as_they_were(fails: bool) -> None:
+def test_tracing_changes_neither_model_nor_random_state(fails: bool) -> None:
     class Noisy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images + torch.rand(3, 1, 1).to(images.device)
@@ -268,11 +268,11 @@ def test_the_model_and_all_randomness_stay_as_they_were(fails: bool) -> None:
     assert torch.equal(modes, torch.random.get_rng_state())
     assert plain == (random.getstate(), repr(np.random.get_state()))
     assert not any(hooks)
-    result = functional.relu(torch.ones(1))  # no mode is left behind
+    result = functional.relu(torch.ones(1))  # no function mode is active
     assert type(result) is Tensor and result.device.type == "cpu"
 
 
-def test_a_model_that_cannot_be_traced_leaves_a_note(tmp_path) -> None:
+def test_the_error_of_tracing_is_a_note(tmp_path) -> None:
     path = write_architecture(tmp_path / "architecture.json", lambda: trace(Failing(), (3, 8, 8)), "mine", (3, 8, 8))
     found = from_json(path.read_text(encoding="utf-8"))
     assert found.model is None and found.name == "mine" and found.image == (3, 8, 8)
@@ -302,8 +302,8 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
 
 
 @pytest.mark.parametrize("key", CONFIGS)
-def test_every_model_of_the_recipes(key: str) -> None:
-    """All parameters are there, blocks add up to what they are in, every source is known, the file holds it all."""
+def test_the_tree_of_every_model_in_the_recipes(key: str) -> None:
+    """All parameters are in the tree, the counts of children add up, sources are valid, and JSON keeps everything."""
     found, model = traced(CONFIGS[key])
     assert found.model is not None and found.notes == () and from_json(to_json(found)) == found
     assert found.model.parameters == parameter_count(model)
@@ -317,7 +317,7 @@ def test_every_model_of_the_recipes(key: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], 3, "x", {"format": 1}, {"format": 2, "image": []}])
-def test_what_is_no_architecture_is_refused(value: object) -> None:
+def test_invalid_json_raises_value_error(value: object) -> None:
     import json
 
     with pytest.raises(ValueError):

@@ -5,11 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from sightline.config.schema import Loss
 from sightline.data.decode.palettes import IGNORE
 from sightline.errors import SightlineError
 from sightline.tasks.classify import losses
+from sightline.tasks.segment.build import check
+from sightline.tasks.segment.config import SegmentConfig
 from sightline.tasks.segment.losses import (
-    DENSE_LOSSES,
+    LOSSES,
     compound,
     cross_entropy,
     dice,
@@ -21,7 +24,7 @@ from sightline.tasks.segment.losses import (
 
 CLASSES = 5
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25])
-ALL = sorted(DENSE_LOSSES)
+ALL = sorted(LOSSES)
 
 
 def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -252,25 +255,23 @@ def test_against_segmentation_models_pytorch():
 def test_ignored_pixels_change_nothing_and_get_no_gradient(name, weights):
     logits, targets = case()
     ignored = (targets == IGNORE)[:, None].expand_as(logits)
-    value, gradient = value_and_gradient(lambda x: DENSE_LOSSES[name](x, targets, weights), logits)
+    value, gradient = value_and_gradient(lambda x: LOSSES[name](x, targets, weights), logits)
     assert (gradient[ignored] == 0).all() and gradient.any()
-    assert DENSE_LOSSES[name](torch.where(ignored, -7 * logits, logits), targets, weights).item() == value.item()
+    assert LOSSES[name](torch.where(ignored, -7 * logits, logits), targets, weights).item() == value.item()
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_all_ignored_is_zero_with_a_graph(name, weights):
     logits, targets = case()
-    value, gradient = value_and_gradient(
-        lambda x: DENSE_LOSSES[name](x, torch.full_like(targets, IGNORE), weights), logits
-    )
+    value, gradient = value_and_gradient(lambda x: LOSSES[name](x, torch.full_like(targets, IGNORE), weights), logits)
     assert value.item() == 0 and value.dtype == torch.float32 and (gradient == 0).all()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_targets_of_weight_zero_have_a_loss_of_zero(name):
     logits, targets = case()
-    value, gradient = value_and_gradient(lambda x: DENSE_LOSSES[name](x, targets, torch.eye(CLASSES)[4]), logits)
+    value, gradient = value_and_gradient(lambda x: LOSSES[name](x, targets, torch.eye(CLASSES)[4]), logits)
     assert value.item() == 0 and (gradient == 0).all()
 
 
@@ -278,9 +279,9 @@ def test_targets_of_weight_zero_have_a_loss_of_zero(name):
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_types_and_memory_layout_do_not_matter(name, weights):
     logits, targets = case()
-    value, gradient = value_and_gradient(lambda x: DENSE_LOSSES[name](x, targets, weights), logits)
+    value, gradient = value_and_gradient(lambda x: LOSSES[name](x, targets, weights), logits)
     other, same = value_and_gradient(
-        lambda x: DENSE_LOSSES[name](x, targets.long(), weights), logits.contiguous(memory_format=torch.channels_last)
+        lambda x: LOSSES[name](x, targets.long(), weights), logits.contiguous(memory_format=torch.channels_last)
     )
     torch.testing.assert_close(value, other)
     torch.testing.assert_close(gradient, same)
@@ -290,18 +291,18 @@ def test_types_and_memory_layout_do_not_matter(name, weights):
 def test_low_precision_logits_are_computed_in_float32(name):
     logits, targets = case()
     low = logits.bfloat16()
-    value = DENSE_LOSSES[name](low, targets)
+    value = LOSSES[name](low, targets)
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value, DENSE_LOSSES[name](low.float(), targets))
+    torch.testing.assert_close(value, LOSSES[name](low.float(), targets))
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(DENSE_LOSSES[name](low, targets), value)
+        torch.testing.assert_close(LOSSES[name](low, targets), value)
 
 
 @pytest.mark.parametrize(("name", "keywords"), [*((name, {}) for name in ALL), ("focal", {"gamma": 0.5})])
 def test_extreme_logits_give_finite_values_and_gradients(name, keywords):
     logits = torch.tensor([[1e4, 0.0, -1e4], [0.0, 1e4, 0.0], [50.0, 0.0, 0.0]]).T.reshape(1, 3, 1, 3)
     value, gradient = value_and_gradient(
-        lambda x: DENSE_LOSSES[name](x, torch.zeros(1, 1, 3, dtype=torch.uint8), **keywords), logits
+        lambda x: LOSSES[name](x, torch.zeros(1, 1, 3, dtype=torch.uint8), **keywords), logits
     )
     assert value.isfinite() and gradient.isfinite().all()
 
@@ -310,7 +311,7 @@ def test_extreme_logits_give_finite_values_and_gradients(name, keywords):
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_equal_weights_and_the_order_of_pixels_have_no_effect(name, weights):
     logits, targets = case()
-    loss = DENSE_LOSSES[name]
+    loss = LOSSES[name]
     torch.testing.assert_close(loss(logits, targets, torch.full((CLASSES,), 3.0)), loss(logits, targets))
     turned = loss(logits.flip(0, 3), targets.flip(0, 2), weights)
     torch.testing.assert_close(turned, loss(logits, targets, weights))
@@ -319,15 +320,15 @@ def test_equal_weights_and_the_order_of_pixels_have_no_effect(name, weights):
 @pytest.mark.parametrize("name", ALL)
 def test_a_step_along_the_gradient_lowers_the_loss(name):
     logits, targets = case()
-    value, gradient = value_and_gradient(lambda x: DENSE_LOSSES[name](x, targets), logits)
-    assert DENSE_LOSSES[name](logits - 0.1 * gradient / gradient.norm(), targets) < value
+    value, gradient = value_and_gradient(lambda x: LOSSES[name](x, targets), logits)
+    assert LOSSES[name](logits - 0.1 * gradient / gradient.norm(), targets) < value
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_certain_correct_predictions_have_a_loss_of_zero(name):
     _, targets = case()
     certain = functional.one_hot(torch.where(targets == IGNORE, 0, targets).long(), CLASSES).movedim(-1, 1) * 100.0
-    assert DENSE_LOSSES[name](certain, targets).item() == pytest.approx(0, abs=1e-6)
+    assert LOSSES[name](certain, targets).item() == pytest.approx(0, abs=1e-6)
 
 
 # ---- sums and weights ----
@@ -341,12 +342,13 @@ def test_a_sum_of_losses():
     torch.testing.assert_close(compound({"lovasz": 1.0})(logits, targets), lovasz(logits, targets))
 
 
-def test_all_unknown_losses_are_in_one_error():
+def test_unknown_losses_are_named_all_at_once_and_smoothing_needs_a_mean_over_pixels():
     with pytest.raises(SightlineError, match="'jaccard', 'tversky'") as error:
-        compound({"jaccard": 1.0, "dice": 1.0, "tversky": 1.0})
+        check(SegmentConfig(loss=Loss(terms={"jaccard": 1.0, "dice": 1.0, "tversky": 1.0})))
     assert "lovasz" in error.value.cure
-    with pytest.raises(SightlineError, match="needs a term"):
-        compound({})
+    with pytest.raises(SightlineError, match="no label smoothing"):
+        check(SegmentConfig(loss=Loss(name="ohem", smoothing=0.1)))
+    check(SegmentConfig(loss=Loss(terms={"dice": 1.0, "cross_entropy": 1.0}, smoothing=0.1)))
 
 
 def test_negative_log_likelihood_equals_pytorch_with_ignored_pixels() -> None:

@@ -1,1 +1,1 @@
-"""The architecture of a model: traced into a tree of blocks, kept as a file, drawn for a paper."""
+"""The architecture of a model: trace it into a tree of blocks, store the tree as JSON, draw it as SVG."""

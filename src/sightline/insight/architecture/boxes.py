@@ -1,6 +1,6 @@
-"""Marks of an architecture drawing: text that fits, lines, arrows, and the box of a layer with its numbers.
+"""SVG elements of an architecture drawing: text, arrows, and boxes of layers with their parameters and multiply-adds.
 
-SVG by attributes alone. Ink is `currentColor` and fills are translucent, for light and dark backgrounds.
+Styles are attributes, without CSS. Text is `currentColor` and fills are translucent, for light and dark backgrounds.
 """
 
 import html
@@ -10,54 +10,54 @@ from dataclasses import dataclass
 from ...errors import printable
 from ..style import BLUE, GREEN, ORANGE, VIOLET, si_number
 from .tree import DASH, TIMES, Block
-from .view import THEN, shape_of, short_kind, short_name
+from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 COLORS = {"convolution": BLUE, "block": BLUE, "sequence": BLUE, "linear": GREEN, "attention": VIOLET, "product": VIOLET}
 COLORS |= {"pooling": ORANGE, "resize": ORANGE}
 GRAY, LINE, SOFT = "#808a94", "#747c84", 0.64
-"""Color of other boxes, and of lines; opacity of secondary text."""
+"""Color of boxes of other roles, color of lines, opacity of secondary text."""
 
 THIN = ("norm", "activation", "pooling", "resize", "dropout", "scale", "identity")
-"""Roles that hardly compute: their boxes are low and have no numbers."""
+"""Roles with few parameters and multiply-adds: their boxes are low and have no numbers."""
 
 SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtract": "M-4 0H4"}
-SLIM, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
-"""Characters that are narrower and wider than others."""
+NARROW, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
+"""Characters that are narrower and wider than the average."""
 
 WIDE, BAR = 250, 48
-"""Pixels: width from which on a box has its numbers on the right; a bar of 100 %."""
+"""Pixels: minimum width of a box with numbers on the right, and the length of a bar of 100 %."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Marks of some width, whose line comes in at the middle of the top and leaves at the middle of the bottom.
+    """Markup of a part of the drawing; its input is at the middle of the top, its output at the middle of the bottom.
 
-    headed: whether the line that comes in has an arrowhead; else it goes on inside. side, edge: y and, on the right, x
-    where a line from the side ends; edge 0: none can. shape: of what leaves, as text.
+    arrowhead: whether the line to the input ends in one. side_y, side_x: where a line from the right ends; side_x is 0
+    if the part has no such input. shape: of the output, as text.
     """
 
-    marks: str
+    markup: str
     height: float
-    headed: bool = True
-    side: float = 0
-    edge: float = 0
+    arrowhead: bool = True
+    side_y: float = 0
+    side_x: float = 0
     shape: str = ""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A finished drawing. alt: its description for screen readers."""
+    """A finished drawing of width x height pixels. markup: SVG. alt: description for screen readers."""
 
     title: str
     alt: str
-    marks: str
+    markup: str
     width: float
     height: float
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Parameters and multiply-adds of a whole drawing. times: repetitions of the frames around a box."""
+    """Parameters and multiply-adds of a whole panel. times: product of the repetitions of the frames around a box."""
 
     parameters: int
     multiply_adds: int
@@ -65,35 +65,35 @@ class Totals:
 
 
 def tag(name: str, *children: str, **attributes: object) -> str:
-    """One SVG element. Children are markup; underscores in attribute names become hyphens."""
+    """An SVG element. children: markup. attributes: escaped; underscores in their names become hyphens."""
     parts = [name]
     for key, value in attributes.items():
-        text = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-        parts.append(f'{key.replace("_", "-")}="{html.escape(printable(text))}"')
+        content = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        parts.append(f'{key.replace("_", "-")}="{html.escape(printable(content))}"')
     return f"<{' '.join(parts)}>{''.join(children)}</{name}>" if children else f"<{' '.join(parts)}/>"
 
 
 def text(x: float, y: float, words: str, size: float = 11, anchor: str = "start", **more: object) -> str:
-    """A line of text."""
+    """A line of text, escaped. x, y: of its anchor on the baseline."""
     return tag("text", html.escape(printable(words)), x=x, y=y, font_size=size, text_anchor=anchor, **more)
 
 
-def moved(marks: str, x: float, y: float) -> str:
-    """Marks shifted by (x, y)."""
-    return tag("g", marks, transform=f"translate({x:.1f} {y:.1f})") if marks else ""
+def translated(markup: str, x: float, y: float) -> str:
+    """Shift markup by (x, y) pixels."""
+    return tag("g", markup, transform=f"translate({x:.1f} {y:.1f})") if markup else ""
 
 
 def text_width(words: str, size: float, bold: bool = False) -> float:
-    """Upper estimate of a text's width in pixels, for common sans-serif typefaces."""
+    """Upper estimate of the width of a text in pixels, for common sans-serif fonts. size: of the font, in pixels."""
     ems = 0.0
     for c in words:
-        signs = 0.84 if c in f"{TIMES}{DASH}+" else 0.7 if c.isupper() else 0.61 if ord(c) < 0x1100 else 1.0
-        ems += 0.34 if c in SLIM else 0.92 if c in BROAD else signs
+        other = 0.84 if c in f"{TIMES}{DASH}+" else 0.7 if c.isupper() else 0.61 if ord(c) < 0x1100 else 1.0
+        ems += 0.34 if c in NARROW else 0.92 if c in BROAD else other
     return size * ems * (1.1 if bold else 1.0)
 
 
-def cut(words: str, width: float, size: float, bold: bool = False) -> str:
-    """The text, shortened by an ellipsis to a width."""
+def shortened(words: str, width: float, size: float, bold: bool = False) -> str:
+    """Shorten a text to a width in pixels, with an ellipsis."""
     if text_width(words, size, bold) <= width:
         return words
     while words and text_width(f"{words}…", size, bold) > width:
@@ -102,19 +102,19 @@ def cut(words: str, width: float, size: float, bold: bool = False) -> str:
 
 
 def wrapped(words: str, width: float, size: float, bold: bool = False) -> list[str]:
-    """The text in lines of a width, broken at spaces but not within `3 x 3`."""
+    """Split a text into lines of at most a width in pixels, at spaces but not within `3 x 3`."""
     lines: list[str] = []
-    for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(THEN, "\u00a0· ").split(" "):
+    for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(SEPARATOR, "\u00a0· ").split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(longer, size, bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [cut(line.replace("\u00a0", " "), width, size, bold) for line in lines]
+    return [shortened(line.replace("\u00a0", " "), width, size, bold) for line in lines]
 
 
 def route(*points: tuple[float, float], head: bool = True, dashed: bool = False) -> str:
-    """A line through points, with rounded corners and an arrowhead at its end."""
+    """A line through points with rounded corners. head: with an arrowhead at its end."""
     path = "M{:.1f} {:.1f}".format(*points[0])
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         radius = min(6, math.dist(before, corner) / 2, math.dist(corner, after) / 2)
@@ -133,48 +133,48 @@ def route(*points: tuple[float, float], head: bool = True, dashed: bool = False)
 
 
 def toward(start: tuple[float, float], goal: tuple[float, float], length: float) -> tuple[float, float]:
-    """The point that is `length` from `start` in the direction of `goal`."""
+    """The point at distance `length` from `start`, in the direction of `goal`."""
     share = length / max(math.dist(start, goal), 1e-9)
     return start[0] + share * (goal[0] - start[0]), start[1] + share * (goal[1] - start[1])
 
 
 def quantity(count: int) -> str:
-    """A count with three significant digits and a unit prefix (25.6 M); a dash for zero."""
+    """Format a count with three significant digits and an SI prefix (25.6 M), or as a dash if it is 0."""
     return si_number(count) if count else DASH
 
 
 def box(block: Block, width: float, totals: Totals) -> Piece:
-    """The box of a layer or closed block, the circle of a join, or the text of a label."""
-    kind, shape, repeat = short_kind(block), shape_of(block), block.repeat
+    """Draw a block: a label as text, a join as a circle, any other role as a box with its numbers."""
+    kind, shape, repeat = abbreviated_kind(block), shape_of(block), block.repeat
     if block.role == "label":
         return Piece(text(width / 2, 11, kind, 10.5, "middle"), 16, shape=shape if block.shapes else "")
     if block.role == "join":
         return join(kind, width, shape)
     counts = [totals.times * repeat * count for count in (block.parameters, block.multiply_adds)]
-    title, _, after = kind.partition(THEN)
+    title, _, after = kind.partition(SEPARATOR)
     title = f"{repeat} {TIMES} {title}" if repeat > 1 else title
-    name = "" if block.name.endswith(block.kind.partition(THEN)[0]) else short_name(block.name)
-    rest = THEN.join(filter(None, (name, after)))
+    name = "" if block.name.endswith(block.kind.partition(SEPARATOR)[0]) else short_name(block.name)
+    rest = SEPARATOR.join(filter(None, (name, after)))
     if block.role in THIN:
         lines = wrapped(kind, width - 12, 10.5)
-        marks = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
+        markup = "".join(text(width / 2, 14 + 13 * row, words, 10.5, "middle") for row, words in enumerate(lines))
         height = 7 + 13.0 * len(lines)
     elif width >= WIDE:
-        marks, height = words_of(title, rest, width - 122, 10, "start", 12)
+        markup, height = title_lines(title, rest, width - 122, 10, "start", 12)
         height = max(36.0, height + 6)
-        marks += numbers(block.role, counts, totals, (width - 90, width - 34), 16)
+        markup += cost_bars(block.role, counts, totals, (width - 90, width - 34), 16)
     else:
-        marks, height = words_of(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
+        markup, height = title_lines(title, rest, width - 10, width / 2, "middle", 11 if width > 100 else 10)
         height += 25
-        marks += numbers(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
+        markup += cost_bars(block.role, counts, totals, (0.25 * width, 0.75 * width), height - 12)
     full = f"{block.name}: {block.kind}; {shape}; {counts[0]:,} parameters, {counts[1]:,} multiply-adds"
     hint = tag("title", html.escape(printable(full)))
-    marks = tag("g", hint, outline(width, height, block.role, repeat), marks)
-    return Piece(marks, height + (2.5 if repeat > 1 else 0), side=height / 2, edge=width, shape=shape)
+    markup = tag("g", hint, outline(width, height, block.role, repeat), markup)
+    return Piece(markup, height + (2.5 if repeat > 1 else 0), side_y=height / 2, side_x=width, shape=shape)
 
 
 def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
-    """A filled rectangle in the color of its role, with edges of more behind it if it repeats."""
+    """A rectangle in the color of its role, with the edges of two more behind it if it is repeated."""
     color = COLORS.get(role, GRAY)
     behind = [
         tag("path", d=f"M{gap + 4:.1f} {height + gap - 2.5:.1f}v2.5H{width + gap:.1f}V{gap + 4:.1f}h-2.5", fill="none",
@@ -186,41 +186,41 @@ def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
 
 
 def join(kind: str, width: float, shape: str) -> Piece:
-    """A circle with the sign of the operation, or a small box with its name; what follows at once is beside it."""
-    first, _, after = kind.partition(THEN)
+    """Draw a join: a circle with the sign of the operation and the fused layers beside it, or a small box with text."""
+    first, _, after = kind.partition(SEPARATOR)
     middle = width / 2
     if first in SYMBOLS:
         ring = {"fill": "currentColor", "fill_opacity": 0.05, "stroke": LINE}
         sign = tag("path", d=SYMBOLS[first], stroke="currentColor", stroke_width=1.3)
-        marks = moved(tag("circle", r=9, **ring) + sign, middle, 9)
-        marks += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
-        return Piece(marks, 18, side=9, edge=middle + 9, shape=shape)
-    words = cut(kind, width - 16, 10.5)
+        markup = translated(tag("circle", r=9, **ring) + sign, middle, 9)
+        markup += text(middle - 14, 13, after, 10, "end", opacity=SOFT) if after else ""
+        return Piece(markup, 18, side_y=9, side_x=middle + 9, shape=shape)
+    words = shortened(kind, width - 16, 10.5)
     half = min(width, text_width(words, 10.5) + 18) / 2
-    marks = moved(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
-    return Piece(marks, 18, side=9, edge=middle + half, shape=shape)
+    markup = translated(outline(2 * half, 18, "join"), middle - half, 0) + text(middle, 13, words, 10.5, "middle")
+    return Piece(markup, 18, side_y=9, side_x=middle + half, shape=shape)
 
 
-def words_of(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
-    """Title and second lines, wrapped to a width, and the height of both."""
-    marks, y = [], 3.0
+def title_lines(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
+    """(markup, height) of a bold title and of secondary lines, wrapped to a width."""
+    markup, y = [], 3.0
     for words in wrapped(title, width, size, True):
         y += size + 3
-        marks.append(text(x, y - 1, words, size, anchor, font_weight=600))
+        markup.append(text(x, y - 1, words, size, anchor, font_weight=600))
     for words in wrapped(rest, width, 9.5) if rest else ():
         y += 12.5
-        marks.append(text(x, y - 1, words, 9.5, anchor, opacity=SOFT))
-    return "".join(marks), y
+        markup.append(text(x, y - 1, words, 9.5, anchor, opacity=SOFT))
+    return "".join(markup), y
 
 
-def numbers(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:
-    """Parameters and multiply-adds at two x, each above a bar for its share of the total."""
+def cost_bars(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:
+    """Draw parameters and multiply-adds, centered at the x of `middles`, above bars for their shares of the totals."""
     length = min(BAR, middles[1] - middles[0] - 8)
-    marks: list[str] = []
+    markup: list[str] = []
     for count, total, x in zip(counts, (totals.parameters, totals.multiply_adds), middles, strict=True):
         bar = {"x": x - length / 2, "y": y + 4, "height": 3}
         share = max(1.0, length * min(1.0, count / total)) if count and total else 0.0
-        marks.append(text(x, y, quantity(count), 11 if length == BAR else 9.5, "middle"))
-        marks.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
-        marks.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
-    return "".join(marks)
+        markup.append(text(x, y, quantity(count), 11 if length == BAR else 9.5, "middle"))
+        markup.append(tag("rect", width=length, fill="currentColor", fill_opacity=0.13, **bar))
+        markup.append(tag("rect", width=share, fill=COLORS.get(role, GRAY), **bar) if share else "")
+    return "".join(markup)

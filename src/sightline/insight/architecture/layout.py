@@ -1,24 +1,24 @@
-"""Arrange the boxes of a drawing: one column, branches side by side, other connections along lanes on the right."""
+"""Arrange boxes in a column, with branches side by side and skip connections in lanes on the right."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .boxes import LINE, SOFT, Piece, Totals, box, cut, moved, route, tag, text, text_width
+from .boxes import LINE, SOFT, Piece, Totals, box, route, shortened, tag, text, text_width, translated
 from .tree import TIMES, Block
-from .view import THEN, shape_of, short_kind, short_name
+from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
-"""Pixels: an arrow, the room of a fork above it, a lane, a frame's padding, between branches, least width of a box, and
-the same for a long word."""
+"""Pixels: length of an arrow, height for the start of a lane, width of a lane, padding of a frame, gap between
+branches, minimum width of a box, and the largest minimum width of a box with a long word."""
 
 Edge = tuple[int, int]
-"""(index of a block that feeds, index of a block that takes); -1 is the input, the number of blocks the output."""
+"""(index of the source, index of the user); -1 is the input, and the number of blocks the output."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A block by its index in the view; inside: the column of a frame."""
+    """A block and its index in the view. inside: the column in a frame, or None."""
 
     index: int
     block: Block
@@ -27,101 +27,102 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches between the same two neighbors."""
+    """Parallel branches between the same two neighbors."""
 
-    flows: tuple["Column", ...]
+    parts: tuple["Column", ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Flows one below the other. links: which feeds which, by row; row -1 is the input, len(flows) the output."""
+    """Parts one below the other. links: connections by row; row -1 is the input, and row len(parts) the output."""
 
-    flows: tuple[Leaf | Fork, ...]
+    parts: tuple[Leaf | Fork, ...]
     links: tuple[Edge, ...]
 
 
 def column_of(view: Block) -> Column:
-    """The boxes of a view as a column: boxes that all paths pass, with forks where separate branches lie between them.
+    """Layout of the boxes of a view: the boxes that all paths pass are a column, with forks for the branches between.
 
-    Branches are found again within each branch, and between the ends of a connection that bypasses boxes.
+    This is applied recursively to each branch, and to the boxes that a skip connection bypasses.
     """
     boxes, last = view.children, len(view.children)
     taken = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
     taken |= {(output[0], last) for output in view.outputs if output}
-    loose = {(index, last) for index in range(last) if index not in {source for source, _ in taken}}
-    undrawn = loose | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
+    # Boxes without users, and labels without inputs, get connections that are not drawn.
+    unused = {(index, last) for index in range(last) if index not in {source for source, _ in taken}}
+    undrawn = unused | {(-1, index) for index, child in enumerate(boxes) if child.role == "label" and not child.inputs}
 
     def region(members: Collection[int], start: int, end: int, edges: set[Edge]) -> Column:
-        """The column of boxes that take from `start` alone and feed `end` alone."""
-        flows = flows_of(members, start, end, edges)
-        rows = {start: -1, end: len(flows)} | {index: row for row, flow in enumerate(flows) for index in indices(flow)}
+        """The column of boxes whose only outer source is `start` and whose only outer user is `end`."""
+        parts = parts_of(members, start, end, edges)
+        rows = {start: -1, end: len(parts)} | {index: row for row, part in enumerate(parts) for index in indices(part)}
         links = {(rows[source], rows[goal]) for source, goal in edges - undrawn}
-        return Column(tuple(flows), tuple(sorted(link for link in links if link[0] != link[1])))
+        return Column(tuple(parts), tuple(sorted(link for link in links if link[0] != link[1])))
 
-    def flows_of(members: Collection[int], start: int, end: int, edges: set[Edge]) -> list[Leaf | Fork]:
+    def parts_of(members: Collection[int], start: int, end: int, edges: set[Edge]) -> list[Leaf | Fork]:
         passed = [index for index in members if not any(source < index < goal for source, goal in edges)]
-        flows: list[Leaf | Fork] = []
+        parts: list[Leaf | Fork] = []
         for before, after in pairwise([start, *passed, end]):
             inside = [index for index in members if before < index < after]
             inner = {edge for edge in edges if before <= edge[0] and edge[1] <= after} - {(before, after)}
             branches = components(inside, inner)
             if len(branches) > 1:
-                parts = [(sorted(part), {edge for edge in inner if part & {*edge}}) for part in branches]
-                flows.append(Fork(tuple(region(part, before, after, own) for part, own in parts)))
+                groups = [(sorted(group), {edge for edge in inner if group & {*edge}}) for group in branches]
+                parts.append(Fork(tuple(region(group, before, after, own) for group, own in groups)))
             elif inside and (before, after) in edges:
-                flows += flows_of(inside, before, after, inner)
+                parts += parts_of(inside, before, after, inner)
             else:
-                flows += [leaf(index) for index in inside]
-            flows += [leaf(after)] if after != end else []
-        return flows
+                parts += [leaf(index) for index in inside]
+            parts += [leaf(after)] if after != end else []
+        return parts
 
     def leaf(index: int) -> Leaf:
         box = boxes[index]
         return Leaf(index, box, column_of(box) if box.role == "frame" and box.children else None)
 
-    return region(range(last), -1, last, taken | loose)
+    return region(range(last), -1, last, taken | unused)
 
 
 def components(members: Collection[int], edges: set[Edge]) -> list[set[int]]:
-    """The members in groups that no edge connects."""
+    """The connected components of a graph, in the order of their smallest member."""
     groups = [{index} for index in members]
     for source, goal in edges:
         if source in members and goal in members:
-            met = [group for group in groups if source in group or goal in group]
-            groups = [*(group for group in groups if group not in met), set().union(*met)]
+            touched = [group for group in groups if source in group or goal in group]
+            groups = [*(group for group in groups if group not in touched), set().union(*touched)]
     return sorted(groups, key=min)
 
 
-def indices(flow: Leaf | Fork | Column) -> list[int]:
-    """Indices of all blocks in a flow."""
-    return [flow.index] if isinstance(flow, Leaf) else [index for inner in flow.flows for index in indices(inner)]
+def indices(part: Leaf | Fork | Column) -> list[int]:
+    """Indices of all blocks in a part of the layout."""
+    return [part.index] if isinstance(part, Leaf) else [index for inner in part.parts for index in indices(inner)]
 
 
-def least_width(flow: Leaf | Fork | Column) -> float:
-    """The least width of the boxes of a flow."""
-    if isinstance(flow, Fork):
-        return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in flow.flows) - BETWEEN
-    if isinstance(flow, Column):
-        return max(map(least_width, flow.flows), default=LEAST)
-    longest = max(text_width(word, 10, True) for word in short_kind(flow.block).split(" "))
-    return least_width(flow.inside) if flow.inside else max(LEAST, min(WORD, 12 + longest))
+def least_width(part: Leaf | Fork | Column) -> float:
+    """Minimum width of a part without its overhang."""
+    if isinstance(part, Fork):
+        return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in part.parts) - BETWEEN
+    if isinstance(part, Column):
+        return max(map(least_width, part.parts), default=LEAST)
+    longest = max(text_width(word, 10, True) for word in abbreviated_kind(part.block).split(" "))
+    return least_width(part.inside) if part.inside else max(LEAST, min(WORD, 12 + longest))
 
 
-def overhang(flow: Leaf | Fork | Column) -> tuple[float, float]:
-    """How far frames, lanes and stacked edges stick out to the left and right of the boxes."""
-    if isinstance(flow, Fork):
+def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
+    """(left, right): pixels that frames, lanes and the edges of repeated blocks need beside the boxes."""
+    if isinstance(part, Fork):
         return 0, 0
-    if isinstance(flow, Column):
-        sides = [(0.0, 0.0), *map(overhang, flow.flows)]
-        return max(left for left, _ in sides), max(right for _, right in sides) + LANE * len(set(lanes(flow).values()))
-    if flow.inside:
-        left, right = overhang(flow.inside)
+    if isinstance(part, Column):
+        sides = [(0.0, 0.0), *map(overhang, part.parts)]
+        return max(left for left, _ in sides), max(right for _, right in sides) + LANE * len(set(lanes(part).values()))
+    if part.inside:
+        left, right = overhang(part.inside)
         return left + PAD, right + PAD
-    return 0, 5 if flow.block.repeat > 1 else 0
+    return 0, 5 if part.block.repeat > 1 else 0
 
 
 def lanes(column: Column) -> dict[int, int]:
-    """The lane of each flow that feeds one further down than the next; as few lanes as possible, 0 is the innermost."""
+    """Map the source rows of skip connections to lanes, 0 for the innermost; links that do not overlap share a lane."""
     farthest = {start: end for start, end in column.links if end - start > 1}
     used: list[list[Edge]] = []
     for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
@@ -132,61 +133,61 @@ def lanes(column: Column) -> dict[int, int]:
     return {start: number for number, lane in enumerate(used) for start, _ in lane}
 
 
-def arrange(flow: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
-    """The marks of a flow whose boxes have a width."""
-    if isinstance(flow, Column):
-        return stack(flow, width, totals)
-    if isinstance(flow, Fork):
-        return branches(flow, width, totals)
-    return frame(flow, width, totals) if flow.inside else box(flow.block, width, totals)
+def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
+    """Draw a part whose boxes are `width` wide, without its overhang."""
+    if isinstance(part, Column):
+        return stack(part, width, totals)
+    if isinstance(part, Fork):
+        return branches(part, width, totals)
+    return frame(part, width, totals) if part.inside else box(part.block, width, totals)
 
 
 def stack(column: Column, width: float, totals: Totals) -> Piece:
-    """Flows one below the other, with arrows between neighbors and other links along lanes on the right."""
-    pieces = [arrange(flow, width, totals) for flow in column.flows]
+    """Draw parts one below the other, with arrows between neighbors, and skip connections in lanes on the right."""
+    pieces = [arrange(part, width, totals) for part in column.parts]
     lane_of, middle = lanes(column), width / 2
-    marks: list[str] = []
-    tops, feet, y, shape = [], [0.0], 0.0, ""
+    markup: list[str] = []
+    tops, bottoms, y, shape = [], [0.0], 0.0, ""
     for row, piece in enumerate(pieces):
         top = y + (GAP if row else 0) + (FORK if row - 1 in lane_of else 0)
         if top > y and (row - 1, row) in column.links:
-            marks.append(route((middle, y), (middle, top), head=piece.headed))
-        marks += [carried(shape, middle, y + GAP / 2, width), moved(piece.marks, 0, top)]
+            markup.append(route((middle, y), (middle, top), head=piece.arrowhead))
+        markup += [shape_label(shape, middle, y + GAP / 2, width), translated(piece.markup, 0, top)]
         tops.append(top)
         y, shape = top + piece.height, piece.shape
-        feet.append(y)
+        bottoms.append(y)
     y += GAP if any(end == len(pieces) and end - start > 1 for start, end in column.links) else 0
-    marks.append(long_links(column, pieces, [*tops, y], feet, width) if lane_of else "")
-    headed = bool(pieces) and pieces[0].headed and -1 not in lane_of
-    return Piece("".join(marks), y, headed, shape=shape)
+    markup.append(long_links(column, pieces, [*tops, y], bottoms, width) if lane_of else "")
+    arrowhead = bool(pieces) and pieces[0].arrowhead and -1 not in lane_of
+    return Piece("".join(markup), y, arrowhead, shape=shape)
 
 
-def long_links(column: Column, pieces: list[Piece], tops: list[float], feet: list[float], width: float) -> str:
-    """Lines along lanes, from a dot below a row to the side of each further row that it feeds, or to the output.
+def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: list[float], width: float) -> str:
+    """Draw the lines of skip connections, from a dot below their source to the side of their user, or to the output.
 
-    tops: y of each row and of the output. feet: y below the input and each row.
+    tops: y of the top of each row and of the output. bottoms: y of the bottom of the input and of each row.
     """
     middle, lane_of = width / 2, lanes(column)
-    inner = width + max(overhang(flow)[1] for flow in column.flows)
+    inner = width + max(overhang(part)[1] for part in column.parts)
     long = [link for link in column.links if link[1] - link[0] > 1]
-    marks: list[str] = []
+    markup: list[str] = []
     for start, end in long:
-        level = feet[start + 1] + (GAP if start >= 0 else 0)
+        level = bottoms[start + 1] + (GAP if start >= 0 else 0)
         x = inner + LANE * (lane_of[start] + 0.5)
         others = [first for first, goal in long if goal == end]
         piece = pieces[end] if end < len(pieces) else Piece("", 0)
         shift = (len(others) - 1) / 2 - others.index(start)
-        y = tops[end] + piece.side + shift * min(6, 2 * piece.side / len(others))
-        goal = [(piece.edge, y)] if piece.edge else [(middle, tops[end] - 8), (middle, tops[end])]
-        marks.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
+        y = tops[end] + piece.side_y + shift * min(6, 2 * piece.side_y / len(others))
+        goal = [(piece.side_x, y)] if piece.side_x else [(middle, tops[end] - 8), (middle, tops[end])]
+        markup.append(tag("circle", cx=middle, cy=level, r=2.2, fill=LINE))
         if (start, start + 1) not in column.links:
-            marks.append(route((middle, feet[start + 1]), (middle, level), head=False))
-        marks.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.headed))
-    return "".join(dict.fromkeys(marks))
+            markup.append(route((middle, bottoms[start + 1]), (middle, level), head=False))
+        markup.append(route((middle, level), (x, level), (x, goal[0][1]), *goal, head=piece.arrowhead))
+    return "".join(dict.fromkeys(markup))
 
 
-def carried(shape: str, x: float, y: float, width: float) -> str:
-    """The shape of a value beside its arrow, if there is room."""
+def shape_label(shape: str, x: float, y: float, width: float) -> str:
+    """The shape of a tensor beside its arrow, or "" if there is no room."""
     size, room = 10.0, width / 2 + BETWEEN - 8
     if text_width(shape, size) > room:
         shape, size = shape.replace(" ", ""), 9.0
@@ -194,43 +195,43 @@ def carried(shape: str, x: float, y: float, width: float) -> str:
 
 
 def branches(fork: Fork, width: float, totals: Totals) -> Piece:
-    """Columns side by side, below a line that forks."""
-    hangs, least = [overhang(flow) for flow in fork.flows], [least_width(flow) for flow in fork.flows]
+    """Draw the branches of a fork side by side, with lines that split above and merge below."""
+    hangs, least = [overhang(part) for part in fork.parts], [least_width(part) for part in fork.parts]
     extra = width - sum(least) - sum(map(sum, hangs)) - BETWEEN * (len(least) - 1)
     widths = [own + max(0.0, extra) / len(least) for own in least]
-    pieces = [arrange(flow, own, totals) for flow, own in zip(fork.flows, widths, strict=True)]
-    fed = any(start == -1 for flow in fork.flows for start, _ in flow.links)
+    pieces = [arrange(part, own, totals) for part, own in zip(fork.parts, widths, strict=True)]
+    fed = any(start == -1 for part in fork.parts for start, _ in part.links)
     top = 20.0 if fed else 0.0
     bottom = top + max(piece.height for piece in pieces)
-    x, height, center, marks = 0.0, bottom, width / 2, []
-    for flow, piece, own, (left, right) in zip(fork.flows, pieces, widths, hangs, strict=True):
+    x, height, center, markup = 0.0, bottom, width / 2, []
+    for part, piece, own, (left, right) in zip(fork.parts, pieces, widths, hangs, strict=True):
         x += left
-        middle, foot = x + own / 2, top + piece.height
-        way = (center, 0), (center, 6), (middle, 6), (middle, top)
-        marks += [route(*way, head=piece.headed) if fed else "", moved(piece.marks, x, top)]
-        if any(end == len(flow.flows) for _, end in flow.links):
+        middle, bottom_y = x + own / 2, top + piece.height
+        corners = (center, 0), (center, 6), (middle, 6), (middle, top)
+        markup += [route(*corners, head=piece.arrowhead) if fed else "", translated(piece.markup, x, top)]
+        if any(end == len(part.parts) for _, end in part.links):
             height, turn = bottom + 8, bottom + 6
-            marks.append(route((middle, foot), (middle, turn), (center, turn), (center, height), head=False))
+            markup.append(route((middle, bottom_y), (middle, turn), (center, turn), (center, height), head=False))
         x += own + right + BETWEEN
-    return Piece("".join(marks), height, headed=False)
+    return Piece("".join(markup), height, arrowhead=False)
 
 
-def frame(flow: Leaf, width: float, totals: Totals) -> Piece:
-    """A column in a frame with the name of its block."""
-    assert flow.inside is not None
-    block, (left, right) = flow.block, overhang(flow)
-    inner = stack(flow.inside, width, replace(totals, times=totals.times * block.repeat))
+def frame(part: Leaf, width: float, totals: Totals) -> Piece:
+    """Draw a frame with the name of its block around its boxes."""
+    assert part.inside is not None
+    block, (left, right) = part.block, overhang(part)
+    inner = stack(part.inside, width, replace(totals, times=totals.times * block.repeat))
     middle, top = width / 2, 26.0
     height = top + inner.height + 10
-    title, room = f"{short_name(block.name)}{THEN}{block.kind}", middle + left - 12
-    title = cut(title if text_width(title, 10) <= room else block.kind, room, 10)
+    title, room = f"{short_name(block.name)}{SEPARATOR}{block.kind}", middle + left - 12
+    title = shortened(title if text_width(title, 10) <= room else block.kind, room, 10)
     ink = {"fill": "currentColor", "fill_opacity": 0.035, "stroke": "currentColor", "stroke_opacity": 0.25}
-    marks = [
+    markup = [
         tag("rect", x=-left, y=0, width=width + left + right, height=height, rx=7, **ink),
         text(7 - left, 14, title, 10, opacity=SOFT),
         text(width + right - 8, 16, f"{TIMES} {block.repeat}", 12, "end", font_weight=600) if block.repeat > 1 else "",
-        route((middle, 0), (middle, top), head=inner.headed),
-        moved(inner.marks, 0, top),
+        route((middle, 0), (middle, top), head=inner.arrowhead),
+        translated(inner.markup, 0, top),
         route((middle, top + inner.height), (middle, height), head=False),
     ]
-    return Piece("".join(marks), height, headed=False, shape=shape_of(block))
+    return Piece("".join(markup), height, arrowhead=False, shape=shape_of(block))

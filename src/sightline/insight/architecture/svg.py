@@ -1,7 +1,4 @@
-"""An architecture as SVG: panels of boxes from top to bottom.
-
-The first panel is the whole model, the others the insides of blocks that it leaves closed.
-"""
+"""Draw an architecture as SVG panels: the whole model, then blocks that an earlier panel draws as a single box."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -9,24 +6,26 @@ from dataclasses import dataclass, replace
 
 from ...errors import printable
 from ..style import INK
-from .boxes import SOFT, Panel, Totals, cut, moved, quantity, tag, text
+from .boxes import SOFT, Panel, Totals, quantity, shortened, tag, text, translated
 from .layout import arrange, column_of, least_width, overhang
-from .pair import pair_of, pair_panel
+from .siamese import siamese_networks, siamese_panel
 from .tree import Architecture, Block, shape_text
-from .unet_layout import unet_layout, unet_levels
-from .view import family, shape_of, view_of, with_labels
+from .unet_layout import unet_layout, unet_skips
+from .view import class_name, shape_of, view_of, with_labels
 
 WIDTH, HEIGHT, TALLEST = 348.0, 1030.0, 1290.0
-"""Pixels: width of a phone, height of a printed page, greatest height of a U-Net or of the inside of a block."""
+"""Pixels: width of a phone, height of a printed page, maximum height of a U-Net or of the panel of a block."""
 
-PANELS, MOST_BOXES, FEW, WORTH = 5, 120, 4, 0.02
-"""The most panels; the most boxes of a panel; boxes up to which a panel opens a block whatever its height; least share
-of the model's parameters or multiply-adds for a panel of a closed block."""
+MAX_PANELS, MAX_BOXES = 5, 120
+"""Maximum number of panels, and of boxes in a panel."""
+FEW_BOXES, MIN_SHARE = 4, 0.02
+"""Number of boxes up to which a panel is expanded whatever its height; minimum share of the model's parameters or
+multiply-adds of a block with its own panel."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A panel, its boxes with how often each occurs, and whether it fits and is a U-Net."""
+    """A panel, its boxes with their number of repetitions, whether its size is in the limits, whether it is a U-Net."""
 
     panel: Panel
     boxes: tuple[tuple[Block, int], ...]
@@ -34,93 +33,100 @@ class Draft:
     unet: bool
 
 
-def panels_of(found: Architecture) -> list[Panel]:
-    """The drawings of an architecture: none if there is no tree, or too large a one."""
-    if found.model is None:
+def panels_of(architecture: Architecture) -> list[Panel]:
+    """The panels of an architecture; [] if it has no tree, or one with too many blocks."""
+    if architecture.model is None:
         return []
-    image, pair = f"image {shape_text(found.image)}", pair_of(found)
+    image, pair = f"image {shape_text(architecture.image)}", siamese_networks(architecture)
     if pair is None:
-        return block_panels(found.name or found.model.kind, found.model, image, found.outputs)
-    return [pair_panel(found, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
+        return block_panels(
+            architecture.name or architecture.model.kind, architecture.model, image, architecture.outputs
+        )
+    return [siamese_panel(architecture, *pair, WIDTH), *block_panels("backbone", pair[0][0], image, ("features",))]
 
 
-def block_panels(title: str, root: Block, entrance: str, outputs: Sequence[str]) -> list[Panel]:
-    """A panel of a block, and of the blocks that stay closed in it: two of a class at most."""
-    first = draw(title, "", with_labels(root, entrance, outputs))
+def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[str]) -> list[Panel]:
+    """The panel of a block, and panels of the blocks in it that are drawn as one box, at most two for each class."""
+    first = draw(title, "", with_labels(root, input_label, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
-    for draft in drafts:  # panels of closed blocks are appended
-        for box, share in sorted(closed_in(draft, root), key=lambda item: -item[1]):
-            known, look = seen.setdefault(family(box), []), looks(box)
-            if look in known or len(known) > 1 or share < WORTH or len(drafts) == PANELS:
+    for draft in drafts:  # the loop appends drafts
+        for box, share in sorted(closed_blocks(draft, root), key=lambda item: -item[1]):
+            known, shape = seen.setdefault(class_name(box), []), structure(box)
+            if shape in known or len(known) > 1 or share < MIN_SHARE or len(drafts) == MAX_PANELS:
                 continue
             note = f"{box.name}, one of {box.repeat}" if box.repeat > 1 else box.name
-            drawn = draw(family(box), note, with_labels(replace(box, repeat=1), "input", ()))
+            drawn = draw(class_name(box), note, with_labels(replace(box, repeat=1), "input", ()))
             if drawn is not None and drawn.panel.height <= TALLEST:
                 drafts.append(drawn)
-                known.append(look)
+                known.append(shape)
     return [draft.panel for draft in drafts]
 
 
-def closed_in(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
-    """Blocks that can be opened, each with its share of the parameters or multiply-adds, whichever is larger."""
+def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
+    """Yield (block, share) of the blocks with children that are drawn as one box.
+
+    share: of the parameters or of the multiply-adds of `root`, whichever is larger.
+    """
     for box, times in draft.boxes:
         if box.role == "block" and box.children:
             costs = (box.parameters, root.parameters), (box.multiply_adds, root.multiply_adds)
             yield box, max(times * own / max(1, total) for own, total in costs)
 
 
-def looks(block: Block) -> object:
-    """What is equal for blocks whose drawings differ in numbers only."""
-    return family(block), tuple((looks(child), child.inputs) for child in block.children)
+def structure(block: Block) -> object:
+    """The classes and connections in a block, equal for blocks whose drawings differ only in numbers."""
+    return class_name(block), tuple((structure(child), child.inputs) for child in block.children)
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, with as many classes of blocks opened as fit, the costliest first; None if too many."""
-    opened: set[str] = set()
+    """The panel of a block, its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
+    expanded: set[str] = set()
     tried: set[str] = set()
-    best = draft_of(title, note, root, opened)
+    best = draft_of(title, note, root, expanded)
     while best is not None:
         shares: dict[str, float] = {}
-        for box, share in closed_in(best, root):
-            shares[family(box)] = shares.get(family(box), 0) + share
+        for box, share in closed_blocks(best, root):
+            shares[class_name(box)] = shares.get(class_name(box), 0) + share
         kind = max(shares.keys() - tried, key=lambda name: (shares[name], name), default=None)
         if kind is None:
             return best
         tried.add(kind)
-        trial = draft_of(title, note, root, opened | {kind})
-        if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW):
-            opened.add(kind)
+        trial = draft_of(title, note, root, expanded | {kind})
+        if trial is not None and ((trial.fits and trial.unet >= best.unet) or len(best.boxes) <= FEW_BOXES):
+            expanded.add(kind)
             best = trial
     return None
 
 
-def draft_of(title: str, note: str, root: Block, opened: set[str]) -> Draft | None:
-    """A panel of a block with the blocks of some classes opened, None if it has too many boxes."""
-    view, totals = view_of(root, opened), Totals(root.parameters, root.multiply_adds)
+def draft_of(title: str, note: str, root: Block, expanded: set[str]) -> Draft | None:
+    """The panel of a block with the blocks of the classes in `expanded` expanded; None if it has too many boxes."""
+    view, totals = view_of(root, expanded), Totals(root.parameters, root.multiply_adds)
     boxes = tuple(boxes_in(view))
-    if len(boxes) > MOST_BOXES:
+    if len(boxes) > MAX_BOXES:
         return None
     column = column_of(view)
     left, right = overhang(column)
     width = max(WIDTH - 4, least_width(column) + left + right)
-    skips = unet_levels(column)
+    skips = unet_skips(column)
     inner = width - left - right
     piece = unet_layout(column, skips, width, totals) if skips else arrange(column, inner, totals)
     fits = width <= WIDTH - 4 and piece.height <= (TALLEST if skips else HEIGHT)
     sizes = f"{quantity(root.parameters)} parameters, {quantity(root.multiply_adds)} multiply-adds"
-    marks, y = [text(2, 17, cut(title, width, 13, True), 13, font_weight=600)], 17.0
-    for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds, their shares of the total.")):
+    markup, y = [text(2, 17, shortened(title, width, 13, True), 13, font_weight=600)], 17.0
+    for words in filter(None, (note, sizes, "Boxes: parameters, multiply-adds; bars: shares of the total.")):
         y += 15
-        marks.append(text(2, y, cut(words, width, 10.5), 10.5, opacity=SOFT))
-    marks.append(moved(piece.marks, 2 + (0 if skips else left), y + 12))
-    steps = [f"{f'{times} times ' if times > 1 else ''}{family(box)} to {shape_of(box)}" for box, times in boxes]
-    panel = Panel(title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(marks), width + 4, y + piece.height + 16)
+        markup.append(text(2, y, shortened(words, width, 10.5), 10.5, opacity=SOFT))
+    markup.append(translated(piece.markup, 2 + (0 if skips else left), y + 12))
+    steps = [f"{f'{times} times ' if times > 1 else ''}{class_name(box)} to {shape_of(box)}" for box, times in boxes]
+    panel = Panel(
+        title, f"{title}, {sizes}: {', then '.join(steps)}", "".join(markup), width + 4, y + piece.height + 16
+    )
     return Draft(panel, boxes, fits, bool(skips))
 
 
 def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
-    """(box, how often it occurs) of all boxes, without labels, and with those in frames instead of the frames."""
+    """Yield (box, number of repetitions) of all boxes except labels, also of those in frames."""
     for box in view.children:
         if box.role == "frame":
             yield from boxes_in(box, times * box.repeat)
@@ -129,15 +135,15 @@ def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
 
 
 def page_svg(panel: Panel) -> str:
-    """A panel as an element of a page, in the page's ink."""
+    """A panel as an element of an HTML page, in the color of its text."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
-    return tag("svg", panel.marks, **size, role="img", aria_label=panel.alt)
+    return tag("svg", panel.markup, **size, role="img", aria_label=panel.alt)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
-    """All panels as one file on white, in columns: the first alone, the others in columns of a page's height."""
+    """All panels as an SVG file on white: the first in its own column, the others in columns of a page's height."""
     margin, gap = 16.0, 28.0
-    x, height, marks = margin, 0.0, []
+    x, height, markup = margin, 0.0, []
     columns = [[panels[0]]]
     for panel in panels[1:]:
         if len(columns) == 1 or sum(one.height for one in [*columns[-1], panel]) > max(HEIGHT, panels[0].height):
@@ -146,13 +152,15 @@ def file_svg(panels: Sequence[Panel]) -> str:
     for column in columns:
         y = margin
         for panel in column:
-            marks.append(moved(panel.marks, x, y))
+            markup.append(translated(panel.markup, x, y))
             y += panel.height + gap / 2
         x += max(panel.width for panel in column) + gap
         height = max(height, y)
     width, height = x - gap + margin, height + margin - gap / 2
-    ground = tag("rect", width=width, height=height, fill="#ffffff")
+    background = tag("rect", width=width, height=height, fill="#ffffff")
     title = tag("title", html.escape(printable(panels[0].title)))
     fonts = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
     size = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}", "font_family": fonts}
-    return tag("svg", title, ground, tag("g", *marks, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size)
+    return tag(
+        "svg", title, background, tag("g", *markup, fill=INK), xmlns="http://www.w3.org/2000/svg", color=INK, **size
+    )

@@ -1,4 +1,4 @@
-"""The architecture of a model as a tree of blocks, and architecture.json, the file that holds it."""
+"""The architecture of a model as a tree of blocks; reading and writing architecture.json."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ...runs.atomic import atomic_write
 
 TIMES, DASH = "\u00d7", "\u2013"
-"""Multiplication sign between the sides of a shape, and the dash of a range."""
+"""Multiplication sign in shapes, and dash in ranges."""
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Text = Annotated[str, Field(max_length=1_000)]
@@ -20,22 +20,22 @@ Role = Literal[
     "block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling", "resize",
     "dropout", "identity", "join", "scale", "frame", "label",
 ]  # fmt: skip
-"""How a block is drawn. `frame` (a block with its inside) and `label` (an input or output) are for drawings only."""
+"""Kind of a block, for drawing. `frame` (a block and its children) and `label` (an input or output) are not traced."""
 
 Source = tuple[Annotated[int, Field(ge=-1)], Count]
-"""(index, port): output number `port` of the sibling at this index; index -1: input number `port` of the parent."""
+"""(index, port): output number `port` of the sibling at `index`, or input number `port` of the parent if it is -1."""
 
 Sources = tuple[Source | None, ...]
-"""Where values come from; None where a value does not depend on the input."""
+"""Sources of values; None for a value that does not depend on the input."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One call of a module, or an operation between modules; `repeat` equal ones in a row are one block.
+    """A call of a module, or an operation between modules; `repeat` equal consecutive calls are one block.
 
-    name: path below the parent, `layer3.1-22` for a row. kind: class or operation, in words. shapes: of each output,
-    without the batch. parameters, multiply_adds: of one of the row; parameters count where they are used first. inputs:
-    sources among the siblings. outputs: sources among the children.
+    name: path relative to the parent; `layer3.1-22` if repeated. kind: class or description. shapes: of each output,
+    without the batch. parameters, multiply_adds: of a single repetition; shared parameters are counted in the first
+    block that uses them. inputs: sources among the siblings. outputs: sources among the children.
     """
 
     name: Text
@@ -54,9 +54,9 @@ class Block:
 class Architecture:
     """A traced model.
 
-    name: of the model. image: channels, height, width of the input. model: the tree, None if tracing failed. outputs:
-    names of the model's outputs, if they have names. method: title of the method that trains a Siamese pair, else "".
-    notes: why there is no tree, or which parameters are not in it.
+    name: of the model. image: (channels, height, width) of the input. model: root of the tree, None if tracing failed.
+    outputs: names of the model's outputs, if they have names. method: title of the method that pre-trains a Siamese
+    network, else "". notes: the error of tracing, or unused parameters.
     """
 
     name: Text
@@ -68,59 +68,62 @@ class Architecture:
     format: Literal[1] = 1
 
 
-FILE = TypeAdapter(Architecture)
+ADAPTER = TypeAdapter(Architecture)
 
 
 def write_architecture(path: str | Path, make: Callable[[], Architecture], name: str, image: Sequence[int]) -> Path:
-    """Write architecture.json of what `make` returns; if it raises, of `name` and `image`, with the error as a note."""
+    """Write the architecture that `make` returns as JSON to `path`, and return `path`.
+
+    If `make` raises, the file has `name`, `image` and the error as a note, so that training is not interrupted.
+    """
     try:
-        found = make()
-    except Exception as error:  # a model may raise anything, and a drawing is not worth a run
+        architecture = make()
+    except Exception as error:  # a model may raise any type
         why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
-        note = f"The model could not be traced: its pass does not work on shapes without values ({why})."
-        found = Architecture(name, tuple(image), None, notes=(note,))
-    return atomic_write(path, to_json(found) + "\n")
+        note = f"The model could not be traced: its forward pass fails on torch's meta device ({why})."
+        architecture = Architecture(name, tuple(image), None, notes=(note,))
+    return atomic_write(path, to_json(architecture) + "\n")
 
 
-def to_json(found: Architecture) -> str:
-    """Text of architecture.json."""
-    return json.dumps(asdict(found), separators=(",", ":"))
+def to_json(architecture: Architecture) -> str:
+    """The text of architecture.json."""
+    return json.dumps(asdict(architecture), separators=(",", ":"))
 
 
 def from_json(text: str) -> Architecture:
     """Parse the text of architecture.json. Raises ValueError if it is invalid."""
     try:
-        found = FILE.validate_json(text, strict=True)
+        architecture = ADAPTER.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if found.model is not None:
-        check_sources(found.model)
-    return found
+    if architecture.model is not None:
+        check_sources(architecture.model)
+    return architecture
 
 
 def check_sources(block: Block) -> None:
-    """Raise ValueError if a child takes from itself or a later sibling, or an output from a child that is missing."""
+    """Raise ValueError if an input of a child is its own output or a later one, or an output is of a missing child."""
     for index, child in enumerate(block.children):
         if any(source >= index for source, _ in child.inputs):
-            raise ValueError(f"{child.name}: an input from itself or a later block")
+            raise ValueError(f"{child.name}: an input is an output of this block or a later one")
         check_sources(child)
     if any(output is not None and output[0] >= len(block.children) for output in block.outputs):
-        raise ValueError(f"{block.name}: an output of a missing block")
+        raise ValueError(f"{block.name}: an output is of a missing block")
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """`64 x 112 x 112`; "1" for a single number."""
+    """Format a shape as `64 x 112 x 112`; that of a scalar as `1`."""
     return f" {TIMES} ".join(map(str, shape)) or "1"
 
 
-def merge(
-    children: Sequence[Block], outputs: Sources, join: Callable[[Block, Block, int], Block | None]
+def merge_children(
+    children: Sequence[Block], outputs: Sources, merged: Callable[[Block, Block, int], Block | None]
 ) -> tuple[tuple[Block, ...], Sources]:
-    """(children, outputs) with children merged into the one before them.
+    """Merge children into their predecessors; returns (children, outputs) with renumbered sources.
 
-    join(host, child, index of the host) returns the merged block, or None to keep both. It is called where the last
-    source of `child` feeds nothing else; inputs are renumbered.
+    merged(host, child, index of the host) returns the merged block, or None to keep both. It is called for a child and
+    the last of its sources, if no other block uses that source.
     """
     users: list[set[int]] = [set() for _ in children]
     sources = [*([source for source, _ in child.inputs] for child in children), [out[0] for out in outputs if out]]
@@ -129,39 +132,39 @@ def merge(
             if source >= 0:
                 users[source].add(user)
     kept: list[Block] = []
-    moved = {-1: -1}
+    new_index = {-1: -1}
     for index, child in enumerate(children):
-        child = replace(child, inputs=tuple((moved[source], port) for source, port in child.inputs))
-        before = max(sources[index], default=-1)
-        alone = before >= 0 and users[before] == {index}
-        merged = join(kept[moved[before]], child, moved[before]) if alone else None
-        if merged is None:
-            moved[index] = len(kept)
+        child = replace(child, inputs=tuple((new_index[source], port) for source, port in child.inputs))
+        last = max(sources[index], default=-1)
+        exclusive = last >= 0 and users[last] == {index}
+        block = merged(kept[new_index[last]], child, new_index[last]) if exclusive else None
+        if block is None:
+            new_index[index] = len(kept)
             kept.append(child)
         else:
-            moved[index] = moved[before]
-            kept[moved[before]] = merged
-    return tuple(kept), tuple(out and (moved[out[0]], out[1]) for out in outputs)
+            new_index[index] = new_index[last]
+            kept[new_index[last]] = block
+    return tuple(kept), tuple(out and (new_index[out[0]], out[1]) for out in outputs)
 
 
-def repetition(host: Block, child: Block, index: int) -> Block | None:
-    """`host` repeated once more, if `child` equals it but for a number in its name and follows it; else None.
+def merge_repeat(host: Block, child: Block, index: int) -> Block | None:
+    """`host` with one more repetition if `child` is equal except for a number in its name, else None.
 
-    Inputs of the child come from `host`, or from where the host has them too.
+    Each input of `child` must be an output of `host`, at least one of them, or equal an input of `host`.
     """
     first = host.name.partition(DASH)[0]
     if child.name.rstrip("0123456789") != first.rstrip("0123456789"):
         return None
     if replace(child, name="", inputs=()) != replace(host, name="", inputs=(), repeat=1):
         return None
-    steps = [mine for mine, theirs in zip(child.inputs, host.inputs, strict=False) if mine != theirs]
-    if len(child.inputs) != len(host.inputs) or not steps or any(source != index for source, _ in steps):
+    changed = [own for own, other in zip(child.inputs, host.inputs, strict=False) if own != other]
+    if len(child.inputs) != len(host.inputs) or not changed or any(source != index for source, _ in changed):
         return None
-    return replace(host, name=span(first, child.name), repeat=host.repeat + 1)
+    return replace(host, name=name_range(first, child.name), repeat=host.repeat + 1)
 
 
-def span(first: str, last: str) -> str:
-    """`layer3.1`, `layer3.22` -> `layer3.1-22`, with a dash."""
+def name_range(first: str, last: str) -> str:
+    """Name of a range of blocks: `layer3.1`, `layer3.22` -> `layer3.1-22`, with DASH."""
     if first == last:
         return first
     front, _, tail = last.rpartition(".")

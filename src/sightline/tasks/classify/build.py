@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...config.checks import check_loss_names
 from ...config.schema import Augment, Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.decode.images import Square
@@ -23,22 +24,31 @@ from ...doctor.quick import quick_line
 from ...engine import parts
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
 from ...errors import SightlineError
-from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
+from ...models import (
+    MODEL_NAMES,
+    MODELS,
+    Classifier,
+    build_model,
+    forward_flops,
+    freeze_backbone,
+    parameter_count,
+    unknown_model,
+)
 from ...models.weights import load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
 from .config import ClassifyConfig
+from .losses import LOSSES
 from .task import ClassifyLearner
 
 
 def check(config: Config) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
-    if (
-        "/" not in config.model.name and config.model.name not in MODELS
-    ):  # models of other libraries are checked when they are built
-        raise unknown_model(config.model.name)
+    check_loss_names(config, LOSSES)
+    if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
+        raise unknown_model(config.model.name, MODEL_NAMES)
 
 
 def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> parts.Parts:
@@ -51,10 +61,10 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     model = build_model(chosen.name, len(source.classes), config.data.size, dict(chosen.args), chosen.head)
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
-    receipt = None
+    loaded = None
     if fresh and chosen.weights != "none":
-        receipt = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
-        say(str(receipt))
+        loaded = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
+        say(str(loaded))
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
         cure = "train without model.freeze, or copy the shards to this machine"
@@ -63,20 +73,20 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
-    if fresh and receipt is None:
+    if fresh and loaded is None:
         parts.initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
         + once * len(train.names),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "data": parts.describe_data(source, train, val),
     }
     if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rows, labels = parts.rows_of(config, val), train.labels
+    rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
     learner = ClassifyLearner(
@@ -87,17 +97,19 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
         transform=transform,
         class_weights=parts.weights_of_classes(config, np.bincount(labels, minlength=len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
-        feature_mask=parts.mask_of(rows, len(val.names), device),
+        feature_mask=parts.row_mask(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
     )
     description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
     images = subset(train, sampled(train, count, config.train.seed)) if count else None
     return parts.Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=parts.Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
-        sampled=parts.Sampled(images, learner.plain_features) if images else None,
-        once=once,
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=parts.TraceSpec(
+            (3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
+        ),
+        feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
+        once_flops=once,
     )
 
 

@@ -13,7 +13,7 @@ from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays, Learner
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, thumbnails
-from ...insight.preview import draw_preview
+from ...insight.figures import draw_preview
 from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text

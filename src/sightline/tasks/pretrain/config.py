@@ -15,7 +15,7 @@ class Pretrain(Section):
     The defaults are those of BYOL (arXiv 2006.07733); its optimizer settings are in the recipes.
     """
 
-    method: Literal["byol", "simsiam", "moco"] = "byol"
+    method: str = "byol"
     """The objective. `byol`: see above. `simsiam` (arXiv 2011.10566): no second network; the target is the projection
     of the other view, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057)."""
     projector: tuple[Count, ...] = (4096, 256)

@@ -16,10 +16,10 @@ from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE
 
-METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo v3"}
 LOSS = (
-    "The loss alone is not informative: its targets change during training, and a collapsed network, whose output is "
-    "the same for every image, has the lowest loss of all. Look at the spread of the features and at their neighbors."
+    "The loss alone is not informative: its targets change during training, and with BYOL or SimSiam a collapsed "
+    "network, whose output is the same for every image, has the lowest loss. Look at the spread of the features and at "
+    "their neighbors."
 )
 SPREAD = (
     "Spread: how much the directions of the evaluated images' projections differ; 0 is a collapse. Effective rank: the "
@@ -73,7 +73,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     """A sentence on the model, its data and its result."""
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
-    method = METHODS.get(str(section(files.recipe, "pretrain").get("method")), "")
+    method = str(files.provenance.get("method") or section(files.recipe, "pretrain").get("method") or "")
     images = number(section(data, "counts").get("train"), 0)
     what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
     what += " without labels"

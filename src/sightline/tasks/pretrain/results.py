@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from ...data.types import Batch
 from ...engine.evaluate import evaluate
 from ...engine.state import Training
-from ...insight.figures import draw_sheet
-from ...insight.preview import denormalized
+from ...insight.figures import denormalized, draw_image_grid
 from ...runs.checkpoint import load_model
 from ...runs.run_folder import shipped_checkpoints
 from .task import PretrainLearner, pretraining_intervals
@@ -35,4 +34,4 @@ def preview(training: Training, batch: Batch) -> Figure:
     views, _ = parts.learner.prepare(batch)
     first, second = (denormalized(view.float().cpu().numpy(), *parts.normalization) for view in views)
     images = [image for pair in zip(first, second, strict=True) for image in pair]
-    return draw_sheet(images, ["view 1", "view 2"] * len(first), 8)
+    return draw_image_grid(images, ["view 1", "view 2"] * len(first), 8)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config.checks import check_loss_names
 from ...config.schema import Config, Data
 from ...data.augment.batch import channel_statistics, check_augment, normalize
 from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
@@ -18,7 +19,15 @@ from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
+from ...engine.parts import (
+    Parts,
+    TraceSpec,
+    describe_data,
+    normalization,
+    stream_line,
+    training_flops,
+    weights_of_classes,
+)
 from ...errors import SightlineError
 from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
@@ -26,6 +35,7 @@ from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
 from .config import SegmentConfig
+from .losses import LOSSES, POOLED
 from .task import SegmentLearner
 
 STRIPS = 24
@@ -36,8 +46,13 @@ STATISTICS_IMAGES = 256
 
 
 def check(config: SegmentConfig) -> None:
-    """Raise SightlineError for invalid augmentation or training windows, before any data are read."""
+    """Raise SightlineError for invalid augmentation, training windows or losses, before any data are read."""
     check_augment(config.augment, config.data.size)
+    check_loss_names(config, LOSSES)
+    names = {*config.loss.terms} or {config.loss.name}
+    if config.loss.smoothing and names <= {*POOLED}:
+        cure = f"leave it out, or use another loss than {', '.join(POOLED)}"
+        raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)
     check_window(config.augment)
 
 
@@ -56,10 +71,10 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
-    receipt = None
+    loaded = None
     if fresh and config.model.weights != "none":
-        receipt = load_encoder(model, config.model.weights, palette.classes)
-        say(str(receipt))
+        loaded = load_encoder(model, config.model.weights, palette.classes)
+        say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
@@ -70,7 +85,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     facts = {
         "parameters": parameter_count(model),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "data": describe_data(source, train, val),
         "pixels": {"train": train.counts.sum(0).tolist(), "val": val.counts.sum(0).tolist()},
     }
@@ -95,8 +110,8 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
     return Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=Traced((3, window[0], window[1]), lambda net, images: net.outputs(images)),
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=TraceSpec((3, window[0], window[1]), lambda net, images: net.outputs(images)),
     )
 
 

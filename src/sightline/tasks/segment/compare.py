@@ -13,7 +13,15 @@ from ...data.decode.palettes import Palette, display_colors
 from ...engine.training_state import subsampled
 from ...errors import SightlineError
 from ...insight.curves import number
-from ...insight.strips import PAGE_INCHES, class_legend, column_titles, grid, hatched, score_text, show_pixels
+from ...insight.mask_figures import (
+    PAGE_INCHES,
+    class_legend,
+    column_titles,
+    hatched,
+    panel_grid,
+    score_text,
+    show_pixels,
+)
 from ...insight.style import short, styled
 from ...report.compare.kinds import ComparedRun, Comparison, ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.matching import aligned_to
@@ -181,7 +189,7 @@ def one_mask(
 def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) -> Figure:
     """Draw one row per image: the image, its truth, the mask of each run with its scores below."""
     titles, colors = ["image", "truth", *(short(name, 22) for name in names)], display_colors(palette)
-    figure, panels = grid([row.image for row in rows], min(len(titles), 10))
+    figure, panels = panel_grid([row.image for row in rows], min(len(titles), 10))
     for axes, row in zip(panels, rows, strict=True):
         show_pixels(axes[0], row.image.transpose(1, 2, 0), short(row.name, round(PAGE_INCHES * 13 / len(titles))))
         show_pixels(axes[1], hatched(row.truth, colors), "")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...config.checks import DENSE, Rules, metric_rules, no_head_rules
+from ...config.checks import Rules, metric_rules, no_head_rules
 from ...config.schema import Config, Train
 from ..contract import Metric
 
@@ -21,7 +21,7 @@ class SegmentConfig(Config):
 
     def rules(self) -> Rules:
         """Settings that are invalid for a segmenter, or have no effect on it."""
-        data, loss = self.data, self.loss
+        data = self.data
         return {
             **metric_rules(self, *METRICS),
             **no_head_rules(self),
@@ -30,5 +30,4 @@ class SegmentConfig(Config):
             ),
             "data.on_bad_image skip is for classification: invalid pairs must be repaired or removed": data.on_bad_image
             == "skip",
-            "loss.smoothing is for cross_entropy and focal": loss.smoothing and set(loss.terms or {loss.name}) <= DENSE,
         }

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...data.decode.palettes import IGNORE
-from ...errors import SightlineError
 
 ONE_BITS = 0x3F800000  # bit pattern of the float32 1.0
 LAST_KEY = 2**31 - 2  # sort key of ignored pixels: even, and larger than that of the error 0
@@ -161,10 +160,6 @@ def ohem(
     return (losses[hardest] * pixel).sum() / positive(pixel.sum())
 
 
-POOLED = ("dice", "lovasz", "ohem")
-"""Losses that are not means over pixels: under DDP they are computed over the batch of all processes."""
-
-
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
     """The denominator of cross_entropy and focal, a scalar; 0 if no pixel counts."""
     if weights is None:
@@ -172,7 +167,7 @@ def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
     return by_class(weights.to(targets.device, torch.float32))[targets.long()].sum()
 
 
-DENSE_LOSSES: dict[str, Callable[..., Tensor]] = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
     "dice": dice,
@@ -181,20 +176,20 @@ DENSE_LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+POOLED = ("dice", "lovasz", "ohem")
+"""Losses that are not means over pixels. They have no label smoothing, and need all parts of a batch that several
+processes share."""
+
+
 def compound(
     terms: Mapping[Any, float], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[..., Tensor]:
     """The sum of `factor * loss` over terms {name: factor}, as a function (logits, targets, weights=None) -> scalar.
 
-    settings: keyword arguments by name of the loss, such as {"focal": {"gamma": 3.0}}; other losses are ignored. Raises
-    SightlineError with all unknown names.
+    settings: keyword arguments by name of the loss, such as {"focal": {"gamma": 3.0}}; other losses are ignored.
     """
-    unknown = [name for name in terms if name not in DENSE_LOSSES]
-    if unknown or not terms:
-        what = "unknown loss " + ", ".join(map(repr, unknown)) if unknown else "a sum of losses needs a term"
-        raise SightlineError(what, where="loss.terms", cure="choose from " + ", ".join(DENSE_LOSSES))
     given = settings or {}
-    parts = [(factor, DENSE_LOSSES[name], dict(given.get(name, {}))) for name, factor in terms.items()]
+    parts = [(factor, LOSSES[name], dict(given.get(name, {}))) for name, factor in terms.items()]
 
     def total(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         values = [factor * loss(logits, targets, weights, **keywords) for factor, loss, keywords in parts]

@@ -26,7 +26,7 @@ from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
 from ...engine.device import autocast
-from ...engine.memory import explained_memory
+from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, input_images
@@ -99,7 +99,7 @@ def predict(
     weights = [*run_folder.weight_digests(folder).values()]
     origin = {"weights": weights, "tile": tile, "overlay": options.overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
-    with explained_memory(config, cure=f"use smaller tiles: --tile {max(64, tile // 2)}"):
+    with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, tile // 2)}"):
         parts = load_segmenter(folder, config)
         if options.overwrite or not record.is_file():
             targets = [path for job in jobs for path in job.files(options.overlay)]

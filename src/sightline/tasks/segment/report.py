@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...data.decode.palettes import display_colors, from_dict
 from ...errors import SightlineError, printable
-from ...insight import figures, strips
+from ...insight import figures, mask_figures
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
 from ...report import sections
@@ -102,24 +102,26 @@ def plan_masks(findings: MaskFindings, curve: MetricCurve) -> Plan:
         matrix = findings.per_image.sum(0)
         edges = np.stack(measures.class_intervals(findings.per_image), axis=1)
         mean = measures.segment_numbers(matrix)["mean_iou"]
-        todo["iou"] = lambda: strips.draw_ious(
+        todo["iou"] = lambda: mask_figures.draw_ious(
             measures.class_iou(matrix), edges, findings.classes, findings.colors, mean
         )
         todo["confusion"] = lambda: figures.draw_confusion(matrix, findings.classes)
     if findings.worst:
         worst = [findings.worst[name][:WORST] for name in ("images", "truth", "predicted")]
         names = [str(name) for name in findings.worst["names"][:WORST]]
-        todo["worst"] = lambda: strips.draw_errors(*worst, findings.colors, findings.classes, names, WORST)
+        todo["worst"] = lambda: mask_figures.draw_errors(*worst, findings.colors, findings.classes, names, WORST)
     if {"train", "val"} <= set(findings.pixels):
         counts = (findings.pixels["train"], findings.pixels["val"])
-        todo["class-frequencies"] = lambda: strips.draw_class_frequencies(*counts, findings.classes, findings.colors)
+        todo["class-frequencies"] = lambda: mask_figures.draw_class_frequencies(
+            *counts, findings.classes, findings.colors
+        )
     return todo
 
 
 def film_strip(findings: MaskFindings) -> Figure:
     """Draw sample images with their true masks and their predicted masks at the first, middle and last stored epoch."""
     rows, chosen = shown_rows(findings), first_middle_last(list(findings.epochs))
-    return strips.draw_strip(
+    return mask_figures.draw_masks_over_epochs(
         findings.samples["images"][rows],
         findings.samples["labels"][rows],
         [masks[rows] for epoch, masks in zip(findings.epochs, findings.masks, strict=True) if epoch in chosen],
@@ -145,14 +147,14 @@ def film_block(name: str, findings: MaskFindings) -> Html:
     rows, images = shown_rows(findings), []
     for row in rows.tolist():
         truth, masks = findings.samples["labels"][row], [masks[row] for masks in findings.masks]
-        matrices = [strips.confusion(mask, truth, len(findings.classes)) for mask in masks]
+        matrices = [measures.confusion(mask, truth, len(findings.classes)) for mask in masks]
         images.append(
             {
                 "name": printable(str(findings.samples["names"][row])),
                 "image": webp(findings.samples["images"][row].transpose(1, 2, 0), FINE),
                 "truth": gray_png(truth),
                 "masks": [gray_png(mask) for mask in masks],
-                "scores": [strips.score_text(matrix) for matrix in matrices],
+                "scores": [mask_figures.score_text(matrix) for matrix in matrices],
             }
         )
     colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in findings.colors.tolist()]

@@ -15,9 +15,8 @@ from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, subsampled
-from ...insight.figures import draw_sheet
-from ...insight.preview import denormalized
-from ...insight.strips import overlay
+from ...insight.figures import denormalized, draw_image_grid
+from ...insight.mask_figures import overlay
 from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
@@ -81,7 +80,7 @@ def preview(training: Training, batch: Batch) -> Figure:
     for start in range(0, len(shown), columns):
         for images in ([*shown, *blank], [*overlays, *blank]):
             tiles += images[start : start + columns]
-    return draw_sheet(tiles, [""] * len(tiles), columns)
+    return draw_image_grid(tiles, [""] * len(tiles), columns)
 
 
 def measure(parts: Any, decoded: Decoded, palette: Palette, masks: Path | None) -> tuple[dict[str, Any], Arrays]:

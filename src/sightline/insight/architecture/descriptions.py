@@ -1,4 +1,4 @@
-"""Role and description of layers and operations: ("convolution", "convolution 3 x 3, stride 2")."""
+"""Roles and descriptions of layers and operations, such as ("convolution", "convolution 3 x 3, stride 2")."""
 
 from typing import Any
 
@@ -31,18 +31,18 @@ JOINS = {
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 NORMS = {nn.LayerNorm: "layer norm", nn.GroupNorm: "group norm", nn.RMSNorm: "RMS norm", BATCH_NORM: "batch norm"}
 SHAPE_ONLY = ("expand_as", "view_as", "reshape_as", "type_as")
-"""Operations that take only the shape or type of their second tensor."""
+"""Operations that use only the shape or type of their second tensor."""
 
 
-def layer_words(layer: nn.Module) -> tuple[Role, str]:
+def describe_layer(layer: nn.Module) -> tuple[Role, str]:
     """(role, description) of a module: ("convolution", "convolution 3 x 3, stride 2"), ("block", "Bottleneck")."""
     name, kind = type(layer).__name__, type(layer)
     if isinstance(layer, nn.modules.conv._ConvNd):
-        return "convolution", convolution_words(layer)
+        return "convolution", describe_convolution(layer)
     if isinstance(layer, nn.Linear | nn.Embedding):
         return "linear", "embedding" if isinstance(layer, nn.Embedding) else "linear"
     norm = next((words for kind, words in NORMS.items() if isinstance(layer, kind)), "")
-    if norm and not list(layer.children()):  # some libraries put an activation into it
+    if norm and not list(layer.children()):  # a subclass may contain an activation, as in timm
         return "norm", norm
     if isinstance(layer, nn.MultiheadAttention):
         return "attention", f"attention, {layer.num_heads} heads"
@@ -58,7 +58,7 @@ def layer_words(layer: nn.Module) -> tuple[Role, str]:
     if kind.__module__.startswith(("torch.nn.modules.activation", "timm.layers.activations")):
         return "activation", name
     if kind.__module__ == "torch.nn.modules.pooling":
-        return "pooling", pooling_words(layer)
+        return "pooling", describe_pooling(layer)
     if "Pool" in name and not list(layer.parameters()):
         return "pooling", name
     if name in ("LayerScale", "LayerScale2d"):
@@ -67,8 +67,8 @@ def layer_words(layer: nn.Module) -> tuple[Role, str]:
     return "block", f"{name}, {heads} heads" if isinstance(heads, int) else name
 
 
-def convolution_words(layer: Any) -> str:
-    """Kernel, stride, dilation and groups of a convolution, unless they are 1."""
+def describe_convolution(layer: Any) -> str:
+    """Describe a convolution by its kernel size, and by stride, dilation and groups if they are not 1."""
     words = [f"{'transposed ' if layer.transposed else ''}convolution {sides(layer.kernel_size)}"]
     words += [f"stride {side(layer.stride)}"] if set(layer.stride) != {1} else []
     words += [f"dilation {side(layer.dilation)}"] if set(layer.dilation) != {1} else []
@@ -77,8 +77,8 @@ def convolution_words(layer: Any) -> str:
     return ", ".join(words)
 
 
-def pooling_words(layer: Any) -> str:
-    """Kind, window and stride of a pooling layer."""
+def describe_pooling(layer: Any) -> str:
+    """Describe a pooling layer by its kind, window and stride."""
     name = type(layer).__name__
     kind = "max pooling" if "Max" in name else "average pooling" if "Avg" in name else f"pooling ({name})"
     if "Adaptive" in name:
@@ -90,8 +90,11 @@ def pooling_words(layer: Any) -> str:
     return f"{kind} {sides(window)}" + (f", stride {side(stride)}" if stride != window else "")
 
 
-def operation_words(name: str, taken: Tensor, output: Tensor) -> tuple[Role | None, str]:
-    """(role, description) of a function of torch by its name; (None, "") if it only moves or rescales values."""
+def describe_operation(name: str, taken: Tensor, output: Tensor) -> tuple[Role | None, str]:
+    """(role, description) of a torch function, or (None, "") if it has none, such as a reshape or an addition.
+
+    name: of the function. taken: its first tensor. output: its first result.
+    """
     kind = {"mean": "average", "amax": "max", "adaptive_avg_pool2d": "average", "adaptive_max_pool2d": "max"}.get(name)
     if kind and taken.ndim == 4 and set(output.shape[2:]) <= {1}:
         return "pooling", f"global {kind} pooling"
@@ -100,22 +103,22 @@ def operation_words(name: str, taken: Tensor, output: Tensor) -> tuple[Role | No
     if kind:
         return "pooling", f"{'mean' if name == 'mean' else 'maximum'} over positions"
     if name == "__getitem__" and (taken.ndim, output.ndim) == (3, 2):
-        return "pooling", "one token"
+        return "pooling", "select one token"
     plain = name.strip("_")
     return next(((role, words[plain]) for role, words in OPERATIONS.items() if plain in words), (None, ""))
 
 
-def join_words(name: str) -> str:
-    """Description of a function that joins tensors (`add`, `__iadd__`: "add"), or ""."""
+def join_name(name: str) -> str:
+    """Description of a torch function that combines tensors (`add`, `__iadd__`: "add"), or ""."""
     plain = name.strip("_")
     return JOINS.get(plain) or (JOINS.get(plain[1:], "") if name.startswith("__") else "")
 
 
 def sides(values: Any) -> str:
-    """`3 x 3`, `1 x 7`; one side alone if there is but one."""
+    """Format sizes as `3 x 3` or, if there is only one, `3`; None is `?`."""
     return f" {TIMES} ".join("?" if value is None else f"{value:d}" for value in values)
 
 
 def side(values: Any) -> str:
-    """`2` if all sides are equal, else `2 x 1`."""
+    """Format sizes as `2` if all are equal, else as `2 x 1`."""
     return str(values[0]) if len(set(values)) == 1 else sides(values)

@@ -1,4 +1,4 @@
-"""Run the trials of a sweep: start, poll, prune and record them, several at a time."""
+"""Run the trials of a sweep in parallel: start, poll, prune and record them."""
 
 import os
 import shlex
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 FIRST_TRIALS = 3
-"""If this many trials fail and none succeeds, the sweep ends."""
+"""Number of first trials after which the sweep ends with an error if all of them failed."""
 
 
 class TrialScheduler:
     """Keeps `jobs` trials running until all have an outcome.
 
-    launch: starts the process of a trial. detach: on Ctrl-C leave running trials alone instead of stopping them.
+    launch: starts the process of a trial. detach: on Ctrl-C, let running trials continue instead of stopping them.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class TrialScheduler:
     ):
         self.study, self.launch, self.jobs, self.say, self.detach = study, launch, jobs, say, detach
         self.running: list[RunningTrial] = []
-        self.resumed = study.interrupted()
+        self.interrupted = study.interrupted()
 
     def run(self, minutes: float = 0.0) -> None:
-        """Run trials until all have an outcome or the time is up (0: no limit); trials still running are saved.
+        """Run trials until all have an outcome or the time limit (0: none) is reached; running trials are saved.
 
-        SightlineError with status 4 after Ctrl-C or SIGTERM.
+        Raises SightlineError with status 4 after Ctrl-C or SIGTERM.
         """
         done = len(self.study.finished())
         if done:
@@ -58,110 +58,116 @@ class TrialScheduler:
             try:
                 while time.monotonic() < deadline:
                     if stop.requested:
-                        raise self.interruption()
-                    self.fill()
+                        raise self.interruption_error()
+                    self.start_trials()
                     if not self.running:
                         return
-                    for one in list(self.running):
-                        self.advance(one)
+                    for running in list(self.running):
+                        self.update(running)
                     time.sleep(POLL_SECONDS)
             finally:
                 self.stop_all()
 
-    def fill(self) -> None:
+    def start_trials(self) -> None:
         """Start trials, interrupted ones first, until `jobs` are running or none is left."""
         while len(self.running) < self.jobs:
-            trial = self.resumed.pop(0) if self.resumed else self.study.next()
+            trial = self.interrupted.pop(0) if self.interrupted else self.study.ask()
             if trial is None:
                 return
             self.start(trial)
 
     def start(self, trial: "optuna.Trial") -> None:
-        """Start a trial; record its outcome at once if that is known without training."""
+        """Start a trial, or record its outcome at once where no training is needed.
+
+        That is so for invalid settings, for settings equal to those of an earlier trial, and for a run that is already
+        finished or pruned.
+        """
         folder = trial_folder(self.study.folder, trial.number)
         try:
             config = self.study.plan.config_of(self.study.values(trial), folder.name)
         except SightlineError as error:
             return self.record(trial, TrialOutcome("failed", message=in_one_line(error)))
         if (equal_trial := self.study.equal_trial(trial)) is not None:
-            found = TrialOutcome(
+            copied = TrialOutcome(
                 **equal_trial.user_attrs["outcome"] | {"seconds": 0.0, "flops": 0.0, "same_as": equal_trial.number}
             )
-            return self.record(trial, found)
-        slot = min(set(range(self.jobs)) - {one.slot for one in self.running})
-        one = RunningTrial(self.study, trial, config, slot)
-        one.report()
-        if (one.pruned_epoch or run_folder.is_finished(folder)) and (outcome := one.outcome()):
+            return self.record(trial, copied)
+        slot = min(set(range(self.jobs)) - {running.slot for running in self.running})
+        running = RunningTrial(self.study, trial, config, slot)
+        running.report()
+        if (running.pruned_epoch or run_folder.is_finished(folder)) and (outcome := running.outcome()):
             return self.record(trial, outcome)
         atomic_write(log_file(folder, "yaml"), to_yaml(config))
         log_file(folder, "json").unlink(missing_ok=True)
-        one.process = self.launch(one)
-        self.running.append(one)
+        running.process = self.launch(running)
+        self.running.append(running)
 
-    def advance(self, one: RunningTrial) -> None:
-        """Report a running trial's evaluations, stop it if it is pruned, and record its outcome if it has ended."""
-        assert one.process is not None
-        ended = one.process.poll() is not None
-        one.report()
-        if one.pruned_epoch:
-            one.stop()
+    def update(self, running: RunningTrial) -> None:
+        """Report a trial's evaluations to the pruner, stop it if it is pruned, record its outcome if it has ended."""
+        assert running.process is not None
+        ended = running.process.poll() is not None
+        running.report()
+        if running.pruned_epoch:
+            running.stop()
         if not ended:
             return
-        outcome = one.outcome()
-        self.running.remove(one)
+        outcome = running.outcome()
+        self.running.remove(running)
         if outcome is not None:
-            self.record(one.trial, outcome)
+            self.record(running.trial, outcome)
         elif self.detach:  # a job that was preempted and not queued again
-            self.resumed.append(one.trial)
+            self.interrupted.append(running.trial)
         else:
-            raise self.interruption()
+            raise self.interruption_error()
 
     def record(self, trial: "optuna.Trial", outcome: TrialOutcome) -> None:
-        """Store an outcome and print it."""
-        write_results(self.study)  # raises if the disk is full: a trial that failed because of it stays open
+        """Store the outcome of a trial and print it."""
+        write_results(self.study)  # if the disk is full this raises, and the trial remains without an outcome
         self.study.tell(trial, outcome)
         write_results(self.study)
         self.say(progress_line(self.study, trial.number, self.jobs))
         self.check_failures()
 
     def check_failures(self) -> None:
-        """SightlineError if the first trials have all failed."""
+        """Raise SightlineError if the first trials have all failed."""
         rows = [row for row in self.study.rows() if row["state"] != "running"]
         if len(rows) < min(FIRST_TRIALS, self.study.trials) or any(row["state"] != "failed" for row in rows):
             return
         messages = [f"trial {row['trial']}: {row['message']}" for row in rows]
-        why = "the others would most likely fail too:\n" + listing(messages)
+        why = "\n" + listing(messages)
         what = f"the first {len(rows)} trials have all failed" if len(rows) > 1 else "the first trial has failed"
-        cure = f"correct the settings; the full output is in {self.study.folder / 'logs'}"
+        cure = f"correct the settings; the output of each trial is in {self.study.folder / 'logs'}"
         raise SightlineError(what, where=str(self.study.folder), why=why, cure=cure)
 
     def stop_all(self) -> None:
-        """Have all running trials save and end."""
-        for one in self.running:
-            one.stop()
-        while any(one.process is not None and one.process.poll() is None for one in self.running):
+        """Make all running trials save and exit, and wait until they have."""
+        for running in self.running:
+            running.stop()
+        while any(running.process is not None and running.process.poll() is None for running in self.running):
             time.sleep(POLL_SECONDS)
 
-    def interruption(self) -> SightlineError:
-        """The error for a sweep that was interrupted; detaches from running trials that can go on without it."""
+    def interruption_error(self) -> SightlineError:
+        """The error of an interrupted sweep. With `detach`, forget the running trials so that they are not stopped."""
         what = f"interrupted: {len(self.study.finished())} of {self.study.trials} trials are done"
         cure = f"resume with: {shlex.join(command_line())}"
         if self.detach:
-            jobs = shlex.join(str(one.trial.user_attrs["job"]) for one in self.running)
+            jobs = shlex.join(str(running.trial.user_attrs["job"]) for running in self.running)
             what, cure = f"{what}, submitted jobs continue: {jobs}", f"{cure}; cancel with: scancel {jobs}"
             self.running.clear()
         return SightlineError(what, where=str(self.study.folder), cure=cure, status=INTERRUPTED)
 
 
 def local_launcher(jobs: int) -> Callable[[RunningTrial], TrialProcess]:
-    """Starts trials as processes of this machine, which share its processors and take its GPUs in turn."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """Return a function that starts trials as local processes, which share the processors and use the GPUs in turn."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = (
-        list(map(str, range(torch.cuda.device_count()))) if named is None else [gpu for gpu in named.split(",") if gpu]
+        list(map(str, range(torch.cuda.device_count())))
+        if visible is None
+        else [gpu for gpu in visible.split(",") if gpu]
     )
 
-    def launch(one: RunningTrial) -> TrialProcess:
-        gpu = {"CUDA_VISIBLE_DEVICES": gpus[one.slot % len(gpus)]} if jobs > 1 and len(gpus) > 1 else {}
-        return start_process(one.folder, thread_limit(jobs) | gpu)
+    def launch(running: RunningTrial) -> TrialProcess:
+        gpu = {"CUDA_VISIBLE_DEVICES": gpus[running.slot % len(gpus)]} if jobs > 1 and len(gpus) > 1 else {}
+        return start_process(running.folder, thread_limit(jobs) | gpu)
 
     return launch

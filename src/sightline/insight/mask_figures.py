@@ -1,7 +1,7 @@
-"""Figures of masks: strips over epochs, worst images, IoU and frequency of classes.
+"""Figures of segmentation masks: predictions over the epochs, images with the most errors, IoU and class frequencies.
 
-Images are uint8 [3, h, w]; truth and predictions are class indices uint8 [h, w], where 255 in the truth is ignored;
-colors are uint8 [K, 3]. Several of them are one array [M, ...] or, where sizes differ, a sequence of M arrays.
+Images are uint8 [3, h, w]. True and predicted masks are class indices uint8 [h, w]; true pixels of value 255 are
+ignored. Class colors are uint8 [K, 3]. A batch is an array [M, ...], or a sequence of M arrays if their sizes differ.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,16 @@ from ..stats.segmentation import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, hide_axes, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
-PAGE_INCHES = 10.5  # the width of three maps
-LARGEST_PANEL = 2.3  # inches
+"""Colors of ignored pixels: background, and the stripes of `hatched`."""
+PAGE_INCHES = 10.5
+"""Width of the page: that of three maps of `draw_maps`."""
+MAX_PANEL_INCHES = 2.3
 EDGE = "#b4bac1"
 Arrays = Sequence[np.ndarray] | np.ndarray
 
 
 def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] = GRAY) -> np.ndarray:
-    """A mask of class indices uint8 [h, w] in class colors, uint8 [h, w, 3]; 255 gets `ignored_color`."""
+    """Color a mask uint8 [h, w] by class: uint8 [h, w, 3]; ignored pixels get `ignored_color`."""
     assert (mask[mask != IGNORE] < len(colors)).all(), f"class {mask[mask != IGNORE].max()} of {len(colors)} colors"
     table = np.empty((256, 3), np.uint8)
     table[:] = ignored_color
@@ -35,28 +37,31 @@ def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] =
 
 
 def hatched(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """`colored` with diagonal stripes over ignored pixels, which no class color resembles."""
+    """`colored`, with diagonal stripes over ignored pixels to distinguish them from gray classes."""
     pixels = colored(mask, colors)
     pixels[stripes(mask) & (mask == IGNORE)] = STRIPE
     return pixels
 
 
 def stripes(mask: np.ndarray) -> np.ndarray:
-    """Diagonal stripes bool [h, w], about 20 along the longer side."""
+    """Pattern of diagonal stripes, bool [h, w] of the shape of `mask`, about 20 along the longer side."""
     height, width = mask.shape
     period = max(4, max(height, width) // 20)
     return (np.add.outer(np.arange(height), np.arange(width)) % period) < period * 0.4
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """The image uint8 [3, h, w] blended with its mask's colors by `alpha`, uint8 [h, w, 3]; unchanged where 255."""
+    """Blend an image uint8 [3, h, w] with the colors of its mask: uint8 [h, w, 3]; ignored pixels are unchanged.
+
+    alpha: weight of the mask's colors, 0 to 1.
+    """
     pixels = image.transpose(1, 2, 0)
     mixed = pixels * np.float32(1 - alpha) + colored(mask, colors) * np.float32(alpha)
     return np.where((mask == IGNORE)[..., None], pixels, np.rint(mixed).astype(np.uint8))
 
 
 @styled
-def draw_strip(
+def draw_masks_over_epochs(
     images: Arrays,
     truth: Arrays,
     predictions: Sequence[Arrays],
@@ -65,12 +70,12 @@ def draw_strip(
     classes: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Draw one row per image: the image, its truth, and the prediction after each epoch with its scores.
+    """Draw a row of panels per image: the image, its true mask, and its predicted mask after each epoch with scores.
 
-    predictions: one set of M masks for each of `epochs`; names: M captions. See the module for the shapes.
+    predictions: M masks for each of `epochs`. classes: K names. names: M captions. Other arguments as in the module.
     """
-    titles = ["image", "truth", *[f"epoch {epoch}" for epoch in epochs]]
-    figure, panels = grid(images, len(titles))
+    titles = ["image", "true mask", *[f"epoch {epoch}" for epoch in epochs]]
+    figure, panels = panel_grid(images, len(titles))
     for index, (row, image, true) in enumerate(zip(panels, images, truth, strict=True)):
         show_pixels(row[0], image.transpose(1, 2, 0), short(names[index], 30))
         show_pixels(row[1], hatched(true, colors), "")
@@ -91,28 +96,29 @@ def draw_errors(
     names: Sequence[str],
     most: int = 8,
 ) -> Figure:
-    """Draw the `most` images with the lowest pixel accuracy, the worst first: image, truth, prediction, errors.
+    """Draw the `most` images with the lowest pixel accuracy, the lowest first.
 
-    The caption of the errors is the most frequent confusion of two classes.
+    A row shows the image, its true and predicted mask, and its wrong pixels, with the most frequent error as caption.
+    Images whose pixels are all ignored are skipped. Arguments as in `draw_masks_over_epochs`.
     """
-    confusions = [confusion(found, true, len(classes)) for true, found in zip(truth, predicted, strict=True)]
-    rights = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))
-    worst = np.argsort(rights, kind="stable")[: min(most, np.isfinite(rights).sum())]  # NaN comes last
-    figure, panels = grid([images[index] for index in worst], 4, lines=2)
+    confusions = [confusion(mask, true, len(classes)) for true, mask in zip(truth, predicted, strict=True)]
+    accuracies = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))
+    worst = np.argsort(accuracies, kind="stable")[: min(most, np.isfinite(accuracies).sum())]  # NaN comes last
+    figure, panels = panel_grid([images[index] for index in worst], 4, lines=2)
     for row, index in zip(panels, worst, strict=True):
-        image, true, found, matrix = images[index], truth[index], predicted[index], confusions[index]
+        image, true, mask, matrix = images[index], truth[index], predicted[index], confusions[index]
         show_pixels(row[0], image.transpose(1, 2, 0), short(names[index], 30))
         show_pixels(row[1], hatched(true, colors), "")
-        show_pixels(row[2], hatched(found, colors), score_text(matrix))
-        show_pixels(row[3], error_map(image, true, found), worst_mistake(matrix, classes))
-    column_titles(panels, ["image", "truth", "prediction", "errors"])
-    mark = Patch(facecolor=ORANGE, edgecolor=EDGE, linewidth=0.6, label="wrong")
-    class_legend(figure, classes, colors, any((truth[index] == IGNORE).any() for index in worst), [mark])
+        show_pixels(row[2], hatched(mask, colors), score_text(matrix))
+        show_pixels(row[3], error_map(image, true, mask), most_frequent_error(matrix, classes))
+    column_titles(panels, ["image", "true mask", "predicted mask", "errors"])
+    wrong = Patch(facecolor=ORANGE, edgecolor=EDGE, linewidth=0.6, label="wrong class")
+    class_legend(figure, classes, colors, any((truth[index] == IGNORE).any() for index in worst), [wrong])
     return figure
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The image uint8 [3, h, w] in pale gray, wrong pixels orange and ignored ones hatched, uint8 [h, w, 3]."""
+    """Show wrong pixels in orange and ignored pixels hatched on the image uint8 [3, h, w] in gray: uint8 [h, w, 3]."""
     light = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), image, 1)
     pixels = np.repeat((140 + 0.4 * light)[..., None], 3, 2).astype(np.uint8)
     ignored = truth == IGNORE
@@ -121,30 +127,33 @@ def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np
     return pixels
 
 
-def worst_mistake(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """The most frequent confusion in one image, with its share of the labeled pixels."""
-    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
-    if not mistakes.any():
-        return "no mistake"
-    true, found = divmod(int(mistakes.argmax()), len(mistakes))
-    share = percent(mistakes.max() / matrix.sum())
-    return f"{short(classes[true], 16)} taken for\n{short(classes[found], 16)}: {share} of the image"
+def most_frequent_error(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """The most frequent error in one image as a caption, with its share of the labeled pixels; matrix: [K, K]."""
+    errors = matrix * ~np.eye(len(matrix), dtype=bool)
+    if not errors.any():
+        return "no errors"
+    true, predicted = divmod(int(errors.argmax()), len(errors))
+    share = percent(errors.max() / matrix.sum())
+    return f"{short(classes[true], 16)} predicted as\n{short(classes[predicted], 16)}: {share} of pixels"
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; with one decimal below 10 %."""
+    """A share in percent, rounded to integers; with one decimal below 10 %."""
     return f"{100 * share:.0f}%" if share >= 0.0995 or not share else f"{max(100 * share, 0.1):.1f}%"
 
 
 def score_text(matrix: np.ndarray) -> str:
-    """The scores of one image as a caption, from its confusion matrix."""
-    iou, right = float(mean_iou(matrix)), float(pixel_accuracy(matrix))
-    return f"mIoU {iou:.2f} · {percent(right)} right" if iou == iou else "nothing to score"
+    """Mean IoU and pixel accuracy of one image as a caption, from its confusion matrix [K, K]."""
+    iou, accuracy = float(mean_iou(matrix)), float(pixel_accuracy(matrix))
+    return f"mIoU {iou:.2f} · accuracy {percent(accuracy)}" if iou == iou else "all pixels are ignored"
 
 
-def grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure as wide as the page with panels [len(images), columns] of the images' height. lines: of a caption."""
-    width = min(LARGEST_PANEL, PAGE_INCHES / columns)
+def panel_grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarray]:
+    """Create a figure of at most the page's width, and its panels [len(images), columns], a row per image.
+
+    lines: number of lines in a caption, for which space is reserved.
+    """
+    width = min(MAX_PANEL_INCHES, PAGE_INCHES / columns)
     tallest = max((image.shape[1] / image.shape[2] for image in images), default=1.0)
     height = (width - 0.08) * min(max(tallest, 0.3), 2.0) + 0.12 * lines + 0.16
     rows = len(images)
@@ -162,7 +171,7 @@ def column_titles(panels: np.ndarray, titles: Sequence[str]) -> None:
 
 
 def show_pixels(axes: Axes, pixels: np.ndarray, caption: str) -> None:
-    """Draw pixels uint8 [h, w, 3] in a thin frame (a class may be white) with a caption below."""
+    """Draw pixels uint8 [h, w, 3] with a caption below and a thin frame, because a class may be white."""
     hide_axes(axes)
     for spine in axes.spines.values():
         spine.set(visible=True, color=EDGE, linewidth=0.6)
@@ -173,24 +182,24 @@ def show_pixels(axes: Axes, pixels: np.ndarray, caption: str) -> None:
 def class_legend(
     figure: Figure, classes: Sequence[str], colors: np.ndarray, ignored: bool, more: Sequence[Patch] = ()
 ) -> None:
-    """Add a legend of class colors below all panels, with an entry for ignored pixels where there are some."""
+    """Add a legend of class colors below all panels. ignored: with an entry for ignored pixels. more: other entries."""
     patches = [
         Patch(facecolor=to_hex(color / 255), edgecolor=EDGE, linewidth=0.6, label=short(name))
         for name, color in zip(classes, colors, strict=True)
     ]
     if ignored:
         gray, stripe = (to_hex(np.array(color) / 255) for color in (GRAY, STRIPE))
-        patches.append(Patch(facecolor=gray, edgecolor=stripe, hatch="/////", linewidth=0, label="left out"))
+        patches.append(Patch(facecolor=gray, edgecolor=stripe, hatch="/////", linewidth=0, label="ignored"))
     patches += more
     letters = max(len(str(patch.get_label())) for patch in patches) + 5
-    fitting = int(np.clip(figure.get_figwidth() * 72 / (4.6 * letters), 1, len(patches)))
-    rows = -(-len(patches) // fitting)
+    most = int(np.clip(figure.get_figwidth() * 72 / (4.6 * letters), 1, len(patches)))
+    rows = -(-len(patches) // most)
     figure.legend(handles=patches, loc="outside lower center", ncols=-(-len(patches) // rows), handlelength=1.3,
                   handleheight=1.1, columnspacing=1.4)  # fmt: skip
 
 
 def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray]:
-    """A figure with one row per class from the top, its axes, and the rows' positions [K]."""
+    """Create a figure for horizontal bars: (figure, axes, y of each class int64 [K]), the first class on top."""
     figure = new_figure(width, 0.27 * max(count, 1) + 1.0)
     axes = figure.add_subplot()
     axes.grid(False, axis="y")
@@ -198,8 +207,8 @@ def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray
     return figure, axes, np.arange(count)
 
 
-def name_rows(axes: Axes, classes: Sequence[str], colors: np.ndarray) -> None:
-    """Label the rows with class names, each with a square of its color."""
+def label_rows(axes: Axes, classes: Sequence[str], colors: np.ndarray) -> None:
+    """Label the rows with class names, each beside a square in the color of the class."""
     rows = np.arange(len(classes))
     axes.set_yticks(rows, [short(name) for name in classes])
     axes.tick_params(axis="y", length=0, pad=16, labelcolor=INK)
@@ -210,7 +219,10 @@ def name_rows(axes: Axes, classes: Sequence[str], colors: np.ndarray) -> None:
 
 @styled
 def draw_class_frequencies(train: np.ndarray, val: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> Figure:
-    """Draw each class's share of training and validation pixels, the most frequent first; counts [K] each."""
+    """Draw the share of each class in the training and validation pixels, the most frequent class first.
+
+    train, val: number of pixels of each class, int64 [K].
+    """
     shares = [counts / max(int(counts.sum()), 1) for counts in (train, val)]
     order = np.argsort(-shares[0], kind="stable")
     figure, axes, rows = class_rows(len(classes))
@@ -220,10 +232,10 @@ def draw_class_frequencies(train: np.ndarray, val: np.ndarray, classes: Sequence
         for row, value in zip(rows, share[order], strict=True):
             text = percent(value) if value else "none"
             axes.text(value + 0.008 * top, row + shift, text, va="center", fontsize=6.5, color=MUTED)
-    axes.set(xlim=(0, 1.09 * top), xlabel="share of the labeled pixels")
+    axes.set(xlim=(0, 1.09 * top), xlabel="share of labeled pixels")
     axes.set_title("Class frequencies")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if top > 0.05 else None))
-    name_rows(axes, [classes[index] for index in order], colors[order])
+    label_rows(axes, [classes[index] for index in order], colors[order])
     legend_above(axes)
     return figure
 
@@ -236,9 +248,9 @@ def draw_ious(
     colors: np.ndarray,
     mean: float | None = None,
 ) -> Figure:
-    """Draw the IoU of each class, float [K], the best first, with intervals float [K, 2]; NaN: the class is absent.
+    """Draw the IoU of each class, the highest first, with confidence intervals.
 
-    mean: the headline mean IoU, drawn as a line.
+    ious: float [K], NaN for absent classes. intervals: float [K, 2], low and high. mean: mean IoU, drawn as a line.
     """
     order = np.argsort(-ious, kind="stable")  # NaN comes last
     figure, axes, rows = class_rows(len(classes))
@@ -253,9 +265,9 @@ def draw_ious(
         text = f"{value:.3f}" if np.isfinite(value) else "absent"
         axes.text(end + 0.015, row, text, va="center", fontsize=7.5, color=INK if np.isfinite(value) else MUTED)
     if mean is not None:
-        axes.axvline(mean, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label=f"mean {mean:.3f}", zorder=1.5)
+        axes.axvline(mean, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label=f"mean IoU {mean:.3f}", zorder=1.5)
     axes.set(xlim=(0, 1.08), xticks=np.arange(0, 1.01, 0.2), xlabel="intersection over union")
     axes.set_title("IoU of each class")
-    name_rows(axes, [classes[index] for index in order], colors[order])
+    label_rows(axes, [classes[index] for index in order], colors[order])
     legend_above(axes)
     return figure

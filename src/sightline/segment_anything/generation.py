@@ -12,7 +12,7 @@ from ..config.schema import Config
 from ..data.decode.images import open_image, planes
 from ..data.decode.masks import MAX_PIXELS
 from ..engine.device import device_name, rounding, use_threads
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
 from ..inference.batching import ProgressLines
 from ..runs.atomic import atomic_write, read_json, remove_stale_temporaries, sha256, write_json
@@ -24,15 +24,15 @@ from .automatic import NMS_IOU, Settings, find_segments
 from .checkpoint import WEIGHTS, Checkpoint, find_checkpoint
 from .clean_up import CleanUp, open_clean_up
 from .model import load, sam_device
-from .outputs import FORMAT, PAGE, RECORD, PlannedImage, finished_before, plan_images, write_image
+from .outputs import FORMAT, PAGE, RECORD, PlannedImage, finished_images, plan_images, write_image
 from .page import render
 
 AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Work:
-    """The validated arguments of one call. inputs: paths that must not be overwritten."""
+class Job:
+    """The validated arguments of a call. inputs: paths that must not be overwritten."""
 
     images: list[PlannedImage]
     inputs: list[str]
@@ -58,28 +58,28 @@ def generate(
     planned, inputs = plan_images(images, out, say)
     opened = None if run is None else open_clean_up(Path(run), truth, [image.name for image in planned])
     inputs += opened.true.values() if opened else []
-    work = Work(planned, inputs, out, find_checkpoint(*checkpoint), chosen, opened, say)
+    job = Job(planned, inputs, out, find_checkpoint(*checkpoint), chosen, opened, say)
     cure = f"--points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller --model (vit_b)"
     try:
-        with explained_memory(Config(), cure=cure), lock_run(out) as note:
+        with explain_out_of_memory(Config(), cure=cure), lock_run(out) as note:
             if note:
                 say(note)
-            return generate_all(work, overwrite)
+            return generate_all(job, overwrite)
     except KeyboardInterrupt:
         why, cure = "the masks of every finished image are saved", "the same command resumes"
         raise SightlineError("interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED) from None
 
 
-def generate_all(work: Work, overwrite: bool) -> Path:
+def generate_all(job: Job, overwrite: bool) -> Path:
     """Process all images, then write segments.json and segments.html."""
-    out, say, clean_up, checkpoint = work.out, work.say, work.clean_up, work.checkpoint
+    out, say, clean_up, checkpoint = job.out, job.say, job.clean_up, job.checkpoint
     use_threads(0)
     remove_stale_temporaries(out)
-    settings, weights = asdict(work.settings), sha256(checkpoint.folder / WEIGHTS)
+    settings, weights = asdict(job.settings), sha256(checkpoint.folder / WEIGHTS)
     made_by = {"weights": weights} | {key: value for key, value in settings.items() if key != "points_per_batch"}
-    before = finished_before(work.images, work.inputs, out, made_by, clean_up is not None, overwrite)
+    before = finished_images(job.images, job.inputs, out, made_by, clean_up is not None, overwrite)
     if before:
-        say(f"reusing the masks of {len(before):,} of {counted(len(work.images), 'image')}")
+        say(f"reusing the masks of {len(before):,} of {counted(len(job.images), 'image')}")
     record = describe_run(
         rounding(sam_device()),
         "fp32",
@@ -91,7 +91,7 @@ def generate_all(work: Work, overwrite: bool) -> Path:
     )
     record["versions"] |= {package: version(package) for package in ("transformers", "pycocotools")}
     write_json(out / RECORD, record)
-    done, bad = process(work, before, made_by)
+    done, bad = process(job, before, made_by)
     report_unreadable(bad, out / "errors.csv", say)
     if not done:
         why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"repair the images; {out / 'errors.csv'} lists them all"
@@ -104,7 +104,7 @@ def generate_all(work: Work, overwrite: bool) -> Path:
         "errors": [{"filename": name, "error": error} for name, error in bad],
     } | ({"clean_up": clean_up.facts()} if clean_up else {})
     write_json(out / RECORD, record)
-    atomic_write(out / PAGE, render(out.resolve().name, work.images, record, clean_up))
+    atomic_write(out / PAGE, render(out.resolve().name, job.images, record, clean_up))
     masks = sum(one["masks"] for one in done)
     say(f"{counted(masks, 'mask')} in {counted(len(done), 'image')}, {seconds:,.1f} s per image; {out / PAGE}")
     if not masks:
@@ -115,22 +115,22 @@ def generate_all(work: Work, overwrite: bool) -> Path:
 
 
 def process(
-    work: Work, before: dict[str, dict[str, Any]], made_by: dict[str, Any]
+    job: Job, before: dict[str, dict[str, Any]], made_by: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """(summaries of the images with masks, (name, error) of the unreadable images).
 
-    before: summaries of images that an earlier call finished; their masks are read only for a clean-up.
+    before: summaries of the images that an earlier call finished, whose masks are read only for a clean-up.
     """
-    new, points = len(work.images) - len(before), work.settings.points_per_side**2
-    sam = load(work.checkpoint) if new else None
+    new, points = len(job.images) - len(before), job.settings.points_per_side**2
+    sam = load(job.checkpoint) if new else None
     if sam:
-        work.say(f"generating masks of {counted(new, 'image')} with {sam.name} on {device_name(sam.device)}")
-    progress = ProgressLines(work.say, "masks", new * points if sam else len(before)).add
+        job.say(f"generating masks of {counted(new, 'image')} with {sam.name} on {device_name(sam.device)}")
+    progress = ProgressLines(job.say, "masks", new * points if sam else len(before)).add
     done: list[dict[str, Any]] = []
     bad: list[tuple[str, str]] = []
-    for image in work.images:
+    for image in job.images:
         summary = before.get(image.name)
-        if summary and not work.clean_up:
+        if summary and not job.clean_up:
             done.append(summary)
             continue
         try:
@@ -139,10 +139,10 @@ def process(
                 done.append(before[image.name])
                 segments = read_json(image.file("_segments.json"))["annotations"]
             else:
-                segments = find_segments(sam, sam.embedded(pixels), work.settings, progress)
+                segments = find_segments(sam, sam.embed(pixels), job.settings, progress)
                 done.append(write_image(image, pixels, segments, made_by, time.monotonic() - start))
-            if work.clean_up:
-                work.clean_up.add(image, pixels, segments)
+            if job.clean_up:
+                job.clean_up.add(image, pixels, segments)
         except SightlineError as error:
             if error.status == ENVIRONMENT:
                 raise
