@@ -228,7 +228,7 @@ def variants(name: str, options: argparse.Namespace) -> list[tuple[bool, bool]]:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Measure all jobs and print each result; print which were skipped when the time was over."""
+    """Measure the jobs and print each result; skip those that no time is left for."""
     begin, rows = time.monotonic(), []
     print(f"{'job':<16} {'data':<9} {'compiled':<8} {'bare step':>10} {'sightline':>10} {'ratio':>6}   images/s")
     for name in options.only:

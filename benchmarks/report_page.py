@@ -26,7 +26,7 @@ from sightline.engine.training_state import save_arrays
 from sightline.report.page import write_report
 from sightline.report.pdf import find_chromium
 from sightline.runs.atomic import atomic_write
-from sightline.tasks.files import configured
+from sightline.tasks.files import config_of
 
 CLASSES, WIDTH, SIDE = 50, 256, 32
 WHEEL = """async (count) => {
@@ -102,7 +102,7 @@ def write_synthetic_run(folder: Path, images: int, epochs: int) -> None:
     wrong = np.flatnonzero(truth != predicted)[:200]
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": pixels[wrong], "index": wrong})
     atomic_write(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    atomic_write(folder / "recipe.yaml", to_yaml(configured({"data.path": "photos"})))
+    atomic_write(folder / "recipe.yaml", to_yaml(config_of({"data.path": "photos"}, "recipe")))
     atomic_write(folder / "provenance.json", json.dumps({"data": {"classes": names}}))
 
 
@@ -114,7 +114,7 @@ def frame_times(page: Path, events: int = 40) -> dict[str, list[float]]:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         window = browser.new_page(viewport={"width": 1280, "height": 900})
         window.goto(page.as_uri())
-        window.wait_for_selector(".lives canvas.map")
+        window.wait_for_selector(".interactive canvas.map")
         scripts = {"mouse wheel": WHEEL, "pointer": HOVER, "animation between epochs": ANIMATION}
         measured = {name: window.evaluate(script, events) for name, script in scripts.items()}
         browser.close()

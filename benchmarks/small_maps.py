@@ -18,7 +18,7 @@ import torch
 from machine import machine_info, machine_line, median_range, write_results
 from sightline.engine import small_maps
 from sightline.engine.memory import keep_freed_memory
-from sightline.engine.small_maps import Plan, SmallMaps, planned
+from sightline.engine.small_maps import Plan, SmallMaps, plan_for
 
 WARM_UP = 3
 SHAPES = [  # batch, input channels, output channels, side of the map, kernel, stride, name of the layer
@@ -46,7 +46,7 @@ SHAPES = [  # batch, input channels, output channels, side of the map, kernel, s
 def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, rounds: int) -> tuple[list[float], ...]:
     """Return the seconds of each round of torch's convolution and of matrix products, measured alternately."""
     kernel, stride = shape[4:6]
-    plan = planned(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
+    plan = plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
     gradient = torch.randn_like(torch.conv2d(images, weight, None, stride, kernel // 2))
 
     def step() -> None:
@@ -54,7 +54,7 @@ def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, 
         torch.autograd.grad(output, (images, weight), gradient)
 
     def step_with_products() -> None:
-        with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "planned", always):
+        with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "plan_for", always):
             step()
 
     def always(*_: object) -> Plan:
@@ -85,11 +85,8 @@ def main() -> None:
     keep_freed_memory()  # as in a run; otherwise the times include page faults
     info = machine_info()
     print(machine_line(info))
-    print(
-        "\n| layer | batch | channels | map | kernel | torch, ms | ours, ms | speedup | products for |\n"
-        + "|---" * 9
-        + "|"
-    )
+    print("\n| layer | batch | channels | map | kernel | torch, ms | ours, ms | speedup | products for |")
+    print("|---" * 9 + "|")
     rows = []
     for shape in SHAPES:
         count, channels, outputs, side, kernel, stride, where = shape
@@ -99,7 +96,7 @@ def main() -> None:
         tensors = [tensor.to(memory_format=torch.channels_last).requires_grad_() for tensor in (images, weight)]
         measured = measure(shape[:6], *tensors, options.rounds)
         theirs, ours = (sorted(1000 * seconds for seconds in times) for times in measured)
-        plan = planned((count, channels, side, side), (outputs, channels, kernel, kernel), stride, kernel // 2)
+        plan = plan_for((count, channels, side, side), (outputs, channels, kernel, kernel), stride, kernel // 2)
         products = ["weights"] + (["output"] if plan and plan.output else [])
         products += ["images"] if plan and plan.image_gradient else []
         gain = statistics.median(theirs) / statistics.median(ours)

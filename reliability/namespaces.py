@@ -17,7 +17,7 @@ def libc_call(name: str, *arguments: object) -> None:
 
 
 def enter() -> None:
-    """Move this process to a new mount namespace; an ordinary user also gets a user namespace with root rights."""
+    """Move this process to a new mount namespace; for an ordinary user also to a user namespace, as its root user."""
     user, group = os.getuid(), os.getgid()
     libc_call("unshare", CLONE_NEWNS if user == 0 else CLONE_NEWNS | CLONE_NEWUSER)
     if user:

@@ -1,7 +1,7 @@
 """Simulated disk that loses unsynced data: enumerates the states that a power loss may leave.
 
 `Recorder` records the file system calls of the real saving code. After a power loss at call k, everything that an fsync
-made durable is present, with any subset of the later writes and folder changes. Real file systems lose less.
+made durable is present, with any subset of the other writes and folder changes. Real file systems lose less.
 """
 
 import builtins

@@ -183,9 +183,9 @@ class Toy:
 def make_toy(folder: Path, task: str, **settings: Any) -> Toy:
     """Write the data and the recipe of a task below `folder`."""
     from sightline.config.resolve import to_yaml
-    from sightline.tasks.files import configured
+    from sightline.tasks.files import config_of
 
-    config = configured({"name": "toy"} | COMMON | SETTINGS[task] | settings)
+    config = config_of({"name": "toy"} | COMMON | SETTINGS[task] | settings, task)
     data = make_data(folder / f"{task}-data", task)
     recipe = folder / f"{task}.yaml"
     recipe.write_text(to_yaml(config))

@@ -1,4 +1,4 @@
-"""What the checkpoint tests save and compare."""
+"""Tensors and descriptions for the tests of checkpoints."""
 
 import os
 
@@ -16,8 +16,8 @@ DESCRIPTION = {
 
 
 @pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk: power cuts are not what these tests simulate (test_files.py checks the order)."""
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip fsync, which is slow; runs/test_atomic.py tests the order of fsync and rename."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""Run folders for comparisons, written by hand: no training, and every number known."""
+"""Run folders for comparisons, written without training, with known numbers."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def classifier(
     classes: Sequence[str] = CLASSES,
     **more: Any,
 ) -> Path:
-    """A finished classifier that says `predicted` of images whose classes are `truth`; it keeps pictures of all."""
+    """A finished classifier with predictions `predicted` of images with classes `truth`, and thumbnails of all."""
     names = names or [f"val/{i:03d}.png" for i in range(len(truth))]
     right = float(np.mean(np.array(predicted) == np.array(truth)))
     write_run(folder, classes=classes, numbers={"accuracy": right}, **more)
@@ -108,6 +108,6 @@ def segmenter(folder: Path, predicted: np.ndarray, truth: np.ndarray, palette: P
 
 
 def pretraining(folder: Path, knn: float, **more: Any) -> Path:
-    """A finished pre-training."""
+    """A finished pre-training run."""
     numbers = {"knn_accuracy": knn, "feature_std": 0.6, "effective_rank": 12.0}
     return write_run(folder, "byol", numbers=numbers, **more)

@@ -1,4 +1,4 @@
-"""Small pictures that are quick to learn, a cache of their own, one thread a process."""
+"""Fixtures: small synthetic data sets, toy settings of each task, a separate cache, and one thread per process."""
 
 import base64
 import contextlib
@@ -15,12 +15,12 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,9 +29,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # no test's temporary files wait for a disk
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # temporary files in memory
 
-# The same examples each time, so that no commit fails by the chance of another one's fault; "explore" looks for more.
+# The same examples in every run, so that failures are reproducible; "explore" tries new ones.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
@@ -39,15 +39,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Decoded images go to a folder of the test session, never to the user's cache."""
+    """Cache decoded images in a folder of the test session instead of the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SIGHTLINE_CACHE", str(folder))
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unsynced() -> Iterator[None]:
-    """No test waits for the disk: a flush guards against a power cut, which no test has. `test_files` sees to them."""
+def no_fsync() -> Iterator[None]:
+    """Skip fsync, which is slow and matters only after a power loss; runs/test_atomic.py tests its order."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
@@ -58,14 +58,14 @@ BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQV
 
 @contextlib.contextmanager
 def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
-    """Draw only figures of run reports that `wanted` selects, given (the name of the function that draws, name);
-    the others are planned as usual and written as an empty image."""
+    """Draw only those figures of run reports for which `wanted((name of the drawing function, name))` is true. The
+    others are written as images of one pixel."""
     drawing = importlib.import_module("sightline.report.drawing")
     real = drawing.drawn
     with pytest.MonkeyPatch.context() as patch:
 
         def drawn(name: str, draw: Callable[[], object]) -> bytes:
-            function = getattr(draw, "func", draw)  # of a functools.partial
+            function = getattr(draw, "func", draw)  # unwrap functools.partial
             return real(name, draw) if wanted((function.__qualname__, name)) else BLANK
 
         patch.setattr(drawing, "drawn", drawn)
@@ -74,34 +74,33 @@ def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_figures() -> Iterator[None]:
-    """For modules that train often: no report draws a figure, which is nine tenths of a run of seconds. The tests of
-    reports, guides and commands do draw them."""
+    """Draw no figures in the tests of a module; drawing takes nine tenths of the time of a toy run."""
     with figures(lambda figure: False):
         yield
 
 
 @pytest.fixture
 def no_figures() -> Iterator[None]:
-    """The same for one test."""
+    """Draw no figures in one test."""
     with figures(lambda figure: False):
         yield
 
 
 @pytest.fixture(scope="session")
 def figures_seen() -> set[tuple[str, str]]:
-    """The figures that `each_figure_once` has let through."""
+    """The figures that `each_figure_once` has drawn."""
     return set()
 
 
 @pytest.fixture
 def each_figure_once(figures_seen: set[tuple[str, str]]) -> Iterator[None]:
-    """For tests of several runs: each figure is drawn for the first run that has one of its name, in whichever test."""
+    """Draw each figure once per test session, for the first run that has it."""
     with figures(lambda figure: figure not in figures_seen and not figures_seen.add(figure)):
         yield
 
 
-def picture(label: int, number: int, size: int = 16) -> Image.Image:
-    """A noisy picture whose class shows: a bright square in a corner that depends on the label, tinted by it."""
+def class_image(label: int, number: int, size: int = 16) -> Image.Image:
+    """A noisy image with a bright square, whose corner and color depend on the label."""
     random = np.random.default_rng([label, number])
     pixels = random.integers(0, 90, (size, size, 3))
     half = size // 2
@@ -112,16 +111,16 @@ def picture(label: int, number: int, size: int = 16) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def make_photos() -> Callable[..., Path]:
-    """make_photos(folder, classes=4, train=16, val=4, size=16, test=0): class folders of PNG files in train/ and val/,
-    and in test/ where there are some."""
+    """make_photos(folder, classes=4, train=16, val=4, size=16, test=0): write class folders of PNG files in train/,
+    val/ and test/, with this number of images per class; returns `folder`."""
 
     def make(folder: Path, classes: int = 4, train: int = 16, val: int = 4, size: int = 16, test: int = 0) -> Path:
         for split, first, count in (("train", 0, train), ("val", 10_000, val), ("test", 20_000, test)):
             for label in range(classes if count else 0):
-                place = folder / split / f"class_{label}"
-                place.mkdir(parents=True, exist_ok=True)
+                class_folder = folder / split / f"class_{label}"
+                class_folder.mkdir(parents=True, exist_ok=True)
                 for number in range(first, first + count):
-                    picture(label, number, size).save(place / f"{number}.png")
+                    class_image(label, number, size).save(class_folder / f"{number}.png")
         return folder
 
     return make
@@ -129,7 +128,7 @@ def make_photos() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path]) -> Path:
-    """4 classes, 16 + 4 pictures of 16x16 each."""
+    """Class folders: 4 classes with 16 training and 4 validation images of 16x16 pixels each."""
     return make_photos(tmp_path_factory.mktemp("photos"))
 
 
@@ -137,7 +136,7 @@ LAND = np.array([(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0
 
 
 def land_pair(number: int, size: int = 32) -> tuple[Image.Image, Image.Image]:
-    """A picture of four fields and its mask in the land-cover palette; each class has its own color, with noise."""
+    """A noisy image of four squares, one color per class, and its mask in the land-cover palette."""
     random = np.random.default_rng([7, number])
     half = size // 2
     fields = random.permutation(7)[:4].reshape(2, 2).repeat(half, 0).repeat(half, 1)
@@ -148,7 +147,8 @@ def land_pair(number: int, size: int = 32) -> tuple[Image.Image, Image.Image]:
 
 @pytest.fixture(scope="session")
 def make_scenes() -> Callable[..., Path]:
-    """make_scenes(folder, train=8, val=4, size=32): train/ and validation/ with NNNN_sat.jpg and NNNN_mask.png."""
+    """make_scenes(folder, train=8, val=4, size=32): write NNNN_sat.jpg and NNNN_mask.png in train/ and validation/;
+    returns `folder`."""
 
     def make(folder: Path, train: int = 8, val: int = 4, size: int = 32) -> Path:
         for split, first, count in (("train", 0, train), ("validation", 900, val)):
@@ -177,7 +177,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, object]:
-    """Settings that make any recipe a run of a second on `photos`."""
+    """Settings with which a classifier is trained on `photos` in a second."""
     return dict(TINY)
 
 
@@ -201,7 +201,7 @@ TOY = {
 
 @pytest.fixture(scope="session")
 def toy() -> Callable[..., Config]:
-    """toy(**settings): a segmenter that takes a second on scenes of 32x32."""
+    """toy(**settings): configuration of a segmenter that is trained on scenes of 32x32 pixels in a second."""
     return lambda **settings: configured(TOY | settings)
 
 
@@ -229,7 +229,7 @@ PRETRAINING = {
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Config]:
-    """small(**settings): a pre-training of seconds; small_cnn at 16 pixels, strong views, narrow heads."""
+    """small(**settings): configuration of a pre-training of seconds: small_cnn at 16 pixels with small projectors."""
     strong = load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
     base = configured(PRETRAINING).model_copy(update={"augment": strong})
     return lambda **settings: resolve(base, settings)
@@ -237,7 +237,7 @@ def small() -> Callable[..., Config]:
 
 @pytest.fixture
 def train_and_kill() -> Callable[..., None]:
-    """train_and_kill(arguments of `sightline train`, its run folder, step): SIGKILL once that step is logged."""
+    """train_and_kill(arguments, run, step): run `sightline train ARGUMENTS`, and send SIGKILL once `step` is logged."""
 
     def start(arguments: list[object], run: Path, step: int) -> None:
         def logged() -> bool:
@@ -254,13 +254,13 @@ def train_and_kill() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
-    """A Chromium without a window; tests that ask for it are skipped where there is none."""
+    """Headless Chromium; tests that use it are skipped if it is not installed."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev"
     )
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("no Chromium is here (Debian: apt-get install chromium)")
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield found

@@ -1,6 +1,7 @@
-"""Processes that begin with everything imported: forked from one server, which a test session starts when it is needed.
+"""Child processes forked from a fork server that has imported torch and Sightline.
 
-A Python of its own takes three seconds to import torch. Use it where the start itself is what a test is about.
+The server is started once per test session, when it is first needed. A new interpreter would take three seconds to
+import torch; start one only in tests of the start itself.
 """
 
 import importlib
@@ -15,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import sightline.train  # noqa: F401 - children have both from here
+import sightline.train  # noqa: F401  imported in the server, for all children
 from sightline import __main__ as commands
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -23,24 +24,25 @@ CONTEXT.set_forkserver_preload(["forked_imports"])
 
 
 def fork(work: Callable[..., Any], *arguments: Any, output: Path, **environment: str) -> BaseProcess:
-    """Start `work(*arguments)`, whose result is the exit status; `work` is a function of a module in tests/.
+    """Start `work(*arguments)` in a child process; its return value is the exit status.
 
-    output: the file for stdout and stderr. environment: variables added to those that the server began with.
+    work: a function of a module in tests/. output: file for stdout and stderr. environment: additional environment
+    variables.
     """
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the server's, so that it finds this module
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for the server, so that it can import this module
     try:
         forkserver.ensure_running()
     finally:
         del os.environ["PYTHONPATH"]
         os.environ.update({"PYTHONPATH": before} if before is not None else {})
-    process = CONTEXT.Process(target=live, args=(work, arguments, str(output), dict(os.environ) | environment))
+    process = CONTEXT.Process(target=child_main, args=(work, arguments, str(output), dict(os.environ) | environment))
     process.start()
     return process
 
 
-def live(work: Callable[..., Any], arguments: tuple[Any, ...], output: str, environment: dict[str, str]) -> None:
-    """The life of a child: never returns."""
+def child_main(work: Callable[..., Any], arguments: tuple[Any, ...], output: str, environment: dict[str, str]) -> None:
+    """Run `work` in the child and exit; never returns."""
     status = 1
     try:
         os.environ.clear()
@@ -50,7 +52,7 @@ def live(work: Callable[..., Any], arguments: tuple[Any, ...], output: str, envi
         os.dup2(file, 2)
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        os.fsync = lambda handle: None  # as in the tests' own process
+        os.fsync = lambda handle: None  # as in the test process
         status = int(work(*arguments) or 0)
     except BaseException:
         traceback.print_exc()
@@ -61,26 +63,26 @@ def live(work: Callable[..., Any], arguments: tuple[Any, ...], output: str, envi
 
 
 def sightline_command(*tokens: object) -> int:
-    """`sightline TOKENS`, without the report at the end of a run, which takes ten times as long as a toy."""
+    """Run `sightline TOKENS` without writing reports, which take ten times as long as a toy run."""
     page: Any = importlib.import_module("sightline.report.page")
     page.write_report = lambda folder: folder / "report.html"
     return commands.run([str(token) for token in tokens])
 
 
 def ended(process: BaseProcess, seconds: float = 60.0) -> int:
-    """The exit status of a process, -9 after SIGKILL; one that hangs is killed, and fails the test."""
+    """Wait for a process and return its exit status, -9 after SIGKILL. A timeout kills it and raises AssertionError."""
     process.join(seconds)
     if process.exitcode is None:
         process.kill()
-        raise AssertionError(f"it had not ended after {seconds:g} s")
+        raise AssertionError(f"the process still runs after {seconds:g} s")
     status = process.exitcode
     process.close()
     return status
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0, pause: float = 0.01) -> None:
-    """Wait for something that another process does."""
+    """Wait until `condition()` is true; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"it had not come to that after {seconds:g} s"
+        assert time.monotonic() < deadline, f"the condition is not true after {seconds:g} s"
         time.sleep(pause)

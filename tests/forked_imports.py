@@ -1,6 +1,6 @@
-"""What the server of `forked.py` imports before it forks anything."""
+"""Imports of the fork server in forked.py."""
 
-import sympy  # noqa: F401 - by the first dry run of a model
+import sympy  # noqa: F401  imported by torch at the first dry run of a model
 import torch.distributed.fsdp  # noqa: F401
 
 import forked  # noqa: F401

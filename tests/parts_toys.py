@@ -1,4 +1,4 @@
-"""The parts of a run without a run folder."""
+"""Build the parts of a run without a run folder."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,6 @@ from sightline.tasks.files import typed
 
 
 def build(config: Config, say: Callable[[str], None]) -> Parts:
-    """All parts of a new training run."""
+    """Build model, data and learner of a new run; `say` receives the messages."""
     config = typed(config)
     return parts.build(TASKS[config.task].build, config, say)

@@ -1,4 +1,4 @@
-"""A Segment Anything of 95 thousand random weights, as save_pretrained writes the real ones."""
+"""Segment Anything checkpoints with random weights, written by save_pretrained like the real ones."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 SPREAD = 0.8
-"""Standard deviation of the weights: the usual 0.02 gives logits of nearly 0, the same masks for all points."""
+"""Standard deviation of the weights: the usual 0.02 gives logits close to 0 and the same masks for all points."""
 
 
 def write_sam(folder: Path, size: int = 128, seed: int = 11, spread: float = SPREAD) -> Path:
-    """A checkpoint of SAM's own architecture for images of `size` pixels; its masks differ but have no meaning."""
+    """Write a SAM checkpoint of 95,000 weights for images of `size` pixels; its masks are meaningless."""
     from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
     from transformers.utils import logging
 
@@ -42,7 +42,7 @@ def write_sam(folder: Path, size: int = 128, seed: int = 11, spread: float = SPR
 
 
 def write_sam2(folder: Path) -> Path:
-    """A SAM 2 of 358 thousand random weights, for images of 128 pixels."""
+    """Write a SAM 2 checkpoint of 358,000 weights for images of 128 pixels."""
     from transformers import Sam2Config, Sam2HieraDetConfig, Sam2ImageProcessor, Sam2Model, Sam2Processor
     from transformers import Sam2VisionConfig as Vision
     from transformers.utils import logging
@@ -77,7 +77,7 @@ def write_sam2(folder: Path) -> Path:
 
 
 def scene(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
-    """An image of a few fields, uint8 [3, height, width]."""
+    """Generate a noisy image of 12 colored rectangles, uint8 [3, height, width]."""
     random = np.random.default_rng([5, seed])
     fields = random.integers(30, 220, (3, 3, 4)).repeat(-(-height // 3), 1).repeat(-(-width // 4), 2)
     return (fields[:, :height, :width] + random.integers(-20, 20, (3, height, width))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Small data sets on disk, and what opening them gives or raises."""
+"""Write small data sets to disk, and open them."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,7 @@ def put(root: Path, *names: str) -> None:
 
 
 def class_folders(root: Path, counts: dict[str, int]) -> None:
-    """Write folders with this number of images each."""
+    """Write class folders; counts: number of images by class."""
     put(root, *(f"{name}/{number}.png" for name, count in counts.items() for number in range(count)))
 
 
@@ -39,8 +39,8 @@ def opened(path: Path | str, seed: int = 0, hold_out: bool = True, **settings: o
     return open_source(Data.model_validate({"path": str(path), **settings}), seed, hold_out)
 
 
-def refused(path: Path | str, **settings: object) -> SightlineError:
-    """The error of opening `path`, which has a where and a cure."""
+def open_error(path: Path | str, **settings: object) -> SightlineError:
+    """Return the error that opening `path` raises; it must have `where` and `cure`."""
     with pytest.raises(SightlineError) as caught:
         opened(path, **settings)
     assert caught.value.where and caught.value.cure

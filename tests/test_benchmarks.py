@@ -1,4 +1,4 @@
-"""The GPU benchmark at toy size on a CPU, and the speed computed from a log."""
+"""Benchmarks that need a GPU run on a CPU at toy size, and their arithmetic is correct."""
 
 import json
 import sys
@@ -24,11 +24,11 @@ def test_warm_speed_excludes_the_first_epoch() -> None:
     steps = [(1, 10.0), (2, 10.0), (3, 200.0), (4, 50.0)]
     records = [{"event": "train", "step": step, "images_per_second": speed} for step, speed in steps]
     records.insert(2, {"event": "eval", "step": 2})
-    # two steps of 8 images, of 8 / 200 and 8 / 50 seconds
+    # Two steps of 8 images: 8 / 200 and 8 / 50 seconds.
     assert warm_speed(records, 2, 8) == pytest.approx(16 / 0.2)
 
 
-def test_gpu_benchmark_runs_all_jobs(
+def test_the_gpu_benchmark_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import gpu
@@ -44,7 +44,7 @@ def test_gpu_benchmark_runs_all_jobs(
     assert capsys.readouterr().out.count("resident  no") == len(gpu.JOBS)
 
 
-def test_gpu_benchmark_without_cuda_exits_with_an_error(
+def test_the_gpu_benchmark_without_a_gpu_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import gpu

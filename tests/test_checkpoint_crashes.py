@@ -1,4 +1,4 @@
-"""Checkpoints: every crash point of a save, and real kills."""
+"""Checkpoints after a crash at every point of a save, and after SIGKILL."""
 
 import errno
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from checkpoint_toys import describe, equal, quick_disk, tensors  # noqa: F401
+from checkpoint_toys import describe, equal, no_fsync, tensors  # noqa: F401
 from sightline.errors import SightlineError
 from sightline.runs import atomic, checkpoint
 from sightline.runs.checkpoint import load_model, load_state, save_model, save_state
 
 
 class Killed(BaseException):
-    """The process is dead: not an Exception, so that no handler of ours can go on."""
+    """Simulated end of the process; a BaseException, so that no handler catches it."""
 
 
 class Disk:
-    """Counts every call that changes the disk and fails at the k-th: killed there, or full once or from then on."""
+    """Count the calls that change the disk, and fail at the k-th: killed, or full once or from then on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, mode: str):
         self.count, self.fail_at, self.mode, self.broken = 0, fail_at, mode, False
@@ -35,7 +35,7 @@ class Disk:
         self.broken |= begins
         if self.mode == "killed" and self.broken:
             raise Killed
-        lasting = self.mode == "full for ever" and self.broken and name in ("open", "write", "fsync")
+        lasting = self.mode == "full from then on" and self.broken and name in ("open", "write", "fsync")
         if begins or lasting:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -66,7 +66,7 @@ class Disk:
 
 
 class Proxy:
-    """A file whose write() is another's."""
+    """A file with another write()."""
 
     def __init__(self, file, write):
         self.file, self.write = file, write
@@ -80,7 +80,7 @@ class Proxy:
 
 
 def crash_points(folder: Path, mode: str, save):
-    """Run `save` on a copy of `folder`, failing at its 1st, 2nd, ... disk call until it gets through."""
+    """Run `save` on copies of `folder`, failing at its 1st, 2nd, ... disk call, until it succeeds."""
     for k in range(1, 500):
         work = folder.with_name(f"{folder.name}-{k}")
         shutil.copytree(folder, work) if folder.exists() else None
@@ -92,13 +92,13 @@ def crash_points(folder: Path, mode: str, save):
             except (Killed, SightlineError):
                 acknowledged = False
         if not disk.broken:
-            assert k > 8  # a save has many points of failure; fewer would mean that the probe no longer sees them
+            assert k > 8  # fewer calls would mean that `Disk` no longer sees them
             return
         yield work, acknowledged
         shutil.rmtree(work, ignore_errors=True)
 
 
-MODES = ["killed", "full once", "full for ever"]
+MODES = ["killed", "full once", "full from then on"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -120,7 +120,7 @@ def test_every_crash_point_of_save_state(tmp_path: Path, mode: str, saved: int) 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_first_state_is_there_or_not(tmp_path: Path, mode: str) -> None:
+def test_the_first_state_is_complete_or_absent(tmp_path: Path, mode: str) -> None:
     for folder, acknowledged in crash_points(tmp_path / "new", mode, lambda f: save_state(f, tensors(1), {"step": 1})):
         try:
             assert load_state(folder)[1] == {"step": 1}
@@ -167,14 +167,14 @@ KILLS = """
         assert note is None and values["step"] >= int.from_bytes(acknowledged, "little"), (values, note)
         assert bool((loaded["w"] == values["step"]).all()) and int(loaded["n"]) == values["step"]
         step = values["step"]
-    print("survived", kills)
+    print("killed", kills)
 """
 
 
-def test_real_kills_lose_nothing(tmp_path: Path) -> None:
+def test_sigkill_loses_no_acknowledged_state(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(KILLS), str(tmp_path), "12"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment())
-    assert result.stdout == "survived 12\n", result.stderr
+    assert result.stdout == "killed 12\n", result.stderr
 
 
 def environment() -> dict[str, str]:

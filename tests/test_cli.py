@@ -1,4 +1,4 @@
-"""The command line as a new user meets it: help without waiting, one message for a mistake, the right exit status."""
+"""The command line: fast help, one message for an error of the user, exit statuses."""
 
 import importlib
 import os
@@ -22,7 +22,7 @@ def test_help_and_recipes_do_not_import_torch() -> None:
     assert "vgg13_scratch" in done.stdout and "0.7454" in done.stdout
 
 
-def test_settings_are_split_off() -> None:
+def test_settings_are_split_from_other_arguments() -> None:
     tokens = ["train", "x", "--data", "p", "--optim.lr", "-0.1", "--augment.crop=random", "--optim.nesterov", "--quiet"]
     left, settings = split_settings(tokens)
     assert left == ["train", "x", "--data", "p", "--quiet"]
@@ -45,57 +45,60 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),
     "a list without brackets": (lambda p: ["train", "digits", "--data.classes", "a,b"], "[a,b]"),
     "a part of a run": (lambda p: ["predict", str(p / "labels.csv"), str(p), "--out", "x.csv"], "it is a file"),
-    "half a pixel": (lambda p: ["predict", "run", str(p), "--out", "masks", "--tile", "37.5"], "not a whole number"),
-    "turns of a classifier": (lambda p: ["train", "digits", "--train.turn_test", "true"], "for segmentation"),
+    "fraction of a pixel": (
+        lambda p: ["predict", "run", str(p), "--out", "masks", "--tile", "37.5"],
+        "not a whole number",
+    ),
+    "rotations of a classifier": (lambda p: ["train", "digits", "--train.turn_test", "true"], "for segmentation"),
     "windows of a classifier": (lambda p: ["train", "digits", "--augment.window", "[8,8]"], "for segmentation"),
-    "a cache that is not there": (lambda p: ["cache", "--folder", str(p / "nowhere")], "data.cache_dir"),
-    "late steps of no kind": (lambda p: ["train", "digits", "--optim.sam_from", "0.5"], "optim.sam_radius"),
+    "missing cache folder": (lambda p: ["cache", "--folder", str(p / "nowhere")], "data.cache_dir"),
+    "sam_from without sam_radius": (lambda p: ["train", "digits", "--optim.sam_from", "0.5"], "optim.sam_radius"),
     "unknown model": (lambda p: ["train", "digits", "--model.name", "resnet19"], "resnet18"),
     "bad data name": (lambda p: ["train", "digits", "--data", "sklearn:digitz"], "digits"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gives_one_message_and_status_2(
+def test_user_errors_have_one_message_and_status_2(
     mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no pictures here")
+    (tmp_path / "empty" / "notes.txt").write_text("no images here")
     (tmp_path / "labels.csv").write_text("id,filename,label\n1,gone.png,cat\n2,lost.png,dog\n")
     tokens, expected = MISTAKES[mistake]
     assert run(tokens(tmp_path)) == 2
     error = capsys.readouterr().err
     assert expected in error and "cure:" in error and "Traceback" not in error
     if mistake == "csv names a missing file":
-        assert "lost.png" in error, "all of them at once"
+        assert "lost.png" in error, "all missing files are listed"
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
-def test_a_readonly_folder_is_the_environments_fault(
+def test_a_read_only_folder_has_status_3(
     error: OSError, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said by the system, since the tests may run as root, whom a mode does not stop."""
+    """The errors are simulated, because file modes do not apply to root."""
     make = os.mkdir
 
-    def refused(path: str, *rest: object, **more: object) -> None:
+    def failing_mkdir(path: str, *rest: object, **more: object) -> None:
         if str(path).startswith(str(tmp_path / "run")):
             raise error
         make(path, *rest, **more)
 
-    monkeypatch.setattr(os, "mkdir", refused)
+    monkeypatch.setattr(os, "mkdir", failing_mkdir)
     assert run(["train", "digits", "--out", str(tmp_path / "run")]) == 3
-    said = capsys.readouterr().err
-    assert str(tmp_path / "run") in said and "cure:" in said and "Traceback" not in said
+    error_text = capsys.readouterr().err
+    assert str(tmp_path / "run") in error_text and "cure:" in error_text and "Traceback" not in error_text
 
 
-def test_a_place_below_a_file_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_below_a_file_has_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(["train", "digits", "--out", str(tmp_path / "file" / "run")]) == 2
     assert "cure:" in capsys.readouterr().err
 
 
-def test_ctrl_c_while_a_library_loads_is_no_fault_of_sightline(
+def test_ctrl_c_during_an_import_has_status_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(name: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The commands beside the loop and prediction: evaluation repeats the run, and says what it measured."""
+"""Commands other than training and prediction: evaluate, demo, cache."""
 
 import importlib
 import shlex
@@ -24,7 +24,7 @@ demo = importlib.import_module("sightline.demo")  # the name in the package is t
 
 @pytest.fixture(autouse=True)
 def few_figures(request: pytest.FixtureRequest) -> None:
-    """Only the demo is asked for its pictures."""
+    """Draw figures only in the tests of the demo."""
     request.getfixturevalue("each_figure_once" if request.node.name.startswith("test_the_demo") else "no_figures")
 
 
@@ -32,7 +32,7 @@ def base(tiny: dict, **more: object) -> Config:
     return resolve(Config(name="t"), tiny | {"optim.lr": 0.05, "report.samples": 4} | more)
 
 
-def test_evaluate_repeats_the_numbers_exactly_and_counts_test_looks(make_photos, tmp_path: Path, tiny: dict) -> None:
+def test_evaluate_repeats_the_metrics_and_counts_test_evaluations(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", test=4)
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
     before = (run.path / "predictions/val.csv").read_bytes()
@@ -53,25 +53,27 @@ def flat(make_photos, tmp_path: Path) -> Path:
     return (tmp_path / "both" / "train").rename(tmp_path / "flat")
 
 
-def test_other_data_without_splits_is_measured_whole_and_counted(
+def test_other_data_without_splits_are_evaluated_completely_and_counted(
     flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
     shutil.copytree(flat, tmp_path / "other")
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
-    said = capsys.readouterr().out
-    assert "40" in said and "look 1" in said
+    output = capsys.readouterr().out
+    assert "40" in output and "evaluation 1 on these images" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")
-    assert sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)["images"] == 10, "one class alone is fine"
+    assert sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)["images"] == 10, (
+        "a single class can be evaluated"
+    )
     looks = [(r["look"], r["split"]) for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
     assert looks == [(1, "all"), (2, "all")]
     assert not (run.path / "predictions/all.csv").exists()
 
 
-def test_the_runs_own_data_named_again_is_its_validation_split(flat: Path, tmp_path: Path, tiny: dict) -> None:
+def test_the_data_of_the_run_given_again_mean_its_validation_split(flat: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
     numbers = sightline.evaluate(run.path, data=flat, quiet=True)
     assert numbers["split"] == "val" and numbers["images"] == 4 and numbers["accuracy"] == run.metrics["accuracy"]
@@ -92,7 +94,7 @@ def test_the_validation_split_does_not_depend_on_the_training_seed(flat: Path, t
     assert sum(line.endswith(",val") for line in lines) == 4
 
 
-def test_changed_validation_images_are_said(
+def test_changed_validation_images_are_reported(
     make_photos, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_photos(tmp_path / "data")
@@ -104,7 +106,7 @@ def test_changed_validation_images_are_said(
     assert "the images of val have changed since the run began" in capsys.readouterr().out
 
 
-def test_a_wrong_split_and_a_run_without_weights_are_refused(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_a_missing_split_and_a_run_without_weights_are_errors(photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     with pytest.raises(SightlineError, match="no split 'test'") as caught:
         sightline.evaluate(run.path, split="test", quiet=True)
@@ -118,17 +120,17 @@ def test_a_wrong_split_and_a_run_without_weights_are_refused(photos: Path, tmp_p
     assert "sightline resume" in caught.value.cure
 
 
-def test_the_demo_spares_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(SightlineError, match="not empty"):
         sightline.demo(out=tmp_path, quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
+def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it but its length: an epoch a run, one seed, a few digits and scenes."""
+    """Shortened: one epoch per run, one seed, a few digits and scenes."""
     digits = load_digits()
     few = Bunch(images=digits.images[:500], target=digits.target[:500], target_names=digits.target_names)
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
@@ -145,17 +147,17 @@ def test_the_demo_runs_to_its_end_and_again_after_its_recipes_have_changed(
         monkeypatch.setitem(GRIDS, "transfer_digits", lambda changed=changed: changed)
         *runs, result = sightline.demo(out=tmp_path / "demo", quiet=True)
         assert [run.path.name for run in runs] == ["digits", "scenes"]
-        assert all((place / "report.html").is_file() for place in (runs[0].path, runs[1].path, result.report.parent))
+        assert all((folder / "report.html").is_file() for folder in (runs[0].path, runs[1].path, result.report.parent))
         assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     for command, _ in demo.next_commands(Path("demo")):
-        if "C-0" not in command:  # which this short grid lacks
+        if "C-0" not in command:  # missing in this short grid
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
 
 
-def test_a_cache_of_its_own_is_listed_and_removed(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_a_custom_cache_folder_can_be_listed_and_cleared(photos: Path, tmp_path: Path, tiny: dict) -> None:
     own = tmp_path / "cache"
     sightline.train("digits", photos, out=tmp_path / "run", quiet=True, **tiny | {"data.cache_dir": str(own)})
     assert str(photos) in sightline.cache(folder=own)

@@ -1,5 +1,4 @@
-"""A task of a few lines, from the contract alone: regression of one number an image. Every command works on it, or
-says in one sentence that the task does not have it."""
+"""A minimal custom task, regression of one number per image: every command works, or is an error if it lacks it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -21,7 +20,7 @@ from sightline.data.types import Batch
 from sightline.engine import parts as made
 from sightline.engine.device import pick_device, pick_precision
 from sightline.engine.evaluate import evaluate
-from sightline.engine.parts import Parts, Traced
+from sightline.engine.parts import Parts, TraceSpec
 from sightline.engine.state import Training
 from sightline.insight.curves import history
 from sightline.insight.figures import draw_preview
@@ -66,8 +65,8 @@ class RegressLearner:
     def after_step(self, step: int, total_steps: int) -> None: ...
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        found = [(self.model(self.transform(b.images))[:, 0].float(), b.labels) for b in batches]
-        errors = torch.cat([(given - truth).abs() for given, truth in found if truth is not None])
+        pairs = [(self.model(self.transform(b.images))[:, 0].float(), b.labels) for b in batches]
+        errors = torch.cat([(predicted - truth).abs() for predicted, truth in pairs if truth is not None])
         numbers = {"loss": float((errors**2).mean()), "mean_absolute_error": float(errors.mean())}
         return numbers, {"errors": errors.numpy()}
 
@@ -89,8 +88,8 @@ def build(config: Any, say: Say, precision: str, fresh: bool) -> Parts:
     learner = RegressLearner(config, model, training_augmentation(config.augment, side, mean, std), transform)
     return Parts(
         *(device, pick_precision(precision or config.train.precision, device), source, train, val, model, learner),
-        *(None, made.describe_model(config, train, val, mean, std), np.zeros(0, np.int64), (mean, std), flops, facts),
-        traced=Traced((3, side, side), lambda net, images: {"number": net(images)}),
+        *(made.describe_model(config, train, val, mean, std), np.zeros(0, np.int64), (mean, std), flops, facts),
+        trace_spec=TraceSpec((3, side, side), lambda net, images: {"number": net(images)}),
     )
 
 
@@ -118,7 +117,7 @@ def evaluate_run(folder: Path, config: Any, data: str, split: str | None, say: S
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     past = history(files.records)
     final = past.evaluation["mean_absolute_error"][-1]
-    sections: Any = [("Summary", [element("p", f"Off by {final:.3f}."), fact_cards(files, past, [])])]
+    sections: Any = [("Summary", [element("p", f"The mean error is {final:.3f}."), fact_cards(files, past, [])])]
     return Content(files, sections, {}, past, "")
 
 
@@ -139,10 +138,10 @@ REGRESS = Task(
     comparison=lambda: TaskComparison(
         field="mean_absolute_error",
         title="Mean absolute error",
-        items=lambda files: (None, "has no table of predictions", ""),
+        image_results=lambda files: (None, "has no table of predictions", ""),
         no_pairs="Runs of this task are not compared image by image.",
     ),
-    unsupported={"predict": ("a number an image has no table yet", "evaluate it instead")},
+    unsupported={"predict": ("there is no table for numbers per image", "use sightline evaluate")},
 )
 SETTINGS = {
     **{"task": "regress", "train.best_metric": "mean_absolute_error", "model.name": "small_cnn", "data.size": 16},
@@ -160,22 +159,22 @@ def regress() -> Any:
 
 @pytest.fixture(scope="module")
 def run(regress: None, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
-    from sightline.tasks.files import configured
+    from config_toys import configured
 
     return sightline.train(configured(SETTINGS), photos, out=tmp_path_factory.mktemp("regress") / "run", quiet=True)
 
 
-def test_it_trains_and_its_recipe_has_its_own_keys(run: sightline.Run) -> None:
+def test_a_custom_task_trains_with_its_own_configuration(run: sightline.Run) -> None:
     assert run.metrics["mean_absolute_error_interval"][0] < run.metrics["mean_absolute_error"] < 3
     text = (run.path / "recipe.yaml").read_text()
     assert "task: regress" in text and "pretrain:" not in text
 
 
-def test_it_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path) -> None:
+def test_a_custom_task_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path) -> None:
     numbers = sightline.evaluate(run.path, quiet=True)
     assert numbers["mean_absolute_error"] == pytest.approx(run.metrics["mean_absolute_error"], rel=1e-5)
     page = sightline.report(run.path).read_text(encoding="utf-8")
-    assert "Off by" in page and "Architecture" in page
+    assert "The mean error is" in page and "Architecture" in page
     more = sightline.resume(run.path, quiet=True, **{"train.epochs": 3})
     assert more.metrics["epoch"] == 3
     again = sightline.train(str(run.path / "recipe.yaml"), out=tmp_path / "again", quiet=True, **{"train.epochs": 2})
@@ -184,7 +183,7 @@ def test_it_is_evaluated_reported_and_resumed(run: sightline.Run, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "serve"])
-def test_what_it_does_not_have_is_one_sentence(run: sightline.Run, photos: Path, tmp_path: Path, command: str) -> None:
+def test_commands_that_a_task_lacks_are_errors(run: sightline.Run, photos: Path, tmp_path: Path, command: str) -> None:
     arguments: dict[str, Any] = {"predict": {"out": tmp_path / "p.csv"}, "export": {"out": tmp_path / "m.onnx"}}
     with pytest.raises(SightlineError, match=f"`sightline {command}` does not apply to this run") as caught:
         more = [photos] if command == "predict" else []
@@ -192,5 +191,5 @@ def test_what_it_does_not_have_is_one_sentence(run: sightline.Run, photos: Path,
     assert caught.value.why
 
 
-def test_a_grid_stage_must_learn_from_what_the_grid_gives(run: sightline.Run) -> None:
+def test_facts_of_the_custom_task(run: sightline.Run) -> None:
     assert TASKS["regress"].learns_from == "labels" and not TASKS["regress"].probe_setting

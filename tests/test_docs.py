@@ -1,4 +1,4 @@
-"""Every command and Python example of README and the guides runs, at toy size, in the order in which it stands."""
+"""Every command and Python example of README and the guides runs at toy size, in the order of the text."""
 
 import importlib
 import re
@@ -35,7 +35,7 @@ PAGES = [
     "docs/segment-anything.md",
     "docs/streaming.md",
 ]
-SILENT = ("docs/data.md", "docs/masks.md")  # guides without a command
+WITHOUT_COMMANDS = ("docs/data.md", "docs/masks.md")
 TOY = {
     "data.size": 16,
     "model.name": "small_cnn",
@@ -57,7 +57,7 @@ TOY_MASKS = {
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Fenced blocks of a language."""
+    """The fenced code blocks of a language."""
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -76,7 +76,7 @@ SHARED = ("data.size", "model.args", "train.epochs", "train.batch_size", "train.
 
 
 def toy(tokens: list[str]) -> list[str]:
-    """The command at toy size: settings that it does not give itself."""
+    """Add the toy settings that a command does not have."""
     if tokens[0] == "transfer":
         stages = {f"unlabeled.{key}": value for key, value in TOY_PRETRAINING.items()}
         stages |= {f"{stage}.{key}": TOY_PRETRAINING[key] for stage in ("labeled", "full", "frozen") for key in SHARED}
@@ -96,8 +96,8 @@ def toy(tokens: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path) -> Path:
-    """A folder with the data that the guides name."""
+def workspace(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path) -> Path:
+    """A folder with the data of the guides."""
     make_photos(tmp_path / "photos", train=6, test=4)
     shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
     (tmp_path / "images").mkdir()
@@ -116,27 +116,29 @@ def desk(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp
 
 @pytest.fixture
 def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segment Anything of random weights in the hub's cache, under the names of the real ones."""
+    """Segment Anything checkpoints with random weights, in the cache of the Hugging Face Hub under the real names."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("base", "huge"):
-        place = tmp_path / "hub" / f"models--facebook--sam-vit-{name}"
-        write_sam(place / "snapshots" / "abc", 64)
-        (place / "refs").mkdir()
-        (place / "refs" / "main").write_text("abc")
+        folder = tmp_path / "hub" / f"models--facebook--sam-vit-{name}"
+        write_sam(folder / "snapshots" / "abc", 64)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("abc")
 
 
 @pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
-    """Trials of a sweep are forked from the test, and draw nothing."""
+    """Fork the trials of a sweep from the test process, and draw no figures."""
     monkeypatch.setattr(importlib.import_module("sightline.sweep.scheduler"), "start_process", ForkedProcess)
 
 
 @pytest.mark.usefixtures("each_figure_once")
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.chdir(desk)
+def test_commands_in_the_docs_run(
+    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(workspace)
     if any("sightline masks" in code for code in blocks(page, "sh")):
         request.getfixturevalue("tiny_hub")
     if page == "docs/sweep.md":
@@ -151,40 +153,42 @@ def test_commands_run(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, re
         allowed = (0, FINDINGS) if tokens[1] == "doctor" else (0,)
         assert run(toy(tokens[1:])) in allowed, line
         ran += 1
-    assert ran or page in SILENT
+    assert ran or page in WITHOUT_COMMANDS
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_commands_for_several_machines_are_torchruns_and_train(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torchrun is told it knows, and what it starts runs here in one process, on photographs beside it."""
+def test_commands_for_several_machines_are_valid_for_torchrun_and_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun's parser accepts the options; the commands run here in one process, on toy images."""
     from torch.distributed.run import get_args_parser
 
-    monkeypatch.chdir(desk)
+    monkeypatch.chdir(workspace)
     scripts = [block.replace("\\\n", " ") for block in blocks("docs/scale.md", "text")]
     lines = [line for script in scripts for line in script.splitlines() if "torchrun " in line]
     assert len(lines) == 3
     for line in lines:
-        quoted = re.sub(r"\$\(.*?\)", "answer", line)  # what another command would answer
+        quoted = re.sub(r"\$\(.*?\)", "output", line)  # command substitutions
         given = get_args_parser().parse_args(shlex.split(quoted.partition("torchrun ")[2]))
         assert given.module and given.training_script == "sightline", line
         tokens = given.training_script_args
-        tokens[tokens.index("--data") + 1] = str(desk / "photos")
-        tokens[tokens.index("--out") + 1] = str(desk / f"run{lines.index(line)}")
+        tokens[tokens.index("--data") + 1] = str(workspace / "photos")
+        tokens[tokens.index("--out") + 1] = str(workspace / f"run{lines.index(line)}")
         assert run(toy([*tokens, "--model.weights", "none"])) == 0, line
 
 
-def test_the_slurm_script_is_one_and_asks_for_a_signal_that_saves() -> None:
+def test_the_slurm_script_is_valid_and_requests_sigterm() -> None:
     script = next(block for block in blocks("docs/scale.md", "text") if block.startswith("#!"))
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    asked = shlex.split(re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)[0])
-    assert asked[asked.index("--signal") + 1].partition("@")[0] == "TERM"
+    options = shlex.split(re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)[0])
+    assert options[options.index("--signal") + 1].partition("@")[0] == "TERM"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_examples_run(
-    page: str, desk: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+def test_python_examples_in_the_docs_run(
+    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.chdir(desk)
+    monkeypatch.chdir(workspace)
     if page == "docs/sweep.md":
         request.getfixturevalue("quick_trials")
     settings = {key: value for key, value in TOY.items() if key != "train.epochs"} | {"train.epochs": 1}
@@ -203,7 +207,7 @@ def test_the_readme_lists_every_command() -> None:
             assert f"`sightline {name}" in text, name
 
 
-def test_links_lead_somewhere() -> None:
+def test_relative_links_exist() -> None:
     for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md", "docs/scale.md", "docs/performance.md"]:
         path = ROOT / page
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
@@ -211,8 +215,8 @@ def test_links_lead_somewhere() -> None:
                 assert (path.parent / link).exists(), f"{page}: {link}"
 
 
-def test_no_text_installs_the_stranger_s_package():
-    """`sightline` on the package index belongs to somebody else: ours is sightline-vision."""
+def test_no_text_installs_the_unrelated_package_named_sightline():
+    """The package `sightline` on PyPI is unrelated; this project is `sightline-vision`."""
     install = re.compile(
         r"(?:pip install|uv add|uv pip install|pipx install)[^\n]*?\bsightline(?!-vision|/)|\bsightline\["
     )

@@ -1,4 +1,4 @@
-"""The one error a user meets: complete, printable anywhere, and whole after a trip between processes."""
+"""SightlineError: message, escaping of control characters, pickling."""
 
 import pickle
 
@@ -16,7 +16,7 @@ def test_message_has_what_where_why_and_cure() -> None:
     assert str(SightlineError("no images found", cure="x")) == "no images found\n  cure:  x"
 
 
-def test_it_survives_the_way_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = SightlineError("a", where="b", why="c", cure="d", status=ENVIRONMENT)
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.status == ENVIRONMENT and again.why == "c"
@@ -39,13 +39,13 @@ def test_printable_never_fails(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in shown) and printable(shown) == shown
 
 
-def test_listing_counts_what_it_leaves_out() -> None:
+def test_listing_counts_the_omitted_items() -> None:
     assert listing([]) == ""
     assert listing(["a", "b"]) == "    a\n    b"
     assert listing([str(i) for i in range(1025)], 2) == "    0\n    1\n    ... and 1,023 more"
     assert listing(("a\n    forged",)) == "    a\\n    forged"
 
 
-def test_a_line_of_a_message_has_an_end() -> None:
+def test_long_lines_of_a_message_are_cut() -> None:
     text = str(SightlineError(f"1 class found ({'x' * 10**6!r})", where="/data", why="a\n" + "b" * 3000))
     assert len(text) < 5000 and "more characters" in text and "/data" in text and "\na\n" not in text[:9]

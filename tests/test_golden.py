@@ -1,4 +1,4 @@
-"""Ten steps against a stored list of losses: a change that should be neutral to the numbers must be."""
+"""The losses of ten steps equal recorded ones, so that unintended changes of the numbers are detected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -28,12 +28,12 @@ VARIANTS = {
 }
 
 EXACT = {"adamw": 3, "byol": 2, "contrast": 2}
-"""Losses that are the same on every processor; the others drift, for rounding decides the signs of Adam's first steps,
-and batch norms of few values amplify it. Between an AMD Zen 4 and an Intel Sapphire Rapids: 1.3 %, 4.3 % and 5.2 %."""
+"""Number of losses that are equal on every processor. Later ones differ: rounding decides the signs of Adam's first
+steps, and batch norms of few values amplify it, by 1.3, 4.3 and 5.2 % between AMD Zen 4 and Intel Sapphire Rapids."""
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+def test_ten_losses_of_a_classifier(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", train=25)
     settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
     compare(name, configured(settings), data, tmp_path)
@@ -42,9 +42,9 @@ def test_ten_losses(name: str, make_photos: Callable[..., Path], tmp_path: Path,
 def test_ten_losses_of_a_segmenter(
     make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """Windows, scales, rare classes, class weights and a sum of losses in one."""
+    """With windows, scales, rare classes, class weights and a sum of losses."""
     settings = {
-        "augment.window": [64, 64],  # on smaller maps batch norm has too few values, and every rounding error grows
+        "augment.window": [64, 64],  # in smaller windows batch norm amplifies rounding errors
         "augment.scale": [0.7, 1.5],
         "augment.rare_crops": 0.5,
         "augment.vertical_flip": 0.5,
@@ -64,7 +64,7 @@ def test_ten_losses_of_a_segmenter(
 def test_ten_losses_of_a_pretraining(
     name: str, contrast: float, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Both networks, views of their own, a target that follows."""
+    """With an online and a target network, and a separate augmentation of each view."""
     settings = {
         "data.size": 16,
         "model": {"name": "fastnet", "args": {"widths": [16, 32, 32]}},
@@ -80,14 +80,14 @@ def test_ten_losses_of_a_pretraining(
 
 
 def compare(name: str, config: Config, data: Path, folder: Path) -> None:
-    """The run's ten losses are those of golden/NAME.txt."""
+    """Train, and compare the ten losses with golden/NAME.txt."""
     run = sightline.train(config, data, out=folder / "run", quiet=True)
     losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     path = GOLDEN / f"{name}.txt"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{loss:.6f}\n" for loss in losses))
-        pytest.fail(f"{path.name} was missing; it is written now: check it and commit it")
+        pytest.fail(f"{path.name} was missing and has been written: check and commit it")
     golden, exact = [float(line) for line in path.read_text().split()], EXACT.get(name, 10)
     assert losses[:exact] == pytest.approx(golden[:exact], rel=1e-3)
     assert losses[exact:] == pytest.approx(golden[exact:], rel=0.08)

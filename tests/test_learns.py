@@ -1,4 +1,4 @@
-"""It learns: model, loss, optimizer and loop together fit 32 pictures. Shapes alone hide wrong science."""
+"""Models, losses, optimizers and the training loop together fit 32 images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
         ("vgg13_bn", "adamw", 1e-3, "cross_entropy"),
     ],
 )
-def test_32_pictures_are_fitted(
+def test_32_images_are_fitted(
     make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, model: str, optimizer: str, rate: float, loss: str
 ) -> None:
     data = make_photos(tmp_path / "data", train=8, val=4)
@@ -31,7 +31,7 @@ def test_32_pictures_are_fitted(
     if model == "small_cnn":
         settings["model.args"] = {"widths": [16, 32, 64], "hidden": 128}
     if model == "vgg13_bn":
-        # 4096 wide a state of 1.6 GB is saved in each epoch; with its usual dropout of a half it needs 60 steps.
+        # With the default width of 4096 each state has 1.6 GB; with the default dropout of 0.5 fitting takes 60 steps.
         settings |= {"data.size": 32, "model.args": {"width": 256, "dropout": 0.1}, "train.epochs": 8}
     if model == "resnet9":
         settings["model.args"] = {"widths": [8, 16, 16, 16]}

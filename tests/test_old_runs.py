@@ -1,4 +1,4 @@
-"""Runs and recipes of commit f3e5be0 (`fixtures/make_runs.py`): newer code opens, measures, uses and continues them."""
+"""Runs and recipes of commit f3e5be0 (`fixtures/make_runs.py`) can be evaluated, used and resumed."""
 
 import csv
 import json
@@ -25,12 +25,12 @@ RUNS = ("classify", "segment", "byol", "simsiam")
 PHOTOS, SCENES = FIXTURES / "data" / "photos", FIXTURES / "data" / "scenes"
 ROUNDING = 1e-5
 PRETRAINING = ("byol", "pretrain")
-"""What the task of pre-training was and may be called."""
+"""Former and present name of the pre-training task."""
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Callable[[str], Path]:
-    """old(NAME): a copy of the run runs/NAME, or of the grid, whose paths lead to the data in fixtures/."""
+    """old(NAME): copy the run runs/NAME, or the grid, with paths to the data in fixtures/."""
 
     def copy(name: str) -> Path:
         source = FIXTURES / "grid" if name == "grid" else FIXTURES / "runs" / name
@@ -44,20 +44,20 @@ def old(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def expected(name: str) -> dict[str, Any]:
-    """The numbers that the older code gave for a run."""
+    """The metrics of a run by the code of that commit."""
     return json.loads((FIXTURES / "expected" / f"{name}.json").read_text())
 
 
 def same_numbers(found: dict[str, Any], stored: dict[str, Any], tolerance: float) -> None:
-    """Every stored number is among those found; times are not compared."""
+    """Compare the stored metrics with those found, except durations."""
     for key, value in stored.items():
         close = value if isinstance(value, str) else pytest.approx(value, abs=tolerance, rel=tolerance)
         assert key == "seconds" or found[key] == close, key
 
 
 def same_end(run: Path, stored: dict[str, Any]) -> None:
-    """A resumed run ends with the stored numbers where torch and the processor are the same; elsewhere sums are rounded
-    otherwise, and the loss is close."""
+    """Compare the final metrics of a resumed run with the stored ones; only approximately on another processor or with
+    another version of torch, where sums round differently."""
     record, found = read_json(run / "provenance.json"), sightline.Run(run).metrics
     now = record["resumes"][-1]
     if (now["device"], now["versions"]["torch"]) == (record["device"], record["versions"]["torch"]):
@@ -67,7 +67,7 @@ def same_end(run: Path, stored: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_old_run_has_its_report_and_its_numbers(name: str, old: Callable[[str], Path]) -> None:
+def test_an_old_run_is_reported_and_evaluated_with_the_same_metrics(name: str, old: Callable[[str], Path]) -> None:
     run, numbers = old(name), expected(name)
     same_numbers(sightline.Run(run).metrics, numbers["final"], 0)
     page = sightline.report(run, quiet=True).read_text()
@@ -101,8 +101,8 @@ def test_an_old_segmenter_predicts_as_before(old: Callable[[str], Path], tmp_pat
     stored = sorted((FIXTURES / "expected" / "segment-masks").iterdir())
     assert [path.name for path in stored] == sorted(path.name for path in (tmp_path / "masks").glob("*.png"))
     for path in stored:
-        masks = [np.asarray(Image.open(place).convert("RGB")) for place in (path, tmp_path / "masks" / path.name)]
-        assert (masks[0] == masks[1]).all(-1).mean() > 0.998  # a tie of two classes may be broken either way
+        masks = [np.asarray(Image.open(file).convert("RGB")) for file in (path, tmp_path / "masks" / path.name)]
+        assert (masks[0] == masks[1]).all(-1).mean() > 0.998  # ties between two classes may differ
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_an_old_segmenter_predicts_as_before(old: Callable[[str], Path], tmp_pat
     [("classify", "onnx"), ("segment", "onnx"), ("classify", "safetensors"), ("segment", "safetensors")],
 )
 def test_an_old_run_is_exported(name: str, format: str, old: Callable[[str], Path]) -> None:
-    """The export itself compares its predictions with those of PyTorch."""
+    """The export command compares its predictions with those of PyTorch."""
     assert sightline.export(old(name), format=format, quiet=True).exists()
 
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", ["classify", "byol"])
-def test_an_old_run_that_was_interrupted_ends_as_if_it_had_not_been(name: str, old: Callable[[str], Path]) -> None:
+def test_an_interrupted_old_run_is_resumed(name: str, old: Callable[[str], Path]) -> None:
     run = old(f"{name}-cut")
     assert not sightline.Run(run).metrics
     sightline.resume(run, quiet=True)
@@ -126,7 +126,7 @@ def test_an_old_run_that_was_interrupted_ends_as_if_it_had_not_been(name: str, o
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", RUNS)
-def test_an_old_run_is_lengthened(name: str, old: Callable[[str], Path]) -> None:
+def test_an_old_run_is_extended(name: str, old: Callable[[str], Path]) -> None:
     run = old(name)
     sightline.resume(run, quiet=True, **{"train.epochs": 3})
     same_end(run, expected(name)["extended"])
@@ -135,7 +135,7 @@ def test_an_old_run_is_lengthened(name: str, old: Callable[[str], Path]) -> None
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_an_old_grid_is_reported_and_continued_from_its_pretraining(old: Callable[[str], Path]) -> None:
+def test_an_old_grid_is_reported_and_continued(old: Callable[[str], Path]) -> None:
     grid, scores = old("grid"), expected("grid")
     page = sightline.report(grid, quiet=True).read_text()
     assert all(f"{100 * score:.1f}" in page for seeds in scores.values() for score in seeds)
@@ -147,7 +147,7 @@ def test_an_old_grid_is_reported_and_continued_from_its_pretraining(old: Callabl
 
 
 def check_loaded(config: Config, stored: dict[str, Any], tmp_path: Path) -> None:
-    """A loaded recipe has every stored setting that its task still has, can be changed, and survives its own YAML."""
+    """Check that a loaded recipe has the stored settings of its task, can be changed, and can be saved and loaded."""
     found, before = (flat(values, "recipe") for values in (config.model_dump(mode="json"), stored))
     task = before.pop("task")
     assert found.pop("task") == task or {config.task, task} <= set(PRETRAINING)

@@ -1,4 +1,4 @@
-"""Going on: the same weights as without the break, lengthened by either rule, refusals that name the cure."""
+"""Resuming: weights equal to those of an uninterrupted run, more epochs, errors with a cure."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def base(tiny: dict, **more: object) -> Config:
 
 @pytest.fixture(scope="module")
 def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Copies:
-    """copies(target, "base" or "falling"): a copy of a finished run of two epochs of that recipe."""
+    """copies(target, "base" or "falling"): copy a finished run of two epochs of that recipe to `target`."""
     folder = tmp_path_factory.mktemp("finished")
 
     def copied(target: Path, name: str = "base") -> Path:
@@ -57,7 +57,7 @@ def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, q
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_run(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
     settings = {"optim.name": optimizer, "train.epochs": 4, "schedule.name": "constant", "optim.lr": 0.01}
     whole = sightline.train(base(tiny, **settings), photos, out=tmp_path / "whole", quiet=True)
     half = sightline.train(base(tiny, **settings | {"train.epochs": 2}), photos, out=tmp_path / "half", quiet=True)
@@ -67,7 +67,7 @@ def test_two_and_two_epochs_equal_four(photos: Path, tmp_path: Path, tiny: dict,
     assert steps == sorted(set(steps)) and len(steps) == 4
 
 
-def test_extending_stretches_or_keeps_the_end_of_the_schedule(copies: Copies, tmp_path: Path) -> None:
+def test_extend_stretches_the_schedule_or_continues_its_last_rate(copies: Copies, tmp_path: Path) -> None:
     stretched, kept = copies(tmp_path / "stretched", "falling"), copies(tmp_path / "kept", "falling")
     sightline.resume(stretched, quiet=True, **{"train.epochs": 4})
     sightline.resume(kept, extend="continue", quiet=True, **{"train.epochs": 4})
@@ -79,13 +79,13 @@ def test_extending_stretches_or_keeps_the_end_of_the_schedule(copies: Copies, tm
     assert rates(kept) == pytest.approx([0.005] * len(rates(kept)))
 
 
-def test_changed_data_is_noticed_at_resume(make_photos, tmp_path: Path, tiny: dict) -> None:
+def test_resuming_with_changed_data_is_an_error(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
-    picture = next((data / "train" / "class_0").iterdir())
-    shutil.copy(next((data / "train" / "class_1").iterdir()), picture)
-    os.utime(picture, ns=(1, 1))
-    with pytest.raises(SightlineError, match="not what this run began with"):
+    image = next((data / "train" / "class_0").iterdir())
+    shutil.copy(next((data / "train" / "class_1").iterdir()), image)
+    os.utime(image, ns=(1, 1))
+    with pytest.raises(SightlineError, match="the data has changed"):
         sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
 
 
@@ -97,7 +97,7 @@ def test_resuming_a_finished_run_does_nothing(copies: Copies, tmp_path: Path) ->
 
 
 class Crash(BaseException):
-    """Stands for a process that dies on the spot."""
+    """Simulated end of the process."""
 
 
 def crash(*_: object, **__: object) -> None:
@@ -105,42 +105,44 @@ def crash(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("extend", ["stretch", "continue"])
-def test_a_lengthening_survives_a_crash_at_any_of_its_writes(copies: Copies, tmp_path: Path, extend: str) -> None:
+def test_extending_a_run_survives_a_crash_at_any_write(copies: Copies, tmp_path: Path, extend: str) -> None:
     whole = sightline.resume(copies(tmp_path / "whole", "falling"), extend=extend, quiet=True, **{"train.epochs": 4})
-    writes = [(setup, "note_resume"), (run_folder, "write_config"), (training_state, "save_state")]
+    writes = [(setup, "record_resume"), (run_folder, "write_config"), (training_state, "save_state")]
     for number, (module, name) in enumerate(writes):
         cut = copies(tmp_path / f"cut-{number}", "falling")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, name, crash)
             with pytest.raises(Crash):
                 sightline.resume(cut, extend=extend, quiet=True, **{"train.epochs": 4})
-        again = {} if name == "save_state" else {"train.epochs": 4}  # recipe.yaml knows of it from there on
+        again = {} if name == "save_state" else {"train.epochs": 4}  # already in recipe.yaml when the state is saved
         sightline.resume(cut, quiet=True, **({"extend": extend} | again if again else {}))
         assert same(weights(cut), weights(whole.path)), name
 
 
-def test_a_continued_schedule_is_kept_by_the_next_resume(
+def test_a_continued_schedule_is_kept_when_resumed_again(
     copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, cut = copies(tmp_path / "run", "falling"), copies(tmp_path / "cut", "falling")
     sightline.resume(run, extend="continue", quiet=True, **{"train.epochs": 4})
     saves, save = [], training_state.save_state
 
-    def dies_at_the_second(training: object) -> None:
+    def crash_at_second_save(training: object) -> None:
         saves.append(1)
         save(training)
         if len(saves) == 2:
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_state, "save_state", dies_at_the_second)
+        patch.setattr(training_state, "save_state", crash_at_second_save)
         with pytest.raises(Crash):
             sightline.resume(cut, extend="continue", quiet=True, **{"train.epochs": 4})
     sightline.resume(cut, quiet=True)
     assert same(weights(run), weights(cut))
 
 
-def test_growing_sizes_and_mixing_follow_the_length_of_the_schedule(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_progressive_sizes_and_mixing_follow_the_length_of_the_schedule(
+    photos: Path, tmp_path: Path, tiny: dict
+) -> None:
     settings = FALLING | {"augment.progressive": ((8, 0.5),), "augment.mixup": 0.2, "augment.mix_until": 0.5}
     settings |= {"model.name": "fastnet", "model.args": {"widths": [8, 16, 16]}}
     config = base(tiny, **settings | {"train.epochs": 4, "schedule.total_epochs": 2})
@@ -153,15 +155,15 @@ def test_growing_sizes_and_mixing_follow_the_length_of_the_schedule(photos: Path
     assert same(weights(whole.path), weights(half.path))
 
 
-def test_holding_a_rate_of_zero_is_refused(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_continuing_at_a_learning_rate_of_zero_is_an_error(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"schedule.name": "linear", "schedule.final_factor": 0.0}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    with pytest.raises(SightlineError, match="learn nothing") as caught:
+    with pytest.raises(SightlineError, match="no effect") as caught:
         sightline.resume(run.path, extend="continue", quiet=True, **{"train.epochs": 4})
     assert "--extend stretch" in caught.value.cure
 
 
-def test_an_edited_recipe_is_held_to_the_same_rules(copies: Copies, tmp_path: Path) -> None:
+def test_changes_in_recipe_yaml_are_checked(copies: Copies, tmp_path: Path) -> None:
     run = sightline.Run(copies(tmp_path / "run"))
     recipe = run.path / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("lr: 0.05", "lr: 0.5"))
@@ -170,7 +172,7 @@ def test_an_edited_recipe_is_held_to_the_same_rules(copies: Copies, tmp_path: Pa
     assert "optim.lr: 0.05 -> 0.5" in caught.value.why
 
 
-def test_provenance_tells_of_every_resume(copies: Copies, tmp_path: Path) -> None:
+def test_provenance_records_every_resume(copies: Copies, tmp_path: Path) -> None:
     run = sightline.Run(copies(tmp_path / "run"))
     before = json.loads((run.path / "provenance.json").read_text())
     sightline.resume(run.path, quiet=True, **{"train.epochs": 4})
@@ -180,7 +182,7 @@ def test_provenance_tells_of_every_resume(copies: Copies, tmp_path: Path) -> Non
     assert entry["step"] == 14 and entry["changed"] == {"train.epochs": [2, 4]}
 
 
-def test_resuming_draws_the_architecture_that_an_older_version_left_out(copies: Copies, tmp_path: Path) -> None:
+def test_resuming_writes_a_missing_architecture_file(copies: Copies, tmp_path: Path) -> None:
     run = copies(tmp_path / "run")
     drawn = (run / "architecture.json").read_bytes()
     (run / "architecture.json").unlink()
@@ -188,7 +190,7 @@ def test_resuming_draws_the_architecture_that_an_older_version_left_out(copies: 
     assert (run / "architecture.json").read_bytes() == drawn
 
 
-def test_a_run_that_stopped_early_says_how_to_go_on(
+def test_a_run_that_stopped_early_prints_how_to_continue(
     photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"train.epochs": 50, "train.patience": 1, "optim.lr": 1e-9, "schedule.name": "constant"}
@@ -197,14 +199,14 @@ def test_a_run_that_stopped_early_says_how_to_go_on(
     assert "stopped after epoch 2: no better accuracy for 1 epoch" in capsys.readouterr().out
     run.report.unlink()
     sightline.resume(run.path)
-    said = capsys.readouterr().out
-    assert "--train.patience 2" in said and "no better accuracy" in said
-    assert run.report.is_file(), "a report that was cut off is drawn"
+    output = capsys.readouterr().out
+    assert "--train.patience 2" in output and "no better accuracy" in output
+    assert run.report.is_file(), "a missing report is written"
     sightline.resume(run.path, quiet=True, **{"train.patience": 2})
     assert run.metrics["epoch"] == 3
 
 
-def test_data_that_has_moved_can_be_named_again(
+def test_the_path_of_moved_data_can_be_changed(
     make_photos, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_photos(tmp_path / "data")
@@ -218,7 +220,7 @@ def test_data_that_has_moved_can_be_named_again(
     assert run.metrics["epoch"] == 3
 
 
-def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny: dict) -> None:
+def test_a_new_test_split_does_not_prevent_a_resume(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     run = sightline.train(base(tiny), data, out=tmp_path / "run", quiet=True)
     make_photos(data, train=0, val=0, test=4)
@@ -226,7 +228,7 @@ def test_a_new_test_folder_does_not_end_a_run(make_photos, tmp_path: Path, tiny:
     assert run.metrics["epoch"] == 3
 
 
-def test_other_threads_are_said_not_to_give_the_same_bits(
+def test_resuming_with_other_threads_is_reported_as_not_bit_identical(
     photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "run", quiet=True).path
@@ -235,27 +237,27 @@ def test_other_threads_are_said_not_to_give_the_same_bits(
     for threads, note in ((2, "step 14 on: threads 1 -> 2"), (2, ""), (1, "step 28 on: threads 2 -> 1")):
         epochs = load_recipe_file(run / "recipe.yaml").train.epochs + 1
         sightline.resume(run, **{"train.epochs": epochs, "train.threads": threads})
-        said = capsys.readouterr().out
-        assert f"not bit-identical to an uninterrupted run, from {note}" in said if note else "bit-iden" not in said
+        output = capsys.readouterr().out
+        assert f"not bit-identical to an uninterrupted run, from {note}" in output if note else "bit-iden" not in output
     notes = [note for note in json.loads((run / "provenance.json").read_text())["notes"] if "bit-identical" in note]
     assert len(notes) == 2 and "bit-identical" in (run / "report.html").read_text()
 
 
-def test_what_rounds_sums_otherwise_is_named() -> None:
-    processor, card = torch.device("cpu"), torch.device("cuda")
+def test_the_note_on_rounding_lists_the_changes() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
     first = {"device": "A", "threads": 2, "processes": 1, "versions": {"torch": "2.11"}}
-    assert rounding_note(first, {"step": 5} | first, processor) == ""
+    assert rounding_note(first, {"step": 5} | first, cpu) == ""
     other = {"step": 1005, "device": "B", "threads": 4, "processes": 3, "versions": {"torch": "2.12"}}
-    said = rounding_note(first, other, processor)
-    assert said.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
-    assert rounding_note(first, first | {"step": 5, "threads": 8}, card) == "", "a card's sums are its own"
-    assert rounding_note(first | {"resumes": [other]}, other, processor) == "", "the piece before is what counts"
-    assert rounding_note({"threads": 2}, {"step": 5} | first, processor) == "", "older runs kept less"
+    found = rounding_note(first, other, cpu)
+    assert found.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
+    assert rounding_note(first, first | {"step": 5, "threads": 8}, gpu) == "", "threads do not matter on a GPU"
+    assert rounding_note(first | {"resumes": [other]}, other, cpu) == "", "compared with the previous resume"
+    assert rounding_note({"threads": 2}, {"step": 5} | first, cpu) == "", "older runs recorded fewer fields"
 
 
 @pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])
-def test_a_precision_that_is_none_is_named_with_its_cure(tmp_path: Path, text: str) -> None:
-    (tmp_path / "provenance.json").write_text(text)  # one flipped bit makes fp30 of fp32
+def test_an_invalid_precision_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "provenance.json").write_text(text)  # one flipped bit turns fp32 into fp30
     with pytest.raises(SightlineError, match="unknown precision") as caught:
         precision_of(tmp_path)
     assert "provenance.json" in str(caught.value) and "fp32" in caught.value.cure

@@ -1,4 +1,4 @@
-"""Segmentation end to end: what a run leaves, what it repeats, that it learns, and what it refuses."""
+"""Segmentation end to end: files of a run, reproducibility, learning, and errors."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_it_learns_and_leaves_what_the_contract_names(run: sightline.Run) -> None:
+def test_a_segmenter_learns_and_writes_all_files_of_a_run(run: sightline.Run) -> None:
     assert run.metrics["mean_iou"] > 0.6
     low, high = run.metrics["mean_iou_interval"]
     assert low <= run.metrics["mean_iou"] <= high
@@ -61,7 +61,7 @@ def test_it_learns_and_leaves_what_the_contract_names(run: sightline.Run) -> Non
     assert {"split", "loss", "mean_iou", "pixel_accuracy"} <= set(evaluation)
 
 
-def test_the_masks_on_disk_give_the_headline_back(run: sightline.Run, scenes: Path) -> None:
+def test_the_saved_masks_give_the_reported_mean_iou(run: sightline.Run, scenes: Path) -> None:
     names = ["urban", "agriculture", "rangeland", "forest", "water", "barren"]
     colors = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
     hits, either = np.zeros(6), np.zeros(6)
@@ -77,7 +77,9 @@ def test_the_masks_on_disk_give_the_headline_back(run: sightline.Run, scenes: Pa
     assert run.metrics["mean_iou"] == pytest.approx((hits[present] / either[present]).mean(), abs=1e-9), names
 
 
-def test_evaluate_repeats_the_numbers_and_measures_other_data(run: sightline.Run, scenes: Path, tmp_path: Path) -> None:
+def test_evaluate_repeats_the_metrics_and_evaluates_other_data(
+    run: sightline.Run, scenes: Path, tmp_path: Path
+) -> None:
     numbers = sightline.evaluate(run.path, quiet=True)
     assert {key: run.metrics[key] for key in numbers if key in run.metrics and key != "split"} == {
         key: value for key, value in numbers.items() if key in run.metrics and key != "split"
@@ -96,7 +98,7 @@ def test_predict_writes_masks_of_any_size(run: sightline.Run, scenes: Path, tmp_
     folder = tmp_path / "in"
     folder.mkdir()
     Image.new("RGB", (75, 41), (90, 120, 60)).save(folder / "odd.png")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"not an image")
     out = sightline.predict(run.path, folder, out=tmp_path / "more", overlay=True, tile=32, quiet=True)
     assert size_of(out / "odd_mask.png") == size_of(out / "odd_overlay.png") == (75, 41)
     assert "broken.png" in (out / "errors.csv").read_text()
@@ -109,7 +111,7 @@ def test_masks_beside_their_images_are_not_predicted(run: sightline.Run, scenes:
         sightline.predict(run.path, scenes / "validation", out=tmp_path / "masks.csv", quiet=True)
 
 
-def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_run(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
     settings = {"augment.scale": (0.7, 1.5), "augment.rare_crops": 0.5, "augment.window": [16, 16], "optim.ema": 0.9}
     whole = sightline.train(toy(**settings | {"train.epochs": 4}), scenes, out=tmp_path / "whole", quiet=True)
     half = sightline.train(toy(**settings), scenes, out=tmp_path / "half", quiet=True)
@@ -118,7 +120,7 @@ def test_two_and_two_epochs_equal_four(scenes: Path, tmp_path: Path, toy: Callab
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
+def test_resuming_after_sigkill_gives_the_same_weights(
     scenes: Path, tmp_path: Path, toy: Callable[..., Config], train_and_kill: Callable[..., None]
 ) -> None:
     settings = {"train.epochs": 3, "train.checkpoint_minutes": 0, "optim.ema": 0.9, "augment.rare_crops": 0.5}
@@ -150,7 +152,7 @@ def test_score_equals_evaluate(run: sightline.Run, scenes: Path) -> None:
         assert result.numbers[name] == pytest.approx(run.metrics[name], abs=1e-12), name
 
 
-def test_the_strip_pads_to_the_largest_image_even_if_it_is_not_followed(
+def test_snapshots_are_padded_to_the_largest_image(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=2)
@@ -178,7 +180,7 @@ def test_pairs_of_different_sizes(make_scenes: Callable[..., Path], tmp_path: Pa
     assert "--augment.window" in caught.value.cure
 
 
-def test_wrong_pairs_are_all_named_before_training(
+def test_all_invalid_pairs_are_reported_before_training(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data")
@@ -190,7 +192,7 @@ def test_wrong_pairs_are_all_named_before_training(
     assert "0001" in caught.value.why and "0002" in caught.value.why and "0003" not in caught.value.why
 
 
-def test_masks_of_ignored_pixels_only_are_left_out(
+def test_masks_with_ignored_pixels_only_are_left_out_of_training(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data")
@@ -198,12 +200,14 @@ def test_masks_of_ignored_pixels_only_are_left_out(
     Image.new("RGB", (32, 32), (0, 0, 0)).save(data / "train" / "0003_mask.png")
     run = sightline.train(toy(**{"train.epochs": 1}), data, out=tmp_path / "run", quiet=True)
     assert "0003" not in (run.path / "splits.csv").read_text() and "0002" in (run.path / "splits.csv").read_text()
-    assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "what is validated stays whole"
+    assert (run.path / "predictions" / "val" / "0901_mask.png").is_file(), "validation images are never left out"
 
 
 @pytest.mark.parametrize("layout", ["pairs", "images and masks", "partners"])
-def test_a_classifier_refuses_pairs(make_scenes: Callable[..., Path], tmp_path: Path, layout: str) -> None:
-    """In folders of their own they would pass for two classes, `images` and `masks`."""
+def test_classifying_image_mask_pairs_is_an_error(
+    make_scenes: Callable[..., Path], tmp_path: Path, layout: str
+) -> None:
+    """In separate folders, pairs could be mistaken for two classes, `images` and `masks`."""
     data = make_scenes(tmp_path / "data")
     if layout != "pairs":
         for mask in sorted((data / "train").glob("*_mask.png")):
@@ -228,17 +232,17 @@ def test_subsampled_keeps_values_and_shape() -> None:
     )
 
 
-def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_other_data_are_read_with_the_palette_of_the_run(tmp_path: Path, toy: Callable[..., Config]) -> None:
     random = np.random.default_rng(0)
-    for place in ("own/train", "own/val", "other", "renamed"):
-        (tmp_path / place).mkdir(parents=True)
+    for folder in ("own/train", "own/val", "other", "renamed"):
+        (tmp_path / folder).mkdir(parents=True)
         for number in range(4):
-            mask = random.integers(0, 2 + (place == "own/train"), (32, 32), dtype=np.uint8)
-            Image.fromarray(mask).save(tmp_path / place / f"{number}_mask.png")
-            Image.fromarray(np.repeat(80 * mask[..., None], 3, 2)).save(tmp_path / place / f"{number}.png")
+            mask = random.integers(0, 2 + (folder == "own/train"), (32, 32), dtype=np.uint8)
+            Image.fromarray(mask).save(tmp_path / folder / f"{number}_mask.png")
+            Image.fromarray(np.repeat(80 * mask[..., None], 3, 2)).save(tmp_path / folder / f"{number}.png")
     (tmp_path / "own" / "classes.txt").write_text("sand\nsea\nship\n")
     run = sightline.train(toy(**{"data.palette": ""}), tmp_path / "own", out=tmp_path / "run", quiet=True)
-    # Neither the names nor the third class can be seen in the other folder.
+    # The other folder has neither class names nor the third class.
     numbers = sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)
     assert numbers["images"] == 4 and 0 <= numbers["mean_iou"] <= 1
     (tmp_path / "renamed" / "classes.txt").write_text("sea\nsand\n")
@@ -247,24 +251,24 @@ def test_other_data_is_read_by_the_palette_of_the_run(tmp_path: Path, toy: Calla
     assert "sand, sea, ship" in caught.value.why and "sea, sand" in caught.value.why
 
 
-def test_one_validation_image_has_no_interval_and_says_so(
+def test_one_validation_image_has_no_interval(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config], capsys
 ) -> None:
     data = make_scenes(tmp_path / "data", train=4, val=1)
     sightline.train(toy(**{"train.epochs": 1, "data.size": 64}), data, out=tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "data.size has no effect" in said
-    assert "nan" not in said and "of one image, which has no interval" in said
+    output = capsys.readouterr().out
+    assert "data.size has no effect" in output
+    assert "nan" not in output and "of one image, which has no interval" in output
     assert command(["evaluate", str(tmp_path / "run")]) == 0
-    said = capsys.readouterr().out
-    assert "mean_iou" in said and "[nan" not in said
+    output = capsys.readouterr().out
+    assert "mean_iou" in output and "[nan" not in output
     sightline.evaluate(tmp_path / "run", split="train")
     assert "the model was trained on these images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [{"model.name": "unet"}, {"model.name": "deeplabv3_resnet50", "model.args": {}}])
-def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
-    """What torch counts in the forward pass of a step, auxiliary head included, times 3."""
+def test_training_flops_equal_those_counted_in_a_step(scenes: Path, toy: Callable[..., Config], model: dict) -> None:
+    """They are 3 times the FLOPs that torch counts in the forward pass of a step, with the auxiliary head."""
     config = toy(**model, **{"data.path": str(scenes)})
     parts = build(config, lambda text: None)
     batch = next(training_batches(parts.train, 4, 0, 0))
@@ -274,7 +278,7 @@ def test_training_flops_are_those_of_a_real_step(scenes: Path, toy: Callable[...
     assert parts.flops[config.data.size] == pytest.approx(3 * counter.get_total_flops() / 4, rel=1e-6)
 
 
-def test_eightfold_evaluation_is_the_mean_over_mirrors_and_turns(
+def test_turn_test_averages_over_flips_and_rotations(
     run: sightline.Run, scenes: Path, toy: Callable[..., Config]
 ) -> None:
     task, images = task_of_run(run, toy(**{"data.path": str(scenes), "train.turn_test": True}))
@@ -282,11 +286,11 @@ def test_eightfold_evaluation_is_the_mean_over_mirrors_and_turns(
     total = torch.zeros(())
     for k, flip in turned:
         view = images.rot90(k, (2, 3))
-        answer = task.model(task.normalize(view.flip(3) if flip else view)).softmax(1)
-        total = total + (answer.flip(3) if flip else answer).rot90(-k, (2, 3))
+        probabilities = task.model(task.normalize(view.flip(3) if flip else view)).softmax(1)
+        total = total + (probabilities.flip(3) if flip else probabilities).rot90(-k, (2, 3))
     torch.testing.assert_close(task.logits(images).softmax(1), total / 8, rtol=1e-3, atol=1e-5)
     plain, _ = task_of_run(run, toy(**{"data.path": str(scenes)}))
-    assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "else the test says nothing"
+    assert (plain.logits(images).softmax(1) - total / 8).abs().max() > 1e-3, "otherwise the comparison proves nothing"
 
 
 def task_of_run(run: sightline.Run, config: Config) -> tuple[SegmentLearner, torch.Tensor]:
@@ -298,20 +302,20 @@ def task_of_run(run: sightline.Run, config: Config) -> tuple[SegmentLearner, tor
     return parts.learner, torch.from_numpy(parts.val.images[:2].copy())
 
 
-def test_score_equals_evaluate_whatever_the_runs_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
+def test_score_equals_evaluate_for_any_seed(scenes: Path, tmp_path: Path, toy: Callable[..., Config]) -> None:
     run = sightline.train(toy(**{"train.seed": 3, "train.epochs": 1}), scenes, out=tmp_path / "run", quiet=True)
     scored = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     assert scored.numbers["mean_iou_interval"] == pytest.approx(run.metrics["mean_iou_interval"], abs=1e-9)
 
 
-def test_images_smaller_than_the_window_are_named(
+def test_images_smaller_than_the_window_are_reported(
     make_scenes: Callable[..., Path], tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     data = make_scenes(tmp_path / "data", train=2, val=1)
     small = make_scenes(tmp_path / "small", train=1, val=0, size=16) / "train"
     for ending in ("sat.jpg", "mask.png"):
         shutil.copy(small / f"0000_{ending}", data / "train" / f"small_{ending}")
-    said: list[str] = []
-    build(toy(**{"data.path": str(data)}), said.append)
+    messages: list[str] = []
+    build(toy(**{"data.path": str(data)}), messages.append)
     note = "1 of 3 training images are smaller than augment.window, 32 x 32, and are enlarged to it"
-    assert f"{note}: train/small_sat.jpg (16 x 16)" in said
+    assert f"{note}: train/small_sat.jpg (16 x 16)" in messages

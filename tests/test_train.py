@@ -1,4 +1,4 @@
-"""The loop: continues to the bit, survives SIGKILL, stops for good reasons, leaves what the contract promises."""
+"""The training loop: files of a run, bit-identical resumption, signals, early stopping, and errors."""
 
 import contextlib
 import csv
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from parts_toys import build
 from sightline import SightlineError
 from sightline.config.resolve import resolve
@@ -27,13 +28,12 @@ from sightline.runs.csv_io import class_columns
 from sightline.stats.class_weights import class_weights
 from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 
-SLOW_START = {"report.samples": 4}
+SAMPLES = {"report.samples": 4}
 NARROW = {"widths": [8, 16, 16], "hidden": 32}  # of small_cnn
 
 
@@ -48,16 +48,16 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def base(tiny: dict, **more: object) -> Config:
     values = tiny | {"schedule.name": "one_cycle", "optim.name": "sgd", "optim.lr": 0.05, "optim.ema": 0.9}
     own = {"model.args": {} if "model.name" in more else NARROW}
-    return resolve(Config(name="t"), values | own | SLOW_START | more)
+    return resolve(Config(name="t"), values | own | SAMPLES | more)
 
 
 @pytest.fixture(scope="module")
 def done(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> sightline.Run:
-    """A finished run of `base`; tests change none of its files."""
+    """A finished run of `base`, whose files tests must not change."""
     return sightline.train(base(tiny), photos, out=tmp_path_factory.mktemp("done") / "run", quiet=True)
 
 
-def test_a_run_leaves_what_the_contract_names(done: sightline.Run) -> None:
+def test_files_of_a_run(done: sightline.Run) -> None:
     run = done
     for name in ("recipe.yaml", "provenance.json", "metrics.jsonl", "predictions/val.csv", "report.html"):
         assert (run.path / name).is_file(), name
@@ -78,10 +78,8 @@ def test_a_run_leaves_what_the_contract_names(done: sightline.Run) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_images_are_followed_where_it_is_asked_for(
-    photos: Path, tmp_path: Path, tiny: dict, precision: str
-) -> None:
-    """Their features are those of the unaugmented images, and the weights are as without; in several batches."""
+def test_features_of_training_images_are_saved_if_set(photos: Path, tmp_path: Path, tiny: dict, precision: str) -> None:
+    """The setting does not change the weights, and works for several evaluation batches."""
     own = {"train.precision": precision, "train.eval_batch_size": 16}
     config = base(tiny, **{"report.train_samples": 20, "report.samples": 16, "optim.ema": 0.0} | own)
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
@@ -98,7 +96,7 @@ def test_training_images_are_followed_where_it_is_asked_for(
     assert not (plain.path / "figures" / "tsne-training.png").exists()
 
 
-def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
+def test_equal_recipes_give_equal_weights_and_other_seeds_different_ones(
     done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict
 ) -> None:
     again = sightline.train(str(done.path / "recipe.yaml"), out=tmp_path / "b", quiet=True)
@@ -107,8 +105,8 @@ def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(
     assert not same(weights(done.path), weights(other.path))
 
 
-def test_sharpness_aware_steps_begin_late_and_are_counted(photos: Path, tmp_path: Path, tiny: dict):
-    """Two epochs, the second sharpness-aware: the first is as without, and the second costs twice."""
+def test_sharpness_aware_steps_start_at_sam_from_and_count_twice(photos: Path, tmp_path: Path, tiny: dict):
+    """Two epochs, of which the second is sharpness-aware: the first has equal losses, the second twice the FLOPs."""
     late = {"optim.sam_radius": 0.2, "optim.sam_from": 0.5}
     plain = sightline.train(base(tiny, **{"train.epochs": 2}), photos, out=tmp_path / "plain", quiet=True)
     sharp = sightline.train(base(tiny, **{"train.epochs": 2}, **late), photos, out=tmp_path / "sharp", quiet=True)
@@ -122,23 +120,23 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sightline", *map(str, arguments)]
 
 
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights(
+def test_resuming_after_sigkill_within_an_epoch_gives_the_same_weights(
     photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
     settings |= {"optim.sam_radius": 0.2}
-    whole = sightline.train(configured(settings), photos, out=tmp_path / "whole", quiet=True)
+    uninterrupted = sightline.train(configured(settings), photos, out=tmp_path / "uninterrupted", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
     recipe.write_text("{}")
     killed = tmp_path / "killed"
     train_and_kill([recipe, "--data", photos, "--out", killed, *arguments], killed, 9)
     resumed = sightline.resume(killed, quiet=True)
-    assert same(weights(whole.path), weights(resumed.path))
+    assert same(weights(uninterrupted.path), weights(resumed.path))
     assert [r["step"] for r in read_json_lines(killed / "metrics.jsonl") if r["event"] == "eval"] == [7, 14, 21]
 
 
-def test_sigterm_saves_says_how_to_go_on_and_exits_4(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_sigterm_saves_prints_the_resume_command_and_exits_with_4(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = [item for key, value in (tiny | {"train.epochs": 2000}).items() for item in (f"--{key}", value)]
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -156,7 +154,7 @@ def test_sigterm_saves_says_how_to_go_on_and_exits_4(photos: Path, tmp_path: Pat
     assert f"sightline resume {out}" in error and "Traceback" not in error
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_files(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_a_loss_that_is_not_finite_is_an_error_with_the_files(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"optim.lr": 1e18, "optim.ema": 0, "schedule.name": "constant"}
     with pytest.raises(SightlineError, match="not finite") as caught:
         sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
@@ -167,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_files(photos: Path, tmp_p
     assert all(torch.isfinite(t).all() for t in load_file(state).values() if t.is_floating_point())
 
 
-def test_patience_stops_and_time_limit_stops(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_patience_and_time_limit(photos: Path, tmp_path: Path, tiny: dict) -> None:
     settings = {"train.epochs": 50, "train.patience": 2, "optim.lr": 1e-9, "schedule.name": "constant", "optim.ema": 0}
     settings["model.args"] = {}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "a", quiet=True)
@@ -180,8 +178,8 @@ def test_patience_stops_and_time_limit_stops(photos: Path, tmp_path: Path, tiny:
     assert limited.metrics["accuracy"] > 0 and limited.metrics["epoch"] < 100_000
 
 
-def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    """The first, each third and the last epoch are evaluated, and the best is one of these."""
+def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    """With 3, the first, every third and the last epoch are evaluated, and the best epoch is one of these."""
     runs = [
         sightline.train(
             base(tiny, **{"train.epochs": 7, "train.evaluate_every": every}),
@@ -195,14 +193,13 @@ def test_fewer_evaluations_change_no_weight(photos: Path, tmp_path: Path, tiny: 
     records = [r for r in read_json_lines(runs[1].path / "metrics.jsonl") if r["event"] == "eval"]
     assert [r["epoch"] for r in records] == [1, 3, 6, 7]
     assert runs[1].metrics["accuracy"] == max(r["accuracy"] for r in records)
-    still = {"train.epochs": 50, "train.evaluate_every": 4, "train.patience": 2, "optim.lr": 1e-9, "optim.ema": 0}
-    stopped = sightline.train(
-        base(tiny, **still | {"schedule.name": "constant", "model.args": {}}), photos, out=tmp_path / "c", quiet=True
-    )
+    settings = {"train.epochs": 50, "train.evaluate_every": 4, "train.patience": 2, "optim.lr": 1e-9, "optim.ema": 0}
+    settings |= {"schedule.name": "constant", "model.args": {}}
+    stopped = sightline.train(base(tiny, **settings), photos, out=tmp_path / "c", quiet=True)
     assert stopped.metrics["epoch"] == 4
 
 
-def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
+def test_training_that_stops_early_is_evaluated_at_its_last_epoch(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
@@ -217,7 +214,7 @@ def test_a_training_that_is_stopped_is_evaluated_where_it_ends(
 def test_accumulation_equals_the_large_batch(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}}
-    plain |= {"model.freeze": True}  # frozen batch norm sees no batch
+    plain |= {"model.freeze": True}  # frozen batch norm does not depend on the batch
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 32}), photos, out=tmp_path / "a", quiet=True)
     settings = plain | {"train.batch_size": 16, "optim.accumulate": 2}
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
@@ -239,7 +236,7 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
         for member in members
     ]
     mean = dict(zip(parts.val.names, np.mean(found, 0), strict=True))
-    assert np.abs(found[0] - found[1]).max() > 1e-3, "else any mean would do"
+    assert np.abs(found[0] - found[1]).max() > 1e-3, "the members must differ"
     with open(sightline.predict(run.path, photos, out=tmp_path / "all.csv", quiet=True), newline="") as file:
         rows = {row["filename"]: row for row in csv.DictReader(file)}
     for name, expected in mean.items():
@@ -247,12 +244,12 @@ def test_an_ensemble_averages_the_probabilities_of_its_epochs(photos: Path, tmp_
         np.testing.assert_allclose(values, expected, atol=2e-6)
 
 
-def test_the_csv_gives_the_headline_back(done: sightline.Run) -> None:
+def test_the_accuracy_of_the_predictions_equals_the_metrics(done: sightline.Run) -> None:
     rows = np.genfromtxt(done.path / "predictions/val.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     assert np.mean(rows["label"] == rows["truth"]) == pytest.approx(done.metrics["accuracy"])
 
 
-def test_refusals_name_the_cure(done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_errors_have_a_cure(done: sightline.Run, photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = done
     with pytest.raises(SightlineError, match="already contains a run") as caught:
         sightline.train(base(tiny), photos, out=run.path, quiet=True)
@@ -270,7 +267,7 @@ def test_refusals_name_the_cure(done: sightline.Run, photos: Path, tmp_path: Pat
     assert (keep / "thesis.txt").read_text() == "text"
 
 
-def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_overwrite_keeps_the_old_run_until_the_new_one_starts(photos: Path, tmp_path: Path, tiny: dict) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     (run.path / "thesis.txt").write_text("mine")
     with pytest.raises(SightlineError):
@@ -280,7 +277,7 @@ def test_overwrite_spares_the_old_run_until_the_new_one_can_start(photos: Path, 
     assert (run.path / "thesis.txt").read_text() == "mine"
 
 
-def test_a_run_inside_its_own_data_is_refused(make_photos, tmp_path: Path, tiny: dict) -> None:
+def test_a_run_folder_inside_the_data_is_an_error(make_photos, tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data")
     with pytest.raises(SightlineError, match="inside the data") as caught:
         sightline.train(base(tiny), data, out=data / "runs" / "x", quiet=True)
@@ -303,22 +300,22 @@ def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path:
     assert not decoded and not (tmp_path / "run").exists()
 
 
-def test_an_epoch_whose_validation_loss_is_not_finite_is_not_the_best(
+def test_an_epoch_with_a_validation_loss_that_is_not_finite_is_not_the_best(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = loop.evaluate, []
 
-    def spoiled(*arguments: object) -> tuple[dict, dict]:
+    def with_nan(*arguments: object) -> tuple[dict, dict]:
         numbers, arrays = real(*arguments)
         calls.append(1)
         return numbers | ({"loss": float("nan"), "accuracy": 1.0} if len(calls) == 1 else {}), arrays
 
-    monkeypatch.setattr(loop, "evaluate", spoiled)
+    monkeypatch.setattr(loop, "evaluate", with_nan)
     run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
     assert run.metrics["best_epoch"] == 2
 
 
-def test_unequal_batches_of_a_step_weigh_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
+def test_accumulated_batches_are_weighted_by_their_size(photos: Path, tmp_path: Path, tiny: dict) -> None:
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}, "model.freeze": True}
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 64}), photos, out=tmp_path / "a", quiet=True)
@@ -337,10 +334,10 @@ def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict
     assert sheets[0] != sheets[1]
 
 
-def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    needs, starting = [], importlib.import_module("sightline.engine.setup")
+def test_the_required_space_includes_moments_and_ensemble(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    needs, setup = [], importlib.import_module("sightline.engine.setup")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starting, "preflight", lambda folder, needed: needs.append(needed))
+        patch.setattr(setup, "preflight", lambda folder, needed: needs.append(needed))
         for number, settings in enumerate(({}, {"optim.name": "adamw"}, {"train.ensemble": 3})):
             more = settings | {"train.epochs": 1, "optim.ema": 0, "optim.momentum": 0, "model.args": {}}
             sightline.train(base(tiny, **more), photos, out=tmp_path / str(number), quiet=True)
@@ -354,10 +351,10 @@ def test_the_disk_must_hold_the_moments_and_the_ensemble(photos: Path, tmp_path:
 def test_compiled_training_gives_the_same_losses(
     task: str, photos: Path, make_scenes, toy, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Traced for real; its graphs run by torch itself, for not every machine has a compiler."""
-    traced = []
+    """torch.compile with the backend `eager`, which needs no C++ compiler."""
+    calls = []
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **more: traced.append(more) or real(f, backend="eager", **more))
+    monkeypatch.setattr(torch, "compile", lambda f, **more: calls.append(more) or real(f, backend="eager", **more))
     if task == "classify":
         config, data = base(tiny, **{"train.epochs": 1}), photos
     elif task == "segment":
@@ -372,12 +369,12 @@ def test_compiled_training_gives_the_same_losses(
         settings = {"train.compile": compiled}
         run = sightline.train(resolve(config, settings), data, out=tmp_path / f"{compiled}", quiet=True)
         found.append([r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"])
-    assert traced and all(more == {"dynamic": False} for more in traced)
+    assert calls and all(more == {"dynamic": False} for more in calls)
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["none", "balanced", "log"])
-def test_class_weights_reach_the_loss(kind: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
+def test_class_weights_of_the_learner(kind: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", classes=2, train=6, val=2)
     for path in sorted((data / "train").glob("*/*"))[:4]:
         path.unlink()  # 2 of the first class, 6 of the second
@@ -389,7 +386,7 @@ def test_class_weights_reach_the_loss(kind: str, make_photos: Callable[..., Path
         np.testing.assert_allclose(found.numpy(), class_weights([2, 6], kind), rtol=1e-6)
 
 
-def test_a_part_of_an_epoch_costs_a_part_of_it(tiny: dict) -> None:
+def test_flops_of_a_fraction_of_an_epoch(tiny: dict) -> None:
     config = base(tiny, **{"train.epochs": 2, "optim.sam_radius": 0.1, "optim.sam_from": 0.5})
     cost = {config.data.size: 7.0}
     assert training_flops(config, cost, 10, 1) == 70
@@ -397,7 +394,7 @@ def test_a_part_of_an_epoch_costs_a_part_of_it(tiny: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "..", "a\\b", "a\0b", "", "x" * 300, "\ud800/"])
-def test_a_recipe_of_a_stranger_cannot_choose_a_folder_elsewhere(name: str, photos: Path, tmp_path: Path) -> None:
+def test_recipe_names_cannot_be_paths_outside_the_run_folder(name: str, photos: Path, tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path), pytest.raises(SightlineError, match="cannot have the name"):
         sightline.train(Config(name=name), photos, quiet=True)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The committed scripts of the report and of the page server are what their sources give."""
+"""The committed scripts of the report and of `sightline serve` are the build of their sources."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ def test_the_script_was_built_from_these_sources(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_the_script_needs_no_network_and_makes_no_code(script: Path) -> None:
+def test_the_script_uses_no_network_and_no_eval(script: Path) -> None:
     text = script.read_text(encoding="ascii")
     assert not re.search(r"\beval\(|new Function|XMLHttpRequest|importScripts", text)
     for path in (WEB / "src").rglob("*.ts"):
@@ -38,14 +38,14 @@ def test_the_script_needs_no_network_and_makes_no_code(script: Path) -> None:
     assert not addresses
 
 
-@pytest.mark.skipif(NPM is None, reason="no npm is here: the build is not repeated")
-def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Types are checked too. The packages are those of package-lock.json, exactly."""
+@pytest.mark.skipif(NPM is None, reason="npm is not installed")
+def test_the_build_is_reproducible(tmp_path: Path) -> None:
+    """Also type-check. The packages are those of package-lock.json."""
     shutil.copytree(WEB, tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
     for command in (["ci"], ["run", "check"], ["run", "build", "--", str(tmp_path / "out")]):
         done = subprocess.run([str(NPM), *command], cwd=tmp_path / "web", capture_output=True, text=True, check=False)
         if done.returncode and command == ["ci"] and "network" in done.stderr:
-            pytest.skip("the npm registry cannot be reached: the build is not repeated")
+            pytest.skip("the npm registry cannot be reached")
         assert done.returncode == 0, done.stderr + done.stdout
     for path in (*SCRIPTS, ASSETS / "uplot.css", ASSETS / "licenses.txt"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), f"{path.name}: run `make web`"

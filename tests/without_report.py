@@ -1,4 +1,4 @@
-"""`sightline` without the report at the end of a run, which takes ten times as long as a toy."""
+"""The command `sightline` without reports, which take ten times as long as a toy run."""
 
 import importlib
 from typing import Any

@@ -1,6 +1,5 @@
-// Bundles the script of the report and that of the page on which a model is tried, and gathers the licenses of what is
-// bundled.
-// `node build.mjs FOLDER` writes there instead, for the test that compares.
+// Bundle the scripts of the report and of `sightline serve`, and write the licenses of the bundled packages.
+// `node build.mjs FOLDER` writes to FOLDER instead; a test compares that with the committed files.
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -14,7 +13,7 @@ const [out, served] = process.argv[2]
   : [join(package_, "report", "assets"), join(package_, "serve", "assets")];
 for (const folder of [out, served]) mkdirSync(folder, { recursive: true });
 
-// A digest of the sources in the first line lets a test without Node.js tell a stale build.
+// The first line has a digest of the sources, by which a test without Node.js detects a stale build.
 const files = readdirSync(join(here, "src"), { recursive: true }).map((name) => `src/${name.replaceAll("\\", "/")}`);
 const sources = ["package.json", ...files.filter((name) => name.endsWith(".ts")).sort()];
 const digest = createHash("sha256");
@@ -47,4 +46,4 @@ const licenses = packages.map((name) => {
   const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
   return `${name}\n\n${readFileSync(join(folder, file), "utf8").trim()}\n`;
 });
-writeFileSync(join(out, "licenses.txt"), `The report's script holds these packages:\n\n${licenses.join("\n----\n\n")}`);
+writeFileSync(join(out, "licenses.txt"), `The report's script contains these packages:\n\n${licenses.join("\n----\n\n")}`);

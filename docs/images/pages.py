@@ -16,7 +16,7 @@ from sightline.runs.atomic import atomic_write
 
 HEIGHT, GAP, BACKGROUND = 1000, 24, (232, 230, 225)
 PAGES = (  # run, width and height of the window in CSS pixels, selector of the section to scroll to
-    ("digits", 1280, 1360, "#what-it-has-learned"),
+    ("digits", 1280, 1360, "#features-over-the-epochs"),
     ("scenes", 1280, 1360, "#masks-over-the-epochs"),
     ("transfer", 390, 844, "#does-pre-training-pay"),
 )

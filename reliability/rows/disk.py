@@ -63,7 +63,7 @@ def in_namespace(case: Callable[[], str], result: Path) -> str:
         result.write_text(json.dumps(fault))
         os._exit(0)
     os.waitpid(child, 0)
-    return json.loads(result.read_text()) if result.exists() else "the case died"
+    return json.loads(result.read_text()) if result.exists() else "the process of this case died"
 
 
 def after_step(step: int, action: Callable[[], object]) -> Callable[[], None]:
@@ -92,8 +92,8 @@ def fill(folder: Path, free: int) -> None:
         os.posix_fallocate(file.fileno(), 0, max(1, pages) * found.f_frsize)
 
 
-def names_space(ended: toys.CommandResult, volume: Path) -> str:
-    """What is missing in the message about a full disk, "" if nothing is."""
+def space_missing_in_message(ended: toys.CommandResult, volume: Path) -> str:
+    """What the message about a full disk lacks of volume, free and required space, and cure; "" if nothing."""
     missing = [word for word in (str(volume), "are free", "cure:") if word not in ended.text]
     if "checkpoints" in ended.text and "it needs" not in ended.text:
         missing.append("what it needs")
@@ -105,7 +105,7 @@ def full(toy: toys.Toy, work: Path, expected: dict[str, str], free: int, step: i
     namespaces.mount_disk(work, "160m")
     (work / "run").mkdir()
     ended = toys.run_child(toy.train(work), work, after_step(step, lambda: fill(work, free)))
-    fault = message_fault(ended, str(work)) or (names_space(ended, work) if ended.status == 3 else "")
+    fault = message_fault(ended, str(work)) or (space_missing_in_message(ended, work) if ended.status == 3 else "")
     (work / "filler").unlink()
     return fault or toys.compare_resumed(toy, work, ended.last_saved, expected)
 

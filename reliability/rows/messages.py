@@ -31,7 +31,7 @@ from sightline.config.schema import Config
 from sightline.engine import setup
 from sightline.inference import resumable_csv
 from sightline.runs import csv_io, terminal
-from sightline.tasks.files import configured
+from sightline.tasks.files import config_of
 
 commands: Any = importlib.import_module("sightline.recipes.listing")
 results: Any = importlib.import_module("sightline.tasks.classify.results")
@@ -98,7 +98,7 @@ def commands_with(folder: Path, run: Path, name: str) -> dict[str, tuple[list[st
             synthetic_image((16, 16), seed=number + 3 * label).save(images / f"{label} {name}" / f"{number} {name}.png")
     (images / f"0 {name}" / f"bad {name}.png").write_bytes(b"not an image")
     recipe = folder / f"recipe {name}.yaml"
-    recipe.write_text(to_yaml(configured({"name": name})), encoding="utf-8")
+    recipe.write_text(to_yaml(config_of({"name": name}, str(recipe))), encoding="utf-8")
     wrong = folder / f"wrong {name}.yaml"
     wrong.write_text(json.dumps({name: 1}), encoding="utf-8")
     two = [str(page_fixtures.write_run(folder / f"{number} {name}", name)) for number in range(2)]
@@ -238,9 +238,9 @@ def responses_with(name: str) -> dict[str, bytes]:
     examples = ExampleImages((np.zeros((3, 8, 8), np.uint8),), (name,), (classes[0],))
     common: Any = {"name": "a model", "config": Config(), "classes": classes, "examples": examples}
     model = ServedClassifier(**common, predictor=cast(Any, None), neighbors=neighbors)
-    labels = model.answer(np.array([0.75, 0.25]), np.ones(1, np.float32))
+    labels = model.response(np.array([0.75, 0.25]), np.ones(1, np.float32))
     common["classes"] = parts.palette.classes
-    mask = ServedSegmenter(**common, parts=parts).answer(np.zeros((4, 4), np.uint8))
+    mask = ServedSegmenter(**common, parts=parts).response(np.zeros((4, 4), np.uint8))
     response = PredictResponse(width=1, height=1, seconds=1.0, answers=[labels, mask])
     info = ServerInfo(models=[model.info()], segment_anything="", most_bytes=1)
     return {

@@ -25,7 +25,7 @@ from sightline.config.resolve import to_yaml
 from sightline.config.schema import Data
 from sightline.errors import SightlineError
 from sightline.report import html as building
-from sightline.tasks.files import configured
+from sightline.tasks.files import config_of
 
 SECTION = "Hostile input"
 PAYLOADS = (
@@ -184,7 +184,7 @@ def _recipe(folder: Path, name: str) -> None:
     import sightline
 
     path = folder / "recipe.yaml"
-    path.write_text(to_yaml(configured({"name": name})), encoding="utf-8")
+    path.write_text(to_yaml(config_of({"name": name}, str(path))), encoding="utf-8")
     with contextlib.chdir(folder), without_figures():
         settings: dict[str, Any] = {
             "data.size": 16,
@@ -200,7 +200,7 @@ def _sweep(folder: Path, name: str) -> None:
     import sightline
 
     module = importlib.import_module("sightline.sweep")
-    recipe = configured({"name": name, "data.path": str(folder / "photos"), "model.name": "small_cnn"})
+    recipe = config_of({"name": name, "data.path": str(folder / "photos"), "model.name": "small_cnn"}, "recipe")
     no_trials = mock.patch.multiple(module, TrialScheduler=mock.MagicMock(), finish=lambda *_: None)
     settings: dict[str, Any] = {"optim.lr": "0.1,0.2", "data.size": 16, "data.cache_dir": str(folder / "cache")}
     with contextlib.chdir(folder), no_trials:

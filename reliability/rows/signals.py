@@ -96,7 +96,7 @@ def stopped(
         return toys.different_files(expected, toys.fingerprint(work / "run")), True
     if ended.status != 4:
         return f"status {ended.status}: {ended.text[-200:]}", True
-    if "cure:" not in ended.text or not any(f"cure:  {word}" in ended.text for word in ("sightline", "the same")):
+    if "cure:" not in ended.text or not any(f"cure:  {word}" in ended.text for word in ("sightline", "run the same")):
         return f"the message has no command to resume: {ended.text[-200:]}", True
     return toys.compare_resumed(toy, work, ended.last_saved, expected), True
 
@@ -120,7 +120,10 @@ def closed_stdout(toy: toys.Toy, work: Path, expected: dict[str, str]) -> str:
 def no_handlers() -> Generator[None]:
     """Signals end the process, as without Sightline's signal handlers."""
     signals, loop = (importlib.import_module(f"sightline.{name}") for name in ("runs.signals", "train"))
-    with toys.patched(signals, "taken", lambda names: []), toys.patched(loop, "stoppable", contextlib.nullcontext):
+    with (
+        toys.patched(signals, "handled_signals", lambda names: []),
+        toys.patched(loop, "stoppable", contextlib.nullcontext),
+    ):
         yield
 
 

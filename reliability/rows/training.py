@@ -93,7 +93,7 @@ def no_memory(toy: toys.Toy, work: Path, expected: dict[str, str], number: int, 
         raise memory_error(gpu)
 
     ended = toys.run_child(toy.train(work), work, change_step(number, out_of_memory))
-    wanted = ("memory is too small", "--train.batch_size", "--train.on_out_of_memory halve")
+    wanted = ("out of memory", "--train.batch_size", "--train.on_out_of_memory halve")
     if ended.status != 3 or ended.traceback or not all(text in ended.text for text in wanted):
         return f"status {ended.status}: {ended.text[-300:]}"
     return toys.compare_resumed(toy, work, ended.last_saved, expected)
@@ -193,7 +193,7 @@ def changed_inputs(toy: toys.Toy, work: Path, expected: dict[str, str], number: 
     shutil.copy(other, image)
     ended = toys.run_child(toy.resume(work), work)
     image.write_bytes(before)
-    if ended.status != 2 or "not what this run began with" not in ended.text:
+    if ended.status != 2 or "the data has changed" not in ended.text:
         return f"other data is not an error: status {ended.status}: {ended.text[-300:]}"
     return toys.compare_resumed(toy, work, cut.last_saved, expected)
 
@@ -327,7 +327,7 @@ ROWS = (
         check,
         {
             "NaN is saved": replace_attribute("runs.checkpoint", "require_finite", accept_all_tensors),
-            "the lock is not acquired": replace_attribute("runs.lock", "take", do_nothing),
+            "the lock is not acquired": replace_attribute("runs.lock", "acquire", do_nothing),
             "resume accepts changed settings": replace_attribute("runs.run_folder", "check_changes", do_nothing),
             "resume accepts changed data": replace_attribute("engine.setup", "check_data", do_nothing),
             "resume forgets the smaller parts": replace_attribute("engine.training_state", "load_state", reset_parts),

@@ -40,7 +40,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
         again = (run / "recipe.yaml").is_file() and load_recipe_file(run / "recipe.yaml").name == name
         done.append(train(name, data, out=run, overwrite=again, quiet=quiet))
     digits = write_digits(folder / "digits-data")
-    say("\ndoes pre-training help? five classifiers of the digits 5 to 9, with ten labeled images of each:")
+    say("\ntransfer grid: five classifiers of the digits 5 to 9, each trained with ten labeled images per class:")
     source = digits / "pretraining"
     grid = transfer(
         "transfer_digits", digits / "target", unlabeled=source / "images", labeled=source / "labels.csv",

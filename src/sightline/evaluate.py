@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from .config.paths import absolute
-from .engine.memory import explained_memory
+from .engine.memory import explain_out_of_memory
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
@@ -33,5 +33,5 @@ def evaluate(
         say("this run is not finished: these are the numbers of its best weights so far")
     if not other and split == "train":
         say("the model was trained on these images: the metrics do not show how well it generalizes")
-    with explained_memory(config, f"{folder}/recipe.yaml"):
+    with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
         return TASKS[config.task].evaluate(folder, config, other, split, say)

@@ -1,4 +1,4 @@
-"""THE training loop: recipe in, run folder out. backward() is here; losses are defined in `tasks/`."""
+"""The training loop: trains a recipe into a run folder, and resumes runs. The losses are defined in `tasks/`."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ from .data.types import Batch
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
 from .engine.evaluate import evaluate, log_results
-from .engine.memory import explained_memory, in_parts
+from .engine.memory import explain_out_of_memory, split_if_out_of_memory
 from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbed
 from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
@@ -40,7 +40,7 @@ from .tasks import TASKS
 from .tasks.contract import Metric
 from .tasks.files import config_of, load_recipe_file, typed
 
-INTERRUPTED_BY_SIGNAL = "interrupted"
+INTERRUPTED_BY_SIGNAL = "interrupted"  # reason of `train_epoch` for a signal within an epoch
 
 
 def train(
@@ -53,13 +53,13 @@ def train(
     watch: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train `recipe` (a shipped name, a .yaml, a .py with recipe(), or a Config) on `data`; returns the finished run.
+    """Train `recipe` (a shipped name, a .yaml, a .py with recipe(), or a Config) on `data`; return the finished run.
 
     settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
-    `runs/NAME` by default; a folder that holds a run is refused unless `overwrite`. watch: serve the report on
-    127.0.0.1 while it trains. Raises SightlineError for wrong input, for a fault of the machine, and (status 4) when
-    the run was interrupted and can be resumed. Under torchrun its processes share each batch; the first returns when
-    all is done, the others when the last step is.
+    `runs/NAME` by default; it must not contain a run unless `overwrite` is true. quiet: print warnings only. watch:
+    serve the report on 127.0.0.1 during training. Raises SightlineError for invalid input, for errors of the disk, the
+    memory or other processes, and with status 4 if the run was interrupted and can be resumed. Under torchrun the
+    processes share each batch; rank 0 returns after the final evaluation and the report, others after the last step.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
@@ -72,7 +72,7 @@ def train(
         if world.is_rank0:
             run_folder.require_free_folder(folder, overwrite)
             run_folder.require_outside_data(folder, config.data.path)
-        with setup.open_run(folder, quiet) as log, explained_memory(config), stoppable(folder):
+        with setup.open_run(folder, quiet) as log, explain_out_of_memory(config), stoppable(folder):
             parts = setup.build_parts(config, TASKS[config.task], log)
             if world.is_rank0:
                 setup.start_run(config, folder, log, parts)
@@ -85,27 +85,28 @@ def train(
 
 
 def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
-    """Go on with an interrupted run, or lengthen a finished one with `**{"train.epochs": 60}`.
+    """Resume an interrupted run, or train a finished one for more epochs with `**{"train.epochs": 60}`.
 
-    extend: "stretch" lays the schedule over the new length; "continue" keeps the old one and holds its last rate.
-    Only settings that leave the mathematics of the past steps alone may change; others raise SightlineError.
+    extend: for more epochs, "stretch" rescales the learning-rate schedule to the new length; "continue" keeps the old
+    schedule and its last learning rate. Raises SightlineError for an invalid run folder, for settings that a resume
+    cannot change, and as `train` does.
     """
     folder = run_folder.existing(run)
     if extend not in ("stretch", "continue"):
-        raise SightlineError(f"--extend {extend!r} is unknown", cure="--extend stretch, or --extend continue")
+        raise SightlineError(f"invalid value of --extend: {extend!r}", cure="--extend stretch, or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
     with (
         process_group(written.train.rank_timeout_seconds) as world,
         setup.open_run(folder, quiet) as log,
-        explained_memory(written),
+        explain_out_of_memory(written),
         stoppable(folder),
     ):
         if world.is_rank0:
             remove_stale_temporaries(folder)
-        distributed.broadcast_json(None)  # no process reads the folder before the first has locked and swept it
+        distributed.broadcast_json(None)  # a barrier: rank 0 locks and cleans the folder before others read it
         tensors, values = training_state.load_state(folder, log)
-        # The state knows by which settings its steps were made; recipe.yaml may have been edited since, or be ahead of
-        # the state where a lengthening was cut off between the two. Both mean: these changes are wanted.
+        # The state has the settings of its steps. recipe.yaml differs if the user edited it, or if a resume with other
+        # settings was interrupted before it saved the state: then its differences are changes to apply.
         old = config_of(values["config"], str(folder))
         config = run_folder.with_absolute_paths(with_schedule_length(written, resolve(written, settings), extend))
         run_folder.check_changes(old, config)
@@ -119,7 +120,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
         distributed.require_same({"step": str(progress.step)})
         log.rewind(progress.step, progress.seconds)
         log.event("resume", step=progress.step, epoch=progress.step / training.epoch_steps)
-        note = setup.note_resume(folder, old, config, parts, progress.step) if world.is_rank0 else ""
+        note = setup.record_resume(folder, old, config, parts, progress.step) if world.is_rank0 else ""
         if note:
             log.say(note)
         if config != old:
@@ -136,28 +137,31 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
 
 
 def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
-    """`new` with the length of its schedule, where it has more epochs than `old`: theirs, or kept as it was."""
+    """`new` with `schedule.total_epochs` set, if it has more epochs than `old` and the same `schedule.total_epochs`.
+
+    extend: "stretch" for the new number of epochs, "continue" for the old length. Raises SightlineError for "continue"
+    if the old schedule ends at a learning rate of 0.
+    """
     if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
         return new
     if extend == "continue" and ends_at_zero(old):
-        why = f"the schedule {old.schedule.name} ends at a learning rate of 0, which would be held"
-        cure = "--extend stretch, which lays the schedule over the new length"
-        raise SightlineError("more epochs would learn nothing", where="--extend continue", why=why, cure=cure)
+        why = f"the schedule {old.schedule.name} has ended: the learning rate is 0"
+        cure = "--extend stretch, which rescales the schedule to the new length"
+        raise SightlineError("more epochs would have no effect", where="--extend continue", why=why, cure=cure)
     return resolve(new, {"schedule.total_epochs": schedule_epochs(old) if extend == "continue" else 0})
 
 
 def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:
-    """Say that there is nothing to do and how to go on all the same; draw the report if it is missing."""
+    """Log that the run is finished, with the command that trains further; write the report if it is missing."""
     epochs = config.train.epochs
-    done = "1 epoch is done" if epochs == 1 else f"{epochs} epochs are done"
-    name, why = shlex.quote(str(folder)), progress.stopped or done
+    name, why = shlex.quote(str(folder)), progress.stopped or f"{counted(epochs, 'epoch')} completed"
     if "minutes" in progress.stopped:
         more = f"--train.max_minutes {2 * config.train.max_minutes:g}"
     elif progress.stopped:
         more = f"--train.patience {2 * config.train.patience}"
     else:
         more = f"--train.epochs {2 * epochs}"
-    log.say(f"{folder} is finished ({why}); to go on: sightline resume {name} {more}")
+    log.say(f"{folder} is finished ({why}); to train further: sightline resume {name} {more}")
     run = Run(folder)
     if not run.report.is_file():
         log.say(f"report: {write_report(folder)}")
@@ -165,7 +169,7 @@ def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> R
 
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
-    """Optimizer and weight average around the parts of a run; of several processes what joins their gradients."""
+    """Combine the parts of a run with an optimizer, a weight average and, with several processes, DDP or FSDP2."""
     forward = distributed_step(config, parts) if distributed.world().size > 1 else parts.learner.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
@@ -175,7 +179,10 @@ def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: 
 
 
 def run_epochs(training: Training) -> Run:
-    """Epoch after epoch: train, evaluate, keep the best, save; then the final evaluation and the report."""
+    """Train and evaluate each epoch and save the state; then compute the final results and write the report.
+
+    Raises SightlineError, with status 4, if a signal interrupts the run.
+    """
     progress = training.progress
     config, parts = training.config, training.parts
     costs = [epoch_cost(config, parts.flops, epoch) for epoch in range(config.train.epochs)]
@@ -187,34 +194,34 @@ def run_epochs(training: Training) -> Run:
                 training_state.save_or_defer(training, last=True)
                 raise run_folder.interrupted_error(training.folder, progress.step, training.total_steps)
             end_epoch(training, reason)
-            training.stop.requested, owed = distributed.any_of(
+            training.stop.requested, save_failed = distributed.any_of(
                 [training.stop.requested, training.deferred.failures > 0]
             )
             if training.stop.requested and not progress.stopped and progress.step < training.total_steps:
-                if owed:
+                if save_failed:
                     training_state.save_or_defer(training, last=True)
                 raise run_folder.interrupted_error(training.folder, progress.step, training.total_steps)
     reason = progress.stopped or "all epochs done"
     if progress.stopped:
         training.log.say(f"stopped after epoch {training.epoch}: {reason}")
     training.log.event("stop", step=progress.step, epoch=training.epoch, reason=reason)
-    leads = training.world.is_rank0
+    is_rank0 = training.world.is_rank0
     shutdown()
-    if leads:
+    if is_rank0:
         log_results(unsharded(training))
         training.log.say(f"report: {write_report(training.folder)}")
     return Run(training.folder)
 
 
 def train_epoch(training: Training) -> str:
-    """The rest of the current epoch; returns why to stop, or "". The whole step is here."""
+    """Train the remaining steps of the current epoch; return the reason to stop training, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, learner = training.optimizer, parts.learner
     epoch, first = divmod(progress.step, training.epoch_steps)
     batches = epoch_batches(training, epoch, first * config.optim.accumulate)
     learner.parameters().train()
     clock = Clock()
-    for group in groups_of(batches, config.optim.accumulate, clock):
+    for group in accumulation_groups(batches, config.optim.accumulate, clock):
         scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
         momentum = cycled_momentum(progress.step, training.schedule_steps, training.epoch_steps, config)
         for parameters in optimizer.param_groups:
@@ -228,7 +235,7 @@ def train_epoch(training: Training) -> str:
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
         if not (abs(loss_value) < float("inf") and norm_value < float("inf")):
-            raise training_state.not_finite(training, group, loss_value, norm_value, scale * config.optim.lr)
+            raise training_state.not_finite_error(training, group, loss_value, norm_value, scale * config.optim.lr)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -243,7 +250,7 @@ def train_epoch(training: Training) -> str:
 
 
 def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]:
-    """The batches of an epoch from number `begin` on, of each what is this process's."""
+    """This process's share of each batch of an epoch, starting with batch `begin`."""
     config, parts = training.config, training.parts
     settings = (config.train.batch_size, config.train.seed, epoch, begin, parts.device)
     share, overlap = training.world.share, mixes(config, epoch)
@@ -252,23 +259,26 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
     return prefetch(batches, parts.device) if copied else batches
 
 
-@in_parts
+@split_if_out_of_memory
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
-    """The loss of a step, a scalar, and its gradient in the parameters; two calls in one step give the same numbers."""
+    """Compute the loss of a step, a scalar, and add its gradient to the parameters' gradients.
+
+    Two calls in the same step draw the same dropout masks.
+    """
     config, parts = training.config, training.parts
     torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
     loss = torch.zeros((), device=parts.device)
     images = sum(len(batch.all_samples) for batch in group)
     for batch in group:
         with autocast(parts.device, parts.dtype):
-            part = training.forward(batch)["loss"] * (len(batch.all_samples) / images)
-        part.backward()
-        loss += part.detach()
+            weighted = training.forward(batch)["loss"] * (len(batch.all_samples) / images)
+        weighted.backward()
+        loss += weighted.detach()
     return distributed.averaged(loss)
 
 
-def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
-    """Lists of `size` batches whose gradients make one step; the time until each is ready counts as waiting."""
+def accumulation_groups(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
+    """Yield lists of `size` batches, one list per optimizer step; add the time to load them to `clock.waited`."""
     while True:
         start = time.monotonic()
         group = list(islice(batches, size))
@@ -279,7 +289,7 @@ def groups_of(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[lis
 
 
 def stop_reason(training: Training, clock: Clock) -> str:
-    """Save where it is time to; why training must stop after this step, or "". All processes come to the same."""
+    """Save the state if it is due; return the reason to stop after this step, or "", the same in all processes."""
     config, now = training.config.train, time.monotonic()
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
@@ -290,11 +300,11 @@ def stop_reason(training: Training, clock: Clock) -> str:
         clock.saved = time.monotonic()
     if asked and within:
         return INTERRUPTED_BY_SIGNAL
-    return f"{config.max_minutes:g} minutes are over" if late else ""
+    return f"time limit of {config.max_minutes:g} minutes reached" if late else ""
 
 
 def end_epoch(training: Training, reason: str) -> None:
-    """Evaluate where it is time or training ends here, and save."""
+    """Evaluate after the first epoch, every `evaluate_every` epochs and at the end of training; save the state."""
     last = reason or training.progress.step >= training.total_steps
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
@@ -303,10 +313,10 @@ def end_epoch(training: Training, reason: str) -> None:
 
 
 def evaluate_epoch(training: Training) -> str:
-    """Evaluate, keep the best weights and a snapshot; returns why to stop, or ""."""
+    """Evaluate; save the weights (last, and best if they are) and a snapshot; return the reason to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
-    with training_state.evaluated_weights(training):
+    with training.average.swapped_into(parts.model) if training.average else contextlib.nullcontext():
         size = config.train.eval_batch_size
         with distributed.unsharded_for(training.forward):
             numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
@@ -325,9 +335,9 @@ def evaluate_epoch(training: Training) -> str:
             training_state.save_weights(training, "best", numbers)
         if math.isfinite(numbers["loss"]):
             training_state.keep_for_ensemble(training, numbers)
-        training_state.keep_snapshot(training, arrays)
+        training_state.save_snapshot(training, arrays)
         training_state.save_weights(training, "last", numbers)
-    best = better and name in metrics  # the newest epoch is not a better one
+    best = better and name in metrics  # with best_metric `epoch` the newest epoch is saved, but not marked as best
     training.log.event("eval", step=progress.step, epoch=training.epoch, split="val", best=best, **numbers)
     patience = config.train.patience
     if patience and training.epoch - progress.best_epoch >= patience:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.paths import absolute, expanded
 from sightline.config.schema import Data
@@ -12,7 +13,6 @@ from sightline.data.sources.open import open_source
 from sightline.errors import USER
 from sightline.recipes import load_recipe
 from sightline.runs.run_folder import with_absolute_paths
-from sightline.tasks.files import configured
 
 
 def test_variables_and_the_home_folder_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config_toys import configured
 from sightline.config.resolve import all_keys, nearest, resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Schedule, Train
 from sightline.config.strict_yaml import parse_yaml
 from sightline.errors import USER, SightlineError
 from sightline.tasks.classify.config import ClassifyConfig
-from sightline.tasks.files import configured, load_recipe_file
+from sightline.tasks.files import load_recipe_file
 
 
 def read(folder: Path, text: str) -> Config:

@@ -1,4 +1,4 @@
-"""Images are decoded once, whole or not at all, and again when anything that they depend on changes."""
+"""Cache of decoded images: complete or absent entries, keys, damage, unreadable images, concurrent writers."""
 
 import os
 import shutil
@@ -25,19 +25,19 @@ from sightline.runs.atomic import TEMPORARY
 
 
 def intact(folder: Path) -> bool:
-    """Whether the entry is complete and matches its checksum, without what this process remembers."""
+    """Whether an entry is complete and matches its checksum, which is computed again."""
     cache._verified.discard(folder)
     entry = load_entry(folder)
     return entry is not None and checksum_matches(folder, entry)
 
 
 def silent(text: str) -> None:
-    """Takes announcements and drops them."""
+    """An `announce` function that prints nothing."""
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Data]:
-    """settings(...): the data section for 2 class folders of 6 noise images with 12x9 pixels, and a cache."""
+    """settings(**settings): `Data` for 2 class folders of 6 noise images with 12x9 pixels, with a separate cache."""
     random = np.random.default_rng(0)
     for label in ("a", "b"):
         for number in range(6):
@@ -58,7 +58,7 @@ def entries(data: Data) -> list[cache.CacheEntry]:
     return cache_list(Path(data.cache_dir))
 
 
-def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) -> None:
+def test_images_of_one_small_size_are_not_resized(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     assert decoded.images.shape == (8, 3, 9, 12) and decoded.images.dtype == np.uint8 and decoded.nbytes == 8 * 324
@@ -69,8 +69,8 @@ def test_native_size_where_all_share_a_small_one(settings: Callable[..., Data]) 
     assert np.array_equal(decoded.labels, source.splits["train"].labels)
 
 
-def test_a_square_of_the_middle_is_stored_even_where_images_are_small(settings: Callable[..., Data]) -> None:
-    """Images of 12x9 pixels: kept as they are, they would be squashed on the device later."""
+def test_fit_crop_stores_central_squares_of_small_images_too(settings: Callable[..., Data]) -> None:
+    """Without the crop, images of 12x9 pixels would be squashed on the device."""
     plain = content(settings())[1]
     source, decoded = content(settings(fit="crop"))
     assert plain.images.shape == (8, 3, 9, 12) and decoded.images.shape == (8, 3, 16, 16)
@@ -80,7 +80,7 @@ def test_a_square_of_the_middle_is_stored_even_where_images_are_small(settings: 
     assert not np.array_equal(content(settings(fit="crop", filter="bicubic"))[1].images, decoded.images)
 
 
-def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]) -> None:
+def test_images_that_are_large_or_differ_in_size_are_resized_to_squares(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data, side=10)
     assert decoded.images.shape == (8, 3, 10, 10)
@@ -91,19 +91,19 @@ def test_squares_where_images_are_larger_or_differ(settings: Callable[..., Data]
     assert decoded.images.shape == (8, 3, 16, 16) and (decoded.images[-1] == [[[255]], [[0]], [[0]]]).all()
 
 
-def test_a_second_start_decodes_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
-    data, said = settings(), []
+def test_cached_images_are_not_decoded_again(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, messages = settings(), []
     source = open_source(data, 0)
-    first = decode(source, "train", 16, data, said.append)
-    assert said == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
+    first = decode(source, "train", 16, data, messages.append)
+    assert messages == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
     monkeypatch.setattr(image_cache, "write_images", None)
-    again = decode(open_source(data, 0), "train", 16, data, said.append)
-    assert len(said) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
-    again.images[0] = 0  # private pages: the file stays
+    again = decode(open_source(data, 0), "train", 16, data, messages.append)
+    assert len(messages) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)
+    again.images[0] = 0  # copy-on-write: the file does not change
     assert np.array_equal(decode(source, "train", 16, data, silent).images, first.images)
 
 
-def test_what_invalidates(settings: Callable[..., Data]) -> None:
+def test_changed_files_names_or_sizes_are_decoded_again(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     content(data, side=8)
@@ -117,7 +117,9 @@ def test_what_invalidates(settings: Callable[..., Data]) -> None:
     assert content(data)[1].digest != changed.digest
 
 
-def test_equal_files_in_two_folders_are_not_mixed_up(settings: Callable[..., Data], tmp_path: Path) -> None:
+def test_files_with_equal_names_in_two_folders_have_separate_entries(
+    settings: Callable[..., Data], tmp_path: Path
+) -> None:
     for folder, color in (("one", "red"), ("two", "blue")):
         for split in ("train", "val"):
             for label in ("a", "b"):
@@ -143,7 +145,7 @@ def test_relabeling_keeps_the_pixels(settings: Callable[..., Data]) -> None:
     assert len(entries(data)) == 1
 
 
-def test_damage_is_found(settings: Callable[..., Data]) -> None:
+def test_damaged_entries_are_detected(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data)
     expected = decoded.images.copy()
@@ -153,18 +155,18 @@ def test_damage_is_found(settings: Callable[..., Data]) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     assert not intact(entry.folder)
-    said: list[str] = []
-    assert np.array_equal(decode(source, "train", 16, data, said.append).images, expected)
-    assert said[0].startswith("decoding again")
+    messages: list[str] = []
+    assert np.array_equal(decode(source, "train", 16, data, messages.append).images, expected)
+    assert messages[0].startswith("decoding again")
     meta = entry.folder / "meta.json"
     meta.write_text(meta.read_text().replace(str(source.path), "elsewhere"))
     assert not intact(entry.folder)
-    file.write_bytes(whole[:-1])  # cut short: built anew without being asked
+    file.write_bytes(whole[:-1])  # truncated: built again without an announcement
     assert np.array_equal(decode(source, "train", 16, data, silent).images, expected)
     assert intact(entry.folder)
 
 
-def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> None:
+def test_all_unreadable_images_are_listed_in_one_error(settings: Callable[..., Data]) -> None:
     data = settings()
     names = open_source(data, 0).splits["train"].names
     (Path(data.path) / names[1]).write_bytes(b"")
@@ -177,25 +179,27 @@ def test_all_bad_images_are_listed_at_once(settings: Callable[..., Data]) -> Non
     assert entries(data) == [] and list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_skipping_a_few_bad_images(settings: Callable[..., Data]) -> None:
+def test_on_bad_image_skip_leaves_out_a_few_images(settings: Callable[..., Data]) -> None:
     data = settings(on_bad_image="skip")
     names = open_source(data, 0).splits["train"].names
     whole = content(data)[1].images.copy()
     (Path(data.path) / names[0]).write_bytes(b"")
-    for _ in range(2):  # decoded, then out of the cache
-        said: list[str] = []
-        decoded = decode(open_source(data, 0), "train", 16, data, said.append)
+    for _ in range(2):  # decoded, then from the cache
+        messages: list[str] = []
+        decoded = decode(open_source(data, 0), "train", 16, data, messages.append)
         assert decoded.names == names[1:] and np.array_equal(decoded.images, whole[1:])
         assert (
             len(decoded.labels) == 7
-            and f"1 of 8 images of the train split cannot be read and are left out:\n    {names[0]}" in said[-1]
+            and f"1 of 8 images of the train split cannot be read and are left out:\n    {names[0]}" in messages[-1]
         )
     with pytest.raises(SightlineError, match="1 of 8 images") as caught:
         content(settings())
     assert "--data.on_bad_image skip" in caught.value.cure
 
 
-def test_too_many_bad_images_to_skip(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_unreadable_images_are_an_error(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = settings(on_bad_image="skip")
     names = open_source(data, 0).splits["train"].names
     for name in names[:2]:
@@ -216,8 +220,8 @@ def test_too_many_bad_images_to_skip(settings: Callable[..., Data], monkeypatch:
     assert len(content(data)[1].images) + len(open_source(data, 0).splits["val"].names) == 9
     monkeypatch.setattr(image_cache, "FEW_SKIPPED", 1)
     names = open_source(data, 0).splits["train"].names
-    for place in (0, -1):
-        (Path(data.path) / names[place]).write_bytes(b"")
+    for index in (0, -1):
+        (Path(data.path) / names[index]).write_bytes(b"")
     with pytest.raises(SightlineError, match="too many") as caught:
         content(data)
     assert "at most 1% of a split, or 1 images if that is more (here 1)" in caught.value.why
@@ -229,12 +233,14 @@ def test_many_chunks_keep_the_order(settings: Callable[..., Data], monkeypatch: 
     cache_clear(Path(data.cache_dir))
     monkeypatch.setattr(decoding, "CHUNK_BYTES", 1)
     monkeypatch.setattr(decoding, "PROGRESS_SECONDS", 0.0)
-    said: list[str] = []
-    assert np.array_equal(decode(open_source(data, 0), "train", 16, data, said.append).images, whole)
-    assert said[-1].startswith("decoded 8 of 8 images")
+    messages: list[str] = []
+    assert np.array_equal(decode(open_source(data, 0), "train", 16, data, messages.append).images, whole)
+    assert messages[-1].startswith("decoded 8 of 8 images")
 
 
-def test_a_full_disk_is_seen_before_decoding(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_is_an_error_before_decoding(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = settings()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(SightlineError) as caught:
@@ -244,7 +250,7 @@ def test_a_full_disk_is_seen_before_decoding(settings: Callable[..., Data], monk
     assert list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_a_failing_write_leaves_nothing(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_files(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -256,7 +262,9 @@ def test_a_failing_write_leaves_nothing(settings: Callable[..., Data], monkeypat
     assert list(Path(data.cache_dir).iterdir()) == []
 
 
-def test_the_cache_folder(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_clearing_the_cache_keeps_other_files(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "elsewhere"))
     data = settings(cache_dir="")
     _, decoded = content(data)
@@ -282,7 +290,7 @@ from sightline.data.sources.open import open_source
 folder, photos, mine, other = sys.argv[1:]
 publish = cache.publish
 
-def together(temporary, target):  # both have built before either publishes
+def together(temporary, target):  # so that both build the entry before either publishes it
     Path(folder, mine).touch()
     deadline = time.monotonic() + 30
     while not Path(folder, other).exists() and time.monotonic() < deadline:
@@ -311,7 +319,7 @@ def test_two_processes_build_the_same_entry(settings: Callable[..., Data], tmp_p
     assert intact(folders[0])
 
 
-def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> None:
+def test_threads_can_decode_the_same_split(settings: Callable[..., Data]) -> None:
     data = settings()
     digests: list[str] = []
     threads = [threading.Thread(target=lambda: digests.append(content(data)[1].digest)) for _ in range(4)]
@@ -322,33 +330,35 @@ def test_threads_may_decode_the_same_split(settings: Callable[..., Data]) -> Non
     assert len(digests) == 4 and len(set(digests)) == 1
 
 
-def test_images_smaller_than_the_square_are_counted_named_and_enlarged(settings: Callable[..., Data]) -> None:
+def test_small_images_are_enlarged_counted_and_named(settings: Callable[..., Data]) -> None:
     data = settings()
     root = Path(data.path)
     Image.new("RGB", (1, 1), "red").save(root / "a" / "dot.png")
     Image.new("RGB", (40, 9), "red").save(root / "b" / "strip.png")
-    said: list[str] = []
+    messages: list[str] = []
     source = open_source(data, 0, hold_out=False)
-    for _ in range(2):  # as it is decoded, and out of the cache
-        found = decode(source, "all", 10, data, said.append)
+    for _ in range(2):  # decoded, then from the cache
+        found = decode(source, "all", 10, data, messages.append)
         assert (found.images[found.names.index("a/dot.png")] == np.array([255, 0, 0])[:, None, None]).all()
-        assert said[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
-        assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in said[-1] and said[-1].endswith(", ...")
-    assert sum("enlarged" in line for line in said) == 2
-    decode(source, "all", 9, data, said.append)
-    assert said[-1] == "1 of 14 images of all are smaller than 9 x 9 pixels and are enlarged: a/dot.png (1 x 1)"
+        assert messages[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
+        assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in messages[-1] and messages[-1].endswith(
+            ", ..."
+        )
+    assert sum("are enlarged" in line for line in messages) == 2
+    decode(source, "all", 9, data, messages.append)
+    assert messages[-1] == "1 of 14 images of all are smaller than 9 x 9 pixels and are enlarged: a/dot.png (1 x 1)"
 
 
 @pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
-def test_damaged_exif_blocks_are_counted_once_a_command(settings: Callable[..., Data]) -> None:
+def test_damaged_exif_blocks_are_counted_once_per_call(settings: Callable[..., Data]) -> None:
     data = settings()
     torn = b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff"
     for number in range(10):
         Image.new("RGB", (12, 9)).save(Path(data.path) / "a" / f"t{number}.jpg", exif=torn)
-    said: list[str] = []
+    messages: list[str] = []
     source = open_source(data, 0, hold_out=False)
     for times in (1, 2):
-        decode(source, "all", 16, data, said.append)
-        notes = [line for line in said if "EXIF" in line]
+        decode(source, "all", 16, data, messages.append)
+        notes = [line for line in messages if "EXIF" in line]
         assert len(notes) == times and notes[-1].startswith("10 of 22 images of all have a damaged EXIF block")
         assert notes[-1].endswith("a/t6.jpg, a/t7.jpg, ...")

@@ -1,4 +1,4 @@
-"""Shards hold every image byte for byte under its own name, are the same bytes each time, and go on after a break."""
+"""`sightline pack`: unchanged images, deterministic shards, continuation after an interruption, errors."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ from sightline.data.sources.pairs import open_pairs
 from sightline.errors import ENVIRONMENT
 
 SMALL = 0.05
-"""Megabytes of a shard: a dozen of the toy pictures."""
+"""Megabytes per shard: about twelve toy images."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def members(folder: Path, split: str = "train") -> list[dict[str, bytes]]:
-    """The samples of a split, by the endings of their members, in the order in which they lie."""
+    """The samples of a split in stored order: bytes by file extension."""
     found: dict[tuple[str, str], dict[str, bytes]] = {}
     for path in sorted(folder.glob(f"{split}-*.tar")):
         with tarfile.open(path) as file:
@@ -41,7 +41,7 @@ def members(folder: Path, split: str = "train") -> list[dict[str, bytes]]:
     return list(found.values())
 
 
-def test_images_stay_byte_for_byte_and_every_one_is_there_once(photos: Path, tmp_path: Path) -> None:
+def test_every_image_is_packed_once_with_unchanged_bytes(photos: Path, tmp_path: Path) -> None:
     out = sightline.pack(photos, tmp_path / "out", shard_mb=SMALL, quiet=True)
     for split, count in (("train", 64), ("val", 16)):
         samples = members(out, split)
@@ -58,7 +58,7 @@ def test_images_stay_byte_for_byte_and_every_one_is_there_once(photos: Path, tmp
         assert (out / shard["file"]).stat().st_size == shard["bytes"]
 
 
-def test_the_same_data_give_the_same_bytes_and_another_seed_another_order(photos: Path, tmp_path: Path) -> None:
+def test_shards_are_deterministic_and_the_seed_changes_the_order(photos: Path, tmp_path: Path) -> None:
     first, second, other = (
         contents(sightline.pack(photos, tmp_path / name, shard_mb=SMALL, seed=seed, quiet=True))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -66,7 +66,7 @@ def test_the_same_data_give_the_same_bytes_and_another_seed_another_order(photos
     assert first == second and first["train-000000.tar"] != other["train-000000.tar"]
 
 
-def test_a_broken_off_packing_is_gone_on_with_and_other_data_are_refused(
+def test_interrupted_packing_continues_and_other_data_are_an_error(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = shutil.copytree(photos, tmp_path / "data"), tmp_path / "out"
@@ -101,7 +101,7 @@ def test_a_broken_off_packing_is_gone_on_with_and_other_data_are_refused(
         sightline.pack(data, out, shard_mb=SMALL, quiet=True)
 
 
-def test_a_name_of_any_kind_has_a_safe_key_and_stands_in_the_json(photos: Path, tmp_path: Path) -> None:
+def test_keys_are_numbers_and_any_name_is_kept_in_the_json(photos: Path, tmp_path: Path) -> None:
     data = shutil.copytree(photos, tmp_path / "data")
     names = ["new\nline.png", "a..%2f..\\x.png", "Übergröße 図.png", "two.dots.seg.png", "b\udcff.png"]
     for name in names:
@@ -110,13 +110,13 @@ def test_a_name_of_any_kind_has_a_safe_key_and_stands_in_the_json(photos: Path, 
     with tarfile.open(out / "train-000000.tar") as file:
         keys = [info.name.partition(".")[0] for info in file]
     assert all(key.isdigit() for key in keys)
-    told = {json.loads(sample["json"])["name"] for sample in members(out)}
-    assert {f"train/class_1/{name}" for name in names} < told
+    found = {json.loads(sample["json"])["name"] for sample in members(out)}
+    assert {f"train/class_1/{name}" for name in names} < found
     given = open_source(Data(path=str(out)), 0).splits["train"]
     assert given.names == open_source(Data(path=str(data)), 0).splits["train"].names
 
 
-def test_all_bad_images_are_told_at_once_and_nothing_stays(photos: Path, tmp_path: Path) -> None:
+def test_all_unreadable_images_are_listed_and_no_shard_remains(photos: Path, tmp_path: Path) -> None:
     data = shutil.copytree(photos, tmp_path / "data")
     whole = (data / "train" / "class_0" / "1.png").read_bytes()
     for number, content in enumerate((b"", b"<html>", whole[:-40])):
@@ -131,7 +131,7 @@ def test_all_bad_images_are_told_at_once_and_nothing_stays(photos: Path, tmp_pat
     assert not [name for name in names if name.endswith("/2.png") and "class_3" not in name]
 
 
-def test_resizing_happens_once_to_the_shorter_side(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+def test_only_larger_images_are_resized_by_their_shorter_side(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     data = make_photos(tmp_path / "data", classes=2, train=2, val=1)
     wide = np.random.default_rng(0).integers(0, 255, (40, 90, 3)).astype(np.uint8)
     Image.fromarray(wide).save(data / "train" / "class_0" / "wide.png")
@@ -155,10 +155,10 @@ def test_pairs_keep_their_masks_and_palette(tmp_path: Path, make_scenes: Callabl
     for out, side in ((whole, 32), (small, 24)):
         source, known = open_pairs(Data(path=str(out)), 0)
         assert to_dict(known) == to_dict(palette) and source.classes == plain.classes
-        for place, name in enumerate(source.splits["train"].names):
-            assert plain.splits["train"].names[place] == name
-            mask, image = source.splits["train"].read_mask(place), source.splits["train"].read(place)  # ty: ignore
-            true = plain.splits["train"].read_mask(place)  # ty: ignore
+        for index, name in enumerate(source.splits["train"].names):
+            assert plain.splits["train"].names[index] == name
+            mask, image = source.splits["train"].read_mask(index), source.splits["train"].read(index)  # ty: ignore
+            true = plain.splits["train"].read_mask(index)  # ty: ignore
             assert mask.shape == (side, side) == image.size and set(np.unique(mask)) <= set(np.unique(true))
             if side == 32:
                 assert (mask == true).all()
@@ -169,7 +169,7 @@ def test_pairs_keep_their_masks_and_palette(tmp_path: Path, make_scenes: Callabl
         open_pairs(Data(path=str(whole), palette="landcover", ignore=("water",)), 0)
 
 
-def test_unlabeled_images_and_those_that_are_no_files(photos: Path, tmp_path: Path) -> None:
+def test_unlabeled_images_and_data_sets_of_libraries_can_be_packed(photos: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     for number in range(6):
@@ -180,13 +180,13 @@ def test_unlabeled_images_and_those_that_are_no_files(photos: Path, tmp_path: Pa
     digits = sightline.pack("sklearn:digits", tmp_path / "digits", quiet=True)
     made, given = open_source(Data(path=str(digits)), 0), open_source(Data(path="sklearn:digits"), 0)
     assert made.classes == given.classes
-    for place in (0, 100):
-        pixels = [np.asarray(source.splits["val"].read(place)) for source in (made, given)]
+    for index in (0, 100):
+        pixels = [np.asarray(source.splits["val"].read(index)) for source in (made, given)]
         assert (pixels[0] == pixels[1]).all()
     assert (made.splits["train"].labels == given.splits["train"].labels).all()
 
 
-def test_the_command_and_what_it_refuses(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_and_its_errors(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pack", str(photos), str(tmp_path / "out"), "--data.val_fraction", "0.2", "--quiet"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out")
     assert run(["pack", str(tmp_path / "out"), str(tmp_path / "again")]) == 2

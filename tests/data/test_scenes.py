@@ -18,7 +18,7 @@ def scenes() -> Scenes:
     return np.stack([image for image, _ in drawn]), np.stack([mask for _, mask in drawn])
 
 
-def test_a_scene_depends_on_its_seed_and_number_alone() -> None:
+def test_a_scene_depends_only_on_seed_and_index() -> None:
     first, other = draw_scene(5, 3, 64), draw_scene(5, 4, 64)
     np.random.seed(1)
     again = draw_scene(5, 3, 64)
@@ -26,18 +26,18 @@ def test_a_scene_depends_on_its_seed_and_number_alone() -> None:
     assert not np.array_equal(first[0], other[0]) and not np.array_equal(first[0], draw_scene(6, 3, 64)[0])
 
 
-def test_every_class_occurs_and_each_about_as_often_as_on_real_land(scenes: Scenes) -> None:
+def test_class_shares_are_similar_to_real_data(scenes: Scenes) -> None:
     shares = np.bincount(scenes[1].ravel(), minlength=len(CLASSES)) / scenes[1].size
     assert 0.42 < shares[AGRICULTURE] < 0.62
     assert 0.01 < shares[WATER] < 0.08
     assert 0 < shares[UNKNOWN] < 0.01
     others = np.delete(shares, [AGRICULTURE, WATER, UNKNOWN])
     assert (others > 0.03).all() and (others < 0.22).all()
-    assert len(np.unique(shares.round(3))) == len(CLASSES)  # no two alike: nothing is balanced by accident
+    assert len(np.unique(shares.round(3))) == len(CLASSES)  # no two shares are equal
 
 
-def test_color_alone_does_not_tell_the_classes(scenes: Scenes) -> None:
-    """Nearest mean color, and even the best guess for each of 4,096 colors, fall far short on scenes not seen."""
+def test_classes_cannot_be_separated_by_color(scenes: Scenes) -> None:
+    """On new scenes, the nearest mean color and the most frequent class of each of 4,096 colors have a low accuracy."""
     images, masks = scenes
     pixels = images.transpose(0, 2, 3, 1).reshape(2, -1, 3).astype(np.float32)
     labels = masks.reshape(2, -1)
@@ -50,8 +50,8 @@ def test_color_alone_does_not_tell_the_classes(scenes: Scenes) -> None:
     assert (votes[bins[1]].argmax(1) == labels[1]).mean() < 0.7
 
 
-def test_texture_tells_them_better_than_color() -> None:
-    """Crowns and roofs vary from pixel to pixel and water does not: a net has something to learn."""
+def test_classes_differ_in_texture() -> None:
+    """Trees and roofs vary from pixel to pixel, and water does not."""
     rough: dict[int, list[float]] = {label: [] for label in range(len(CLASSES))}
     for index in range(1, 31):
         image, mask = draw_scene(0, index, 96)
@@ -65,13 +65,13 @@ def test_texture_tells_them_better_than_color() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 33, 300])
-def test_scenes_of_any_size_are_whole(size: int) -> None:
+def test_scenes_of_any_size_have_valid_images_and_masks(size: int) -> None:
     image, mask = draw_scene(1, 2, size)
     assert image.shape == (3, size, size) and image.dtype == np.uint8 and image.std() > 3
     assert mask.shape == (size, size) and mask.dtype == np.uint8 and mask.max() < len(CLASSES)
 
 
-def test_files_are_laid_out_as_land_cover_pairs(tmp_path: Path) -> None:
+def test_files_have_the_layout_of_deepglobe(tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "scenes", 2, 1, size=48, seed=7)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     pairs = ["train/0001", "train/0002", "validation/9001"]

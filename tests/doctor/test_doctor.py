@@ -1,4 +1,4 @@
-"""The doctor on data with planted faults: exactly these are found, and no file of the user changes."""
+"""`sightline doctor` finds exactly the planted errors, and changes no file of the data."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import sightline
-from conftest import picture
+from conftest import class_image
 from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
@@ -32,7 +32,7 @@ def kinds(found: Diagnosis) -> dict[str, set[str]]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file with its modification time and digest."""
+    """Modification time and SHA-256 of every file."""
     return {
         os.fsencode(path).decode(
             "latin-1"
@@ -44,16 +44,16 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict[str, set[str]]]:
-    """Images of 48 pixels with one or more of each fault, and the expected findings."""
+    """Images of 48 pixels with each kind of error, and the expected files by kind of finding."""
     root = make_photos(tmp_path / "photos", size=48)
     train = root / "train"
 
-    def put(place: str, image: Image.Image, **options: object) -> str:
-        image.save(root / place, **options)
-        return place
+    def put(name: str, image: Image.Image, **options: object) -> str:
+        image.save(root / name, **options)
+        return name
 
     def new(number: int) -> Image.Image:
-        return picture(3, 500 + number, 48)
+        return class_image(3, 500 + number, 48)
 
     shutil.copy(train / "class_0/0.png", train / "class_0/copy.png")
     put("train/class_0/again.png", Image.open(train / "class_0/0.png"), compress_level=1)
@@ -102,7 +102,7 @@ def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict
     return root, planted
 
 
-def test_every_planted_fault_is_found_and_nothing_else(
+def test_every_planted_error_is_found_and_nothing_else(
     faulty: tuple[Path, dict[str, set[str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, planted = faulty
@@ -126,7 +126,7 @@ def test_clean_data_have_no_findings(make_photos: Callable[..., Path], tmp_path:
     page = (tmp_path / "out" / "doctor.html").read_text()
     assert "Nothing was found in 80 images." in page and "unreadable images, " in page
     assert json.loads((tmp_path / "out" / "doctor.json").read_text())["findings"] == []
-    assert not diagnose("sklearn:digits", tmp_path).findings, "8 x 8 pixels are too few to call digits near copies"
+    assert not diagnose("sklearn:digits", tmp_path).findings, "images of 8 x 8 pixels are not compared"
 
 
 @pytest.mark.usefixtures("quick_figures")
@@ -141,10 +141,10 @@ def test_the_clean_list_can_be_trained_on(
     found = diagnose(root, tmp_path, write_clean_list=path)
     assert found.clean_list == path
     names = {line.split(",")[0].removeprefix("../photos/") for line in path.read_text().splitlines()[1:]}
-    gone = planted["unreadable"] | planted["conflicting_labels"]
-    gone |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}
+    left_out = planted["unreadable"] | planted["conflicting_labels"]
+    left_out |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}
     everything = {str(p.relative_to(root)) for p in root.rglob("*.*g*") if p.is_file() and ".i" not in str(p)}
-    assert names == everything - gone - {"train/class_1/._a.png"}
+    assert names == everything - left_out - {"train/class_1/._a.png"}
     again = kinds(diagnose(path, tmp_path))
     assert not {"unreadable", "leak", "conflicting_labels", "duplicate"} & again.keys()
     done = sightline.train("photos_scratch", path, out=tmp_path / "run", **tiny | {"train.epochs": 1})
@@ -155,21 +155,21 @@ def test_the_clean_list_can_be_trained_on(
     diagnose(root, tmp_path, write_clean_list=path, overwrite=True)
 
 
-def test_names_with_markup_newlines_and_other_bytes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_names_with_markup_newlines_and_invalid_utf8(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     strange = [b"<script>alert(1)</script>.png", b"two\nlines.png", b"caf\xe9.png", b" space.png"]
     for number, name in enumerate(strange):
         Path(os.fsdecode(os.fsencode(root / "train" / "class_0") + b"/" + name.replace(b"/", b"-"))).write_bytes(b"")
-        picture(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
+        class_image(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
     found = diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
     assert len(kinds(found)["unreadable"]) == 4
     assert "<script>alert" not in found.page.read_text()
     assert "train/class_0/caf\udce9.png" in json.loads(found.json.read_text())["findings"][0]["files"]
     listed = diagnose(tmp_path / "clean.csv", tmp_path)
-    assert listed.counts == {"train": 67, "val": 16}, "the one name that is not UTF-8 is left out"
+    assert listed.counts == {"train": 67, "val": 16}, "the name that is not UTF-8 is left out"
 
 
-def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_missing_and_rare_classes(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos", train=20)
     shutil.rmtree(root / "val" / "class_3")
     for path in sorted((root / "train" / "class_2").iterdir())[2:]:
@@ -181,7 +181,7 @@ def test_classes_that_a_split_lacks_and_rare_ones(make_photos: Callable[..., Pat
     assert "--loss.class_weights balanced" in found["imbalance"].cure
 
 
-def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_layout_that_train_rejects_is_a_finding(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
     shutil.copytree(root / "val" / "class_0", root / "val" / "class_8")
     (root / "train" / "class_0" / "none.png").write_bytes(b"")
@@ -191,7 +191,7 @@ def test_a_rejected_layout_is_a_finding_among_others(make_photos: Callable[..., 
         diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
 
 
-def test_a_folder_without_images_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_images_is_an_error_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["doctor", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
     assert run(["doctor", str(tmp_path / "nowhere")]) == 2
@@ -208,7 +208,7 @@ def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Pat
         sightline.doctor(photos, out=photos / "out", quiet=True)
 
 
-def test_settings_reach_the_data_only(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_data_settings_are_accepted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", str(photos), "--optim.lr", "1"]) == 2
     assert run(["doctor", str(photos), "--data.layot", "csv"]) == 2
     assert "data.layout" in capsys.readouterr().err
@@ -223,26 +223,26 @@ def test_images_of_the_page_are_embedded(faulty: tuple[Path, dict[str, set[str]]
 @pytest.mark.filterwarnings("ignore:.*orrupt EXIF")
 def test_damaged_exif_blocks_are_listed(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos")
-    place = root / "train" / "class_0" / "torn.jpg"
-    picture(0, 700).save(place, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
-    assert kinds(diagnose(root, tmp_path)) == {"exif": {"train/class_0/torn.jpg"}}
+    path = root / "train" / "class_0" / "damaged.jpg"
+    class_image(0, 700).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", quality=95)
+    assert kinds(diagnose(root, tmp_path)) == {"exif": {"train/class_0/damaged.jpg"}}
 
 
-@pytest.mark.parametrize("films", [True, False])
-def test_names_of_frames_bring_the_setting_that_keeps_them_together(tmp_path: Path, films: bool) -> None:
+@pytest.mark.parametrize("videos", [True, False])
+def test_files_named_like_frames_suggest_data_group(tmp_path: Path, videos: bool) -> None:
     random = np.random.default_rng(5)
     for label in ("cat", "dog"):
-        for film in range(3):
+        for video in range(3):
             first = Image.fromarray(random.integers(0, 255, (6, 6, 3), np.uint8)).resize((48, 48))
             for frame in range(3):
-                name = f"film{film}_{frame:04}.png" if films else f"{label}_{film}{frame}.png"
+                name = f"video{video}_{frame:04}.png" if videos else f"{label}_{video}{frame}.png"
                 path = tmp_path / "data" / label / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 first.point(lambda value, frame=frame: int(value * (1 - 0.1 * frame))).save(path)
     (finding,) = diagnose(tmp_path / "data", tmp_path).findings
     assert finding.kind == "near_duplicate" and len(finding.groups) == 6
-    assert (f"--data.group '{FRAMES}'" in finding.cure) == films, "a class of one source cannot be divided by sources"
-    if films:
+    assert (f"--data.group '{FRAMES}'" in finding.cure) == videos, "a class with a single group cannot be divided"
+    if videos:
         splits = open_source(Data(path=str(tmp_path / "data"), group=FRAMES), 0).splits
-        sides = [{name[:9] for name in items.names} for items in splits.values()]
+        sides = [{name[:10] for name in items.names} for items in splits.values()]
         assert len(sides[1]) == 2 and not sides[0] & sides[1]

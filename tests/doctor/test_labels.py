@@ -1,4 +1,4 @@
-"""Likely wrong labels: planted ones come first, and a run with right labels has none."""
+"""Likely wrong labels: planted ones are found, and none in a run with correct labels."""
 
 import csv
 import json
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline.__main__ import run
 from sightline.doctor.labels import likely_wrong
 from sightline.errors import SightlineError
 from sightline.runs.run_folder import write_config
-from sightline.tasks.files import configured
 
 
-def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
+def probabilities_of(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
     """Probabilities of a good model: about 0.8 for the true class."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 0.5, (len(labels), classes))
@@ -26,17 +26,17 @@ def opinions(labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
     return odds / odds.sum(1, keepdims=True)
 
 
-def test_planted_wrong_labels_come_first() -> None:
+def test_planted_wrong_labels_are_found() -> None:
     truth = np.arange(400) % 4
     given = truth.copy()
     wrong = np.array([3, 50, 77, 130, 201, 399])
     given[wrong] = (given[wrong] + 1) % 4
-    found = likely_wrong(given, opinions(truth, 4))
+    found = likely_wrong(given, probabilities_of(truth, 4))
     assert set(found.tolist()) <= set(wrong.tolist()) and len(found) >= len(wrong) - 1
 
 
-def test_by_hand_with_thresholds_of_the_classes() -> None:
-    """Class 0 is predicted with 0.9 on average, class 1 with 0.6: an image of class 0 with 0.7 for class 1 is wrong."""
+def test_thresholds_per_class() -> None:
+    """The mean confidence is 0.9 for class 0 and 0.6 for class 1: an image of class 0 with 0.7 for class 1 is wrong."""
     probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
     labels = np.array([0] * 10 + [1] * 10)
     assert likely_wrong(labels, probabilities).tolist() == [9]
@@ -57,14 +57,14 @@ def made(photos: Path, tmp_path: Path) -> Callable[[bool], Path]:
         with open(folder / "predictions" / "val.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["filename", "label", "truth", "confidence", *(f"class_{k}" for k in range(4))])
-            for name, label, row in zip(names, given, opinions(truth, 4), strict=True):
+            for name, label, row in zip(names, given, probabilities_of(truth, 4), strict=True):
                 writer.writerow([name, f"class_{row.argmax()}", f"class_{label}", row.max(), *row])
         return folder
 
     return make
 
 
-def test_a_run_shows_its_likely_wrong_labels(made: Callable[[bool], Path], tmp_path: Path) -> None:
+def test_likely_wrong_labels_of_a_run_are_reported(made: Callable[[bool], Path], tmp_path: Path) -> None:
     folder = made(True)
     assert run(["doctor", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 5
     report = json.loads((tmp_path / "out" / "doctor.json").read_text())

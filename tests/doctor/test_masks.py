@@ -1,4 +1,4 @@
-"""Broken pairs and masks are all reported together."""
+"""All invalid pairs and masks are reported together."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +17,11 @@ def diagnose(data: Path, tmp_path: Path) -> dict[str, Finding]:
     return {finding.kind: finding for finding in found.findings}
 
 
-def test_whole_pairs_have_nothing_but_their_rare_classes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_valid_pairs_have_no_findings_except_missing_classes(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     assert not diagnose(make_scenes(tmp_path / "land", train=12, val=8), tmp_path).keys() - {"missing_class"}
 
 
-def test_every_broken_pair_is_found_at_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_all_invalid_pairs_are_found(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     root = make_scenes(tmp_path / "land", train=12)
     train = root / "train"
     (train / "0000_mask.png").unlink()
@@ -45,7 +45,7 @@ def test_every_broken_pair_is_found_at_once(make_scenes: Callable[..., Path], tm
     assert "lossy JPEG" in found["mask"].groups[0].note
 
 
-def test_a_value_outside_the_palette_is_named_with_its_place(tmp_path: Path) -> None:
+def test_a_value_outside_the_palette_is_reported_with_its_position(tmp_path: Path) -> None:
     root, random = tmp_path / "cells", np.random.default_rng(0)
     for number in range(6):
         for folder, pixels in (

@@ -1,4 +1,4 @@
-"""Near copies are found, and similar images are not."""
+"""Near copies are found; images that are only similar are not."""
 
 import io
 
@@ -33,7 +33,7 @@ def pairs_of(images: list[Image.Image]) -> set[tuple[int, int]]:
 
 
 CHANGES = {
-    "saved with loss": lambda image: saved(image, 40),
+    "lossy": lambda image: saved(image, 40),
     "half the size": lambda image: image.resize((48, 48)),
     "twice the size": lambda image: image.resize((192, 192)),
     "darker": lambda image: image.point(lambda value: int(value * 0.7)),
@@ -42,7 +42,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_among_others(change: str) -> None:
+def test_a_modified_copy_is_found(change: str) -> None:
     images = [photograph(seed) for seed in range(200)]
     assert pairs_of([*images, CHANGES[change](images[7])]) == {(7, 200)}
 
@@ -59,8 +59,8 @@ def test_similar_and_plain_images_are_not_copies() -> None:
     assert not pairs_of([mirrored, mirrored.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
 
 
-def test_two_images_of_one_gradient_are_not_copies() -> None:
-    """Their 8 x 8 colors and most of their 64 x 64 pixels are the same; only the detail differs."""
+def test_similar_gradients_are_not_copies() -> None:
+    """Their thumbnails are equal; only the fine detail differs."""
     random = np.random.default_rng(4)
     slope = np.linspace(0, 230, 32)[None, :, None]
     skies = [Image.fromarray((slope + random.integers(0, 25, (32, 32, 3))).astype(np.uint8)) for _ in range(6)]
@@ -68,7 +68,7 @@ def test_two_images_of_one_gradient_are_not_copies() -> None:
     assert pairs_of([*skies, skies[2].point(lambda value: int(value * 0.8))]) == {(2, 6)}
 
 
-def test_correlation_by_hand() -> None:
+def test_correlation() -> None:
     first = np.array([[0, 2], [4, 6]], np.uint8)
     assert correlation(first, 10 + first // 2) == pytest.approx(1)
     assert correlation(first, first[::-1, ::-1]) == pytest.approx(-1)
@@ -76,7 +76,7 @@ def test_correlation_by_hand() -> None:
     assert correlation(first, np.full((2, 2), 7, np.uint8)) == 0
 
 
-def test_a_set_of_thousands_takes_seconds_and_none_is_missed() -> None:
+def test_all_copies_among_thousands_of_images_are_found() -> None:
     random = np.random.default_rng(3)
     thumbs = random.integers(0, 255, (8000, 192)).astype(np.uint8)
     twins = thumbs[:300].astype(int) + random.integers(-6, 7, (300, 192))
@@ -84,6 +84,6 @@ def test_a_set_of_thousands_takes_seconds_and_none_is_missed() -> None:
     assert {tuple(pair) for pair in found.tolist()} == {(row, 8000 + row) for row in range(300)}
 
 
-def test_links_make_groups() -> None:
+def test_connected_components() -> None:
     assert connected([(1, 4, 1.0), (4, 9, 0.99), (2, 3, 0.97)]) == [[1, 4, 9], [2, 3]]
     assert connected([]) == []

@@ -1,4 +1,4 @@
-"""The line that `train` shows: from what decoding knows already."""
+"""The doctor's line in the output of `train`."""
 
 import shlex
 import shutil
@@ -39,7 +39,7 @@ def test_copies_conflicts_and_classes_are_counted(make_photos: Callable[..., Pat
     assert line.endswith(f"sightline doctor '{root}'")
 
 
-def test_the_command_it_names_reads_the_data_as_the_run_did() -> None:
+def test_the_suggested_command_has_the_data_settings_of_the_run() -> None:
     data = Data(path="my masks", size=32, colors={"a": (0, 0, 0), "b": (255, 255, 0)}, ignore=("a",))
     words = shlex.split(doctor_command(data))
     assert words[:3] == ["sightline", "doctor", "my masks"] and "--data.size" not in words
@@ -48,13 +48,13 @@ def test_the_command_it_names_reads_the_data_as_the_run_did() -> None:
     assert (read.colors, read.ignore) == (data.colors, data.ignore)
 
 
-def test_splits_decoded_at_two_sizes_are_not_compared(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_splits_of_different_sizes_are_not_compared(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos", size=48)
     shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
     assert "both splits" not in line_of(root, 24, 16)
 
 
-def test_an_entry_without_digests_is_used_as_before(
+def test_cache_entries_without_digests_are_used(
     make_photos: Callable[..., Path], tmp_path: Path, own_cache: Path
 ) -> None:
     root = make_photos(tmp_path / "photos")

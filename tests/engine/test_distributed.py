@@ -1,4 +1,4 @@
-"""Several processes as one run: the same gradients and numbers as one, and an end whatever happens to one of them."""
+"""Runs with several processes: gradients and metrics equal those of one process, and failures end all processes."""
 
 import contextlib
 import json
@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import ranks_toys
+import distributed_toys
 import sightline
+from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
 from reliability.rows.distributed import environment, free_port, one_case
 from sightline.config.resolve import all_keys
 from sightline.data.image_cache import subset
 from sightline.data.types import Decoded
 from sightline.engine import distributed
-from sightline.engine.setup import lines_of, settings_of
+from sightline.engine.setup import digest_lines, settings_of
 from sightline.errors import INTERRUPTED
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 
 HERE = Path(__file__).parents[1]
 
@@ -39,12 +39,12 @@ def found(
     make_photos: Callable[..., Path],
     make_scenes: Callable[..., Path],
 ) -> list[dict[str, Any]]:
-    """What each of two, and of three, processes found in `ranks_toys.py`."""
+    """The results of `distributed_toys.py` in each process, with two and with three processes."""
     folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
     started = [
         fork(
-            ranks_toys.main,
+            distributed_toys.main,
             *map(str, (*data, folder / "found")),
             rank,
             output=folder / f"{rank}.txt",
@@ -57,51 +57,51 @@ def found(
     return [json.loads((folder / f"found.{rank}").read_text()) for rank in range(size)]
 
 
-def test_batch_norm_and_dropout_see_the_whole_batch(found: list[dict[str, Any]]) -> None:
-    assert all(each["norms"] < 1e-12 and each["dropped"] for each in found)
+def test_batch_norm_and_dropout_use_the_global_batch(found: list[dict[str, Any]]) -> None:
+    assert all(each["norm_difference"] < 1e-12 and each["same_dropout"] for each in found)
 
 
-def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
-    said, size = [each["said"] for each in found], len(found)
-    assert [each["collected"] for each in said] == [[0, 1, 2, 3, 4]] + [[]] * (size - 1)
-    assert all(each["told"] == [0.1 + 0.2, 0] and each["any"] == [True, False] for each in said)
+def test_collective_operations(found: list[dict[str, Any]]) -> None:
+    results, size = [each["collectives"] for each in found], len(found)
+    assert [each["rank0"] for each in results] == [[0, 1, 2, 3, 4]] + [[]] * (size - 1)
+    assert all(each["broadcast"] == [0.1 + 0.2, 0] and each["any"] == [True, False] for each in results)
     rows = [float(rank) for rank in range(size) for _ in range(rank + 1)]
-    assert all(each["gathered"] == rows for each in said)
-    places = [list(range(sum(range(rank + 1)) + 1, sum(range(rank + 2)) + 1)) for rank in range(size)]
-    assert [each["back"] for each in said] == [[float(size * place) for place in own] for own in places]
-    assert said[0]["refused"] == ""
-    for rank, each in enumerate(said[1:], 1):
-        told = f"process {rank} is not part of the run of process 0: it has another data: 'b0.png, dog' in process 0, "
-        assert each["refused"] == f"{told}'b{rank}.png, dog' here"
+    assert all(each["gathered"] == rows for each in results)
+    factors = [list(range(sum(range(rank + 1)) + 1, sum(range(rank + 2)) + 1)) for rank in range(size)]
+    assert [each["gradient"] for each in results] == [[float(size * factor) for factor in own] for own in factors]
+    assert results[0]["error"] == ""
+    for rank, each in enumerate(results[1:], 1):
+        what = f"the run of process {rank} differs from that of process 0"
+        assert each["error"] == f"{what}: its data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
 
 
-def test_the_first_difference_of_settings_and_data_is_named() -> None:
+def test_first_difference_of_settings_and_data() -> None:
     recipes = [settings_of(configured({"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
     assert distributed.first_difference(*recipes) == "'optim.lr: 0.1' in process 0, 'optim.lr: 0.2' here"
     assert len(recipes[0]) == len(all_keys())
     images, names = np.arange(3 * 3 * 2 * 2, dtype=np.uint8).reshape(3, 3, 2, 2), ("a.png", "b.png", "c.png")
-    whole = Decoded(images, np.array([0, 1, 0]), names, ("cat", "dog"), "", images.nbytes)
-    lines = lines_of(whole)
+    split = Decoded(images, np.array([0, 1, 0]), names, ("cat", "dog"), "", images.nbytes)
+    lines = digest_lines(split)
     assert lines[0] == "classes cat, dog" and lines[2].startswith("b.png, dog, pixels ")
     others = {
-        f"{lines[3]!r} in process 0": replace(whole, images=images ^ (images == 35)),
-        "'b.png, dog, pixels": replace(whole, labels=np.array([0, 0, 0])),
-        "'classes cat, dog' in process 0, 'classes cat, owl' here": replace(whole, classes=("cat", "owl")),
-        f"4 in process 0, 3 here; only process 0 has {lines[3]!r}": subset(whole, np.arange(2)),
+        f"{lines[3]!r} in process 0": replace(split, images=images ^ (images == 35)),
+        "'b.png, dog, pixels": replace(split, labels=np.array([0, 0, 0])),
+        "'classes cat, dog' in process 0, 'classes cat, owl' here": replace(split, classes=("cat", "owl")),
+        f"4 in process 0, 3 here; only process 0 has {lines[3]!r}": subset(split, np.arange(2)),
     }
-    for said, other in others.items():
-        assert distributed.first_difference(lines, lines_of(other)).startswith(said)
+    for text, other in others.items():
+        assert distributed.first_difference(lines, digest_lines(other)).startswith(text)
     assert distributed.first_difference(lines[:3], lines).startswith(
         "3 in process 0, 4 here; only this process has 'c.png"
     )
-    assert distributed.first_difference(lines, lines) == "the names are the same, the content differs"
+    assert distributed.first_difference(lines, lines) == "the names are equal, but the contents differ"
     masks = np.zeros((3, 2, 2), np.uint8)
     sizes, counts = np.full((3, 2), 2), np.zeros((3, 1), np.int64)
     pairs = Decoded(images, None, names, ("sea",), "", 0, masks=masks, sizes=sizes, counts=counts)
-    assert lines_of(pairs)[1] != lines_of(replace(pairs, masks=masks + 1))[1], "masks count among the pixels"
+    assert digest_lines(pairs)[1] != digest_lines(replace(pairs, masks=masks + 1))[1], "the digest includes masks"
 
 
-def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stands(tmp_path: Path) -> None:
+def test_if_rank_0_cannot_save_all_processes_end_and_the_last_checkpoint_remains(tmp_path: Path) -> None:
     assert one_case("cannot save", 0, "classify", tmp_path / "case") == ""
 
 
@@ -109,12 +109,12 @@ def test_a_leader_that_cannot_save_ends_the_other_and_the_checkpoint_before_stan
     "name",
     ["classify", "uneven", "few", "mixed", "accumulated", "byol", "contrast", "pixels", "regions"],
 )
-def test_a_step_of_several_is_that_of_one(found: list[dict[str, Any]], name: str) -> None:
+def test_a_step_of_several_processes_equals_that_of_one(found: list[dict[str, Any]], name: str) -> None:
     for each in found:
         alone, together, far, evaluated, shared = each[name]
         assert together == pytest.approx(alone, rel=1e-4)
         assert far < 1e-6, f"gradients differ by {far:.1e} of the largest"
-        assert shared == evaluated  # to the bit, though the batches were shared
+        assert shared == evaluated, "metrics must be bit-identical"
 
 
 TINY = "--data.size 16 --model.name small_cnn --augment.crop random --augment.padding 2 --train.batch_size 10"
@@ -122,22 +122,22 @@ QUICK = "--train.precision fp32 --train.threads 1 --report.samples 0 --train.eva
 
 
 def command(photos: Path, out: Path, *more: str) -> list[str]:
-    """A training on `photos`, as arguments of `sightline`."""
+    """The arguments of a `sightline train` command."""
     recipe = ["train", "photos_scratch", "--data", str(photos), "--out", str(out), "--quiet"]
     return [*recipe, *TINY.split(), *QUICK.split(), *more]
 
 
 def run_alone(*tokens: str, folder: Path) -> None:
-    """A command by one process, to its end."""
-    said = folder / "alone.txt"
-    assert ended(fork(sightline_command, *tokens, output=said)) == 0, said.read_text()
+    """Run a command in one process and wait for its end."""
+    output = folder / "alone.txt"
+    assert ended(fork(sightline_command, *tokens, output=output)) == 0, output.read_text()
 
 
-def together(folder: Path, port: int, *orders: list[str]) -> list[BaseProcess]:
-    """Commands as the processes of one run; what each says goes to folder/RANK.txt."""
+def start_ranks(folder: Path, port: int, *commands: list[str]) -> list[BaseProcess]:
+    """Start one command per rank of a run; the output of each goes to folder/RANK.txt."""
     return [
-        fork(sightline_command, *order, output=folder / f"{rank}.txt", **environment(rank, len(orders), port))
-        for rank, order in enumerate(orders)
+        fork(sightline_command, *tokens, output=folder / f"{rank}.txt", **environment(rank, len(commands), port))
+        for rank, tokens in enumerate(commands)
     ]
 
 
@@ -146,36 +146,36 @@ def train_records(run: Path) -> list[dict[str, Any]]:
 
 
 def weights_apart(first: Path, second: Path) -> float:
-    """The largest difference of two runs' last weights."""
+    """The largest absolute difference between the last weights of two runs."""
     one, other = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (first, second))
     assert list(one) == list(other)
     return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
 
 
-def test_sigterm_saves_and_another_number_of_processes_goes_on(
+def test_sigterm_saves_and_another_number_of_processes_can_resume(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     photos = make_photos(tmp_path / "photos", train=9, val=5)
-    run, whole, more = tmp_path / "run", tmp_path / "whole", ["--train.epochs", "8"]
-    order = command(photos, run, *more)
-    processes = together(tmp_path, free_port(), order, order)
+    run, uninterrupted, more = tmp_path / "run", tmp_path / "uninterrupted", ["--train.epochs", "8"]
+    tokens = command(photos, run, *more)
+    processes = start_ranks(tmp_path, free_port(), tokens, tokens)
     wait_until(lambda: train_records(run))
     for process in processes:
         process.terminate()
     assert [ended(process) for process in processes] == [INTERRUPTED, INTERRUPTED]
-    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
-    assert "".join(said).count("interrupted at step") == 1, said
+    output = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert "".join(output).count("interrupted at step") == 1, output
     run_alone("resume", str(run), "--quiet", folder=tmp_path)
-    run_alone(*command(photos, whole, *more), folder=tmp_path)
+    run_alone(*command(photos, uninterrupted, *more), folder=tmp_path)
     steps = [record["step"] for record in train_records(run)]
     assert steps == list(range(1, 33))
-    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # another order of images would be off by a tenth and more
-    assert weights_apart(run, whole) < 0.02
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, uninterrupted)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # with another order of images they differ by 10 % or more
+    assert weights_apart(run, uninterrupted) < 0.02
 
 
-def of_rank(launcher: int, rank: int) -> int | None:
-    """The process of this rank that torchrun has started."""
+def pid_of_rank(launcher: int, rank: int) -> int | None:
+    """The process ID of a rank started by torchrun, whose process ID is `launcher`."""
     for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
         with contextlib.suppress(OSError):
             if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
@@ -184,54 +184,52 @@ def of_rank(launcher: int, rank: int) -> int | None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes in /proc")
-def test_torchrun_starts_all_again_and_they_go_on_with_the_stream(
-    tmp_path: Path, make_photos: Callable[..., Path]
-) -> None:
+def test_processes_restarted_by_torchrun_resume_the_run(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     photos = make_photos(tmp_path / "photos", train=9, val=5)
     packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
-    run, whole = tmp_path / "run", tmp_path / "whole"
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     launcher += ["--master-port", str(free_port()), str(HERE / "without_report.py"), *command(packed, run, *more)]
     with subprocess.Popen(launcher, stderr=subprocess.PIPE) as process:
         wait_until(lambda: process.poll() is not None or train_records(run))
-        victim = of_rank(process.pid, 1)
-        assert victim is not None
-        os.kill(victim, signal.SIGKILL)
+        pid = pid_of_rank(process.pid, 1)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         try:
             errors = process.communicate(timeout=90)[1].decode()
         finally:
-            process.terminate()  # and torchrun ends its processes, should they wait for each other
+            process.terminate()  # torchrun then ends its processes, in case they hang
     assert process.returncode == 0, errors
-    run_alone(*command(packed, whole, *more), folder=tmp_path)
+    run_alone(*command(packed, uninterrupted, *more), folder=tmp_path)
     assert [record["step"] for record in train_records(run)] == list(range(1, 33))
     assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]
-    losses = [[record["loss"] for record in train_records(each)] for each in (run, whole)]
+    losses = [[record["loss"] for record in train_records(each)] for each in (run, uninterrupted)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-    assert weights_apart(run, whole) < 0.02
+    assert weights_apart(run, uninterrupted) < 0.02
 
 
-def test_a_sharded_model_learns_what_a_whole_one_does(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+def test_a_sharded_model_trains_like_an_unsharded_one(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     photos, port = make_photos(tmp_path / "photos", train=9, val=5), free_port()
-    runs = [tmp_path / name for name in ("whole", "sharded")]
+    runs = [tmp_path / name for name in ("unsharded", "sharded")]
     more = ["--optim.name", "adamw", "--optim.ema", "0.9", "--train.epochs", "2"]
     run_alone(*command(photos, runs[0], *more), folder=tmp_path)
-    order = command(photos, runs[1], *more, "--train.shard_model", "true")
-    processes = together(tmp_path, port, order, order)
+    tokens = command(photos, runs[1], *more, "--train.shard_model", "true")
+    processes = start_ranks(tmp_path, port, tokens, tokens)
     assert [ended(process, 120) for process in processes] == [0, 0]
     losses = [[record["loss"] for record in train_records(run)] for run in runs]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     assert weights_apart(*runs) < 5e-3
 
 
-def test_a_process_with_another_recipe_is_named_with_the_setting(
+def test_a_process_with_another_recipe_is_an_error_with_the_setting(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     photos, port = make_photos(tmp_path / "photos", train=2, val=1), free_port()
-    orders = [command(photos, tmp_path / "run", "--train.seed", str(rank)) for rank in range(2)]
-    statuses = [ended(process) for process in together(tmp_path, port, *orders)]
+    commands = [command(photos, tmp_path / "run", "--train.seed", str(rank)) for rank in range(2)]
+    statuses = [ended(process) for process in start_ranks(tmp_path, port, *commands)]
     errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
     assert statuses == [3, 2], errors
-    assert "process 1 is not part of the run" in errors[1] and "another process of this run has ended" in errors[0]
-    assert "another recipe: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
+    assert "the run of process 1 differs" in errors[1] and "another process of this run has ended" in errors[0]
+    assert "its recipe differs: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
     assert not (tmp_path / "run" / "recipe.yaml").exists()

@@ -1,4 +1,4 @@
-"""An allocation that fails becomes one message with the settings to lower; other errors stay what they are."""
+"""Out-of-memory errors: the message, splitting batches into parts, and glibc's allocator settings."""
 
 import ctypes
 import os
@@ -9,34 +9,40 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.types import Batch
-from sightline.engine.memory import ALLOCATOR_VARIABLES, explained_memory, in_parts, keep_freed_memory, split
+from sightline.engine.memory import (
+    ALLOCATOR_VARIABLES,
+    explain_out_of_memory,
+    keep_freed_memory,
+    split,
+    split_if_out_of_memory,
+)
 from sightline.errors import ENVIRONMENT
-from sightline.tasks.files import configured
 
 
 def test_a_failed_allocation_names_the_cure() -> None:
     config = configured({"train.batch_size": 64, "optim.accumulate": 2})
-    with pytest.raises(SightlineError, match="memory") as caught, explained_memory(config):
+    with pytest.raises(SightlineError, match="memory") as caught, explain_out_of_memory(config):
         torch.empty(2**50, dtype=torch.uint8)
     assert caught.value.status == ENVIRONMENT
     assert "--train.batch_size 32 --optim.accumulate 4" in caught.value.cure
-    with pytest.raises(SightlineError), explained_memory(config):
+    with pytest.raises(SightlineError), explain_out_of_memory(config):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    with pytest.raises(SightlineError), explained_memory(config):
+    with pytest.raises(SightlineError), explain_out_of_memory(config):
         raise MemoryError
 
 
-def test_a_command_without_settings_is_told_of_the_file() -> None:
-    with pytest.raises(SightlineError) as caught, explained_memory(Config(), "runs/a/recipe.yaml"):
+def test_the_message_of_commands_without_settings_has_the_recipe_file() -> None:
+    with pytest.raises(SightlineError) as caught, explain_out_of_memory(Config(), "runs/a/recipe.yaml"):
         raise MemoryError
-    assert caught.value.cure == "lower train.eval_batch_size, now 256, in runs/a/recipe.yaml"
+    assert caught.value.cure == "reduce train.eval_batch_size, now 256, in runs/a/recipe.yaml"
 
 
-def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explained_memory(Config()):
+def test_other_errors_are_not_changed() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(Config()):
         raise RuntimeError("shapes do not fit")
 
 
@@ -45,14 +51,14 @@ def batch_of(count: int) -> Batch:
 
 
 @pytest.mark.parametrize(("count", "size", "parts"), [(6, 3, [3, 3]), (7, 3, [3, 2, 2]), (5, 2, [3, 2]), (1, 2, [1])])
-def test_a_batch_in_parts_keeps_its_order_and_leaves_no_single_image(count: int, size: int, parts: list[int]) -> None:
+def test_split_keeps_the_order_and_has_no_parts_of_one_image(count: int, size: int, parts: list[int]) -> None:
     pieces = split(batch_of(count), size)
     assert [len(piece.samples) for piece in pieces] == parts
     assert torch.equal(torch.cat([piece.images for piece in pieces]), batch_of(count).images)
 
 
 @pytest.mark.parametrize(("allowed", "fits", "ends"), [("stop", 4, False), ("halve", 4, True), ("halve", 1, False)])
-def test_smaller_parts_are_taken_where_that_is_allowed(
+def test_batches_are_split_if_the_setting_allows_it(
     allowed: str, fits: int, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -61,7 +67,7 @@ def test_smaller_parts_are_taken_where_that_is_allowed(
     progress = SimpleNamespace(parts=1)
     config = configured({"train.batch_size": 8, "train.on_out_of_memory": allowed})
 
-    @in_parts
+    @split_if_out_of_memory
     def add_gradients(training, group: list[Batch]) -> torch.Tensor:
         if max(len(batch.samples) for batch in group) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -76,7 +82,7 @@ def test_smaller_parts_are_taken_where_that_is_allowed(
 
 
 def page_faults() -> int:
-    """Of taking, filling and freeing 16 MiB ten times."""
+    """Number of page faults for allocating, writing and freeing 16 MiB ten times."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
         bytearray(b"x") * 2**24
@@ -84,16 +90,16 @@ def page_faults() -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets glibc's allocator")
-def test_freed_memory_stays_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ALLOCATOR_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     child = os.fork()
-    if not child:  # the settings are the process's, so they are tried in one of its own
+    if not child:  # the settings apply to a process, so they are tested in a child
         library = ctypes.CDLL(None)
-        given_back = library.mallopt(-3, 2**17) + library.mallopt(-1, 2**17) + library.mallopt(-2, 0) == 3
+        default = library.mallopt(-3, 2**17) + library.mallopt(-1, 2**17) + library.mallopt(-2, 0) == 3
         before = page_faults()
-        kept, _, after = keep_freed_memory(), page_faults(), page_faults()
-        os._exit(0 if given_back and kept and before > 2_000 and after < before / 10 else 1)
+        configured, _, after = keep_freed_memory(), page_faults(), page_faults()
+        os._exit(0 if default and configured and before > 2_000 and after < before / 10 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    assert not keep_freed_memory(), "the user has chosen"
+    assert not keep_freed_memory(), "the user has set an option of the allocator"

@@ -21,7 +21,7 @@ from sightline.errors import SightlineError
 
 
 class Small(nn.Module):
-    """Two convolutions, a norm and a hidden linear layer under a head, in channels_last as the loop has its models."""
+    """Two convolutions, a batch norm, a hidden linear layer and a head."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ def small(seed: int = 0) -> Small:
 
 
 def gradients(model: nn.Module, step: int) -> None:
-    """Fill in the gradients of a fixed batch."""
+    """Compute the gradients for a batch drawn with seed `step`."""
     generator = torch.Generator().manual_seed(step)
     images = torch.randn(16, 3, 7, 7, generator=generator).to(memory_format=torch.channels_last)
     loss = functional.cross_entropy(model(images), torch.randint(4, (16,), generator=generator))
@@ -91,7 +91,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_optimizers_are_torchs(name):
+def test_optimizers_equal_torchs(name):
     optim = Optim(name=name, lr=0.05, momentum=0.9, nesterov=name == "sgd", betas=(0.8, 0.95), weight_decay=0.01)
     ours, theirs = small(), small()
     train(ours, build_optimizer(ours, optim, DEPTHS), 5)
@@ -101,7 +101,7 @@ def test_optimizers_are_torchs(name):
         assert_same_weights(ours, small(), atol=2e-4, rtol=1e-3)
 
 
-def test_every_trainable_parameter_stands_in_one_group():
+def test_every_trainable_parameter_is_in_one_group():
     for name in ("sgd", "adamw", "muon"):
         model = small()
         model.hidden.requires_grad_(False)
@@ -110,7 +110,7 @@ def test_every_trainable_parameter_stands_in_one_group():
         assert sorted(names) == sorted(set(DEPTHS) - {"hidden.weight", "hidden.bias"})
 
 
-def test_norm_and_bias_go_without_decay_on_request():
+def test_norm_and_bias_without_weight_decay():
     model = small()
     groups = by_name(build_optimizer(model, Optim(weight_decay=0.1, decay_norm_and_bias=False), DEPTHS))
     assert {n: g["weight_decay"] for n, g in groups.items()} == {
@@ -120,14 +120,14 @@ def test_norm_and_bias_go_without_decay_on_request():
     assert group["weight_decay"] == 0.1
 
 
-def test_layer_decay_falls_from_the_head_down():
+def test_layer_decay_by_formula():
     groups = by_name(build_optimizer(small(), Optim(lr=0.2, layer_decay=0.5), DEPTHS))
     for name, depth in DEPTHS.items():
         assert groups[name]["lr_scale"] == 0.5 ** (3 - depth)
         assert groups[name]["lr"] == groups[name]["base_lr"] == 0.2 * 0.5 ** (3 - depth)
 
 
-def test_hidden_weights_are_neither_first_nor_head_nor_embedding():
+def test_hidden_weights_exclude_first_layer_head_and_embeddings():
     assert hidden_weights(small()) == {"backbone.3.weight", "hidden.weight"}
     tokens = nn.ModuleDict(
         {"embed": nn.Embedding(9, 8), "a": nn.Linear(8, 8), "b": nn.Linear(8, 8), "head": nn.Linear(8, 2)}
@@ -136,7 +136,7 @@ def test_hidden_weights_are_neither_first_nor_head_nor_embedding():
     assert hidden_weights(tokens) == {"b.weight"}
 
 
-def test_muon_groups_have_their_own_rate():
+def test_muon_groups_have_their_own_learning_rate():
     groups = by_name(build_optimizer(small(), Optim(name="muon", lr=0.3, muon_lr=0.01), DEPTHS))
     for name, group in groups.items():
         hidden = name in {"backbone.3.weight", "hidden.weight"}
@@ -144,7 +144,7 @@ def test_muon_groups_have_their_own_rate():
 
 
 @pytest.mark.parametrize("shape", [(24, 64), (64, 24), (32, 32)])
-def test_muon_is_torchs_on_matrices(shape):
+def test_muon_equals_torchs_for_matrices(shape):
     start = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     layers = [nn.Linear(4, 4), nn.Linear(shape[1], shape[0], bias=False)]
     optim = Optim(name="muon", muon_lr=0.05, muon_momentum=0.9, weight_decay=0.1)
@@ -159,10 +159,10 @@ def test_muon_is_torchs_on_matrices(shape):
         theirs.step()
     moved = (reference - start).norm()
     assert moved > 0.5
-    assert (weight - reference).norm() < 0.01 * moved  # products in bfloat16, rounded in another order
+    assert (weight - reference).norm() < 0.01 * moved  # matrix products in bfloat16 differ by rounding
 
 
-def test_muon_takes_kernels_as_matrices_and_others_by_adamw():
+def test_muon_flattens_kernels_and_uses_adamw_for_other_parameters():
     optim = Optim(name="muon", lr=0.05, betas=(0.8, 0.95), muon_lr=0.02, weight_decay=0.01)
     ours, theirs = small(), small()
     optimizer = build_optimizer(ours, optim, DEPTHS)
@@ -184,7 +184,7 @@ def test_muon_takes_kernels_as_matrices_and_others_by_adamw():
     assert_same_weights(ours, theirs, atol=2e-4, rtol=1e-3)
 
 
-def test_a_normalized_step_is_an_angle():
+def test_norm_of_a_normalized_muon_step():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(12, 8, bias=False))
     optim = Optim(name="muon", muon_lr=0.1, muon_normalize=True)
     optimizer = build_optimizer(layers, optim, {})
@@ -194,14 +194,14 @@ def test_a_normalized_step_is_an_angle():
     optimizer.step()
     scaled = start * (8**0.5 / start.norm())
     assert (weight.detach() - scaled).norm() == pytest.approx(0.1 * 8**0.5, rel=1e-4)
-    weight.data.mul_(7)  # the scale of the weight before a step does not matter
+    weight.data.mul_(7)  # the scale of the weight before a step has no effect
     again = weight.detach().clone()
     optimizer.step()
     assert (weight.detach() - again / again.norm() * 8**0.5).norm() == pytest.approx(0.1 * 8**0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_orthogonalize_brings_singular_values_near_one_and_keeps_the_vectors(precision):
+def test_orthogonalize_changes_singular_values_to_about_1_and_keeps_the_vectors(precision):
     matrices = (
         torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(0))
         * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
@@ -219,25 +219,25 @@ def test_orthogonalize_brings_singular_values_near_one_and_keeps_the_vectors(pre
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars", "muon"])
 def test_resuming_from_contiguous_moments_gives_the_same_weights(name):
-    # torch's fused updates read raw memory: contiguous moments on channels_last weights would train wrongly, in silence
+    # torch's fused updates silently give wrong results for contiguous moments of channels_last weights
     optim = Optim(name=name, lr=0.01, momentum=0.9)
-    whole, parted = small(), small()
-    train(whole, build_optimizer(whole, optim, DEPTHS), 6)
-    optimizer = build_optimizer(parted, optim, DEPTHS)
-    train(parted, optimizer, 3)
+    uninterrupted, interrupted = small(), small()
+    train(uninterrupted, build_optimizer(uninterrupted, optim, DEPTHS), 6)
+    optimizer = build_optimizer(interrupted, optim, DEPTHS)
+    train(interrupted, optimizer, 3)
     state = copy.deepcopy(optimizer.state_dict())
     for moments in state["state"].values():
         for key, value in moments.items():
             moments[key] = value.contiguous()
     resumed = small(seed=1)
-    resumed.load_state_dict(parted.state_dict())
+    resumed.load_state_dict(interrupted.state_dict())
     fresh = build_optimizer(resumed, optim, DEPTHS)
     fresh.load_state_dict(state)
     train(resumed, fresh, 3, first=3)
-    assert_same_weights(whole, resumed, atol=0, rtol=0)
+    assert_same_weights(uninterrupted, resumed, atol=0, rtol=0)
 
 
-def test_loading_keeps_the_settings_and_refuses_other_parameters():
+def test_loading_a_state_keeps_the_settings_and_raises_for_other_parameters():
     model = small()
     old = build_optimizer(model, Optim(lr=0.1, weight_decay=0.1), DEPTHS)
     train(model, old, 1)
@@ -251,8 +251,8 @@ def test_loading_keeps_the_settings_and_refuses_other_parameters():
             build_optimizer(model, other, DEPTHS).load_state_dict(old.state_dict())
 
 
-def test_a_model_without_trainable_parameters_is_refused():
-    with pytest.raises(SightlineError, match="no parameter"):
+def test_a_model_without_trainable_parameters_is_an_error():
+    with pytest.raises(SightlineError, match="no trainable parameter"):
         parameter_groups(small().requires_grad_(False), Optim(), {})
 
 
@@ -270,7 +270,7 @@ def test_clip_gradients():
     assert clip_gradients(optimizer, 0.0).item() == pytest.approx(norm.item() / 4, rel=1e-4)
 
 
-def test_average_by_hand():
+def test_average_by_formula():
     model = nn.BatchNorm1d(1)
     average = Average(model, decay=0.25)
     mean = {"weight": 1.0, "running_mean": 0.0}
@@ -289,7 +289,7 @@ def test_average_by_hand():
     assert tensors["num_batches_tracked"].item() == 3
 
 
-def test_average_swaps_in_and_out_even_after_an_error():
+def test_swapped_into_restores_the_model_also_after_an_error():
     model = small()
     average = Average(model, 0.9)
     train(model, build_optimizer(model, Optim(), DEPTHS), 2)
@@ -303,7 +303,7 @@ def test_average_swaps_in_and_out_even_after_an_error():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_average_resumes_to_the_bit():
+def test_average_resumes_bit_identically():
     model = small()
     optimizer, average = build_optimizer(model, Optim(), DEPTHS), Average(model, 0.99)
     train(model, optimizer, 2)
@@ -322,8 +322,8 @@ def test_average_resumes_to_the_bit():
         resumed.restore({"weight": torch.zeros(1)}, 1)
 
 
-def test_lars_steps_have_the_length_of_the_weight_and_norms_take_plain_ones():
-    """arXiv 1708.03888: a step of 0.001 x lr x |weight| along the gradient, whatever the gradient's length."""
+def test_lars_steps_are_proportional_to_the_norm_of_the_weight():
+    """arXiv 1708.03888: steps of norm 0.001 * lr * |weight|; parameters of one dimension have SGD steps."""
     torch.manual_seed(0)
     model = Small()
     optim = Optim(name="lars", lr=2.0, momentum=0.0, weight_decay=1e-12, decay_norm_and_bias=False)
@@ -338,8 +338,8 @@ def test_lars_steps_have_the_length_of_the_weight_and_norms_take_plain_ones():
         assert float(moved.norm()) == pytest.approx(float(expected), rel=1e-3), name
 
 
-def test_uphill_by_hand():
-    """Gradient (3, 4) and 0 elsewhere: radius 0.5 moves the weights by (0.3, 0.4)."""
+def test_sam_perturbation_by_hand():
+    """For the gradient (3, 4) of the weight and 0 of the bias, radius 0.5 adds (0.3, 0.4) to the weight."""
     layer = nn.Linear(2, 1)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
@@ -353,7 +353,7 @@ def test_uphill_by_hand():
     assert layer.weight.grad.tolist() == [pytest.approx([1.3, 2.4])]
 
 
-def test_uphill_batch_norm_counts_nothing_and_all_is_back_after_an_error():
+def test_sam_perturbation_does_not_update_batch_norm_and_is_undone_after_an_error():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     images = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     model(images).square().mean().backward()
@@ -366,7 +366,7 @@ def test_uphill_batch_norm_counts_nothing_and_all_is_back_after_an_error():
     assert int(model[1].num_batches_tracked) == 2
 
 
-def test_uphill_without_a_gradient_stays():
+def test_sam_perturbation_is_zero_for_a_zero_gradient():
     layer = nn.Linear(2, 1)
     layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
     before = layer.weight.detach().clone()

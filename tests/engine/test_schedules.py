@@ -15,7 +15,7 @@ def factors(schedule: Schedule, total: int, per_epoch: int = 1) -> list[float]:
 
 
 def torch_factors(make, total: int, every: int = 1) -> list[float]:
-    """The rates that a torch scheduler gives an optimizer of rate 1, stepped every `every` steps."""
+    """The learning rates of a torch scheduler for lr=1, stepped every `every` steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make(optimizer)
     rates = []
@@ -27,7 +27,7 @@ def torch_factors(make, total: int, every: int = 1) -> list[float]:
     return rates
 
 
-def test_names_are_those_of_the_configuration():
+def test_names_equal_those_of_the_configuration():
     assert set(SCHEDULES) == set(get_args(Schedule.model_fields["name"].annotation))
 
 
@@ -50,7 +50,7 @@ def test_constant():
     assert factors(Schedule(), 3) == [1, 1, 1]
 
 
-def test_multi_step_by_hand_and_as_torch_by_epoch():
+def test_multi_step_by_formula_and_against_torch():
     schedule = Schedule(name="multi_step", milestone_epochs=(2, 3), gamma=0.1)
     ours = factors(schedule, 8, per_epoch=2)
     assert ours == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
@@ -63,7 +63,7 @@ def test_multi_step_at_a_fraction_of_an_epoch():
     assert factors(Schedule(name="multi_step", milestone_epochs=(2.2,)), 60, per_epoch=25) == [1] * 55 + [0.1] * 5
 
 
-def test_cosine_by_hand_and_as_torch():
+def test_cosine_by_formula_and_against_torch():
     assert factors(Schedule(name="cosine"), 5) == pytest.approx(
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
     )
@@ -72,7 +72,7 @@ def test_cosine_by_hand_and_as_torch():
     assert ours == pytest.approx(reference)
 
 
-def test_cosine_restarts_by_hand_and_as_torch():
+def test_cosine_restarts_by_formula_and_against_torch():
     schedule = Schedule(name="cosine_restarts", restart_epochs=2)
     ours = factors(schedule, 10, per_epoch=2)
     assert ours[:5] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 1])
@@ -85,13 +85,13 @@ def test_one_cycle_by_hand():
     assert factors(schedule, 11) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1])
 
 
-def test_one_cycle_reaches_1_where_the_peak_falls_between_steps():
+def test_one_cycle_reaches_1_if_the_peak_is_between_steps():
     for total in range(2, 40):
         ours = factors(Schedule(name="one_cycle", peak_fraction=0.23), total)
         assert max(ours) == 1 and ours[-1] == pytest.approx(0)
 
 
-def test_one_cycle_cosine_is_torchs_with_its_default_arguments():
+def test_one_cycle_cosine_equals_torchs_with_its_default_arguments():
     schedule = Schedule(name="one_cycle_cosine", peak_fraction=0.3, initial_factor=0.04, final_factor=4e-6)
     for total in (10, 57, 200):
         theirs = torch_factors(lambda o, n=total: torch.optim.lr_scheduler.OneCycleLR(o, 1.0, total_steps=n), total - 1)
@@ -103,7 +103,7 @@ def test_linear_by_hand():
     assert factors(Schedule(name="linear", final_factor=0.2), 5) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
 
 
-def test_warmup_multiplies():
+def test_warmup_multiplies_the_schedule():
     assert factors(Schedule(warmup_epochs=2), 6, per_epoch=2) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     line = factors(Schedule(name="linear"), 6)
     warmed = factors(Schedule(name="linear", warmup_epochs=2), 6, per_epoch=1)
@@ -111,7 +111,7 @@ def test_warmup_multiplies():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_past_the_last_step_the_factor_stays(name):
+def test_the_factor_is_constant_after_the_last_step(name):
     schedule = Schedule(name=name, milestone_epochs=(2,), restart_epochs=3, final_factor=0.3)
     assert factor(25, 10, 1, schedule) == factor(9, 10, 1, schedule)
 

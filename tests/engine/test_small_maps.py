@@ -1,4 +1,4 @@
-"""Convolutions of small maps as matrix products: equal to torch's, taken where planned, and left alone elsewhere."""
+"""Convolutions of small maps as matrix products: equal to torch's, and used only for shapes with a plan."""
 
 import itertools
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from sightline.engine import small_maps
 from sightline.engine.device import autocast
-from sightline.engine.small_maps import Plan, SmallConvolution, SmallMaps, planned
+from sightline.engine.small_maps import Plan, SmallConvolution, SmallMaps, plan_for
 
-WAYS = [Plan(*both) for both in itertools.product((False, True), repeat=2)]
+PLANS = [Plan(*both) for both in itertools.product((False, True), repeat=2)]
 CPU = torch.device("cpu")
 
 
@@ -23,12 +23,12 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return values.to(memory_format=torch.channels_last).requires_grad_()
 
 
-@pytest.mark.parametrize("plan", WAYS)
+@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize(
     ("side", "kernel", "stride", "padding"),
     [(1, 3, 1, 1), (2, 3, 1, 1), (4, 3, 2, 1), (5, 3, 2, 1), (3, 1, 1, 0), (5, 1, 2, 0), (4, 1, 1, 1), (6, 5, 3, 2)],
 )
-def test_in_double_precision_output_and_gradients_are_those_of_torch(
+def test_in_double_precision_output_and_gradients_equal_torchs(
     side: int, kernel: int, stride: int, padding: int, plan: Plan
 ) -> None:
     images, weight = drawn(3, 4, side, side + 1, dtype=torch.double), drawn(5, 4, kernel, kernel, dtype=torch.double)
@@ -44,43 +44,44 @@ def test_in_double_precision_output_and_gradients_are_those_of_torch(
     ("count", "channels", "outputs", "side", "kernel", "stride"),
     [(16, 64, 32, 2, 3, 1), (8, 64, 64, 8, 3, 2), (8, 64, 96, 4, 1, 2), (8, 512, 32, 7, 3, 1), (300, 64, 32, 4, 3, 1)],
 )
-def test_in_bfloat16_as_near_to_float32_as_the_convolution_of_torch(
+def test_in_bfloat16_the_error_is_at_most_twice_that_of_torch(
     count: int, channels: int, outputs: int, side: int, kernel: int, stride: int
 ) -> None:
     images, weight = drawn(count, channels, side, side), drawn(outputs, channels, kernel, kernel)
-    assert planned(tuple(images.shape), tuple(weight.shape), stride, kernel // 2)
+    assert plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2)
 
-    def taken(context: Any) -> list[Tensor]:
+    def computed(context: Any) -> list[Tensor]:
         with context:
             output = functional.conv2d(images, weight, None, stride, kernel // 2)
         return [output.float(), *torch.autograd.grad(output, (images, weight), torch.ones_like(output))]
 
-    exact = taken(torch.autocast("cpu", enabled=False))
-    theirs = taken(torch.autocast("cpu", torch.bfloat16))
-    ours = taken(autocast(CPU, torch.bfloat16))
+    exact = computed(torch.autocast("cpu", enabled=False))
+    theirs = computed(torch.autocast("cpu", torch.bfloat16))
+    ours = computed(autocast(CPU, torch.bfloat16))
     for name, true, library, product in zip(("output", "images", "weight"), exact, theirs, ours, strict=True):
         allowed = 2 * (library - true).norm() + 1e-4 * true.norm()
         assert (product - true).norm() <= allowed, name
 
 
-def test_bias_and_modules_of_any_library_are_served() -> None:
+def test_bias_and_modules() -> None:
     module = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
     images = drawn(4, 64, 3, 3)
-    with mock.patch.object(SmallConvolution, "apply", wraps=SmallConvolution.apply) as taken:
+    with mock.patch.object(SmallConvolution, "apply", wraps=SmallConvolution.apply) as apply:
         with autocast(CPU, torch.bfloat16):
             output = module(images)
         output.sum().backward()
-    assert taken.call_count == 1 and output.dtype == torch.bfloat16
+    assert apply.call_count == 1 and output.dtype == torch.bfloat16
     assert module.bias.grad is not None and torch.equal(module.bias.grad, torch.full((64,), 36.0))
     torch.testing.assert_close(output.float(), module(images), atol=0.03, rtol=0.03)
 
 
-def plain(function: Callable[[], Tensor], context: Any) -> Tensor:
-    with context, mock.patch.object(SmallConvolution, "apply", side_effect=AssertionError("was taken")):
+def by_torch(function: Callable[[], Tensor], context: Any) -> Tensor:
+    """The result of `function`; raises AssertionError if it uses SmallConvolution."""
+    with context, mock.patch.object(SmallConvolution, "apply", side_effect=AssertionError("was used")):
         return function()
 
 
-def test_what_does_not_gain_is_left_to_torch() -> None:
+def test_other_shapes_use_torchs_convolution() -> None:
     half = torch.bfloat16
     wide, weight = drawn(2, 64, 4, 4), drawn(64, 64, 3, 3)
     cases: list[Callable[[], Tensor]] = [
@@ -95,39 +96,39 @@ def test_what_does_not_gain_is_left_to_torch() -> None:
         lambda: functional.conv_transpose2d(wide, weight),
     ]
     for case in cases:
-        assert torch.equal(plain(case, autocast(CPU, half)), plain(case, torch.autocast("cpu", half)))
+        assert torch.equal(by_torch(case, autocast(CPU, half)), by_torch(case, torch.autocast("cpu", half)))
 
     def small() -> Tensor:
         return functional.conv2d(wide, weight, None, 1, 1)
 
-    assert plain(small, autocast(CPU, torch.float32)).dtype == torch.float32, "a run in float32 has torch's own"
-    assert plain(small, SmallMaps()).dtype == torch.float32, "nor is it used without automatic precision"
-    with pytest.raises(AssertionError, match="was taken"):
-        plain(small, autocast(CPU, half))
+    assert by_torch(small, autocast(CPU, torch.float32)).dtype == torch.float32, "not used in float32"
+    assert by_torch(small, SmallMaps()).dtype == torch.float32, "not used without autocast"
+    with pytest.raises(AssertionError, match="was used"):
+        by_torch(small, autocast(CPU, half))
 
 
-def test_an_impossible_convolution_is_refused_as_by_torch() -> None:
+def test_invalid_convolutions_raise_as_in_torch() -> None:
     with pytest.raises(RuntimeError, match="size"), autocast(CPU, torch.bfloat16):
         functional.conv2d(drawn(2, 64, 2, 2), drawn(64, 64, 3, 3))
     with pytest.raises(RuntimeError, match="channels"), autocast(CPU, torch.bfloat16):
         functional.conv2d(drawn(2, 64, 2, 2), drawn(64, 32, 3, 3), padding=1)
 
 
-def test_frozen_weights_and_images_without_gradient_cost_none() -> None:
+def test_gradients_are_computed_only_for_inputs_that_require_them() -> None:
     images, weight = drawn(4, 64, 2, 2), drawn(64, 64, 3, 3)
     for learns in (images, weight):
         other = weight if learns is images else images
         other.requires_grad_(False)
         with autocast(CPU, torch.bfloat16):
             output = functional.conv2d(images, weight, None, 1, 1)
-        with mock.patch.object(small_maps, "image_gradient", wraps=small_maps.image_gradient) as way:
+        with mock.patch.object(small_maps, "image_gradient", wraps=small_maps.image_gradient) as function:
             output.sum().backward()
-        assert learns.grad is not None and other.grad is None and way.call_count == (learns is images)
+        assert learns.grad is not None and other.grad is None and function.call_count == (learns is images)
         other.requires_grad_(True)
         learns.grad = None
 
 
-def test_the_same_step_twice_gives_the_same_bits() -> None:
+def test_results_are_bit_identical_when_repeated() -> None:
     images, weight = drawn(16, 128, 2, 2), drawn(64, 128, 3, 3)
 
     def step() -> list[Tensor]:

@@ -71,7 +71,7 @@ def segmenter(
     quick_figures: None,
 ) -> Path:
     folder = tmp_path_factory.mktemp("segmenter")
-    data = make_scenes(folder / "scenes", size=40)  # 40 is no multiple of 32: the graph has to pad
+    data = make_scenes(folder / "scenes", size=40)  # 40 is not a multiple of 32: the graph has to pad
     settings = {"train.epochs": 1, "report.samples": 0, "train.flip_test": True, "augment.window": [32, 32]}
     run = sightline.train(toy(**settings), data, out=folder / "run", quiet=True)
     sightline.export(run.path, quiet=True)
@@ -86,7 +86,7 @@ def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Pat
     facts = {key: json.loads(text) for key, text in graph.get_modelmeta().custom_metadata_map.items()}
     found = graph.run(["probabilities"], {"images": as_input(*(data / row["filename"] for row in rows))})[0]
     expected = np.array([[float(row[name]) for name in facts["classes"]] for row in rows])
-    assert np.abs(found - expected).max() < 0.05  # Pillow's resize and the graph's differ by a level here and there
+    assert np.abs(found - expected).max() < 0.05  # Pillow and the graph differ by one level at some pixels
     top = np.sort(expected, 1)
     clear = top[:, -1] - top[:, -2] > 0.1
     assert clear.sum() > 5
@@ -198,7 +198,7 @@ def test_int8_leaves_the_resize_in_float32(classifier: Path) -> None:
 
 
 def test_exported_weights_predict_as_the_run_without_its_paths(classifier: Path, tmp_path: Path) -> None:
-    """An ensemble, whose folder holds the weights of both epochs."""
+    """The folder of an ensemble has the weights of both epochs."""
     folder = sightline.export(classifier, format="safetensors", out=tmp_path / "weights", quiet=True)
     photos = classifier.parent / "photos"
     sightline.predict(folder, photos / "val", out=tmp_path / "predictions.csv", quiet=True)

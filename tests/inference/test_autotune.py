@@ -19,7 +19,7 @@ F, B = torch.float32, torch.bfloat16
         *(("auto", F, 2.0, B), ("auto", B, 1.1, F), ("fp32", B, 2.0, F), ("bf16", F, 0.9, B)),
     ],
 )
-def test_the_dtype_of_the_run_unless_it_is_slow_here_or_another_is_requested(
+def test_the_dtype_is_that_of_the_run_unless_slow_or_overridden(
     monkeypatch: pytest.MonkeyPatch, precision: str, own: torch.dtype, gain: float, chosen: torch.dtype
 ) -> None:
     monkeypatch.setattr(device, "convolution_seconds", lambda dtype: 1.0 if dtype == B else gain)
@@ -27,6 +27,6 @@ def test_the_dtype_of_the_run_unless_it_is_slow_here_or_another_is_requested(
     assert choose_precision(answers, precision).dtype == chosen
 
 
-def test_a_batch_on_an_accelerator_is_one_that_is_known_to_fit() -> None:
+def test_the_batch_size_on_an_accelerator_is_limited_by_the_recipe() -> None:
     assert batch_size(CPU, 256) == batch_size(CPU, 8) == 32
     assert batch_size(CUDA, 256) == 128 and batch_size(CUDA, 8) == 8

@@ -25,7 +25,7 @@ def names(*places: str, stdin: bytes | None = None) -> list[str]:
     return [one.name for one in input_images(places, Counter(), io.BytesIO(stdin) if stdin is not None else None)]
 
 
-def test_a_folder_gives_its_files_then_its_folders_named_from_it(folder: Path) -> None:
+def test_a_folder_yields_its_files_then_its_subfolders(folder: Path) -> None:
     tally: Counter[str] = Counter()
     found = list(input_images([str(folder)], tally))
     assert [one.name for one in found] == ["a.JPG", "b.png", "k/e.tif", "z/c.webp", "z/y/d.bmp"]
@@ -38,17 +38,17 @@ def test_a_link_back_to_the_folder_is_entered_once(folder: Path) -> None:
     assert len(names(str(folder))) == 5
 
 
-def test_one_image_has_its_own_name_and_several_places_give_paths(folder: Path) -> None:
+def test_names_are_relative_for_one_input_and_paths_for_several(folder: Path) -> None:
     assert names("in/b.png") == ["b.png"]
     assert names("in/b.png", "in/z") == ["in/b.png", "in/z/c.webp", "in/z/y/d.bmp"]
 
 
-def test_patterns_are_sorted_and_take_images_alone(folder: Path) -> None:
+def test_patterns_are_sorted_and_match_images_only(folder: Path) -> None:
     assert names("in/*") == ["in/a.JPG", "in/b.png"]
     assert names("in/**/*.[bw]*") == ["in/z/c.webp", "in/z/y/d.bmp"]
 
 
-def test_a_name_with_brackets_that_is_there_is_no_pattern(folder: Path) -> None:
+def test_an_existing_name_with_brackets_is_not_a_pattern(folder: Path) -> None:
     (folder / "shot[1].png").touch()
     assert names("in/shot[1].png") == ["shot[1].png"]
     (folder / "new[2]").mkdir()
@@ -56,7 +56,7 @@ def test_a_name_with_brackets_that_is_there_is_no_pattern(folder: Path) -> None:
     assert names("in/new[2]") == ["p.png"]
 
 
-def test_lists_and_standard_input_are_taken_as_they_are(folder: Path) -> None:
+def test_lists_and_standard_input_are_used_unchanged(folder: Path) -> None:
     odd = os.fsdecode(b"in/\xff.png")
     lines = b"in/b.png\r\n\nnowhere.png\nin/\xff.png\nspaces here .gif"
     Path("some.txt").write_bytes(lines)
@@ -65,7 +65,7 @@ def test_lists_and_standard_input_are_taken_as_they_are(folder: Path) -> None:
     assert names("some.txt", "in/a.JPG") == [*expected, "in/a.JPG"]
 
 
-def test_a_stream_is_read_as_it_is_asked_for(folder: Path) -> None:
+def test_standard_input_is_read_lazily(folder: Path) -> None:
     lines = (b"%d.png\n" % number for number in iter(int, 1))  # never ends
     assert next(input_images(["-"], Counter(), lines)) == InputImage("0.png", "0.png")  # ty: ignore
 
@@ -74,13 +74,13 @@ def test_a_stream_is_read_as_it_is_asked_for(folder: Path) -> None:
     ("place", "says"),
     [("nowhere", "does not exist"), ("in/k/t.csv", "not a folder"), ("in/*.gif", "no images"), ("-", "no images")],
 )
-def test_what_is_none_of_these_is_refused(folder: Path, place: str, says: str) -> None:
+def test_other_inputs_are_errors(folder: Path, place: str, says: str) -> None:
     with pytest.raises(SightlineError) as caught:
         names(place, stdin=b"\n")
     assert says in str(caught.value) and place in str(caught.value)
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_images_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(SightlineError, match="no images") as caught:
         names(str(tmp_path))

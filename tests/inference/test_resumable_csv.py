@@ -1,4 +1,4 @@
-"""A table that is resumed: rows behind the last record are dropped, whatever a crash has left there."""
+"""Resumed tables: rows after the last flush are dropped, whatever a crash has left."""
 
 import csv
 from pathlib import Path
@@ -28,13 +28,15 @@ def rows_of(path: Path) -> list[list[str]]:
 
 NAMES = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1, max_size=8) | st.binary(
     min_size=1, max_size=8
-).map(lambda name: name.replace(b"\x00", b"_").decode("utf-8", "surrogateescape"))  # as of files: any bytes but NUL
+).map(
+    lambda name: name.replace(b"\x00", b"_").decode("utf-8", "surrogateescape")
+)  # like file names: any bytes except NUL
 ROWS = st.lists(st.tuples(NAMES, st.text('ab,"\n\r', max_size=6)), max_size=5)
 
 
 @given(rows=ROWS, recorded=st.integers(0, 5), cut=st.integers(0, 80), torn=st.binary(max_size=20))
 @settings(max_examples=60, deadline=None)
-def test_recorded_rows_are_kept_and_the_rest_is_written_again(
+def test_flushed_rows_are_kept_and_others_are_written_again(
     rows: list, recorded: int, cut: int, torn: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     target = tmp_path_factory.mktemp("growing") / "t.csv"
@@ -69,7 +71,7 @@ def test_features_and_rows_stay_together(tmp_path: Path, torn: int) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "t.features.npy"}
 
 
-def test_rows_without_features_are_nan_in_their_place(tmp_path: Path) -> None:
+def test_rows_without_features_are_nan(tmp_path: Path) -> None:
     table = begun(tmp_path / "t.csv")
     table.add([["a.png", "torn"], ["b.png", "torn"]])
     table.add([["c.png", ""]], np.ones((1, 3), np.float32))
@@ -81,7 +83,7 @@ def test_rows_without_features_are_nan_in_their_place(tmp_path: Path) -> None:
     assert found.shape == (4, 3) and np.isnan(found[[0, 1, 3]]).all() and (found[2] == 1).all()
 
 
-def test_rows_are_recorded_every_second_and_not_at_each_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_flushed_every_second_and_not_at_each_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(resumable_csv.time, "monotonic", lambda: now[0])
     table = begun(tmp_path / "t.csv")
@@ -106,7 +108,7 @@ def test_a_table_of_another_origin_is_an_error_without_overwrite(tmp_path: Path)
     begun(tmp_path / "t.csv").add([["a.png", ""]])
     with pytest.raises(SightlineError, match="unfinished") as caught:
         begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]})
-    assert "other weights" in str(caught.value) and "--overwrite" in str(caught.value)
+    assert "different weights" in str(caught.value) and "--overwrite" in str(caught.value)
     assert begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]}, overwrite=True).rows == 0
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline.data.parallel import Share, share_of
 from sightline.inference.sharded_predict import merge_shards, shard_table
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 HEAD = ["filename", "error"]
@@ -22,7 +22,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8])
-def test_rows_and_features_are_put_back_in_order_by_the_last(tmp_path: Path, count: int) -> None:
+def test_the_last_process_merges_rows_and_features_in_order(tmp_path: Path, count: int) -> None:
     target, values = tmp_path / "t.csv", np.arange(2 * count, dtype=np.float32).reshape(count, 2)
     names = [[f"{number}.png", ""] for number in range(count)]
     for rank in (1, 2, 0):
@@ -38,7 +38,7 @@ def test_rows_and_features_are_put_back_in_order_by_the_last(tmp_path: Path, cou
     assert {path.name for path in tmp_path.iterdir()} <= {"t.csv", "t.features.npy"}
 
 
-def test_processes_of_torchrun_share_the_pictures(
+def test_processes_of_torchrun_share_the_images(
     photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny | {"report.samples": 0, "train.epochs": 1}
@@ -55,7 +55,7 @@ def test_processes_of_torchrun_share_the_pictures(
 
 
 @pytest.mark.parametrize("values", [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
-def test_variables_that_name_no_process_are_refused(values: tuple[str, str]) -> None:
+def test_invalid_variables_of_torchrun_are_errors(values: tuple[str, str]) -> None:
     assert share_of({}) == (0, 1) and share_of({"RANK": "1", "WORLD_SIZE": "2"}) == (1, 2)
     with pytest.raises(SightlineError, match="not a valid rank"):
         share_of(dict(zip(("RANK", "WORLD_SIZE"), values, strict=True)))

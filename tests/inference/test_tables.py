@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline import __main__ as command
 from sightline.errors import INTERRUPTED
 from sightline.inference import autotune, batching
 from sightline.inference.resumable_csv import ResumableTable
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -36,7 +36,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_predictions_equal_the_runs_own(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     path = sightline.predict(run.path, photos / "val", out=tmp_path / "p.csv", quiet=True)
     ours = {row["filename"]: row for row in rows_of(path)}
     for row in rows_of(run.path / "predictions" / "val.csv"):
@@ -45,7 +45,7 @@ def test_predictions_equal_the_runs_own(run: sightline.Run, photos: Path, tmp_pa
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
 
 
-def test_a_bad_file_is_a_row_and_names_survive(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_row_and_names_are_unchanged(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     picture = next((photos / "val" / "class_1").iterdir()).read_bytes()
@@ -57,7 +57,7 @@ def test_a_bad_file_is_a_row_and_names_survive(run: sightline.Run, photos: Path,
     assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["label"] == ""
 
 
-def test_a_name_that_no_terminal_should_see_is_told_in_escapes(
+def test_control_characters_in_names_are_escaped_on_the_terminal(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, name = tmp_path / "in", "\x1b[2J\udcff\r.png"
@@ -65,14 +65,14 @@ def test_a_name_that_no_terminal_should_see_is_told_in_escapes(
     (folder / name).write_bytes(b"no picture")
     (folder / "good.png").write_bytes(next((photos / "val" / "class_1").iterdir()).read_bytes())
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))  # strict: no half characters
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))  # strict: invalid surrogates raise
     path = sightline.predict(run.path, folder, out=tmp_path / "p.csv")
     assert "the first: \\x1b[2J\\udcff\\r.png" in raw.getvalue().decode() and b"\x1b" not in raw.getvalue()
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert {row["filename"] for row in csv.DictReader(file)} == {name, "good.png"}
 
 
-def test_refusals(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_invalid_inputs_and_outputs(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SightlineError, match="no images"):
         sightline.predict(run.path, tmp_path / "empty", out=tmp_path / "p.csv")
@@ -108,7 +108,7 @@ def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path
 
 
 @pytest.mark.parametrize("square", [{"data.fit": "crop"}, {"data.filter": "bicubic"}])
-def test_pictures_become_squares_as_in_the_run(
+def test_images_are_resized_as_in_the_run(
     square: dict, make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
 ) -> None:
     data = make_photos(tmp_path / "data", size=20)
@@ -158,7 +158,7 @@ def run_classes(run: sightline.Run) -> list[str]:
     return json.loads((run.path / "checkpoints/best/config.json").read_text())["classes"]
 
 
-def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
+def test_a_resumed_table_equals_an_uninterrupted_one(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
@@ -189,7 +189,7 @@ def test_an_interrupted_table_is_gone_on_with_and_equals_one_that_was_not(
     assert not list(tmp_path.glob("*.part*"))
 
 
-def test_changed_pictures_do_not_go_into_a_begun_table(
+def test_a_table_is_not_resumed_with_changed_images(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos / "val", tmp_path / "in")
@@ -203,7 +203,7 @@ def test_changed_pictures_do_not_go_into_a_begun_table(
     assert first.name in str(caught.value) and "--overwrite" in str(caught.value)
 
 
-def test_features_are_what_the_head_reads(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_features_are_the_inputs_of_the_head(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "val", tmp_path / "in")
     (tmp_path / "in" / "a.png").write_bytes(b"no picture")
     path = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", features=True, quiet=True)
@@ -250,4 +250,4 @@ def test_progress_is_reported_every_ten_seconds(monkeypatch: pytest.MonkeyPatch)
         now[0] = seconds
         scene.add(count)
         table.add(10 * count)
-    assert lines == ["town.tif: 30%, about 28 s left", "300 images, 25 a second", "1,000 images, 25 a second"]
+    assert lines == ["town.tif: 30%, about 28 s left", "300 images, 25 per second", "1,000 images, 25 per second"]

@@ -14,8 +14,8 @@ from torch.nn import functional
 from sightline import SightlineError
 from sightline.inference.tiles import (
     Tiling,
+    argmax_classes,
     dihedral,
-    likeliest,
     mirror,
     moved,
     predict_scene,
@@ -29,7 +29,7 @@ RADIUS = 4  # of two 5x5 convolutions
 
 
 def network(seed: int = 0) -> Callable[[torch.Tensor], torch.Tensor]:
-    """uint8 images to sharp logits; a pixel's depend on pixels up to RADIUS away."""
+    """A network from uint8 images to logits with the receptive radius RADIUS."""
     torch.manual_seed(seed)
     layers = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.Tanh(), nn.Conv2d(8, CLASSES, 5, padding=2)).eval()
     return lambda images: 4 * layers(images.float() / 64)
@@ -70,7 +70,7 @@ def whole(forward, scene: np.ndarray) -> torch.Tensor:
     ("height", "width", "tile", "overlap"),
     [(61, 83, 24, 8), (40, 90, 24, 11), (90, 33, 32, 20), (20, 70, 24, 8), (70, 20, 24, 9)],
 )
-def test_where_the_margin_is_the_receptive_radius_tiles_equal_the_whole(height, width, tile, overlap) -> None:
+def test_tiles_equal_the_whole_scene_if_the_margin_is_the_receptive_radius(height, width, tile, overlap) -> None:
     forward, scene = network(), picture(height, width)
     expected = whole(forward, scene)
     found, probabilities = tiled(forward, scene, tile, overlap, margin=RADIUS)
@@ -78,7 +78,7 @@ def test_where_the_margin_is_the_receptive_radius_tiles_equal_the_whole(height, 
     np.testing.assert_array_equal(found, expected.argmax(0).numpy())
 
 
-def test_with_less_overlap_they_agree_away_from_the_seams() -> None:
+def test_with_less_overlap_tiles_agree_away_from_the_seams() -> None:
     forward, scene, tile, overlap = network(), picture(64, 64), 24, 4
     difference = (tiled(forward, scene, tile, overlap)[1] - whole(forward, scene)).abs().amax(0)
     starts = tiles_along(64, Tiling(tile, overlap)).starts
@@ -90,7 +90,7 @@ def test_with_less_overlap_they_agree_away_from_the_seams() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (7, 24), (11, 5)])
-def test_a_scene_that_fits_one_tile_is_the_whole_prediction_to_the_bit(height, width) -> None:
+def test_a_scene_of_one_tile_is_bitwise_equal_to_the_whole_prediction(height, width) -> None:
     forward, scene = network(), picture(height, width)
     found, probabilities = tiled(forward, scene, 24, 8)
     assert torch.equal(probabilities, whole(forward, scene))
@@ -98,7 +98,7 @@ def test_a_scene_that_fits_one_tile_is_the_whole_prediction_to_the_bit(height, w
 
 
 def test_tiles_that_disagree_blend_without_a_step() -> None:
-    """Each tile has another class, as with a network of a wide view: neighbors differ by one step of the ramp."""
+    """If each tile predicts another class, adjacent probabilities differ by one step of the ramp."""
     calls = itertools.count()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,9 @@ def test_tiles_that_disagree_blend_without_a_step() -> None:
     torch.testing.assert_close(band.sum(0), torch.ones(16, 100))
     steps = band[0].diff(dim=1).abs()
     assert 0.1 < steps.max() <= 1 / 8 + 1e-6
-    assert band[0, 0, 0] == 0 and band[0, 0, 36] == 1  # whole at the scene's border and in the tiles' middles
+    assert (
+        band[0, 0, 0] == 0 and band[0, 0, 36] == 1
+    )  # weight one at the border of the scene and in the centers of tiles
 
 
 @settings(max_examples=150, deadline=None)
@@ -156,7 +158,7 @@ def test_the_index_of_the_best_is_that_of_argmax_and_ties_go_to_the_first() -> N
     for classes in (1, 2, 7, 255):
         scores = torch.randint(0, 9, (classes, 20, 30)).float()
         expected = torch.from_numpy(scores.numpy().argmax(0))
-        assert torch.equal(likeliest(scores).long(), expected)
+        assert torch.equal(argmax_classes(scores).long(), expected)
 
 
 @pytest.mark.parametrize("motion", range(8))
@@ -167,7 +169,7 @@ def test_every_motion_is_taken_back(motion) -> None:
 
 
 def test_flips_and_turns_make_any_network_keep_them() -> None:
-    """Averaged over a group, predictions turn with the image; the network alone does nothing of the kind."""
+    """Predictions averaged over a group are equivariant to it; those of the network alone are not."""
     forward, images = network(), torch.from_numpy(picture(12, 18))[None]
     with torch.inference_mode():
         for wrapped, motions in ((mirror(forward), [4]), (dihedral(forward), range(1, 8))):
@@ -184,7 +186,7 @@ def test_flips_and_turns_make_any_network_keep_them() -> None:
     [(0, 0, {}), (32, 32, {}), (32, -1, {}), (32, 8, {"margin": 5}), (32, 8, {"margin": -1})],
 )
 def test_sizes_that_do_not_match_are_errors(tile, overlap, more) -> None:
-    with pytest.raises(SightlineError, match="cannot be tiled") as caught:
+    with pytest.raises(SightlineError, match="invalid tiling") as caught:
         Tiling(tile, overlap, **more)
     assert caught.value.why and caught.value.cure
 

@@ -1,4 +1,4 @@
-"""FCN-32s: VGG16's layout, the four heads as reported, and scores that land on the pixels they stand for."""
+"""FCN-32s: VGG16's features, the four heads as reported, and the alignment of scores and pixels."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from sightline.models.segmenters import build_segmenter
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_features_are_torchvisions(batch_norm: bool) -> None:
-    """Names, shapes and results, so that ImageNet weights mean the same."""
+    """Equal names, shapes and results, so that ImageNet weights can be loaded."""
     from torchvision.models import vgg16, vgg16_bn
 
     with torch.device("meta"):
@@ -26,7 +26,7 @@ def test_features_are_torchvisions(batch_norm: bool) -> None:
 
 
 def shape_after(net: FCN32s, module: nn.Module, side: int) -> tuple[int, ...]:
-    """Shape of a layer's output for one image of `side` pixels, without computing it."""
+    """Shape of a layer's output for one image of `side` pixels, from a dry run."""
     seen: list[Tensor] = []
     hook = module.register_forward_hook(lambda module, args, output: seen.append(output))
     models.dry_run(net, side)
@@ -65,8 +65,8 @@ def test_heads_are_as_reported(head: str, layers: list[tuple], scores: int) -> N
     assert models.dry_run(net, 512).shape == (1, 7, 512, 512)
 
 
-def test_small_leaves_gaps_with_the_bias_alone() -> None:
-    """Kernel 44 and stride 52: a consequence of the report's numbers that its docstring states."""
+def test_small_has_gaps_that_are_the_bias_only() -> None:
+    """Kernel 44 and stride 52: 8 pixels between two kernels."""
     up = fcn32s(2, "small", width=4).upsample
     assert up.bias is not None
     rows = up(torch.rand(1, 2, 2, 2))[0, :, 44:52]
@@ -74,8 +74,8 @@ def test_small_leaves_gaps_with_the_bias_alone() -> None:
     assert up(torch.rand(1, 2, 2, 2)).shape[-1] == 52 + 44
 
 
-def test_small_trains_on_any_image() -> None:
-    """7x7 without padding needs 224 pixels; smaller images are continued to them."""
+def test_small_trains_on_images_of_any_size() -> None:
+    """The 7x7 convolution without padding needs 224 pixels; smaller images are padded."""
     torch.manual_seed(0)
     model = build_segmenter("fcn32s", 2, {"head": "small", "width": 8}).train()
     logits = model(torch.rand(1, 3, 33, 47))
@@ -84,11 +84,11 @@ def test_small_trains_on_any_image() -> None:
     assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
 
-def test_bilinear_start_is_bilinear_interpolation() -> None:
+def test_bilinear_initialization_equals_bilinear_interpolation() -> None:
     up = fcn32s(3, "long", width=4).upsample
     scores = torch.rand(1, 3, 4, 5)
     expected = functional.interpolate(scores, scale_factor=32, mode="bilinear", align_corners=False)
-    inner = slice(16, -16)  # nearer to the edge the interpolation repeats the last value, the convolution sees nothing
+    inner = slice(16, -16)  # at the edges the interpolation repeats the last value, the convolution pads with zeros
     torch.testing.assert_close(up(scores)[..., inner, inner], expected[..., inner, inner])
     assert not torch.equal(fcn32s(3, "long", width=4, bilinear=False).upsample.weight, up.weight)
     assert fcn32s(3, "dense", width=4).upsample.weight[0, 1].any() and not up.weight[0, 1].any()
@@ -101,12 +101,12 @@ def test_narrow_kernels_cannot_be_bilinear() -> None:
         bilinear_init(nn.ConvTranspose2d(2, 2, 44, 52))
 
 
-def test_a_score_lands_on_the_pixels_it_stands_for() -> None:
-    """A bright block of 32 x 32 pixels in the image is a bright block at the same place in the logits."""
+def test_scores_are_aligned_with_pixels() -> None:
+    """A bright block of 32 x 32 pixels in the image has the same center of mass in the logits."""
     net = fcn32s(1, "long", width=2).eval()
     with torch.no_grad():
         for layer in net.features:
-            if isinstance(layer, nn.Conv2d):  # pass the first channel on, so that only the geometry is left
+            if isinstance(layer, nn.Conv2d):  # copy the first channel
                 layer.weight.zero_()
                 layer.weight[0, 0, 1, 1] = 1
         for layer in (net.head.get_submodule("fc6"), net.head.get_submodule("fc7"), net.score):
@@ -123,7 +123,7 @@ def test_a_score_lands_on_the_pixels_it_stands_for() -> None:
 
 
 def test_vgg16s_linear_layers_become_convolutions() -> None:
-    """On a 7x7 map the middle of the padded convolution is the linear layer."""
+    """On a 7x7 map the center of the padded convolution's output equals the linear layer's."""
     net = fcn32s(2, "long", width=4)
     linear = nn.Linear(512 * 7 * 7, 4)
     for kind, value in linear.named_parameters():
@@ -136,8 +136,8 @@ def test_vgg16s_linear_layers_become_convolutions() -> None:
     assert (name, tensor.shape) == ("head.fc7.weight", (4, 4, 1, 1))
 
 
-def test_other_tensors_stay_as_they_are() -> None:
-    """fc7 of ImageNet would read a new 1x1 fc6; another width fits nothing."""
+def test_other_tensors_are_not_converted() -> None:
+    """fc7 if fc6 is 1x1 and thus new; tensors of another width; other layers."""
     square = torch.rand(4, 4)
     assert from_vgg16(fcn32s(2, "dense", width=4), "classifier.3.weight", square)[0] == "classifier.3.weight"
     assert from_vgg16(fcn32s(2, "long", width=6), "classifier.3.weight", square)[0] == "classifier.3.weight"
@@ -145,13 +145,13 @@ def test_other_tensors_stay_as_they_are() -> None:
 
 
 def test_fcn32s_overfits_two_images() -> None:
-    """Two images of two fields each: every pixel right, though all of an image is one score."""
+    """Two images with two areas each: more than 99 % of the pixels are right, from one score per image."""
     torch.manual_seed(0)
     net = fcn32s(2, "dense", batch_norm=True, width=32, dropout=0.0)
     images = torch.rand(2, 3, 32, 32)
     truth = torch.zeros(2, 32, 32, dtype=torch.long)
     truth[0, :, 16:] = truth[1, 16:] = 1
-    net.features.requires_grad_(False)  # random features will do, and it is quicker
+    net.features.requires_grad_(False)  # random features are sufficient, and it is faster
     optimizer = torch.optim.Adam([value for value in net.parameters() if value.requires_grad], 1e-2)
     right = 0.0
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""Every classifier keeps the same contract, whoever wrote its backbone."""
+"""Classifiers: the common interface, for each library; FLOPs, layer depths, and errors of `build_model`."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from sightline.models.fast import Gate
 
 CLASSES = 5
 SIZES = {"alexnet": 63, "torchvision/inception_v3": 75}
-"""Sides in pixels; 32 for all others."""
+"""Image sides in pixels; 32 for all other models."""
 OTHERS = ("timm/resnet18", "timm/vit_tiny_patch16_224", "torchvision/mobilenet_v3_small", "torchvision/inception_v3")
 
 
@@ -36,8 +36,8 @@ def batch_norm_state(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.named_buffers()}
 
 
-def test_contract(named: tuple[str, Classifier]) -> None:
-    """Shapes, gradients of everything, a single image in evaluation, the same values after saving and loading."""
+def test_interface(named: tuple[str, Classifier]) -> None:
+    """Output shapes, finite gradients of all parameters, a single image in evaluation mode, saving and loading."""
     name, model = named
     model.train()
     batch = images(name, 2)
@@ -66,7 +66,7 @@ def test_contract(named: tuple[str, Classifier]) -> None:
 
 
 def check_class_token(model: Classifier, batch: Tensor, features: Tensor) -> None:
-    """The features are the first of the normalized tokens, not the average of the patches."""
+    """Assert that the features are the normalized class token, not the average of the patch tokens."""
     seen: list[Tensor] = []
     hook = model.backbone.get_submodule("norm").register_forward_hook(lambda module, args, output: seen.append(output))
     model.features(batch)
@@ -80,13 +80,13 @@ def test_depths_cover_every_parameter(named: tuple[str, Classifier]) -> None:
     assert list(depths) == [name for name, _ in model.named_parameters()]
     backbone = [depth for name, depth in depths.items() if name.startswith("backbone.")]
     assert sorted(set(depths.values())) == list(range(max(backbone) + 2)), (
-        "no gaps, and the head one above the backbone"
+        "depths have no gaps, and the head's is the backbone's + 1"
     )
     assert depths["head.weight"] == depths["head.bias"] == max(backbone) + 1
 
 
-def test_frozen_backbone_stays_as_it_is(named: tuple[str, Classifier]) -> None:
-    """The last test of the module's fixture: it freezes the model."""
+def test_frozen_backbone_does_not_change(named: tuple[str, Classifier]) -> None:
+    """Must be the last test that uses the module's fixture: it freezes the model."""
     name, model = named
     freeze_backbone(model)
     model.train()
@@ -100,7 +100,7 @@ def test_frozen_backbone_stays_as_it_is(named: tuple[str, Classifier]) -> None:
     assert model.head.training and not any(module.training for module in model.backbone.modules())
 
 
-def test_training_moves_batch_norm_unless_frozen() -> None:
+def test_training_updates_batch_norm() -> None:
     model = build_model("small_cnn", 3, 16).train()
     before = batch_norm_state(model)
     model(images("small_cnn", 4)[:, :, :16, :16])
@@ -123,7 +123,7 @@ def test_vgg13_has_thirteen_layers_with_weights() -> None:
     assert (kinds.count(nn.Conv2d), kinds.count(nn.MaxPool2d), kinds.count(nn.Linear)) == (10, 5, 3)
     order = [type(module) for module in model.backbone.get_submodule("features").children()]
     assert order[:4] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
-    # Arithmetic of its own: nine-tap kernels and two numbers a channel of batch norm, then the linear layers.
+    # 3x3 kernels and two batch-norm parameters per channel, then the linear layers.
     channels = [3, 64, 64, 128, 128, 256, 256, 512, 512, 512, 512]
     expected = sum(9 * a * b + 2 * b for a, b in pairwise(channels))
     expected += (512 + 1) * 64 + (64 + 1) * 64 + (64 + 1) * 50
@@ -136,13 +136,13 @@ def test_small_cnn_is_three_blocks_and_a_two_layer_perceptron() -> None:
     assert (kinds.count(nn.Conv2d), kinds.count(nn.MaxPool2d), kinds.count(nn.Linear)) == (6, 3, 2)
 
 
-def test_whole_networks_keep_their_thousand_outputs_below_the_head() -> None:
+def test_heads_of_alexnet_and_efficientnet_have_1000_inputs() -> None:
     for name in ("alexnet", "efficientnet_v2_s"):
         with torch.device("meta"):
             assert build_model(name, 7, 64).head.in_features == 1000
 
 
-def test_residual_stem_follows_the_size() -> None:
+def test_resnet_stem_depends_on_the_image_size() -> None:
     with torch.device("meta"):
         stems = {size: build_model("resnet18", 2, size).backbone.get_submodule("conv1") for size in (64, 65)}
         forced = build_model("resnet18", 2, 224, {"small_images": True}).backbone.get_submodule("conv1")
@@ -167,7 +167,7 @@ def test_resnet9_scale_multiplies_the_features() -> None:
 
 
 def test_flops_of_known_networks() -> None:
-    """ResNet-18 as in torchvision's table (1.814 billion multiply-adds); ViT-B/16 by hand, attention included."""
+    """ResNet-18 as in torchvision's table (1.814 billion multiply-adds); ViT-B/16 by formula, with attention."""
     with torch.device("meta"):
         resnet = build_model("resnet18", 1000, 224)
         vit = build_model("torchvision/vit_b_16", 1000, 224)
@@ -177,7 +177,7 @@ def test_flops_of_known_networks() -> None:
     assert models.forward_flops(vit, 224) / 2 == pytest.approx(12 * block + 196 * width**2 + width * 1000, rel=1e-6)
 
 
-def test_flops_leave_the_model_alone() -> None:
+def test_forward_flops_does_not_change_the_model() -> None:
     model = build_model("small_cnn", 3, 32)
     freeze_backbone(model)
     model.train()
@@ -202,8 +202,8 @@ def test_depths_of_known_networks() -> None:
     assert convnext["backbone.stages.0.blocks.2.mlp.fc1.weight"] == 3
 
 
-def test_nothing_is_read_or_drawn_when_a_size_is_checked() -> None:
-    """Building takes the same random numbers whether or not the size needs a search."""
+def test_the_search_for_the_smallest_size_draws_no_random_numbers() -> None:
+    """The state of torch's generator depends only on the construction of the model."""
     torch.manual_seed(0)
     with pytest.raises(SightlineError):
         build_model("vgg13_bn", 2, 16, {"width": 8})
@@ -218,13 +218,13 @@ def test_nothing_is_read_or_drawn_when_a_size_is_checked() -> None:
     [
         ("resnet19", 32, {}, ["resnet18", "timm/NAME", "vgg13_bn"]),
         ("timm/resnet19", 32, {}, ["timm/resnet18"]),
-        ("timm/hf-hub:someone/model", 32, {}, ["no classifier"]),
+        ("timm/hf-hub:someone/model", 32, {}, ["timm.list_models()"]),
         ("torchvision/resnt50", 32, {}, ["torchvision/resnet50"]),
-        ("torchvision/fasterrcnn_resnet50_fpn", 32, {}, ["no classifier"]),
+        ("torchvision/fasterrcnn_resnet50_fpn", 32, {}, ["torchvision.models.list_models"]),
         ("torchvision/squeezenet1_0", 64, {}, ["no linear layer"]),
         ("alexnet", 62, {}, ["62 x 62", "63 or more"]),
         ("vgg13_bn", 31, {"width": 8}, ["32 or more"]),
-        ("small_cnn", 7, {}, ["8 pixels and more"]),
+        ("small_cnn", 7, {}, ["at least 8 pixels"]),
         ("beit_base", 40, {}, ["16 pixels"]),
         ("torchvision/vit_b_16", 64, {}, ["224"]),
         ("resnet18", 32, {"depth": 3, "wide": 2}, ["'depth', 'wide'", "small_images"]),
@@ -236,13 +236,13 @@ def test_nothing_is_read_or_drawn_when_a_size_is_checked() -> None:
         ("torchvision/resnet18", 32, {"weights": "DEFAULT"}, ["weights"]),
     ],
 )
-def test_mistakes_are_explained(name: str, size: int, args: dict, words: list[str]) -> None:
+def test_invalid_arguments_are_errors_with_the_reason(name: str, size: int, args: dict, words: list[str]) -> None:
     with pytest.raises(SightlineError) as caught, torch.device("meta"):
         build_model(name, 3, size, args)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_a_gate_weighs_channels_by_their_means_and_passes_on_what_it_has_not_learned() -> None:
+def test_gate_is_squeeze_and_excitation_and_the_identity_for_zero_weights() -> None:
     torch.manual_seed(0)
     gate, maps = Gate(8, 4), torch.rand(3, 8, 5, 5)
     weights = 2 * torch.sigmoid(gate.excite(torch.relu(gate.squeeze(maps.mean((2, 3))))))

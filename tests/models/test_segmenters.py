@@ -1,4 +1,4 @@
-"""Every segmenter keeps the same contract, whoever wrote it; and backbones load into all of their encoders."""
+"""Segmenters: the common interface, errors of `build_segmenter`, and loading weights into encoders."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from sightline.models.segmenters import SEGMENTERS, Segmenter, build_segmenter, 
 
 CLASSES = 5
 SLIM = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8, 8, 8]}
-OWN = [  # the head `small` needs 224 pixels and has a test of its own in test_fcn
+OWN = [  # the head `small` needs 224 pixels and is tested in test_fcn
     ("unet", SLIM),
     ("unet", {**SLIM, "auxiliary": True, "context": False, "decoder": [8, 8, 8]}),
     ("fcn32s", {"head": "dense", "width": 8}),
@@ -46,12 +46,18 @@ def model(request: pytest.FixtureRequest) -> Segmenter:
     return build_segmenter(request.param[0], CLASSES, request.param[1])
 
 
-def test_own_names_are_all_tested() -> None:
+def decoder_parameters(model: Segmenter) -> list[nn.Parameter]:
+    """All parameters outside the encoder."""
+    inside = f"{model.encoder_path}."
+    return [value for name, value in model.network.named_parameters() if not name.startswith(inside)]
+
+
+def test_all_names_are_tested() -> None:
     assert {name for name, _ in OWN} == set(SEGMENTERS)
 
 
-def test_contract(model: Segmenter) -> None:
-    """Shapes at an odd size, gradients of everything, a single image, the same values after saving and loading."""
+def test_interface(model: Segmenter) -> None:
+    """Output shapes at an odd size, finite gradients of all parameters, a single image, saving and loading."""
     model.train()
     outputs = model.outputs(images(2))
     assert list(outputs) in (["logits"], ["logits", "auxiliary"])
@@ -61,7 +67,7 @@ def test_contract(model: Segmenter) -> None:
     assert all(value.grad.isfinite().all() for value in model.parameters() if value.grad is not None)
     model.zero_grad()
     encoder = {id(value) for value in model.encoder.parameters()}
-    decoder = {id(value) for value in model.decoder_parameters()}
+    decoder = {id(value) for value in decoder_parameters(model)}
     assert encoder and decoder and not encoder & decoder
     assert encoder | decoder == {id(value) for value in model.parameters()}
 
@@ -77,7 +83,7 @@ def test_contract(model: Segmenter) -> None:
 
 
 def test_a_batch_of_one_trains(model: Segmenter) -> None:
-    """The smallest image that there is: the deepest maps have one value a channel, and batch norm cannot divide."""
+    """An image of one pixel: the deepest maps have one value per channel, for which torch's batch norm raises."""
     model.train()
     logits = model(images(1, 1, 1))
     assert logits.shape == (1, CLASSES, 1, 1)
@@ -87,20 +93,20 @@ def test_a_batch_of_one_trains(model: Segmenter) -> None:
     model.zero_grad()
 
 
-def test_frozen_encoder_stays_as_it_is(model: Segmenter) -> None:
-    """The last test of the module's fixture: it freezes the model."""
+def test_frozen_encoder_does_not_change(model: Segmenter) -> None:
+    """Must be the last test that uses the module's fixture: it freezes the model."""
     freeze_encoder(model)
     model.train()
     before = {key: value.clone() for key, value in model.encoder.named_buffers()}
     sum(value.sum() for value in model.outputs(images(2)).values()).backward()
     trained = {id(value) for value in model.parameters() if value.grad is not None}
-    assert trained == {id(value) for value in model.decoder_parameters()}
+    assert trained == {id(value) for value in decoder_parameters(model)}
     assert all(torch.equal(value, before[key]) for key, value in model.encoder.named_buffers())
     assert model.network.training and not any(module.training for module in model.encoder.modules())
 
 
-def test_deeplab_gives_what_torchvision_gives() -> None:
-    """With two images, in training and in evaluation, to the bit: the care for single values changes nothing else."""
+def test_deeplab_equals_torchvisions() -> None:
+    """Bit-identical for two images, in training and evaluation mode: the batch-norm hooks change nothing else."""
     from torchvision.models.segmentation import deeplabv3_resnet50
 
     torch.manual_seed(0)
@@ -111,13 +117,14 @@ def test_deeplab_gives_what_torchvision_gives() -> None:
     for mode in (True, False):
         results = []
         for one in (model.train(mode).outputs, theirs.train(mode)):
-            torch.manual_seed(1)  # for the dropout
+            torch.manual_seed(1)  # dropout
             results.append(list(one(images(2)).values()))
         assert len(results[0]) == 2 and all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(model.network.buffers(), theirs.buffers(), strict=True))
 
 
-def test_only_the_norms_of_single_values_keep_their_statistics() -> None:
+def test_running_statistics_are_not_updated_by_single_values() -> None:
+    """Only the batch norm after DeepLabV3's global pooling has single values."""
     model = build_segmenter("deeplabv3_resnet50", 3).train()
     counts = {key: value for key, value in model.network.named_buffers() if key.endswith("num_batches_tracked")}
     model.outputs(images(1))
@@ -125,7 +132,7 @@ def test_only_the_norms_of_single_values_keep_their_statistics() -> None:
 
 
 def test_single_values_are_normalized_by_the_running_statistics() -> None:
-    """In a copy too, as averaged weights are; and an error on the way leaves training mode as it was."""
+    """Also in a deep copy of the model. An error in the forward pass does not change the training mode."""
     model = copy.deepcopy(build_segmenter("unet", 2, SLIM)).train()
     norm = model.network.get_submodule("context.reduce.1")
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
@@ -142,7 +149,7 @@ def test_single_values_are_normalized_by_the_running_statistics() -> None:
     torch.testing.assert_close(norm(pair).mean(0), torch.zeros(norm.num_features, 1, 1), atol=1e-5, rtol=0)
 
 
-def test_padding_repeats_the_last_row_and_column_and_is_cut_off() -> None:
+def test_padding_repeats_the_last_row_and_column_and_is_cropped() -> None:
     model = build_segmenter("unet", 2, SLIM).eval()
     small = images(1, 33, 64)
     by_hand = torch.cat([small, small[:, :, -1:].expand(-1, -1, 31, -1)], dim=2)
@@ -151,8 +158,8 @@ def test_padding_repeats_the_last_row_and_column_and_is_cut_off() -> None:
     with torch.no_grad():
         maps = model.network(by_hand)
         assert maps.shape == (1, 2, 32, 32)
-        whole = functional.interpolate(maps, size=(64, 64), mode="bilinear", align_corners=False)
-        assert torch.equal(model(small), whole[:, :, :33])
+        full = functional.interpolate(maps, size=(64, 64), mode="bilinear", align_corners=False)
+        assert torch.equal(model(small), full[:, :, :33])
 
 
 @pytest.mark.parametrize(
@@ -163,19 +170,19 @@ def test_padding_repeats_the_last_row_and_column_and_is_cut_off() -> None:
         *("upernet/tu-swin_tiny_patch4_window7_224", "dpt/tu-vit_tiny_patch16_224"),
     ],
 )
-def test_every_architecture_of_smp_takes_any_size(name: str) -> None:
-    with torch.device("cpu" if "tu-" in name else "meta"):  # transformers compute with numbers while they are built
+def test_every_architecture_of_smp_supports_any_size(name: str) -> None:
+    with torch.device("cpu" if "tu-" in name else "meta"):  # constructors of transformers compute values
         model = build_segmenter(f"smp/{name}", CLASSES)
     assert models.dry_run(model, (33, 47)).shape == (1, CLASSES, 33, 47)
 
 
 def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        pytest.fail("a model asked for a file")
+    def download(*args: object, **kwargs: object) -> None:
+        pytest.fail("a model downloaded a file")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    monkeypatch.setattr(socket, "create_connection", download)
+    monkeypatch.setattr(socket.socket, "connect", download)
     for name in (*SEGMENTERS, *(name for name, _ in SMP)):
         with torch.device("cpu" if "mit" in name else "meta"):
             build_segmenter(name, 2)
@@ -189,8 +196,8 @@ def test_the_seed_decides_the_weights() -> None:
     assert torch.equal(weights(3), weights(3)) and not torch.equal(weights(3), weights(4))
 
 
-def test_unet_is_within_its_budget() -> None:
-    """Multiply-adds for camvid_fast; the first two layers by hand."""
+def test_flops_of_unet() -> None:
+    """Multiply-adds for the image sizes of camvid_fast; those of the stem by formula."""
     with torch.device("meta"):
         model = build_segmenter("unet", 11)
         stem = model.network.get_submodule("encoder.stem")
@@ -201,7 +208,7 @@ def test_unet_is_within_its_budget() -> None:
 
 
 def test_unet_overfits_two_images_to_the_pixel() -> None:
-    """Lines of two pixels must come out: the path at half the resolution works."""
+    """Including lines of two pixels, which need the decoder level at half the resolution."""
     torch.manual_seed(0)
     model = build_segmenter("unet", 2, {**SLIM, "decoder": [8, 8, 16, 16], "dropout": 0.0}).train()
     truth = torch.zeros(2, 64, 64, dtype=torch.long)
@@ -235,7 +242,7 @@ def test_unet_overfits_two_images_to_the_pixel() -> None:
         ("fcn32s", {"stride": 8}, ["'stride'", "head, batch_norm"]),
         ("fcn32s", {"head": "dens"}, ["dense, long, sgd, small"]),
         ("fcn32s", {"head": "small", "bilinear": True, "width": 2}, ["kernel 44 and stride 52"]),
-        ("deeplabv3_resnet50", {"weights": "DEFAULT"}, ["'weights'", "it takes auxiliary"]),
+        ("deeplabv3_resnet50", {"weights": "DEFAULT"}, ["'weights'", "deeplabv3_resnet50 are auxiliary"]),
         ("smp/unet/resnet18", {"encoder_weights": "imagenet"}, ["'encoder_weights'", "decoder_channels"]),
         ("smp/unet/resnet18", {"drop_path_rate": 0.1}, ["'drop_path_rate'", "decoder_channels"]),
         ("smp/unet/tu-resnet18", {"activation": "softmax"}, ["'activation'"]),
@@ -245,19 +252,19 @@ def test_unet_overfits_two_images_to_the_pixel() -> None:
         ("smp/deeplabv3plus/vgg16_bn", {}, ["VGG"]),
     ],
 )
-def test_mistakes_are_explained(name: str, args: dict, words: list[str]) -> None:
+def test_invalid_arguments_are_errors_with_the_reason(name: str, args: dict, words: list[str]) -> None:
     with pytest.raises(SightlineError) as caught, torch.device("meta"):
         build_segmenter(name, 3, args)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def save_run(folder: Path, model: nn.Module, name: str, classes: list[str]) -> Path:
-    """A run folder as training leaves it, as far as weights go."""
-    place = folder / "checkpoints" / "best"
-    place.mkdir(parents=True)
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, place / "model.safetensors")
+    """Write a run folder with the checkpoint `best` only."""
+    best = folder / "checkpoints" / "best"
+    best.mkdir(parents=True)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, best / "model.safetensors")
     config = {"format": 1, "model": {"name": name, "args": {}}, "classes": classes}
-    (place / "config.json").write_text(json.dumps(config))
+    (best / "config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -279,40 +286,40 @@ def test_a_classifiers_backbone_becomes_the_encoder(
 ) -> None:
     run, backbone = resnet18_run
     model = build_segmenter(f"smp/fpn/{name}", CLASSES)
-    decoder = [value.clone() for value in model.decoder_parameters()]
-    receipt = load_encoder(model, str(run), ["road", "sky"])
+    decoder = [value.clone() for value in decoder_parameters(model)]
+    report = load_encoder(model, str(run), ["road", "sky"])
     encoder = model.encoder.state_dict()
     assert encoder.keys() == {inner + key for key in backbone}
     assert all(torch.equal(encoder[inner + key], value) for key, value in backbone.items())
-    assert all(torch.equal(a, b) for a, b in zip(model.decoder_parameters(), decoder, strict=True))
-    assert receipt.matched == len(backbone) and receipt.total == len(model.state_dict())
-    assert receipt.new == tuple(key for key in model.state_dict() if not key.startswith("network.encoder."))
-    assert set(receipt.ignored) == {"head.weight", "head.bias"}
-    whole = f"encoder: {len(backbone)} of {len(backbone)} tensors"
-    assert receipt.notes == (whole, "prefixes removed from the names: backbone.")
+    assert all(torch.equal(a, b) for a, b in zip(decoder_parameters(model), decoder, strict=True))
+    assert report.matched == len(backbone) and report.total == len(model.state_dict())
+    assert report.new == tuple(key for key in model.state_dict() if not key.startswith("network.encoder."))
+    assert set(report.ignored) == {"head.weight", "head.bias"}
+    complete = f"encoder: {len(backbone)} of {len(backbone)} tensors"
+    assert report.notes == (complete, "prefixes removed from tensor names: backbone.")
 
 
-def test_unet_takes_the_stages_of_a_resnet(resnet18_run: tuple[Path, dict[str, Tensor]]) -> None:
+def test_the_stages_of_a_resnet_load_into_unet(resnet18_run: tuple[Path, dict[str, Tensor]]) -> None:
     model = build_segmenter("unet", 2, {"width": 64})
-    receipt = load_encoder(model, str(resnet18_run[0]))
-    fits = [key for key in resnet18_run[1] if key.startswith("layer")]
-    assert receipt.matched == len(fits) and "network.encoder.stem.0.weight" in receipt.new
-    assert all(torch.equal(model.encoder.state_dict()[key], resnet18_run[1][key]) for key in fits)
+    report = load_encoder(model, str(resnet18_run[0]))
+    stages = [key for key in resnet18_run[1] if key.startswith("layer")]
+    assert report.matched == len(stages) and "network.encoder.stem.0.weight" in report.new
+    assert all(torch.equal(model.encoder.state_dict()[key], resnet18_run[1][key]) for key in stages)
 
 
-def test_a_stem_for_small_images_is_named_as_new(tmp_path: Path) -> None:
+def test_a_stem_for_small_images_is_not_loaded(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", build_model("resnet18", 3, 32), "resnet18", ["a", "b", "c"])
-    receipt = load_encoder(build_segmenter("smp/unet/resnet18", 2), str(run))
-    assert receipt.new[0] == "network.encoder.conv1.weight" and receipt.ignored[0] == "backbone.conv1.weight"
+    report = load_encoder(build_segmenter("smp/unet/resnet18", 2), str(run))
+    assert report.new[0] == "network.encoder.conv1.weight" and report.ignored[0] == "backbone.conv1.weight"
 
 
-def test_timms_feature_extractors_have_other_names(tmp_path: Path) -> None:
+def test_names_of_timms_feature_extractors_are_converted(tmp_path: Path) -> None:
     torch.manual_seed(1)
     classifier = build_model("timm/convnext_atto", 3, 64)
     run = save_run(tmp_path / "run", classifier, "timm/convnext_atto", ["a", "b", "c"])
     model = build_segmenter("smp/unet/tu-convnext_atto", 2).eval()
-    receipt = load_encoder(model, str(run))
-    assert not any(key.startswith("network.encoder.") for key in receipt.new)
+    report = load_encoder(model, str(run))
+    assert not any(key.startswith("network.encoder.") for key in report.new)
     with torch.no_grad():
         deepest = model.encoder(images(1, 64, 64))[-1]
         expected = classifier.eval().backbone.forward_features(images(1, 64, 64))  # ty: ignore[call-non-callable]
@@ -320,7 +327,7 @@ def test_timms_feature_extractors_have_other_names(tmp_path: Path) -> None:
 
 
 def test_vgg16_loads_with_its_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`imagenet`, out of torch.hub's cache, with linear layers of 4 outputs where VGG16 has 4096."""
+    """`imagenet`, from torch.hub's cache, with linear layers of 4 outputs instead of VGG16's 4096."""
     from torchvision.models import VGG16_Weights
 
     torch.manual_seed(1)
@@ -334,9 +341,9 @@ def test_vgg16_loads_with_its_classifier(tmp_path: Path, monkeypatch: pytest.Mon
     torch.save(tensors, path)
     torch.manual_seed(2)
     model = build_segmenter("fcn32s", 2, {"head": "long", "width": 4})
-    receipt = load_encoder(model, "imagenet")
-    assert receipt.source == "torchvision VGG16_Weights.IMAGENET1K_V1" and receipt.ignored == ("classifier.6.weight",)
-    assert set(receipt.new) == {f"network.{key}" for key in ("head.fc7.bias", "score.weight", "score.bias")} | {
+    report = load_encoder(model, "imagenet")
+    assert report.source == "torchvision VGG16_Weights.IMAGENET1K_V1" and report.ignored == ("classifier.6.weight",)
+    assert set(report.new) == {f"network.{key}" for key in ("head.fc7.bias", "score.weight", "score.bias")} | {
         "network.upsample.weight"
     }
     assert torch.equal(model.network.get_parameter("head.fc6.weight").flatten(1), tensors["classifier.0.weight"])
@@ -345,7 +352,7 @@ def test_vgg16_loads_with_its_classifier(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_encoder(dense, "imagenet").matched == 26
 
 
-def test_deeplab_takes_imagenet_and_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deeplab_loads_imagenet_and_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import ResNet50_Weights
     from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
@@ -361,29 +368,29 @@ def test_deeplab_takes_imagenet_and_coco(tmp_path: Path, monkeypatch: pytest.Mon
     model = build_segmenter("deeplabv3_resnet50", 6)
     assert load_encoder(model, "imagenet").matched == len(backbone)
     assert torch.equal(model.encoder.get_parameter("conv1.weight"), backbone["conv1.weight"].float())
-    receipt = load_encoder(model, "coco", ["a", "b", "c", "d", "e", "f"])
+    report = load_encoder(model, "coco", ["a", "b", "c", "d", "e", "f"])
     ends = [f"network.{head}.4.{kind}" for head in ("classifier", "aux_classifier") for kind in ("weight", "bias")]
-    assert list(receipt.new) == ends and receipt.matched == len(source) - 4
+    assert list(report.new) == ends and report.matched == len(source) - 4
     same = build_segmenter("deeplabv3_resnet50", 21)
     before = state(same)
-    receipt = load_encoder(same, "coco", [str(index) for index in range(21)])
-    assert list(receipt.new) == ends and any("other classes" in note for note in receipt.notes)
+    report = load_encoder(same, "coco", [str(index) for index in range(21)])
+    assert list(report.new) == ends and any("new output layers" in note for note in report.notes)
     assert all(torch.equal(same.state_dict()[key], before[key]) for key in ends)
 
 
-def test_a_segmenters_run_loads_whole_and_its_scores_where_classes_agree(tmp_path: Path) -> None:
+def test_output_layers_of_a_segmenter_load_if_the_classes_are_equal(tmp_path: Path) -> None:
     torch.manual_seed(1)
     source = build_segmenter("unet", 2, SLIM)
     run = save_run(tmp_path / "run", source, "unet", ["road", "sky"])
     assert load_encoder(build_segmenter("unet", 2, SLIM), str(run), ["road", "sky"]).new == ()
-    receipt = load_encoder(build_segmenter("unet", 2, SLIM), str(run), ["sky", "road"])
-    assert receipt.new == ("network.head.weight", "network.head.bias")
+    report = load_encoder(build_segmenter("unet", 2, SLIM), str(run), ["sky", "road"])
+    assert report.new == ("network.head.weight", "network.head.bias")
     torch.save(state(source), tmp_path / "w.pt")
-    receipt = load_encoder(build_segmenter("unet", 2, SLIM), str(tmp_path / "w.pt"), ["sky", "road"])
-    assert receipt.new == () and "has no class names" in str(receipt)
+    report = load_encoder(build_segmenter("unet", 2, SLIM), str(tmp_path / "w.pt"), ["sky", "road"])
+    assert report.new == () and "has no class names" in str(report)
 
 
-def test_weights_of_another_network_are_refused(resnet18_run: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+def test_weights_of_another_network_are_an_error(resnet18_run: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
     model = build_segmenter("smp/unet/resnet34", 2)
     before = state(model)
     with pytest.raises(SightlineError) as caught:
@@ -398,23 +405,23 @@ def test_weights_of_another_network_are_refused(resnet18_run: tuple[Path, dict[s
 
 
 def test_imagenet_of_smps_own_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of the cache under smp's own revision; without a network an error within seconds, not a traceback."""
+    """From the cache under smp's fixed revision; without a network a SightlineError within seconds."""
     import huggingface_hub
 
     torch.manual_seed(1)
     source = build_segmenter("smp/unet/mobilenet_v2", 2).encoder.state_dict()
     save_file(source, tmp_path / "model.safetensors")
-    asked: list[str] = []
+    requested: list[str] = []
 
     def cached(repository: str, name: str, revision: str = "") -> str:
-        asked.append(f"{repository} {len(revision)}")
+        requested.append(f"{repository} {len(revision)}")
         return str(tmp_path / name)
 
     with monkeypatch.context() as patch:
         patch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
-        receipt = load_encoder(build_segmenter("smp/unet/mobilenet_v2", 2), "imagenet")
-    assert asked == ["smp-hub/mobilenet_v2.imagenet 40"] and receipt.source == "smp mobilenet_v2 (imagenet)"
-    assert receipt.matched == len(source)
+        report = load_encoder(build_segmenter("smp/unet/mobilenet_v2", 2), "imagenet")
+    assert requested == ["smp-hub/mobilenet_v2.imagenet 40"] and report.source == "smp mobilenet_v2 (imagenet)"
+    assert report.matched == len(source)
 
     def connect(*args: object, **kwargs: object) -> None:
         raise OSError("no network")
@@ -428,6 +435,6 @@ def test_imagenet_of_smps_own_encoders(tmp_path: Path, monkeypatch: pytest.Monke
     assert caught.value.status == ENVIRONMENT and "offline" in caught.value.why
 
 
-def test_the_own_unet_has_no_imagenet_weights() -> None:
+def test_unet_has_no_imagenet_weights() -> None:
     with pytest.raises(SightlineError, match="no ImageNet weights for unet"):
         load_encoder(build_segmenter("unet", 2, SLIM), "imagenet")

@@ -1,4 +1,4 @@
-"""A run folder with everything in it, written without training; its page in a real browser."""
+"""A complete run folder, written without training, and its page in a real browser."""
 
 import csv
 import json
@@ -38,9 +38,9 @@ def write_run(folder: Path, images: int = 24, classes: int = 4, epochs: tuple[in
         writer.writerow(["filename", "label", "truth", "confidence", *names])
         for i, row in enumerate(probabilities):
             writer.writerow([f"val/{i}.png", names[predicted[i]], names[truth[i]], row.max(), *row])
-    pictures = rng.integers(0, 256, (images, 3, 6, 8)).astype(np.uint8)
+    thumbnails = rng.integers(0, 256, (images, 3, 6, 8)).astype(np.uint8)
     wrong = np.flatnonzero(predicted != truth)
-    write_snapshots(folder / "snapshots", truth, pictures, wrong, epochs)
+    write_snapshots(folder / "snapshots", truth, thumbnails, wrong, epochs)
     config = resolve(Config(name="tiny"), {"data.path": "photos", "optim.lr": 0.25, "train.epochs": 8})
     (folder / "recipe.yaml").write_text(to_yaml(config), encoding="utf-8")
     counts = {"train": 96, "val": images}
@@ -60,17 +60,17 @@ def write_run(folder: Path, images: int = 24, classes: int = 4, epochs: tuple[in
 
 
 def write_snapshots(
-    folder: Path, truth: np.ndarray, pictures: np.ndarray, wrong: np.ndarray, epochs: tuple[int, ...]
+    folder: Path, truth: np.ndarray, thumbnails: np.ndarray, wrong: np.ndarray, epochs: tuple[int, ...]
 ) -> None:
     rng, index = np.random.default_rng(1), np.arange(len(truth))
     for epoch in epochs:
-        place = folder / f"epoch-{epoch:05d}"
-        place.mkdir(parents=True)
+        snapshot = folder / f"epoch-{epoch:05d}"
+        snapshot.mkdir(parents=True)
         features = rng.normal(size=(len(truth), 5)) + epoch * np.eye(5)[truth % 5]
-        np.savez(place / "features.npz", features=features.astype(np.float16), predictions=truth, confidence=truth)
+        np.savez(snapshot / "features.npz", features=features.astype(np.float16), predictions=truth, confidence=truth)
     files = np.array([f"val/{i}.png" for i in index])
-    np.savez(folder / "samples.npz", images=pictures, labels=truth, names=files, index=index)
-    np.savez(folder / "mistakes.npz", images=pictures[wrong], index=wrong)
+    np.savez(folder / "samples.npz", images=thumbnails, labels=truth, names=files, index=index)
+    np.savez(folder / "mistakes.npz", images=thumbnails[wrong], index=wrong)
 
 
 def records(epochs: int) -> list[dict]:
@@ -90,20 +90,20 @@ def records(epochs: int) -> list[dict]:
 def report(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run of 24 images at four kept epochs."""
     run = make_run(tmp_path_factory.mktemp("browser") / "<img src=x onerror=alert(2)>")
-    for place in (run / "snapshots").glob("epoch-*"):  # at epoch 1 all are taken for the first class
-        epoch = int(place.name.removeprefix("epoch-"))
-        arrays = dict(np.load(place / "features.npz"))
+    for folder in (run / "snapshots").glob("epoch-*"):  # at epoch 1 all are predicted as the first class
+        epoch = int(folder.name.removeprefix("epoch-"))
+        arrays = dict(np.load(folder / "features.npz"))
         truth = np.arange(24) % 4
-        said = {"predictions": truth * (epoch > 1), "confidence": np.full(24, 0.125 * epoch)}
-        np.savez(place / "features.npz", **arrays | said)
+        predictions = {"predictions": truth * (epoch > 1), "confidence": np.full(24, 0.125 * epoch)}
+        np.savez(folder / "features.npz", **arrays | predictions)
     return write_report(run)
 
 
 @pytest.fixture
 def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
-    """open_page(path, width=1280, dark=False, still=False): the page; in the end it has asked for nothing and nothing
-    has failed. still: points jump to their places, as for people who want less motion."""
-    asked, failed, contexts = [], [], []
+    """open_page(path, width=1280, dark=False, still=False): the page. Afterwards assert that it sent no requests and
+    had no errors. still: without animations, as with the setting prefers-reduced-motion."""
+    requested, failed, contexts = [], [], []
 
     def opened(path: Path, width: int = 1280, dark: bool = False, still: bool = False) -> "Page":
         context = browser.new_context(
@@ -114,16 +114,16 @@ def open_page(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.on("console", lambda message: failed.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.on("dialog", lambda dialog: failed.append(f"dialog {dialog.message}"))
         page.goto(path.as_uri())
-        page.wait_for_selector(".lives")
+        page.wait_for_selector(".interactive")
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert not failed
-    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert not [url for url in requested if not url.startswith(("file:", "data:"))]

@@ -1,4 +1,4 @@
-"""The section on the architecture: out of architecture.json alone, a note where that is missing or strange."""
+"""The architecture section of a report, from architecture.json; a note if that is missing or invalid."""
 
 import json
 import re
@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 import sightline
+from config_toys import configured
 from sightline.config.schema import Config
 from sightline.engine import setup
 from sightline.insight.architecture.tracing import trace
 from sightline.insight.architecture.tree import TIMES, to_json
 from sightline.models import build_model
 from sightline.report.page import write_report
-from sightline.tasks.files import configured
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -95,11 +95,11 @@ def test_the_section_has_totals_a_drawing_and_all_blocks(run: Path) -> None:
     assert cells["linear head"] == ["10", "5.13 k", "5.12 k"]
 
 
-def test_numbers_of_repeated_blocks_are_of_all(run: Path) -> None:
+def test_numbers_of_repeated_blocks_are_sums(run: Path) -> None:
     model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU()) for _ in range(3)))
     (run / "architecture.json").write_text(to_json(trace(model, (3, 8, 8))), encoding="utf-8")
     section = section_of(run)
-    blocks = section.text.partition("Block by block")[2]
+    blocks = section.text.partition("Blocks")[2]
     assert f"sequence {TIMES} 3" in blocks and blocks.count("192 4.61 k") == 2
 
 
@@ -112,7 +112,7 @@ def test_the_drawing_is_markup_that_the_policy_allows(run: Path) -> None:
     assert all('fill="currentColor"' in drawing and "class=" not in drawing for drawing in inside)
 
 
-def test_the_drawing_is_a_file_too_and_comes_back(run: Path) -> None:
+def test_the_drawing_is_also_a_file_and_is_written_again(run: Path) -> None:
     (run / "architecture.json").write_text(text_of(resnet(), "resnet18"), encoding="utf-8")
     first, page = write_report(run).read_bytes(), run / "figures" / "architecture.svg"
     drawing = page.read_bytes()
@@ -121,17 +121,17 @@ def test_the_drawing_is_a_file_too_and_comes_back(run: Path) -> None:
     assert write_report(run).read_bytes() == first and page.read_bytes() == drawing
 
 
-def test_a_run_without_the_file_says_so(run: Path) -> None:
-    assert section_of(run).text == "Architecture There is no architecture.json: runs of earlier versions have none."
+def test_a_run_without_the_file_has_a_note(run: Path) -> None:
+    assert section_of(run).text == "Architecture architecture.json is missing, as in runs of earlier versions."
     assert not (run / "figures" / "architecture.svg").exists()
 
 
 def hostile() -> dict[str, str]:
-    """Texts that are no architecture, by what is wrong with them."""
+    """Invalid texts of architecture.json, by their fault."""
     whole = json.loads(to_json(trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), (3, 8, 8))))
 
     def changed(**values: object) -> str:
-        outputs = {"outputs": []} if "children" in values else {}  # or these would be what is wrong
+        outputs = {"outputs": []} if "children" in values else {}  # otherwise these would be the fault
         return json.dumps(whole | {"model": whole["model"] | outputs | values})
 
     child = whole["model"]["children"][0]
@@ -165,19 +165,19 @@ def hostile() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("wrong", hostile())
-def test_a_file_that_is_no_architecture_is_a_note(run: Path, wrong: str) -> None:
+def test_an_invalid_file_is_a_note(run: Path, wrong: str) -> None:
     (run / "architecture.json").write_text(hostile()[wrong], encoding="utf-8")
     section = section_of(run)
     assert "architecture.json cannot be read" in section.text and "svg" not in [tag for tag, _ in section.tags]
     assert not (run / "figures" / "architecture.svg").exists()
 
 
-def test_bytes_that_are_no_text_are_a_note(run: Path) -> None:
+def test_undecodable_bytes_are_a_note(run: Path) -> None:
     (run / "architecture.json").write_bytes(b"\xff\xfe\x00")
     assert "architecture.json cannot be read" in section_of(run).text
 
 
-def test_names_out_of_the_file_are_text(run: Path) -> None:
+def test_names_from_the_file_are_escaped(run: Path) -> None:
     name = '<script>alert("1")</script>'
     text = text_of(resnet(), name).replace('"BasicBlock"', json.dumps("<img src=x onerror=alert(1)>"))
     (run / "architecture.json").write_text(text.replace('"layer1"', '"</svg>"'), encoding="utf-8")
@@ -218,7 +218,7 @@ def test_training_writes_it_for_every_task(
         assert total == parameters and found["notes"] == []
 
 
-def test_a_model_that_cannot_be_traced_is_trained_all_the_same(
+def test_a_model_that_cannot_be_traced_is_still_trained(
     photos: Path, tiny: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*arguments: object) -> None:

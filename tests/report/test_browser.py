@@ -1,4 +1,4 @@
-"""The page in a real browser: what moves, what opens, what is printed; no request, no error, no markup out of names."""
+"""The page in a real browser: interactive views and printing; no requests, no errors, names are escaped."""
 
 import json
 from collections.abc import Callable
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev")
 expect = sync_api.expect
 ACCENT, WARM, TRACK = (31, 106, 165), (180, 83, 15), (232, 230, 225)
-"""Colors of style.css where it is light: what is right, what is wrong, what is empty."""
+"""Colors of the light theme in style.css: correct, wrong, empty."""
 
 
-def places(page: "Page") -> np.ndarray:
-    """Where the items lie on the map of the epoch that is shown, [N, 2] in pixels of the canvas."""
+def positions(page: "Page") -> np.ndarray:
+    """Positions of the images on the map of the displayed epoch, [N, 2] in pixels of the canvas."""
     data = json.loads(page.locator("#map-data").text_content() or "")
     epoch = int(page.locator(".map .time input").input_value()) if len(data["epochs"]) > 1 else 0
     first = page.get_by_role("group", name="Projection").get_by_role("button").first
@@ -34,7 +34,7 @@ def places(page: "Page") -> np.ndarray:
 
 
 def apart(points: np.ndarray) -> list[int]:
-    """The items whose points touch no other."""
+    """Indices of the images whose points overlap with no other."""
     distances = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(len(points))
     return np.flatnonzero(distances.min(1) > 16).tolist()
 
@@ -48,8 +48,8 @@ def corner_of(page: "Page") -> np.ndarray:
 
 
 def point_of(page: "Page", index: int) -> tuple[float, float]:
-    """Where the item lies on the map of the epoch that is shown, in pixels of the window."""
-    x, y = corner_of(page) + places(page)[index]
+    """Position of an image on the map of the displayed epoch, in pixels of the window."""
+    x, y = corner_of(page) + positions(page)[index]
     return x, y
 
 
@@ -63,7 +63,7 @@ def colors_at(canvas: "Locator", points: np.ndarray) -> tuple[np.ndarray, np.nda
     return found[:, :3], found[:, 3] / 255
 
 
-def rope(page: "Page", corners: np.ndarray) -> None:
+def draw_lasso(page: "Page", corners: np.ndarray) -> None:
     """Draw a lasso around corners [N, 2] in pixels of the map."""
     first, *others = (corner_of(page) + corners).tolist()
     page.mouse.move(*first)
@@ -74,7 +74,7 @@ def rope(page: "Page", corners: np.ndarray) -> None:
 
 
 def square(page: "Page") -> np.ndarray:
-    """The corners of the whole map, less the width by which they are round."""
+    """The corners of the map, without its rounded border."""
     side = page.locator("canvas.map").evaluate("canvas => canvas.clientWidth")
     return np.array([(6, 6), (side - 6, 6), (side - 6, side - 6), (6, side - 6)])
 
@@ -91,11 +91,11 @@ def crowded(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
         return write_report(run)
 
 
-def test_hovering_a_point_shows_its_picture_and_what_was_said_at_that_epoch(report: Path, open_page) -> None:
+def test_hovering_a_point_shows_its_image_and_the_prediction_of_that_epoch(report: Path, open_page) -> None:
     page = open_page(report, still=True)
     page.mouse.move(*point_of(page, 5))
     card = page.locator(".map .card")
-    lines = ["Truth: Maine & Coon", "Prediction: Maine & Coon", "75.0% sure", "val/5.png"]
+    lines = ["Truth: Maine & Coon", "Prediction: Maine & Coon", "75.0% confidence", "val/5.png"]
     assert card.inner_text().split("\n") == lines
     shown = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 8, 6).data)"
     pixels = np.array(card.locator("canvas").evaluate(shown)).reshape(6, 8, 4)[..., :3]
@@ -103,53 +103,53 @@ def test_hovering_a_point_shows_its_picture_and_what_was_said_at_that_epoch(repo
     assert np.abs(pixels - original.astype(int)).mean() < 45  # random pixels, which WebP blurs; another is at 85
     page.locator(".map .time input").fill("0")
     page.mouse.move(*point_of(page, 5))
-    assert "Prediction: <script>alert(1)</script>\n12.5% sure" in card.inner_text()
+    assert "Prediction: <script>alert(1)</script>\n12.5% confidence" in card.inner_text()
 
 
-def test_the_slider_moves_the_points_and_play_goes_to_the_end(report: Path, open_page) -> None:
+def test_the_slider_moves_the_points_and_play_runs_to_the_last_epoch(report: Path, open_page) -> None:
     page = open_page(report)
-    says = page.locator(".map .numbers")
-    assert "Epoch 6" in says.inner_text()
+    status = page.locator(".map .numbers")
+    assert "Epoch 6" in status.inner_text()
     before = page.locator("canvas.map").screenshot()
     page.locator(".map .time input").fill("1")
     numbers = json.loads(page.locator("#map-data").text_content() or "")["epochs"]
-    assert f"Epoch 2 k-NN accuracy {numbers[1]['knn']}, silhouette {numbers[1]['silhouette']}" in says.inner_text()
+    assert f"Epoch 2 k-NN accuracy {numbers[1]['knn']}, silhouette {numbers[1]['silhouette']}" in status.inner_text()
     assert len({epoch["silhouette"] for epoch in numbers}) == 4
     page.wait_for_timeout(900)
     assert page.locator("canvas.map").screenshot() != before
     page.get_by_role("button", name="Play").click()
-    expect(says).to_contain_text("Epoch 6", timeout=9000)
+    expect(status).to_contain_text("Epoch 6", timeout=9000)
     page.get_by_role("button", name="PCA").click()
-    assert "of the variance shown" in says.inner_text()
+    assert "of the variance shown" in status.inner_text()
 
 
-def test_play_starts_over_at_the_end_stops_there_and_can_be_paused(report: Path, open_page) -> None:
+def test_play_restarts_from_the_last_epoch_stops_there_and_can_be_paused(report: Path, open_page) -> None:
     page = open_page(report)
-    says, slider, play = page.locator(".map .numbers"), page.locator(".map .time input"), page.locator(".map .play")
+    status, slider, play = page.locator(".map .numbers"), page.locator(".map .time input"), page.locator(".map .play")
     assert slider.get_attribute("aria-valuetext") == "epoch 6" and play.inner_text() == "Play"
     play.click()
-    assert "Epoch 1" in says.inner_text() and play.inner_text() == "Pause"
+    assert "Epoch 1" in status.inner_text() and play.inner_text() == "Pause"
     play.click()
     page.wait_for_timeout(1300)
-    assert "Epoch 1" in says.inner_text() and play.inner_text() == "Play"
+    assert "Epoch 1" in status.inner_text() and play.inner_text() == "Play"
     slider.fill("2")
     assert slider.get_attribute("aria-valuetext") == "epoch 3"
     play.click()
     expect(play).to_have_text("Play", timeout=5000)
-    assert "Epoch 6" in says.inner_text() and slider.input_value() == "3"
+    assert "Epoch 6" in status.inner_text() and slider.input_value() == "3"
 
 
-def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_picked(report: Path, open_page) -> None:
+def test_points_have_the_selected_colors_and_faint_ones_cannot_be_picked(report: Path, open_page) -> None:
     page = open_page(report, still=True)
     canvas, truth = page.locator("canvas.map"), np.arange(24) % 4
     classes = json.loads(page.locator("#items-data").text_content() or "")["colors"]
     palette = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in classes])
 
     def check(wanted: np.ndarray, full: np.ndarray) -> list[int]:
-        points = places(page)
+        points = positions(page)
         alone = apart(points)
         found, opacity = colors_at(canvas, points)
-        assert len(alone) > 8 and np.abs(found - wanted)[alone].max() < 12  # what is faint has few levels
+        assert len(alone) > 8 and np.abs(found - wanted)[alone].max() < 12  # faint points have few levels
         assert ((opacity > 0.7) == full)[alone].all() and ((opacity < 0.3) == ~full)[alone].all()
         return alone
 
@@ -165,19 +165,19 @@ def test_points_are_drawn_in_the_colors_of_what_is_shown_and_only_those_are_pick
     page.mouse.move(*point_of(page, next(index for index in alone if truth[index] != 1)))
     assert not page.locator(".map .card").is_visible()
     page.get_by_role("button", name="Lasso").click()
-    rope(page, square(page))
-    assert "6 images inside the lasso, 6 right" in page.locator(".map .listing").inner_text()
+    draw_lasso(page, square(page))
+    assert "6 images inside the lasso, 6 correct" in page.locator(".map .listing").inner_text()
     page.locator(".map .time input").fill("0")
-    page.get_by_role("button", name="Right or wrong").click()
+    page.get_by_role("button", name="Correctness").click()
     check(np.where(truth[:, None] == 0, ACCENT, WARM), everything)
     page.get_by_role("button", name="Prediction").click()
     check(palette[truth * 0], everything)
 
 
-def test_a_zoomed_map_is_picked_where_it_is_seen(report: Path, open_page) -> None:
+def test_points_of_a_zoomed_map_are_picked_at_their_displayed_positions(report: Path, open_page) -> None:
     page = open_page(report, still=True)
     page.locator(".map .time input").fill("1")
-    points, middle = places(page), page.locator("canvas.map").evaluate("canvas => canvas.clientWidth") / 2
+    points, middle = positions(page), page.locator("canvas.map").evaluate("canvas => canvas.clientWidth") / 2
     seen = middle + (points - middle) * 1.6
     within = (np.abs(points - middle).max(1) > 30) & (np.abs(seen - middle).max(1) < middle)
     inside = [index for index in apart(points) if within[index]]
@@ -186,21 +186,21 @@ def test_a_zoomed_map_is_picked_where_it_is_seen(report: Path, open_page) -> Non
     for index in inside[:3]:
         page.mouse.move(*(corner_of(page) + seen[index]))
         expect(page.locator(".map .card .name")).to_have_text(f"val/{index}.png")
-    page.get_by_role("button", name="Whole").click()
+    page.get_by_role("button", name="Reset zoom").click()
     page.mouse.move(*point_of(page, inside[0]))
     expect(page.locator(".map .card .name")).to_have_text(f"val/{inside[0]}.png")
 
 
-def test_a_class_is_isolated_and_right_and_wrong_change_with_the_epoch(report: Path, open_page) -> None:
+def test_a_class_is_isolated_and_correctness_changes_with_the_epoch(report: Path, open_page) -> None:
     page = open_page(report)
-    whole = page.locator("canvas.map").screenshot()
+    initial = page.locator("canvas.map").screenshot()
     entry = page.locator(".map .legend button", has_text="Maine & Coon")
     entry.click()
-    assert entry.get_attribute("aria-pressed") == "true" and page.locator("canvas.map").screenshot() != whole
+    assert entry.get_attribute("aria-pressed") == "true" and page.locator("canvas.map").screenshot() != initial
     entry.click()
-    assert entry.get_attribute("aria-pressed") == "false" and page.locator("canvas.map").screenshot() == whole
+    assert entry.get_attribute("aria-pressed") == "false" and page.locator("canvas.map").screenshot() == initial
     entry.click()
-    page.get_by_role("button", name="Right or wrong").click()
+    page.get_by_role("button", name="Correctness").click()
     counts = page.locator(".map .legend .count")
     assert counts.all_inner_texts() == ["24", "0"]
     page.locator(".map .time input").fill("0")
@@ -209,26 +209,26 @@ def test_a_class_is_isolated_and_right_and_wrong_change_with_the_epoch(report: P
     assert counts.all_inner_texts() == ["24", "0", "0", "0"]
 
 
-def test_the_lasso_lists_the_pictures_inside(report: Path, open_page) -> None:
+def test_the_lasso_lists_the_images_inside(report: Path, open_page) -> None:
     page = open_page(report)
     page.get_by_role("button", name="Lasso").click()
-    rope(page, square(page))
-    assert "24 images inside the lasso, 24 right" in page.locator(".map .listing").inner_text()
+    draw_lasso(page, square(page))
+    assert "24 images inside the lasso, 24 correct" in page.locator(".map .listing").inner_text()
     assert page.locator(".map .listing li").count() == 24
     page.get_by_role("button", name="Close").click()
     assert page.locator(".map .listing li").count() == 0
-    rope(page, square(page)[[0, 1, 3]])  # the half above the diagonal
-    above = places(page).sum(1) < square(page)[1].sum()
+    draw_lasso(page, square(page)[[0, 1, 3]])  # the half above the diagonal
+    above = positions(page).sum(1) < square(page)[1].sum()
     names = [f"val/{index}.png" for index in np.flatnonzero(above)]
     assert 0 < len(names) < 24 and page.locator(".map .listing .name").all_inner_texts() == names
 
 
-def test_what_the_lasso_holds_stands_out_and_its_mistakes_come_first(report: Path, open_page) -> None:
+def test_points_outside_the_lasso_are_faint_and_misclassified_images_come_first(report: Path, open_page) -> None:
     page = open_page(report, still=True)
     page.locator(".map .time input").fill("0")
     page.get_by_role("button", name="Lasso").click()
-    rope(page, square(page)[[0, 1, 3]])
-    listing, points = page.locator(".map .listing"), places(page)
+    draw_lasso(page, square(page)[[0, 1, 3]])
+    listing, points = page.locator(".map .listing"), positions(page)
     inside = points.sum(1) < square(page)[1].sum()
     wrong = listing.locator("li").evaluate_all("all => all.map(one => one.querySelector('.wrong') !== null)")
     assert 0 < sum(wrong) < len(wrong) and wrong == sorted(wrong, reverse=True)
@@ -239,12 +239,12 @@ def test_what_the_lasso_holds_stands_out_and_its_mistakes_come_first(report: Pat
     )
     page.get_by_role("button", name="Close").click()
     assert colors_at(page.locator("canvas.map"), points)[1][alone].min() > 0.6
-    rope(page, square(page))
+    draw_lasso(page, square(page))
     page.locator(".map .legend button").first.click()
-    assert listing.locator("li").count() == 0, "another class is looked at"
+    assert listing.locator("li").count() == 0, "another class was isolated"
 
 
-def test_the_keys_go_from_point_to_point(report: Path, open_page) -> None:
+def test_arrow_keys_move_between_points(report: Path, open_page) -> None:
     page = open_page(report)
     page.locator("canvas.map").focus()
     page.keyboard.press("ArrowRight")
@@ -258,7 +258,7 @@ def test_the_keys_go_from_point_to_point(report: Path, open_page) -> None:
     assert not page.locator(".map .card").is_visible()
 
 
-def test_a_cell_of_the_confusion_matrix_opens_its_pictures(report: Path, open_page) -> None:
+def test_a_cell_of_the_confusion_matrix_lists_its_images(report: Path, open_page) -> None:
     page = open_page(report)
     page.get_by_role("button", name="By name").click()
     matrix = page.locator("canvas.matrix")
@@ -269,8 +269,8 @@ def test_a_cell_of_the_confusion_matrix_opens_its_pictures(report: Path, open_pa
         page.keyboard.press("ArrowDown")
     for _ in range(column):
         page.keyboard.press("ArrowRight")
-    says = page.locator(".confusion .numbers").inner_text()
-    assert says.startswith("<script>alert(1)</script> taken for Maine & Coon: 2 of 6")  # 0 and 20 of each fifth
+    status = page.locator(".confusion .numbers").inner_text()
+    assert status.startswith("<script>alert(1)</script> predicted as Maine & Coon: 2 of 6")  # 0 and 20 of each fifth
     page.keyboard.press("Enter")
     names = page.locator(".confusion .listing .name").all_inner_texts()
     assert names == ["val/0.png", "val/20.png"]
@@ -282,12 +282,12 @@ def test_a_cell_of_the_confusion_matrix_opens_its_pictures(report: Path, open_pa
     assert not page.locator(".confusion .listing").inner_text(), "an empty cell has no list"
 
 
-def test_a_long_list_goes_on_and_each_picture_is_its_own(crowded: Path, open_page) -> None:
+def test_a_long_list_is_paged_and_has_the_right_thumbnails(crowded: Path, open_page) -> None:
     page = open_page(crowded)
     page.get_by_role("button", name="Lasso").click()
-    rope(page, square(page))
+    draw_lasso(page, square(page))
     listing = page.locator(".map .listing")
-    assert listing.locator("li").count() == 60 and "99.9% sure" in listing.inner_text()
+    assert listing.locator("li").count() == 60 and "99.9% confidence" in listing.inner_text()
     listing.get_by_role("button", name="Show 10 more of 70").click()
     assert listing.locator(".name").all_inner_texts() == [f"val/{index}.png" for index in range(70)]
     assert not listing.get_by_role("button", name="Show").is_visible()
@@ -297,10 +297,10 @@ def test_a_long_list_goes_on_and_each_picture_is_its_own(crowded: Path, open_pag
     assert np.abs(shown - original).mean((1, 2, 3)).max() < 55  # random pixels, which WebP blurs; another is at 85
 
 
-def test_a_cell_is_colored_by_what_it_counts_and_opens_at_a_click(crowded: Path, open_page) -> None:
+def test_a_cell_is_colored_by_its_count_and_lists_its_images_on_a_click(crowded: Path, open_page) -> None:
     page = open_page(crowded)
     page.get_by_role("button", name="By name").click()
-    matrix, cell = page.locator("canvas.matrix"), 34  # CSS pixels, the most that a cell has
+    matrix, cell = page.locator("canvas.matrix"), 34  # CSS pixels, the largest cell
     order = json.loads(page.locator("#confusion-data").text_content() or "")["orders"]["name"]
     labels = matrix.evaluate("canvas => canvas.clientWidth") - 4 * cell - 1
 
@@ -311,8 +311,8 @@ def test_a_cell_is_colored_by_what_it_counts_and_opens_at_a_click(crowded: Path,
     assert np.abs(colors_at(matrix, cells)[0] - [ACCENT, WARM, TRACK]).max() < 6
     x, y = corner(1, 2) + cell / 2
     matrix.click(position={"x": x, "y": y})
-    says = page.locator(".confusion .numbers").inner_text()
-    assert says == "Maine & Coon taken for 犬: 4 of 18 (22.2%)"
+    status = page.locator(".confusion .numbers").inner_text()
+    assert status == "Maine & Coon predicted as 犬: 4 of 18 (22.2%)"
     names = page.locator(".confusion .listing .name").all_inner_texts()
     assert names == ["val/5.png", "val/25.png", "val/45.png", "val/65.png"]
     page.get_by_role("button", name="Dark colors").click()
@@ -336,14 +336,14 @@ def test_tables_sort_by_number(report: Path, open_page) -> None:
     assert column.all_inner_texts() == ["4.5", "30", "200", "1,200"]
     table.get_by_role("button", name="Class").click()
     marked = table.locator("th[aria-sort]")
-    assert marked.count() == 1 and "Class" in marked.inner_text(), "the arrow stands on one heading"
+    assert marked.count() == 1 and "Class" in marked.inner_text(), "one heading has the arrow"
 
 
 def test_light_and_dark_can_be_chosen(report: Path, open_page) -> None:
     page = open_page(report, dark=True)
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
-    page.get_by_role("button", name="Right or wrong").click()
+    page.get_by_role("button", name="Correctness").click()
     dots = "all => all.map(dot => getComputedStyle(dot).backgroundColor)"
     assert page.locator(".map .legend .dot").evaluate_all(dots) == ["rgb(121, 180, 228)", "rgb(240, 163, 94)"]
     page.get_by_role("button", name="Light colors").click()
@@ -351,8 +351,8 @@ def test_light_and_dark_can_be_chosen(report: Path, open_page) -> None:
     page.wait_for_timeout(100)
     assert page.locator(".map .legend .dot").evaluate_all(dots) == [f"rgb{ACCENT}", f"rgb{WARM}"]
     page.reload()
-    page.wait_for_selector(".lives")
-    assert page.evaluate(ground) == light, "what was chosen is kept"
+    page.wait_for_selector(".interactive")
+    assert page.evaluate(ground) == light, "the choice is stored"
     assert dark != light and sum(map(int, dark[4:-1].split(","))) < 150 < sum(map(int, light[4:-1].split(",")))
 
 
@@ -362,7 +362,7 @@ def test_nothing_is_wider_than_the_window(report: Path, open_page, width: int) -
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_paper_gets_the_still_pictures(report: Path, open_page) -> None:
+def test_still_figures_are_printed(report: Path, open_page) -> None:
     page = open_page(report)
     assert not page.locator("#figure-tsne").is_visible() and page.locator("canvas.map").is_visible()
     page.emulate_media(media="print")
@@ -370,7 +370,7 @@ def test_paper_gets_the_still_pictures(report: Path, open_page) -> None:
     assert not page.get_by_role("button", name="Play").is_visible()
 
 
-def test_without_scripts_the_still_pictures_stand(report: Path, browser) -> None:
+def test_still_figures_are_shown_without_scripts(report: Path, browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())

@@ -1,4 +1,4 @@
-"""The curves in a real browser: they are described, go together, and have their colors and marks."""
+"""The curves in a real browser: alternative texts, synchronized cursors, colors and marks."""
 
 import base64
 import io
@@ -12,13 +12,15 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed: 
 INK = (30, 36, 41)
 
 
-def test_a_cursor_goes_through_all_curves_and_tells_their_values(report: Path, open_page) -> None:
+def test_cursors_are_synchronized_and_legends_show_the_values(report: Path, open_page) -> None:
     page = open_page(report)
     boxes = page.locator(".live.curves figure")
     loss, accuracy = boxes.nth(0), boxes.nth(1)
     words = "Loss: training from 2.000 to 0.333, validation from 1.000 to 0.167"
     assert loss.get_attribute("aria-label") == words
-    assert loss.locator(".u-legend .u-value").all_inner_texts() == ["6", "0.333", "0.167"], "the last ones at rest"
+    assert loss.locator(".u-legend .u-value").all_inner_texts() == ["6", "0.333", "0.167"], (
+        "the last values without a cursor"
+    )
     over = loss.locator(".u-over")
     over.scroll_into_view_if_needed()
     box = over.bounding_box()
@@ -32,7 +34,7 @@ def test_a_cursor_goes_through_all_curves_and_tells_their_values(report: Path, o
     assert loss.locator(".u-legend .u-value").all_inner_texts() == ["6", "0.333", "0.167"]
 
 
-def test_lines_and_marks_have_their_colors_and_the_best_epoch_its_place(report: Path, open_page) -> None:
+def test_lines_and_marks_have_their_colors_and_the_best_epoch_is_marked(report: Path, open_page) -> None:
     page = open_page(report)
     loss = page.locator(".live.curves figure").first
     borders = "all => all.map(one => getComputedStyle(one).borderTopColor)"

@@ -1,4 +1,4 @@
-"""The numbers of a comparison: paired, matched by name, and refused where the items are not the same."""
+"""The numbers of a comparison: paired, matched by name, rejected if the images differ."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ WRONG = (TRUTH + 1) % 3
 
 
 def said(*wrong: int) -> np.ndarray:
-    """Predictions that are right but for these images."""
+    """Predictions that are correct except for these images."""
     return np.where(np.isin(np.arange(60), wrong), WRONG, TRUTH)
 
 
@@ -54,7 +54,7 @@ def test_the_difference_is_paired_and_its_p_is_mcnemars(two: Comparison) -> None
 def test_with_many_discordant_images_p_is_near_the_chi_square(tmp_path: Path) -> None:
     truth = np.zeros(2000, int)
     a, b = np.zeros(2000, int), np.zeros(2000, int)
-    a[:220], b[180:380] = 1, 1  # 180 only b has right, 160 only a
+    a[:220], b[180:380] = 1, 1  # 180 are correct for b only, 160 for a only
     found = compare([classifier(tmp_path / name, p.tolist(), truth.tolist()) for name, p in (("a", a), ("b", b))])
     corrected = (abs(180 - 160) - 1) ** 2 / (180 + 160)
     assert found.pairs[0].numbers.p == pytest.approx(stats.chi2.sf(corrected, 1), abs=0.005)
@@ -67,12 +67,12 @@ def test_no_run_beats_another_on_four_images_alone(tmp_path: Path) -> None:
     (pair,) = compare([a, b]).pairs
     assert pair.numbers.interval[0] > 0 and pair.numbers.p == pytest.approx(
         0.125
-    )  # the interval alone would be too hopeful
+    )  # the interval alone would be too narrow
     assert pair.sentence.startswith("no difference") and "p = 0.12, on the same 60 images" in pair.sentence
     assert not pair.significant
 
 
-def test_the_same_answers_are_no_difference(tmp_path: Path) -> None:
+def test_equal_predictions_have_no_difference(tmp_path: Path) -> None:
     runs = [classifier(tmp_path / name, said(5, 6).tolist(), TRUTH.tolist()) for name in "ab"]
     (pair,) = compare(runs).pairs
     assert (pair.numbers.difference, pair.numbers.interval, pair.numbers.p) == (
@@ -106,7 +106,7 @@ def test_only_settings_that_differ_are_listed(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist(), settings={"model.args": {"width": 8, "depth": 2}})
     b = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), settings={"model.args": {"width": 9, "depth": 2}})
     text = (b / "recipe.yaml").read_text()
-    (b / "recipe.yaml").write_text(text.replace("  seed: 0\n", ""))  # as an older version wrote it
+    (b / "recipe.yaml").write_text(text.replace("  seed: 0\n", ""))  # as written by an older version
     assert compare([a, b]).recipes == (
         ("model.args", ("width 8, depth 2", "width 9, depth 2")),
         ("train.seed", ("0", "(not set)")),
@@ -128,7 +128,7 @@ def test_images_and_classes_in_another_order_are_matched_by_name(tmp_path: Path,
     np.testing.assert_allclose(pair.numbers.classes["F1"].second, two.pairs[0].numbers.classes["F1"].second)
     notes = " ".join(pair.notes)
     assert "images in another order" in notes and "classes in another order" in notes
-    assert "whether their contents are equal is unknown (their order differs)" in notes
+    assert "whether their pixels are equal is unknown (their order differs)" in notes
 
 
 def paired_of(found: Comparison) -> tuple[float, tuple[float, float]]:
@@ -139,12 +139,12 @@ TWO = TRUTH[:40].tolist()
 REFUSALS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "other images": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), [f"other/{i}.png" for i in range(60)]),
-        ["share none (val/000.png and other/0.png)"],
+        ["have none in common (val/000.png and other/0.png)"],
     ),
     "a subset": (
         lambda p: classifier(p, TWO, TWO),
         [
-            "they share 40 validation images, of 60 and 40",
+            "they have 40 validation images in common, of 60 and 40",
             "b lacks 20 images of a (val/040.png, val/041.png, val/042.png and",
         ],
     ),
@@ -154,7 +154,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "other pixels": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), digest="bb"),
-        ["the same names and different contents"],
+        ["the same names but different pixels"],
     ),
     "more classes": (
         lambda p: classifier(p, TRUTH.tolist(), TRUTH.tolist(), classes=(*CLASSES, "elk")),
@@ -166,42 +166,42 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "no predictions": (
         lambda p: write_run(p, numbers={"accuracy": 0.6}),
-        ["b has no predictions to compare (predictions/val.csv: not there)"],
+        ["b has no predictions to compare (predictions/val.csv: missing)"],
     ),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_what_cannot_be_paired_is_left_out_and_told(tmp_path: Path, kind: str) -> None:
+def test_runs_that_cannot_be_paired_are_listed_with_the_reason(tmp_path: Path, kind: str) -> None:
     make, words = REFUSALS[kind]
     a = classifier(tmp_path / "a", said(*range(14)).tolist(), TRUTH.tolist())
     make(tmp_path / "b")
     c = classifier(tmp_path / "c", said().tolist(), TRUTH.tolist())
     found = compare([a, tmp_path / "b", c])
-    assert [pair.second for pair in found.pairs] == ["c"]  # the others are compared all the same
+    assert [pair.second for pair in found.pairs] == ["c"]  # the others are compared
     (unpaired,) = found.unpaired
     assert unpaired.name == "b" and all(word in unpaired.why for word in words), unpaired.why
     assert unpaired.cure and len(found.entries) == 3
 
 
-def test_names_that_stand_for_two_images_cannot_be_matched(tmp_path: Path) -> None:
+def test_duplicate_names_cannot_be_matched(tmp_path: Path) -> None:
     names = [f"val/{i // 2}.png" for i in range(60)]
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist(), names)
     same = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), names)
     other = classifier(tmp_path / "c", TRUTH[::-1].tolist(), TRUTH[::-1].tolist(), names[::-1])
     found = compare([a, same, other])
-    assert [pair.second for pair in found.pairs] == ["b"]  # in one order they match without their names
+    assert [pair.second for pair in found.pairs] == ["b"]  # in the same order they match without names
     assert "several images have the same name" in found.unpaired[0].why
 
 
-def test_other_pixels_are_no_fault_where_the_size_explains_them(tmp_path: Path) -> None:
+def test_different_digests_at_different_sizes_are_not_an_error(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), digest="bb", settings={"data.size": 64})
     (pair,) = compare([a, b]).pairs
     assert "is unknown (they were decoded at different sizes)" in pair.notes[0]
 
 
-def test_other_training_images_and_machines_are_told(tmp_path: Path) -> None:
+def test_different_training_images_and_machines_have_notes(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), facts={"device": "another"})
     provenance = json.loads((b / "provenance.json").read_text())
@@ -213,7 +213,7 @@ def test_other_training_images_and_machines_are_told(tmp_path: Path) -> None:
     assert compare([a, classifier(tmp_path / "c", TRUTH.tolist(), TRUTH.tolist())]).notes == ()
 
 
-def test_a_run_so_far_has_its_best_evaluation(tmp_path: Path) -> None:
+def test_an_unfinished_run_has_its_best_evaluation(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", said(1).tolist(), TRUTH.tolist())
     b = write_run(tmp_path / "b", numbers={"accuracy": 0.6}, finished=False)
     one, other = compare([a, b]).entries
@@ -222,7 +222,7 @@ def test_a_run_so_far_has_its_best_evaluation(tmp_path: Path) -> None:
 
 
 def masks(wrong: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(predicted, truth) uint8 [10, 12, 16]; a share `wrong` of the pixels is drawn anew."""
+    """(predicted, truth) uint8 [10, 12, 16]; a share `wrong` of the predicted pixels is random."""
     truth = np.random.default_rng(0).integers(0, 3, (10, 3, 4)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, 3, truth.shape).astype(np.uint8)
@@ -261,7 +261,7 @@ def test_masks_of_classes_and_images_in_another_order_are_matched(tmp_path: Path
     np.testing.assert_array_equal(found.numbers.classes["IoU"].second, expected.numbers.classes["IoU"].second)
 
 
-def test_masks_with_another_truth_are_refused(tmp_path: Path) -> None:
+def test_masks_with_different_truth_are_not_paired(tmp_path: Path) -> None:
     first, truth = masks(0.5, 1)
     changed = truth.copy()
     changed[3] = 0
@@ -269,33 +269,33 @@ def test_masks_with_another_truth_are_refused(tmp_path: Path) -> None:
     (unpaired,) = compare([a, b]).unpaired
     assert unpaired.why == "1 validation image has different labels: val/0003_sat.jpg"
     (b / "predictions" / "val-confusion.npz").unlink()
-    assert "predictions/val-confusion.npz: not there" in compare([a, b]).unpaired[0].why
+    assert "predictions/val-confusion.npz: missing" in compare([a, b]).unpaired[0].why
 
 
-def test_masks_are_decoded_at_one_size_whatever_data_size_says(tmp_path: Path) -> None:
+def test_data_size_has_no_effect_on_the_comparison_of_masks(tmp_path: Path) -> None:
     first, truth = masks(0.5, 1)
     a = segmenter(tmp_path / "a", first, truth)
     b = segmenter(tmp_path / "b", first, truth, digest="bb", settings={"data.size": 64})
-    assert "different contents" in compare([a, b]).unpaired[0].why
+    assert "different pixels" in compare([a, b]).unpaired[0].why
 
 
-def test_of_one_image_there_is_no_interval_and_no_winner(tmp_path: Path) -> None:
+def test_one_image_has_no_interval_and_no_winner(tmp_path: Path) -> None:
     (first, truth), (second, _) = masks(0.9, 1), masks(0.0, 2)
     runs = [segmenter(tmp_path / name, one[:1], truth[:1]) for name, one in (("a", first), ("b", second))]
     (pair,) = compare(runs).pairs
     assert "too few images for an interval, on the same 1 image" in pair.sentence and not pair.significant
 
 
-def test_pretrainings_have_no_pairs_and_no_winner(tmp_path: Path) -> None:
+def test_pretraining_runs_have_no_pairs_and_no_winner(tmp_path: Path) -> None:
     found = compare([pretraining(tmp_path / "a", 0.4), pretraining(tmp_path / "b", 0.8)])
     assert found.pairs == () and found.unpaired == ()
-    assert "no predictions for single images" in found.notes[0] and "no run is called better" in found.notes[0]
+    assert "no per-image predictions" in found.notes[0] and "no run is called better" in found.notes[0]
     assert [one.quality for one in found.entries] == [0.4, 0.8] and found.entries[0].interval == pytest.approx(
         (0.35, 0.45)
     )
 
 
-def test_pretrainings_measured_on_other_images_are_told(tmp_path: Path) -> None:
+def test_pretraining_runs_evaluated_on_other_images_have_a_note(tmp_path: Path) -> None:
     a, b = (pretraining(tmp_path / name, 0.4) for name in "ab")
     assert len(compare([a, b]).notes) == 1
     provenance = json.loads((b / "provenance.json").read_text())
@@ -304,7 +304,7 @@ def test_pretrainings_measured_on_other_images_are_told(tmp_path: Path) -> None:
     assert compare([a, b]).notes[1] == "The k-NN accuracies of a and b are of different images or image sizes."
 
 
-def test_a_mean_of_epochs_is_told(tmp_path: Path) -> None:
+def test_an_ensemble_has_a_note(tmp_path: Path) -> None:
     a, b = (classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in "ab")
     text = (b / "metrics.jsonl").read_text().replace('"train_flops"', '"ensemble": [1, 3], "train_flops"')
     (b / "metrics.jsonl").write_text(text)
@@ -312,25 +312,25 @@ def test_a_mean_of_epochs_is_told(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
-    "one run": (lambda p: [p / "a"], ["a comparison needs two runs"]),
-    "twice": (lambda p: [p / "a", p / "b" / ".." / "a"], ["a run is named twice", "the same folder as"]),
+    "one run": (lambda p: [p / "a"], ["a comparison needs at least two runs"]),
+    "twice": (lambda p: [p / "a", p / "b" / ".." / "a"], ["a run is listed twice", "the same folder as"]),
     "several tasks": (
         lambda p: [p / "a", p / "s", p / "b"],
         ["a classifies images", "s segments images", "sightline report"],
     ),
     "a grid": (lambda p: [p / "a", p / "grid"], ["transfer grid", "the report of the grid", "grid/A-0"]),
-    "a comparison": (lambda p: [p / "a", p / "old"], ["this is a comparison"]),
+    "a comparison": (lambda p: [p / "a", p / "old"], ["this folder is a comparison"]),
     "no run": (lambda p: [p / "a", p / "nowhere"], ["this is not a run", "no such folder"]),
     "several faults": (
         lambda p: [p / "a", p / "a", p / "nowhere", p / "grid"],
-        ["named twice", "not a run", "transfer grid"],
+        ["listed twice", "not a run", "transfer grid"],
     ),
     "too many": (lambda p: [p / f"r{i}" for i in range(21)], ["too many runs"]),
 }
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_what_cannot_be_compared_at_all_is_one_error(tmp_path: Path, kind: str) -> None:
+def test_runs_that_cannot_be_compared_are_one_error(tmp_path: Path, kind: str) -> None:
     for name in ("a", "b", "grid/A-0"):
         classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist())
     segmenter(tmp_path / "s", *masks(0.5, 1))
@@ -347,7 +347,7 @@ def test_what_cannot_be_compared_at_all_is_one_error(tmp_path: Path, kind: str) 
     assert caught.value.cure and caught.value.status == 2
 
 
-def test_equal_folder_names_are_told_apart_by_their_path(tmp_path: Path) -> None:
+def test_equal_folder_names_are_distinguished_by_their_parents(tmp_path: Path) -> None:
     runs = [classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in ("x/one/run", "x/two/run", "plain")]
     assert [entry.name for entry in compare(runs).entries] == ["one/run", "two/run", "plain"]
     deeper = [classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in ("p/one/run", "q/one/run")]

@@ -1,4 +1,4 @@
-"""The page of a comparison and the folder that it goes to: what is shown, in words that hold, over nobody's files."""
+"""The page of a comparison and its output folder, which never replaces other files."""
 
 import csv
 import importlib
@@ -18,8 +18,8 @@ from sightline.errors import SightlineError
 from sightline.insight.curves import MetricCurve
 from sightline.report.compare.figures import binned_means, draw_cost, draw_differences, draw_overlay, most_different
 from sightline.report.compare.files import write_comparison
-from sightline.report.compare.items_page import only_right, thumbnails_by_name, tile
 from sightline.report.compare.numbers import compare
+from sightline.report.compare.paired_sections import gallery_image, only_right, thumbnails_by_name
 from sightline.tasks.segment.compare import mask_rows
 
 TRUTH = np.arange(60) % 3
@@ -44,7 +44,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 class Words(HTMLParser):
-    """The text of a page and its headings; insists that tags are balanced."""
+    """The text and the headings of a page; raises AssertionError for unbalanced tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Words(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A comparison of two classifiers, whose names, classes and files are markup, drawn for real."""
+    """A rendered comparison of two classifiers whose names, classes and files contain markup."""
     place = tmp_path_factory.mktemp("whole")
     names = [f"val/<script>{i}&.png" for i in range(60)]
     a = classifier(place / "<i>a", said(*range(14)), TRUTH.tolist(), names, settings={"optim.lr": 0.5})
@@ -81,11 +81,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
     yield page.parent, page.read_text(encoding="utf-8")
 
 
-def test_the_page_has_its_parts_in_order_and_its_figures_as_files(whole: tuple[Path, str]) -> None:
+def test_the_page_has_its_sections_in_order_and_its_figures_as_files(whole: tuple[Path, str]) -> None:
     folder, page = whole
     assert Words(page).headings == [
-        *("The result", "Cost and quality", "What differs in the recipes", "Curves", "Class by class"),
-        *("The same images", "Where they agree"),
+        *("Result", "Cost and quality", "Recipe differences", "Curves", "Class by class"),
+        *("Images on which the runs differ", "Agreement"),
     ]
     drawn = {path.stem for path in (folder / "figures").iterdir()}
     assert drawn == {
@@ -96,7 +96,7 @@ def test_the_page_has_its_parts_in_order_and_its_figures_as_files(whole: tuple[P
     assert all(alt for alt in re.findall(r'<img[^>]* alt="([^"]*)"', page))
 
 
-def test_the_page_says_the_numbers(whole: tuple[Path, str]) -> None:
+def test_the_page_has_the_numbers(whole: tuple[Path, str]) -> None:
     words = Words(whole[1]).text
     assert re.search(r"b&b beats <i>a by 16\.7 points of accuracy \[\d+\.\d, \d+\.\d\] on the same 60 images\.", words)
     assert "76.67 [" in words and "93.33 [" in words and "+16.67 [+" in words and "0.013" in words
@@ -106,19 +106,19 @@ def test_the_page_says_the_numbers(whole: tuple[Path, str]) -> None:
     assert "Each run against <i>a, on 60 images." in words and "44 (73.3%)" in words
 
 
-def test_names_are_text_and_never_markup(whole: tuple[Path, str]) -> None:
+def test_names_are_escaped(whole: tuple[Path, str]) -> None:
     folder, page = whole
     parsed = Words(page)
     assert "i" not in parsed.tags and parsed.tags.count("script") == 1 and "<b>cow</b>" in parsed.text
     assert "<script>0" not in page and "&lt;script&gt;" in page
-    assert 'href="../%3Ci%3Ea/report.html"' in page and "%26" not in page  # only the first has a page of its own
+    assert 'href="../%3Ci%3Ea/report.html"' in page and "%26" not in page  # only the first has its own report
     assert "Content-Security-Policy" in page
     assert all(place.startswith("data:image/png;base64,") for place in re.findall(r'<img src="([^"]*)"', page))
     assert {place[:1] for place in re.findall(r'<a href="([^"]*)"', page)} == {"#", "."}
     assert json.loads((folder / "compare.json").read_text())["runs"][0]["name"] == "<i>a"
 
 
-def test_the_numbers_lie_beside_the_page(whole: tuple[Path, str]) -> None:
+def test_the_numbers_are_in_json_and_csv_files(whole: tuple[Path, str]) -> None:
     folder, _ = whole
     found = compare([folder.parent / "<i>a", folder.parent / "b&b"])
     values = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def test_the_numbers_lie_beside_the_page(whole: tuple[Path, str]) -> None:
     assert float(second["difference"]) == pytest.approx(10 / 60) and float(second["p_holm"]) == pytest.approx(pair["p"])
 
 
-def test_the_pictures_are_those_that_one_has_right_the_surest_mistakes_first(runs: list[Path]) -> None:
+def test_galleries_have_the_images_that_only_one_run_classifies_correctly(runs: list[Path]) -> None:
     found = compare(runs)
     pictures = thumbnails_by_name(found)
     gained, lost = (only_right(found.pairs[0], pictures, second) for second in (True, False))
@@ -147,7 +147,7 @@ def test_the_pictures_are_those_that_one_has_right_the_surest_mistakes_first(run
     confidence = [reference.confidence[row] for row in gained]
     assert confidence == sorted(confidence, reverse=True) and confidence[0] > confidence[-1]
     name = reference.names[gained[0]]
-    drawn = tile(found.pairs[0], gained[0], pictures)
+    drawn = gallery_image(found.pairs[0], gained[0], pictures)
     truth = reference.classes[reference.truth[gained[0]]]
     assert f">b: {truth}, " in drawn and f">a: {truth}, " not in drawn and f'alt="{name}: {truth}; a predicts' in drawn
     assert drawn.index('class="wrong">a: ') < drawn.index('class="sure">b: ')
@@ -156,7 +156,7 @@ def test_the_pictures_are_those_that_one_has_right_the_surest_mistakes_first(run
 
 
 def scenes(wrong: tuple[float, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(predicted, truth) uint8 [N, 12, 16]; of each image a share of the pixels is drawn anew."""
+    """(predicted, truth) uint8 [N, 12, 16]; a share of the predicted pixels of each image is random."""
     truth = np.random.default_rng(0).integers(0, 3, (len(wrong), 3, 4)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, 3, truth.shape).astype(np.uint8)
@@ -164,7 +164,7 @@ def scenes(wrong: tuple[float, ...], seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.usefixtures("quick")
-def test_masks_are_shown_under_every_run_where_they_differ_most(tmp_path: Path) -> None:
+def test_masks_of_all_runs_are_shown_where_they_differ_most(tmp_path: Path) -> None:
     (first, truth), (second, _) = scenes((0.9, 0.1, 0.5, 0.5, 0.5, 0.5), 1), scenes((0.0, 0.9, 0.4, 0.4, 0.3, 0.3), 2)
     places = [segmenter(tmp_path / name, one, truth) for name, one in (("a", first), ("b", second))]
     found = compare([*places, write_run(tmp_path / "c", "segment", finished=False)])
@@ -182,11 +182,11 @@ def test_masks_are_shown_under_every_run_where_they_differ_most(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
-def test_pretrainings_have_a_page_without_items(tmp_path: Path) -> None:
+def test_pretraining_runs_have_a_page_without_paired_sections(tmp_path: Path) -> None:
     places = [pretraining(tmp_path / name, knn) for name, knn in (("a", 0.4), ("b", 0.7))]
     page, lines = write_comparison(places, tmp_path / "out")
     words = Words(page.read_text(encoding="utf-8"))
-    assert words.headings == ["The result", "Cost and quality", "What differs in the recipes", "Curves"]
+    assert words.headings == ["Result", "Cost and quality", "Recipe differences", "Curves"]
     assert "a 40.00 [35.00, 45.00]%, b 70.00 [65.00, 75.00]%" in lines[0] and "no paired interval" in words.text
     assert "beats" not in words.text and "0.6 12" in words.text
     drawn = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
@@ -194,7 +194,7 @@ def test_pretrainings_have_a_page_without_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_is_not_comparable_is_told_and_the_rest_is_shown(
+def test_runs_that_are_not_comparable_have_a_note_and_others_are_compared(
     tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = classifier(tmp_path / "c", said(), TRUTH.tolist(), [f"new/{i}.png" for i in range(60)])
@@ -203,7 +203,7 @@ def test_what_is_not_comparable_is_told_and_the_rest_is_shown(
     printed = capsys.readouterr().out
     words = Words((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
     for text in (printed, words):
-        assert "share none" in text and "d is not finished" in text and "sightline resume" in text
+        assert "have none in common" in text and "d is not finished" in text and "sightline resume" in text
     assert printed.splitlines()[-1] == str(tmp_path / "out" / "report.html")
     assert "50.00 so far" in words and "3 so far" in words
     assert "Recipes, curves and costs are shown for all runs" in words
@@ -219,7 +219,7 @@ def test_the_function_and_the_command_write_to_runs_compare(
     page = sightline.report("a", "b", quiet=True)
     assert page == Path("runs/compare/report.html") and page.is_file() and capsys.readouterr().out == ""
     old = {path.name: path.read_bytes() for path in page.parent.iterdir() if path.is_file()}
-    assert run(["report", "b", "a", "--quiet"]) == 0  # the same runs: drawn again, with another reference
+    assert run(["report", "b", "a", "--quiet"]) == 0  # the same runs with another reference: replaced
     assert page.read_bytes() != old["report.html"]
     assert run(["report", "a", "b", "--quiet"]) == 0
     assert {path.name: path.read_bytes() for path in page.parent.iterdir() if path.is_file()} == old
@@ -227,20 +227,20 @@ def test_the_function_and_the_command_write_to_runs_compare(
 
 
 @pytest.mark.usefixtures("quick")
-def test_nobodys_files_are_overwritten(tmp_path: Path, runs: list[Path]) -> None:
+def test_other_files_are_not_overwritten(tmp_path: Path, runs: list[Path]) -> None:
     c = classifier(tmp_path / "c", said(), TRUTH.tolist())
     out = tmp_path / "out"
     page, _ = write_comparison(runs, out)
     (out / "notes.txt").write_text("mine")
     old = page.read_bytes()
-    with pytest.raises(SightlineError, match="this folder has another comparison") as caught:
+    with pytest.raises(SightlineError, match="a comparison of other runs") as caught:
         write_comparison([*runs, c], out)
     assert "--overwrite" in caught.value.cure and page.read_bytes() == old
     write_comparison([*runs, c], out, overwrite=True)
     assert page.read_bytes() != old and (out / "notes.txt").read_text() == "mine"
     assert (out / "figures" / "differences.png").is_file()
     write_comparison(runs, out, overwrite=True)
-    assert not (out / "figures" / "differences.png").exists()  # no figure of the old comparison stays behind
+    assert not (out / "figures" / "differences.png").exists()  # figures of the old comparison are removed
 
 
 FOREIGN: dict[str, Callable[[Path], object]] = {
@@ -252,7 +252,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_folder_that_is_no_comparison_is_left_alone(tmp_path: Path, runs: list[Path], kind: str) -> None:
+def test_a_folder_without_a_comparison_is_not_changed(tmp_path: Path, runs: list[Path], kind: str) -> None:
     FOREIGN[kind](tmp_path / "out")
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for overwrite in (False, True):
@@ -262,7 +262,7 @@ def test_a_folder_that_is_no_comparison_is_left_alone(tmp_path: Path, runs: list
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_mistakes_on_the_command_line(tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_command_line(tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(runs[0]), "--out", str(tmp_path / "x")]) == 2
     assert "are for a comparison" in capsys.readouterr().err
     pretraining(tmp_path / "p", 0.4)
@@ -270,7 +270,7 @@ def test_mistakes_on_the_command_line(tmp_path: Path, runs: list[Path], capsys: 
     assert "different tasks" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
-def test_overlaid_curves_have_a_line_a_run_in_its_own_color(tmp_path: Path, runs: list[Path]) -> None:
+def test_overlaid_curves_have_one_line_per_run_in_its_color(tmp_path: Path, runs: list[Path]) -> None:
     entries = compare([*runs, write_run(tmp_path / "young", finished=False)]).entries
     for over, last in (("epoch", 3), ("minutes", 3), ("training FLOPs", 3e9)):
         lines = draw_overlay(entries, ACCURACY, over).axes[0].get_lines()
@@ -281,7 +281,7 @@ def test_overlaid_curves_have_a_line_a_run_in_its_own_color(tmp_path: Path, runs
         np.testing.assert_allclose(lines[1].get_ydata(), 100 * np.array([1, 2, 3]) / 3 * 56 / 60)
 
 
-def test_cost_and_difference_drawings(runs: list[Path]) -> None:
+def test_figures_of_cost_and_differences(runs: list[Path]) -> None:
     found = compare(runs)
     lines = draw_cost(found, "training FLOPs", [1e9, 8e9]).axes[0]
     assert lines.get_xscale() == "log"
@@ -293,7 +293,7 @@ def test_cost_and_difference_drawings(runs: list[Path]) -> None:
     assert most_different(np.array([0.1, np.nan, -0.5, 0.2, 0.0]), 3).tolist() == [3, 0, 2]
 
 
-def test_a_noisy_curve_is_thinned_to_means_of_neighbors() -> None:
+def test_a_noisy_curve_is_averaged_over_adjacent_points() -> None:
     x, y = np.arange(130.0), np.tile([0.0, 2.0], 65)
     few, means = binned_means(x, y, 65)
     assert len(few) == 65 and (means == 1).all() and few[0] == 0.5

@@ -1,4 +1,4 @@
-"""What the page's scripts read: nothing ends its block, numbers come back, pictures lie where they are looked for."""
+"""The JSON blocks for the page's scripts: escaping, encoded numbers, positions of thumbnails."""
 
 import base64
 import io
@@ -35,20 +35,20 @@ def uint16(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<u2")
 
 
-def test_no_text_ends_its_block() -> None:
+def test_text_cannot_close_its_block() -> None:
     said = {"name": "</script><script>alert(1)</script><!--", "sign": "\u2028 犬 &"}
     markup = live.block("data", said)
     assert markup.count("<") == 2 and values_of(markup) == said
 
 
-def test_shares_come_back_to_half_a_part_in_65535() -> None:
+def test_shares_are_encoded_with_16_bits() -> None:
     shares = np.array([0.0, 1.0, 0.123456, 2.0, -1.0])
     np.testing.assert_allclose(uint16(live.shares(shares)) / 65535, shares.clip(0, 1), atol=0.5 / 65535)
     assert uint16(live.numbers(np.array([0, 1, 65535]))).tolist() == [0, 1, 65535]
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(7, 6, 8), (300, 20, 12), (9, 2000, 1500)])
-def test_each_picture_lies_where_the_script_looks_for_it(count: int, height: int, width: int) -> None:
+def test_thumbnails_are_at_their_positions_in_the_sheets(count: int, height: int, width: int) -> None:
     images = np.broadcast_to((np.arange(count) * 7 % 256)[:, None, None, None], (count, 3, height, width))
     found = live.sheets(images.astype(np.uint8))
     sheets = [Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))) for text in found["sheets"]]
@@ -60,7 +60,7 @@ def test_each_picture_lies_where_the_script_looks_for_it(count: int, height: int
         assert np.abs(pixel - index * 7 % 256).max() <= 12, index
 
 
-def test_maps_share_a_square_and_say_what_was_said_at_each_epoch() -> None:
+def test_maps_share_a_square_and_have_the_predictions_of_each_epoch() -> None:
     points = np.array([[0.0, 0.0], [4.0, 1.0], [2.0, -1.0]])
     maps = [EpochMap(e, points * e, points + e, 0.5, 0.25, 2, None) for e in (1, 3)]
     snapshots = [Snapshot(e, points, np.array([0, 1, e]), np.array([0.5, 1.0, 0.0])) for e in (1, 3)]
@@ -78,15 +78,13 @@ def test_maps_share_a_square_and_say_what_was_said_at_each_epoch() -> None:
     assert values_of(live.map_block("map-data", maps, bare, 4))["confidence"] is None
 
 
-def test_mistakes_that_are_no_samples_come_after_them_with_their_own_pictures(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_further_misclassified_images_come_after_the_samples(make_run: Callable[..., Path], tmp_path: Path) -> None:
     files = read_all(make_run(tmp_path / "run", epochs=(1,)))
     assert files.samples and files.mistakes and files.predictions
     few = replace(files.samples, images=files.samples.images[:7], rows=files.samples.rows[:7], labels=None)
     cut = replace(files, samples=few)
     values = values_of(live.items("items-data", cut, few, files.mistakes))
-    rows = [0, 1, 2, 3, 4, 5, 6, 10, 15, 20]  # 0 and 5 are mistakes too
+    rows = [0, 1, 2, 3, 4, 5, 6, 10, 15, 20]  # 0 and 5 are also misclassified
     assert values["names"] == [f"val/{row}.png" for row in rows]
     assert uint16(values["truth"]).tolist() == [row % 4 for row in rows]
     assert uint16(values["predicted"]).tolist() == [(row + (row % 5 == 0)) % 4 for row in rows]
@@ -102,7 +100,7 @@ def test_mistakes_that_are_no_samples_come_after_them_with_their_own_pictures(
     assert uint16(training["truth"]).tolist() == [row % 4 for row in range(24)]
 
 
-def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_thumbnails_without_predictions_are_not_an_error(make_run: Callable[..., Path], tmp_path: Path) -> None:
     files = read_all(make_run(tmp_path / "run", epochs=(1,)))
     assert files.samples and files.mistakes
     other = replace(files.samples, rows=files.samples.rows + 1)
@@ -114,7 +112,7 @@ def test_pictures_of_rows_that_the_predictions_lack_are_no_fault(make_run: Calla
     assert len(values_of(live.items("items-data", files, files.samples, gone))["names"]) == 24
 
 
-def test_the_matrix_can_have_the_worst_class_first(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_matrix_can_be_sorted_by_recall(make_run: Callable[..., Path], tmp_path: Path) -> None:
     files = read_all(make_run(tmp_path / "run", images=70, epochs=(1,)))
     found = compute_findings(files, neighbors=False)
     values = values_of(live.confusion_block("confusion-data", found, files.classes) or "")
@@ -124,7 +122,7 @@ def test_the_matrix_can_have_the_worst_class_first(make_run: Callable[..., Path]
     assert sorted(values["orders"]["similar"]) == [0, 1, 2, 3] and values["counts"][1][2] == 4
 
 
-def test_shares_are_drawn_in_percent_and_an_early_end_is_marked() -> None:
+def test_shares_are_in_percent_and_an_early_stop_is_marked() -> None:
     place = {"step": 9, "epoch": 3, "seconds": 1.0}
     records = [{"event": "eval", **place, "split": "val", "loss": 1.0, "accuracy": 0.25, "accuracy_top5": 0.5}]
     for reason, kinds in (("no better accuracy for 2 epochs", ["stopped"]), ("all epochs done", [])):
@@ -134,7 +132,7 @@ def test_shares_are_drawn_in_percent_and_an_early_end_is_marked() -> None:
         assert [mark["kind"] for mark in accuracy["marks"] if mark["kind"] != "best"] == kinds
 
 
-def test_a_long_curve_keeps_its_ends_and_marks() -> None:
+def test_a_subsampled_curve_keeps_its_ends_and_marks() -> None:
     records = [{"event": "train", "step": s, "epoch": s / 1000, "seconds": s, "loss": 1 / s} for s in range(1, 9000)]
     records += [{"event": "resume", "step": 9000, "epoch": 4.5, "seconds": 1.0}]
     records += [{"event": "eval", "step": 8999, "epoch": 9, "split": "val", "loss": 0.5, "best": True}]

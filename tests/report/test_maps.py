@@ -1,4 +1,4 @@
-"""The maps on the page: each with its own pictures and epochs, and the numbers in their columns."""
+"""The maps on the page, with their thumbnails and epochs, and the table of the features."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from sightline.report.maps import features_table, maps
 from sightline.report.run import read_run, with_predictions, with_samples
 
 
-def test_each_number_stands_below_its_heading() -> None:
+def test_each_number_is_below_its_heading() -> None:
     points = np.zeros((3, 2))
     shown = [EpochMap(7, points, None, 0.5, 0.25, 2, -0.125), EpochMap(9, points, None, 0.75, 0.5, 2, None)]
     rows = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", str(features_table(shown, True)))
@@ -22,7 +22,7 @@ def test_each_number_stands_below_its_heading() -> None:
     assert re.findall(r"<td[^>]*>([^<]*)</td>", str(features_table(shown, False)))[-1] == "75.0"
 
 
-def test_the_map_of_training_images_has_their_pictures_and_what_was_said_of_them(
+def test_the_map_of_training_images_has_their_thumbnails_and_predictions(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "run", epochs=(1, 2))
@@ -30,13 +30,13 @@ def test_the_map_of_training_images_has_their_pictures_and_what_was_said_of_them
     images = rng.integers(0, 256, (12, 3, 6, 8)).astype(np.uint8)
     np.savez(run / "snapshots" / "train-samples.npz", images=images, labels=labels, index=np.arange(12))
     for epoch in (1, 2):
-        said = {"predictions": (labels + epoch) % 4, "confidence": np.full(12, 0.5)}
+        predictions = {"predictions": (labels + epoch) % 4, "confidence": np.full(12, 0.5)}
         path = run / "snapshots" / f"epoch-{epoch:05d}" / "train-features.npz"
-        np.savez(path, features=rng.normal(size=(12, 5)), **said)
+        np.savez(path, features=rng.normal(size=(12, 5)), **predictions)
     files = with_samples(with_predictions(read_run(run)))
     text = "".join(map(str, maps(files, {}, compute_findings(files, neighbors=False))))
-    places = re.findall(r'data-source="([^"]*)" data-items="([^"]*)"', text)
-    assert places == [("map-data", "items-data"), ("map-data-training", "items-training")]
+    sources = re.findall(r'data-source="([^"]*)" data-items="([^"]*)"', text)
+    assert sources == [("map-data", "items-data"), ("map-data-training", "items-training")]
     blocks = {name: json.loads(value) for name, value in re.findall(r'id="([^"]*)">({.*?})</script>', text, re.S)}
     assert blocks["map-data-training"]["count"] == len(blocks["items-training"]["names"]) == 12
     assert blocks["map-data"]["count"] == 24

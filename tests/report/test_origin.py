@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from sightline.report.formatting import device
 from sightline.report.page import write_report
-from sightline.report.words import device
 
 STRANGE = [None, [], {}, "x", 3, -1.5, True, [[1]], {"a": [None]}]
 
@@ -27,35 +27,35 @@ def words_with(run, **changes) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
-def test_the_commands_of_a_resumed_run_stand_in_order(run):
+def test_the_commands_of_a_resumed_run_are_in_order(run):
     resumes = [
         {"command": ["sightline", "resume", "runs/tiny"], "step": 118, "changed": {}, "versions": {"torch": "2.11"}},
         {"command": ["sightline", "resume", "my run"], "step": 1264, "changed": {"train.epochs": [30, 60]},
          "versions": {"torch": "2.12"}},
     ]  # fmt: skip
     words = words_with(run, resumes=resumes, versions={"torch": "2.11"}, train_flops=3.3e12)
-    pieces = ["The commands, in order", "sightline train tiny", "Resumed after step 118:", "sightline resume runs/tiny",
+    parts = ["Commands, in order", "sightline train tiny", "Resumed after step 118:", "sightline resume runs/tiny",
               "Resumed after step 1,264, with train.epochs 30 → 60; torch 2.11 → 2.12:",
-              "sightline resume &#x27;my run&#x27;", "Training, as planned 3.3 TFLOPs"]  # fmt: skip
-    places = [words.index(piece) for piece in pieces]
-    assert places == sorted(places) and "Resumes" not in words
+              "sightline resume &#x27;my run&#x27;", "FLOPs of the training, planned 3.3 TFLOPs"]  # fmt: skip
+    positions = [words.index(part) for part in parts]
+    assert positions == sorted(positions) and "Resumes" not in words
 
 
-def test_the_flops_that_were_done_are_shown(run):
+def test_the_flops_of_a_finished_training(run):
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"event": "done", "step": 10, "train_flops": 2e9}\n')
     words = words_with(run)
-    assert "The command sightline train" in words and "Training, as done 2 GFLOPs" in words
+    assert "Command sightline train" in words and "FLOPs of the training, done 2 GFLOPs" in words
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "{}", "3", '"text"', "{torn"])
-def test_provenance_that_is_no_object_is_unknown(run, content):
+def test_provenance_that_is_not_an_object_is_unknown(run, content):
     (run / "provenance.json").write_text(content)
     text = write_report(run).read_text(encoding="utf-8")
-    assert "the origin is unknown" in text and "The command is unknown." in text
+    assert "provenance.json is missing or cannot be read" in text and "The command is unknown." in text
 
 
-def test_fields_of_a_wrong_type_are_unknown_or_shown_as_they_are(run):
+def test_fields_of_a_wrong_type_are_unknown_or_unchanged(run):
     before = json.loads((run / "provenance.json").read_text())
     for key in [*before, "resumes", "versions", "train_flops", "weights", "started"]:
         for value in STRANGE:
@@ -68,7 +68,7 @@ def test_fields_of_a_wrong_type_are_unknown_or_shown_as_they_are(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "threads", "said"),
+    ("name", "threads", "expected"),
     [
         ("AMD EPYC (AVX512)", 1, "AMD EPYC (AVX512), 1 thread"),
         ("Neoverse", None, "Neoverse"),
@@ -76,6 +76,6 @@ def test_fields_of_a_wrong_type_are_unknown_or_shown_as_they_are(run):
         (["x"], 2, "unknown, 2 threads"),
     ],
 )
-def test_the_threads_are_said_once(run, name, threads, said):
-    assert device({"device": name, "threads": threads}) == said
-    assert f"Device {said} precision" in words_with(run, device=name, threads=threads)
+def test_the_number_of_threads_appears_once(run, name, threads, expected):
+    assert device({"device": name, "threads": threads}) == expected
+    assert f"Device {expected} precision" in words_with(run, device=name, threads=threads)

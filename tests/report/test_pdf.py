@@ -1,4 +1,4 @@
-"""The report on paper."""
+"""The report as PDF."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from sightline import SightlineError
 from sightline.report import pdf
 
 
-def test_a_report_becomes_a_pdf_with_its_pictures(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_report_is_printed_to_pdf_with_its_figures(make_run: Callable[..., Path], tmp_path: Path) -> None:
     try:
         pdf.find_chromium()
     except SightlineError:
@@ -23,15 +23,15 @@ def test_a_report_becomes_a_pdf_with_its_pictures(make_run: Callable[..., Path],
     assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 3 and len(re.findall(rb"/Subtype\s*/Image\b", data)) >= 8
 
 
-def test_without_a_browser_the_cure_is_said(
+def test_a_missing_browser_is_an_error_with_the_cure(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pdf, "NAMES", ())
     monkeypatch.setattr(pdf, "PATHS", ())
     run = make_run(tmp_path / "run", epochs=(1,))
-    with pytest.raises(SightlineError, match="needs a Chromium") as caught:
+    with pytest.raises(SightlineError, match="needs Chromium") as caught:
         sightline.report(run, pdf=True)
-    assert caught.value.status == 3 and "print it there" in caught.value.cure
+    assert caught.value.status == 3 and "print it" in caught.value.cure
     assert (run / "report.html").is_file() and not (run / "report.pdf").exists()
 
 
@@ -44,7 +44,7 @@ for argument; do case $argument in --print-to-pdf=*) printf '{content}' > "${{ar
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """fake(content, more=""): a PDF of tmp_path/report.html by a browser that writes this; what it was called with."""
+    """fake(content, more=""): print tmp_path/report.html with a fake browser; returns its arguments."""
 
     def printed(content: str, more: str = "") -> list[str]:
         browser = tmp_path / "chromium"
@@ -57,7 +57,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     return printed
 
 
-def test_the_browser_prints_no_header_and_leaves_the_users_profile_alone(fake, tmp_path: Path) -> None:
+def test_the_browser_prints_no_header_and_uses_a_temporary_profile(fake, tmp_path: Path) -> None:
     arguments = fake("%%PDF")
     assert (tmp_path / "report.pdf").read_bytes() == b"%PDF" and "--no-pdf-header-footer" in arguments
     (profile,) = [Path(each.partition("=")[2]) for each in arguments if each.startswith("--user-data-dir=")]
@@ -65,9 +65,7 @@ def test_the_browser_prints_no_header_and_leaves_the_users_profile_alone(fake, t
     assert arguments[-1] == (tmp_path / "report.html").as_uri()
 
 
-def test_a_browser_that_gives_an_empty_file_or_hangs_is_said(
-    fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_pdf_or_a_timeout_is_an_error(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SightlineError, match="did not write a PDF"):
         fake("")
     monkeypatch.setattr(pdf, "TIMEOUT_SECONDS", 0.3)
@@ -76,7 +74,7 @@ def test_a_browser_that_gives_an_empty_file_or_hangs_is_said(
     assert "timed out" in caught.value.why and not (tmp_path / "report.pdf").exists()
 
 
-def test_a_browser_that_fails_is_named(
+def test_the_error_names_a_failing_browser(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "chromium"

@@ -1,4 +1,4 @@
-"""The page of a pre-training run: what the features are worth, and an alarm where images no longer stay apart."""
+"""The page of a pre-training run: the quality of its features, and a warning on collapse."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
     return make
 
 
-def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Path]) -> None:
+def test_the_page_has_the_metrics_of_the_features(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     text = write_report(run).read_text(encoding="utf-8")
     for words in (
@@ -60,18 +60,18 @@ def test_the_page_says_what_the_features_are_worth(pretraining: Callable[..., Pa
     assert write_report(run).read_bytes() == first
 
 
-def test_a_collapse_is_said_with_its_cure(pretraining: Callable[..., Path]) -> None:
+def test_a_collapse_is_reported_with_its_cure(pretraining: Callable[..., Path]) -> None:
     text = write_report(pretraining(std=0.01)).read_text(encoding="utf-8")
     assert "Collapsed: the features of all images" in text and "--optim.lr" in text
 
 
-def test_without_labels_the_map_shows_groups_and_measures_nothing_by_them(pretraining: Callable[..., Path]) -> None:
+def test_without_labels_the_map_has_clusters_and_no_metrics(pretraining: Callable[..., Path]) -> None:
     run = pretraining(knn=False)
     with np.load(run / "snapshots" / "samples.npz") as samples:
         rest = {name: samples[name] for name in samples.files if name != "labels"}
     np.savez(run / "snapshots" / "samples.npz", **rest)
     text = re.sub(r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
-    assert "groups that k-means found" in text and "--pretrain.probe" in text and 'data-live="map"' in text
+    assert "k-means clusters" in text and "--pretrain.probe" in text and 'data-live="map"' in text
     assert "k-NN accuracy" not in text and "Silhouette" not in text and "true class" not in text
     items = json.loads(re.search(r'id="items-data">(.*?)</script>', text, re.S).group(1))  # ty: ignore
     assert items["classes"][0] == "group 1"

@@ -6,11 +6,11 @@ from sightline.report.run import read_run, with_predictions, with_samples
 
 
 def read_all(run):
-    """The files that a classifier's report reads."""
+    """Read the files for the report of a classifier."""
     return with_samples(with_predictions(read_run(run)))
 
 
-def test_a_whole_run_is_read_and_lacks_nothing(tmp_path, make_run):
+def test_a_complete_run_has_no_missing_files(tmp_path, make_run):
     files = read_all(make_run(tmp_path / "run"))
     assert files.missing == () and len(files.classes) == 4 and files.recipe["optim"]["lr"] == 0.25
     assert [snapshot.epoch for snapshot in files.snapshots] == [1, 2, 3, 6]
@@ -19,7 +19,7 @@ def test_a_whole_run_is_read_and_lacks_nothing(tmp_path, make_run):
     assert wrong.tolist() == files.mistakes.rows.tolist() == list(range(0, 24, 5))
 
 
-def test_missing_parts_are_named(tmp_path):
+def test_missing_files_are_listed(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x\n")
     files = read_all(tmp_path)
     named = [line.split(":")[0] for line in files.missing]
@@ -47,7 +47,7 @@ def test_missing_parts_are_named(tmp_path):
         ("snapshots/epoch-00006/features.npz", b"\x80\x04N."),
     ],
 )
-def test_torn_parts_are_named_and_the_rest_is_read(tmp_path, make_run, name, content):
+def test_damaged_files_are_listed_and_others_are_read(tmp_path, make_run, name, content):
     run = make_run(tmp_path / "run")
     (run / name).write_bytes(content)
     files = read_all(run)
@@ -56,7 +56,7 @@ def test_torn_parts_are_named_and_the_rest_is_read(tmp_path, make_run, name, con
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a" + bytes(30)])
-def test_a_preview_that_is_no_picture_is_left_out(tmp_path, make_run, content):
+def test_an_invalid_preview_is_ignored(tmp_path, make_run, content):
     run = make_run(tmp_path / "run")
     (run / "figures").mkdir()
     (run / "figures" / "preview.png").write_bytes(content)
@@ -73,21 +73,21 @@ def test_a_preview_that_is_no_picture_is_left_out(tmp_path, make_run, content):
         ("epoch-00006/features.npz", {"features": np.zeros((24, 0), np.float16)}),
     ],
 )
-def test_arrays_of_odd_shapes_are_named_and_left_out(tmp_path, make_run, name, arrays):
+def test_arrays_of_invalid_shapes_are_listed_and_ignored(tmp_path, make_run, name, arrays):
     run = make_run(tmp_path / "run")
     np.savez(run / "snapshots" / name, **arrays)
     files = read_all(run)
     assert len(files.missing) == 1 and files.missing[0].startswith(f"snapshots/{name}: cannot be read")
 
 
-def test_features_that_are_not_finite_are_refused(tmp_path, make_run):
+def test_features_that_are_not_finite_are_an_error(tmp_path, make_run):
     run = make_run(tmp_path / "run")
     np.savez(run / "snapshots" / "epoch-00001" / "features.npz", features=np.full((24, 5), np.nan, dtype=np.float16))
     files = read_all(run)
     assert [snapshot.epoch for snapshot in files.snapshots] == [2, 3, 6] and len(files.missing) == 1
 
 
-def test_a_folder_that_is_no_run_is_an_error_with_the_cure(tmp_path, make_run):
+def test_a_folder_that_is_not_a_run_is_an_error_with_the_cure(tmp_path, make_run):
     with pytest.raises(SightlineError, match="not a run") as missing:
         read_run(tmp_path / "nowhere")
     assert missing.value.cure

@@ -1,4 +1,4 @@
-"""The page of a run that goes on: served to this machine only, new when the run has something new, gone at the end."""
+"""The report of a run in progress, served on 127.0.0.1 and updated with the run."""
 
 import http.client
 import json
@@ -44,7 +44,7 @@ def ask(server: WatchServer, path: str, host: str = "", method: str = "GET") -> 
     return answer.status, text
 
 
-def test_the_page_is_new_when_the_run_has_logged_something(server: WatchServer, run: Path) -> None:
+def test_the_page_is_rendered_again_when_the_run_has_logged_something(server: WatchServer, run: Path) -> None:
     status, first = ask(server, "/")
     stamp = json.loads(ask(server, "/state")[1])["stamp"]
     assert status == 200 and f'data-watched="{stamp}"' in first and "connect-src &#x27;self&#x27;" in first
@@ -58,19 +58,19 @@ def test_the_page_is_new_when_the_run_has_logged_something(server: WatchServer, 
 
 
 @pytest.mark.parametrize("name", ["predictions/val.csv", "predictions/val-confusion.npz"])
-def test_predictions_are_something_new(server: WatchServer, run: Path, name: str) -> None:
+def test_new_predictions_change_the_stamp(server: WatchServer, run: Path, name: str) -> None:
     before = server.watched.stamp()
     (run / name).write_bytes(b"of another epoch")
     assert server.watched.stamp() not in ("", before)
 
 
-def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_then(
+def test_the_browser_reloads_the_page_only_when_it_has_changed(
     server: WatchServer, run: Path, browser: "Browser"
 ) -> None:
     page = browser.new_page()
     page.clock.install()
     page.goto(server.url)
-    page.wait_for_selector(".lives")
+    page.wait_for_selector(".interactive")
     page.evaluate("window.loaded = 'first'")
     for _ in range(2):
         with page.expect_response("**/state"):
@@ -81,7 +81,7 @@ def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_
         file.write('{"event": "eval", "step": 99, "epoch": 7, "seconds": 70, "split": "val", "accuracy": 0.9}\n')
     with page.expect_navigation():
         page.clock.fast_forward(2600)
-    page.wait_for_selector(".lives")
+    page.wait_for_selector(".interactive")
     assert page.locator("html").get_attribute("data-watched") == server.watched.stamp()
     page.evaluate("window.loaded = 'second'")
     server.shutdown()
@@ -93,22 +93,22 @@ def test_in_a_browser_the_page_loads_again_when_there_is_something_new_and_only_
     page.close()
 
 
-def test_nothing_but_the_page_and_its_state_is_answered(server: WatchServer) -> None:
+def test_other_paths_are_not_found(server: WatchServer) -> None:
     for path in ("/report.html", "/../recipe.yaml", "//etc/passwd", "/state/", "/?", "/%2e%2e/recipe.yaml"):
         assert ask(server, path)[0] == 404, path
     assert ask(server, "/", method="POST")[0] == 501
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_another_sites_name_gets_nothing(server: WatchServer) -> None:
-    """A page of another site may let its own name point to this machine."""
+def test_other_host_names_are_rejected(server: WatchServer) -> None:
+    """DNS rebinding: a foreign name that resolves to this machine."""
     port = server.server_address[1]
     for host in (f"evil.example:{port}", ADDRESS, f"{ADDRESS}:1", f"{ADDRESS}:{port}.evil.example"):
         assert ask(server, "/", host)[0] == 403
     assert ask(server, "/state", f"localhost:{port}")[0] == 200
 
 
-def test_no_answer_is_kept_or_taken_for_something_else(server: WatchServer) -> None:
+def test_responses_are_not_cached_and_have_their_type(server: WatchServer) -> None:
     connection = http.client.HTTPConnection(ADDRESS, server.server_address[1], timeout=60)
     for path, kind in (("/state", "application/json"), ("/other", "text/plain")):
         connection.request("GET", path)
@@ -119,7 +119,7 @@ def test_no_answer_is_kept_or_taken_for_something_else(server: WatchServer) -> N
         connection.close()
 
 
-def test_a_taken_port_is_said(server: WatchServer, run: Path) -> None:
+def test_a_port_in_use_is_an_error(server: WatchServer, run: Path) -> None:
     with pytest.raises(SightlineError, match="cannot be used") as caught:
         serve(run, server.server_address[1])
     assert "--port" in caught.value.cure
@@ -127,7 +127,7 @@ def test_a_taken_port_is_said(server: WatchServer, run: Path) -> None:
         sightline.report(run, run, watch=True)
 
 
-def test_beside_a_training_the_page_is_there_before_the_run_and_gone_after(
+def test_the_page_is_served_before_and_during_a_training_and_not_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []

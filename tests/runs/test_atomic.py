@@ -1,4 +1,4 @@
-"""Files are whole and durable or not there: order of the calls, faults at each of them, odd names, torn logs."""
+"""Atomic and durable writes: order of the calls, errors at each of them, unusual names, partial log lines."""
 
 import errno
 import json
@@ -24,10 +24,10 @@ from sightline.runs.atomic import (
     write_json,
 )
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="sees open files through /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc/self/fd")
 
 
-def test_content_may_be_bytes_text_or_a_function(tmp_path: Path) -> None:
+def test_content_can_be_bytes_text_or_a_function(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     assert atomic_write(path, b"\x00\xff") == path and path.read_bytes() == b"\x00\xff"
     assert atomic_write(str(path), "naïve\n").read_text(encoding="utf-8") == "naïve\n"
@@ -37,8 +37,8 @@ def test_content_may_be_bytes_text_or_a_function(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_order_that_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data before the rename, the rename before the return, and each new folder in the one above it."""
+def test_order_of_fsync_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced before the rename, its folder after it, and the parent of each new folder."""
     calls: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -61,7 +61,7 @@ def test_order_that_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES])
-def test_a_fault_leaves_the_old_file_and_no_litter(
+def test_a_disk_error_leaves_the_old_file_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     path = atomic_write(tmp_path / "file", "old")
@@ -78,7 +78,7 @@ def test_a_fault_leaves_the_old_file_and_no_litter(
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
-def test_a_fault_in_the_function_leaves_the_old_file_too(tmp_path: Path) -> None:
+def test_an_exception_of_the_function_leaves_the_old_file(tmp_path: Path) -> None:
     path = atomic_write(tmp_path / "file", "old")
     with pytest.raises(ZeroDivisionError):
         atomic_write(path, lambda file: file.write(b"half") / 0)
@@ -87,7 +87,7 @@ def test_a_fault_in_the_function_leaves_the_old_file_too(tmp_path: Path) -> None
 
 @needs_proc
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_file_systems_that_cannot_sync_folders_are_used_all_the_same(
+def test_file_systems_without_fsync_of_folders_are_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     fsync = os.fsync
@@ -102,7 +102,7 @@ def test_file_systems_that_cannot_sync_folders_are_used_all_the_same(
 
 
 @pytest.mark.parametrize("where", ["file/below", "folder", "x" * 300])
-def test_impossible_places_give_one_clear_error(tmp_path: Path, where: str) -> None:
+def test_invalid_paths_raise_sightline_error(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(SightlineError, match="cannot write") as caught:
@@ -116,12 +116,12 @@ def test_names_and_texts_that_are_not_utf8(tmp_path: Path) -> None:
     path = atomic_write(tmp_path / name, f"{name}\n")
     assert path.read_bytes() == b"caf\\udce9.txt\n"
     write_json(tmp_path / "names.json", [name, "字"])
-    assert json.loads((tmp_path / "names.json").read_text(encoding="utf-8")) == [name, "字"]  # a JSON escape: exact
+    assert json.loads((tmp_path / "names.json").read_text(encoding="utf-8")) == [name, "字"]  # exact, by a JSON escape
     append_line(tmp_path / "log", json.dumps({"name": name}, ensure_ascii=False))
     assert read_json_lines(tmp_path / "log") == [{"name": name}]
 
 
-def test_json_for_every_reader(tmp_path: Path) -> None:
+def test_json_has_no_nan_and_no_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "bad.json", {"loss": float("nan")})
     assert not (tmp_path / "bad.json").exists()
@@ -131,7 +131,7 @@ def test_json_for_every_reader(tmp_path: Path) -> None:
     }
 
 
-def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = [bytes([i]) * 10_000 for i in range(8)]
     threads = [threading.Thread(target=atomic_write, args=(path, content)) for content in contents]
@@ -145,20 +145,20 @@ def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- JSON lines
 
 
-def test_every_way_a_line_can_be_torn(tmp_path: Path) -> None:
+def test_appending_after_a_partial_line_of_any_length(tmp_path: Path) -> None:
     record = json.dumps({"event": "train", "text": "字 \u2028 \x85 \x0c", "loss": 0.5}, ensure_ascii=False)
-    whole = record.encode() + b"\n"
+    line = record.encode() + b"\n"
     path = tmp_path / "log"
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole + whole[:length])
+    for length in range(len(line) + 1):
+        path.write_bytes(line + line[:length])
         append_line(path, record)
         records = read_json_lines(path)
-        complete = length >= len(whole) - 1  # only the line end is missing: the record counts
+        complete = length >= len(line) - 1  # only the line feed is missing
         assert records == [json.loads(record)] * (3 if complete else 2), length
-    assert path.read_bytes() == whole * 3
+    assert path.read_bytes() == line * 3
 
 
-def test_what_is_no_record_is_left_out(tmp_path: Path) -> None:
+def test_lines_that_are_not_json_objects_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b'\n[1]\n3\n\x00\x00\x00\x00\n\xff\xfe\n{"a": 1}\r\n' + b'{"a":' * 20_000 + b'\n{"b": 2}')
     assert read_json_lines(path) == [{"a": 1}, {"b": 2}]
@@ -167,21 +167,21 @@ def test_what_is_no_record_is_left_out(tmp_path: Path) -> None:
         read_json_lines(tmp_path)
 
 
-def test_appending_to_an_impossible_place(tmp_path: Path) -> None:
+def test_appending_to_an_invalid_path(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="cannot write") as caught:
         append_line(tmp_path / "none" / "log", "{}")
     assert caught.value.status == ENVIRONMENT
 
 
 def test_sha256(tmp_path: Path) -> None:
-    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-4's own example
+    (tmp_path / "abc").write_bytes(b"abc")  # example of FIPS 180-4
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 # ------------------------------------------------------------------------------------------------------ temporaries
 
 
-def test_orphans_are_swept_and_nothing_else(tmp_path: Path) -> None:
+def test_only_stale_temporary_files_are_removed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     inner = tmp_path / "checkpoints" / "last"
@@ -198,7 +198,7 @@ def test_orphans_are_swept_and_nothing_else(tmp_path: Path) -> None:
     assert remove_stale_temporaries(tmp_path / "none") == 0
 
 
-def test_a_killed_writer_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     code = (
         "import os, sys; from sightline.runs.atomic import atomic_write\n"
         "atomic_write(sys.argv[1], lambda file: (file.write(b'x' * 100_000), file.flush(), os.kill(os.getpid(), 9)))"
@@ -210,6 +210,6 @@ def test_a_killed_writer_is_swept_by_the_next(tmp_path: Path) -> None:
     assert remove_stale_temporaries(tmp_path) == 1 and os.listdir(tmp_path) == []
 
 
-def test_process_lives() -> None:
+def test_process_exists() -> None:
     assert process_exists(os.getpid()) and process_exists(1)
     assert not process_exists(2**22 + 1) and not process_exists(10**30)

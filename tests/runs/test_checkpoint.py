@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, every kind of damage, room on the disk."""
+"""Checkpoints: exact round trips, damage of every kind, and disk space."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from checkpoint_toys import DESCRIPTION, describe, equal, quick_disk, tensors  # noqa: F401
+from checkpoint_toys import DESCRIPTION, describe, equal, no_fsync, tensors  # noqa: F401
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs import atomic, checkpoint
 from sightline.runs.checkpoint import (
@@ -41,11 +41,11 @@ def test_model_round_trip_and_layout(tmp_path: Path) -> None:
         "model.safetensors",
         "model.safetensors.sha256",
     ]
-    assert load_model(tmp_path / "run")[1] == describe(1)  # a run folder means its best checkpoint
+    assert load_model(tmp_path / "run")[1] == describe(1)  # checkpoints/best of a run folder
     assert json.loads((folder / "config.json").read_text()) == describe(1)
 
 
-def test_files_are_plain_safetensors_for_anyone(tmp_path: Path) -> None:
+def test_files_are_readable_by_the_safetensors_library(tmp_path: Path) -> None:
     save_model(tmp_path, tensors(3), describe(3))
     assert equal(load_file(tmp_path / "model.safetensors"), tensors(3))
     ours = (tmp_path / "model.safetensors").stat().st_size
@@ -61,7 +61,7 @@ def test_sidecar_is_in_the_format_of_sha256sum(tmp_path: Path) -> None:
         subprocess.run(["sha256sum", "--check", "--strict", "model.safetensors.sha256"], cwd=tmp_path, check=True)
 
 
-def test_metrics_that_are_not_finite_become_null(tmp_path: Path) -> None:
+def test_non_finite_metrics_become_null(tmp_path: Path) -> None:
     save_model(tmp_path, tensors(1), describe(1) | {"metrics": {"loss": float("nan")}})
     assert load_model(tmp_path)[1]["metrics"] == {"loss": None}
 
@@ -73,21 +73,21 @@ def test_state_round_trip_alternates_slots(tmp_path: Path) -> None:
     assert equal(loaded, tensors(5)) and values == {"step": 5, "best": 0.1 + 0.2} and note is None
 
 
-def test_order_is_by_serial_never_by_time(tmp_path: Path) -> None:
+def test_states_are_ordered_by_serial_number_not_by_time(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(tmp_path, tensors(step), {"step": step})
-    os.utime(tmp_path / "state-1.safetensors", (0, 0))  # the clock jumped back
+    os.utime(tmp_path / "state-1.safetensors", (0, 0))  # as after the clock was set back
     assert load_state(tmp_path)[1] == {"step": 2}
 
 
-def test_large_numbers_are_no_infinity(tmp_path: Path) -> None:
+def test_large_finite_numbers_are_saved(tmp_path: Path) -> None:
     large = {"float": torch.full((9,), 3e38), "half": torch.full((9,), 6e4, dtype=torch.float16)}
     save_state(tmp_path, large, {})
     assert equal(load_state(tmp_path)[0], large)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_states_that_are_not_finite_are_never_written(tmp_path: Path, value: float) -> None:
+def test_non_finite_states_are_never_written(tmp_path: Path, value: float) -> None:
     save_state(tmp_path, tensors(1), {"step": 1})
     bad = tensors(2)
     bad["half"][2] = value
@@ -126,7 +126,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: 
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizer_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
+def test_resumed_optimizers_are_bit_identical(tmp_path: Path, name: str) -> None:
     model = small_model()
     optimizer = OPTIMIZERS[name](list(model.parameters()))
     steps(model, optimizer, 0, 3)
@@ -142,7 +142,7 @@ def test_optimizer_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
     fresh.load_state_dict(unflatten_optimizer(loaded, saved["optimizer"]))
     steps(again, fresh, 3, 6)
     assert equal(model.state_dict(), again.state_dict())
-    for parameter, state in fresh.state.items():  # fused kernels walk raw memory: strides must agree
+    for parameter, state in fresh.state.items():  # fused kernels iterate over raw memory, so strides must be equal
         for tensor in state.values():
             if isinstance(tensor, Tensor) and tensor.dim():
                 assert tensor.stride() == parameter.stride()
@@ -170,7 +170,7 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
-def test_every_flipped_bit_is_detected_and_the_other_state_used(tmp_path: Path) -> None:
+def test_flipped_bits_are_detected_and_the_other_state_is_used(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(tmp_path, tensors(step), {"step": step})
     newest = tmp_path / "state-1.safetensors"
@@ -184,7 +184,7 @@ def test_every_flipped_bit_is_detected_and_the_other_state_used(tmp_path: Path) 
     assert load_state(tmp_path)[1:] == ({"step": 2}, None)
 
 
-def test_damage_to_the_older_state_is_said_too(tmp_path: Path) -> None:
+def test_damage_to_the_older_state_is_reported(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(tmp_path, tensors(step), {"step": step})
     flip(tmp_path / "state-0.safetensors", 8 * 400)
@@ -192,7 +192,7 @@ def test_damage_to_the_older_state_is_said_too(tmp_path: Path) -> None:
     assert values == {"step": 2} and note and "state-0.safetensors does not match" in note
 
 
-def test_after_falling_back_the_next_save_is_the_newest(tmp_path: Path) -> None:
+def test_a_save_after_damage_is_the_newest_state(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(tmp_path, tensors(step), {"step": step})
     (tmp_path / "state-1.safetensors").write_bytes(b"")
@@ -201,7 +201,9 @@ def test_after_falling_back_the_next_save_is_the_newest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["both damaged", "no sidecar", "foreign", "newer", "none", "no folder"])
-def test_without_a_whole_state_resuming_is_refused(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_without_a_valid_state_is_an_error(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if fault == "newer":
         monkeypatch.setattr(checkpoint, "FORMAT", 2)
     if fault not in ("none", "no folder", "foreign"):
@@ -260,7 +262,7 @@ NOT_WEIGHTS = {
 @pytest.mark.filterwarnings("ignore:.*checksum was not verified")
 @pytest.mark.parametrize("name", NOT_WEIGHTS)
 @pytest.mark.parametrize("with_checksum", [True, False])
-def test_files_that_are_no_weights_are_named(tmp_path: Path, name: str, with_checksum: bool) -> None:
+def test_files_that_are_not_weights_are_identified(tmp_path: Path, name: str, with_checksum: bool) -> None:
     content, expected = NOT_WEIGHTS[name]
     folder = tmp_path / "best"
     save_model(folder, tensors(1), describe(1))
@@ -274,7 +276,7 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path, name: str, with_che
     assert caught.value.where == str(folder / "model.safetensors") and str(tmp_path / "last") in caught.value.cure
 
 
-def test_truncation_says_how_much_is_there(tmp_path: Path) -> None:
+def test_truncated_weights_are_reported_with_their_size(tmp_path: Path) -> None:
     save_model(tmp_path, tensors(1), describe(1))
     path = tmp_path / "model.safetensors"
     size = path.stat().st_size
@@ -283,7 +285,7 @@ def test_truncation_says_how_much_is_there(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_weights_copied_without_their_checksum_are_read_with_a_warning(tmp_path: Path) -> None:
+def test_weights_without_a_checksum_file_are_read_with_a_warning(tmp_path: Path) -> None:
     save_model(tmp_path, tensors(1), describe(1))
     (tmp_path / "model.safetensors.sha256").unlink()
     with pytest.warns(UserWarning, match="checksum was not verified"):
@@ -293,7 +295,7 @@ def test_weights_copied_without_their_checksum_are_read_with_a_warning(tmp_path:
 @pytest.mark.parametrize(
     "content", [None, "", "{", "[]", "{}", '{"format": "1"}', '{"format": 2}', "[" * 100_000, "\0"]
 )
-def test_a_missing_or_foreign_description_is_named(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_invalid_description_is_an_error(tmp_path: Path, content: str | None) -> None:
     save_model(tmp_path, tensors(1), describe(1))
     (tmp_path / "config.json").unlink()
     if content is not None:
@@ -304,7 +306,7 @@ def test_a_missing_or_foreign_description_is_named(tmp_path: Path, content: str 
     assert ("newer version of Sightline" in caught.value.what) == (content == '{"format": 2}')
 
 
-def test_missing_weights_name_the_other_checkpoint(tmp_path: Path) -> None:
+def test_the_error_for_missing_weights_suggests_the_other_checkpoint(tmp_path: Path) -> None:
     save_model(tmp_path / "checkpoints" / "last", tensors(1), describe(1))
     with pytest.raises(SightlineError, match="no weights in this folder") as caught:
         load_model(tmp_path)
@@ -313,10 +315,10 @@ def test_missing_weights_name_the_other_checkpoint(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
 
 
-# --------------------------------------------------------------------------------------------------- room on the disk
+# -------------------------------------------------------------------------------------------------------- disk space
 
 
-def test_preflight_names_need_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"w": torch.zeros(1_000_000)}
     state = model | {"m": torch.zeros(1_000_000)}
     needed = required_bytes(total_bytes(model), total_bytes(state))
@@ -328,21 +330,21 @@ def test_preflight_names_need_and_room(tmp_path: Path, monkeypatch: pytest.Monke
         preflight(tmp_path / "run", needed)
     assert caught.value.status == ENVIRONMENT
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced: counts as free
+    (tmp_path / "run" / "model.safetensors").write_bytes(bytes(10_000_000))  # will be replaced, so it counts as free
     preflight(tmp_path / "run", needed)
 
 
-@pytest.mark.parametrize("moment", ["{oops", "[1, 2]", "3"])
+@pytest.mark.parametrize("metadata", ["{invalid", "[1, 2]", "3"])
 @pytest.mark.filterwarnings("ignore:.*no .sha256")
-def test_a_damaged_header_inside_the_weights_is_named(tmp_path: Path, moment: str) -> None:
+def test_damaged_metadata_in_the_weights_file_is_an_error(tmp_path: Path, metadata: str) -> None:
     save_model(tmp_path, {"a": torch.ones(1)}, {"format": 1, "epoch": 1})
-    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"sightline": moment})
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", {"sightline": metadata})
     (tmp_path / "model.safetensors.sha256").unlink()
     with pytest.raises(SightlineError, match="metadata in the weights file is damaged"):
         load_model(tmp_path)
 
 
-def test_a_description_that_is_not_of_the_weights_is_refused(tmp_path: Path) -> None:
+def test_a_description_of_other_weights_is_an_error(tmp_path: Path) -> None:
     save_model(tmp_path / "best", tensors(1), describe(1))
     config = tmp_path / "best" / "config.json"
     config.write_text(config.read_text().replace('"cat"', '"cau"'))

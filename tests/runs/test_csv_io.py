@@ -16,7 +16,7 @@ names = st.lists(
 
 
 @given(names)
-def test_columns_are_told_apart_and_read_back(classes: list[str]) -> None:
+def test_class_columns_are_unambiguous_and_read_back(classes: list[str]) -> None:
     columns = class_columns(classes)
     assert not RESERVED_COLUMNS & set(columns)
     assert classes_of(columns) == tuple(classes)
@@ -24,11 +24,11 @@ def test_columns_are_told_apart_and_read_back(classes: list[str]) -> None:
 
 @given(st.lists(st.lists(st.text('a,"\r\n\udcff\u2028', max_size=5), min_size=2, max_size=2)))
 @example([["Icon\r", "a"], ["\r\n", '"'], ["a\rb", "\udcff"]])
-def test_any_name_goes_through_a_table_and_back(rows: list[list[str]]) -> None:
+def test_any_name_is_read_back_from_csv(rows: list[list[str]]) -> None:
     text = csv_text(rows)
     assert list(csv.reader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline=""))) == rows
 
 
-def test_lines_end_with_a_line_feed_and_half_a_character_is_escaped() -> None:
+def test_line_feeds_and_unpaired_surrogates() -> None:
     assert csv_text([["a", 1, 0.5], ["b,c", "", None]]) == b'a,1,0.5\n"b,c",,\n'
     assert csv_text([["\ud800", "a"]]) == b"\\ud800,a\n"

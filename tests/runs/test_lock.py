@@ -1,4 +1,4 @@
-"""One run a folder: the second is refused and told of the first; a dead one holds nothing."""
+"""Lock of a run folder: a second run is an error that names the first; ended processes hold no lock."""
 
 import errno
 import json
@@ -18,14 +18,14 @@ HOLDER = """
     import os, pathlib, sys
     from sightline.runs.lock import lock_run
     with lock_run(pathlib.Path(sys.argv[1])):
-        if not os.fork():  # the child speaks: by then it has closed its copy of the lock
+        if not os.fork():  # printed by the child, which has closed its copy of the lock
             print("held", flush=True)
         sys.stdin.read()
 """
 
 
-def test_a_second_run_is_refused_and_a_dead_one_is_not(tmp_path: Path) -> None:
-    """The first run forks a worker that outlives it, as decoding workers do when their parent is killed."""
+def test_a_second_run_is_an_error_and_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
+    """The first run forks a process that still runs after the run is killed."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)]
     env = os.environ | {"PYTHONPATH": str(Path(lock.__file__).parents[2])}
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=env) as process:
@@ -35,12 +35,12 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not(tmp_path: Path) -> None:
         assert f"process {process.pid} on " in caught.value.why and f"kill {process.pid}" in caught.value.cure
         process.kill()
         process.wait()
-        with lock_run(tmp_path) as note:  # the worker still lives
+        with lock_run(tmp_path) as note:  # the forked process still runs
             assert note is None
             assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
 
 
-def test_the_lock_holds_within_one_process_and_opens_again(tmp_path: Path) -> None:
+def test_the_lock_holds_within_one_process_and_is_released(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with lock_run(folder), pytest.raises(SightlineError, match="another run"), lock_run(folder):
         pass
@@ -50,7 +50,7 @@ def test_the_lock_holds_within_one_process_and_opens_again(tmp_path: Path) -> No
         pass
 
 
-def test_a_disk_that_cannot_lock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
@@ -59,14 +59,14 @@ def test_a_disk_that_cannot_lock_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         assert note and "does not support locks" in note
 
 
-def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_run_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(SightlineError) as caught, lock_run(tmp_path / "run"):
         pass
     assert caught.value.status == ENVIRONMENT
 
 
-def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
+def test_an_error_before_the_first_file_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="wrong"), lock_run(tmp_path / "runs" / "new"):
         raise SightlineError("wrong")
     assert not (tmp_path / "runs" / "new").exists()
@@ -75,7 +75,7 @@ def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / ".lock").exists()
 
 
-def test_a_lock_file_that_was_removed_keeps_nobody_out_and_is_not_taken(tmp_path: Path) -> None:
+def test_a_removed_lock_file_cannot_be_locked(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     path.unlink()

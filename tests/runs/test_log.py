@@ -1,4 +1,4 @@
-"""metrics.jsonl that any reader accepts, and a terminal that is never wrong, late or in the way."""
+"""metrics.jsonl, and the output of a run with and without a terminal."""
 
 import errno
 import json
@@ -64,7 +64,7 @@ def test_seconds_accumulate_over_resumes(tmp_path: Path) -> None:
     first = RunLog(tmp_path, clock=clock)
     clock.now += 100
     train_event(first, 10)
-    clock.now += 86_400  # the machine was off
+    clock.now += 86_400  # before the run is resumed
     second = RunLog(tmp_path, clock=clock)
     assert second.seconds() == 100
     clock.now += 5
@@ -72,7 +72,7 @@ def test_seconds_accumulate_over_resumes(tmp_path: Path) -> None:
     assert [record["seconds"] for record in lines(tmp_path)] == [100, 105]
 
 
-def test_rewind_leaves_one_continuous_curve(tmp_path: Path) -> None:
+def test_rewind_removes_later_events(tmp_path: Path) -> None:
     clock = Clock()
     log = RunLog(tmp_path, clock=clock)
     for step in (5, 10, 15, 20):
@@ -81,7 +81,7 @@ def test_rewind_leaves_one_continuous_curve(tmp_path: Path) -> None:
         log.event("eval", step=step, epoch=step // 5, split="val", loss=1.0, accuracy=0.5, best=True)
     log.event("stop", step=20, epoch=4, reason="killed")
     with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"event": "train", "st')  # torn
+        file.write('{"event": "train", "st')  # a partial line
     log = RunLog(tmp_path, clock=clock)
     log.rewind(10, 20.0)
     clock.now += 7
@@ -93,7 +93,7 @@ def test_rewind_leaves_one_continuous_curve(tmp_path: Path) -> None:
     assert records[-1]["seconds"] == 27
 
 
-def test_a_torn_line_harms_no_other(tmp_path: Path) -> None:
+def test_a_partial_line_does_not_damage_others(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"event": "start", "seconds": 3}\n{"event": "train", "st')
     log = RunLog(tmp_path, clock=Clock())
     log.rewind(0, log.seconds())
@@ -102,14 +102,14 @@ def test_a_torn_line_harms_no_other(tmp_path: Path) -> None:
     assert json.loads(content[0])["event"] == "start" and json.loads(content[-1])["seconds"] == 3
 
 
-def test_odd_records_of_others_do_not_stop_a_run(tmp_path: Path) -> None:
+def test_invalid_records_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"seconds": "x"}\n{"event": "train", "step": null}\n[1]\n')
     log = RunLog(tmp_path)
     log.rewind(3, 0.0)
     assert log.seconds() < 5
 
 
-def test_a_full_disk_costs_metrics_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_metrics_with_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise SightlineError("cannot write metrics.jsonl", why=f"no space; {time.monotonic()} MB", status=ENVIRONMENT)
 
@@ -120,7 +120,7 @@ def test_a_full_disk_costs_metrics_not_the_run(tmp_path: Path, monkeypatch: pyte
     assert len(log.warnings) == 1 and "no space" in log.warnings[0]
 
 
-# ----------------------------------------------------------------------------------------------- what people are shown
+# ---------------------------------------------------------------------------------------------------- printed output
 
 
 def play(log: RunLog, clock: Clock, epochs: int = 2, epoch_steps: int = 30) -> None:
@@ -135,7 +135,7 @@ def play(log: RunLog, clock: Clock, epochs: int = 2, epoch_steps: int = 30) -> N
             log.event("eval", step=step, epoch=epoch, split="val", loss=1.1, accuracy=0.7811, best=epoch == 1)
 
 
-def test_without_a_terminal_one_plain_line_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_one_line_per_epoch_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with RunLog(tmp_path, clock=clock) as log:
         play(log, clock)
@@ -149,7 +149,7 @@ def test_without_a_terminal_one_plain_line_an_epoch(tmp_path: Path, capsys: pyte
 def estimate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, costs: tuple[float, ...] = ()
 ) -> tuple[str, str]:
-    """What is said of the time after 20 steps of 30 an epoch, a second times their cost each, and what is left."""
+    """(printed estimate, time left) after 20 steps; an epoch has 30 steps of one second times their cost."""
     clock = Clock()
     log = RunLog(tmp_path, clock=clock)
     log.plan(epochs, 30, begin, **({"costs": costs} if costs else {}))
@@ -160,20 +160,20 @@ def estimate(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "begin", "said", "left"),
+    ("epochs", "begin", "start", "left"),
     [(62, 40 * 30, "about 11 min for the 22 epochs left on", "11 min left"),
      (12, 5 * 30 + 15, "about 3 min for the 6.5 epochs left on", "3 min left"),
      (2, 30, "about 30 s for the 1 epoch left on", "10 s left"),
      (1, 0, "about 30 s for 1 epoch on", "10 s left")],
 )  # fmt: skip
-def test_the_estimate_after_a_resume_is_of_what_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, said: str, left: str
+def test_the_estimate_after_a_resume_is_for_the_remaining_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, begin: int, start: str, left: str
 ) -> None:
     sentence, rest = estimate(tmp_path, capsys, epochs, begin)
-    assert sentence.startswith(said) and rest == left
+    assert sentence.startswith(start) and rest == left
 
 
-def test_where_epochs_are_short_the_estimate_is_of_what_is_left_when_it_comes(
+def test_the_estimate_for_short_epochs_is_for_the_remaining_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock()
@@ -182,7 +182,7 @@ def test_where_epochs_are_short_the_estimate_is_of_what_is_left_when_it_comes(
     for step in range(5, 25):
         clock.now += 1
         log.tick(step)
-    assert capsys.readouterr().out == "", "all is done when the twentieth step is"
+    assert capsys.readouterr().out == "", "the run ends with the twentieth step"
     log.plan(12, 3, 4)
     for step in range(5, 25):
         clock.now += 1
@@ -190,16 +190,16 @@ def test_where_epochs_are_short_the_estimate_is_of_what_is_left_when_it_comes(
     assert capsys.readouterr().out.startswith("about 12 s for the 4 epochs left on")
 
 
-def test_growing_images_make_the_later_epochs_dearer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimates_with_progressive_image_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert estimate(tmp_path, capsys, 3, 0, (1.0, 4.0, 10.0)) == (
         "about 8 min for 3 epochs on this machine, without evaluation",  # 30 + 120 + 300 s
         "7 min left",  # less 20 s
     )
     assert estimate(tmp_path, capsys, 3, 45, (1.0, 4.0, 10.0))[0].startswith("about 6 min for the 1.5 epochs left")
-    assert estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"  # past the last cost it stays
+    assert estimate(tmp_path, capsys, 4, 60, (1.0, 4.0, 10.0))[1] == "7 min left"  # later epochs have the last cost
 
 
-def test_quiet_says_nothing_but_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_warnings_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with RunLog(tmp_path, quiet=True, clock=clock) as log:
         play(log, clock)
@@ -210,7 +210,7 @@ def test_quiet_says_nothing_but_warnings(tmp_path: Path, capsys: pytest.CaptureF
     assert log.warnings == ["the disk\x1b[2J is nearly full"]
 
 
-def test_untrusted_text_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_messages_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RunLog(tmp_path).say("class \x1b[31m \udcff [red]x[/red]")
     assert capsys.readouterr().out == "class \\x1b[31m \\udcff [red]x[/red]\n"
 
@@ -244,7 +244,7 @@ def script(folder: Path) -> list[str]:
 
 
 def in_terminal(folder: Path, **more: str) -> str:
-    """What the script writes to a pseudo-terminal."""
+    """Run the script in a pseudo-terminal; returns its output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(script(folder), stdout=theirs, stderr=theirs, env=environment(**more)) as process:
         os.close(theirs)
@@ -252,7 +252,7 @@ def in_terminal(folder: Path, **more: str) -> str:
         while True:
             try:
                 block = os.read(ours, 65536)
-            except OSError:  # the other end is closed
+            except OSError:  # the script has ended
                 break
             if not block:
                 break
@@ -262,17 +262,17 @@ def in_terminal(folder: Path, **more: str) -> str:
     return output.decode()
 
 
-def test_in_a_terminal_the_line_moves_and_is_gone_at_the_end(tmp_path: Path) -> None:
+def test_the_live_line_is_removed_at_the_end(tmp_path: Path) -> None:
     output = in_terminal(tmp_path)
     assert "━" in output and "\x1b[?25l" in output and output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     assert "epoch    2/2  loss 1.500  val loss 1.100  accuracy 0.7800 (best)" in plain
     assert "warning: beware" in plain and "the änd" in plain
-    assert output.count("%") < 15  # 100 steps in no time: the line was not drawn for each
+    assert output.count("%") < 15  # the line is not redrawn for each of the 100 steps
 
 
 @pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}])
-def test_a_simple_terminal_gets_plain_lines(tmp_path: Path, more: dict[str, str]) -> None:
+def test_simple_terminals_get_plain_lines(tmp_path: Path, more: dict[str, str]) -> None:
     output = in_terminal(tmp_path, **more)
     assert "\x1b" not in output and "━" not in output and "epoch    2/2  loss" in output
     assert ("the \\xe4nd" if "PYTHONIOENCODING" in more else "the änd") in output
@@ -288,7 +288,7 @@ def test_a_closed_pipe_does_not_end_the_run(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 102
 
 
-def test_stdout_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdout_can_be_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     clock = Clock()
     with RunLog(tmp_path, clock=clock) as log:
@@ -296,8 +296,8 @@ def test_stdout_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(lines(tmp_path)) == 8
 
 
-def test_an_error_while_printing_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone:
+def test_errors_of_stdout_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FailingStream:
         encoding = "utf-8"
 
         def isatty(self) -> bool:
@@ -309,13 +309,13 @@ def test_an_error_while_printing_is_survived(tmp_path: Path, monkeypatch: pytest
         def fileno(self) -> int:
             raise OSError
 
-    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stdout", FailingStream())
     log = RunLog(tmp_path)
     log.say("hello")
     assert log.quiet
 
 
-def test_a_step_costs_microseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tick_takes_microseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog(tmp_path)
     log.plan(10, 1000)
     costs = []
@@ -346,7 +346,7 @@ def test_time_left_is_never_negative(done: int, left: int, seconds: float) -> No
     assert eta_seconds(10, 30, 5.0) == 15.0
 
 
-def test_time_left_survives_a_clock_that_jumps_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_left_with_a_clock_that_is_set_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     log = RunLog(tmp_path, clock=clock)
     log.plan(1, 100)
@@ -370,7 +370,7 @@ def test_lines_fit_the_terminal(step: int, epoch_steps: int, epochs: int, width:
     assert len(epoch_line(epochs, epochs, parts, width)) <= width
 
 
-def test_narrow_lines_keep_what_is_wanted_most() -> None:
+def test_narrow_lines_keep_parts_by_priority() -> None:
     parts = {"loss": "loss 1.234", "val loss": "val loss 1.100", "metric": "accuracy 0.7811 (best)"}
     parts |= {"speed": "812 images/s", "wait": "data wait 1 %", "left": "2 min left"}
     whole = "epoch  12/50  loss 1.234  val loss 1.100  accuracy 0.7811 (best)  812 images/s  data wait 1 %  2 min left"
@@ -381,7 +381,7 @@ def test_narrow_lines_keep_what_is_wanted_most() -> None:
     assert "100 %" in live_line(10, 10, 50, parts, 80).plain and "  0 %" in live_line(0, 10, 50, parts, 80).plain
 
 
-def test_the_line_of_an_epoch_tells_its_mean_and_not_its_last_batch() -> None:
+def test_epoch_means() -> None:
     records = [
         {"steps": 10, "loss": 1.0, "images_per_second": 1000.0, "data_wait": 0.0},
         {"steps": 10, "loss": 2.0, "images_per_second": 500.0, "data_wait": 0.3},

@@ -1,30 +1,30 @@
-"""Which images are followed: all, a seeded sample, or those that were named."""
+"""Selection of sampled images: all, a seeded sample, or a list of names."""
 
 import numpy as np
 import pytest
 
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.runs.sampling import rows_by_name, sample_rows
-from sightline.tasks.files import configured
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
 
 
-def test_a_sample_is_sorted_seeded_and_never_more_than_there_are() -> None:
+def test_a_sample_is_sorted_seeded_and_at_most_all_rows() -> None:
     assert sample_rows(3, 5, 0).tolist() == [0, 1, 2]
     one, same, other = sample_rows(1000, 20, 1), sample_rows(1000, 20, 1), sample_rows(1000, 20, 2)
     assert len(set(one.tolist())) == 20 and (np.diff(one) > 0).all()
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_images_are_found_by_any_of_their_names_in_the_order_asked_for() -> None:
+def test_images_are_found_by_path_file_name_or_stem() -> None:
     assert rows_by_name(NAMES, ["0062", "0013_sat"]).tolist() == [1, 0]
     assert rows_by_name(NAMES, ["val/c/0104.png", "0013_sat.jpg"]).tolist() == [3, 0]
     assert rows_by_name(NAMES, []).tolist() == []
 
 
-def test_a_whole_path_means_one_image_and_no_image_is_named_twice() -> None:
+def test_full_paths_are_unambiguous_and_repeated_images_are_errors() -> None:
     names = ("1.png", "b/1.png")
     assert rows_by_name(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
     with pytest.raises(SightlineError) as caught:
@@ -35,7 +35,7 @@ def test_a_whole_path_means_one_image_and_no_image_is_named_twice() -> None:
     assert "0077: it is a training image" in caught.value.why
 
 
-def test_names_that_fit_no_image_or_several_are_all_told() -> None:
+def test_all_unknown_and_ambiguous_names_are_in_one_error() -> None:
     with pytest.raises(SightlineError) as caught:
         rows_by_name(NAMES, ["0014", "0062", "0104", "zebra"])
     why = caught.value.why
@@ -55,19 +55,19 @@ def test_names_that_fit_no_image_or_several_are_all_told() -> None:
         ("['0013', \"0062\"]", ("0013", "0062")),
     ],
 )
-def test_a_text_counts_or_names(text: str, value: object) -> None:
+def test_the_setting_is_a_number_or_a_list_of_names(text: str, value: object) -> None:
     config = configured({"task": "segment", "train.best_metric": "mean_iou", "report.samples": text})
     assert config.report.samples == value
     assert f"samples: {value}" in to_yaml(config) or isinstance(value, tuple)
 
 
 @pytest.mark.parametrize("value", ["-5", "2.5", "1e3", "a,,b", "", "true", -1, 2.5, True, [1, 2], [""], None])
-def test_what_neither_counts_nor_names_is_one_fault(value: object) -> None:
+def test_invalid_values_of_the_setting_are_one_error(value: object) -> None:
     with pytest.raises(SightlineError, match=r"report\.samples: give a number of images") as caught:
         configured({"task": "segment", "train.best_metric": "mean_iou", "report.samples": value})
     assert "constrained" not in str(caught.value) and "configuration is wrong" not in str(caught.value)
 
 
-def test_names_are_for_segmentation() -> None:
+def test_names_are_accepted_for_segmentation_only() -> None:
     with pytest.raises(SightlineError, match="segmentation only"):
         configured({"report.samples": "0013"})

@@ -1,4 +1,4 @@
-"""Signals outside the loop: a KeyboardInterrupt that carries the command that goes on."""
+"""Signals outside the training loop raise KeyboardInterrupt with the command that resumes the run."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ from sightline.runs.signals import StopRequest, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+def test_a_signal_adds_the_command_to_resume(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGINT is ignored in background jobs of a shell
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
         os.kill(os.getpid(), number)
-    assert caught.value.__notes__ == ["the same command again"] and signal.getsignal(number) == before
+    assert caught.value.__notes__ == ["run the same command again"] and signal.getsignal(number) == before
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
     (tmp_path / "checkpoints" / "last" / "state-0.safetensors").touch()
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
@@ -24,7 +24,7 @@ def test_a_signal_says_how_to_go_on(tmp_path: Path, request: pytest.FixtureReque
     assert caught.value.__notes__ == [f"sightline resume {tmp_path}"]
 
 
-def test_nohup_stays_in_force() -> None:
+def test_an_ignored_sighup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:

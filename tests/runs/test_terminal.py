@@ -1,4 +1,4 @@
-"""What is printed: no text steers a terminal, and a path into a pipe is the path."""
+"""Printed text is escaped, and paths are written to pipes unchanged."""
 
 import io
 import os
@@ -19,16 +19,16 @@ class Screen(io.BytesIO):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_text_cannot_steer_a_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_are_escaped_for_terminals(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = Screen()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # strict, as Python has it
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))  # errors="strict", as Python's stdout
     print_plain(f"{HOSTILE} caf\xe9\nsecond line")
     print_path(Path(HOSTILE))
     cafe = "caf\xe9" if encoding == "utf-8" else "caf\\xe9"
     assert raw.getvalue().decode(encoding) == f"{ESCAPED} {cafe}\nsecond line\n{ESCAPED}\n"
 
 
-def test_a_path_goes_into_a_pipe_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_written_to_pipes_as_exact_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
     print("before")
@@ -36,7 +36,7 @@ def test_a_path_goes_into_a_pipe_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -
     assert raw.getvalue() == b"before\n" + os.fsencode(HOSTILE) + b"\n"
 
 
-def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)  # as of a program without a console
+def test_printing_without_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
     print_plain("a")
     print_path("a")

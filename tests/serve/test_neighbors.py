@@ -17,10 +17,10 @@ def computed_index(features: np.ndarray, steps: int | None = None) -> NeighborIn
     pixels[:, 1, 0, 0] = np.arange(len(features)) // 256
     train: Any = SimpleNamespace(images=pixels, names=tuple(map(str, range(len(features)))))
 
-    def of(batch: torch.Tensor) -> tuple[None, np.ndarray]:
+    def predict(batch: torch.Tensor) -> tuple[None, np.ndarray]:
         return None, features[(batch[:, 0, 0, 0].int() + 256 * batch[:, 1, 0, 0].int()).numpy()]
 
-    index, model = NeighborIndex(train, sampled_rows(len(features), seed=3)), SimpleNamespace(of=of)
+    index, model = NeighborIndex(train, sampled_rows(len(features), seed=3)), SimpleNamespace(predict=predict)
     for number, _ in enumerate(index.steps(model) if steps != 0 else ()):  # ty: ignore[invalid-argument-type]
         if number + 1 == steps:
             break

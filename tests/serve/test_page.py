@@ -52,17 +52,17 @@ def opened(browser: "Browser", url: str) -> Iterator[Callable[..., "Page"]]:
         yield open_page
 
 
-def picture(photos: Path, label: int = 0) -> Path:
+def image_file(photos: Path, label: int = 0) -> Path:
     return sorted((photos / "val" / f"class_{label}").glob("*.png"))[0]
 
 
 def test_both_models_predict_a_chosen_image(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose a picture").click()
-    chooser.value.set_files(picture(photos))
+        page.get_by_role("button", name="Choose an image").click()
+    chooser.value.set_files(image_file(photos))
     first = page.get_by_role("region", name="corners")
-    expect(first.locator(".verdict strong")).to_have_count(1)
+    expect(first.locator(".predicted strong")).to_have_count(1)
     assert first.locator(".bars li:visible").count() == 4
     shares = [float(text.rstrip("%")) for text in first.locator(".share").all_text_contents()]
     widths = first.locator(".bar").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
@@ -71,20 +71,20 @@ def test_both_models_predict_a_chosen_image(opened: Callable[..., "Page"], photo
     expect(first.locator(".near img")).to_have_count(8)
     assert first.locator(".near img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
     expect(page.get_by_role("region", name="fields").locator("canvas")).to_have_count(1)
-    expect(page.locator(".preview img")).to_have_attribute("alt", picture(photos).name)
+    expect(page.locator(".preview img")).to_have_attribute("alt", image_file(photos).name)
     assert page.locator("img[src=x]").count() == 0, "a name became markup"
 
 
-@pytest.mark.parametrize("way", ["drop", "paste"])
-def test_an_image_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photos: Path, way: str) -> None:
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_an_image_can_be_dropped_or_pasted(opened: Callable[..., "Page"], photos: Path, event: str) -> None:
     page = opened()
-    text = base64.b64encode(picture(photos, 1).read_bytes()).decode("ascii")
-    if way == "drop":
+    text = base64.b64encode(image_file(photos, 1).read_bytes()).decode("ascii")
+    if event == "drop":
         page.evaluate(DROP, [text, "dragenter"])
-        assert page.locator(".zone.over").count() == 1
-    page.evaluate(DROP, [text, way])
-    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
-    assert page.locator(".zone.over").count() == 0
+        assert page.locator(".dropzone.over").count() == 1
+    page.evaluate(DROP, [text, event])
+    expect(page.get_by_role("region", name="corners").locator(".predicted")).to_be_visible()
+    assert page.locator(".dropzone.over").count() == 0
     expect(page.locator(".numbers").first).to_contain_text("16 x 16 pixels")
 
 
@@ -118,12 +118,12 @@ def test_a_missing_camera_is_reported(opened: Callable[..., "Page"]) -> None:
 
 def test_an_example_shows_its_true_class_and_can_be_chosen_by_keyboard(opened: Callable[..., "Page"]) -> None:
     page = opened()
-    group = page.get_by_role("group", name="Validation pictures")
+    group = page.get_by_role("group", name="Validation images")
     assert group.get_by_role("button").count() == 8
     group.get_by_role("button").nth(3).focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".numbers").first).to_contain_text("truly")
-    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
+    expect(page.locator(".numbers").first).to_contain_text("true class")
+    expect(page.get_by_role("region", name="corners").locator(".predicted")).to_be_visible()
 
 
 def colors_of(page: "Page", points: list[tuple[int, int]]) -> np.ndarray:
@@ -138,18 +138,18 @@ def test_divider_opacity_and_views(
 ) -> None:
     path = sorted((segmenter_run.parent / "land" / "validation").glob("*_sat.jpg"))[0]
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(float)
-    said = segmenter.compute([segmenter.read(path.read_bytes())])[0]
-    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(said.mask))))
-    colors = np.array([list(bytes.fromhex(one.color[1:])) for one in said.classes])
+    response = segmenter.compute([segmenter.read(path.read_bytes())])[0]
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(response.mask))))
+    colors = np.array([list(bytes.fromhex(one.color[1:])) for one in response.classes])
     points = [(x, y) for x in (2, 9, 22, 29) for y in (3, 28)]
     rows, columns = [y for _, y in points], [x for x, _ in points]
     image, flat = pixels[rows, columns], colors[mask[rows, columns]]
     page = opened()
     page.locator("#file").set_input_files(path)
     expect(page.get_by_role("region", name="fields").locator("canvas")).to_be_visible()
-    laid = 0.4 * image + 0.6 * flat
+    overlay = 0.4 * image + 0.6 * flat
     left = np.array(columns)[:, None] < 16
-    assert np.abs(colors_of(page, points) - np.where(left, image, laid)).max() <= 3, "image left, overlay right"
+    assert np.abs(colors_of(page, points) - np.where(left, image, overlay)).max() <= 3, "image left, overlay right"
     page.get_by_role("slider", name="Opacity").fill("100")
     assert np.abs(colors_of(page, points) - np.where(left, image, flat)).max() <= 3
     page.get_by_role("slider", name="Divider").fill("0")
@@ -164,10 +164,10 @@ def test_divider_opacity_and_views(
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 5)
     page.mouse.up()
     left = np.array(columns)[:, None] < 24
-    assert np.abs(colors_of(page, points) - np.where(left, flat, image)).max() <= 3, "the divider was drawn along"
-    here = said.classes[mask[int(5 / box["height"] * 32), 24]].name
-    expect(page.get_by_role("region", name="fields").locator(".numbers")).to_have_text(f"Here: {here}")
-    listed = page.get_by_role("list", name="Shares of the picture").locator("li").all_text_contents()
+    assert np.abs(colors_of(page, points) - np.where(left, flat, image)).max() <= 3, "the divider was dragged"
+    name = response.classes[mask[int(5 / box["height"] * 32), 24]].name
+    expect(page.get_by_role("region", name="fields").locator(".numbers")).to_have_text(f"Class at the pointer: {name}")
+    listed = page.get_by_role("list", name="Share of each class").locator("li").all_text_contents()
     assert len(listed) == len({*mask.ravel().tolist()})
 
 
@@ -178,60 +178,62 @@ def test_a_file_that_is_not_an_image_is_reported_and_the_next_works(
     page = opened()
     page.locator("#file").set_input_files(tmp_path / "notes.png")
     expect(page.locator(".numbers").first).to_contain_text("notes.png: this image cannot be read")
-    page.locator("#file").set_input_files(picture(photos))
-    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible()
+    page.locator("#file").set_input_files(image_file(photos))
+    expect(page.get_by_role("region", name="corners").locator(".predicted")).to_be_visible()
 
 
-def test_a_format_that_the_browser_cannot_show_is_shown_as_png(
+def test_a_format_that_the_browser_cannot_display_is_displayed_as_png(
     opened: Callable[..., "Page"], photos: Path, tmp_path: Path
 ) -> None:
-    Image.open(picture(photos)).save(tmp_path / "scan.tif")
+    Image.open(image_file(photos)).save(tmp_path / "scan.tif")
     page = opened()
     page.locator("#file").set_input_files(tmp_path / "scan.tif")
     expect(page.locator(".preview img")).to_have_attribute("alt", "scan.tif")
     assert page.locator(".preview img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
 
 
-def test_of_two_images_the_later_one_is_shown(opened: Callable[..., "Page"], photos: Path) -> None:
+def test_the_later_of_two_images_is_displayed(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
-    held: list = []
-    page.route("**/api/predict*", lambda route: held.append(route) if not held else route.continue_())
-    page.locator("#file").set_input_files(picture(photos, 2))
-    expect(page.locator(".numbers").first).to_contain_text("asking")
-    page.locator("#file").set_input_files(picture(photos, 1))
+    delayed: list = []
+    page.route("**/api/predict*", lambda route: delayed.append(route) if not delayed else route.continue_())
+    page.locator("#file").set_input_files(image_file(photos, 2))
+    expect(page.locator(".numbers").first).to_contain_text("predicting")
+    page.locator("#file").set_input_files(image_file(photos, 1))
     expect(page.locator(".numbers").first).to_contain_text("16 x 16")
     before = page.locator(".preview img").get_attribute("src")
-    held[0].continue_()
+    delayed[0].continue_()
     page.wait_for_timeout(400)
     assert page.locator(".preview img").get_attribute("src") == before
 
 
 def test_status_503_is_retried(opened: Callable[..., "Page"], photos: Path) -> None:
     page = opened()
-    refusals = iter(range(2))
+    rejections = iter(range(2))
 
     def busy(route: "sync_api.Route") -> None:
-        if next(refusals, None) is None:
+        if next(rejections, None) is None:
             route.continue_()
         else:
             error = {"error": {"what": "too many requests", "why": "", "cure": ""}}
             route.fulfill(status=503, headers={"Retry-After": "0.1"}, body=json.dumps(error))
 
     page.route("**/api/predict*", busy)
-    page.locator("#file").set_input_files(picture(photos))
-    expect(page.get_by_role("region", name="corners").locator(".verdict")).to_be_visible(timeout=8000)
+    page.locator("#file").set_input_files(image_file(photos))
+    expect(page.get_by_role("region", name="corners").locator(".predicted")).to_be_visible(timeout=8000)
 
 
 @pytest.mark.parametrize("width", [390, 1280, 2200])
 def test_the_page_fits_the_screen(opened: Callable[..., "Page"], width: int) -> None:
     page = opened(width)
-    page.get_by_role("group", name="Validation pictures").get_by_role("button").first.click()
+    page.get_by_role("group", name="Validation images").get_by_role("button").first.click()
     expect(page.get_by_role("region", name="fields").locator("canvas")).to_be_visible()
     page.locator("summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     if width == 390:
         page.wait_for_timeout(700)
-        assert page.locator(".verdict").evaluate("one => one.getBoundingClientRect().top < innerHeight"), "out of sight"
+        assert page.locator(".predicted").evaluate("one => one.getBoundingClientRect().top < innerHeight"), (
+            "out of sight"
+        )
 
 
 def test_light_and_dark(opened: Callable[..., "Page"]) -> None:

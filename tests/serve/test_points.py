@@ -117,23 +117,23 @@ def test_a_click_and_a_box_on_the_page(browser: "Browser", client: httpx.Client,
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
         assert box
-        asked = []
+        requests = []
         page.on(
             "request",
-            lambda request: asked.append((request.url, request.post_data_json)) if "/masks" in request.url else None,
+            lambda request: requests.append((request.url, request.post_data_json)) if "/masks" in request.url else None,
         )
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
-        sync_api.expect(card.locator("p.numbers")).to_contain_text("of the picture")
-        prompt = asked[-1][1]
+        sync_api.expect(card.locator("p.numbers")).to_contain_text("of the image")
+        prompt = requests[-1][1]
         assert prompt["labels"] == [1] and prompt["points"][0] == pytest.approx([30, 10], abs=0.5)
-        card.get_by_role("button", name="Does not").click()
+        card.get_by_role("button", name="Outside").click()
         page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
         page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
         page.mouse.down()
         page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
         page.mouse.up()
         page.wait_for_timeout(500)
-        prompt = asked[-1][1]
+        prompt = requests[-1][1]
         assert prompt["labels"] == [1, 0] and prompt["box"] == pytest.approx([6, 4, 54, 20], abs=0.5)
         with page.expect_download() as saved:
             card.get_by_role("button", name="Save the mask").click()
@@ -142,4 +142,4 @@ def test_a_click_and_a_box_on_the_page(browser: "Browser", client: httpx.Client,
         card.get_by_role("button", name="Clear").click()
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
         page.wait_for_timeout(300)
-        assert asked[-1][1]["points"][0] == pytest.approx([30, 10], abs=0.5) and len(asked[-1][1]["points"]) == 1
+        assert requests[-1][1]["points"][0] == pytest.approx([30, 10], abs=0.5) and len(requests[-1][1]["points"]) == 1

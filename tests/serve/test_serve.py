@@ -327,7 +327,7 @@ def test_names_are_escaped_in_responses(classifier: ServedClassifier) -> None:
     examples = replace(classifier.examples, names=(hostile,) * len(classifier.examples.names))
     neighbors = replace(classifier.neighbors, train=train)
     model = replace(classifier, classes=(hostile,) * 4, neighbors=neighbors, examples=examples)
-    said = model.answer(np.full(4, 0.25), None)
+    said = model.response(np.full(4, 0.25), None)
     assert {one.name for one in said.probabilities} == {said.label} == {shown}
     neighbor = model.neighbor(0, 1.0)
     assert (neighbor.name, neighbor.label) == (shown, shown)
@@ -371,7 +371,10 @@ def test_user_mistakes_are_raised_before_anything_is_served(
         sightline.serve(classifier_run, tmp_path / "none")
     module = importlib.import_module("sightline.serve")
     try:
-        with monkeypatch.context() as patch, pytest.raises(SightlineError, match="cannot be served") as caught:
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(SightlineError, match="packages that are not installed") as caught,
+        ):
             patch.setitem(sys.modules, "uvicorn", None)
             importlib.reload(module)
             sightline.serve(classifier_run)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from config_toys import configured
 from sightline.config.schema import Config
-from sightline.tasks.files import configured
 from sweep_toys import ForkedProcess
 
 SMALL = {

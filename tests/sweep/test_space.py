@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config_toys import configured
 from sightline.errors import SightlineError
 from sightline.recipes import load_recipe
 from sightline.sweep.space import GRID_POINTS, Choices, Range, combinations, grid, range_of, read_space, read_spec
-from sightline.tasks.files import configured
 
 BASE = load_recipe("digits")
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False).map(lambda value: float(f"{value:.6g}"))

@@ -1,28 +1,28 @@
-// The confusion matrix: ordered at will, each cell opens its pictures.
+// The confusion matrix with a choice of class orders; a cell lists its images.
 import { type ConfusionData } from "./data";
 import { choice, h, inkOn, onTheme, variable } from "./dom";
-import { type Pictures, showList } from "./pictures";
+import { type Thumbnails, showList } from "./thumbnails";
 
-const ORDERS: Record<string, string> = { similar: "Similar together", name: "By name", worst: "Worst first" };
-const NAME_ROOM = 130; // CSS pixels at most for the names of classes
+const ORDERS: Record<string, string> = { similar: "By similarity", name: "By name", worst: "Worst first" };
+const NAME_ROOM = 130; // CSS pixels; the largest width of class names
 const SMALLEST = 9;
 const FONT = (size: number) => `${size}px system-ui, sans-serif`;
 
 export class ConfusionMatrix {
   private order: number[];
-  private at: [number, number] = [0, 0];
+  private selected: [number, number] = [0, 0];
   private cell = 20;
   private labels = 40;
   private canvas = h("canvas", { class: "matrix", tabindex: 0, role: "application" });
-  private says = h("p", { class: "numbers", role: "status" });
+  private status = h("p", { class: "numbers", role: "status" });
   private listed = h("div", { class: "listing" });
   private totals: number[];
   private worst: number;
 
   constructor(
-    place: HTMLElement,
+    parent: HTMLElement,
     private data: ConfusionData,
-    private pictures: Pictures,
+    private thumbnails: Thumbnails,
   ) {
     const orders = Object.keys(data.orders);
     this.order = data.orders[orders[0]];
@@ -35,33 +35,33 @@ export class ConfusionMatrix {
       this.paint();
     };
     const scroll = h("div", { class: "scroll" }, this.canvas);
-    place.append(h("div", { class: "tools" }, choice("Order", names, orders[0], choose)), this.says, scroll, this.listed);
-    this.canvas.setAttribute("aria-label", "Confusion matrix. Arrow keys go from cell to cell, Enter lists its pictures.");
+    parent.append(h("div", { class: "tools" }, choice("Order", names, orders[0], choose)), this.status, scroll, this.listed);
+    this.canvas.setAttribute("aria-label", "Confusion matrix. Arrow keys move between cells, Enter lists the images of a cell.");
     this.listen();
     onTheme(() => this.paint());
-    new ResizeObserver(() => this.paint()).observe(place);
-    this.tell();
+    new ResizeObserver(() => this.paint()).observe(parent);
+    this.showText();
     this.paint();
   }
 
   private listen(): void {
     const { canvas } = this;
-    const found = (event: MouseEvent): [number, number] | null => {
+    const cellAt = (event: MouseEvent): [number, number] | null => {
       const column = Math.floor((event.offsetX - this.labels) / this.cell);
       const row = Math.floor((event.offsetY - this.labels) / this.cell);
       const inside = Math.min(row, column) >= 0 && Math.max(row, column) < this.order.length;
       return inside ? [row, column] : null;
     };
-    const go = (to: [number, number] | null) => {
-      if (!to || (to[0] === this.at[0] && to[1] === this.at[1])) return;
-      this.at = to;
-      this.tell();
+    const select = (to: [number, number] | null) => {
+      if (!to || (to[0] === this.selected[0] && to[1] === this.selected[1])) return;
+      this.selected = to;
+      this.showText();
       this.paint();
     };
-    canvas.addEventListener("pointermove", (event) => go(found(event)));
+    canvas.addEventListener("pointermove", (event) => select(cellAt(event)));
     canvas.addEventListener("click", (event) => {
-      const to = found(event);
-      go(to);
+      const to = cellAt(event);
+      select(to);
       if (to) this.open();
     });
     canvas.addEventListener("keydown", (event) => {
@@ -70,7 +70,7 @@ export class ConfusionMatrix {
       };
       const step = steps[event.key];
       const last = this.order.length - 1;
-      if (step) go([clamp(this.at[0] + step[0], last), clamp(this.at[1] + step[1], last)]);
+      if (step) select([clamp(this.selected[0] + step[0], last), clamp(this.selected[1] + step[1], last)]);
       else if (event.key === "Enter") this.open();
       else return;
       event.preventDefault();
@@ -78,35 +78,35 @@ export class ConfusionMatrix {
   }
 
   private text(): string {
-    const [i, j] = [this.order[this.at[0]], this.order[this.at[1]]];
-    const { classes } = this.pictures.items;
+    const [i, j] = [this.order[this.selected[0]], this.order[this.selected[1]]];
+    const { classes } = this.thumbnails.items;
     const count = this.data.counts[i][j];
     const share = `${((100 * count) / Math.max(1, this.totals[i])).toFixed(1)}%`;
-    const what = i === j ? `${classes[i]}, found` : `${classes[i]} taken for ${classes[j]}`;
+    const what = i === j ? `${classes[i]} predicted correctly` : `${classes[i]} predicted as ${classes[j]}`;
     return `${what}: ${count} of ${this.totals[i]} (${share})`;
   }
 
-  private tell(): void {
-    this.says.textContent = this.text();
+  private showText(): void {
+    this.status.textContent = this.text();
   }
 
   private open(): void {
-    const { truth, predicted } = this.pictures.items;
-    const [i, j] = [this.order[this.at[0]], this.order[this.at[1]]];
+    const { truth, predicted } = this.thumbnails.items;
+    const [i, j] = [this.order[this.selected[0]], this.order[this.selected[1]]];
     const found: number[] = [];
-    for (let index = 0; index < this.pictures.count; index++) {
+    for (let index = 0; index < this.thumbnails.count; index++) {
       if (truth?.[index] === i && predicted?.[index] === j) found.push(index);
     }
     if (!this.data.counts[i][j]) return this.listed.replaceChildren();
-    const kept = found.length < this.data.counts[i][j] ? `; ${found.length} of the pictures are kept` : "";
-    showList(this.listed, this.pictures, this.text() + kept, found);
+    const stored = found.length < this.data.counts[i][j] ? `; thumbnails of ${found.length} are stored` : "";
+    showList(this.listed, this.thumbnails, this.text() + stored, found);
   }
 
   private paint(): void {
     const { canvas, order } = this;
     const context = canvas.getContext("2d")!;
     context.font = FONT(12);
-    const widest = Math.max(...this.pictures.items.classes.map((name) => context.measureText(name).width));
+    const widest = Math.max(...this.thumbnails.items.classes.map((name) => context.measureText(name).width));
     this.labels = Math.round(Math.min(NAME_ROOM, widest + 14)) + 16;
     const room = (canvas.parentElement?.clientWidth ?? 600) - this.labels - 2;
     this.cell = Math.max(SMALLEST, Math.min(34, Math.floor(Math.min(room, 860) / order.length)));
@@ -127,18 +127,18 @@ export class ConfusionMatrix {
         if (!count) return;
         const share = count / Math.max(1, this.totals[i]);
         context.fillStyle = i === j ? right : wrong;
-        const full = i === j ? 0.1 + 0.75 * share : 0.12 + 0.8 * Math.sqrt(share / this.worst);
-        context.globalAlpha = full;
+        const opacity = i === j ? 0.1 + 0.75 * share : 0.12 + 0.8 * Math.sqrt(share / this.worst);
+        context.globalAlpha = opacity;
         context.fillRect(x, y, this.cell - 1, this.cell - 1);
         context.globalAlpha = 1;
         if (this.cell < 22) return;
-        context.fillStyle = inkOn(i === j ? right : wrong, full, page);
+        context.fillStyle = inkOn(i === j ? right : wrong, opacity, page);
         context.fillText(String(count), x + this.cell / 2, y + this.cell / 2);
       }),
     );
     context.strokeStyle = ink;
     context.lineWidth = 1.5;
-    context.strokeRect(this.labels + this.at[1] * this.cell - 1, this.labels + this.at[0] * this.cell - 1, this.cell + 1, this.cell + 1);
+    context.strokeRect(this.labels + this.selected[1] * this.cell - 1, this.labels + this.selected[0] * this.cell - 1, this.cell + 1, this.cell + 1);
   }
 
   private names(context: CanvasRenderingContext2D): void {
@@ -146,18 +146,18 @@ export class ConfusionMatrix {
     context.font = FONT(size);
     context.textBaseline = "middle";
     const [soft, ink] = [variable("--soft"), variable("--ink")];
-    const { classes } = this.pictures.items;
-    this.order.forEach((index, place) => {
-      const middle = this.labels + (place + 0.5) * this.cell;
+    const { classes } = this.thumbnails.items;
+    this.order.forEach((index, position) => {
+      const middle = this.labels + (position + 0.5) * this.cell;
       const name = fitted(context, classes[index], this.labels - 22);
       context.textAlign = "right";
-      context.fillStyle = place === this.at[0] ? ink : soft;
+      context.fillStyle = position === this.selected[0] ? ink : soft;
       context.fillText(name, this.labels - 6, middle);
       context.save();
       context.translate(middle, this.labels - 6);
       context.rotate(-Math.PI / 2);
       context.textAlign = "left";
-      context.fillStyle = place === this.at[1] ? ink : soft;
+      context.fillStyle = position === this.selected[1] ? ink : soft;
       context.fillText(name, 0, 0);
       context.restore();
     });
@@ -170,7 +170,7 @@ export class ConfusionMatrix {
 
 const clamp = (value: number, last: number) => Math.min(Math.max(value, 0), last);
 
-/** The text, cut to a width. */
+/** The text, shortened to a width in CSS pixels. */
 function fitted(context: CanvasRenderingContext2D, text: string, width: number): string {
   if (context.measureText(text).width <= width) return text;
   let length = text.length;

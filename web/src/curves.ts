@@ -1,28 +1,28 @@
-// Curves over the epochs whose cursors go together; dragging zooms, a double click shows all again.
+// Curves over the epochs with synchronized cursors; dragging zooms, a double click resets the zoom.
 import uPlot from "uplot";
 import { type Curve } from "./data";
 import { h, onTheme, variable } from "./dom";
 
 const COLORS = { train: "--warm", validation: "--accent", other: "--soft" };
 
-/** Draws all curves anew in the colors of the theme, as wide as their places. */
-export function drawCurves(place: HTMLElement, curves: Curve[]): void {
-  const together = uPlot.sync("epochs");
+/** Draw all curves in `parent`; draw them again when the theme or the width changes. */
+export function drawCurves(parent: HTMLElement, curves: Curve[]): void {
+  const cursors = uPlot.sync("epochs");
   let plots: uPlot[] = [];
   const last = Math.max(...curves.flatMap((curve) => curve.lines.flatMap((line) => line.x)));
   const boxes = curves.map((curve) => h("figure", { role: "img", "aria-label": describe(curve) }));
-  place.append(...boxes);
+  parent.append(...boxes);
   const draw = () => {
     for (const plot of plots) plot.destroy();
-    plots = curves.map((curve, index) => plotOf(curve, boxes[index], last, together.key));
+    plots = curves.map((curve, index) => plotOf(curve, boxes[index], last, cursors.key));
   };
   onTheme(draw);
   let width = 0;
   new ResizeObserver(() => {
-    if (place.clientWidth === width) return;
-    width = place.clientWidth;
+    if (parent.clientWidth === width) return;
+    width = parent.clientWidth;
     draw();
-  }).observe(place);
+  }).observe(parent);
 }
 
 function describe(curve: Curve): string {
@@ -57,16 +57,16 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
         points: { show: one.x.length <= 40, size: 5 },
       })),
     ],
-    hooks: { draw: [(plot) => marks(plot, curve, ink, soft)], setLegend: [rest] },
+    hooks: { draw: [(plot) => marks(plot, curve, ink, soft)], setLegend: [showLastValues] },
   };
   box.replaceChildren();
   const plot = new uPlot(options, joined(curve), box);
-  rest(plot);
+  showLastValues(plot);
   return plot;
 }
 
-/** Without a cursor the legend has the last value of each line. */
-function rest(plot: uPlot): void {
+/** Without a cursor, show the last value of each line in the legend. */
+function showLastValues(plot: uPlot): void {
   if (plot.legend.idxs?.some((index) => index !== null)) return;
   const last = plot.data.map((values) => {
     let index = values.length - 1;
@@ -76,13 +76,13 @@ function rest(plot: uPlot): void {
   plot.setLegend({ idxs: last }, false);
 }
 
-/** uPlot wants one x for all lines. */
+/** All lines of a panel on one common x axis, as uPlot requires. */
 function joined(curve: Curve): uPlot.AlignedData {
   const columns = curve.lines.map((line): uPlot.AlignedData => [line.x, line.y]);
   return uPlot.join(columns);
 }
 
-/** Vertical lines where the run was best, was taken up again, and stopped. */
+/** Draw vertical lines at the best epoch, at resumes and at an early stop. */
 function marks(plot: uPlot, curve: Curve, ink: string, soft: string): void {
   const { ctx, bbox } = plot;
   ctx.save();

@@ -1,13 +1,12 @@
-// What the page holds for its scripts: JSON blocks, with arrays as base64 of little-endian bytes.
+// The JSON blocks of a page, which report/live.py writes; arrays are base64 of little-endian bytes.
 
-/** The pictures of the page and what is known of each; `truth` and the others have one entry a picture. */
+/** The thumbnails of the page. The arrays have one entry per image: class indices, and the confidence 0 to 65535. */
 export interface Items {
   classes: string[];
   colors: string[];
   names: string[];
   truth: Uint16Array | null;
   predicted: Uint16Array | null;
-  /** 0 to 65535 for 0 to 1. */
   confidence: Uint16Array | null;
   sheets: string[];
   tile: [number, number];
@@ -22,19 +21,19 @@ export interface EpochNumbers {
   explained: string;
 }
 
-/** Maps of the first `count` items. */
+/** Maps of the first `count` images. */
 export interface MapData {
   count: number;
   epochs: EpochNumbers[];
-  /** One array an epoch, x and y of each item in turn, 0 to 65535. */
+  /** By projection: one array per epoch, x and y of each image in turn, 0 to 65535. */
   kinds: Record<string, Uint16Array[]>;
-  /** What the model said of each item at each epoch, and how sure it was. */
+  /** One array per epoch: the predicted class of each image, and its confidence, 0 to 65535. */
   predicted: Uint16Array[] | null;
   confidence: Uint16Array[] | null;
 }
 
-/** What a model says of each item; `confidence` goes from 0 to 65535. */
-export interface Said {
+/** The predicted class of each image, and its confidence, 0 to 65535. */
+export interface Predictions {
   predicted: Uint16Array | null;
   confidence: Uint16Array | null;
 }
@@ -52,7 +51,7 @@ export interface ConfusionData {
   counts: number[][];
 }
 
-/** Followed images with their masks at the kept epochs: gray PNGs of class indices, 255 for what is left out. */
+/** Sample images with their masks at the stored epochs: gray PNGs of class indices, 255 for ignored pixels. */
 export interface FilmData {
   epochs: number[];
   classes: string[];
@@ -60,13 +59,13 @@ export interface FilmData {
   images: { name: string; image: string; truth: string; masks: string[]; scores: string[] }[];
 }
 
-/** The JSON block `id` of the page, or null where it has none. */
+/** The parsed JSON block with this id; null if the page has none. */
 export function block<T>(id: string): T | null {
   const element = document.getElementById(id);
   return element?.textContent ? (JSON.parse(element.textContent) as T) : null;
 }
 
-/** Base64 of little-endian 16-bit numbers. */
+/** Decode base64 of little-endian 16-bit integers. */
 export function uint16(text: string): Uint16Array {
   const raw = atob(text);
   const result = new Uint16Array(raw.length / 2);
@@ -99,7 +98,7 @@ export function readMap(id: string): MapData | null {
   return { ...found, kinds, predicted: arrays(found.predicted), confidence: arrays(found.confidence) };
 }
 
-/** A share of 65535 in percent, never rounded up to 100 or down to 0. */
+/** A value of 0 to 65535 in percent; only 0 and 65535 are rounded to 0 and 100. */
 export function percent(value: number): string {
   const share = (100 * value) / 65535;
   const inside = value > 0 && value < 65535 ? Math.min(Math.max(share, 0.1), 99.9) : share;

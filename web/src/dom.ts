@@ -1,4 +1,4 @@
-// Elements out of values. Text is set as text, so that a class may be called <script>.
+// Functions that create elements. Text is inserted as text nodes, so a class may be named <script>.
 
 type Child = Node | string | null | undefined;
 
@@ -18,7 +18,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A row of buttons of which one is pressed; `choose` hears which. */
+/** A row of buttons, one of which is pressed; `choose` is called with the value of the pressed one. */
 export function choice(
   label: string,
   options: [value: string, text: string][],
@@ -29,32 +29,33 @@ export function choice(
     h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => select(value) }, text),
   );
   function select(value: string): void {
-    buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(options[place][0] === value)));
+    buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(options[index][0] === value)));
     choose(value);
   }
   return h("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
 }
 
-/** A color of the style sheet. */
+/** The value of a custom property of the style sheet, such as `--ink`. */
 export function variable(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** Black or white, whichever reads better (at least 4.5 : 1) on a color laid over another with some opacity; #rrggbb. */
+/** Black or white text, with a contrast of at least 4.5 : 1, on `color` with an opacity over `below`; all #rrggbb. */
 export function inkOn(color: string, opacity: number, below: string): string {
   const parts = (hex: string) => [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   const [over, under] = [parts(color), parts(below)];
-  const [red, green, blue] = over.map((value, place) => {
-    const share = (opacity * value + (1 - opacity) * under[place]) / 255;
+  const [red, green, blue] = over.map((value, channel) => {
+    const share = (opacity * value + (1 - opacity) * under[channel]) / 255;
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
   });
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }
 
-/** Calls back whenever light turns to dark or back. */
+/** Call `change` when the theme changes between light and dark. */
 export function onTheme(change: () => void): void {
   new MutationObserver(change).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", change);
 }
 
+/** Whether the user prefers reduced motion. */
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,9 +1,9 @@
-// Masks over the epochs: a picture, a slider, and a divider between any two of image, truth, prediction and errors.
+// Masks over the epochs: an image, a slider over the epochs, and a divider between any two of the views.
 import { type FilmData } from "./data";
 import { choice, h } from "./dom";
 import { Timeline } from "./timeline";
 
-const PACE = 1000; // ms an epoch while it plays
+const PACE = 1000; // milliseconds per epoch while playing
 const IGNORED = 255;
 const GRAY = [198, 202, 207];
 const WRONG = [224, 102, 16];
@@ -11,7 +11,7 @@ const VIEWS: [string, string][] = [
   ["image", "Image"],
   ["truth", "Truth"],
   ["predicted", "Prediction"],
-  ["laid", "Overlay"],
+  ["overlay", "Overlay"],
   ["errors", "Errors"],
 ];
 
@@ -21,7 +21,7 @@ interface Pixels {
   data: Uint8ClampedArray;
 }
 
-async function pixels(source: string): Promise<Pixels> {
+async function decoded(source: string): Promise<Pixels> {
   const image = new Image();
   image.src = source;
   await image.decode();
@@ -39,31 +39,31 @@ export class Film {
   private cache = new Map<string, Promise<Pixels>>();
   private palette: number[][];
   private canvas = h("canvas", { class: "film", role: "img" });
-  private line = h("div", { class: "divider" });
-  private says = h("p", { class: "numbers", role: "status" });
-  private under = h("p", { class: "numbers" });
-  private swipe: HTMLInputElement;
+  private dividerLine = h("div", { class: "divider" });
+  private status = h("p", { class: "numbers", role: "status" });
+  private pixelClasses = h("p", { class: "numbers" });
+  private dividerSlider: HTMLInputElement;
   private shown: { truth: Pixels; predicted: Pixels } | null = null;
 
   constructor(
-    place: HTMLElement,
+    parent: HTMLElement,
     private data: FilmData,
   ) {
     this.epoch = data.epochs.length - 1;
-    this.image = Math.floor(data.images.length / 2); // they go from easy to hard
+    this.image = Math.floor(data.images.length / 2); // sorted by mean IoU, unless named in the recipe: start with the middle one
     this.palette = data.colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
     const timeline = new Timeline(data.epochs, PACE, (epoch) => {
       this.epoch = epoch;
       this.paint();
     });
-    this.swipe = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Divider" });
-    this.swipe.addEventListener("input", () => this.divide(this.swipe.valueAsNumber));
+    this.dividerSlider = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Divider" });
+    this.dividerSlider.addEventListener("input", () => this.setDivider(this.dividerSlider.valueAsNumber));
     const side = (index: 0 | 1, label: string) =>
       choice(label, VIEWS, this.sides[index], (view) => {
         this.sides[index] = view;
         this.paint();
       });
-    place.append(
+    parent.append(
       h(
         "div",
         { class: "tools" },
@@ -71,12 +71,12 @@ export class Film {
         h("div", { class: "named" }, "Right", side(1, "Right of the divider")),
         timeline.element,
       ),
-      this.says,
-      h("div", { class: "screen" }, this.canvas, this.line),
-      h("label", { class: "swipe" }, "Divider", this.swipe),
-      this.under,
+      this.status,
+      h("div", { class: "screen" }, this.canvas, this.dividerLine),
+      h("label", { class: "divider-slider" }, "Divider", this.dividerSlider),
+      this.pixelClasses,
       this.legend(),
-      this.reel(),
+      this.thumbnails(),
     );
     this.listen();
     this.paint();
@@ -91,7 +91,7 @@ export class Film {
     return h("ul", { class: "legend flat" }, ...entries);
   }
 
-  private reel(): HTMLElement {
+  private thumbnails(): HTMLElement {
     const buttons = this.data.images.map((one, index) =>
       h(
         "button",
@@ -101,61 +101,62 @@ export class Film {
     );
     const pick = (index: number) => {
       this.image = index;
-      buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(place === index)));
+      buttons.forEach((button, number) => button.setAttribute("aria-pressed", String(number === index)));
       this.paint();
     };
     return h("div", { class: "reel", role: "group", "aria-label": "Images" }, ...buttons);
   }
 
   private listen(): void {
-    const follow = (event: PointerEvent) => {
+    const onPointer = (event: PointerEvent) => {
       const box = this.canvas.getBoundingClientRect();
       if (event.buttons || event.pointerType !== "mouse") {
-        this.divide(Math.round((100 * (event.clientX - box.left)) / box.width));
+        this.setDivider(Math.round((100 * (event.clientX - box.left)) / box.width));
       }
-      this.name((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+      this.showClasses((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
     };
     this.canvas.addEventListener("pointerdown", (event) => {
       this.canvas.setPointerCapture(event.pointerId);
-      follow(event);
+      onPointer(event);
     });
-    this.canvas.addEventListener("pointermove", follow);
+    this.canvas.addEventListener("pointermove", onPointer);
   }
 
-  private divide(percent: number): void {
+  private setDivider(percent: number): void {
     this.divider = Math.min(100, Math.max(0, percent));
-    this.swipe.value = String(this.divider);
+    this.dividerSlider.value = String(this.divider);
     this.paint();
   }
 
-  private load(source: string): Promise<Pixels> {
+  private pixels(source: string): Promise<Pixels> {
     let found = this.cache.get(source);
-    if (!found) this.cache.set(source, (found = pixels(source)));
+    if (!found) this.cache.set(source, (found = decoded(source)));
     return found;
   }
 
   private async paint(): Promise<void> {
-    const [place, epoch] = [this.image, this.epoch];
-    const one = this.data.images[place];
-    const [image, truth, predicted] = await Promise.all([one.image, one.truth, one.masks[epoch]].map((s) => this.load(s)));
-    if (place !== this.image || epoch !== this.epoch) return;
+    const [index, epoch] = [this.image, this.epoch];
+    const one = this.data.images[index];
+    const [image, truth, predicted] = await Promise.all([one.image, one.truth, one.masks[epoch]].map((s) => this.pixels(s)));
+    if (index !== this.image || epoch !== this.epoch) return; // another one was selected while this one was decoded
     this.shown = { truth, predicted };
     const { canvas } = this;
     [canvas.width, canvas.height] = [truth.width, truth.height];
-    const picture = canvas.getContext("2d")!.createImageData(canvas.width, canvas.height);
+    const output = canvas.getContext("2d")!.createImageData(canvas.width, canvas.height);
     const border = Math.round((this.divider / 100) * canvas.width);
     for (let y = 0, at = 0; y < canvas.height; y++) {
       for (let x = 0; x < canvas.width; x++, at += 4) {
-        this.color(x < border ? this.sides[0] : this.sides[1], image.data, truth.data, predicted.data, at, picture.data);
+        this.color(x < border ? this.sides[0] : this.sides[1], image.data, truth.data, predicted.data, at, output.data);
       }
     }
-    canvas.getContext("2d")!.putImageData(picture, 0, 0);
-    this.line.style.left = `${this.divider}%`;
-    this.says.replaceChildren(h("strong", {}, `Epoch ${this.data.epochs[epoch]}`), ` ${one.scores[epoch]}, ${one.name}`);
+    canvas.getContext("2d")!.putImageData(output, 0, 0);
+    this.dividerLine.style.left = `${this.divider}%`;
+    this.status.replaceChildren(h("strong", {}, `Epoch ${this.data.epochs[epoch]}`), ` ${one.scores[epoch]}, ${one.name}`);
     const names = this.sides.map((side) => VIEWS.find(([view]) => view === side)?.[1]);
-    canvas.setAttribute("aria-label", `${one.name}: ${names.join(" beside ")} after epoch ${this.data.epochs[epoch]}`);
+    canvas.setAttribute("aria-label", `${one.name}: ${names.join(" and ")}, left and right of the divider, after epoch ${this.data.epochs[epoch]}`);
   }
 
+  /** Write the color of one view at a pixel, with index `at` in RGBA arrays, to `into`. */
   private color(
     view: string,
     image: Uint8ClampedArray,
@@ -171,7 +172,7 @@ export class Film {
     for (let channel = 0; channel < 3; channel++) {
       let value = image[at + channel];
       if (view === "truth" || view === "predicted") value = flat[channel];
-      else if (view === "laid") value = 0.5 * value + 0.5 * flat[channel];
+      else if (view === "overlay") value = 0.5 * value + 0.5 * flat[channel];
       else if (view === "errors" && real === IGNORED) value = GRAY[channel];
       else if (view === "errors") value = real === found ? light : WRONG[channel];
       into[at + channel] = value;
@@ -180,11 +181,11 @@ export class Film {
   }
 
   /** The classes of the pixel under the pointer. */
-  private name(x: number, y: number): void {
+  private showClasses(x: number, y: number): void {
     if (!this.shown || x < 0 || y < 0 || x >= 1 || y >= 1) return;
     const { truth, predicted } = this.shown;
     const at = 4 * (Math.floor(y * truth.height) * truth.width + Math.floor(x * truth.width));
-    const called = (mask: Pixels) => this.data.classes[mask.data[at]] ?? "left out";
-    this.under.textContent = `Here: truth ${called(truth)}, prediction ${called(predicted)}`;
+    const className = (mask: Pixels) => this.data.classes[mask.data[at]] ?? "ignored";
+    this.pixelClasses.textContent = `At the pointer: truth ${className(truth)}, prediction ${className(predicted)}`;
   }
 }

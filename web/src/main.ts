@@ -1,62 +1,62 @@
-// Turns the still parts of a report into live ones. Without this script the page shows the same in still pictures.
+// Replace the still figures of a report by interactive ones. Without this script the page shows the still figures.
 import { ConfusionMatrix } from "./confusion";
 import { drawCurves } from "./curves";
 import { block, type ConfusionData, type Curve, type FilmData, readItems, readMap } from "./data";
 import { Film } from "./film";
-import { LearnedMap } from "./map";
-import { Pictures } from "./pictures";
+import { FeatureMap } from "./map";
+import { Thumbnails } from "./thumbnails";
 import { sortTables } from "./sort";
 import { themeButton } from "./theme";
 
-/** Fills each place of a kind; a place that fails stays the still picture that it was. */
-function enliven(kind: string, fill: (place: HTMLElement, source: string) => boolean): void {
-  for (const place of document.querySelectorAll<HTMLElement>(`[data-live="${kind}"]`)) {
-    place.hidden = false; // what is hidden has no width
-    const filled = fill(place, place.dataset.source ?? "");
-    place.hidden = !filled;
-    if (filled) place.parentElement?.classList.add("lives");
+/** Create the interactive view in each element of a kind; where `create` returns false, the still figure remains. */
+function createViews(kind: string, create: (element: HTMLElement, source: string) => boolean): void {
+  for (const element of document.querySelectorAll<HTMLElement>(`[data-live="${kind}"]`)) {
+    element.hidden = false; // a hidden element has no width
+    const created = create(element, element.dataset.source ?? "");
+    element.hidden = !created;
+    if (created) element.parentElement?.classList.add("interactive");
   }
 }
 
-const kept = new Map<string, Pictures | null>();
-function pictures(id: string | undefined): Pictures | null {
+const cache = new Map<string, Thumbnails | null>();
+function thumbnails(id: string | undefined): Thumbnails | null {
   if (!id) return null;
-  if (!kept.has(id)) {
+  if (!cache.has(id)) {
     const items = readItems(id);
-    kept.set(id, items && new Pictures(items));
+    cache.set(id, items && new Thumbnails(items));
   }
-  return kept.get(id) ?? null;
+  return cache.get(id) ?? null;
 }
 
 themeButton();
 sortTables();
-enliven("curves", (place, source) => {
+createViews("curves", (element, source) => {
   const curves = block<Curve[]>(source);
-  if (curves?.length) drawCurves(place, curves);
+  if (curves?.length) drawCurves(element, curves);
   return Boolean(curves?.length);
 });
-enliven("map", (place, source) => {
-  const [map, items] = [readMap(source), pictures(place.dataset.items)];
-  if (map && items) new LearnedMap(place, map, items);
+createViews("map", (element, source) => {
+  const [map, items] = [readMap(source), thumbnails(element.dataset.items)];
+  if (map && items) new FeatureMap(element, map, items);
   return Boolean(map && items);
 });
-enliven("confusion", (place, source) => {
-  const [data, items] = [block<ConfusionData>(source), pictures(place.dataset.items)];
-  if (data && items) new ConfusionMatrix(place, data, items);
+createViews("confusion", (element, source) => {
+  const [data, items] = [block<ConfusionData>(source), thumbnails(element.dataset.items)];
+  if (data && items) new ConfusionMatrix(element, data, items);
   return Boolean(data && items);
 });
-enliven("film", (place, source) => {
+createViews("film", (element, source) => {
   const data = block<FilmData>(source);
-  if (data?.images.length) new Film(place, data);
+  if (data?.images.length) new Film(element, data);
   return Boolean(data?.images.length);
 });
 
-// A page that is watched asks its server whether there is something new.
-const known = document.documentElement.dataset.watched;
-if (known !== undefined) {
+// A page that is served during training polls the server for a newer version.
+const stamp = document.documentElement.dataset.watched;
+if (stamp !== undefined) {
   window.setInterval(async () => {
-    const answer = await fetch("/state").catch(() => null); // the run may be over, and its server gone
-    const stamp = answer?.ok ? ((await answer.json()) as { stamp: string }).stamp : "";
-    if (stamp && stamp !== known) location.reload();
+    const response = await fetch("/state").catch(() => null); // the server ends with the training
+    const latest = response?.ok ? ((await response.json()) as { stamp: string }).stamp : "";
+    if (latest && latest !== stamp) location.reload();
   }, 2500);
 }

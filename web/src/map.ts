@@ -1,57 +1,57 @@
-// The map of what was learned: two projections, the kept epochs, three colorings, classes, pictures under the points.
-import { type MapData, type Said } from "./data";
+// The feature map: t-SNE or PCA at every stored epoch, colored by class, prediction or correctness, with a lasso.
+import { type MapData, type Predictions } from "./data";
 import { calm, choice, h, onTheme, variable } from "./dom";
-import { type Pictures, showList } from "./pictures";
-import { type Look, Scatter } from "./scatter";
+import { type Thumbnails, showList } from "./thumbnails";
+import { type PointGroup, Scatter } from "./scatter";
 import { Timeline } from "./timeline";
 
-const PACE = 1100; // ms an epoch while it plays
+const PACE = 1100; // milliseconds per epoch while playing
 const NAMES: Record<string, string> = { tsne: "t-SNE", pca: "PCA" };
 
-export class LearnedMap {
+export class FeatureMap {
   private scatter: Scatter;
   private kind: string;
   private epoch: number;
   private coloring = "truth";
   private isolated = new Set<number>();
-  private roped: Set<number> | null = null; // what the lasso holds; the rest is faint
+  private lassoed: Set<number> | null = null; // points inside the lasso; the others are faint
   private canvas = h("canvas", { class: "map", tabindex: 0, role: "application" });
-  private says = h("p", { class: "numbers", role: "status" });
+  private status = h("p", { class: "numbers", role: "status" });
   private card = h("div", { class: "card" });
   private listed = h("div", { class: "listing" });
   private legend = h("ul", { class: "legend" });
-  private lasso: HTMLButtonElement;
+  private lassoButton: HTMLButtonElement;
 
   constructor(
-    place: HTMLElement,
+    parent: HTMLElement,
     private data: MapData,
-    private pictures: Pictures,
+    private thumbnails: Thumbnails,
   ) {
     this.kind = Object.keys(data.kinds)[0];
     this.epoch = data.epochs.length - 1;
-    this.lasso = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.rope() }, "Lasso");
+    this.lassoButton = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.toggleLasso() }, "Lasso");
     this.card.hidden = true;
-    place.append(this.tools(), this.stage(), this.listed);
+    parent.append(this.tools(), this.stage(), this.listed);
     this.scatter = new Scatter(this.canvas, data.count);
-    this.scatter.picked = (index) => this.tell(index);
-    this.scatter.lassoed = (points) => this.list(points);
+    this.scatter.picked = (index) => this.showCard(index);
+    this.scatter.lassoed = (points) => this.showListOf(points);
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     onTheme(() => this.color());
     this.color();
     this.show(this.epoch, true);
   }
 
-  /** What the model said at the epoch that is shown. */
-  private get said(): Said {
+  /** The predictions at the displayed epoch. */
+  private get predictions(): Predictions {
     const { predicted, confidence } = this.data;
-    if (!predicted) return this.pictures.items;
+    if (!predicted) return this.thumbnails.items;
     return { predicted: predicted[this.epoch], confidence: confidence && confidence[this.epoch] };
   }
 
   private tools(): HTMLElement {
     const kinds = Object.keys(this.data.kinds).map((kind): [string, string] => [kind, NAMES[kind] ?? kind]);
     const colorings: [string, string][] = [["truth", "Truth"]];
-    if (this.said.predicted) colorings.push(["predicted", "Prediction"], ["correct", "Right or wrong"]);
+    if (this.predictions.predicted) colorings.push(["predicted", "Prediction"], ["correct", "Correctness"]);
     const epochs = this.data.epochs.map(({ epoch }) => epoch);
     return h(
       "div",
@@ -62,18 +62,18 @@ export class LearnedMap {
       h(
         "div",
         { class: "choice", role: "group", "aria-label": "View" },
-        this.lasso,
+        this.lassoButton,
         h("button", { type: "button", "aria-label": "Zoom in", onclick: () => this.scatter.zoomBy(1.6) }, "+"),
         h("button", { type: "button", "aria-label": "Zoom out", onclick: () => this.scatter.zoomBy(1 / 1.6) }, "−"),
-        h("button", { type: "button", onclick: () => this.scatter.zoomBy(0) }, "Whole"),
+        h("button", { type: "button", onclick: () => this.scatter.zoomBy(0) }, "Reset zoom"),
       ),
     );
   }
 
   private stage(): HTMLElement {
-    const label = `Map of ${this.data.count} images. Arrow keys go from point to point, plus and minus zoom.`;
+    const label = `Map of ${this.data.count} images. Arrow keys move between points; plus and minus zoom.`;
     this.canvas.setAttribute("aria-label", label);
-    const side = h("div", { class: "side" }, this.says, this.legend);
+    const side = h("div", { class: "side" }, this.status, this.legend);
     return h("div", { class: "stage" }, h("div", { class: "plane" }, this.canvas, this.card), side);
   }
 
@@ -85,7 +85,7 @@ export class LearnedMap {
   private recolor(value: string): void {
     this.coloring = value;
     this.isolated.clear();
-    this.release();
+    this.clearLasso();
   }
 
   private show(epoch: number, jump = false): void {
@@ -93,40 +93,40 @@ export class LearnedMap {
     const numbers = this.data.epochs[epoch];
     const shown = this.kind === "pca" ? `, ${numbers.explained} of the variance shown` : "";
     const apart = numbers.silhouette ? `, silhouette ${numbers.silhouette}` : "";
-    this.says.replaceChildren(
+    this.status.replaceChildren(
       h("strong", {}, `Epoch ${numbers.epoch}`),
       [numbers.knn && ` k-NN accuracy ${numbers.knn}`, apart, shown].join(""),
     );
     this.card.hidden = true;
     this.scatter.marked = -1;
     if (this.coloring !== "truth") this.color();
-    this.scatter.place(this.data.kinds[this.kind][epoch], jump);
+    this.scatter.move(this.data.kinds[this.kind][epoch], jump);
   }
 
-  private rope(): void {
+  private toggleLasso(): void {
     this.scatter.lassoing = !this.scatter.lassoing;
-    this.lasso.setAttribute("aria-pressed", String(this.scatter.lassoing));
-    this.canvas.classList.toggle("roping", this.scatter.lassoing);
+    this.lassoButton.setAttribute("aria-pressed", String(this.scatter.lassoing));
+    this.canvas.classList.toggle("lassoing", this.scatter.lassoing);
   }
 
-  /** Colors, and which points are faint since another class is looked at; the legend. */
+  /** Update the colors of the points and the legend; points of classes that are not isolated are faint. */
   private color(): void {
-    const { items } = this.pictures;
-    const groups = this.coloring === "correct" ? ["right", "wrong"] : items.classes;
+    const { items } = this.thumbnails;
+    const groups = this.coloring === "correct" ? ["correct", "wrong"] : items.classes;
     const colors = this.coloring === "correct" ? [variable("--accent"), variable("--warm")] : items.colors;
     const members: number[][] = groups.map(() => []);
-    const said = this.said;
-    const labels = this.coloring === "predicted" ? said.predicted : items.truth;
+    const predictions = this.predictions;
+    const labels = this.coloring === "predicted" ? predictions.predicted : items.truth;
     for (let index = 0; index < this.data.count; index++) {
-      const group = this.coloring === "correct" ? Number(!this.pictures.right(index, said)) : labels?.[index];
+      const group = this.coloring === "correct" ? Number(!this.thumbnails.isCorrect(index, predictions)) : labels?.[index];
       if (group !== undefined) members[group].push(index);
     }
-    const looks: Look[] = groups.flatMap((_, group) => {
+    const looks: PointGroup[] = groups.flatMap((_, group) => {
       const faint = this.isolated.size > 0 && !this.isolated.has(group);
-      const [color, points, roped] = [colors[group], members[group], this.roped];
-      if (!roped || faint) return { color, points, faint };
-      const held = { color, points: points.filter((index) => roped.has(index)), faint };
-      return [held, { color, points: points.filter((index) => !roped.has(index)), faint: true }];
+      const [color, points, lassoed] = [colors[group], members[group], this.lassoed];
+      if (!lassoed || faint) return { color, points, faint };
+      const inside = { color, points: points.filter((index) => lassoed.has(index)), faint };
+      return [inside, { color, points: points.filter((index) => !lassoed.has(index)), faint: true }];
     });
     looks.sort((a, b) => Number(b.faint) - Number(a.faint));
     this.scatter.style(looks);
@@ -141,7 +141,7 @@ export class LearnedMap {
     const pressed = String(this.isolated.has(group));
     const toggle = () => {
       if (!this.isolated.delete(group)) this.isolated.add(group);
-      this.release();
+      this.clearLasso();
       this.legend.querySelectorAll("button")[group]?.focus();
     };
     const button = h("button", { type: "button", "aria-pressed": pressed, onclick: toggle }, dot, name);
@@ -149,35 +149,35 @@ export class LearnedMap {
     return h("li", {}, button);
   }
 
-  /** The picture of a point beside it. */
-  private tell(index: number): void {
+  /** Show the card of a point beside it; -1 hides it. */
+  private showCard(index: number): void {
     this.card.hidden = index < 0;
     if (index < 0) return;
-    const name = h("span", { class: "name" }, this.pictures.items.names[index]);
-    this.card.replaceChildren(this.pictures.canvas(index), ...this.pictures.facts(index, this.said), name);
-    const [x, y] = this.scatter.where(index);
-    const [wide, high] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    const left = x + 18 + this.card.offsetWidth > wide ? x - 18 - this.card.offsetWidth : x + 18;
+    const name = h("span", { class: "name" }, this.thumbnails.items.names[index]);
+    this.card.replaceChildren(this.thumbnails.canvas(index), ...this.thumbnails.facts(index, this.predictions), name);
+    const [x, y] = this.scatter.position(index);
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    const left = x + 18 + this.card.offsetWidth > width ? x - 18 - this.card.offsetWidth : x + 18;
     this.card.style.left = `${Math.max(4, left)}px`;
-    this.card.style.top = `${Math.max(4, Math.min(y - 40, high - this.card.offsetHeight - 4))}px`;
+    this.card.style.top = `${Math.max(4, Math.min(y - 40, height - this.card.offsetHeight - 4))}px`;
   }
 
-  private list(points: number[]): void {
-    this.release();
+  private showListOf(points: number[]): void {
+    this.clearLasso();
     if (!points.length) return;
-    this.roped = new Set(points);
+    this.lassoed = new Set(points);
     this.color();
-    const wrong = points.filter((index) => !this.pictures.right(index, this.said));
-    const right = points.filter((index) => this.pictures.right(index, this.said));
-    const share = this.said.predicted ? `, ${right.length} right` : "";
+    const wrong = points.filter((index) => !this.thumbnails.isCorrect(index, this.predictions));
+    const right = points.filter((index) => this.thumbnails.isCorrect(index, this.predictions));
+    const share = this.predictions.predicted ? `, ${right.length} correct` : "";
     const title = `${points.length} images inside the lasso${share}`;
-    showList(this.listed, this.pictures, title, [...wrong, ...right], this.said, () => this.release());
+    showList(this.listed, this.thumbnails, title, [...wrong, ...right], this.predictions, () => this.clearLasso());
     this.listed.scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
   }
 
-  /** Lets go of what the lasso holds. */
-  private release(): void {
-    this.roped = null;
+  /** Clear the selection of the lasso. */
+  private clearLasso(): void {
+    this.lassoed = null;
     this.listed.replaceChildren();
     this.color();
   }
@@ -187,13 +187,13 @@ export class LearnedMap {
     if (event.key in steps) {
       const next = (this.scatter.marked + steps[event.key] + this.data.count) % this.data.count;
       this.scatter.marked = next;
-      this.tell(next);
+      this.showCard(next);
       this.scatter.paint();
-      this.canvas.setAttribute("aria-label", this.pictures.says(next, this.said));
+      this.canvas.setAttribute("aria-label", this.thumbnails.description(next, this.predictions));
     } else if (event.key === "+" || event.key === "=") this.scatter.zoomBy(1.6);
     else if (event.key === "-") this.scatter.zoomBy(1 / 1.6);
     else if (event.key === "0") this.scatter.zoomBy(0);
-    else if (event.key === "Escape") this.tell(-1);
+    else if (event.key === "Escape") this.showCard(-1);
     else return;
     event.preventDefault();
   }

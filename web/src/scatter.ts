@@ -1,4 +1,4 @@
-// The drawing of a map: points on a canvas, moved, zoomed, picked and lassoed. It knows nothing of classes.
+// A scatter plot on a canvas, with transitions, zoom, picking and a lasso; independent of classes.
 import { quadtree, type Quadtree } from "d3-quadtree";
 import { select } from "d3-selection";
 import "d3-transition";
@@ -6,11 +6,12 @@ import { zoom, zoomIdentity, type D3ZoomEvent, type ZoomTransform } from "d3-zoo
 import { calm, variable } from "./dom";
 
 const MARGIN = 14;
-const TRAVEL = 700; // ms from one epoch to the next
-const REACH = 14; // CSS pixels within which a point is picked
-const ROUND_DOTS = 6000; // more than this are drawn as squares, three times as fast
+const TRAVEL = 700; // milliseconds of a transition between epochs
+const REACH = 14; // CSS pixels; the largest distance at which a point is picked
+const ROUND_DOTS = 6000; // with more points, squares are drawn, which is three times as fast
 
-export interface Look {
+/** Points of one color. */
+export interface PointGroup {
   color: string;
   points: number[];
   faint: boolean;
@@ -22,11 +23,11 @@ export class Scatter {
   private context: CanvasRenderingContext2D;
   private side = 0;
   private transform: ZoomTransform = zoomIdentity;
-  private from: Float32Array;
-  private now: Float32Array;
-  private goal: Float32Array;
+  private start: Float32Array;
+  private current: Float32Array;
+  private target: Float32Array;
   private tree: Quadtree<number> | null = null;
-  private looks: Look[] = [];
+  private groups: PointGroup[] = [];
   private frame = 0;
   private path: Point[] | null = null;
   private behavior = zoom<HTMLCanvasElement, unknown>();
@@ -40,9 +41,9 @@ export class Scatter {
     readonly count: number,
   ) {
     this.context = canvas.getContext("2d")!;
-    this.from = new Float32Array(2 * count);
-    this.now = new Float32Array(2 * count);
-    this.goal = new Float32Array(2 * count);
+    this.start = new Float32Array(2 * count);
+    this.current = new Float32Array(2 * count);
+    this.target = new Float32Array(2 * count);
     this.listen();
     new ResizeObserver(() => this.resize()).observe(canvas);
     this.resize();
@@ -61,10 +62,10 @@ export class Scatter {
     canvas.addEventListener("pointermove", (event) => {
       if (this.path) this.path.push([event.offsetX, event.offsetY]);
       if (this.path) this.paint();
-      else if (event.pointerType === "mouse" && !event.buttons) this.point(this.nearest(event), false);
+      else if (event.pointerType === "mouse" && !event.buttons) this.pick(this.nearest(event), false);
     });
-    canvas.addEventListener("pointerleave", () => this.point(-1, false));
-    canvas.addEventListener("click", (event) => !this.lassoing && this.point(this.nearest(event), true));
+    canvas.addEventListener("pointerleave", () => this.pick(-1, false));
+    canvas.addEventListener("click", (event) => !this.lassoing && this.pick(this.nearest(event), true));
     canvas.addEventListener("pointerdown", (event) => {
       if (!this.lassoing) return;
       canvas.setPointerCapture(event.pointerId);
@@ -78,27 +79,27 @@ export class Scatter {
     canvas.addEventListener("pointercancel", () => (this.path = null));
   }
 
-  private point(index: number, pinned: boolean): void {
+  private pick(index: number, pinned: boolean): void {
     this.marked = index;
     this.picked(index, pinned);
     this.paint();
   }
 
-  /** Which points have which color, those that are drawn last on top. */
-  style(looks: Look[]): void {
-    this.looks = looks;
+  /** Set the colors of the points; later groups are drawn on top. */
+  style(groups: PointGroup[]): void {
+    this.groups = groups;
     this.tree = null;
     this.paint();
   }
 
-  /** New places, x and y of each point in turn, 0 to 65535; the points travel there unless `jump`. */
-  place(points: Uint16Array, jump = false): void {
-    this.from.set(this.now);
-    for (let index = 0; index < this.goal.length; index++) this.goal[index] = points[index] / 65535;
+  /** Move the points to new positions, x and y of each in turn, 0 to 65535; animated unless `jump`. */
+  move(points: Uint16Array, jump = false): void {
+    this.start.set(this.current);
+    for (let index = 0; index < this.target.length; index++) this.target[index] = points[index] / 65535;
     this.tree = null;
     cancelAnimationFrame(this.frame);
     if (jump || calm()) {
-      this.now.set(this.goal);
+      this.current.set(this.target);
       this.paint();
       return;
     }
@@ -106,8 +107,8 @@ export class Scatter {
     const step = (time: number) => {
       const share = Math.min(1, Math.max(0, (time - start) / TRAVEL));
       const eased = share < 0.5 ? 4 * share ** 3 : 1 - (2 - 2 * share) ** 3 / 2;
-      for (let index = 0; index < this.now.length; index++) {
-        this.now[index] = this.from[index] + (this.goal[index] - this.from[index]) * eased;
+      for (let index = 0; index < this.current.length; index++) {
+        this.current[index] = this.start[index] + (this.target[index] - this.start[index]) * eased;
       }
       this.paint();
       if (share < 1) this.frame = requestAnimationFrame(step);
@@ -120,10 +121,10 @@ export class Scatter {
     else select(this.canvas).call(this.behavior.transform, zoomIdentity);
   }
 
-  /** Where a point lies, in CSS pixels of the canvas. */
-  where(index: number): Point {
+  /** The position of a point in CSS pixels of the canvas. */
+  position(index: number): Point {
     const span = this.side - 2 * MARGIN;
-    const [x, y] = [this.now[2 * index], this.now[2 * index + 1]];
+    const [x, y] = [this.current[2 * index], this.current[2 * index + 1]];
     return [this.transform.applyX(MARGIN + x * span), this.transform.applyY(MARGIN + (1 - y) * span)];
   }
 
@@ -138,23 +139,24 @@ export class Scatter {
     this.paint();
   }
 
-  private clear(): number[] {
-    return this.looks.filter((look) => !look.faint).flatMap((look) => look.points);
+  /** Indices of the points that are not faint: only these can be picked. */
+  private pickable(): number[] {
+    return this.groups.filter((group) => !group.faint).flatMap((group) => group.points);
   }
 
   private nearest(event: MouseEvent): number {
     const span = this.side - 2 * MARGIN;
     this.tree ??= quadtree<number>()
-      .x((index) => MARGIN + this.goal[2 * index] * span)
-      .y((index) => MARGIN + (1 - this.goal[2 * index + 1]) * span)
-      .addAll(this.clear());
+      .x((index) => MARGIN + this.target[2 * index] * span)
+      .y((index) => MARGIN + (1 - this.target[2 * index + 1]) * span)
+      .addAll(this.pickable());
     const [x, y] = this.transform.invert([event.offsetX, event.offsetY]);
     return this.tree.find(x, y, REACH / this.transform.k) ?? -1;
   }
 
   private inside(path: Point[]): number[] {
     if (path.length < 3) return [];
-    const found = this.clear().filter((index) => contains(path, this.where(index)));
+    const found = this.pickable().filter((index) => contains(path, this.position(index)));
     return found.sort((a, b) => a - b);
   }
 
@@ -165,10 +167,10 @@ export class Scatter {
     const dense = Math.min(1, Math.sqrt(2500 / Math.max(this.count, 1)));
     const radius = Math.max(1, Math.min(4.5, (side / 190) * dense)) * Math.min(2.4, this.transform.k ** 0.35);
     const round = this.count <= ROUND_DOTS;
-    for (const look of this.looks) {
-      context.fillStyle = look.color;
-      context.globalAlpha = look.faint ? 0.13 : 0.8;
-      for (const index of look.points) this.dot(index, look.faint ? radius * 0.8 : radius, round);
+    for (const group of this.groups) {
+      context.fillStyle = group.color;
+      context.globalAlpha = group.faint ? 0.13 : 0.8;
+      for (const index of group.points) this.dot(index, group.faint ? radius * 0.8 : radius, round);
     }
     context.globalAlpha = 1;
     if (this.marked >= 0) this.ring(radius + 3.5);
@@ -176,7 +178,7 @@ export class Scatter {
   }
 
   private dot(index: number, radius: number, round: boolean): void {
-    const [x, y] = this.where(index);
+    const [x, y] = this.position(index);
     if (x < -radius || y < -radius || x > this.side + radius || y > this.side + radius) return;
     if (!round) {
       this.context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
@@ -188,7 +190,7 @@ export class Scatter {
   }
 
   private ring(radius: number): void {
-    const [x, y] = this.where(this.marked);
+    const [x, y] = this.position(this.marked);
     this.context.strokeStyle = variable("--ink");
     this.context.lineWidth = 2;
     this.context.beginPath();
@@ -202,7 +204,7 @@ export class Scatter {
     context.fillStyle = variable("--accent");
     context.lineWidth = 1.5;
     context.beginPath();
-    path.forEach(([x, y], place) => (place ? context.lineTo(x, y) : context.moveTo(x, y)));
+    path.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)));
     context.closePath();
     context.stroke();
     context.globalAlpha = 0.12;
@@ -211,7 +213,7 @@ export class Scatter {
   }
 }
 
-/** Whether a point lies in a polygon (even-odd rule). */
+/** Whether a point is inside a polygon (even-odd rule). */
 export function contains(polygon: Point[], [x, y]: Point): boolean {
   let within = false;
   for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {

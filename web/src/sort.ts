@@ -1,4 +1,4 @@
-// A click on a heading sorts its table; another click turns the order.
+// Sort a table by a column when its heading is clicked; a second click reverses the order.
 function compare(a: string, b: string): number {
   const [first, second] = [a, b].map((text) => parseFloat(text.replace(/,/g, "")));
   if (Number.isNaN(first) || Number.isNaN(second)) return a.localeCompare(b, "en", { numeric: true });

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. What is chosen is kept where the browser allows it.
+// The button for light or dark colors. The default is the system's; a choice is stored in localStorage if possible.
 import { h } from "./dom";
 
 const KEY = "sightline-theme";
@@ -7,27 +7,27 @@ export function themeButton(): void {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const button = h("button", { type: "button", class: "theme", onclick: () => turn() });
-  function name(): void {
+  const button = h("button", { type: "button", class: "theme", onclick: () => toggle() });
+  function setLabel(): void {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", isDark() ? "Light colors" : "Dark colors");
   }
-  function turn(): void {
+  function toggle(): void {
     root.dataset.theme = isDark() ? "light" : "dark";
     try {
       localStorage.setItem(KEY, root.dataset.theme);
     } catch {
-      // a page of a file may not be allowed to keep anything
+      // localStorage may be blocked, for example for file: URLs
     }
-    name();
+    setLabel();
   }
   try {
-    const kept = localStorage.getItem(KEY);
-    if (kept === "light" || kept === "dark") root.dataset.theme = kept;
+    const stored = localStorage.getItem(KEY);
+    if (stored === "light" || stored === "dark") root.dataset.theme = stored;
   } catch {
-    // as above
+    // localStorage is blocked
   }
-  name();
-  system.addEventListener("change", name);
+  setLabel();
+  system.addEventListener("change", setLabel);
   document.querySelector("header")?.append(button);
 }

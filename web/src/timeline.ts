@@ -1,45 +1,45 @@
-// The kept epochs as a slider with a Play button.
+// A slider over the stored epochs, with a Play button.
 import { calm, h } from "./dom";
 
 export class Timeline {
-  /** Slider and button; null where there is one epoch only. */
+  /** Slider and button; null for a single epoch. */
   readonly element: HTMLElement | null;
   private timer = 0;
   private readonly last: number;
   private slider: HTMLInputElement;
-  private play = h("button", { type: "button", class: "play", onclick: () => this.turn(!this.timer) }, "Play");
+  private play = h("button", { type: "button", class: "play", onclick: () => this.setPlaying(!this.timer) }, "Play");
 
-  /** epochs: their numbers; pace: ms an epoch while it plays; show: hears the place among the epochs. */
+  /** epochs: their numbers. pace: milliseconds per epoch while playing. show: called with the index of an epoch. */
   constructor(
     private epochs: number[],
     private pace: number,
-    private show: (place: number) => void,
+    private show: (index: number) => void,
   ) {
     this.last = epochs.length - 1;
     this.slider = h("input", { type: "range", min: 0, max: this.last, value: this.last, "aria-label": "Epoch" });
-    this.slider.addEventListener("input", () => this.go(this.slider.valueAsNumber));
+    this.slider.addEventListener("input", () => this.select(this.slider.valueAsNumber));
     this.element = this.last > 0 ? h("div", { class: "time" }, this.play, this.slider) : null;
-    this.name();
+    this.setValueText();
   }
 
-  private go(place: number): void {
-    this.slider.value = String(place);
-    this.name();
-    this.show(place);
+  private select(index: number): void {
+    this.slider.value = String(index);
+    this.setValueText();
+    this.show(index);
   }
 
-  private name(): void {
+  private setValueText(): void {
     this.slider.setAttribute("aria-valuetext", `epoch ${this.epochs[this.slider.valueAsNumber]}`);
   }
 
-  private turn(on: boolean): void {
+  private setPlaying(on: boolean): void {
     clearInterval(this.timer);
     this.timer = 0;
     this.play.textContent = on ? "Pause" : "Play";
     if (!on) return;
-    const place = () => this.slider.valueAsNumber;
-    this.go(place() >= this.last ? 0 : place() + 1);
-    const next = () => (place() >= this.last ? this.turn(false) : this.go(place() + 1));
+    const index = () => this.slider.valueAsNumber;
+    this.select(index() >= this.last ? 0 : index() + 1);
+    const next = () => (index() >= this.last ? this.setPlaying(false) : this.select(index() + 1));
     this.timer = window.setInterval(next, calm() ? 2 * this.pace : this.pace);
   }
 }

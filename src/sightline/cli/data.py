@@ -27,8 +27,8 @@ def doctor(
     Args:
         data: A data set, as for train --data; or a run folder, to find likely label errors in its validation images.
         out: Folder for doctor.html and doctor.json.
-        write_clean_list: Write a CSV file for train --data that leaves out unreadable files, duplicates and images
-            with several labels.
+        write_clean_list: Write a CSV file for train --data without unreadable files, duplicates and images with several
+            labels.
         overwrite: Replace an existing CSV file.
     """
     from ..doctor import doctor as function

@@ -41,7 +41,7 @@ def predict(
 
     if not images:
         cure = "sightline predict RUN IMAGES --out FILE.csv"
-        raise SightlineError("no images were named", why="IMAGES is missing", cure=cure)
+        raise SightlineError("no images to predict", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
 
@@ -145,7 +145,8 @@ def masks(
     import sightline
 
     if not images:
-        raise SightlineError("no images were named", why="IMAGES is missing", cure="sightline masks IMAGES --out DIR")
+        cure = "sightline masks IMAGES --out FOLDER"
+        raise SightlineError("no images to segment", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {
         "model": model, "points_per_side": points_per_side, "points_per_batch": points_per_batch, "quality": quality,
         "stability": stability, "run": run, "truth": truth, "download": download,

@@ -117,8 +117,8 @@ def transfer(
     Args:
         recipe: A built-in grid (transfer_fast, for example), a grid.yaml, or a .py file with a function recipe().
         data: The target data: labeled images.
-        unlabeled: Images for pre-training without labels; or weights already pre-trained so: a run or a file.
-        labeled: Images for pre-training with labels; or weights already pre-trained so: a run or a file.
+        unlabeled: Images for pre-training without labels; or weights from such a pre-training: a run or a file.
+        labeled: Images for pre-training with labels; or weights from such a pre-training: a run or a file.
         out: Folder of the grid; runs/NAME by default.
         settings_: The settings to compare: A no pre-training, B with labels, C without labels, D as B but with
             a frozen backbone, E as C but with a frozen backbone. ABCDE by default.
@@ -155,7 +155,7 @@ def sweep(
     quiet: Quiet = False,
     settings: Settings = None,
 ) -> None:
-    """Search for good settings of a recipe. Each trial is an ordinary run; bad ones are stopped early.
+    """Search for good settings of a recipe. Each trial is an ordinary run; unpromising trials are stopped early.
 
     A setting is searched if its value is a range LOW..HIGH or a list of choices A,B,C. Ranges over a factor of ten or
     more are searched on a logarithmic scale; prefix them with log: or lin: to choose. Repeat the command to resume an

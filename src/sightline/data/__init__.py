@@ -1,1 +1,4 @@
-"""From a path to batches: `sources` recognizes layouts, `cache` decodes once, `loader` orders, `augment` varies."""
+"""Data loading.
+
+`sources` lists the images of a path, `cache` stores decoded images, `loader` yields batches, `augment` transforms them.
+"""

@@ -1,6 +1,6 @@
 """Training and evaluation batches. The order of an epoch is a function of (seed, epoch), for exact resumption.
 
-Training images are copied to the device as a whole if they fit, else in prefetched batches; the batches are equal.
+All training images are copied to the device if they fit, else batches are prefetched; the batches are equal.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ def batch_parts(
     """Yield the indices of each batch of an epoch with `order` int64 [N]; other arguments as in `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         batch = order[step * batch_size : (step + 1) * batch_size]
-        if share.world == 1 or len(batch) < share.world:  # every process takes a batch that has fewer images than these
+        if share.world == 1 or len(batch) < share.world:  # a batch with fewer images than processes is not divided
             yield BatchPart(batch)
             continue
         start, stop = process_range(len(batch), share)
@@ -92,8 +92,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield all images once, in the order of the split; the epoch of these batches is 0.
 
-    Image-mask pairs of different sizes are batched by size, without padding. share: every process takes whole batches
-    in turn, so that the batches do not depend on the number of processes.
+    Image-mask pairs of different sizes are batched by size, without padding. share: processes take complete batches in
+    turn, so that the batches do not depend on the number of processes.
     """
     indices = torch.arange(len(decoded.images))
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
@@ -136,11 +136,11 @@ def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int
     )
 
 
-def fits(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
+def should_be_resident(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
     """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
     memory-mapped. SightlineError if `mode` is "always" and the split does not fit."""
     if mode == "always" and free is not None and nbytes > free:
-        why = f"they take {size_text(nbytes)}, and {size_text(free)} of its memory are free"
+        why = f"they need {size_text(nbytes)}, and {size_text(free)} of device memory is free"
         what = "the training images do not fit on the device"
         cure = "use --data.resident auto, or a smaller --data.size"
         raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)
@@ -151,7 +151,7 @@ def resident(decoded: Decoded, mode: ResidentMode, device: torch.device) -> Resi
     """Copy the split to the device; None if its batches are read from the cache instead."""
     arrays = [decoded.images] if decoded.targets is None else [decoded.images, decoded.targets]
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-    if not fits(mode, sum(array.nbytes for array in arrays), free):
+    if not should_be_resident(mode, sum(array.nbytes for array in arrays), free):
         return None
     images, *labels = (torch.from_numpy(array).to(device, copy=True) for array in arrays)
     return Resident(images, labels[0] if labels else None)

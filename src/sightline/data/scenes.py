@@ -1,6 +1,6 @@
 """Synthetic land-cover scenes: images that resemble satellite images, with exact masks, drawn from a seed.
 
-They serve to try and test segmentation without a download; scores on them do not carry over to real images. Classes,
+They allow to try and test segmentation without a download; scores on them do not transfer to real images. Classes,
 colors and approximate class shares are those of DeepGlobe Land Cover (Demir et al. 2018). Several classes share colors,
 the light varies between scenes, and each class has its own texture. A scene depends only on seed, index and size.
 """
@@ -114,13 +114,16 @@ def noise(rng: np.random.Generator, size: int, scale: float, octaves: int = 4, g
 
 
 def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw Voronoi cells with borders displaced by fractal noise: (class uint8 [h, w], cell index int [h, w]). Each
-    square of a grid has one cell center; only the 3x3 squares around a pixel are searched for the nearest one."""
+    """Draw Voronoi cells with borders displaced by fractal noise: (class uint8 [h, w], cell index int [h, w]).
+
+    Each square of a grid has one cell center; only the 3x3 squares around a pixel are searched for the nearest one.
+    """
     size = xy.shape[1]
     points = xy + np.float32(9) * np.stack([noise(rng, size, 48, 5, 0.55), noise(rng, size, 48, 5, 0.55)])
-    points += REGION * rng.uniform(3, 4, (2, 1, 1)).astype(np.float32)  # so that no square has a negative number
+    points += REGION * rng.uniform(3, 4, (2, 1, 1)).astype(np.float32)  # so that no square has a negative index
     count = size // REGION + 9
-    shares = rng.dirichlet(3.2 * np.array(list(LAND.values())))  # no scene has a little of everything
+    # A small concentration, so that a few classes dominate each scene.
+    shares = rng.dirichlet(3.2 * np.array(list(LAND.values())))
     labels = rng.choice(list(LAND), count * count, p=shares).astype(np.uint8)
     corner = np.stack(np.meshgrid(np.arange(count), np.arange(count)), dtype=np.float32)
     centers = REGION * (corner + rng.uniform(0.02, 0.98, corner.shape).astype(np.float32)).reshape(2, -1)
@@ -147,7 +150,7 @@ def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float
 
 
 def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw rivers and lakes into the mask, in place. Returns how near each land pixel is to a shore, 0 to 1."""
+    """Draw rivers and lakes into the mask, in place. Returns the nearness of each land pixel to water, 0 (far) to 1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
 
@@ -15,11 +15,11 @@ RARE = 0.2
 APART = 4.0
 """An image is tiny or huge if its side is this many times smaller or larger than that of the median image."""
 LEAST_SIDE, MOST_PIXELS = 8, 50_000_000
-"""An image with a smaller side is tiny, and one with more pixels huge, whatever the median is."""
+"""Absolute limits: an image with a smaller side is tiny, and one with more pixels is huge."""
 LONG = 3.0
-"""Least aspect ratio of a long image, which must also be twice the median ratio."""
+"""An image is long if its aspect ratio exceeds this, and twice the median ratio."""
 GRAY = 4
-"""Largest difference between the channels of any color in the thumbnail of a gray image."""
+"""An image is gray if the channels of each pixel of its thumbnail differ by at most this."""
 IMBALANCE = 10
 """A class is rare if the largest class has this many times its images."""
 
@@ -88,11 +88,11 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
         absent = [Group((), classes[index]) for index in np.flatnonzero(count == 0)]
         if not absent or not count.any():
             continue
-        learned, where = split in ("train", WHOLE), "the data" if split == WHOLE else split
+        learned, where = split in ("train", ALL), "the data" if split == ALL else split
         what = f"{where} has no {noun} of {len(absent):,} of {len(classes):,} classes"
         why = "they cannot be learned" if learned else "their accuracy cannot be measured"
         cure = f"add images of them to {where}"
-        cure += "" if split == WHOLE else "; or use data without splits, of which a share of each class is held out"
+        cure += "" if split == ALL else "; or use data without splits: a share of each class is then held out"
         found.append(Finding("missing_class", "error" if learned else "warning", what, why, cure, tuple(absent)))
     return found
 
@@ -104,7 +104,7 @@ def imbalance(
 
     counts: by split, int64 [K]. noun: what is counted, in the plural.
     """
-    count = counts.get("train", counts.get(WHOLE))
+    count = counts.get("train", counts.get(ALL))
     if count is None or not count.any():
         return []
     order = np.argsort(count, kind="stable")
@@ -112,8 +112,9 @@ def imbalance(
     rare = [int(index) for index in order if 0 < count[index] * most <= count[largest]]
     if not rare:
         return []
-    what = f"{len(rare):,} of {len(classes):,} classes: 1/{most:g} or less of the {noun} of the largest class"
+    have = "has" if len(rare) == 1 else "have"
+    what = f"{len(rare):,} of {len(classes):,} classes {have} at most 1/{most:g} of the {noun} of the largest class"
     why = f"{classes[largest]!r} has {count[largest]:,}; a model can ignore the rare classes and still be accurate"
-    cure = "add images of them, or weight them: --loss.class_weights balanced; judge by the scores of each class"
+    cure = "add images of them, or weight them: --loss.class_weights balanced; compare the scores per class"
     groups = tuple(Group((), f"{classes[index]}: {count[index]:,} {noun}") for index in rare)
     return [Finding("imbalance", "warning", what, why, cure, groups)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.sources.labels import sorted_classes
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from ..errors import SightlineError, counted
 from ..runs.atomic import atomic_write
 from ..runs.csv_io import csv_text
@@ -13,8 +13,8 @@ from .copies import identical, labels_of
 from .facts import Facts
 from .opened import OpenedData
 
-PRECEDENCE = ("test", "val", "train", WHOLE)
-"""Of copies in several splits, the one in the first of these is kept, as evaluated images must not be trained on."""
+PRECEDENCE = ("test", "val", "train", ALL)
+"""Of copies in several splits, the one in the first of these splits is kept: validation images must not be in train."""
 
 
 def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
@@ -25,9 +25,11 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
         cure = "omit --write-clean-list, and remove the reported files by hand"
         raise SightlineError("a clean list cannot be written for these data", where=opened.root, why=why, cure=cure)
     if path.suffix.lower() != ".csv":
-        raise SightlineError("the clean list must be a CSV", where=str(path), cure=f"--write-clean-list {path}.csv")
+        cure = f"--write-clean-list {path}.csv"
+        raise SightlineError("the clean list must be a CSV file", where=str(path), cure=cure)
     if path.exists() and not overwrite:
-        raise SightlineError("this file already exists", where=str(path), cure="another name, or --overwrite")
+        cure = "choose another name, or replace it with --overwrite"
+        raise SightlineError("this file already exists", where=str(path), cure=cure)
 
 
 def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
@@ -53,7 +55,7 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
         why = "every image is unreadable, a copy, or has no label that can be listed"
         raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure="repair the files")
     ordered = opened.classes == sorted_classes(set(opened.classes))
-    split = any(fact.split != WHOLE for fact in kept)
+    split = any(fact.split != ALL for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
     for fact in kept:
         name, file = opened.classes[fact.label], os.path.relpath(fact.path, folder).replace(os.sep, "/")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
 from .near import MOST, candidates, confirmed, connected
 
 FRAMES = r"(?P<group>.+)[_. -][0-9]+[.][A-Za-z]+$"
-"""A regular expression for the film of a frame, in names such as `clip01_0001.jpg`."""
+"""A regular expression for the video of a frame, in names such as `clip01_0001.jpg`."""
 LEAST_SIDE = 16
 """Side in pixels below which near copies cannot be distinguished from images of similar objects."""
 
@@ -53,9 +53,9 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
 def near_checks(
     facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]
 ) -> tuple[list[Finding], list[str]]:
-    """(findings of near copies: saved again, resized, brighter, the next frame of a film; notes on skipped pairs).
+    """Find near copies, such as resized or brighter images and successive video frames: (findings, notes).
 
-    read: opens an image.
+    read: opens an image. notes: on pairs that were not compared.
     """
     usable = [fact for fact in facts if not fact.why and not fact.plain and min(fact.size) >= LEAST_SIDE]
     distinct = list({fact.pixels: fact for fact in reversed(usable)}.values())[::-1]
@@ -64,7 +64,7 @@ def near_checks(
     thumbs = np.frombuffer(b"".join(fact.thumb for fact in distinct), np.uint8).reshape(len(distinct), -1)
     pairs = candidates(thumbs)
     left = len(pairs) - MOST
-    notes = [f"{left:,} pairs of images that are alike at 8 x 8 colors were not compared in detail"] * (left > 0)
+    notes = [f"{left:,} pairs of images with similar thumbnails were not compared in detail"] * (left > 0)
     in_order = pairs[np.lexsort(pairs[:MOST].T[::-1])]  # so that each image is read about once
     links = confirmed(in_order, lambda row: read(distinct[row]))
     best: dict[int, float] = {}
@@ -72,7 +72,7 @@ def near_checks(
         best |= {row: max(best.get(row, 0.0), alike) for row in rows}
     kinds: dict[str, list[Group]] = {"near_leak": [], "near_duplicate": []}
     for members in sorted(connected(links), key=lambda rows: -max(best[row] for row in rows)):
-        note = f"{max(best[row] for row in members):.3f} alike"
+        note = f"similarity {max(best[row] for row in members):.3f}"
         group, _, leak = described(note, [distinct[row] for row in members], classes)
         kinds["near_leak" if leak else "near_duplicate"].append(group)
     frames = frames_option(facts)
@@ -80,14 +80,14 @@ def near_checks(
 
 
 def frames_option(facts: Sequence[Facts]) -> str:
-    """The option that keeps the frames of a film in one split; "" if it does not apply.
+    """The option that keeps the frames of a video in one split; "" if it does not apply.
 
-    It applies to data without splits if all files are named like frames and every class has several films.
+    It applies to data without splits if all files are named like frames and every class has several videos.
     """
-    films: dict[int, set[str]] = {}
+    videos: dict[int, set[str]] = {}
     for fact in facts:
         match = re.search(FRAMES, fact.name)
-        films.setdefault(fact.label, set()).add(match["group"] if match else "")
-    usable = all(len(names) > 1 and "" not in names for names in films.values())
-    option = f"; or keep images with the same name but for a number in one split: --data.group '{FRAMES}'"
-    return option if usable and {fact.split for fact in facts} == {WHOLE} else ""
+        videos.setdefault(fact.label, set()).add(match["group"] if match else "")
+    usable = all(len(names) > 1 and "" not in names for names in videos.values())
+    option = f"; or keep images whose names differ only in a number in one split: --data.group '{FRAMES}'"
+    return option if usable and {fact.split for fact in facts} == {ALL} else ""

@@ -52,7 +52,7 @@ class Facts(NamedTuple):
 
 
 def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) -> list[Facts]:
-    """The facts of all images in order, computed by threads, as Pillow releases the interpreter lock.
+    """Compute the facts of all images, in order, in threads (Pillow releases the GIL).
 
     root: the folder of the image files; "" for data that are not files. announce: called with the progress.
     """
@@ -82,7 +82,7 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
             header.mode = image.mode
     except SightlineError as error:
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
-    except OSError as error:  # for example deleted after it was listed
+    except OSError as error:  # such as a file that was deleted after it was listed
         return Facts(*known, why=error.strerror or str(error), cure="run the command again", header=header)
     size = header.size[::-1] if header.orientation in (5, 6, 7, 8) else header.size
     if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-STOPS = "training stops"
+STOPS = "training would stop with an error"
 
 
 class FindingKind(NamedTuple):
@@ -27,7 +27,7 @@ KINDS = {
         "the median image has about {median} pixels; enlarged, these have no detail",
         "look at them: remove icons, previews and failed downloads; find the originals of the others"),
     "huge": FindingKind("warning", "huge image*",
-        "the median image has about {median} pixels; these decode slowly, and their content becomes far smaller",
+        "the median image has about {median} pixels; these decode slowly, and are scaled down far more",
         "look at them: crop them to the relevant part, or save them smaller"),
     "long": FindingKind("warning", "image* far longer in one direction than the others",
         "the model sees their middle only (--data.fit crop), or sees them distorted (--data.fit squash)",
@@ -35,7 +35,8 @@ KINDS = {
     "plain": FindingKind("warning", "image* of a single color",
         "there is nothing in them to learn from", "remove them, unless a class consists of empty images"),
     "transparent": FindingKind("warning", "image* with transparency, unlike the others",
-        "transparent pixels become white, an edge that no other image has", "put them on the background of the others"),
+        "transparent pixels become white, unlike the background of the others",
+        "composite them on the same background"),
     "deep": FindingKind("warning", "image* with 16 or more bits per channel, unlike the others",
         "they are scaled to 8 bits, and become dark where a sensor used few of them",
         "stretch and save them like the others: 8-bit PNG or JPEG"),
@@ -48,7 +49,7 @@ KINDS = {
     "gray": FindingKind("warning", "gray image* among color images", "a model that depends on color may fail on them",
         "replace them by color images, or train with --augment.grayscale 0.1"),
     "frames": FindingKind("warning", "image* with several frames or pages",
-        "only the first one is used", "save each relevant frame as an image of its own"),
+        "only the first one is used", "save each relevant frame as a separate image"),
     "exif": FindingKind("warning", "image* with a damaged EXIF block",
         "their orientation may be lost, and other tools may fail to read them",
         "check that they are upright, then save them without it: mogrify -strip FILE"),
@@ -58,11 +59,11 @@ KINDS = {
     "leak": FindingKind("error", "image* in several splits",
         "the model is validated on what it was trained on: its scores are too high", "remove them from train{clean}"),
     "duplicate": FindingKind("warning", "image* more than once in a split",
-        "they count several times; where a share is held out for validation, one copy may be trained on",
+        "they count several times; a validation split that is held out later may contain copies of training images",
         "remove all but one of each{clean}"),
     "near_leak": FindingKind("warning", "set* of near copies in several splits",
         "the model is trained on near copies of validation images: the scores may be too high",
-        "look at them; keep each set, such as the frames of one film, in one split"),
+        "look at them; keep each set, such as the frames of one video, in one split"),
     "near_duplicate": FindingKind("warning", "set* of near copies in one split",
         "they count several times, and leak if split at random; two labels in a set are likely a mistake",
         "look at them; remove all but one of each{frames}"),
@@ -78,7 +79,7 @@ KINDS = {
     "mask": FindingKind("error", "unusable mask*", STOPS, "{cure}"),
     "mask_size": FindingKind("error", "mask* of another size than the image", STOPS, "{cure}"),
     "empty_mask": FindingKind("warning", "mask* with ignored pixels only",
-        "nothing can be learned from them: training skips them, and validation ignores them",
+        "nothing can be learned from them: training skips them, and they do not change the validation metrics",
         "annotate these images, or remove the pairs"),
     "wrong_label": FindingKind("warning", "likely wrong validation label*",
         "the model was not trained on these images, and predicts another class with more confidence than usual for it",

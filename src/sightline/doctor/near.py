@@ -46,7 +46,7 @@ def candidates(thumbs: np.ndarray) -> np.ndarray:
     centered = unit - unit.mean(0)
     axes = np.linalg.eigh(centered.T @ centered)[1][:, -DIMENSIONS:]
     points = centered @ axes
-    limit = np.sqrt(2 * (1 - ALIKE_SMALL))  # the distance of two unit vectors of that correlation
+    limit = np.sqrt(2 * (1 - ALIKE_SMALL))  # the distance of two unit vectors with this correlation
     near = KDTree(points).query(points, NEIGHBORS + 1, distance_upper_bound=limit, workers=-1)[1]
     first, column = np.nonzero(near < len(rows))
     second = near[first, column]

@@ -9,7 +9,7 @@ from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
 from ..data.sources.open import LIBRARIES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
-from ..data.sources.splits import WHOLE
+from ..data.sources.splits import ALL
 from ..data.types import FOLDER_HINT, Items
 from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import STOPS, Finding, Group, finding
@@ -50,7 +50,7 @@ def open_labeled(data: Data) -> OpenedData:
     if len(source.classes) == 1:
         what = f"there is 1 class ({source.classes[0]!r}), and a classifier needs 2"
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))
-    if not {WHOLE, "train"} & source.splits.keys():
+    if not {ALL, "train"} & source.splits.keys():
         what = f"there is no training split, only {' and '.join(source.splits)}"
         found.append(Finding("no_training_split", "error", what, STOPS, "name one of the folders 'train'"))
     if files and not locate(data)[1]:  # the folder of a table may contain other files
@@ -73,7 +73,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
     )
     found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
     note = "train does not accept this layout: splits, labels and masks are not checked"
-    return OpenedData(root, {WHOLE: items}, (), (note,), regular=False, findings=found)
+    return OpenedData(root, {ALL: items}, (), (note,), regular=False, findings=found)
 
 
 def stray_checks(root: str) -> list[Finding]:

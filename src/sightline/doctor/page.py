@@ -51,7 +51,7 @@ def summary(found: Diagnosis) -> list[Child]:
         [element("span", one.severity, class_="wrong" if one.severity == "error" else None), one.what, one.cure]
         for one in found.findings
     ]
-    note = "An error stops training, or makes its scores wrong; check the warnings. No file was changed."
+    note = "Errors stop training or make its scores wrong. Check the warnings. No file was changed."
     return [*parts, table(["Severity", "What", "Cure"], rows, "Findings"), element("p", note, class_="small")]
 
 
@@ -87,7 +87,7 @@ def words(groups: Sequence[Group]) -> list[Child]:
 
 def more(count: int) -> Html | None:
     """A note on the number of items that are not shown; None if that is not positive."""
-    return element("p", f"And {count:,} more, in doctor.json.", class_="small") if count > 0 else None
+    return element("p", f"{count:,} more are in doctor.json.", class_="small") if count > 0 else None
 
 
 def rows_of(groups: Sequence[Group], open_named: Opener) -> list[Child]:

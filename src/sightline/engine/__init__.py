@@ -1,1 +1,1 @@
-"""What wraps the training step: optimizers, schedules, precision, memory, processes, training state."""
+"""Components of the training loop: optimizers, schedules, precision, memory, processes, training state."""

@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes: chosen by measurement, not by flags."""
+"""Device, precision and number of threads of a run."""
 
 import os
 import time
@@ -14,20 +14,20 @@ from ..errors import ENVIRONMENT, USER, SightlineError
 from .distributed import world
 from .small_maps import SmallMaps
 
-PROBES = 8  # about 0.2 s in all
-MOST_THREADS = 1024  # beyond it libraries fail or crash; no machine that we know gains from more
+REPETITIONS = 8  # of the speed measurement; about 0.2 s in total
+MAX_THREADS = 1024  # with more, libraries fail or crash
 
 
 def pick_device(name: str, fallback: bool = False) -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the processor.
+    """The device `name`; "auto": CUDA if available, else Apple's MPS, else the CPU.
 
-    fallback: take "auto" where the device is not here, as `evaluate` and `predict` do: the machine that trained the
-    run may have had another. SightlineError otherwise: status 2 for a name that is none or a number too high, 3 for
-    a kind of device that this machine or this torch lacks.
+    fallback: use "auto" if the device is not available, for commands that read runs of other machines. Otherwise raises
+    SightlineError: with status 2 for an invalid name or index, with status 3 for a type of device that this machine or
+    this build of torch does not have.
     """
     if name == "auto":
-        here = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return usable_device(here, "--train.device cpu, or hide the graphics card with CUDA_VISIBLE_DEVICES=")
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return usable_device(best, "--train.device cpu, or hide the GPU with CUDA_VISIBLE_DEVICES=")
     try:
         return usable_device(name, "--train.device auto")
     except SightlineError:
@@ -37,7 +37,7 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 
 
 def usable_device(name: str, cure: str) -> torch.device:
-    """The device of this name, on which a tensor was made; SightlineError with this cure where it is none or absent."""
+    """The device `name`, after a tensor was allocated on it; raises SightlineError with `cure` if it cannot be used."""
 
     def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
@@ -46,12 +46,12 @@ def usable_device(name: str, cure: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise unusable("the names are auto, cpu, cuda, cuda:1 and so on, mps") from error
+        raise unusable("valid names are auto, cpu, mps, cuda, cuda:1 and so on") from error
     if device.type == "meta":
-        raise unusable("it holds no numbers")
+        raise unusable("tensors on the meta device have no values")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and count and (device.index or 0) >= count:
-        raise unusable("cuda:0 is the only one" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
+        raise unusable("the only CUDA device is cuda:0" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
@@ -60,13 +60,14 @@ def usable_device(name: str, cure: str) -> torch.device:
 
 
 def use_threads(threads: int) -> int:
-    """Let torch compute with `threads` threads; 0: OMP_NUM_THREADS, or one for each processor this process may use.
+    """Set the number of threads of torch and return it.
 
-    More threads than processors are allowed where they are asked for. SightlineError beyond MOST_THREADS.
+    threads: 0 for OMP_NUM_THREADS, or else one per processor that this process may use; it may exceed the number of
+    processors. Raises SightlineError for more than MAX_THREADS.
     """
-    if threads > MOST_THREADS:
-        cure = f"--train.threads 0 takes one for each processor, here {processors()}"
-        where, why = f"train.threads = {threads}", f"{MOST_THREADS:,} are the most"
+    if threads > MAX_THREADS:
+        cure = f"--train.threads 0, for one per processor, here {processors()}"
+        where, why = f"train.threads = {threads}", f"the maximum is {MAX_THREADS:,}"
         raise SightlineError("too many threads", where=where, why=why, cure=cure)
     threads = threads or omp_num_threads(os.environ.get("OMP_NUM_THREADS", "")) or processors()
     torch.set_num_threads(threads)
@@ -74,18 +75,18 @@ def use_threads(threads: int) -> int:
 
 
 def omp_num_threads(text: str) -> int:
-    """The number in OMP_NUM_THREADS; of a list ("4,2", one for each level of nesting) the first; 0: nothing usable."""
+    """Parse OMP_NUM_THREADS: a number, or a list for nested levels ("4,2"), whose first is used; 0 if invalid."""
     first = text.split(",")[0].strip()
     number = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
-    return number if number <= MOST_THREADS else 0
+    return number if number <= MAX_THREADS else 0
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """torch.float32 or torch.bfloat16.
+    """The dtype for a value of `train.precision`: torch.float32 or torch.bfloat16.
 
-    "auto" on a processor times a 3x3 convolution, forward and backward, in both by turns and takes bfloat16 where its
-    best time is 1.2 times as fast: flags promise instructions, not speed, and a neighbor that ends slows down one or
-    two. On CUDA it asks the library; elsewhere float32.
+    "auto" on the CPU measures a 3x3 convolution, forward and backward, in both, and chooses bfloat16 if it is more than
+    1.2 times as fast: CPUs that have the instructions can still be slower. On CUDA "auto" is bfloat16 if the GPU
+    supports it without emulation, on other devices float32.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
@@ -97,14 +98,14 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def bfloat16_gain() -> float:
-    """Speed of a convolution in bfloat16 relative to float32 on this processor: the best of PROBES by turns."""
-    seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(PROBES)]
-    whole, half = (min(each) for each in zip(*seconds, strict=True))
-    return whole / half
+    """Speed of a convolution in bfloat16 relative to float32 on this CPU: the best of REPETITIONS, in alternation."""
+    seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(REPETITIONS)]
+    full, half = (min(each) for each in zip(*seconds, strict=True))
+    return full / half
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """What recipes and provenance call it: `fp32` or `bf16`."""
+    """The name of a dtype in recipes and provenance.json: `fp32` or `bf16`."""
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
@@ -121,7 +122,7 @@ def convolution_seconds(dtype: torch.dtype) -> float:
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """The automatic precision of a run; does nothing for float32. On a processor with faster small convolutions."""
+    """torch.autocast for bfloat16, on the CPU with `SmallMaps`; does nothing for float32."""
     half = dtype == torch.bfloat16
     small = SmallMaps() if half and device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16, enabled=half), small:
@@ -129,7 +130,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
 
 
 def device_name(device: torch.device) -> str:
-    """A name for people: the graphics card's, or the processor's as the system tells it and what it can do at once."""
+    """A description of the device: the GPU's name, or the CPU's model and vector instructions ("... (AVX512)")."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -146,5 +147,5 @@ def device_name(device: torch.device) -> str:
 
 
 def rounding(device: torch.device) -> dict[str, Any]:
-    """What decides the order in which sums are rounded, and with it the last bits of every weight."""
+    """The settings that affect rounding: device, number of threads and number of processes."""
     return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}

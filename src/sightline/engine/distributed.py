@@ -1,7 +1,7 @@
-"""Collectives between the processes of a `torchrun` run, and tensors that are sharded over them.
+"""Collective operations between the processes of a `torchrun` run, and sharded tensors.
 
-Without torchrun the world has one process, and all functions return their input. Rank 0 alone writes the run folder
-and prints. Messages are tensors, JSON or safetensors, never pickled objects.
+Without torchrun there is one process, and all functions return their input. Only rank 0 prints and writes the run
+folder. Messages are tensors, JSON or safetensors, never pickled objects.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class World:
 
     @property
     def share(self) -> Share:
-        """The share of the work that this process does."""
+        """This process's share of the work, for data loading."""
         return Share(self.rank, self.size)
 
 
@@ -43,13 +43,13 @@ _unsharded: list[bool] = []  # not empty within `unsharded_for`
 
 
 class Activity:
-    """Count of collective operations; see `process_group.exit_after_signal`."""
+    """Counter that shows that training makes progress; see `process_group.exit_after_signal`."""
 
     count = 0
 
 
 def world() -> World:
-    """The present world: one process outside `process_group`, and within `unsharded_for`."""
+    """The current World: of one process outside `process_group`, and within `unsharded_for`."""
     if _unsharded or not (dist.is_available() and dist.is_initialized()):
         return SINGLE
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
@@ -57,7 +57,7 @@ def world() -> World:
 
 @contextlib.contextmanager
 def local_rank0_first() -> Generator[None]:
-    """Run the block in one process of each machine, then in its others, which reuse the cache that the first wrote."""
+    """Run the block in one process of each machine first, and then in its others, which can use the cache it wrote."""
     here = world()
     if here.size > 1 and here.local_rank:
         dist.barrier(group=unlimited_group[-1])
@@ -110,26 +110,26 @@ def require_same(values: Mapping[str, str], lines: Mapping[str, Callable[[], lis
         if anywhere:
             here = lines[name]() if lines and name in lines else values[name].splitlines()
             there = broadcast_json(here)
-            faults += [f"it has another {name}: {first_difference(there, here)}"] if differs else []
+            faults += [f"its {name} differs: {first_difference(there, here)}"] if differs else []
     if faults:
         cure = "start all processes with the same command on the same data"
-        what = f"process {world().rank} is not part of the run of process 0"
+        what = f"the run of process {world().rank} differs from that of process 0"
         raise SightlineError(what, why="; ".join(faults), cure=cure)
 
 
 def first_difference(there: list[str], here: list[str]) -> str:
-    """The first difference between the lines of rank 0 and of this process."""
+    """Describe the first difference between the lines of rank 0 (`there`) and of this process (`here`)."""
     index = next((n for n, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
     if index is not None:
         return f"{there[index]!r} in process 0, {here[index]!r} here"
     if len(there) == len(here):
-        return "the names are the same, the content differs"
+        return "the names are equal, but the contents differ"
     longer, who = (there, "process 0") if len(there) > len(here) else (here, "this process")
     return f"{len(there):,} in process 0, {len(here):,} here; only {who} has {longer[min(len(there), len(here))]!r}"
 
 
 def gather_to_rank0(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Gather the results of all batches to rank 0, in batch order (round robin over processes); [] elsewhere."""
+    """Gather the results of all batches at rank 0, in the order of batches (round robin over ranks); [] elsewhere."""
     from safetensors.torch import load, save
 
     here = world()
@@ -166,7 +166,7 @@ def all_gathered(values: Tensor) -> list[Tensor]:
 
 
 class GatherRows(torch.autograd.Function):
-    """Rows of all processes; see `gathered`."""
+    """Gather rows with gradient; see `gathered`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -184,9 +184,9 @@ class GatherRows(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows [N, ...] of all processes in the order of ranks, with gradient, for a loss over the whole batch.
+    """Concatenate the rows [N, ...] of all processes in the order of ranks, with gradient.
 
-    All processes then compute the same loss.
+    For losses over the global batch, which all processes then compute alike.
     """
     if world().size == 1:
         return rows
@@ -197,14 +197,14 @@ def gathered(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def align_buffers(module: torch.nn.Module) -> None:
-    """Broadcast the buffers of rank 0; running statistics differ if batch norms are not synchronized."""
+    """Broadcast the buffers of rank 0, because running statistics differ if batch norms are not synchronized."""
     if world().size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The full tensor of a DTensor, by a collective operation; any other tensor unchanged."""
+    """Gather the full tensor of a DTensor, a collective operation; return other tensors unchanged."""
     full = getattr(tensor, "full_tensor", None)  # `isinstance` would need DTensor, whose import takes a second
     return full() if full else tensor
 
@@ -221,9 +221,10 @@ def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def unsharded_for(step: Any) -> Generator[None]:
-    """Unshard the model of `step` (FSDP2) within the block, in a world of one process; do nothing for others.
+    """Unshard the model of an FSDP2 `step` within the block; do nothing for other steps.
 
-    Sharded forward passes are collective: all processes would need the same number of batches.
+    Within the block `world` has one process. Forward passes of a sharded model are collective operations, which would
+    require the same number of batches in all processes.
     """
     if not hasattr(step, "unshard"):
         yield

@@ -1,5 +1,6 @@
-"""Evaluation of a split, during training and by the commands, and the final results of a run."""
+"""Evaluation of a split, and the final results of a run."""
 
+import shlex
 from collections.abc import Callable, Iterable
 
 import torch
@@ -22,11 +23,11 @@ def evaluate(
     dtype: torch.dtype,
     metrics: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]] | None = None,
 ) -> tuple[dict[str, float], Arrays]:
-    """The learner's metrics and arrays of a whole split, in evaluation mode; the training mode is restored.
+    """Compute the learner's metrics and arrays of a split in evaluation mode; restore the training mode afterwards.
 
-    metrics: replaces the learner's own. Numbers are of the whole data set, not averaged over batches, and bit-identical
-    for equal batch size, precision and thread count, also with several processes, which share the batches: all
-    processes return the numbers, rank 0 the arrays.
+    metrics: a function to call instead of the learner's. Metrics are computed over the full split, not averaged over
+    batches, and are bit-identical for equal batch size, precision and number of threads. Several processes share the
+    batches; all return the same numbers, and rank 0 returns the arrays.
     """
     module = learner.parameters()
     training = module.training
@@ -43,18 +44,23 @@ def evaluate(
 
 
 def log_results(training: Training) -> None:
-    """Compute the task's final results, log them, and print their sentence."""
+    """Compute the task's final results, write them to metrics.jsonl, and print a summary.
+
+    Raises SightlineError if there is no best epoch.
+    """
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
     if progress.best is None:
-        why = "the validation loss was not finite after any epoch"
-        cure = "start again with a lower learning rate: sightline train ... --optim.lr, or --train.precision fp32"
+        name, rate = shlex.quote(str(folder)), training.config.optim.lr / 10
+        why = "the validation loss was not finite in any epoch"
+        cure = f"start a new run with a lower learning rate: sightline train {name}/recipe.yaml --out {name}-2 "
+        cure += f"--optim.lr {rate:g}; or with --train.precision fp32"
         raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
-    numbers, sentence = training.functions.results(training)
+    numbers, summary = training.functions.results(training)
     images = len(parts.train.names)
     epochs = progress.step / training.epoch_steps
-    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once * images
+    flops = training_flops(training.config, parts.flops, images, epochs) + parts.once_flops * images
     best = progress.best_epoch
-    chosen = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
-    log.event("done", step=progress.step, epoch=training.epoch, **chosen, train_flops=flops, **numbers)
-    what = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
-    log.say(f"{sentence} ({what}, {len(parts.val.names):,} images)")
+    best_epoch = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
+    log.event("done", step=progress.step, epoch=training.epoch, **best_epoch, train_flops=flops, **numbers)
+    weights = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
+    log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")

@@ -1,4 +1,4 @@
-"""Running out of memory, in words that lead to a cure."""
+"""Out-of-memory errors: messages with a cure, smaller parts of a batch, and glibc's allocator settings."""
 
 import contextlib
 import ctypes
@@ -17,25 +17,26 @@ from ..runs.atomic import write_json
 from .state import Training
 
 MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
-"""Of glibc's mallopt: blocks of up to 1 GiB come from the heap, which is trimmed above 2 GiB and grows by 256 MiB."""
+"""Options of glibc's mallopt: M_MMAP_THRESHOLD 1 GiB, M_TRIM_THRESHOLD 2 GiB, M_TOP_PAD 256 MiB."""
 
 ALLOCATOR_VARIABLES = (
     *("GLIBC_TUNABLES", "LD_PRELOAD"),
     *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
 )
-"""By which a user chooses an allocator or sets glibc's."""
+"""Environment variables that select an allocator or configure glibc's."""
 
-LEAST_PART = 2  # images: batch normalization cannot train on one
+MIN_IMAGES = 2  # batch normalization cannot train on one image
 
-# What torch's processor allocator and the accelerators' libraries say; they have no exception type of their own.
+# Messages of RuntimeErrors of torch's CPU allocator and of accelerator libraries, which have no exception type.
 PHRASES = ("not enough memory", "can't allocate memory", "out of memory", "cannot allocate memory")
 
 
 @contextlib.contextmanager
-def explained_memory(config: Config, recipe: str = "", cure: str = "") -> Generator[None]:
-    """Turn an allocation that failed into a SightlineError of status ENVIRONMENT that names the settings to lower.
+def explain_out_of_memory(config: Config, recipe: str = "", cure: str = "") -> Generator[None]:
+    """Raise SightlineError, with status ENVIRONMENT, for out-of-memory errors within the block.
 
-    recipe: the file in which to lower them, for commands that take no settings. cure: in place of all that.
+    The cure gives smaller values of the settings, or for commands without settings the name of the `recipe` file in
+    which to change them; `cure` replaces it.
     """
     try:
         yield
@@ -43,71 +44,73 @@ def explained_memory(config: Config, recipe: str = "", cure: str = "") -> Genera
         if not is_out_of_memory(error):
             raise
         size, why = config.train.batch_size, (str(error).splitlines() or ["an allocation failed"])[0]
-        if cure:
-            raise SightlineError("the memory is too small for this", why=why, cure=cure, status=ENVIRONMENT) from error
-        cure = f"smaller batches with the same mean gradient: --train.batch_size {max(1, size // 2)} "
-        cure += f"--optim.accumulate {2 * config.optim.accumulate}; or a smaller --data.size or --model.name; "
-        if config.train.on_out_of_memory == "stop":
-            cure += "or let it take smaller parts by itself: --train.on_out_of_memory halve; "
-        cure += f"while evaluating: --train.eval_batch_size {max(1, config.train.eval_batch_size // 2)}"
-        if recipe:
-            cure = f"lower train.eval_batch_size, now {config.train.eval_batch_size}, in {recipe}"
-        raise SightlineError("the memory is too small for this", why=why, cure=cure, status=ENVIRONMENT) from error
+        if not cure and recipe:
+            cure = f"reduce train.eval_batch_size, now {config.train.eval_batch_size}, in {recipe}"
+        elif not cure:
+            cure = f"smaller batches with the same mean gradient: --train.batch_size {max(1, size // 2)} "
+            cure += f"--optim.accumulate {2 * config.optim.accumulate}; or a smaller --data.size or --model.name; "
+            if config.train.on_out_of_memory == "stop":
+                cure += "or split batches that do not fit: --train.on_out_of_memory halve; "
+            cure += f"during evaluation: --train.eval_batch_size {max(1, config.train.eval_batch_size // 2)}"
+        raise SightlineError("out of memory", why=why, cure=cure, status=ENVIRONMENT) from error
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory of one step for the next; whether it will.
+    """Configure glibc's allocator to reuse freed memory for the next step; return whether it was configured.
 
-    glibc gives large blocks back to the system when they are freed and gets them anew, page by page and each page
-    cleared, in every step: thousands of page faults. Left alone where the user has set an allocator or its settings,
-    and where there is no glibc. Figures: docs/performance.md.
+    By default glibc returns large freed blocks to the operating system, and allocating them again in the next step
+    causes thousands of page faults. Does nothing without glibc, or if an environment variable of ALLOCATOR_VARIABLES is
+    set. Measurements: docs/performance.md.
     """
     if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ALLOCATOR_VARIABLES):
         return False
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018  a C library without it has a mallopt that does nothing, or none
+        library.gnu_get_libc_version  # noqa: B018  AttributeError for other C libraries
         return all([library.mallopt(name, value) == 1 for name, value in MALLOC_SETTINGS.items()])
     except (OSError, AttributeError):
         return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out."""
+    """Whether an exception is an out-of-memory error, by its type or message."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(phrase in str(error).lower() for phrase in PHRASES)
 
 
-def in_parts(
+def split_if_out_of_memory(
     add_gradients: Callable[[Training, list[Batch]], torch.Tensor],
 ) -> Callable[[Training, list[Batch]], torch.Tensor]:
-    """`add_gradients` that takes smaller parts of its batches once they do not fit, where `train.on_out_of_memory`
-    allows it. The parts weigh as much as they have images, as batches do under `optim.accumulate`."""
+    """Decorator of `add_gradients`: if a batch does not fit into memory, split all batches from then on into parts.
+
+    Only with `train.on_out_of_memory: halve`; otherwise the error is raised. The gradients of the parts are weighted by
+    their numbers of images, as for `optim.accumulate`.
+    """
 
     @functools.wraps(add_gradients)
-    def fitting(training: Training, group: list[Batch]) -> torch.Tensor:
+    def add_gradients_of_parts(training: Training, group: list[Batch]) -> torch.Tensor:
         while True:
             size = part_size(training)
             try:
                 return add_gradients(training, [part for batch in group for part in split(batch, size)])
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                allowed = training.config.train.on_out_of_memory == "halve" and size > LEAST_PART
+                allowed = training.config.train.on_out_of_memory == "halve" and size > MIN_IMAGES
                 if not allowed or not is_out_of_memory(error):
                     raise
-            halve(training)  # not within `except`: the error holds on to the tensors of the step
+            halve(training)  # outside `except`: the exception references the tensors of the step
 
-    return fitting
+    return add_gradients_of_parts
 
 
 def part_size(training: Training) -> int:
-    """Images whose gradient is taken at a time."""
-    return max(LEAST_PART, -(-training.config.train.batch_size // training.progress.parts))
+    """Maximum number of images in a part of a batch."""
+    return max(MIN_IMAGES, -(-training.config.train.batch_size // training.progress.parts))
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
-    """A batch in parts of about `size` images, none of them a single one beside others."""
+    """Split a batch into parts of about `size` images and at least MIN_IMAGES, if it has as many."""
     count = len(batch.samples)
-    pieces = min(-(-count // size), max(1, count // LEAST_PART))
+    pieces = min(-(-count // size), max(1, count // MIN_IMAGES))
     if pieces == 1:
         return [batch]
     labels = [None] * pieces if batch.labels is None else batch.labels.tensor_split(pieces)
@@ -116,7 +119,7 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 
 def halve(training: Training) -> None:
-    """Take parts of half the size from this step on; said to the user, in metrics.jsonl and in provenance.json."""
+    """Halve the size of the parts from this step on, and record it in the log, metrics.jsonl and provenance.json."""
     training.optimizer.zero_grad(set_to_none=True)
     if training.parts.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -124,9 +127,9 @@ def halve(training: Training) -> None:
     progress.parts *= 2
     step, size = progress.step + 1, part_size(training)
     note = (
-        f"out of memory at step {step:,}: from there on {counted(size, 'image')} of a batch at a time, with the mean "
+        f"out of memory at step {step:,}: from this step on, batches are split into parts of {counted(size, 'image')}; "
+        "the gradient is the mean over the batch, but batch normalization and mixing use only the images of a part"
     )
-    note += "gradient of the whole batch; batch normalization and mixing see the images of a part"
     training.log.warn(note)
     training.log.event("out_of_memory", step=progress.step, epoch=progress.step / training.epoch_steps, part=size)
     record = run_folder.provenance(training.folder)

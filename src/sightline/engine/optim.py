@@ -1,8 +1,8 @@
-"""Optimizers by name, their parameter groups, gradient clipping, and an average of the weights.
+"""Optimizers by name, their parameter groups, gradient clipping, and a moving average of the weights.
 
-Every parameter group has `kind` (its update rule), `lr_scale` (its layer's factor) and `base_lr` (its learning rate at
-schedule factor 1); the loop sets lr = base_lr * factor before each step. Build the optimizer after moving the model to
-its device and memory format.
+Each parameter group has `kind` (the update rule), `lr_scale` (the layer's factor) and `base_lr` (the learning rate at
+schedule factor 1); the training loop sets lr = base_lr * factor before each step. Build the optimizer after moving the
+model to its device and memory format.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -22,9 +22,9 @@ from .distributed import full_tensor, shard_like
 def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) -> list[dict[str, Any]]:
     """Group the trainable parameters by settings, with names, for a torch optimizer.
 
-    depths: depth of each parameter by name, the head's the greatest; used only with `layer_decay` below 1, which
-    multiplies the learning rate by layer_decay^(greatest depth - depth). Without `decay_norm_and_bias`, parameters of
-    one dimension have no weight decay. Under `muon`, `hidden_weights` take Muon's update at `muon_lr`, all others
+    depths: depth of each parameter by name, largest for the head; used only with `layer_decay` below 1, which
+    multiplies the learning rate by layer_decay^(largest depth - depth). Without `decay_norm_and_bias`, parameters of
+    one dimension have no weight decay. For `muon`, `hidden_weights` have Muon's update at `muon_lr`, all others
     AdamW's. Raises SightlineError if no parameter is trainable.
     """
     hidden = hidden_weights(model) if optim.name == "muon" else frozenset()
@@ -44,31 +44,32 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         group = groups.setdefault((kind, decay, scale), {"params": [], **settings})
         group["params"].append((name, parameter))
     if not groups:
-        raise SightlineError("the model has no parameter to train", cure="set model.freeze to false")
+        cure = "set model.freeze to false"
+        raise SightlineError("the model has no trainable parameter", where="model.freeze", cure=cure)
     return list(groups.values())
 
 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
-    """Names of the weights for Muon: matrices and kernels except the first layer, the head, embeddings and tokens.
+    """Names of the weights for Muon: matrices and kernels, except in the first layer, the head and embeddings.
 
-    The first layer is the first defined; the head is the attribute `head`, or a segmenter's `scores`.
+    The first layer is the first registered; the head is the attribute `head`, or a segmenter's `class_layers`.
     """
-    lookups = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
-    matrices = [name for name in weights if name not in lookups]
-    heads = tuple(f"network.{path}." for path in getattr(model, "scores", ())) or ("head.",)
+    matrices = [name for name in weights if name not in embeddings]
+    heads = tuple(f"network.{path}." for path in getattr(model, "class_layers", ())) or ("head.",)
     return frozenset(name for name in matrices[1:] if not name.startswith(heads))
 
 
 def build_optimizer(
     model: nn.Module, optim: Optim, depths: Mapping[str, int], precision: torch.dtype = torch.float32
 ) -> Optimizer:
-    """The optimizer named by `optim`, over `parameter_groups`.
+    """Build the optimizer `optim.name` with `parameter_groups`.
 
-    Fused updates where torch has them: 1.3 to 2 times as fast as the default for a ResNet-18 in channels_last on one
-    thread of an AMD EPYC, best of 15 (torch 2.15). `adam` adds weight decay to the gradient; `adamw` and the Muon
-    part subtract it from the weights. precision: dtype of Muon's matrix products. `load_state_dict` restores moments
-    only and keeps the settings of `optim`; SightlineError if the state has other parameters.
+    Uses torch's fused updates if available: 1.3 to 2 times as fast as the default for a ResNet-18 in channels_last on
+    one thread of an AMD EPYC, best of 15 (torch 2.15). `adam` adds weight decay to the gradient; `adamw` and `muon`
+    subtract it from the weights. precision: dtype of Muon's matrix products. `load_state_dict` restores the moments and
+    keeps the settings of `optim`; it raises SightlineError if the state has other parameters.
     """
     groups = parameter_groups(model, optim, depths)
     fused = groups[0]["params"][0][1].device.type in ("cpu", "cuda") or None
@@ -82,7 +83,7 @@ def build_optimizer(
 
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
-    """timm's LARS; parameters of one dimension take SGD steps with momentum and no weight decay."""
+    """timm's LARS; parameters of one dimension have SGD steps with momentum and no weight decay."""
     from timm.optim.lars import Lars
 
     for group in groups:
@@ -99,20 +100,23 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optim
 
 
 def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The moments of `state` with the settings of `optimizer`; SightlineError if their parameters differ."""
-    here = optimizer.state_dict()["param_groups"]
-    names, saved = ([(g["kind"], list(g["param_names"])) for g in groups] for groups in (here, state["param_groups"]))
+    """The moments of `state` with the parameter groups of `optimizer`.
+
+    Raises SightlineError if their parameters differ.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    names, saved = ([(g["kind"], list(g["param_names"])) for g in each] for each in (groups, state["param_groups"]))
     if names != saved:
         cure = "resume with the recipe of the run, or start a new run"
-        raise SightlineError("the saved optimizer belongs to other parameters or settings", cure=cure)
-    return {"state": state["state"], "param_groups": here}
+        raise SightlineError("the saved optimizer state has other parameters or settings", cure=cure)
+    return {"state": state["state"], "param_groups": groups}
 
 
 def align_moments(optimizer: Optimizer) -> None:
     """Convert loaded moments to the memory layout of their parameters.
 
-    Files hold contiguous tensors; torch's fused CPU updates pair raw memory, and with another layout than that of the
-    weights (channels_last) silently update the wrong elements (torch 2.15).
+    Saved tensors are contiguous. torch's fused CPU updates require the layout of the weights (channels_last), and
+    otherwise silently update the wrong elements (torch 2.15).
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
@@ -125,7 +129,8 @@ class Muon(Optimizer):
 
     Muon (https://kellerjordan.github.io/posts/muon/; arXiv 2502.16982): Nesterov momentum, orthogonalized, times
     lr * sqrt(max(1, rows / columns)), with decoupled weight decay. A kernel [out, in, h, w] is treated as the matrix
-    [out, in * h * w]. On matrices equal to torch.optim.Muon with adjust_lr_fn="original", which takes no kernels.
+    [out, in * h * w]. For matrices the updates equal those of torch.optim.Muon with adjust_lr_fn="original", which
+    does not support kernels.
     """
 
     def __init__(self, groups: list[dict[str, Any]], optim: Optim, fused: bool, precision: torch.dtype):
@@ -134,8 +139,8 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
-        assert closure is None, "the loop computes the gradients"
+        """Update every parameter that has a gradient."""
+        assert closure is None, "closures are not supported"
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
@@ -183,11 +188,11 @@ def muon(
     optim: Optim,
     precision: torch.dtype,
 ) -> None:
-    """Muon's update in place; Newton-Schulz is batched over matrices of equal shape.
+    """Apply Muon's update in place; the orthogonalization is batched over matrices of equal shape.
 
-    With `optim.muon_normalize` each weight is first scaled to norm sqrt(rows) and its step has length lr * sqrt(rows),
-    so that lr is the angle of the step: for weights before batch norm, which is invariant to their scale
-    (github.com/KellerJordan/cifar10-airbench).
+    With `optim.muon_normalize` each weight is first scaled to norm sqrt(rows), and its step to norm lr * sqrt(rows), so
+    that lr is approximately the angle of the step. This is for weights before batch norm, whose output does not depend
+    on their scale (github.com/KellerJordan/cifar10-airbench).
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_lerp_(moments, gradients, 1 - optim.muon_momentum)
@@ -210,9 +215,10 @@ def muon(
 
 
 def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
-    """[N, rows, columns] -> same shape, float32, with the same singular vectors and singular values of 0.7 to 1.2.
+    """Matrices [N, rows, columns] -> float32, with the same singular vectors and singular values of about 0.7 to 1.2.
 
-    Five quintic Newton-Schulz steps with Keller Jordan's coefficients, which trade accuracy for speed.
+    Five quintic Newton-Schulz steps with Keller Jordan's coefficients, which trade accuracy for speed. precision: dtype
+    of the matrix products.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -224,7 +230,7 @@ def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> T
 
 
 def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
-    """Clip the gradients in place to the total norm `clip_norm` (0: never); return the norm before clipping."""
+    """Clip the gradients in place to the total norm `clip_norm` (0: no clipping); return the norm before clipping."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = full_tensor(nn.utils.get_total_norm([p.grad for p in parameters]))
     if clip_norm:
@@ -234,19 +240,19 @@ def clip_gradients(optimizer: Optimizer, clip_norm: float) -> Tensor:
 
 @contextmanager
 def sam_perturbed(model: nn.Module, radius: float) -> Generator[None]:
-    """Perturb the weights within the block as in sharpness-aware minimization (arXiv 2010.01412): by radius * g / |g|.
+    """Add radius * g / |g| to the weights within the block, for sharpness-aware minimization (arXiv 2010.01412).
 
-    The norm is over all parameters. Gradients are None at the start of the block; those computed in it stay. Batch
-    norm does not update its running statistics. Afterwards the weights are restored bit for bit.
+    g: the gradients of all parameters. They are set to None at the start of the block; gradients computed in the block
+    are kept. Within it, batch norm does not update its running statistics. Afterwards the weights are restored exactly.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     gradients = [p.grad for p in parameters if p.grad is not None]
     before = [p.detach().clone() for p in parameters]
     with torch.no_grad():
-        share = radius / nn.utils.get_total_norm(gradients).clamp(min=1e-12)
+        scale = radius / nn.utils.get_total_norm(gradients).clamp(min=1e-12)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.addcmul_(gradient, share)
+            parameter.addcmul_(gradient, scale)
             parameter.grad = None
     for norm in norms:
         norm.track_running_stats = False
@@ -261,10 +267,10 @@ def sam_perturbed(model: nn.Module, radius: float) -> Generator[None]:
 
 
 class Average:
-    """An exponential moving average of a model's weights and floating-point buffers, for evaluation.
+    """Exponential moving average of a model's weights and floating-point buffers, for evaluation.
 
-    Batch-norm statistics are averaged with the weights; integer buffers (counters) are copied. The decay warms up over
-    the updates t as min(decay, (1 + t) / (10 + t)), which soon removes the initial weights.
+    Batch-norm statistics are averaged like the weights; integer buffers (counters) are copied. The decay of update t is
+    min(decay, (1 + t) / (10 + t)), so that the initial weights soon have no influence.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -273,15 +279,15 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Add the present state of the model to the average."""
+        """Update the average with the current weights of the model."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         pairs = [(self.means[name], value) for name, value in model.state_dict().items()]
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        for sharded in (False, True):  # sharded weights, and buffers, which are not
-            alike = [pair for pair in floating if hasattr(pair[0], "full_tensor") == sharded]
-            if alike:
-                torch._foreach_lerp_([mean for mean, _ in alike], [value for _, value in alike], 1 - decay)
+        for sharded in (False, True):  # one call must not mix sharded weights with buffers, which are not sharded
+            group = [pair for pair in floating if hasattr(pair[0], "full_tensor") == sharded]
+            if group:
+                torch._foreach_lerp_([mean for mean, _ in group], [value for _, value in group], 1 - decay)
         for mean, value in pairs:
             if not mean.is_floating_point():
                 mean.copy_(value)
@@ -297,15 +303,15 @@ class Average:
             model.load_state_dict(before)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The average by name of weight or buffer, not copied."""
+        """The averaged weights and buffers by name, without copying."""
         return dict(self.means)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Load a saved average; SightlineError if it is of another model."""
+        """Load a saved average; raise SightlineError if names or shapes differ."""
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe of the run, or start a new run"
-            raise SightlineError("the saved average belongs to another model", cure=cure)
+            raise SightlineError("the saved weight average is of another model", cure=cure)
         self.updates = updates
         for name, mean in self.means.items():
             mean.copy_(shard_like(tensors[name], mean))

@@ -1,7 +1,7 @@
-"""Data parallelism: the step whose gradients are averaged over processes, synchronized batch norm and dropout.
+"""Data parallelism: DistributedDataParallel or FSDP2 around a learner's step, synchronized batch norm and dropout.
 
-torch.nn.SyncBatchNorm is for graphics cards only ("expected input tensor to be on GPU", torch 2.14); on processors
-the layers here do the same.
+torch.nn.SyncBatchNorm supports GPUs only ("expected input tensor to be on GPU", torch 2.14); this module has the same
+for CPUs.
 """
 
 import inspect
@@ -29,67 +29,68 @@ SHARDABLE = ("sgd", "adam", "adamw")
 
 
 def synchronize_norms(model: nn.Module, device: torch.device) -> None:
-    """Let every batch norm of `model`, in place, take its statistics over all processes; names stay what they are."""
+    """Make every batch norm of `model` compute its statistics over all processes, in place; names do not change."""
     if device.type == "cuda":
         from timm.layers.norm_act import convert_sync_batchnorm
 
-        convert_sync_batchnorm(model)  # torch's own, and of timm's layers that norm and activate at once
+        convert_sync_batchnorm(model)  # supports timm's layers that combine norm and activation, too
         return
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.forward = types.MethodType(synced_forward, module)
+            module.forward = types.MethodType(synchronized_forward, module)
 
 
-class Rows:
-    """Which rows of the batch of all processes this one has; set before each step."""
+class LocalRows:
+    """This process's rows of the global batch: first row, number of rows, total rows; set before each step."""
 
-    start, count, of = 0, 0, 0
+    start, count, total = 0, 0, 0
 
 
 def synchronize_dropout(model: nn.Module) -> None:
-    """Let each process apply its rows of one random draw for the whole batch, as a single process would draw it.
+    """Make each process use its rows of one random dropout mask for the global batch, as a single process would draw.
 
     On CPUs the result is bit-identical. Dropout inside attention, and layers whose input does not have one row per
-    image, draw separately in each process.
+    image, draw separate masks in each process.
     """
     from timm.layers import DropPath
 
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
-            module.forward = types.MethodType(shared_dropout, module)
+            module.forward = types.MethodType(synchronized_dropout, module)
         elif isinstance(module, DropPath):
-            module.forward = types.MethodType(shared_path, module)
+            module.forward = types.MethodType(synchronized_drop_path, module)
 
 
-def shared_dropout(self: Any, values: Tensor) -> Tensor:
-    """Dropout of values [N, ...], or of whole channels, from one draw for the rows of all processes."""
-    if not self.training or not self.p or len(values) != Rows.count:
+def synchronized_dropout(self: Any, values: Tensor) -> Tensor:
+    """Forward pass of dropout of values [N, ...] or of channels, with one mask for the rows of all processes."""
+    if not self.training or not self.p or len(values) != LocalRows.count:
         return type(self).forward(self, values)
     shape = values.shape[1:] if isinstance(self, nn.Dropout) else [values.shape[1]] + [1] * (values.ndim - 2)
     return values * dropout_mask(values, shape, self.p)
 
 
-def shared_path(self: Any, values: Tensor) -> Tensor:
-    """Stochastic depth of values [N, ...] from one draw for the rows of all processes."""
-    if not self.training or not self.drop_prob or len(values) != Rows.count:
+def synchronized_drop_path(self: Any, values: Tensor) -> Tensor:
+    """Forward pass of stochastic depth of values [N, ...], with one mask for the rows of all processes."""
+    if not self.training or not self.drop_prob or len(values) != LocalRows.count:
         return type(self).forward(self, values)
     kept = dropout_mask(values, [1] * (values.ndim - 1), self.drop_prob)
     return values * (kept if self.scale_by_keep else kept * (1 - self.drop_prob))
 
 
 def dropout_mask(values: Tensor, shape: Sequence[int], p: float) -> Tensor:
-    """0 with probability p, else 1 / (1 - p), of this process's rows."""
-    whole = torch.empty((Rows.of, *shape), dtype=values.dtype, device=values.device).bernoulli_(1 - p)
-    return whole[Rows.start : Rows.start + Rows.count].div_(1 - p)
+    """This process's rows of a mask of 0 with probability p, else 1 / (1 - p)."""
+    mask = torch.empty((LocalRows.total, *shape), dtype=values.dtype, device=values.device).bernoulli_(1 - p)
+    return mask[LocalRows.start : LocalRows.start + LocalRows.count].div_(1 - p)
 
 
-def synced_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:
-    """The forward pass of a batch norm, [N, C, ...]; in training mode over the rows of all processes."""
-    if not self.training or Rows.count == Rows.of:  # in evaluation, or where every process has the whole batch
+def synchronized_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:
+    """Forward pass of a batch norm, [N, C, ...]; in training mode with the statistics of all processes."""
+    # In evaluation mode, or if every process has the global batch, there is nothing to synchronize.
+    if not self.training or LocalRows.count == LocalRows.total:
         return type(self).forward(self, images)
-    normed, mean, variance, count = SyncedNorm.apply(images, self.weight, self.bias, self.eps)
+    normed, mean, variance, count = SynchronizedNorm.apply(images, self.weight, self.bias, self.eps)
     update_running_statistics(self, mean, variance, float(count))
-    for name in ("drop", "act"):  # timm's layers that norm and activate at once
+    for name in ("drop", "act"):  # of timm's layers that combine norm and activation
         if isinstance(part := getattr(self, name, None), nn.Module):
             normed = part(normed)
     return normed
@@ -99,27 +100,27 @@ def synced_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Ten
 def update_running_statistics(
     norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: float
 ) -> None:
-    """Move the running statistics towards those of the batch, as torch does: the variance without bias."""
+    """Update the running statistics as torch does, with the unbiased variance of the batch."""
     if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
+    momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
 
 
-class SyncedNorm(torch.autograd.Function):
-    """(normed like the input, mean [C], biased variance [C], rows counted) over all processes."""
+class SynchronizedNorm(torch.autograd.Function):
+    """Batch norm over all processes; returns (normalized input, mean [C], biased variance [C], values per channel)."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
         axes = [0, *range(2, images.ndim)]
         exact = images if images.dtype == torch.float64 else images.float()
         variance, mean = torch.var_mean(exact, axes, correction=0)
-        said = torch.cat([mean, variance, mean.new_tensor([images.numel() // images.shape[1]])])
-        every = torch.stack(all_gathered(said))
-        means, variances, counts = every[:, : len(mean)], every[:, len(mean) : -1], every[:, -1:]
+        local = torch.cat([mean, variance, mean.new_tensor([images.numel() // images.shape[1]])])
+        gathered = torch.stack(all_gathered(local))
+        means, variances, counts = gathered[:, : len(mean)], gathered[:, len(mean) : -1], gathered[:, -1:]
         count = counts.sum()
         mean = (means * counts).sum(0) / count
         variance = ((variances + (means - mean).square()) * counts).sum(0) / count  # Chan, Golub and LeVeque, 1979
@@ -137,19 +138,19 @@ class SyncedNorm(torch.autograd.Function):
         scale = (variance + ctx.eps).rsqrt()
         centered = (images.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
         sums = torch.stack([gradient.sum(ctx.axes), (gradient * centered).sum(ctx.axes)])
-        own_bias, own_weight = sums.clone()
+        bias_gradient, weight_gradient = sums.clone()  # of this process: DDP averages them
         dist.all_reduce(sums)
-        of_mean, of_scale = (sums / count).unbind()
+        mean_gradient, mean_product = (sums / count).unbind()
         factor = scale if weight is None else scale * weight
-        back = factor.view(shape) * (gradient - of_mean.view(shape) - centered * of_scale.view(shape))
-        own = (own_weight, own_bias) if weight is not None else (None, None)
-        return back.to(images.dtype), *own, None
+        back = factor.view(shape) * (gradient - mean_gradient.view(shape) - centered * mean_product.view(shape))
+        affine = (weight_gradient, bias_gradient) if weight is not None else (None, None)
+        return back.to(images.dtype), *affine, None
 
 
 class Step(nn.Module):
-    """A learner's step as a module, as DistributedDataParallel and FSDP2 need one.
+    """A learner's step as a module, which DistributedDataParallel and FSDP2 require.
 
-    Its loss is weighted so that the mean over the processes is the loss of the whole batch.
+    The loss is weighted so that its mean over the processes is the loss of the global batch.
     """
 
     def __init__(self, learner: Learner):
@@ -157,32 +158,32 @@ class Step(nn.Module):
         self.learner, self.model = learner, learner.parameters()
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        Rows.start, Rows.count = batch.start, len(batch.samples) - batch.overlap
-        Rows.of = len(batch.all_samples)
-        found = self.learner.step(batch)
-        loss, size = found["loss"], distributed.world().size
-        if batch.global_samples is None:  # every process has all of it
-            share = 1.0
-        elif "weight" in found:
-            share = found["weight"] / distributed.averaged(found["weight"]).clamp(min=1e-12)
+        LocalRows.start, LocalRows.count = batch.start, len(batch.samples) - batch.overlap
+        LocalRows.total = len(batch.all_samples)
+        outputs = self.learner.step(batch)
+        loss, size = outputs["loss"], distributed.world().size
+        if batch.global_samples is None:  # every process has the global batch
+            weight = 1.0
+        elif "weight" in outputs:
+            weight = outputs["weight"] / distributed.averaged(outputs["weight"]).clamp(min=1e-12)
         else:
-            share = batch.share * size
-        return {"loss": loss * share}
+            weight = batch.share * size
+        return {"loss": loss * weight}
 
 
-def sharded(config: Config, parts: Parts) -> Step:
-    """The learner's step with a model whose weights are sharded over the processes, block by block, by FSDP2.
+def sharded_step(config: Config, parts: Parts) -> Step:
+    """The learner's step with the model's weights sharded over the processes by FSDP2.
 
-    Blocks are what stands in lists and sequences: their weights come together when they are called; what belongs to
-    none comes with the whole step. SightlineError for optimizers that look at whole weights.
+    Each member of an nn.Sequential or nn.ModuleList is gathered when it is called; all other weights are gathered for
+    the step. Raises SightlineError for optimizers that need full weights.
     """
     from torch.distributed.fsdp import fully_shard
 
     if config.optim.name not in SHARDABLE:
-        why = "muon and lars compute norms of whole weights"
+        why = f"{config.optim.name} needs full weights: muon and lars compute norms of them"
         cure = "--train.shard_model false, or --optim.name sgd, adam or adamw"
-        raise SightlineError("this run cannot be sharded", where="train.shard_model", why=why, cure=cure)
-    parts.model.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
+        raise SightlineError("this optimizer does not support sharding", where="train.shard_model", why=why, cure=cure)
+    parts.model.to(memory_format=torch.contiguous_format)  # required by FSDP2
     lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]
     blocks = {block: None for members in lists for block in members if any(True for _ in block.parameters())}
     for block in reversed(list(blocks)):  # inner ones first
@@ -194,23 +195,25 @@ def sharded(config: Config, parts: Parts) -> Step:
 
 
 def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
-    """The learner's step; the backward pass averages the gradients over all processes."""
+    """The learner's step as DistributedDataParallel or FSDP2: the backward pass averages gradients over processes."""
     synced = config.train.sync_batch_norm
     if synced:
         synchronize_norms(parts.model, parts.device)
     synchronize_dropout(parts.model)
     if config.train.shard_model:
-        return sharded(config, parts)
+        return sharded_step(config, parts)
     devices = [parts.device.index or 0] if parts.device.type == "cuda" else None
     step = Step(parts.learner)
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch 2.14 renamed it
+    accepted = inspect.signature(DistributedDataParallel).parameters
+    name = (
+        "forward_sync_buffers" if "forward_sync_buffers" in accepted else "broadcast_buffers"
+    )  # renamed in torch 2.14
     options: dict[str, Any] = {"gradient_as_bucket_view": True, name: not synced}
     return DistributedDataParallel(step, devices, **options)
 
 
 def unsharded(training: Training) -> Training:
-    """The training with a whole model: a sharded one is built again, for the last evaluation by one process."""
+    """The training with an unsharded model, for the final evaluation by rank 0: a sharded model is built again."""
     if not isinstance(training.forward, Step):
         return training
     precision = precision_name(training.parts.dtype)

@@ -1,7 +1,8 @@
-"""The process group of a `torchrun` run: setup, shutdown, and the exit when another process has failed."""
+"""The process group of a `torchrun` run: setup, shutdown, and errors of other processes."""
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,8 +19,8 @@ from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from .distributed import Activity, World, all_gathered, unlimited_group, world
 
 NO_LIMIT = timedelta(days=7)  # for the barrier of `local_rank0_first`: decoding a large data set takes hours
-GRACE_SECONDS = 8  # from a signal until a process without progress is ended
-FAILED_PEER = (
+GRACE_SECONDS = 8  # from a signal to the exit of a process without progress
+FAILED_PEER_PHRASES = (
     "closed by peer",
     "reset by peer",
     "timed out",
@@ -29,6 +30,7 @@ FAILED_PEER = (
     "nccl",
     "aborted",
 )
+"""Parts of messages of collective operations that failed because another process failed."""
 
 
 def restarted() -> bool:
@@ -45,9 +47,8 @@ def restart_count() -> str:
 def process_group(timeout_seconds: float) -> Generator[World]:
     """Join the process group of torchrun within the block; do nothing without torchrun.
 
-    timeout_seconds: limit of each collective operation. A killed process is noticed at once, a hanging one after this
-    time; both end all processes with exit code 3 (environment). Raises SightlineError if torchrun's variables are
-    invalid or the other processes cannot be reached.
+    timeout_seconds: limit of each collective operation. If a process is killed, or hangs for longer than the timeout,
+    all others raise SightlineError with status ENVIRONMENT (3); so they do if they cannot connect to each other.
     """
     if share_of(os.environ).world == 1 or dist.is_initialized():
         yield world()
@@ -58,14 +59,14 @@ def process_group(timeout_seconds: float) -> Generator[World]:
     try:
         limit = timedelta(seconds=timeout_seconds)
         store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
-        # torchrun may keep its store over a restart: separate the keys of each start.
+        # torchrun may reuse its store after a restart: use other keys for each attempt.
         store = dist.PrefixStore(f"attempt {restart_count()}", store)
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
         dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0]
         cure = "torchrun --nproc-per-node 2 -m sightline train ...; --rdzv-endpoint HOST:PORT sets a free port"
-        what = "the processes of this run cannot connect to each other"
+        what = "the processes of this run could not connect to each other"
         raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     unlimited_group.append(dist.new_group(backend="gloo", timeout=NO_LIMIT))
     with failed_peers_explained(local_peers()), exit_after_signal():
@@ -75,14 +76,14 @@ def process_group(timeout_seconds: float) -> Generator[World]:
 
 
 def shutdown() -> None:
-    """Destroy the process group in all processes; afterwards `world` has one process."""
+    """Destroy the process group, a collective operation; afterwards `world` has one process."""
     if dist.is_initialized():
         dist.barrier(group=unlimited_group.pop())
         dist.destroy_process_group()
 
 
 def local_peers() -> list[int]:
-    """Process ids of the run's other processes on this machine."""
+    """Process IDs of the run's other processes on this machine."""
     host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
     every = all_gathered(torch.tensor([host, os.getpid()]))
     return [int(pid) for other, pid in map(Tensor.tolist, every) if other == host and pid != os.getpid()]
@@ -90,31 +91,31 @@ def local_peers() -> list[int]:
 
 @contextlib.contextmanager
 def failed_peers_explained(peers: list[int]) -> Generator[None]:
-    """Raise SightlineError for a failed collective operation, and after a timeout kill the peers on this machine.
+    """Raise SightlineError if a collective operation fails within the block; after a timeout, first kill `peers`.
 
-    torchrun would wait 30 seconds for a stopped process.
+    Without that torchrun would wait 30 seconds for a process that does not react. peers: process IDs on this machine.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        if not any(phrase in text.lower() for phrase in FAILED_PEER):
+        if not any(phrase in text.lower() for phrase in FAILED_PEER_PHRASES):
             raise
-        late = "time" in text.lower() and "out" in text.lower()
-        if late:
+        timed_out = re.search("timed? ?out", text.lower()) is not None
+        if timed_out:
             for pid in peers:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        what = "another process of this run hangs" if late else "another process of this run has ended"
-        cure = "read its own message, above or below, then resume: torchrun ... -m sightline resume RUN"
+        what = "another process of this run hangs" if timed_out else "another process of this run has ended"
+        cure = "fix the error that it printed, if any, then resume: torchrun ... -m sightline resume RUN"
         raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
 
 
 @contextlib.contextmanager
 def exit_after_signal() -> Generator[None]:
-    """Exit if `Activity` does not change within GRACE_SECONDS of a signal.
+    """Exit the process if `Activity` does not change within GRACE_SECONDS of a signal within the block.
 
-    A process that is blocked in NCCL by a dead peer never returns to Python, where signals are handled.
+    A process that waits in NCCL for a dead peer does not return to Python, where signals are handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

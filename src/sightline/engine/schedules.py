@@ -11,10 +11,10 @@ from ..config.schema import Config, Schedule
 
 
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """The factor on the learning rate at `step`: the schedule times the warm-up.
+    """The factor on the learning rate at `step`: the product of schedule and warm-up.
 
-    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last; the
-    schedule also starts at step 0.
+    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last. The schedule
+    starts at step 0, too, not after the warm-up.
     """
     step = min(step, total_steps - 1)
     value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)
@@ -25,7 +25,7 @@ def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
 def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: Config) -> float:
     """SGD's momentum at `step`: `optim.momentum`, or cycled to `schedule.momentum_at_peak` and back.
 
-    The cycle is the inverse of the one-cycle learning rate, on the same curve (arXiv 1708.07120).
+    The cycle follows the learning-rate schedule with `initial_factor` and `final_factor` 0 (arXiv 1708.07120).
     """
     ends, peak = config.optim.momentum, config.schedule.momentum_at_peak
     if not peak:
@@ -35,12 +35,12 @@ def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: C
 
 
 def schedule_epochs(config: Config) -> int:
-    """Number of epochs that schedules span."""
+    """Number of epochs of the schedules: `schedule.total_epochs`, or `train.epochs` if that is 0."""
     return config.schedule.total_epochs or config.train.epochs
 
 
 def training_side(config: Config, epoch: int) -> int:
-    """Side in pixels of the training images of an epoch, from 0: `augment.progressive`, then `data.size`."""
+    """Side in pixels of the training images of an epoch (from 0): from `augment.progressive`, then `data.size`."""
     for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
         if epoch < until * schedule_epochs(config):
             return side
@@ -48,13 +48,13 @@ def training_side(config: Config, epoch: int) -> int:
 
 
 def mixes(config: Config, epoch: int) -> bool:
-    """Whether the images of an epoch, from 0, are mixed (mixup, cutmix)."""
+    """Whether mixup or cutmix is applied in an epoch (from 0)."""
     augment = config.augment
     return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
 
 
 def sam_active(config: Config, epoch: int) -> bool:
-    """Whether sharpness-aware minimization (`optim.sam_radius`) is active in an epoch, from 0."""
+    """Whether sharpness-aware minimization (`optim.sam_radius`) is active in an epoch (from 0)."""
     return bool(config.optim.sam_radius) and epoch >= config.optim.sam_from * schedule_epochs(config)
 
 
@@ -65,12 +65,12 @@ def ends_at_zero(config: Config) -> bool:
 
 
 def progress(step: int, total_steps: int) -> float:
-    """0 at the first step, 1 at the last; 0 if there is only one."""
+    """The fraction of the steps completed: 0 at the first step, 1 at the last; 0 if there is only one."""
     return step / max(1, total_steps - 1)
 
 
 def half_cosine(share: float, final: float) -> float:
-    """Half a cosine wave from 1 at share 0 to `final` at share 1."""
+    """Half a cosine wave from 1 at share 0 to `final` at share 1; share: 0 to 1."""
     return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -91,15 +91,15 @@ def cosine(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
 
 
 def cosine_restarts(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """Half a cosine from 1 towards 0 in every `restart_epochs` (arXiv 1608.03983), restarted before it reaches 0."""
+    """Half a cosine from 1 towards 0, restarted every `restart_epochs` (arXiv 1608.03983)."""
     cycle = max(1, round(schedule.restart_epochs * steps_per_epoch))
     return half_cosine(step % cycle / cycle, 0.0)
 
 
 def one_cycle(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """A triangle: linear from `initial_factor` to 1 at `peak_fraction` of the run, then linear to `final_factor`.
+    """Linear from `initial_factor` to 1 at `peak_fraction` of the run, then linear to `final_factor`.
 
-    After arXiv 1708.07120; torch's OneCycleLR uses cosines by default.
+    arXiv 1708.07120; torch's OneCycleLR uses cosines by default, see `one_cycle_cosine`.
     """
     peak = round(schedule.peak_fraction * (total_steps - 1))
     if step < peak:

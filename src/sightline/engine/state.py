@@ -1,4 +1,4 @@
-"""The state of a run while it trains: its parts, its progress, its clock."""
+"""The state of the training loop, and the log of its steps."""
 
 import time
 from collections.abc import Callable
@@ -27,21 +27,27 @@ Say = Callable[[str], None]
 
 @dataclass
 class Progress:
-    """Progress of a run; with the weights, everything that a resumed run needs."""
+    """Progress of a run; saved in checkpoints/last with the tensors.
+
+    step: completed steps. seconds: training time so far. stopped: why training ended before its last epoch, or "".
+    best, best_epoch: best value of `train.best_metric`, and its epoch. ensemble: [score, epoch] of the best epochs,
+    lower scores are better. loss_sum, loss_count: of the steps since the last log line. parts: number of parts that a
+    batch is split into to fit into memory.
+    """
 
     step: int = 0
-    seconds: float = 0.0  # run time until this step
-    stopped: str = ""  # why training ended before its last epoch
+    seconds: float = 0.0
+    stopped: str = ""
     best: float | None = None
     best_epoch: int = 0
-    ensemble: list[list[float]] = field(default_factory=list)  # [score, epoch] of the k best
+    ensemble: list[list[float]] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_count: int = 0
-    parts: int = 1  # number of parts of a batch for its gradient, to fit into memory
+    parts: int = 1
 
 
 class TrainingFunctions(Protocol):
-    """The functions of a task that the engine calls, see `tasks.contract.Task`."""
+    """The functions of a task that the engine calls; see `tasks.contract.Task`."""
 
     @property
     def build(self) -> Callable[[Any, Say, str, bool], Parts]: ...
@@ -55,7 +61,7 @@ class TrainingFunctions(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """The objects of a run in progress."""
+    """The objects of a run in progress. forward: the learner's step, data-parallel with several processes."""
 
     config: Config
     functions: TrainingFunctions
@@ -66,7 +72,7 @@ class Training:
     average: Average | None
     progress: Progress
     stop: StopRequest
-    forward: Callable[[Batch], dict[str, torch.Tensor]]  # the learner's step, data-parallel with several processes
+    forward: Callable[[Batch], dict[str, torch.Tensor]]
     deferred: DeferredWrites = field(default_factory=DeferredWrites)
 
     @property
@@ -88,13 +94,17 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Number of epochs started; the number of a finished epoch, from 1."""
+        """The current epoch, from 1; after its last step, the epoch just completed. 0 before the first step."""
         return -(-self.progress.step // self.epoch_steps)
 
 
 @dataclass
 class Clock:
-    """Start, seconds of waiting for data and images since the last log line, and the time of the last save."""
+    """Times for the log and the checkpoints.
+
+    start: time of the last log line. saved: time of the last save. waited: seconds spent waiting for data since the
+    last log line. images: number of images since then.
+    """
 
     start: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
@@ -103,7 +113,7 @@ class Clock:
 
 
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Log the mean loss and the speed, about twenty times an epoch."""
+    """Log the mean loss and the speed about 20 times per epoch."""
     progress, now = training.progress, time.monotonic()
     clock.images += sum(len(batch.all_samples) for batch in group)
     progress.loss_sum += loss

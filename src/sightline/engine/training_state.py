@@ -1,9 +1,7 @@
-"""Checkpoints during training: state for resumption, best weights, snapshots of features."""
+"""Files that training writes: the state for resumption, weights, and snapshots of features and masks."""
 
-import contextlib
 import shlex
 import shutil
-from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,15 @@ from ..runs.deferred_writes import MAX_FAILED_SAVES
 from ..runs.log import RunLog
 from . import distributed
 from .evaluate import evaluate
-from .parts import Arrays, Parts, Sampled
+from .parts import Arrays, FeatureSample, Parts
 from .state import Training
 
-THUMBNAIL = 64  # pixels; saved in the run, so that the report does not need the data
-STRIP = 512  # pixels; the same for segmentation, where masks need more detail
+THUMBNAIL = 64  # longest side in pixels; saved in the run so that the report does not need the data
+MASK_SIDE = 512  # the same for segmentation, where masks need more detail
 
 
 def save_state(training: Training) -> None:
-    """Save the state for bit-identical resumption to checkpoints/last, after retrying deferred writes."""
+    """Save the state for bit-identical resumption to checkpoints/last; first retry deferred writes."""
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -49,10 +47,10 @@ def save_state(training: Training) -> None:
 def save_or_defer(training: Training, last: bool) -> None:
     """Call `save_state`; after a disk error warn and continue, and retry at the next save.
 
-    Raises SightlineError (status ENVIRONMENT) after MAX_FAILED_SAVES failures in a row, and at once for the last save
-    of a run. With several processes only rank 0 writes; if it ends, the others end too.
+    last: this is the last save of the run. Raises SightlineError (status ENVIRONMENT) after MAX_FAILED_SAVES failures
+    in a row, and for any failure of the last save. With several processes only rank 0 writes; an error ends all.
     """
-    deferred, step, owed = training.deferred, training.progress.step, bool(training.deferred.writes)
+    deferred, step, pending = training.deferred, training.progress.step, bool(training.deferred.writes)
     try:
         save_state(training)
     except SightlineError as error:
@@ -63,33 +61,33 @@ def save_or_defer(training: Training, last: bool) -> None:
             raise save_failed_error(training, error, last) from error
         training.log.warn(
             f"{error.what}: {error.why}. Step {step:,} is not saved; training continues, and the next save retries "
-            f"({deferred.failures} of {MAX_FAILED_SAVES} failures in a row end the run)"
+            f"(failure {deferred.failures}; the run ends after {MAX_FAILED_SAVES} in a row)"
         )
         return
-    if deferred.failures or owed:
-        tell = training.log.say if deferred.failures else training.log.warn  # no warning was printed before
-        tell(f"earlier writes of this run had failed; step {step:,} is saved, with all of them")
+    if deferred.failures or pending:
+        log = training.log.say if deferred.failures else training.log.warn  # warn if there was no warning before
+        log(f"earlier writes of this run had failed; they and step {step:,} are saved now")
     deferred.failures = 0
 
 
 def save_failed_error(training: Training, error: SightlineError, last: bool) -> SightlineError:
-    """The error that ends a run which cannot be saved."""
-    often = "" if last else f", {MAX_FAILED_SAVES} times in a row"
-    lost = "; it was the last save of the run, which cannot be deferred" if last else ""
+    """The error for a run whose state cannot be saved; error: of the last attempt."""
+    what = error.what if last else f"{error.what}, {MAX_FAILED_SAVES} times in a row"
+    why = f"{error.why}; it was the last save of the run, which cannot be deferred" if last else error.why
     cure = f"free space or repair the disk, then: sightline resume {shlex.quote(str(training.folder))}"
-    return SightlineError(error.what + often, where=error.where, why=error.why + lost, cure=cure, status=error.status)
+    return SightlineError(what, where=error.where, why=why, cure=cure, status=error.status)
 
 
 def state_tensors(training: Training) -> dict[str, torch.Tensor]:
-    """Weights and their average, with the names of the state."""
+    """The weights and their average, by name in the state: `model.NAME` and `average.NAME`."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
     return tensors
 
 
-def needed_bytes(config: Config, model: nn.Module) -> int:
-    """Largest size on disk of the run's checkpoints, in bytes; see `checkpoint.required_bytes`."""
+def checkpoint_bytes(config: Config, model: nn.Module) -> int:
+    """Maximum size of the run's checkpoints in bytes; see `checkpoint.required_bytes`."""
     moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = checkpoint.total_bytes(model.state_dict())
@@ -98,12 +96,15 @@ def needed_bytes(config: Config, model: nn.Module) -> int:
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load the newest state whose checksum matches; warn if it is not the last one saved."""
+    """Load (tensors, values) of the newest intact state of a run; warn if it is not the last one saved.
+
+    Raises SightlineError if there is none.
+    """
     last = folder / "checkpoints" / "last"
     if not any((last / name).exists() for name in checkpoint.SLOTS):
         name = shlex.quote(str(folder))
-        cure = f"start it again: sightline train {name}/recipe.yaml --out {name} --overwrite"
-        why = "no step was saved yet"
+        cure = f"start the run again: sightline train {name}/recipe.yaml --out {name} --overwrite"
+        why = "the run ended before its first save"
         raise SightlineError("there is no state to resume from", where=str(last), why=why, cure=cure)
     tensors, values, note = checkpoint.load_state(last)
     if note:
@@ -112,30 +113,23 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
 
 
 def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-    """Load a saved state into model, optimizer and average."""
+    """Load a saved state into the model, the optimizer and the weight average."""
 
-    def part(prefix: str) -> dict[str, torch.Tensor]:
+    def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    here = training.parts.model.state_dict()
+    current = training.parts.model.state_dict()
     training.parts.model.load_state_dict(
-        {name: distributed.shard_like(t, here[name]) for name, t in part("model.").items()}
+        {name: distributed.shard_like(t, current[name]) for name, t in with_prefix("model.").items()}
     )
-    state = checkpoint.unflatten_optimizer(part("optimizer."), values["optimizer"])
+    state = checkpoint.unflatten_optimizer(with_prefix("optimizer."), values["optimizer"])
     training.optimizer.load_state_dict(state)
     if training.average:
-        training.average.restore(part("average."), values["average_updates"])
-
-
-@contextlib.contextmanager
-def evaluated_weights(training: Training) -> Generator[None]:
-    """Load the weights to evaluate and ship into the model within the block: the average, if there is one."""
-    with training.average.swapped_into(training.parts.model) if training.average else contextlib.nullcontext():
-        yield
+        training.average.restore(with_prefix("average."), values["average_updates"])
 
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
-    """Save the model's present weights to checkpoints/NAME, usable without the rest of the run."""
+    """Save the model's current weights, with `numbers` as its metrics, to checkpoints/NAME; see `describe_model`."""
     weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.is_rank0:
         return
@@ -149,7 +143,7 @@ def save_weights(training: Training, name: str, numbers: dict[str, float]) -> No
 
 
 def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
-    """Keep the weights of the k best epochs in checkpoints/epoch-NNNNN; remove all others."""
+    """Save the weights in checkpoints/epoch-NNNNN if the epoch is one of the `train.ensemble` best; remove others."""
     size, key = training.config.train.ensemble, training.config.train.ensemble_by
     if not size:
         return
@@ -165,20 +159,20 @@ def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
 
 
 def epoch_name(epoch: int) -> str:
-    """`epoch-00012`: zero-padded for sorting."""
+    """The name of an epoch's folder, `epoch-00012`, zero-padded for sorting."""
     return f"epoch-{epoch:05d}"
 
 
-def keep_snapshot(training: Training, arrays: Arrays) -> None:
-    """Save features or masks of the fixed samples at this epoch, and keep at most `report.snapshots` epochs."""
+def save_snapshot(training: Training, arrays: Arrays) -> None:
+    """Save features or masks of the sampled images at this epoch, and keep at most `report.snapshots` epochs."""
     folder = training.folder / "snapshots"
     target = folder / epoch_name(training.epoch)
-    if training.parts.sampled is not None and len(training.parts.rows):
-        keep_sampled(training, training.parts.sampled, target)
+    if training.parts.feature_sample is not None and len(training.parts.rows):
+        save_training_features(training, training.parts.feature_sample, target)
     if not training.world.is_rank0:
         return
     if "masks" in arrays:
-        keep_arrays(training, target / "masks.npz", {"masks": subsampled(arrays["masks"])})
+        save_or_defer_arrays(training, target / "masks.npz", {"masks": subsampled(arrays["masks"])})
     elif "features" in arrays:
         values, rows = {"features": arrays["features"]}, training.parts.rows
         if "probabilities" in arrays:
@@ -186,28 +180,28 @@ def keep_snapshot(training: Training, arrays: Arrays) -> None:
             values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
         elif "predictions" in arrays:
             values["predictions"] = arrays["predictions"][rows]
-        keep_arrays(training, target / "features.npz", values)
+        save_or_defer_arrays(training, target / "features.npz", values)
     else:
         return
-    kept = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
-    for epoch in set(kept) - set(kept_epochs(kept, training.config.report.snapshots)):
+    saved = sorted(int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*"))
+    for epoch in set(saved) - set(epochs_to_keep(saved, training.config.report.snapshots)):
         shutil.rmtree(folder / epoch_name(epoch), ignore_errors=True)
 
 
-def keep_sampled(training: Training, sampled: Sampled, folder: Path) -> None:
-    """Save the features of the sampled training images."""
+def save_training_features(training: Training, sample: FeatureSample, folder: Path) -> None:
+    """Compute and save the features of the sampled training images."""
     parts, size = training.parts, training.config.train.eval_batch_size
     with distributed.unsharded_for(training.forward):
-        arrays = evaluate(parts.learner, sampled.images, size, parts.device, parts.dtype, sampled.features)[1]
+        arrays = evaluate(parts.learner, sample.images, size, parts.device, parts.dtype, sample.features)[1]
     if training.world.is_rank0:
-        keep_arrays(training, folder / "train-features.npz", arrays)
+        save_or_defer_arrays(training, folder / "train-features.npz", arrays)
 
 
-def kept_epochs(epochs: list[int], limit: int) -> list[int]:
-    """The first and last epoch and, between them, multiples of the smallest power of two that leaves `limit`.
+def epochs_to_keep(epochs: list[int], limit: int) -> list[int]:
+    """The first and last epoch, and the multiples of the smallest power of two for which at most `limit` remain.
 
-    The length of a run is not known beforehand: multiples of a growing power of two stay evenly spaced, and no dropped
-    epoch is needed again.
+    The final number of epochs is unknown during training. Multiples of growing powers of two are evenly spaced, and
+    include no epoch that was removed before.
     """
     stride = 1
     while True:
@@ -218,9 +212,10 @@ def kept_epochs(epochs: list[int], limit: int) -> list[int]:
 
 
 def save_samples(folder: Path, parts: Parts) -> None:
-    """Write snapshots/samples.npz: thumbnails, names and labels (if any) of the validation images of the snapshots.
+    """Write snapshots/samples.npz: thumbnails, names and labels (if any) of the sampled validation images.
 
-    For image-mask pairs the labels are the true masks, and images and masks are larger than thumbnails.
+    For image-mask pairs, images and true masks of up to MASK_SIDE pixels. Also writes train-samples.npz for the sampled
+    training images, if any.
     """
     rows, val = parts.rows, parts.val
     sample = sample_arrays(val, rows)
@@ -228,20 +223,20 @@ def save_samples(folder: Path, parts: Parts) -> None:
         sample |= {"images": subsampled(val.images[rows]), "labels": subsampled(val.masks[rows])}
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
-    if parts.sampled is not None:
-        every = np.arange(len(parts.sampled.images.names))
-        save_arrays(folder / "snapshots" / "train-samples.npz", sample_arrays(parts.sampled.images, every))
+    if parts.feature_sample is not None:
+        all_rows = np.arange(len(parts.feature_sample.images.names))
+        save_arrays(folder / "snapshots" / "train-samples.npz", sample_arrays(parts.feature_sample.images, all_rows))
 
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
-    """Thumbnails, names, row indices and labels (if any) of these rows of a split."""
+    """Thumbnails, names, indices and labels (if any) of the images with the indices `rows` of a split."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 
-def subsampled(images: np.ndarray, side: int = STRIP) -> np.ndarray:
-    """Images or masks [N, ..., H, W] subsampled to a longest side of at most `side` pixels."""
+def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
+    """Images or masks [N, ..., H, W] subsampled (nearest neighbor) to a longest side of at most `side` pixels."""
     height, width = images.shape[-2:]
     step = max(1.0, max(height, width) / side)
     rows, columns = (((np.arange(round(n / step)) + 0.5) * step).astype(np.int64) for n in (height, width))
@@ -249,7 +244,7 @@ def subsampled(images: np.ndarray, side: int = STRIP) -> np.ndarray:
 
 
 def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """uint8 [len(rows), 3, h, w] with the longest side at most THUMBNAIL pixels, from images uint8 [N, 3, H, W]."""
+    """Images uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w] with a longest side of at most THUMBNAIL pixels."""
     chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
     height, width = chosen.shape[2:]
     scale = THUMBNAIL / max(height, width)
@@ -261,30 +256,34 @@ def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write arrays to a compressed .npz atomically."""
+    """Write arrays to a compressed .npz file, atomically."""
     atomic_write(path, lambda file: np.savez_compressed(file, **arrays))  # ty: ignore[invalid-argument-type]
 
 
-def keep_arrays(training: Training, path: Path, arrays: Arrays) -> None:
+def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None:
     """Call `save_arrays`; after a disk error retry at the next save."""
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 
-def not_finite(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
-    """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt."""
+def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
+    """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt.
+
+    loss, norm, rate: loss, gradient norm and learning rate of the step.
+    """
     names = training.parts.train.names
-    shown = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
+    files = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
     path = training.folder / "not-finite-batch.txt"
     if training.world.is_rank0:
-        atomic_write(path, "".join(f"{name}\n" for name in shown).encode("utf-8", "surrogateescape"))
+        atomic_write(path, "".join(f"{name}\n" for name in files).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))
     best = f" [--model.weights {name}]" if training.progress.best is not None else ""
     what = "the loss" if not np.isfinite(loss) else "the gradient"
     return SightlineError(
         f"{what} is not finite at step {training.progress.step + 1:,}",
-        where=f"{training.folder}; the batch's {len(shown)} files are in {path.name}, the first:\n" + listing(shown, 5),
+        where=f"{training.folder}; {path.name} lists the {len(files)} files of the batch, the first are:\n"
+        + listing(files, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="this run cannot continue; start another, from scratch or from its best weights, at a tenth of the rate:\n"
+        cure="start another run, from scratch or from the best weights, with a tenth of the learning rate:\n"
         f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
         f"{best}\n    --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32 may help as well",
     )

@@ -1,4 +1,4 @@
-"""What a task provides for an export to ONNX."""
+"""Interfaces of the ONNX export: `TaskGraph`, which a task implements, and `Cost`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Cost:
-    """A metric of the float32 and the int8 graph, the difference and its paired 95 % interval, as shares."""
+    """The effect of quantization on a metric.
+
+    values: of the float32 and of the int8 graph. difference, interval: int8 minus float32 and its paired 95 % interval.
+    All are shares. changed: a phrase on the images that were compared.
+    """
 
     metric: str
     values: tuple[float, float]
@@ -25,11 +29,12 @@ class Cost:
 
 
 class TaskGraph:
-    """Base class: the graph of a run, and its checks on the validation images.
+    """Base class: the network that a task exports, and the data to check it with.
 
-    network: images uint8 [N, 3, H, W] -> outputs. outputs: their descriptions by name. smallest: lower limit of the
-    image sides. metric: its name in the run's results. digest: of the images of `split`. train: images to calibrate
-    on. sample: validation images uint8 [N, 3, H, W] to measure the speed with.
+    network: images uint8 [N, 3, H, W] -> outputs. outputs: description of each output by name. smallest: minimum height
+    and width of images. metric: name of the task's metric in the run's results. split: the split of the check. digest:
+    of its images. train: images for the calibration of int8. sample: validation images uint8 [N, 3, H, W] for the
+    measurement of the speed.
     """
 
     network: nn.Module
@@ -42,9 +47,9 @@ class TaskGraph:
     sample: np.ndarray
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare the graph with PyTorch, and keep its results for `cost`."""
+        """Compare the exported graph with PyTorch; its predictions are stored for `cost`."""
         raise NotImplementedError
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """Compare a quantized graph with the one that `compare` was given."""
+        """Compare a quantized graph with the graph that was passed to `compare`."""
         raise NotImplementedError

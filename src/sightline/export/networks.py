@@ -1,4 +1,4 @@
-"""The networks that become graphs: images uint8 [N, 3, H, W] of any size in, probabilities and masks out."""
+"""Networks for export: images uint8 [N, 3, H, W] of any size to probabilities and masks."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,22 +13,30 @@ from ..models.segmenters import Segmenter
 
 
 class Resize(nn.Module):
-    """Images uint8 [N, 3, H, W] -> squares float [N, 3, side, side] of values 0..255, as `data.images.Square` does it.
+    """Images uint8 [N, 3, H, W] -> squares float [N, 3, side, side] of values 0..255, like `data.decode.images.Square`.
 
-    Like Pillow it has two passes with antialiasing, the width first, each rounded to whole levels; the result is within
-    one level, except for images that shrink more than six times, which Pillow reduces by box averaging first. Images
-    whose size is `kept` (height, width) are resized without rounding, as `evaluation_transform` does it.
+    As in Pillow, there are two passes with antialiasing, the width first, each rounded to integers. The result differs
+    from Pillow's by at most one level, except for images that shrink more than six times, which Pillow reduces by box
+    averaging first. Images of the size `decoded_size` (height, width) are resized without rounding, like
+    `evaluation_transform`.
     """
 
-    def __init__(self, square: Square, kept: tuple[int, int]):
+    def __init__(self, square: Square, decoded_size: tuple[int, int]):
         super().__init__()
-        self.side, self.crop, self.mode, self.kept = square.side, square.fit == "crop", square.filter, kept
+        self.side, self.crop, self.mode, self.decoded_size = (
+            square.side,
+            square.fit == "crop",
+            square.filter,
+            decoded_size,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        exact = (torch.scalar_tensor(height) == self.kept[0]) & (torch.scalar_tensor(width) == self.kept[1])
+        exact = (torch.scalar_tensor(height) == self.decoded_size[0]) & (
+            torch.scalar_tensor(width) == self.decoded_size[1]
+        )
         values = images.float()
-        if self.crop:  # Pillow's filter at the edge of its box uses pixels outside of the box, so slicing would differ
+        if self.crop:  # slicing would differ: Pillow's filter also uses pixels outside of the box
             shorter = torch.sym_min(height, width)
             values = self.rounded(values @ self.weights(width, shorter).T, exact)
             return self.rounded(self.weights(height, shorter) @ values, exact)
@@ -56,7 +64,7 @@ class Resize(nn.Module):
 
 
 class Normalized(nn.Module):
-    """Values 0..255 of images [N, 3, H, W] -> float32, normalized as by `augment.normalize`."""
+    """Images [N, 3, H, W] of values 0..255 -> float32, normalized like `data.augment.batch.normalize`."""
 
     scale: Tensor
     shift: Tensor
@@ -73,7 +81,7 @@ class Normalized(nn.Module):
 class ClassifierGraph(nn.Module):
     """Images uint8 [N, 3, H, W] -> probabilities [N, K], the mean over the members of an ensemble.
 
-    flip: average over each image and its mirror image too. prepare: resize and normalization.
+    flip: also average over the mirror image. prepare: resize and normalization.
     """
 
     def __init__(self, prepare: nn.Module, members: Sequence[nn.Module], flip: bool):
@@ -90,9 +98,9 @@ class ClassifierGraph(nn.Module):
 class SegmenterGraph(nn.Module):
     """Images uint8 [N, 3, H, W] -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
 
-    motions: those of the eight flips and quarter turns of `tiles.moved` over which the probabilities are averaged. It
-    computes what `Segmenter.forward` does, without branches on the sides, which would bind the graph to the sides of
-    the traced example. coarse: whether the network's maps are smaller than its images.
+    motions: the transformations of `tiles.moved` over which the probabilities are averaged. Equivalent to
+    `Segmenter.forward`, but without branches on height and width, which would fix them in the traced graph. coarse:
+    whether the network's output is smaller than its input.
     """
 
     def __init__(self, prepare: nn.Module, segmenter: Segmenter, motions: tuple[int, ...]):
@@ -122,6 +130,6 @@ class SegmenterGraph(nn.Module):
         return maps[..., :height, :width]
 
     def fitting(self, side: int) -> int | torch.SymInt:
-        """The next larger side that the network accepts."""
-        whole = (side + self.stride - 1) // self.stride * self.stride
-        return torch.sym_max(whole, self.smallest) if self.smallest > self.stride else whole
+        """The smallest side, at least `side`, that the network accepts."""
+        multiple = (side + self.stride - 1) // self.stride * self.stride
+        return torch.sym_max(multiple, self.smallest) if self.smallest > self.stride else multiple

@@ -1,4 +1,4 @@
-"""`sightline export --format onnx`: write a graph, and check it on the validation images before it gets its name."""
+"""`sightline export --format onnx`: trace the graph, compare it with PyTorch on the validation images, write it."""
 
 import os
 import time
@@ -23,7 +23,7 @@ from .tracing import serialized, traced
 def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say) -> Path:
     """Write the graph of a run as `target` and the results of its checks beside it; returns the file's path."""
     require_onnx()
-    task = opened(folder, config, say)
+    task = graph_of(folder, config, say)
     warn_if_changed(folder, task.split, task.digest, say)
     say("writing the graph")
     content = serialized(traced(task.network, task.outputs, task.smallest), facts_of(folder, task))
@@ -51,8 +51,8 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
     return target
 
 
-def opened(folder: Path, config: Config, say: Say) -> TaskGraph:
-    """The run's graph with its data; if the data was moved, the error names --data."""
+def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
+    """Load the run's network and data. If the data is missing, the SightlineError suggests --data."""
     task = TASKS[config.task]
     graph = task.supported(task.export, "export", str(folder))
     try:
@@ -60,20 +60,20 @@ def opened(folder: Path, config: Config, say: Say) -> TaskGraph:
     except SightlineError as error:
         if os.path.exists(config.data.path) or ":" in config.data.path:
             raise
-        cure = "--data PATH, the present path of the run's data: the graph is checked on its validation images"
+        cure = "add --data PATH with the current path of the run's data; its validation images are used for the check"
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure, status=error.status) from error
 
 
 def say_precision(folder: Path, metric: str, say: Say) -> None:
-    """Print the run's own metric if it was computed in bfloat16."""
+    """Print the metric in the run's log if it was computed in bfloat16, as the graph is float32."""
     with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         value = (run_folder.Run(folder).metrics or description.get("metrics") or {}).get(metric)
     if run_folder.provenance(folder).get("precision") == "bf16" and isinstance(value, float):
-        say(f"the run evaluated in bfloat16 ({value:.4f}); its weights, and the graph, are float32")
+        say(f"note: the run's own {metric} of {value:.4f} was computed in bfloat16; the graph computes in float32")
 
 
 def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:
-    """The graph's metadata: what is needed to use it, as in config.json."""
+    """The metadata of the graph: model, classes, palette, preprocessing, inputs and outputs."""
     with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         facts = {key: description.get(key) for key in ("task", "classes", "palette", "preprocessing", "model")}
     facts["input"] = "images: uint8 [N, 3, H, W], RGB, 0 to 255, of any height and width"

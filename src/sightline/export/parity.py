@@ -10,20 +10,21 @@ import numpy as np
 from ..errors import ENVIRONMENT, SightlineError, listing
 
 TIE = 1e-4
-"""Rounding alone may exchange two classes whose probabilities in PyTorch are closer than this."""
+"""If the two largest probabilities in PyTorch are closer than this, rounding may change the predicted class."""
 FAR = 0.01
-"""Larger differences of probabilities for the same pixels are not due to rounding."""
+"""Larger differences between probabilities of the same image are not due to rounding."""
 MOST_CHANGED = 0.01
-"""Share of images whose class may change if the graph resizes the files itself."""
+"""Largest share of images whose predicted class may change if the graph resizes the image files."""
 
 
 @dataclass
 class Parity:
-    """Agreement of PyTorch and a graph, counted batch by batch.
+    """Agreement between PyTorch and an exported graph, accumulated batch by batch.
 
-    metric, values: its name, and its value for PyTorch and for the graph. unit, items, differ: what is compared, how
-    many, and how many have another most probable class. ties: how many of these PyTorch itself leaves open. largest:
-    the largest difference of two probabilities. from_files: whether the graph resized the image files.
+    metric: its name. values: its value with PyTorch and with the graph. items: number of compared images, or pixels,
+    as in `unit`. differ: how many have another predicted class. ties: how many of these are within TIE. largest: the
+    largest difference between two probabilities. from_files: whether the graph resized the image files. examples:
+    names of images that differ.
     """
 
     metric: str
@@ -57,24 +58,24 @@ class Parity:
         line += f"{self.differ:,} of {of} differ; probabilities by at most {self.largest:.1e}"
         if self.ties:
             which = "all" if self.ties == self.differ else f"{self.ties:,}"
-            line += f" ({which} of these are ties: two classes within {TIE:g} of each other)"
+            line += f" ({which} of these are ties, with two probabilities within {TIE:g})"
         return line
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON file beside the graph."""
+        """The entry in model.json."""
         numbers = {"pytorch": self.values[0], "onnx": self.values[1], "largest_difference": self.largest}
         counts = {"items": self.items, "unit": self.unit, "differ": self.differ, "ties": self.ties}
         return {"metric": self.metric, **numbers, **counts, "examples": self.examples}
 
-    def require(self, kept: Path) -> None:
-        """Raise SightlineError if more differs than rounding explains. kept: where the rejected graph is saved."""
+    def require(self, path: Path) -> None:
+        """Raise SightlineError if the differences are larger than rounding. path: path of the rejected graph."""
         if self.from_files:
             good = self.differ <= max(1, MOST_CHANGED * self.items)
-            cure = f"shrink images to at most six times the model's side before the graph; it is saved as {kept}"
+            cure = f"resize images to at most six times the model's size before the graph; it was saved as {path}"
         else:
             good = self.differ == self.ties and self.largest <= FAR
-            cure = f"try another version of torch or onnxruntime; do not use the graph, which is saved as {kept}"
+            cure = f"try another version of torch or onnxruntime; do not use the graph, which was saved as {path}"
         if not good:
-            what = "not exported: the graph's predictions differ from PyTorch's"
+            what = "not exported: the predictions of the graph differ from those of PyTorch"
             why = "\n".join(filter(None, (str(self), listing(self.examples))))
-            raise SightlineError(what, where=str(kept), why=why, cure=cure, status=ENVIRONMENT)
+            raise SightlineError(what, where=str(path), why=why, cure=cure, status=ENVIRONMENT)

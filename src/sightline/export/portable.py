@@ -1,4 +1,4 @@
-"""`sightline export --format safetensors`: a run folder with only what prediction needs."""
+"""`sightline export --format safetensors`: write a run folder with only the files that prediction needs."""
 
 import json
 import shutil
@@ -31,9 +31,9 @@ For programs without PyTorch and Sightline: `sightline export RUN --format onnx`
 
 def export_weights(folder: Path, config: Config, target: Path) -> Path:
     """Write the folder `target`: verified copies of the shipped weights, the recipe, the metrics, README.md."""
-    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # of an earlier export, perhaps of other epochs
+    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # an earlier export may have other epochs
     for member in run_folder.shipped_checkpoints(folder):
-        load_model(member)  # raises SightlineError if the weights do not have their checksum
+        load_model(member)  # raises SightlineError if the checksum of the weights is wrong
         for path in (member / MODEL, sidecar(member / MODEL), member / CONFIG):
             if path.is_file():
                 atomic_write(target / "checkpoints" / member.name / path.name, path.read_bytes())

@@ -1,4 +1,4 @@
-"""Static quantization to 8 bits with onnxruntime, calibrated on training images, and its measured cost."""
+"""Static int8 quantization with onnxruntime, calibrated on training images; measures accuracy, size and speed."""
 
 import tempfile
 import time
@@ -21,12 +21,12 @@ from .contract import Say, TaskGraph
 from .session import OnnxSession, load_onnxruntime
 
 CALIBRATION = 128
-"""Training images whose activations give the ranges."""
+"""Number of training images from which the ranges of the activations are computed."""
 HEAVY = ("Conv", "Gemm", "MatMul")
 
 
 class CalibrationImages:
-    """onnxruntime's interface of calibration data: `get_next` returns one image after the other, then None."""
+    """Calibration data for onnxruntime, which calls `get_next` until it returns None."""
 
     def __init__(self, items: Items, seed: int):
         rows = np.random.default_rng(seed).permutation(len(items.names))[:CALIBRATION]
@@ -35,13 +35,13 @@ class CalibrationImages:
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """One image as the graph's input."""
+        """The next image as the graph's input; None after the last."""
         return next(self.images, None)
 
 
 def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) -> dict[str, Any]:
-    """Write the graph in 8 bits as NAME-int8.onnx beside `target`; returns its accuracy, size and speed."""
-    say(f"quantizing: ranges from {min(CALIBRATION, len(task.train.names))} training images")
+    """Write the int8 graph as NAME-int8.onnx beside `target`; returns its accuracy, size and speed for model.json."""
+    say(f"quantizing: calibration with {min(CALIBRATION, len(task.train.names))} training images")
     start = time.monotonic()
     small = eight_bits(model, task.train, seed)
     graphs = [OnnxSession(model), OnnxSession(small)]
@@ -67,7 +67,7 @@ def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) 
 
 
 def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
-    """The model with 8-bit integers in convolutions and matrix products with weights; the resize stays in float32."""
+    """Quantize convolutions and matrix products with weights to 8-bit integers; the resize stays in float32."""
     load_onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -75,10 +75,10 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
 
     with tempfile.TemporaryDirectory(prefix="sightline-int8-") as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole, prepared, result = (Path(name) / f"{part}.onnx" for part in ("whole", "prepared", "result"))
-        whole.write_bytes(model)
+        original, prepared, result = (Path(name) / f"{part}.onnx" for part in ("original", "prepared", "result"))
+        original.write_bytes(model)
         try:
-            quant_pre_process(str(whole), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+            quant_pre_process(str(original), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
             graph = onnx.load(prepared).graph
             weights = {tensor.name for tensor in graph.initializer}
             heavy = [node.name for node in graph.node if node.op_type in HEAVY and weights & set(node.input)]
@@ -95,9 +95,9 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
             )
         except SightlineError:
             raise
-        except Exception as error:  # the quantizer's passes raise many types
+        except Exception as error:  # the quantizer raises many types
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            cure = "leave out --int8: the float32 graph is written"
+            cure = "omit --int8; the float32 graph was written"
             what = "onnxruntime cannot quantize this graph"
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
         return result.read_bytes()
@@ -108,8 +108,8 @@ def images_per_second(graphs: Sequence[OnnxSession], images: np.ndarray, seconds
     times: list[list[float]] = [[] for _ in graphs]
     for graph in graphs:
         graph(images)
-    begun = time.perf_counter()
-    while len(times[0]) < 3 or time.perf_counter() - begun < seconds:
+    started = time.perf_counter()
+    while len(times[0]) < 3 or time.perf_counter() - started < seconds:
         for graph, own in zip(graphs, times, strict=True):
             start = time.perf_counter()
             graph(images)

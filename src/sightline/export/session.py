@@ -1,4 +1,4 @@
-"""onnxruntime without telemetry: loading it, and running a graph on the processor."""
+"""Load onnxruntime without telemetry, and run a graph on the CPU."""
 
 import os
 from types import ModuleType
@@ -10,10 +10,10 @@ from ..errors import ENVIRONMENT, SightlineError
 
 
 def load_onnxruntime() -> ModuleType:
-    """Import onnxruntime with telemetry off; raises ImportError.
+    """Import onnxruntime with telemetry disabled; raises ImportError.
 
-    Version 1.32 records its use in the home folder to send it to its vendor. The variable must be set before the
-    import: its function `disable_telemetry_events` comes too late (tried with 1.32.0).
+    Version 1.32 stores usage data in the home folder to send it to its vendor. The variable must be set before the
+    import; calling `disable_telemetry_events` after it has no effect (tested with 1.32.0).
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -29,11 +29,13 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         why, cure = str(error), "pip install 'sightline-vision[onnx]'"
-        raise SightlineError("ONNX needs packages that are missing", why=why, cure=cure, status=ENVIRONMENT) from error
+        raise SightlineError(
+            "ONNX export needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+        ) from error
 
 
 class OnnxSession:
-    """An ONNX model in onnxruntime on the processor, with as many threads as torch."""
+    """An ONNX model in onnxruntime on the CPU, with as many threads as torch. Raises SightlineError if invalid."""
 
     def __init__(self, model: bytes):
         onnxruntime = load_onnxruntime()
@@ -42,7 +44,7 @@ class OnnxSession:
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors have no common base class below Exception
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise unusable(error) from error
         self.names = [output.name for output in self.session.get_outputs()]
 
@@ -57,5 +59,8 @@ class OnnxSession:
 
 def unusable(error: Exception) -> SightlineError:
     """The error for a graph that onnxruntime cannot load or run."""
-    why, cure = str(error).strip().splitlines()[0], "another version of onnxruntime or torch, or --format safetensors"
+    why, cure = (
+        str(error).strip().splitlines()[0],
+        "try another version of onnxruntime or torch, or use --format safetensors",
+    )
     return SightlineError("onnxruntime cannot run the graph", why=why, cure=cure, status=ENVIRONMENT)

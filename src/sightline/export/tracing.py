@@ -1,4 +1,4 @@
-"""From a network to an ONNX model that takes uint8 images of any size and any number."""
+"""Export a network to an ONNX model with dynamic batch size, height and width."""
 
 import json
 import warnings
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-"""The first in which Resize has antialiasing and axes."""
+"""The first opset whose Resize has antialiasing and axes."""
 LARGEST_BYTES = 2**31 - 2**24
-"""Limit of a single file: protobuf counts with 32 bits."""
+"""Limit of a single file: protobuf uses 32-bit sizes."""
 
 
 def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelProto":
-    """Export a network of images uint8 [N, 3, H, W] to ONNX; raises SightlineError if torch cannot.
+    """Export a network with the input uint8 [N, 3, H, W] to ONNX; N, H and W are dynamic.
 
-    smallest: lower limit of the image sides. Number, height and width of the images stay variable.
+    outputs: their names. smallest: minimum height and width. Raises SightlineError if torch cannot export it, or if it
+    is too large for one file.
     """
     size = 4 * parameter_count(network)
     if size > LARGEST_BYTES:
-        why = f"the weights have {size / 1e9:.1f} GB, and a single ONNX file can hold 2 GB"
-        raise SightlineError("the network is too large", why=why, cure="--format safetensors, or a smaller ensemble")
-    # Two images and two sides that are no powers of two: the exporter takes equal or special lengths for constants.
+        why = f"the weights have {size / 1e9:.1f} GB; the limit of an ONNX file is 2 GB"
+        raise SightlineError(
+            "the network is too large", why=why, cure="use --format safetensors, or a smaller ensemble"
+        )
+    # Unequal dimensions other than 1: the exporter would treat equal or special ones as constants.
     example = torch.randint(0, 256, (2, 3, max(70, smallest + 6), max(100, smallest + 36)), dtype=torch.uint8)
     dims = {axis: torch.export.Dim(name) for axis, name in {0: "images", 2: "height", 3: "width"}.items()}
-    # torch's fused attention with a bias (BEiT) has no translation; the MATH backend computes the same sum.
+    # Fused attention with a bias (BEiT) has no ONNX translation; the MATH backend is equivalent.
     with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         try:
@@ -41,16 +44,16 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelP
                 network.eval(), (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(dims,),
                 input_names=["images"], output_names=list(outputs), verbose=False,
             )  # fmt: skip
-        except Exception as error:  # the exporter's passes raise many types
+        except Exception as error:  # the exporter raises many types
             why = str(error.__cause__ or error).strip().splitlines()[0]
-            cure = "--format safetensors; another version of torch may support the operation"
+            cure = "use --format safetensors; another version of torch may support the operation"
             raise SightlineError("torch cannot export this network to ONNX", why=why, cure=cure) from error
     assert program is not None
-    return without_traces(program.model_proto)
+    return without_metadata(program.model_proto)
 
 
-def without_traces(model: "ModelProto") -> "ModelProto":
-    """Remove the exporter's notes: lines of source code and paths of this machine."""
+def without_metadata(model: "ModelProto") -> "ModelProto":
+    """Remove the exporter's metadata, which contains lines of source code and local paths."""
     graph = model.graph
     nodes = [*graph.node, *(node for function in model.functions for node in function.node)]
     values = [*graph.value_info, *graph.input, *graph.output, *graph.initializer]
@@ -62,7 +65,7 @@ def without_traces(model: "ModelProto") -> "ModelProto":
 
 
 def serialized(model: "ModelProto", facts: dict[str, Any]) -> bytes:
-    """The bytes of the file, with `facts` as JSON in its metadata, after ONNX's own checks."""
+    """Serialize the model with `facts` as JSON in its metadata, after `onnx.checker`."""
     import onnx
 
     texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in facts.items()}

@@ -10,21 +10,26 @@ PRECISIONS = ("run", "auto", "fp32", "bf16")
 
 
 def batch_size(device: torch.device, eval_batch_size: int) -> int:
-    """Images in a batch: on a processor larger batches are no faster, and on an accelerator `train.eval_batch_size` has
-    been proved to fit into its memory."""
+    """The batch size of a prediction: 32 on a CPU, where larger batches are no faster; else at most 128.
+
+    eval_batch_size: the run's own `train.eval_batch_size`, an upper limit on an accelerator, as it fits into memory.
+    """
     return CPU_BATCH if device.type == "cpu" else min(ACCELERATOR_BATCH, eval_batch_size)
 
 
-def choose_precision(answers: Predictor, precision: str) -> Predictor:
-    """The predictor with another dtype.
+def choose_precision(predictor: Predictor, precision: str) -> Predictor:
+    """Return the predictor with the dtype for `precision`.
 
-    precision: "run", the dtype that the run was trained and measured in, but float32 if bfloat16 is no faster on this
-    processor; "auto", bfloat16 if it is faster by far; "fp32" or "bf16".
+    "run": the dtype of the training, but float32 if bfloat16 is slower on this CPU. "auto": as `train.precision auto`.
+    "fp32" or "bf16": this dtype.
     """
     if precision == "auto":
-        precision = precision_name(pick_precision("auto", answers.device))
+        precision = precision_name(pick_precision("auto", predictor.device))
     elif (
-        precision == "run" and answers.dtype == torch.bfloat16 and answers.device.type == "cpu" and bfloat16_gain() < 1
+        precision == "run"
+        and predictor.dtype == torch.bfloat16
+        and predictor.device.type == "cpu"
+        and bfloat16_gain() < 1
     ):
         precision = "fp32"
-    return in_precision(answers, precision)
+    return in_precision(predictor, precision)

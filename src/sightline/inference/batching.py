@@ -22,8 +22,11 @@ Decoded = np.ndarray | SightlineError
 
 @dataclass
 class PredictedBatch:
-    """errors: by index, why an image could not be decoded. probabilities: float32 [N, K], and features: float32 [N, D],
-    NaN for undecoded images; None without classes, if no features are requested, and if no image could be decoded."""
+    """A batch of N images with its predictions.
+
+    errors: by index, why an image could not be decoded. probabilities: float32 [N, K]; None without classes. features:
+    float32 [N, D]; None if not requested. Rows of undecoded images are NaN; both are None if no image was decoded.
+    """
 
     images: Sequence[InputImage]
     errors: dict[int, str]
@@ -47,31 +50,33 @@ class PredictedBatch:
 
 
 def predict_batches(
-    images: Iterator[InputImage], answers: Predictor, max_pixels: int, size: int
+    images: Iterator[InputImage], predictor: Predictor, max_pixels: int, size: int
 ) -> Iterator[PredictedBatch]:
-    """Predict images in order, `size` at a time."""
+    """Yield the predictions of images in order, in batches of `size`."""
 
     def decode(image: InputImage) -> Decoded:
-        """The image as uint8 [3, h, w], as the run's validation images were decoded: those of exactly their size are
-        kept, and resized by the model's transform; all others are resized to the model's square."""
+        """Decode an image to uint8 [3, h, w], as the run's validation images were.
+
+        Images of the size `decoded_size` are resized by the model's transform later, all others to the model's square.
+        """
         try:
-            pixels = open_image(image.path, max_pixels, answers.square.side)
+            pixels = open_image(image.path, max_pixels, predictor.square.side)
         except SightlineError as error:
             return error
-        return planes(pixels) if pixels.size[::-1] == answers.kept else answers.square.of(pixels)
+        return planes(pixels) if pixels.size[::-1] == predictor.decoded_size else predictor.square.of(pixels)
 
     queue: deque[tuple[list[InputImage], list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor() as pool:
         while batch := list(islice(images, size)):
             queue.append((batch, [pool.submit(decode, image) for image in batch]))
             if len(queue) > 1:
-                yield predict_batch(*queue.popleft(), answers)
+                yield predict_batch(*queue.popleft(), predictor)
         while queue:
-            yield predict_batch(*queue.popleft(), answers)
+            yield predict_batch(*queue.popleft(), predictor)
 
 
-def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], answers: Predictor) -> PredictedBatch:
-    """Predict decoded images, those of one shape together."""
+def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], predictor: Predictor) -> PredictedBatch:
+    """Predict a batch; images of the same shape share a forward pass."""
     decoded = [future.result() for future in futures]
     errors = {
         index: found.why or found.what for index, found in enumerate(decoded) if isinstance(found, SightlineError)
@@ -80,14 +85,14 @@ def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], answ
     arrays = {index: found for index, found in enumerate(decoded) if isinstance(found, np.ndarray)}
     for shape in dict.fromkeys(array.shape for array in arrays.values()):
         indices = [index for index, array in arrays.items() if array.shape == shape]
-        probabilities, features = answers.of(torch.from_numpy(np.stack([arrays[index] for index in indices])))
-        batch.probabilities = filled(batch.probabilities, len(images), indices, probabilities)
-        batch.features = filled(batch.features, len(images), indices, features)
+        probabilities, features = predictor.predict(torch.from_numpy(np.stack([arrays[index] for index in indices])))
+        batch.probabilities = with_rows(batch.probabilities, len(images), indices, probabilities)
+        batch.features = with_rows(batch.features, len(images), indices, features)
     return batch
 
 
-def filled(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
-    """`whole` [count, D], NaN to begin with, with these values at these indices."""
+def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
+    """Write `values` to the rows `indices` of `whole` [count, D], which is created with NaN if it is None."""
     if values is None:
         return whole
     if whole is None:
@@ -97,8 +102,10 @@ def filled(whole: np.ndarray | None, count: int, indices: list[int], values: np.
 
 
 class ProgressLines:
-    """Report the progress of a prediction every PROGRESS_SECONDS: the share done and the time left, or, if the total is
-    not known, the number of images and their speed."""
+    """Print the progress of a prediction every PROGRESS_SECONDS.
+
+    A line has the share done and the time left, or, without a total, the number of images and their speed.
+    """
 
     def __init__(self, say: Callable[[str], None], name: str = "", total: int = 0):
         self.say, self.name, self.total, self.done = say, name, total, 0
@@ -106,7 +113,7 @@ class ProgressLines:
 
     @property
     def speed(self) -> float:
-        """What was done in a second."""
+        """Images, or pixels of a scene, per second."""
         return self.done / max(time.monotonic() - self.start, 1e-9)
 
     def add(self, count: int) -> None:
@@ -119,4 +126,4 @@ class ProgressLines:
             left = duration((self.total - self.done) / self.speed)
             self.say(f"{self.name}: {self.done / self.total:.0%}, about {left} left")
         else:
-            self.say(f"{counted(self.done, 'image')}, {self.speed:,.0f} a second")
+            self.say(f"{counted(self.done, 'image')}, {self.speed:,.0f} per second")

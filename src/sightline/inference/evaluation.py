@@ -1,4 +1,4 @@
-"""Evaluation of a run: which split, whether its images are still the same, and a count of looks at test images."""
+"""Helpers of `sightline evaluate`: choose the split, detect changed images, log evaluations on test data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,18 @@ from ..runs.atomic import read_json_lines
 from ..runs.log import RunLog
 
 
-def note_look(
+def log_test_evaluation(
     folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
 ) -> None:
-    """Count a look at a test split, or at other data, in the run's log."""
+    """Append an evaluation on a test split, or on other data, to the run's log, and print how many there were."""
     earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
-    place = {"look": look, "split": split, "path": path}
-    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, **place, **numbers)
-    say(f"this is look {look} at these images; a number chosen after many looks is no longer a test")
+    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
+    say(f"evaluation {look} on these images; metrics used to select a model are no longer unbiased test results")
 
 
 def chosen_split(split: str | None, source: Source) -> str:
-    """The split to measure: the one that was asked for, else `val`, else the only one that there is."""
+    """The split to evaluate: `split` if given, else `val` or the only one. Raises SightlineError if it is missing."""
     wanted = split or ("val" if "val" in source.splits or len(source.splits) > 1 else next(iter(source.splits)))
     if wanted not in source.splits:
         cure = " or ".join(f"--split {name}" for name in source.splits)
@@ -32,8 +31,8 @@ def chosen_split(split: str | None, source: Source) -> str:
 
 
 def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
-    """Print a line where provenance.json has another digest of a split's images."""
+    """Print a warning if the digest of a split's images differs from that in provenance.json."""
     data = run_folder.provenance(folder).get("data")
     digests = data.get("digest") if isinstance(data, dict) else None
     if isinstance(digests, dict) and split in digests and digests[split] != digest:
-        say(f"the images of {split} have changed since the run began: its numbers will not repeat")
+        say(f"warning: the images of {split} have changed since the run began: its metrics cannot be reproduced")

@@ -1,4 +1,4 @@
-"""Input images of a command: folders, files, patterns, lists and standard input, one image after the other."""
+"""Iterate over the input images of a command: folders, files, patterns, lists and standard input."""
 
 import glob
 import os
@@ -15,20 +15,20 @@ STDIN = ("-", "/dev/stdin")
 
 
 class InputImage(NamedTuple):
-    """An image file. name: what it is called in the results."""
+    """An image file. name: its name in the results."""
 
     name: str
     path: str
 
 
 def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:
-    """Every image of the inputs, in order: a folder's files sorted, then its subfolders; the lines of a list as they
-    are. Only the names of one folder, or the matches of one pattern, are in memory.
+    """Yield the images of all inputs: the sorted files of a folder, then its subfolders; a list in its own order.
 
-    An input is a folder, an image, a pattern (`photos/**/*.jpg`), a list (.txt: one path a line, relative to the
-    current folder) or `-`, a list on standard input. The images of a single folder, and a single image, are named
-    relative to their folder, all others by their path. Other files are counted in `skipped`; the paths of a list are
-    not checked. Raises SightlineError for an input of another kind, and at the end if there were no images.
+    An input is a folder, an image, a pattern (`photos/**/*.jpg`), a list (.txt, one path per line, relative to the
+    current folder) or `-`, a list on standard input. The names of a single folder's images, or of a single image, are
+    relative to that folder; all others are paths. Files without an image extension are counted in `skipped`; the paths
+    of a list are not checked. Memory: the names in one folder, or the matches of one pattern. Raises SightlineError for
+    any other input, and at the end if there were no images.
     """
     relative, count = len(inputs) == 1, 0
     for given in inputs:
@@ -36,13 +36,13 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
             count += 1
             yield image
     if not count:
-        why = f"there is {left_out(skipped) or 'nothing'}"
-        cure = f"give a folder of {FORMATS_TEXT} files, a pattern in quotes, or a list of paths"
+        why = f"found: {left_out(skipped) or 'no files'}"
+        cure = f"pass a folder of {FORMATS_TEXT} files, a quoted pattern, or a text file with one path per line"
         raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
 
 
 def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes] | None) -> Iterator[InputImage]:
-    """The images of one input; relative: named relative to its folder."""
+    """Yield the images of one input. relative: whether names are relative to its folder."""
     if given in STDIN:
         yield from listed_images(stdin or sys.stdin.buffer)
     elif os.path.isdir(given):
@@ -58,12 +58,12 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
         yield from matching_images(given, skipped)
     else:
         exists = os.path.exists(given)
-        why = f"it is not a folder, a list or a file of {FORMATS_TEXT}" if exists else "it does not exist"
+        why = f"not a folder, a list or a file of {FORMATS_TEXT}" if exists else "the path does not exist"
         raise SightlineError("cannot find images", where=given, why=why, cure="check the path")
 
 
 def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:
-    """The images that match a pattern, sorted; `**` matches folders of any depth."""
+    """Yield the images that match a pattern, sorted; `**` matches folders of any depth."""
     for path in sorted(glob.iglob(pattern, recursive=True)):
         if path.lower().endswith(EXTENSIONS):
             yield InputImage(path, path)
@@ -72,7 +72,7 @@ def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]
 
 
 def listed_images(lines: Iterable[bytes]) -> Iterator[InputImage]:
-    """The paths of a list, one a line; empty lines are skipped."""
+    """Yield the paths of a list, one per line; empty lines are skipped."""
     for line in lines:
         path = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         if path.strip():
@@ -80,7 +80,7 @@ def listed_images(lines: Iterable[bytes]) -> Iterator[InputImage]:
 
 
 def open_list(path: str) -> IO[bytes]:
-    """Open a list of paths."""
+    """Open a list of paths; raise SightlineError if it cannot be read."""
     try:
         return open(path, "rb")
     except OSError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The options as given. overlay, tile: for masks. features, precision: for tables."""
+    """Options of a prediction. overlay, tile: for masks. features, precision: for tables."""
 
     overwrite: bool = False
     features: bool = False

@@ -13,20 +13,23 @@ BLOCK = 2**24
 
 
 def require_parquet() -> Any:
-    """pyarrow; SightlineError with the command that installs it if it is missing."""
+    """Import pyarrow; raise SightlineError with the command to install it if it is missing."""
     try:
         import pyarrow
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
-        cure = "pip install 'sightline-vision[parquet]', or --out with the ending .csv"
+        cure = "pip install 'sightline-vision[parquet]', or write CSV: --out predictions.csv"
         raise SightlineError("Parquet needs pyarrow", why="it is not installed", cure=cure) from error
     return pyarrow
 
 
 def write_parquet(table: Path, target: Path) -> Path:
-    """Convert the CSV file `table`: text columns, and float64 for all others, null for an empty field. Bytes that are
-    not UTF-8 become backslash escapes."""
+    """Convert the CSV file `table` to the Parquet file `target`; returns `target`.
+
+    The columns in TEXTS are strings, all others float64; an empty field is null. Bytes that are not UTF-8 become
+    backslash escapes.
+    """
     arrow = require_parquet()
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         names = next(csv.reader(file))
@@ -43,5 +46,5 @@ def write_parquet(table: Path, target: Path) -> Path:
 
 
 def text(column: Any) -> list[str]:
-    """A column of bytes as text."""
+    """Decode a column of bytes."""
     return [value.decode("utf-8", "backslashreplace") for value in column.to_pylist()]

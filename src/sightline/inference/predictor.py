@@ -1,4 +1,4 @@
-"""Probabilities and features of images by a network with trained weights."""
+"""Compute class probabilities and features of images with trained networks."""
 
 import copy
 import math
@@ -17,48 +17,52 @@ from ..runs.checkpoint import load_model
 
 @dataclass(frozen=True)
 class Predictor:
-    """models: networks with weights, in evaluation mode; several are an ensemble. classes: empty where none are known.
+    """Trained networks with their preprocessing.
 
-    transform: uint8 [N, 3, h, w] -> float. square: what pictures become before, unless they have the `kept` size.
-    flip: mirrors count too. features: whether these are wanted.
+    models: in evaluation mode; several are an ensemble. classes: empty for a backbone without a head. transform: images
+    uint8 [N, 3, h, w] -> float. square: how images are resized before, unless they have the size `decoded_size`,
+    (height, width). flip: average over each image and its mirror image. features: whether to return features.
     """
 
     models: Sequence[nn.Module]
     classes: tuple[str, ...]
     transform: Callable[[torch.Tensor], torch.Tensor]
     square: Square
-    kept: tuple[int, int]
+    decoded_size: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
     flip: bool
     features: bool
 
     @torch.inference_mode()
-    def of(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(probabilities float32 [N, K], features float32 [N, D]) of images uint8 [N, 3, h, w]; None for what is not
-        known or not wanted. Probabilities are the mean over models and mirrors, features of the image as it is."""
+    def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(probabilities float32 [N, K] or None, features float32 [N, D] or None) of images uint8 [N, 3, h, w].
+
+        Probabilities are the mean over models and mirror images; None without classes. Features are those of the last
+        model, of the unmirrored images; None unless requested.
+        """
         images, found, features = self.transform(pixels.to(self.device)), [], None
         for model in self.models:
             with autocast(self.device, self.dtype):
-                wide = model.features(images)  # ty: ignore[not-callable]
-                logits = model.head(wide) if self.classes else None  # ty: ignore[not-callable]
+                penultimate = model.features(images)  # ty: ignore[not-callable]
+                logits = model.head(penultimate) if self.classes else None  # ty: ignore[not-callable]
                 if self.flip and logits is not None:
                     logits = mirror_mean(logits, model(images.flip(3)))
             if logits is not None:
                 found.append(logits.float().softmax(1).cpu().numpy())
             if self.features:
-                features = wide.float().cpu().numpy()
+                features = penultimate.float().cpu().numpy()
         return np.stack(found).mean(0, dtype=np.float64).astype(np.float32) if found else None, features
 
 
 def in_precision(predictor: Predictor, name: str) -> Predictor:
-    """The answers in float32 or bfloat16 where the name is one of these; else as they are."""
+    """Return the predictor with the dtype named `fp32` or `bf16`; unchanged for any other name."""
     known = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return replace(predictor, dtype=known[name]) if name in known else predictor
 
 
 def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """A copy of the model with the weights of a checkpoint folder, ready to evaluate."""
+    """A copy of the model, in evaluation mode, with the weights of a checkpoint folder."""
     copied = copy.deepcopy(model)
     copied.load_state_dict(load_model(checkpoint)[0])
     return copied.eval()
@@ -67,4 +71,6 @@ def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
     both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
-    return both - math.log(2)  # not the logarithm of the mean, which ends where float32 does: a loss would be infinite
+    return both - math.log(
+        2
+    )  # log of the mean of probabilities would underflow to -inf, and the loss would be infinite

@@ -1,8 +1,8 @@
-"""A CSV table with optional features that can be watched while it is written, and resumed after an interruption.
+"""Resumable CSV writer, with optional features.
 
-`guesses.csv` is written as `guesses.csv.part`. Beside it `guesses.csv.part.json` records what the table is computed
-from, and how many rows are on the disk; resuming drops everything behind these. Features are float32, a row for each
-row of the table, and are written in the same way to `guesses.features.npy`.
+Rows are appended to `guesses.csv.part`, which is renamed to `guesses.csv` at the end. `guesses.csv.part.json` has the
+inputs of the prediction and the number of rows that were flushed to disk; resuming truncates the table to these rows.
+Features are float32, one row per row of the table, and are written to `guesses.features.npy` in the same way.
 """
 
 import csv
@@ -22,13 +22,17 @@ from ..runs.csv_io import csv_text
 from .parquet import write_parquet
 
 COMMIT_SECONDS = 1.0
-"""Rows are flushed to the disk this often; a killed process loses no more than these seconds."""
+"""Interval at which rows are flushed to disk: at most the rows of this time are lost when the process is killed."""
 
 
 @dataclass
 class ResumableTable:
-    """target: path of the complete table. columns: its header. rows, size: rows and bytes written so far. width:
-    features of a row, 0 without any. origin: what the table is computed from."""
+    """A table that is being written.
+
+    target: path of the complete table. columns: its header. rows, size: rows and bytes written so far. width: number of
+    features per row, 0 without features. origin: the inputs of the prediction (weights, images, options). committed:
+    time of the last flush, as by time.monotonic.
+    """
 
     target: Path
     columns: list[str]
@@ -55,26 +59,26 @@ class ResumableTable:
         return self.features.with_name(f"{self.features.name}.part")
 
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or resume an interrupted one; SightlineError if that has another origin."""
+        """Start the table, or resume an interrupted one; raises SightlineError if that has another origin."""
         self.origin = origin
         known = None if overwrite else read_json(self.record)
         if isinstance(known, dict) and self.part.is_file():
             require_same_origin(known.get("origin"), origin, self.part)
             self.rows, self.size, self.width = known["rows"], known["size"], known["width"]
-            if cut(self.part, self.size) and cut(self.features_part, 4 * self.width * self.rows):
+            if truncate(self.part, self.size) and truncate(self.features_part, 4 * self.width * self.rows):
                 return
-            self.rows = self.width = 0  # a power cut has kept the record, and not the files
+            self.rows = self.width = 0  # after a power loss the files may be shorter than the record says: start again
         remove([self.record, self.part, self.features_part])
         self.size = self.append(self.part, csv_text([self.columns]))
         self.commit()
 
     def names(self) -> Iterator[str]:
-        """The first column of the rows so far."""
+        """Yield the first column of the rows so far."""
         with open(self.part, encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield from (row[0] for row in islice(csv.reader(file), 1, 1 + self.rows))
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
-        """Append rows, and their features float32 [N, D]; None: unknown for these rows, which is stored as NaN."""
+        """Append rows and their features float32 [N, D]; for None, NaN is stored if other rows have features."""
         width = self.width if features is None else features.shape[1]
         if width and not self.width:
             self.append(self.features_part, unknown_features(self.rows, width).tobytes())
@@ -82,12 +86,16 @@ class ResumableTable:
             values = unknown_features(len(rows), width) if features is None else features
             self.append(self.features_part, np.ascontiguousarray(values, np.float32).tobytes())
         size = self.append(self.part, csv_text(rows))
-        self.rows, self.size, self.width = self.rows + len(rows), self.size + size, width  # Ctrl-C leaves all or none
+        self.rows, self.size, self.width = (
+            self.rows + len(rows),
+            self.size + size,
+            width,
+        )  # one statement, so that Ctrl-C cannot update only some
         if time.monotonic() - self.committed > COMMIT_SECONDS:
             self.commit()
 
     def append(self, path: Path, content: bytes) -> int:
-        """Append to a file, and return the number of bytes; SightlineError if the disk is full or not writable."""
+        """Append to a file and return the number of bytes; raises SightlineError if the disk is full or read-only."""
         try:
             make_folder(path.parent)
             with open(path, "ab") as file:
@@ -96,7 +104,7 @@ class ResumableTable:
             raise disk_error(path, error) from error
 
     def commit(self) -> None:
-        """Flush the rows to the disk, then record how many there are."""
+        """Flush the rows to disk, then record their number."""
         try:
             for path in (self.features_part, self.part) if self.width else (self.part,):
                 with open(path, "rb+") as file:
@@ -108,7 +116,7 @@ class ResumableTable:
         self.committed = time.monotonic()
 
     def finish(self) -> Path:
-        """Rename the complete table, write its features as .npy, and remove the working files."""
+        """Rename or convert the table to `target`, write its features as .npy, remove the temporary files."""
         if self.width:
             values = np.memmap(self.features_part, np.float32, "r", shape=(self.rows, self.width))
             atomic_write(self.features, lambda file: np.save(file, values), need=values.nbytes)
@@ -120,23 +128,24 @@ class ResumableTable:
         return self.target
 
 
-def cut(path: Path, size: int) -> bool:
-    """Cut a file to `size` bytes; False if it has fewer, or is missing."""
-    held = os.path.getsize(path) if path.is_file() else 0
-    if held > size:
+def truncate(path: Path, size: int) -> bool:
+    """Truncate a file to `size` bytes; returns False if it is shorter or missing."""
+    length = os.path.getsize(path) if path.is_file() else 0
+    if length > size:
         os.truncate(path, size)
-    return held >= size
+    return length >= size
 
 
 def unknown_features(rows: int, width: int) -> np.ndarray:
-    """NaN for images that cannot be read: float32 [rows, width]."""
+    """Features of unreadable images, NaN: float32 [rows, width]."""
     return np.full((rows, width), np.nan, np.float32)
 
 
 def require_same_origin(known: Any, origin: dict[str, Any], where: Path) -> None:
-    """SightlineError if an unfinished prediction was started with another origin."""
+    """Raise SightlineError if an unfinished prediction was started with another origin."""
     if known != origin:
         differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
-        why = f"it was started with other {differs or 'settings'}"
-        cure = "--overwrite to start again, or another --out"
-        raise SightlineError("there is an unfinished prediction", where=str(where), why=why, cure=cure)
+        why = f"it was started with different {differs or 'settings'}"
+        cure = "add --overwrite to start again, or choose another --out"
+        what = "an unfinished prediction cannot be resumed"
+        raise SightlineError(what, where=str(where), why=why, cure=cure)

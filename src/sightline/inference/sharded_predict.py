@@ -1,4 +1,4 @@
-"""Share a prediction among the processes of `torchrun`: each writes a table, and the last to finish merges them."""
+"""Distribute a prediction over the processes of `torchrun`: each writes a table, the last to finish merges them."""
 
 import contextlib
 import csv
@@ -13,11 +13,11 @@ from ..runs.atomic import atomic_path, remove
 from .resumable_csv import ResumableTable
 
 MERGED_ROWS = 4096
-"""Rows that are merged at a time."""
+"""Number of rows that are merged at a time."""
 
 
 def shard_path(path: Path, share: Share) -> Path:
-    """The file of one process: `guesses.rank-0-of-4.csv` for `guesses.csv`; the same path for a single process."""
+    """The output path of one process: `guesses.rank-0-of-4.csv` for `guesses.csv`; `path` for a single process."""
     return path if share.world == 1 else path.with_stem(f"{path.stem}.rank-{share.rank}-of-{share.world}")
 
 
@@ -27,9 +27,9 @@ def shard_table(target: Path, columns: list[str], share: Share) -> ResumableTabl
 
 
 def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
-    """Merge the tables of all processes into `target`, a row of each in turn, as the images were distributed.
+    """Merge the tables of all processes into `target`, in the order of the images, if all tables are complete.
 
-    Each process calls this at its end; only in the one that finds all tables complete is the result True.
+    Every process calls this when its table is complete. Returns True in the process that merged the tables.
     """
     shards = [shard_table(target, columns, Share(rank, share.world)) for rank in range(share.world)]
     claimed = shards[0].target.with_suffix(".merging")
@@ -48,17 +48,17 @@ def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
         ]
         turns = islice(zip_longest(*map(csv.reader, files)), 1, None)
         rows = (row for turn in turns for row in turn if row is not None)
-        while piece := list(islice(rows, MERGED_ROWS)):
-            merged.add(piece)
+        while chunk := list(islice(rows, MERGED_ROWS)):
+            merged.add(chunk)
     features = {rank: np.load(shard.features, "r") for rank, shard in enumerate(shards) if shard.features.is_file()}
     if features:
         width = next(iter(features.values())).shape[1]
         with atomic_path(merged.features) as path:
-            whole = np.lib.format.open_memmap(path, "w+", np.float32, (merged.rows, width))
-            whole[:] = np.nan
+            merged_features = np.lib.format.open_memmap(path, "w+", np.float32, (merged.rows, width))
+            merged_features[:] = np.nan
             for rank, values in features.items():
-                whole[rank :: share.world] = values
-            whole.flush()
+                merged_features[rank :: share.world] = values
+            merged_features.flush()
     merged.finish()
     remove([*tables, *(shard.features for shard in shards)])
     return True

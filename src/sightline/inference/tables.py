@@ -1,4 +1,4 @@
-"""Predict images with a run: a table row for each image of a classifier, a mask file for each image of a segmenter."""
+"""Predict images with a classifier or a backbone, and write a table with one row per image."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from ..config.schema import Config
 from ..data.parallel import share_of
 from ..data.sources.scan import left_out
 from ..engine.device import precision_name
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
@@ -25,7 +25,7 @@ from .resumable_csv import ResumableTable
 from .sharded_predict import merge_shards, shard_table
 
 FEW = 64
-"""For fewer images, the dtype of the run is not compared with float32: measuring takes longer than it saves."""
+"""With fewer images, `--precision run` does not measure whether float32 is faster, which would take longer."""
 
 
 def predict_table(
@@ -37,71 +37,79 @@ def predict_table(
     load: Callable[[], Predictor],
     say: Callable[[str], None],
 ) -> Path:
-    """Write the table of a prediction, or this process's share of it. load: gives the network, once the inputs are
-    known to exist."""
+    """Write the table of a prediction, or under torchrun the part of this process; returns the table's path.
+
+    load: returns the predictor; called after the first images were found, so that wrong paths are reported at once.
+    """
     target, overwrite = table_target(out, options.overwrite), options.overwrite
     features, precision = options.features, options.precision
     skipped, share = Counter[str](), share_of(os.environ)
     images = islice(input_images(inputs, skipped), share.rank, None, share.world)
-    first = list(islice(images, FEW))  # before the model is built: wrong paths are reported at once
-    answers = load()
+    first = list(islice(images, FEW))  # before the model is loaded
+    predictor = load()
     if len(first) >= FEW or precision != "run":
-        answers = choose_precision(answers, precision)
-    size = batch_size(answers.device, config.train.eval_batch_size)
-    say(f"computing in {precision_name(answers.dtype)}, {size} images at a time")
-    columns = [*PREDICT_COLUMNS, *class_columns(answers.classes), "error"] if answers.classes else ["filename", "error"]
+        predictor = choose_precision(predictor, precision)
+    size = batch_size(predictor.device, config.train.eval_batch_size)
+    say(f"computing in {precision_name(predictor.dtype)}, {size} images per batch")
+    columns = (
+        [*PREDICT_COLUMNS, *class_columns(predictor.classes), "error"] if predictor.classes else ["filename", "error"]
+    )
     table = shard_table(target, columns, share)
     weights = [*run_folder.weight_digests(folder).values()]
     table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)
     if table.rows:
         say(f"resuming after {counted(table.rows, 'row')}")
     progress, unreadable, example = ProgressLines(say), 0, ""
-    with explained_memory(config, f"{folder}/recipe.yaml"), resumable(table):
-        for batch in predict_batches(remaining(chain(first, images), table), answers, config.data.max_pixels, size):
-            table.add(batch.rows(answers.classes), batch.features)
+    with explain_out_of_memory(config, f"{folder}/recipe.yaml"), resumable(table):
+        for batch in predict_batches(remaining(chain(first, images), table), predictor, config.data.max_pixels, size):
+            table.add(batch.rows(predictor.classes), batch.features)
             progress.add(len(batch.images))
             unreadable += len(batch.errors)
             example = example or next((batch.images[index].name for index in batch.errors), "")
         table.finish()
-    left = f"; left out: {left_out(skipped)}" if skipped else ""
-    say(f"{counted(table.rows - unreadable, 'image')} done, {progress.speed:,.0f} a second{left}")
+    left = f"; skipped: {left_out(skipped)}" if skipped else ""
+    say(f"{counted(table.rows - unreadable, 'image')} predicted, {progress.speed:,.0f} per second{left}")
     if unreadable:
-        say(f"{counted(unreadable, 'image')} could not be read, see the column error; the first: {example}")
+        say(f"{counted(unreadable, 'image')} could not be read, see the column `error`; the first: {example}")
     if share.world > 1 and merge_shards(target, columns, share):
         say(f"merged the tables of {share.world} processes")
     return target
 
 
 def table_target(out: Path, overwrite: bool) -> Path:
-    """The path of the table: `out`, or predictions.csv in it if it is a folder; SightlineError if it cannot be
-    written."""
+    """The path of the table: `out`, or predictions.csv in `out` if it is a folder.
+
+    Raises SightlineError if it is neither .csv nor .parquet, if pyarrow is missing, or if it exists.
+    """
     target = out / "predictions.csv" if out.is_dir() else out
     if target.suffix.lower() not in (".csv", ".parquet"):
-        what, cure = "predictions are written as CSV or Parquet", "--out predictions.csv, or .parquet"
-        raise SightlineError(what, where=str(target), why=f"its ending is {target.suffix!r}", cure=cure)
+        what, cure = "predictions are written as CSV or Parquet", "--out predictions.csv or --out predictions.parquet"
+        raise SightlineError(what, where=str(target), why=f"the extension is {target.suffix!r}", cure=cure)
     if target.suffix.lower() == ".parquet":
         require_parquet()
     if target.is_dir() or (target.exists() and not overwrite):
-        cure = "another --out" if target.is_dir() else "another --out, or --overwrite"
-        raise SightlineError("the output exists", where=str(target), cure=cure)
+        cure = "choose another --out" if target.is_dir() else "choose another --out, or add --overwrite"
+        raise SightlineError("the output exists already", where=str(target), cure=cure)
     return target
 
 
 def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[InputImage]:
-    """The images that have no row yet; SightlineError if those of the rows are not the first ones."""
+    """Yield the images without a row. Raises SightlineError if the rows are not those of the first images."""
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:
-            now = "there is no such image now" if image is None else f"the image is {image.name!r} now"
-            cure = "--overwrite to start again, or another --out"
-            why, where = f"its row is {name!r}, and {now}", str(table.part)
+            now = (
+                "the inputs have fewer images now" if image is None else f"the image at this position is {image.name!r}"
+            )
+            cure = "add --overwrite to start again, or choose another --out"
+            why, where = f"the table has a row for {name!r}, but {now}", str(table.part)
             raise SightlineError("the images have changed since the interruption", where=where, why=why, cure=cure)
     yield from images
 
 
 @contextlib.contextmanager
 def resumable(table: ResumableTable) -> Generator[None]:
-    """On Ctrl-C, flush the rows to the disk and report how to resume."""
+    """On Ctrl-C, flush the rows to disk and raise SightlineError with how to resume."""
     try:
         yield
     except KeyboardInterrupt:

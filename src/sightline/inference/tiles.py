@@ -1,11 +1,11 @@
 """Predict scenes of any size in overlapping tiles, blended without seams; only a row of tiles is in memory.
 
 The outermost pixels of a tile are the least accurate, because the network sees padding instead of the rest of the
-scene. So the weight of a tile is zero in a margin along its artificial borders, increases linearly over the rest of the
-overlap, and is one at the borders of the scene. If the margin is at least the receptive radius of the network, the
-result equals the prediction of the whole scene. This also requires a network that is equivariant to the shifts of the
-tiles: with five halvings it is so for multiples of 32, so `tile`, `overlap` and the sides of the scene must be such
-multiples.
+scene. Therefore the weight of a tile is zero in a margin along its artificial borders, increases linearly over the rest
+of the overlap, and is one at the borders of the scene. If the margin is at least the receptive radius of the network,
+the result equals the prediction of the whole scene. This also requires a network that is equivariant to the shifts
+between tiles. With a stride of 32 it is equivariant to multiples of 32, so `tile`, `overlap` and the sides of the
+scene must be multiples of 32.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +20,16 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 Read = Callable[[int, int, int, int], np.ndarray]
 Write = Callable[[int, np.ndarray], object]
 MOST_CLASSES = 255
-"""A mask is uint8, and 255 in it means ignored."""
+"""Masks are uint8, with 255 for ignored pixels."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a scene is divided.
+    """The division of a scene into tiles, in pixels. Raises SightlineError for an invalid combination.
 
-    tile: side of the tiles in pixels, at most that of the scene; the last tile of a row or column is shifted inward.
-    overlap: pixels shared by neighbors, at least. margin: pixels along artificial borders with weight zero; None: a
-    quarter of the overlap.
+    tile: side of a tile, limited to the side of the scene; the last tile of a row or column is shifted inward. overlap:
+    smallest overlap of adjacent tiles. margin: width with weight zero along artificial borders; None: a quarter of the
+    overlap.
     """
 
     tile: int
@@ -37,21 +37,24 @@ class Tiling:
     margin: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= 2 * self.faded <= self.overlap < self.tile:
-            where = f"tile {self.tile}, overlap {self.overlap}, margin {self.faded}"
+        if not 0 <= 2 * self.margin_pixels <= self.overlap < self.tile:
+            where = f"tile {self.tile}, overlap {self.overlap}, margin {self.margin_pixels}"
             why = "the overlap must be smaller than the tile, and the margin at most half the overlap"
-            raise SightlineError("the scene cannot be tiled", where=where, why=why, cure="larger tiles")
+            raise SightlineError("invalid tiling", where=where, why=why, cure="use larger tiles or a smaller overlap")
 
     @property
-    def faded(self) -> int:
+    def margin_pixels(self) -> int:
         """The margin in pixels."""
         return self.overlap // 4 if self.margin is None else self.margin
 
 
 @dataclass(frozen=True)
 class TileAxis:
-    """Tiles along a side of a scene. side: pixels of each. starts: their first pixels. weights: float32 [tiles, side];
-    at each pixel of the scene those of all tiles sum to 1."""
+    """Tiles along one axis of a scene.
+
+    side: pixels of a tile. starts: the first pixel of each. weights: float32 [tiles, side]; at each pixel of the scene
+    the weights of all tiles sum to 1.
+    """
 
     side: int
     starts: tuple[int, ...]
@@ -61,27 +64,30 @@ class TileAxis:
 def predict_scene(
     forward: Forward, read: Read, height: int, width: int, classes: int, tiling: Tiling, write: Write
 ) -> None:
-    """Write the most probable class of each pixel of a scene, band by band: write(top, indices uint8 [h, width]).
+    """Predict the most probable class of each pixel of a scene, from top to bottom.
 
-    read(top, left, h, w) returns a window of the scene, uint8 [3, h, w]. The other arguments are those of
-    `scene_bands`. Each pixel is written once; of equally probable classes the first is chosen.
+    read(top, left, h, w) returns a window of the scene, uint8 [3, h, w]. write(top, indices uint8 [h, width]) is called
+    once for each band of rows. Of equally probable classes the first is chosen. The other arguments are those of
+    `scene_bands`. Raises SightlineError for more than 255 classes.
     """
     if classes > MOST_CLASSES:
         why = f"class indices are stored in 8 bits, where 255 marks ignored pixels; there are {classes} classes"
-        raise SightlineError("too many classes for a mask", why=why, cure=f"merge them into {MOST_CLASSES} or fewer")
+        raise SightlineError(
+            "too many classes for a mask", why=why, cure=f"merge classes with --data.merge to at most {MOST_CLASSES}"
+        )
     for top, probabilities in scene_bands(forward, read, height, width, classes, tiling):
-        write(top, likeliest(probabilities).cpu().numpy())
+        write(top, argmax_classes(probabilities).cpu().numpy())
 
 
 @torch.inference_mode()
 def scene_bands(
     forward: Forward, read: Read, height: int, width: int, classes: int, tiling: Tiling
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Blended probabilities of a scene from the top to the bottom: (top, float32 [classes, h, width]), each pixel once.
+    """Yield the blended probabilities of a scene from top to bottom: (top, float32 [classes, h, width]).
 
-    forward: images uint8 [1, 3, h, w] to logits [1, classes, h, w]. Memory: the sums, 4 * classes * min(tile, height) *
-    width bytes on the device of the logits; nothing grows with the height. A band is a view of the sums, valid until
-    the next one.
+    forward: images uint8 [1, 3, h, w] to logits [1, classes, h, w]. Memory: 4 * classes * min(tile, height) * width
+    bytes on the device of the logits, independent of the height. A yielded tensor is a view that is valid until the
+    next one.
     """
     rows, columns, sums = tiles_along(height, tiling), tiles_along(width, tiling), torch.empty(0)
     for index, (top, down) in enumerate(zip(rows.starts, rows.weights, strict=True)):
@@ -98,12 +104,12 @@ def scene_bands(
 
 
 def tiles_along(length: int, tiling: Tiling) -> TileAxis:
-    """The fewest tiles that cover `length` pixels with at least the overlap, and their weights."""
+    """The smallest number of tiles that cover `length` pixels with at least the overlap, and their weights."""
     side = min(tiling.tile, length)
     last = length - side
     starts = (*range(0, last, tiling.tile - tiling.overlap), last)
-    slope = max(tiling.overlap - 2 * tiling.faded, 0.5)
-    ramp = np.clip((np.arange(side) + 0.5 - tiling.faded) / slope, 0, 1)
+    slope = max(tiling.overlap - 2 * tiling.margin_pixels, 0.5)
+    ramp = np.clip((np.arange(side) + 0.5 - tiling.margin_pixels) / slope, 0, 1)
     weights, total = np.empty((len(starts), side)), np.zeros(length)
     for window, start in zip(weights, starts, strict=True):
         window[:] = np.minimum(ramp if start > 0 else 1, ramp[::-1] if start < last else 1)
@@ -114,18 +120,17 @@ def tiles_along(length: int, tiling: Tiling) -> TileAxis:
 
 
 def move_up(sums: torch.Tensor, done: int) -> None:
-    """Remove the first `done` rows of sums [K, h, W]: the others move to the top, followed by zeros."""
+    """Shift sums [K, h, W] up by `done` rows, in place; the rows at the bottom become zeros."""
     kept = sums.shape[1] - done
-    for plane in sums:  # one at a time: the rows overlap, and a copy of all would need as much memory again
+    for plane in sums:  # one at a time: source and target overlap, and a copy of all planes would double the memory
         plane[:kept] = plane[done:].clone()
         plane[kept:] = 0
 
 
-def likeliest(scores: torch.Tensor) -> torch.Tensor:
+def argmax_classes(scores: torch.Tensor) -> torch.Tensor:
     """argmax over the first axis of scores [K, h, w] as uint8 [h, w], for K up to 255.
 
-    On a processor 40 times as fast as torch.argmax, which is not vectorized over an outer axis: the last class that
-    exceeds all before it is the greatest.
+    On a CPU 40 times as fast as torch.argmax, which is not vectorized over an outer axis.
     """
     best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
     for index in range(1, len(scores)):
@@ -136,21 +141,21 @@ def likeliest(scores: torch.Tensor) -> torch.Tensor:
 
 
 def mirror(forward: Forward) -> Forward:
-    """A forward whose logits [B, K, h, w] are those of the mean probabilities of images and of their mirror images."""
+    """Return a function to the log of the mean probabilities [B, K, h, w] of images and their mirror images."""
     return averaged(forward, (0, 4))
 
 
 def dihedral(forward: Forward) -> Forward:
-    """A forward whose logits are those of the mean probabilities over the eight flips and quarter turns of the images.
+    """Return a function to the log of the mean probabilities over the eight flips and quarter turns of the images.
 
-    For images taken from above, which have no upright. Their sides are exchanged by quarter turns, so `forward` must
-    take both shapes. Eight times the work of `forward`.
+    For images taken from above, which have no preferred orientation. Quarter turns exchange height and width, so
+    `forward` must accept both shapes. It costs eight times as much as `forward`.
     """
     return averaged(forward, tuple(range(8)))
 
 
 def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
-    """The logarithm of the mean over `motions` of the probabilities of moved images, moved back."""
+    """Return a function to the log of the mean probabilities over the transformations `motions`, see `moved`."""
 
     def mean(images: torch.Tensor) -> torch.Tensor:
         total = put_back(forward(moved(images, motions[0])), motions[0]).float().softmax(1)

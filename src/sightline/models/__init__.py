@@ -1,7 +1,5 @@
-"""Classifiers by name: our own, torchvision's and timm's, all of one shape: a backbone and a head."""
+"""Classifiers by name, from Sightline, torchvision and timm: a backbone and a head."""
 
-import difflib
-import inspect
 import re
 from collections.abc import Callable
 from functools import partial
@@ -13,9 +11,19 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import SightlineError
-from .fast import FastNet, fastnet
+from .fast import fastnet
 from .heads import HEADS
-from .library import alexnet, beit_base, efficientnet_v2, resnet, timm_model, torchvision_model
+from .library import (
+    accepted_args,
+    alexnet,
+    beit_base,
+    check_args,
+    efficientnet_v2,
+    resnet,
+    timm_model,
+    torchvision_model,
+    unknown_model,
+)
 from .residual import resnet9
 from .small import small_cnn
 from .vgg import vgg13_bn
@@ -34,11 +42,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
 }
-"""Functions of the image's size and of the model's arguments that return a backbone: [N, 3, size, size] -> [N, D]."""
+"""Builders of backbones, [N, 3, size, size] -> [N, D]; called with `size` and `model.args` as keyword arguments."""
+
+MODEL_NAMES = (*MODELS, "timm/NAME", "torchvision/NAME")
 
 
 class Classifier(nn.Module):
-    """Images float [N, 3, H, W] -> logits [N, classes]: a head on the features [N, D] of a backbone."""
+    """A backbone, images float [N, 3, H, W] -> features [N, D], and a head, features -> logits [N, classes]."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
@@ -46,14 +56,14 @@ class Classifier(nn.Module):
         self.frozen = False
 
     def features(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, D], what the head sees."""
+        """Images [N, 3, H, W] -> features [N, D], the input of the head."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Training mode; a frozen backbone stays in evaluation mode, so that its batch-norm statistics stay too."""
+        """Set training mode; a frozen backbone stays in evaluation mode, so its batch-norm statistics do not change."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -63,18 +73,17 @@ class Classifier(nn.Module):
 def build_model(
     name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None, head: str = "linear"
 ) -> Classifier:
-    """The classifier `name`: the backbone of `build_backbone` and a head (of HEADS) for so many classes."""
+    """Build the classifier `name`: a backbone, see `build_backbone`, and a head of HEADS with `classes` outputs."""
     backbone, width = build_backbone(name, size, args)
     return Classifier(backbone, HEADS[head](width, classes))
 
 
 def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = None) -> tuple[nn.Module, int]:
-    """(the network, the width of its features) for square images of `size` pixels, with random weights out of torch's
-    global generator.
+    """Build a backbone for images of `size` x `size` pixels; return it and the number of its features, D.
 
-    name: one of MODELS, `timm/NAME` or `torchvision/NAME`. args: keyword arguments of the builder. Nothing is
-    downloaded. Raises SightlineError for an unknown name, arguments that the model does not take, and a size that it
-    cannot work with.
+    The weights are random, from torch's global generator; nothing is downloaded. name: one of MODELS, `timm/NAME` or
+    `torchvision/NAME`. args: keyword arguments of the builder. Raises SightlineError for an unknown name, for invalid
+    arguments, and for an image size that the model does not support.
     """
     args = args or {}
     library, slash, inner = name.partition("/")
@@ -84,80 +93,63 @@ def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = Non
         )
     else:
         if name not in MODELS:
-            raise unknown_model(name)
-        check_args(name, args)
+            raise unknown_model(name, MODEL_NAMES)
+        check_args(name, args, accepted_args(MODELS[name], ("size",)))
         backbone = checked_build(name, lambda: MODELS[name](size=size, **args))
     return backbone, feature_width(backbone, name, size)
 
 
 def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` returns, with the model's complaints about its arguments as SightlineError."""
+    """Call `build`; raise SightlineError for any exception that invalid arguments cause in a library."""
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, IndexError, KeyError, AttributeError) as error:
-        # The libraries check their arguments in as many ways; the arguments are all that can be wrong here.
+        # The libraries raise many types; only the arguments can be invalid here.
         raise SightlineError(
             f"{name} cannot be built with these settings",
             where="model.args, data.size",
             why=str(error).strip() or type(error).__name__,
-            cure="change or remove the argument it names, or choose another size",
+            cure="change or remove this argument, or choose another image size",
         ) from error
 
 
-def unknown_model(name: str) -> SightlineError:
-    """The error for a name that is not in MODELS, with the nearest and all choices."""
-    near = difflib.get_close_matches(name, MODELS, 3, 0.5)
-    return SightlineError(
-        f"there is no model {name!r}",
-        where="model.name",
-        why=f"the models are {', '.join(MODELS)}, timm/NAME and torchvision/NAME",
-        cure=f"did you mean {' or '.join(near)}?" if near else "choose one of them",
-    )
-
-
-def check_args(name: str, args: dict[str, Any]) -> None:
-    """Raise SightlineError that names every argument which the model does not take, and those that it does."""
-    takes = [key for key in inspect.signature(MODELS[name]).parameters if key != "size"]
-    wrong = [key for key in args if key not in takes]
-    if wrong:
-        raise SightlineError(
-            f"{name} does not take {', '.join(map(repr, wrong))}",
-            where="model.args",
-            cure=f"it takes {', '.join(takes)}",
-        )
-
-
 def feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """D of the backbone's output [N, D]; SightlineError where an image of this size cannot pass."""
+    """Number of features D of a backbone, [N, 3, size, size] -> [N, D].
+
+    Raises SightlineError if the backbone does not support the image size or returns another shape.
+    """
     try:
         shape = shape_of(backbone, size)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         smallest = smallest_size(backbone, size)
         raise SightlineError(
-            f"{name} cannot work with images of {size} x {size} pixels",
+            f"{name} does not support images of {size} x {size} pixels",
             where="data.size",
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             cure=f"set data.size to {smallest} or more" if smallest else "choose another data.size or another model",
         ) from error
     if shape is None or len(shape) != 2:
-        found = "several tensors" if shape is None else f"the shape {tuple(shape)}"
+        found = "is not one tensor" if shape is None else f"has the shape {tuple(shape)}, not (1, features)"
         raise SightlineError(
-            f"{name} does not give one feature vector an image",
+            f"{name} does not return one feature vector per image",
             where="model.name, model.args",
-            why=f"its output has {found} for one image",
+            why=f"its output for one image {found}",
             cure="remove arguments that change its output (such as global_pool), or choose another model",
         )
     return shape[1]
 
 
 def shape_of(model: nn.Module, size: int) -> torch.Size | None:
-    """Shape of the output for one image of `size` pixels; None where the output is not one tensor."""
+    """Shape of the output for one image of `size` x `size` pixels; None if the output is not a tensor."""
     output = dry_run(model, size)
     return output.shape if isinstance(output, Tensor) else None
 
 
 def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
-    """The output, without values, for one image in evaluation mode; neither computes nor changes anything."""
+    """The output for one image, in evaluation mode, on the meta device: shapes without values.
+
+    The model is not changed. size: side in pixels, or (height, width).
+    """
     tensors = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
     nn.Module.eval(model)
@@ -171,7 +163,7 @@ def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
 
 
 def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | None:
-    """The smallest side in pixels above `size` that passes, by bisection; None where not even `largest` does."""
+    """The smallest image side in pixels above `size` that the backbone supports, by bisection; None above `largest`."""
 
     def passes(side: int) -> bool:
         try:
@@ -188,29 +180,23 @@ def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | N
     return high
 
 
-def initialize_from_data(backbone: nn.Module, images: Tensor) -> None:
-    """Let `fastnet` see normalized training images float [N, 3, H, W] before the first step."""
-    if isinstance(backbone, FastNet):
-        backbone.whiten(images)
-
-
 def freeze_backbone(model: Classifier) -> None:
-    """Train the head only, in place: the backbone gets no gradients, and stays in evaluation mode from now on."""
+    """Freeze the backbone in place: no gradients, and evaluation mode even in training; only the head is trained."""
     model.backbone.requires_grad_(False)
     model.backbone.eval()
     model.frozen = True
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers the parameters hold, trained or not; shared ones count once."""
+    """Number of parameter values, trainable or frozen; shared parameters count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
-    """Floating-point operations of one image's forward pass, a multiply-add counted as two; size: side, or (h, w).
+    """Floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Convolutions and matrix products only, as torch.utils.flop_counter counts them. The pass is a dry run: a real one
-    on the processor takes fused attention kernels that the counter does not know.
+    Counts convolutions and matrix products, as torch.utils.flop_counter does, in a `dry_run`: on a CPU device torch
+    would use fused attention kernels, which the counter does not count. size: side in pixels, or (height, width).
     """
     with FlopCounterMode(display=False) as counter:
         dry_run(model, size)
@@ -218,7 +204,7 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
 
 
 class PartialForward(nn.Module):
-    """A pass through some of a model, as a module of its own whose operations can be counted."""
+    """A module whose forward pass calls `run`, which uses parts of `model`; for `forward_flops`."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):
         super().__init__()
@@ -229,16 +215,19 @@ class PartialForward(nn.Module):
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter for learning rates that fall from layer to layer: 0 is the stem, the head is deepest.
+    """Depth of every parameter, by name, for layer-wise learning-rate decay: 0 for the stem, the head is deepest.
 
     A layer is a block (`layer1.0`, `blocks.3`, `stages.2.blocks.1`, `features.4.0`) or else a single module (`conv1`,
-    `patch_embed.proj`), in the order in which the model registers them. What has no weight matrix, such as
-    a normalization between two blocks or a class token, belongs to the layer before it, and before the first layer
-    to the stem. BEiT-B gets 0 for the embedding, 1 to 12 for the blocks, 13 for the head, as in arXiv 2106.08254.
+    `patch_embed.proj`), in registration order. Modules without a weight matrix, such as a normalization between two
+    blocks, and class tokens get the depth of the layer before them, or 0. BEiT-B: 0 for the embedding, 1 to 12 for the
+    blocks, 13 for the head, as in arXiv 2106.08254. Raises SightlineError if the model is not a Classifier.
     """
     if not isinstance(model, Classifier):
-        cure = "leave out optim.layer_decay"
-        raise SightlineError("rates that fall from layer to layer are for classifiers", cure=cure)
+        raise SightlineError(
+            "layer-wise learning-rate decay is available for classifiers only",
+            where="optim.layer_decay",
+            cure="set optim.layer_decay to 1",
+        )
     matrices: dict[str, bool] = {}
     layers: dict[str, str] = {}
     leaves = {name for name, module in model.backbone.named_modules() if not any(module.children())}
@@ -255,9 +244,10 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
 
 def layer_of(parameter: str, leaves: set[str]) -> str:
-    """The path of the layer that a parameter belongs to; "" for a parameter of the backbone itself.
+    """Path of the layer of a parameter; "" for a parameter of the backbone itself.
 
-    It ends with the first run of numbered parts, if any (`layer1.0`), and goes on through `blocks.N` and `layers.N`.
+    The path ends after its first consecutive numbered parts, if any (`layer1.0`), and includes a following `blocks.N`
+    or `layers.N`. leaves: paths of the modules without children, which do not count as numbered (`conv1`).
     """
     parts = parameter.split(".")[:-1]
 

@@ -1,4 +1,4 @@
-"""Files of pre-trained weights of torchvision, timm and smp: from the libraries' caches, or downloaded."""
+"""Files of pre-trained weights of torchvision, timm and segmentation_models_pytorch (smp), cached or downloaded."""
 
 import os
 import socket
@@ -13,8 +13,8 @@ import torch
 from ..errors import ENVIRONMENT, SightlineError
 from .library import TORCHVISION, library_model
 
-SECONDS = 3.0
-"""Time limit for a connection; without one the machine is offline."""
+CONNECT_TIMEOUT = 3.0
+"""Seconds to connect to a server; after a timeout the machine is assumed to be offline."""
 
 
 def imagenet_file(name: str) -> tuple[Path, str]:
@@ -28,15 +28,16 @@ def imagenet_file(name: str) -> tuple[Path, str]:
         raise SightlineError(
             f"there are no ImageNet weights for {name}",
             where="model.weights",
-            why="it is a network of Sightline's own",
-            cure=f"set model.weights to none, or take {', '.join(TORCHVISION)}, beit_base, timm/X or torchvision/X",
+            why="the model is defined by Sightline, which publishes no weights",
+            cure="set model.weights to none, or set model.name to "
+            f"{', '.join(TORCHVISION)}, beit_base, timm/NAME or torchvision/NAME",
         )
     library, model = found
     return torchvision_file(model) if library == "torchvision" else timm_file(model)
 
 
 def torchvision_file(model: str) -> tuple[Path, str]:
-    """torchvision's default weights of a model, in torch.hub's cache."""
+    """The file with torchvision's default weights of a model, in torch.hub's cache, and its description."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(model).__members__["DEFAULT"]
@@ -59,7 +60,10 @@ def hub_file(url: str) -> Path:
 
 
 def timm_file(model: str) -> tuple[Path, str]:
-    """timm's weights of a model (`NAME` or `NAME.TAG`), in the cache of the Hugging Face hub or of torch.hub."""
+    """The file with timm's weights of a model (`NAME` or `NAME.TAG`), and its description.
+
+    The file is in the cache of the Hugging Face hub or of torch.hub. Raises SightlineError if timm has no weights.
+    """
     import timm
 
     weights = timm.get_pretrained_cfg(model)
@@ -67,7 +71,10 @@ def timm_file(model: str) -> tuple[Path, str]:
         others = timm.list_pretrained(f"{model.partition('.')[0]}.*")
         cure = f"choose one of {', '.join(others)}" if others else "choose another model"
         raise SightlineError(
-            f"there are no ImageNet weights for timm/{model}", where="model.weights", why="timm has none", cure=cure
+            f"there are no ImageNet weights for timm/{model}",
+            where="model.weights",
+            why="timm has no weights of this model",
+            cure=cure,
         )
     source = f"timm {weights.architecture}.{weights.tag}" if weights.tag else f"timm {weights.architecture}"
     if not weights.hf_hub_id:
@@ -77,7 +84,7 @@ def timm_file(model: str) -> tuple[Path, str]:
 
 
 def smp_file(encoder: str) -> tuple[Path, str]:
-    """The file with the ImageNet weights of one of smp's own encoders, and its description; see `imagenet_file`."""
+    """The file with the ImageNet weights of an encoder that smp defines, and its description; see `imagenet_file`."""
     from huggingface_hub import try_to_load_from_cache
     from segmentation_models_pytorch.encoders import encoders
 
@@ -85,18 +92,19 @@ def smp_file(encoder: str) -> tuple[Path, str]:
     tag = "imagenet" if "imagenet" in choices else next(iter(choices), None)
     if tag is None:
         cure = "choose another encoder, or set model.weights to none"
-        raise SightlineError(f"smp has no weights for {encoder}", where="model.weights", cure=cure)
+        what = f"segmentation_models_pytorch has no weights for {encoder}"
+        raise SightlineError(what, where="model.weights", cure=cure)
     hub, name = choices[tag], "model.safetensors"
-    # smp pins a revision, under which its own downloads are cached.
+    # smp's own downloads are cached under a fixed revision.
     cached = try_to_load_from_cache(hub["repo_id"], name, revision=hub["revision"])
     path = Path(cached) if isinstance(cached, str) else hugging_face_file(hub["repo_id"], (name,))
     return path, f"smp {encoder} ({tag})"
 
 
 def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
-    """The first of `names` in a repository of the Hugging Face hub, from the cache or else downloaded.
+    """The first of `names` in a repository of the Hugging Face hub; downloaded if it is not in the cache.
 
-    timm's own function retries for most of a minute without a network.
+    timm's own function retries for most of a minute without a network. Raises SightlineError if the download fails.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -113,41 +121,41 @@ def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
         try:
             return Path(hf_hub_download(repository, name))
         except Exception as error:  # the HTTP libraries raise many types
-            # LocalEntryNotFoundError is raised for a broken connection.
+            # LocalEntryNotFoundError, a subclass of EntryNotFoundError, means that the connection failed.
             if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
                 raise download_error(url, str(error).split("\n")[0]) from error
     raise download_error(url, f"the repository has none of {', '.join(names)}")
 
 
 def require_network(url: str) -> None:
-    """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection within SECONDS."""
+    """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection in CONNECT_TIMEOUT."""
     proxy = (
         None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else urllib.request.getproxies().get("https")
     )
     server = urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}" if proxy else url)
-    answered = threading.Event()
+    connected = threading.Event()
 
     def connect() -> None:
         try:
-            socket.create_connection((server.hostname, server.port or 443), timeout=SECONDS).close()
-            answered.set()
+            socket.create_connection((server.hostname, server.port or 443), timeout=CONNECT_TIMEOUT).close()
+            connected.set()
         except (OSError, UnicodeError):
             pass
 
     # In a separate thread: name resolution has no timeout.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(SECONDS)
-    if not answered.is_set():
-        raise download_error(url, f"{server.hostname} does not answer: this machine seems to be offline")
+    thread.join(CONNECT_TIMEOUT)
+    if not connected.is_set():
+        raise download_error(url, f"cannot connect to {server.hostname}: this machine seems to be offline")
 
 
 def download_error(url: str, why: str) -> SightlineError:
-    """The error for a failed download, with the manual alternative."""
+    """The error for a failed download; the cure is to download the file on another machine."""
     return SightlineError(
         f"cannot download the weights {os.path.basename(urlsplit(url).path)}",
         where=url,
         why=why,
-        cure="download that URL elsewhere and pass the file: --model.weights FILE; or --model.weights none",
+        cure="download the URL on another machine and set --model.weights FILE, or --model.weights none",
         status=ENVIRONMENT,
     )

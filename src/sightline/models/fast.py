@@ -1,4 +1,4 @@
-"""A residual network for small photographs that learns much per FLOP: whitened stem, few wide layers, soft logits."""
+"""FastNet: a residual network for small photographs that reaches a given accuracy with few FLOPs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BATCH_NORM_MOMENTUM = 0.2  # runs are a few hundred steps long; 0.1 would still remember their beginning
+BATCH_NORM_MOMENTUM = 0.2  # for runs of a few hundred steps; with torch's 0.1 the averages include older steps
 
 
 class ConvNorm(nn.Module):
-    """Convolution 3x3, max pooling 2x2 where asked, batch norm, ReLU: [N, inputs, H, W] -> [N, outputs, h, w]."""
+    """Convolution 3x3, optional max pooling 2x2, batch norm, ReLU: [N, inputs, H, W] -> [N, outputs, h, w]."""
 
     def __init__(self, inputs: int, outputs: int, pool: bool = False):
         super().__init__()
@@ -24,9 +24,9 @@ class ConvNorm(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze-and-excitation (arXiv 1709.01507): [N, C, H, W] -> same shape, channels weighed by a net of their means.
+    """Squeeze-and-excitation (arXiv 1709.01507): scale each channel by a perceptron of all channel means.
 
-    The weights lie between 0 and 2, so that a gate that has learned nothing passes its input on.
+    [N, C, H, W] -> same shape. The scales are between 0 and 2; with zero weights they are 1.
     """
 
     def __init__(self, channels: int, reduction: int):
@@ -40,7 +40,7 @@ class Gate(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + two ConvNorm of x, gated where asked: [N, C, H, W] -> same shape."""
+    """Residual block x + Gate(ConvNorm(ConvNorm(x))): [N, C, H, W] -> same shape; no gate if `reduction` is 0."""
 
     def __init__(self, channels: int, reduction: int = 0):
         super().__init__()
@@ -54,10 +54,10 @@ class Residual(nn.Module):
 class FastNet(nn.Module):
     """[N, 3, H, W] -> [N, widths[-1]]; H and W at least 2 ** len(widths).
 
-    The stem is a fixed 3x3 convolution onto the eigenvectors of the training images' patches, scaled to unit variance,
-    and their negatives (`whiten`; the idea is Page's and Jordan's, arXiv 2404.00498): the first layer need not be
-    learned and gradients behind it are well conditioned. Each width is a stage: ConvNorm with pooling, then residual
-    blocks. The last map is pooled as the mean of its maximum and its average, and `scale` keeps the logits soft.
+    The stem is a fixed 3x3 convolution that whitens the patches of the training images, see `whiten` (after Page, and
+    Jordan, arXiv 2404.00498): the first layer needs no training, and its outputs are uncorrelated. Each width is a
+    stage: ConvNorm with pooling, then `blocks` residual blocks. The features are the mean of maximum and average
+    pooling, times `scale`, which keeps the logits small.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float, reduction: int):
@@ -73,11 +73,15 @@ class FastNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Set the stem from normalized training images float [N, 3, H, W]; a few thousand are enough."""
+        """Compute the stem from normalized training images float [N, 3, H, W]; a few thousand are enough.
+
+        The filters are the eigenvectors of the uncentered covariance of 3x3 patches, divided by the standard
+        deviations, and the negatives of these.
+        """
         patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, 27)
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        rows = (directions / (variances + 1e-2).sqrt()).T.reshape(27, 3, 3, 3)
-        self.stem.weight.copy_(torch.cat([rows, -rows]))
+        variances, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (eigenvectors / (variances + 1e-2).sqrt()).T.reshape(27, 3, 3, 3)
+        self.stem.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.stages(functional.relu(self.stem(images)))
@@ -91,9 +95,14 @@ def fastnet(
     scale: float = 0.125,
     reduction: int = 0,
 ) -> nn.Module:
-    """FastNet: see there. blocks: residual blocks of each stage; reduction: of the gates in them, 0 for no gates."""
+    """Build a FastNet for images of `size` pixels.
+
+    widths, scale: see FastNet. blocks: number of residual blocks per stage. reduction: channels divided by the width of
+    the gates' hidden layer; 0 for no gates. Raises ValueError for lists of different length and images that are too
+    small.
+    """
     if len(widths) != len(blocks):
-        raise ValueError(f"widths and blocks need the same length, found {len(widths)} and {len(blocks)}")
+        raise ValueError(f"widths and blocks must have the same length, found {len(widths)} and {len(blocks)}")
     if size < 2 ** len(widths):
-        raise ValueError(f"{len(widths)} stages need images of at least {2 ** len(widths)} pixels")
+        raise ValueError(f"{len(widths)} stages need images of at least {2 ** len(widths)} pixels, found {size}")
     return FastNet(widths, blocks, scale, reduction)

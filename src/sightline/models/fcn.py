@@ -1,4 +1,4 @@
-"""FCN-32s on VGG16: one score map at 1/32 of the image and one transposed convolution, with four heads."""
+"""FCN-32s on VGG16, with four heads: class scores at 1/32 of the resolution, upsampled by a transposed convolution."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 @dataclass(frozen=True)
 class Head:
-    """What stands behind the features of one kind of FCN-32s; kernel, stride and padding of `up` in pixels."""
+    """The layers after the features of a variant of FCN-32s."""
 
     kernel: int  # of fc6; fc7 is always 1x1
-    padding: int
-    width: int
-    fc7: bool
+    padding: int  # of fc6
+    width: int  # channels of fc6 and fc7
+    fc7: bool  # whether there is an fc7
     dropout: type[nn.Module]
-    relu: bool  # on the scores
-    up: tuple[int, int, int]
-    bias: bool  # of the transposed convolution
-    bilinear: bool
-    smallest: int  # image's side in pixels
+    relu: bool  # whether a ReLU follows the scores
+    up: tuple[int, int, int]  # kernel, stride and padding of the transposed convolution
+    bias: bool  # whether the transposed convolution has a bias
+    bilinear: bool  # whether it is initialized as bilinear interpolation
+    smallest: int  # smallest image side in pixels
 
 
 HEADS = {
@@ -33,30 +33,31 @@ HEADS = {
     "sgd": Head(7, 3, 4096, True, nn.Dropout, False, (64, 32, 16), True, False, 32),
     "small": Head(7, 0, 1024, False, nn.Dropout2d, True, (44, 52, 0), True, False, 224),
 }
-"""The heads by name; FCN32s says what each is."""
+"""The heads by name, described in FCN32s."""
 
 
 class FCN32s(nn.Module):
-    """[N, 3, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other sizes with `small`.
+    """[N, 3, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other sizes for the head `small`.
 
-    The features have torchvision's names and shapes, so that its VGG16 loads. Kernel 64, stride 32 and 16 pixels cut
-    off each edge (`padding`) put score i of a map onto the pixels 32 i to 32 i + 31, which are those that it stands
-    for: 16 x 16 scores become 512 x 512 logits. The heads (settings and scores of the course reports on 2,000 land
-    cover images are in issue 3; torch's defaults where a report is silent):
+    The features have torchvision's names and shapes, so weights of its VGG16 can be loaded. The transposed convolution
+    with kernel 64, stride 32 and padding 16 maps 16 x 16 scores to 512 x 512 logits; score i is upsampled around the
+    pixels 32 i to 32 i + 31, which are its own. The heads follow course reports on land-cover segmentation (2,000
+    training images; the numbers are their validation mean IoU), with torch's defaults for settings not reported:
 
-    dense: fc6 and fc7 as 1x1 convolutions 512 -> 4096 -> 4096, each with ReLU and dropout, a 1x1 score, a transposed
-        convolution without bias. Course report, 0.6936.
-    long: fc6 is the 7x7 convolution that VGG16's first linear layer is, fc7 1x1; both load from its classifier.
-        Transposed convolution without bias, bilinear at the start. Long et al. 2015 (arXiv 1411.4038); report, 0.6981.
-        Long et al. pad the image by 100 pixels and let the unpadded fc6 shrink the map; here fc6 is padded by 3, which
-        keeps score i above pixel block i for every size of image and differs from theirs only near the edges.
-    sgd: fc6 and fc7 replaced by convolutions, transposed convolution from 16x16 to 512x512. Course report, 0.5893
-        (another: 0.57). It names no kernels: 7x7 (padding 3) and 1x1 are VGG16's, 64 and 32 are what 16x16 asks for.
-    small: an unpadded 7x7 convolution 512 -> 1024, ReLU, 2-d dropout, 1x1 to classes, ReLU; transposed convolution with
-        kernel 44, stride 52. Course report, 0.395. Its numbers fit 512-pixel images and no padding at all: 16x16
-        features, 10x10 scores, 9 * 52 + 44 = 512. Score i stands for the pixels around 32 i + 112 and is painted onto
-        52 i to 52 i + 43, so objects near the edges are displaced by up to 90 pixels, and the 8 pixels between two
-        kernels get the bias alone. Other sizes come out as 52 h + 44 with h = H / 32 - 7, and the caller resizes them.
+    dense: fc6 and fc7 as 1x1 convolutions 512 -> 4096 -> 4096, each with ReLU and dropout, 1x1 scores, a transposed
+        convolution without bias. Report: 0.6936.
+    long: Long et al. 2015 (arXiv 1411.4038): fc6 is VGG16's first linear layer as a 7x7 convolution, fc7 is 1x1; both
+        can be loaded from VGG16's classifier. The transposed convolution has no bias and is initialized as bilinear
+        interpolation. Report: 0.6981. Long et al. pad the image by 100 pixels and do not pad fc6; here fc6 has padding
+        3, which aligns scores and pixels for every image size and differs from the paper near the edges only.
+    sgd: as `long`, with a bias and random initialization of the transposed convolution. Report: 0.5893 (another: 0.57).
+        It gives no kernel sizes: 7x7 and 1x1 are those of VGG16, 64 and 32 follow from 16 x 16 -> 512 x 512.
+    small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed convolution
+        with kernel 44 and stride 52. Report: 0.395. The sizes are for 512-pixel images: 16x16 features, 10x10 scores,
+        9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel 32 i + 112, but is
+        upsampled to 52 i to 52 i + 43, so objects near the edges are displaced by up to 90 pixels, and the 8 pixels
+        between two kernels are the bias only. In general the output side is 52 h + 44 with h = H / 32 - 7; the caller
+        resizes it.
     """
 
     stride = 32
@@ -78,8 +79,8 @@ class FCN32s(nn.Module):
             self.head.add_module(name, layer)
         self.score = nn.Conv2d(width, classes, 1)
         self.relu = nn.ReLU(inplace=True) if head.relu else nn.Identity()
-        kernel, stride, cut = head.up
-        self.upsample = nn.ConvTranspose2d(classes, classes, kernel, stride, cut, bias=head.bias)
+        kernel, stride, padding = head.up
+        self.upsample = nn.ConvTranspose2d(classes, classes, kernel, stride, padding, bias=head.bias)
         he_init(self)
         if bilinear:
             bilinear_init(self.upsample)
@@ -89,7 +90,7 @@ class FCN32s(nn.Module):
 
 
 def vgg16_features(batch_norm: bool) -> nn.Sequential:
-    """The convolutions of VGG16 as torchvision numbers them: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
+    """The convolutions of VGG16 with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
     layers: list[nn.Module] = []
     inputs = 3
     for stage in STAGES:
@@ -104,10 +105,10 @@ def vgg16_features(batch_norm: bool) -> nn.Sequential:
 
 @torch.no_grad()
 def bilinear_init(layer: nn.ConvTranspose2d) -> None:
-    """Make a transposed convolution interpolate each channel bilinearly, in place; its bias becomes zero.
+    """Initialize a transposed convolution as bilinear interpolation of each channel, with a bias of zero.
 
-    Away from the edges the result is that of torch's interpolation with align_corners=False. Raises ValueError unless
-    the kernel is twice the stride: narrower kernels do not reach from one value to the next.
+    Away from the edges the result equals functional.interpolate with align_corners=False. Raises ValueError unless the
+    kernel size is twice the stride.
     """
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     if kernel != 2 * stride:
@@ -122,17 +123,18 @@ def bilinear_init(layer: nn.ConvTranspose2d) -> None:
 
 
 def from_vgg16(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Name and shape in an FCN32s with a 7x7 fc6 of a tensor of VGG16's classifier; all others come back unchanged.
+    """Convert a tensor of VGG16's classifier to its name and shape in an FCN32s with a 7x7 fc6.
 
-    The linear layer reads its 512 x 7 x 7 inputs in the order in which the convolution's kernel holds them.
+    All other tensors are returned unchanged. A linear layer on 512 x 7 x 7 inputs has the weights of a 7x7 convolution
+    in the same order.
     """
-    places = {"classifier.0": "head.fc6", "classifier.3": "head.fc7"}
+    layers = {"classifier.0": "head.fc6", "classifier.3": "head.fc7"}
     layer, _, kind = name.rpartition(".")
     fc6 = network.get_parameter("head.fc6.weight")
-    # Behind a new 1x1 fc6 the old fc7 would read features that it does not know.
-    if layer not in places or fc6.shape[2] != 7:
+    # VGG16's fc7 needs VGG16's fc6, which a 1x1 fc6 replaces.
+    if layer not in layers or fc6.shape[2] != 7:
         return name, tensor
-    wanted = dict(network.named_parameters()).get(target := f"{places[layer]}.{kind}")
+    wanted = dict(network.named_parameters()).get(target := f"{layers[layer]}.{kind}")
     fits = wanted is not None and wanted.numel() == tensor.numel() and wanted.shape[0] == tensor.shape[0]
     return (target, tensor.reshape(wanted.shape)) if wanted is not None and fits else (name, tensor)
 
@@ -145,10 +147,14 @@ def fcn32s(
     dropout: float = 0.5,
     bilinear: bool | None = None,
 ) -> FCN32s:
-    """FCN32s with one of HEADS. batch_norm: VGG16's version with it. width: channels of fc6 and fc7; bilinear: start of
-    the transposed convolution; None for both: the head's own."""
+    """Build an FCN32s with one of HEADS.
+
+    batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7. bilinear: initialize the transposed
+    convolution as bilinear interpolation. width and bilinear: None for the head's default. Raises ValueError for an
+    unknown head.
+    """
     if head not in HEADS:
-        raise ValueError(f"head is one of {', '.join(HEADS)}, found {head!r}")
+        raise ValueError(f"head must be one of {', '.join(HEADS)}, found {head!r}")
     chosen = HEADS[head]
     bilinear = chosen.bilinear if bilinear is None else bilinear
     return FCN32s(classes, chosen, batch_norm, chosen.width if width is None else width, dropout, bilinear)

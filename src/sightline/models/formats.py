@@ -1,6 +1,6 @@
-"""Reads tensors out of files that nobody vouches for, and pairs their names with a model's.
+"""Read tensors from untrusted weight files, and match their names with those of a model.
 
-Nothing in a file is executed, and sizes are checked beforehand.
+Code in a file is never executed, and sizes are checked before tensors are read.
 """
 
 import json
@@ -21,21 +21,25 @@ from torch import Tensor
 from ..errors import SightlineError
 
 ZIP = b"PK\x03\x04"
+"""First bytes of files of torch.save since torch 1.6."""
+
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
-"""How files of torch.save begin since torch 1.6, and before."""
+"""First bytes of files of torch.save before torch 1.6."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
-"""What DataParallel, torch.compile and training programs put before the names of tensors."""
+"""Prefixes of tensor names that DataParallel, torch.compile and training programs add."""
+
+UNSAFE = "the weight file is not safe to load"
 
 CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
-"""Entries under which training programs keep the weights in a larger checkpoint."""
+"""Entries of checkpoints in which training programs save the weights."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a safetensors file or of a torch.save file, by name, and the entry of the file they stood in ("").
+    """Read a safetensors or torch.save file; return the tensors by name, and the entry that contained them or "".
 
-    The format is told by the content, not by the file's name. Raises SightlineError for anything else, for a file
-    that ends early, and for one that holds code or claims more than it holds.
+    The format is detected from the contents, not from the file name. Raises SightlineError for other formats, for
+    truncated files, for files with code, and for tensors that are larger than their data.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -48,82 +52,84 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     elif head[8:9] == b"{":
         loaded = load_safetensors(path, size)
     else:
-        raise unrecognized(path, head, size)
+        raise unknown_format_error(path, head, size)
     tensors, entry = find_tensors(loaded, path)
     for name, tensor in tensors.items():
         check_tensor(name, tensor, path)
     return tensors, entry
 
 
-def weight_file_error(
-    path: Path, what: str, why: str, cure: str = "get the file anew from where it came"
-) -> SightlineError:
-    """The error for a weight file that is not read."""
+def weight_file_error(path: Path, what: str, why: str, cure: str = "download or copy the file again") -> SightlineError:
+    """The error for a weight file that cannot be used."""
     return SightlineError(what, where=str(path), why=why, cure=cure)
 
 
-def unrecognized(path: Path, head: bytes, size: int) -> SightlineError:
-    """The error for a file that holds no weights, as precise as its first bytes allow."""
+def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
+    """The error for a file of another format, which is named if its first bytes `head` show it."""
     start = head.lstrip().lower()
     if size == 0:
         return weight_file_error(path, "the weight file is empty", "it has 0 bytes")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return weight_file_error(
-            path, "the weight file is a web page", "the download link led to a page, not to the file"
+            path, "the weight file is a web page", "the download saved a page, often an error page, not the file"
         )
     if start.startswith(b"version https://git-lfs"):
-        why = "it is a Git LFS pointer; the content was not fetched"
+        why = "its content was not downloaded"
         return weight_file_error(
-            path, "the weight file is only a pointer", why, "run `git lfs pull` in that repository"
+            path, "the weight file is a Git LFS pointer", why, "run `git lfs pull` in its repository"
         )
     if head.startswith(b"\x80"):
-        why = "it is a plain pickle, which runs code when it is read; refused"
+        why = "it is a plain pickle file, and reading one can run code"
         return weight_file_error(
             path, "the weight file is not in a safe format", why, "save it with torch.save(model.state_dict(), FILE)"
         )
     if head[:64].isascii() and head[:64].decode("ascii").replace("\n", " ").isprintable():
         return weight_file_error(
-            path, "the weight file is a text", f"it begins with {head[:40].decode('ascii', 'replace')!r}"
+            path, "the weight file is a text file", f"it begins with {head[:40].decode('ascii', 'replace')!r}"
         )
     why = f"it begins with the bytes {head[:8].hex(' ')}"
     return weight_file_error(
-        path, "the weight file has an unknown format", why, "give a .safetensors file or one of torch.save"
+        path, "the weight file has an unknown format", why, "use a .safetensors file or a file of torch.save"
     )
 
 
 def check_zip(path: Path, size: int) -> None:
-    """Refuse archives that end early, that hold compressed records (bombs), or whose names are not plain."""
+    """Raise SightlineError for zip archives that are truncated, or have compressed records or unsafe record names.
+
+    torch.save does not compress records; compressed ones could be decompression bombs.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        why = f"it has {size:,} bytes, and the table of contents at its end is missing or damaged"
-        raise weight_file_error(path, "the weight file ends early", why) from error
+        why = f"it has {size:,} bytes, and the zip directory at its end is missing or damaged"
+        raise weight_file_error(path, "the weight file is truncated", why) from error
     names = [entry.filename for entry in entries]
-    packed = next((entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
-    odd = next((name for name in names if name.startswith("/") or "\\" in name or ".." in name.split("/")), None)
-    if packed is not None:
+    compressed = next((entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
+    unsafe = next((name for name in names if name.startswith("/") or "\\" in name or ".." in name.split("/")), None)
+    if compressed is not None:
         raise weight_file_error(
-            path, "the weight file is refused", f"its record {packed!r} is compressed; torch.save never does that"
+            path, UNSAFE, f"its record {compressed!r} is compressed, and torch.save does not compress"
         )
     if sum(entry.file_size for entry in entries) > size:
-        raise weight_file_error(path, "the weight file is refused", f"it claims to hold more than its {size:,} bytes")
-    if odd is not None or len(set(names)) < len(names):
-        raise weight_file_error(
-            path, "the weight file is refused", "its records have repeated names or names that leave the archive"
-        )
+        raise weight_file_error(path, UNSAFE, f"its records add up to more than its {size:,} bytes")
+    if unsafe is not None or len(set(names)) < len(names):
+        raise weight_file_error(path, UNSAFE, "its records have duplicate names or paths outside the archive")
     if not any(name.endswith("/data.pkl") for name in names):
-        why = f"it is a zip archive of other things, such as {names[0]!r}" if names else "it is an empty zip archive"
+        why = f"it is a zip archive of other files, such as {names[0]!r}" if names else "it is an empty zip archive"
         raise weight_file_error(
-            path, "the weight file has an unknown format", why, "give a file of torch.save or a .safetensors file"
+            path, "the weight file has an unknown format", why, "use a .safetensors file or a file of torch.save"
         )
 
 
 def load_restricted(path: Path) -> Any:
-    """torch.load by its allow-list of types: names of functions in the file are never imported or called."""
+    """torch.load with `weights_only`: functions named in the file are not imported or called.
+
+    Raises SightlineError for files with code or other Python objects, and for damaged files.
+    """
     try:
         with warnings.catch_warnings():
-            # torch warns of kinds of tensors (sparse ones) that check_tensor refuses afterwards.
+            # torch warns about types of tensors, such as sparse ones, that check_tensor rejects.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -131,45 +137,49 @@ def load_restricted(path: Path) -> Any:
         what = named.group(1) if named else str(error).splitlines()[0]
         raise weight_file_error(
             path,
-            "the weight file holds more than tensors, and is refused",
-            f"it holds code or Python objects ({what}), which are never run",
-            "if you trust it, load it in a sandbox of your own and save only torch.save(model.state_dict(), FILE)",
+            "the weight file contains more than tensors",
+            f"loading its Python objects ({what}) could run code",
+            "if you trust the file, load it in a sandbox and save the weights: torch.save(model.state_dict(), FILE)",
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise weight_file_error(path, "the weight file is damaged or ends early", str(error).split("\n")[0]) from error
+        raise weight_file_error(path, "the weight file is damaged or truncated", str(error).split("\n")[0]) from error
 
 
 def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; SightlineError says how much is missing where it ends early."""
+    """The tensors of a safetensors file; raises SightlineError for damaged and truncated files."""
     try:
         return load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         need = safetensors_size(path)
         if need > size:
-            raise weight_file_error(path, "the weight file ends early", f"it has {size:,} of {need:,} bytes") from error
+            why = f"it has {size:,} of {need:,} bytes"
+            raise weight_file_error(path, "the weight file is truncated", why) from error
         raise weight_file_error(path, "the weight file is damaged", str(error)) from error
 
 
 def safetensors_size(path: Path) -> int:
-    """How many bytes the file should have at least by its own table of contents, as far as that can be read."""
+    """Minimum size of a safetensors file in bytes, from its header; if the header is damaged, from its length."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        table = file.read(min(length, 100_000_000))
+        header = file.read(min(length, 100_000_000))
     try:
-        ends = [entry["data_offsets"][1] for name, entry in json.loads(table).items() if name != "__metadata__"]
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
         return 8 + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return 8 + length
 
 
 def find_tensors(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """The dictionary of tensors in what a file held, and the entries ("a.b") that were opened to find it."""
-    opened: list[str] = []
+    """Find the dictionary of tensors in a loaded object, in nested CONTAINERS; return it and the entries ("a.b").
+
+    Raises SightlineError if there is none.
+    """
+    entries: list[str] = []
     while isinstance(loaded, dict):
         entry = next((key for key in CONTAINERS if isinstance(loaded.get(key), dict)), None)
         if entry is None:
             break
-        opened.append(entry)
+        entries.append(entry)
         loaded = loaded[entry]
     tensors = (
         {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
@@ -181,34 +191,35 @@ def find_tensors(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             f"entries {', '.join(map(repr, list(loaded)[:5]))}" if isinstance(loaded, dict) else type(loaded).__name__
         )
         cure = "save the weights with torch.save(model.state_dict(), FILE)"
-        raise weight_file_error(path, "the weight file holds no tensors by name", f"it holds {found}", cure)
-    return tensors, ".".join(opened)
+        raise weight_file_error(path, "the weight file has no dictionary of tensors", f"it contains {found}", cure)
+    return tensors, ".".join(entries)
 
 
 def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
-    """Refuse tensors that are larger than the numbers stored for them, and layouts that weights never have."""
+    """Raise SightlineError for sparse, quantized, complex and meta tensors, and for tensors larger than their data."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-        raise weight_file_error(path, "the weight file is refused", f"{name} is not a plain dense tensor")
+        raise weight_file_error(path, UNSAFE, f"{name} is not a dense tensor of real numbers")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         shape = list(tensor.shape)
-        raise weight_file_error(
-            path, "the weight file is refused", f"{name} claims the shape {shape} but stores fewer numbers"
-        )
+        raise weight_file_error(path, UNSAFE, f"{name} has the shape {shape} but fewer values in its storage")
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which tensor goes where: `tensors` by the model's names, the file's names in `used`, prefixes in `stripped`."""
+    """Result of `match_names`.
+
+    tensors: matched tensors of the file, by the model's names. used: the file's names of these. stripped: prefixes that
+    were removed from the file's names. shapes: by the model's name, a text on the shapes if they differ.
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     stripped: set[str] = field(default_factory=set)
     shapes: dict[str, str] = field(default_factory=dict)
-    """By the model's name: a sentence on shapes that differ."""
 
 
 def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The name itself, then without each further known prefix, with the prefixes taken off so far."""
+    """Yield (name, removed prefixes): first the full name, then with one more of the known prefixes removed each."""
     stripped: tuple[str, ...] = ()
     if "._orig_mod." in key:
         key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)
@@ -218,7 +229,7 @@ def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield key, stripped
 
 
-def plain(key: str) -> str:
+def without_prefixes(key: str) -> str:
     """The name without any known prefix."""
     return list(name_variants(key))[-1][0]
 
@@ -226,9 +237,9 @@ def plain(key: str) -> str:
 def match_names(
     tensors: dict[str, Tensor], state: dict[str, Tensor], prefixes: tuple[str, ...] = ("", "backbone.")
 ) -> Match:
-    """Pair the file's tensors with the model's of the same name and shape; the first of two that fit wins.
+    """Match the file's tensors with the model's by name, shape and kind of dtype; the first match of a name is used.
 
-    prefixes: what the model may have before the file's names, the likeliest first.
+    prefixes: prepended to the file's names, in this order, to find names of the model.
     """
     match = Match()
     for key, tensor in tensors.items():

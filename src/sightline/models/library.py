@@ -1,6 +1,11 @@
-"""Backbones out of torchvision and timm. Both libraries are imported when a model is asked for: they take a second."""
+"""Backbones of torchvision and timm, and checks of model names and arguments.
+
+torchvision and timm are imported inside functions, because each takes about a second to import.
+"""
 
 import difflib
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -8,28 +13,29 @@ from torch import nn
 from ..errors import SightlineError
 
 SMALL_IMAGE = 64
-"""Up to this many pixels a residual network takes the stem for small images, unless told otherwise."""
+"""Largest image side in pixels for which a ResNet gets the stem for small images by default."""
 
 BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
-"""timm's BEiT-B/16, pre-trained without labels and then with labels on ImageNet-22k (arXiv 2106.08254)."""
+"""timm's BEiT-B/16: self-supervised pre-training, then fine-tuning with labels, on ImageNet-22k (arXiv 2106.08254)."""
 
 TORCHVISION = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m")
-"""Models of ours that are torchvision's models of the same name."""
+"""Names in MODELS that are torchvision models of the same name."""
 
 WITHOUT_AUXILIARY = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-"""These return several tensors in training; here they are built without their auxiliary classifiers."""
+"""Arguments for models that return several tensors in training mode: build them without auxiliary classifiers."""
 
 RESERVED = (
     *("weights", "weights_backbone", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
     *("checkpoint_path", "cache_dir"),
 )
+"""Library arguments that `model.args` must not have: they load files or set the number of classes."""
 
 
 def library_model(name: str) -> tuple[str, str] | None:
-    """("torchvision" or "timm", the library's name of the model), or None for a model of our own."""
+    """("torchvision" or "timm", the model's name in that library), or None for a model of Sightline."""
     if name in TORCHVISION:
         return "torchvision", name
     if name == "beit_base":
@@ -39,9 +45,9 @@ def library_model(name: str) -> tuple[str, str] | None:
 
 
 def alexnet(size: int, dropout: float = 0.5) -> nn.Module:
-    """torchvision's whole AlexNet, its 1000-way classifier included: [N, 3, size, size] -> [N, 1000].
+    """torchvision's AlexNet with its 1000-way classifier: [N, 3, size, size] -> [N, 1000]; `size` at least 63.
 
-    The head stands behind the 1000 outputs, so that all ImageNet weights stay in use. Images of 63 pixels and more.
+    The head is added after the 1000 outputs, so that all ImageNet weights are used.
     """
     from torchvision import models
 
@@ -49,9 +55,10 @@ def alexnet(size: int, dropout: float = 0.5) -> nn.Module:
 
 
 def efficientnet_v2(name: str, size: int, dropout: float | None = None, stochastic_depth: float = 0.2) -> nn.Module:
-    """torchvision's whole EfficientNetV2 (arXiv 2104.00298), its 1000-way classifier included: -> [N, 1000].
+    """torchvision's EfficientNetV2 (arXiv 2104.00298) with its 1000-way classifier: -> [N, 1000].
 
-    The head stands behind the 1000 outputs, as with `alexnet`. dropout: None is the model's own (0.2 for S, 0.3 for M).
+    The head is added after the 1000 outputs, as for `alexnet`. dropout: None for torchvision's default (0.2 for S, 0.3
+    for M).
     """
     from torchvision import models
 
@@ -60,11 +67,11 @@ def efficientnet_v2(name: str, size: int, dropout: float | None = None, stochast
 
 
 def resnet(name: str, size: int, small_images: bool | None = None, zero_init_residual: bool = False) -> nn.Module:
-    """torchvision's ResNet (arXiv 1512.03385) without its classifier: -> [N, 512], or [N, 2048] from 50 layers on.
+    """torchvision's ResNet (arXiv 1512.03385) without its classifier: -> [N, 512], or [N, 2048] for 50 layers or more.
 
-    small_images: a 3x3 convolution of stride 1 without pooling instead of the 7x7 of stride 2 and the pooling, as the
-    paper has it for CIFAR; None: where `size` is 64 or less. The 7x7 weights of ImageNet cannot be loaded into it.
-    zero_init_residual: start every residual branch at zero (arXiv 1706.02677).
+    small_images: replace the stem (7x7 convolution of stride 2, max pooling) with a 3x3 convolution of stride 1, as in
+    the paper for CIFAR; ImageNet weights of the 7x7 convolution are then not loaded. None: if `size` is at most 64.
+    zero_init_residual: initialize the last batch norm of each residual branch with zero (arXiv 1706.02677).
     """
     from torchvision import models
 
@@ -79,72 +86,93 @@ def resnet(name: str, size: int, small_images: bool | None = None, zero_init_res
 
 
 def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
-    """timm's BEiT-B/16 for images of `size` pixels, a multiple of 16; the features are the class token: -> [N, 768].
+    """timm's BEiT-B/16 with the class token as features: [N, 3, size, size] -> [N, 768]; `size` a multiple of 16.
 
-    timm itself averages the patches instead and normalizes the average. The final normalization of the class token
-    is therefore new when timm's weights are loaded.
+    timm's default averages the patch tokens and normalizes the average. Its weights have therefore no final
+    normalization for the class token; that layer keeps its initialization.
     """
     import timm
 
     if size % 16:
-        raise ValueError(f"the image's side must be a multiple of the patch's 16 pixels, found {size}")
+        raise ValueError(f"the image size must be a multiple of the patch size, 16 pixels, found {size}")
     return timm.create_model(
         BEIT_BASE, pretrained=False, num_classes=0, global_pool="token", img_size=size, drop_path_rate=drop_path_rate
     )
 
 
 def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
-    """Any classifier of torchvision with its last linear layer, in order of registration, replaced by the identity."""
+    """The torchvision classifier `name` with its last registered linear layer replaced by the identity."""
     from torchvision import models
 
     check_reserved(args)
-    require_name(name, models.list_models(module=models), "torchvision/")
+    known = models.list_models(module=models)
+    if name not in known:
+        why = "it is not in torchvision.models.list_models(module=torchvision.models)"
+        raise unknown_model(f"torchvision/{name}", known, why=why, prefix="torchvision/")
     net = models.get_model(name, weights=None, **WITHOUT_AUXILIARY.get(name, {}) | args)
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise SightlineError(
-            f"torchvision/{name} has no linear layer that a head could replace",
+            f"torchvision/{name} has no linear layer to replace with a head",
             where="model.name",
-            cure=f"try timm/{name}, or another model",
+            cure=f"try timm/{name}, or choose another model",
         )
     net.set_submodule(linear[-1], nn.Identity())
     return net
 
 
 def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
-    """Any classifier of timm without its head, built for images of `size` pixels where it takes a fixed size."""
+    """The timm classifier `name` without its head, built for images of `size` pixels if its input size is fixed."""
     import timm
 
     check_reserved(args)
-    known = timm.is_model(name)  # of a name with a tag it looks at the part before the dot
-    require_name(name, [name] if known else timm.list_models(), "timm/")
+    if not timm.is_model(name):  # accepts NAME.TAG as well
+        raise unknown_model(f"timm/{name}", timm.list_models(), why="it is not in timm.list_models()", prefix="timm/")
     fixed = timm.get_pretrained_cfg(name)
     settings: dict[str, Any] = {"img_size": size} if fixed is not None and fixed.fixed_input_size else {}
     return timm.create_model(name, pretrained=False, num_classes=0, **settings | args)
 
 
+def unknown_model(
+    name: str, known: Sequence[str], kind: str = "model", why: str = "", prefix: str = ""
+) -> SightlineError:
+    """The error for an unknown `model.name`, with the closest of the known names.
+
+    why: by default the list of the known names. prefix: of `name`, missing in `known`.
+    """
+    near = [prefix + other for other in difflib.get_close_matches(name.removeprefix(prefix), known, 3, 0.5)]
+    return SightlineError(
+        f"unknown {kind} {name!r}",
+        where="model.name",
+        why=why or f"the {kind}s are {', '.join(known)}",
+        cure=f"did you mean {' or '.join(near)}?" if near else "choose one of them",
+    )
+
+
+def accepted_args(function: Callable[..., Any], hidden: tuple[str, ...]) -> list[str]:
+    """Names of a builder's parameters that `model.args` may set: all except `hidden` and **kwargs."""
+    parameters = inspect.signature(function).parameters.values()
+    return [item.name for item in parameters if item.name not in hidden and item.kind is not item.VAR_KEYWORD]
+
+
+def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
+    """Raise SightlineError if `args` has names that the model's builder does not accept."""
+    wrong = [key for key in args if key not in accepted]
+    if wrong:
+        raise SightlineError(
+            f"{name} has no argument {', '.join(map(repr, wrong))}",
+            where="model.args",
+            cure=f"remove it; the arguments of {name} are {', '.join(accepted)}",
+        )
+
+
 def check_reserved(args: dict[str, Any]) -> None:
-    """Raise SightlineError for arguments with which a library would read or download files, or add its own head."""
+    """Raise SightlineError for library arguments that load or download files or set the number of classes."""
     wrong = [key for key in args if key in RESERVED]
     if wrong:
         raise SightlineError(
             f"model.args must not have {', '.join(map(repr, wrong))}",
             where="model.args",
-            why="a model is built without weights and without classes",
-            cure="choose weights with model.weights; the classes come from the data",
+            why="weights and the number of classes are set elsewhere",
+            cure="remove it; model.weights selects weights, and the classes come from the data",
         )
-
-
-def require_name(name: str, names: list[str], prefix: str) -> None:
-    """Raise SightlineError with the nearest names unless `name` is one of `names`."""
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, 3, 0.5)
-    library = prefix.rstrip("/")
-    raise SightlineError(
-        f"{library} has no classifier named {name!r}",
-        where="model.name",
-        cure="did you mean " + " or ".join(prefix + item for item in near) + "?"
-        if near
-        else f"see {library}'s list of models",
-    )

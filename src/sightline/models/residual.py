@@ -1,4 +1,4 @@
-"""A compact residual network for small photographs, after the ResNet-9 that David Page trained for DAWNBench (2018)."""
+"""ResNet-9: a small residual network for small photographs, after David Page's entry to DAWNBench (2018)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +15,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Stage(nn.Module):
-    """Convolution and max pooling 2x2, then, where `residual`, two more convolutions added to their input."""
+    """Convolution and max pooling 2x2; if `residual`, followed by a residual block of two convolutions."""
 
     def __init__(self, inputs: int, outputs: int, residual: bool):
         super().__init__()
@@ -30,12 +30,11 @@ class Stage(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """A stem, stages that each halve the map, and a global pooling: [N, 3, H, W] -> [N, widths[-1]].
+    """A stem, stages that each halve the resolution, and global pooling: [N, 3, H, W] -> [N, widths[-1]].
 
-    widths: channels of the stem and of each stage. residual: which stages (1 is the first behind the stem) have a
-    residual branch. stem_stride: 1 keeps the resolution, 2 or 4 suit larger images. pool: `max` or `mean` over the
-    last map. scale: factor on the features, and so on the logits up to the head's bias; small factors keep the
-    softmax soft in the first steps (0.125 in the original).
+    widths: channels of the stem and of each stage. residual: numbers of the stages with a residual block, from 1.
+    stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean`, over the last map. scale:
+    factor on the features; a small factor (0.125 in the original) keeps the logits small in the first steps.
     """
 
     def __init__(self, widths: Sequence[int], residual: Sequence[int], stem_stride: int, pool: str, scale: float):
@@ -48,7 +47,7 @@ class ResidualNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.stages(self.stem(images))
-        # amax and mean have deterministic gradients on CUDA, adaptive pooling has not.
+        # amax and mean have deterministic gradients on CUDA, adaptive pooling does not.
         pooled = maps.amax(dim=(2, 3)) if self.pool == "max" else maps.mean(dim=(2, 3))
         return pooled * self.scale
 
@@ -61,10 +60,13 @@ def resnet9(
     pool: str = "max",
     scale: float = 0.125,
 ) -> nn.Module:
-    """ResNet-9: see ResidualNet for the arguments. `size` is not needed; with three stages it must be 8 or more."""
+    """Build a ResNet-9; arguments as of ResidualNet. `size` is not used; with three stages it must be 8 or more.
+
+    Raises ValueError for an invalid `pool` or `residual`.
+    """
     if pool not in ("max", "mean"):
-        raise ValueError(f"pool is 'max' or 'mean', found {pool!r}")
+        raise ValueError(f"pool must be 'max' or 'mean', found {pool!r}")
     wrong = [stage for stage in residual if not 1 <= stage < len(widths)]
     if wrong:
-        raise ValueError(f"residual names stages from 1 to {len(widths) - 1}, found {wrong}")
+        raise ValueError(f"residual must have numbers of stages, 1 to {len(widths) - 1}, found {wrong}")
     return ResidualNet(widths, residual, stem_stride, pool, scale)

@@ -1,7 +1,5 @@
-"""Segmenters by name: our own, torchvision's DeepLabV3 and all of segmentation_models_pytorch, all used in one way."""
+"""Segmenters by name, with one interface: U-Net, FCN-32s, torchvision's DeepLabV3, and segmentation_models_pytorch."""
 
-import difflib
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,28 +7,28 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import SightlineError
 from . import checked_build
 from .fcn import fcn32s, from_vgg16
-from .library import check_reserved
+from .library import accepted_args, check_args, check_reserved, unknown_model
 from .unet import UNet, unet
 
-Run = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
-"""(network, images, whether the auxiliary head is wanted) -> `logits` and perhaps `auxiliary`, of any height, width."""
+ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
+"""(network, images, whether to run the auxiliary head) -> `logits` and possibly `auxiliary`, at any resolution."""
 
-Convert = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
-"""(network, name, tensor) of weights made for another program -> name and tensor as this network has them."""
+ConvertFunction = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
+"""(network, name, tensor) of a weight file -> name and tensor in the network's own convention."""
 
 
 class Segmenter(nn.Module):
-    """Images float [N, 3, H, W] -> logits [N, classes, H, W] for any H and W: a network with an encoder inside.
+    """A network with an encoder: images float [N, 3, H, W] -> logits [N, classes, H, W], for any H and W.
 
-    stride, smallest: sides in pixels that the network takes: multiples of `stride` from `smallest` on. Other images are
-    continued to the right and at the bottom by repeating their last column and row, as little as possible, and the
-    logits cut back. Logits of a coarser map are interpolated bilinearly. encoder_path: where the encoder is in the
-    network. scores: paths of the layers whose outputs are classes. run, convert: see Run and Convert. pretrained: whose
-    ImageNet weights the encoder takes (`torchvision/X`, `timm/X`, `smp/X`, empty for none). In training mode, batch
-    norm uses its running statistics wherever it meets a single value a channel, as with a last batch of one image.
+    stride, smallest: the network requires sides that are multiples of `stride` and at least `smallest` pixels. Other
+    images are padded at the right and bottom by repeating the last column and row, and the logits are cropped. Logits
+    at a lower resolution are interpolated bilinearly. encoder_path: module path of the encoder in the network.
+    class_layers: paths of the output layers, which depend on the classes. run: the forward pass; by default
+    `network(images)`. convert: renames tensors of weight files. pretrained: the model whose ImageNet weights fit the
+    encoder (`torchvision/X`, `timm/X`, `smp/X`; empty for none). In training mode, batch norm uses its running
+    statistics for inputs with a single value per channel, such as the deepest map of a small image in a batch of one.
     """
 
     def __init__(
@@ -39,47 +37,43 @@ class Segmenter(nn.Module):
         *,
         name: str,
         encoder_path: str,
-        scores: tuple[str, ...],
+        class_layers: tuple[str, ...],
         stride: int = 1,
         smallest: int = 1,
-        run: Run | None = None,
-        convert: Convert | None = None,
+        run: ForwardFunction | None = None,
+        convert: ConvertFunction | None = None,
         pretrained: str = "",
     ):
         super().__init__()
         self.network = network
-        self.name, self.encoder_path, self.scores, self.pretrained = name, encoder_path, scores, pretrained
+        self.name, self.pretrained = name, pretrained
+        self.encoder_path, self.class_layers = encoder_path, class_layers
         self.stride, self.smallest = stride, smallest
         self.run, self.convert = run or run_plain, convert
         self.frozen = False
-        tolerate_single_values(network)
+        add_batch_norm_hooks(network)
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that pre-trained backbones load into."""
+        """The submodule that weights of backbones are loaded into."""
         return self.network.get_submodule(self.encoder_path)
 
-    def decoder_parameters(self) -> list[nn.Parameter]:
-        """Every parameter outside of the encoder."""
-        inside = f"{self.encoder_path}."
-        return [value for name, value in self.network.named_parameters() if not name.startswith(inside)]
-
     def forward(self, images: Tensor) -> Tensor:
-        return self.resized(images, auxiliary=False)["logits"]
+        return self.full_resolution(images, auxiliary=False)["logits"]
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """`logits` and, of networks with an auxiliary head, `auxiliary`: each [N, classes, H, W]."""
-        return self.resized(images, auxiliary=True)
+        """`logits` and, for networks with an auxiliary head, `auxiliary`: each [N, classes, H, W]."""
+        return self.full_resolution(images, auxiliary=True)
 
-    def resized(self, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-        """The network's outputs at the resolution of the images."""
+    def full_resolution(self, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
+        """The network's outputs, at the resolution of the images; auxiliary: run the auxiliary head as well."""
         height, width = images.shape[-2:]
         larger = padded(images, self.stride, self.smallest)
         maps = self.run(self.network, larger, auxiliary)
         return {key: upsampled(value, larger)[..., :height, :width] for key, value in maps.items()}
 
     def train(self, mode: bool = True) -> "Segmenter":
-        """Training mode; a frozen encoder stays in evaluation mode, so that its batch-norm statistics stay too."""
+        """Set training mode; a frozen encoder stays in evaluation mode, so its batch-norm statistics do not change."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -87,13 +81,13 @@ class Segmenter(nn.Module):
 
 
 def padded(images: Tensor, stride: int, smallest: int) -> Tensor:
-    """[N, C, H, W] -> the same with both sides raised to multiples of `stride`, at least `smallest`."""
+    """Pad [N, C, H, W] at the bottom and right, by replication, to multiples of `stride` of at least `smallest`."""
     down, right = (max(-(-side // stride) * stride, smallest) - side for side in images.shape[-2:])
     return functional.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
 
 
 def upsampled(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps [N, C, h, w] at the height and width of the images."""
+    """Maps [N, C, h, w] interpolated bilinearly to the height and width of the images."""
     size = images.shape[-2:]
     if maps.shape[-2:] == size:
         return maps
@@ -101,16 +95,16 @@ def upsampled(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def freeze_encoder(model: Segmenter) -> None:
-    """Train the decoder only, in place: the encoder gets no gradients, and stays in evaluation mode from now on."""
+    """Freeze the encoder in place: no gradients, and evaluation mode even in training; only the decoder is trained."""
     model.encoder.requires_grad_(False)
     model.encoder.eval()
     model.frozen = True
 
 
-def tolerate_single_values(network: nn.Module) -> None:
-    """Let every batch norm use its running statistics for inputs with one value a channel, where torch would raise.
+def add_batch_norm_hooks(network: nn.Module) -> None:
+    """Make batch norms use their running statistics for inputs with one value per channel; torch raises ValueError.
 
-    Done by hooks: classes, names and, for all other inputs, results stay as they are.
+    Hooks are used so that module classes and state_dict names do not change.
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
@@ -119,13 +113,13 @@ def tolerate_single_values(network: nn.Module) -> None:
 
 
 def use_running_statistics(norm: Any, args: tuple[Tensor, ...]) -> None:
-    """Evaluation mode for this one call if the input is a single value a channel."""
+    """Forward pre-hook: set evaluation mode for this call if the input has a single value per channel."""
     if norm.training and args[0].numel() == args[0].shape[1]:
         norm.training, norm.interrupted = False, True
 
 
 def restore_training_mode(norm: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
-    """Undo `use_running_statistics`."""
+    """Forward hook: undo `use_running_statistics`."""
     if getattr(norm, "interrupted", False):
         norm.training, norm.interrupted = True, False
 
@@ -140,7 +134,7 @@ def run_unet(network: nn.Module, images: Tensor, auxiliary: bool) -> dict[str, T
 
 
 def run_deeplab(network: Any, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-    """torchvision's own forward pass less its interpolation, and without the auxiliary head where it is not wanted."""
+    """torchvision's forward pass without its interpolation; the auxiliary head is optional."""
     maps = network.backbone(images)
     outputs = {"logits": network.classifier(maps["out"])}
     if auxiliary and network.aux_classifier is not None:
@@ -154,7 +148,7 @@ def build_fcn32s(classes: int, **args: Any) -> Segmenter:
         network,
         name="fcn32s",
         encoder_path="features",
-        scores=("score", "upsample"),
+        class_layers=("score", "upsample"),
         stride=network.stride,
         smallest=network.smallest,
         convert=from_vgg16,
@@ -163,28 +157,33 @@ def build_fcn32s(classes: int, **args: Any) -> Segmenter:
 
 
 def build_unet(classes: int, **args: Any) -> Segmenter:
-    scores = ("head", "auxiliary")
     network = unet(classes, **args)
     return Segmenter(
-        network, name="unet", encoder_path="encoder", scores=scores, stride=network.stride, smallest=32, run=run_unet
+        network,
+        name="unet",
+        encoder_path="encoder",
+        class_layers=("head", "auxiliary"),
+        stride=network.stride,
+        smallest=32,
+        run=run_unet,
     )
 
 
 def deeplab(backbone: str, classes: int, auxiliary: bool = True) -> Segmenter:
-    """torchvision's DeepLabV3 (arXiv 1706.05587) of output stride 8, on `resnet50` or `resnet101`.
+    """torchvision's DeepLabV3 (arXiv 1706.05587) with output stride 8; backbone: `resnet50` or `resnet101`.
 
-    auxiliary: with a second head (FCN) on the third stage. It takes images of any size as they are.
+    auxiliary: add a second head (FCN) to the third stage. Images of any size need no padding.
     """
     from torchvision.models import segmentation
 
     build = {"resnet50": segmentation.deeplabv3_resnet50, "resnet101": segmentation.deeplabv3_resnet101}[backbone]
-    # Without weights_backbone=None torchvision downloads the backbone even if no weights are asked for.
+    # weights_backbone=None: by default torchvision downloads weights of the backbone even with weights=None.
     network = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=auxiliary)
     return Segmenter(
         network,
         name=f"deeplabv3_{backbone}",
         encoder_path="backbone",
-        scores=("classifier.4", "aux_classifier.4"),
+        class_layers=("classifier.4", "aux_classifier.4"),
         run=run_deeplab,
         pretrained=f"torchvision/{backbone}",
     )
@@ -196,101 +195,80 @@ SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
     "deeplabv3_resnet50": partial(deeplab, "resnet50"),
     "deeplabv3_resnet101": partial(deeplab, "resnet101"),
 }
-"""Functions of the number of classes and of the model's arguments; `smp/ARCH/ENCODER` comes beside them."""
+"""Builders, called with `classes` and `model.args` as keyword arguments."""
 
-TAKES: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
-"""Whose arguments a segmenter takes, where not those of its own function."""
+SEGMENTER_NAMES = (*SEGMENTERS, "smp/ARCH/ENCODER")
+
+NETWORKS: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
+"""For builders that pass on **kwargs: the function whose parameters `model.args` may set."""
 
 
 def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None) -> Segmenter:
-    """The segmenter `name` with random weights out of torch's global generator; nothing is downloaded.
+    """Build the segmenter `name` with random weights from torch's global generator; nothing is downloaded.
 
-    name: one of SEGMENTERS, or `smp/ARCH/ENCODER`: any architecture (in any case) and encoder of
-    segmentation_models_pytorch. args: keyword arguments of its builder. Raises SightlineError for an unknown name, for
-    arguments that the model does not take, and where an architecture and an encoder do not fit together.
+    name: one of SEGMENTERS, or `smp/ARCH/ENCODER`: an architecture (upper or lower case) and an encoder of
+    segmentation_models_pytorch. args: keyword arguments of the builder. Raises SightlineError for an unknown name, for
+    invalid arguments, and for an encoder that the architecture does not support.
     """
     args = args or {}
     if name.partition("/")[0] == "smp":
         return smp_segmenter(name, classes, args)
     if name not in SEGMENTERS:
-        raise unknown_segmenter(name, list(SEGMENTERS))
-    refuse_unknown(name, args, accepted(TAKES.get(name, SEGMENTERS[name])))
+        raise unknown_model(name, SEGMENTER_NAMES, "segmenter")
+    check_args(name, args, accepted_args(NETWORKS.get(name, SEGMENTERS[name]), ("classes",)))
     segmenter = checked_build(name, lambda: SEGMENTERS[name](classes=classes, **args))
     assert isinstance(segmenter, Segmenter)
     return segmenter
 
 
-def accepted(function: Callable[..., Any], hidden: tuple[str, ...] = ("classes",)) -> list[str]:
-    """Names of the arguments that a user may give to a builder."""
-    parameters = inspect.signature(function).parameters.values()
-    return [item.name for item in parameters if item.name not in hidden and item.kind is not item.VAR_KEYWORD]
-
-
-def refuse_unknown(name: str, args: dict[str, Any], takes: list[str]) -> None:
-    """Raise SightlineError that names every argument which the segmenter does not take, and those that it does."""
-    wrong = [key for key in args if key not in takes]
-    if wrong:
-        what = f"{name} does not take {', '.join(map(repr, wrong))}"
-        raise SightlineError(what, where="model.args", cure=f"it takes {', '.join(takes)}")
-
-
-def unknown_segmenter(name: str, near: list[str], why: str = "") -> SightlineError:
-    """The error for a name that there is not; `near`: names to look for the nearest in."""
-    close = difflib.get_close_matches(name, near, 3, 0.5)
-    return SightlineError(
-        f"there is no segmenter {name!r}",
-        where="model.name",
-        why=why or f"the segmenters are {', '.join(SEGMENTERS)} and smp/ARCH/ENCODER",
-        cure=f"did you mean {' or '.join(close)}?" if close else "choose one of them, for example smp/unet/resnet34",
-    )
-
-
-SMP_OWN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
-"""Arguments of smp's models that follow from the name and the data, or that would change what comes out."""
+SMP_RESERVED = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
+"""smp arguments that `model.args` must not have: they follow from the name and the data, or change the output."""
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
-"""How timm's transformers of a fixed image size are told to take others: vision transformers, Swin."""
+"""timm arguments by which transformers with a fixed image size accept others: vision transformers; Swin."""
 
 
 def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
-    """smp's model for `smp/ARCH/ENCODER`; `tu-` encoders also take the arguments of timm's model."""
+    """The smp model for `smp/ARCH/ENCODER`; for `tu-` encoders, `args` may also have arguments of timm's model."""
     import segmentation_models_pytorch as smp
     import timm
 
     architectures = smp.MODEL_ARCHITECTURES_MAPPING
     arch, _, encoder = name.removeprefix("smp").removeprefix("/").partition("/")
     if arch.lower() not in architectures:
-        near = [f"smp/{known}/{encoder}" for known in architectures]
-        raise unknown_segmenter(name, near, f"smp's architectures are {', '.join(architectures)}: smp/ARCH/ENCODER")
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # old names, which smp itself replaces with a warning
+        names = [f"smp/{known}/{encoder}" for known in architectures]
+        why = f"it must be smp/ARCH/ENCODER; the architectures are {', '.join(architectures)}"
+        raise unknown_model(name, names, "segmenter", why)
+    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # old names, which smp would replace with a warning
         encoder = encoder.replace("timm-mobilenetv3", "timm-tf_mobilenetv3").replace("timm-", "tu-")
     universal = encoder.startswith("tu-")
     if not (timm.is_model(encoder[3:]) if universal else encoder in smp.encoders.encoders):
-        others = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
-        near = [f"smp/{arch}/{other}" for other in others]
-        raise unknown_segmenter(name, near, f"smp has no encoder {encoder!r}")
-    takes = accepted(architectures[arch.lower()], SMP_OWN)
+        encoders = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
+        why = f"segmentation_models_pytorch has no encoder {encoder!r}"
+        raise unknown_model(name, [f"smp/{arch}/{other}" for other in encoders], "segmenter", why)
+    accepted = accepted_args(architectures[arch.lower()], SMP_RESERVED)
     if universal:
         check_reserved(args)
-    refuse_unknown(name, args, [*takes, *(key for key in args if universal and key not in SMP_OWN)])
+        accepted += [key for key in args if key not in SMP_RESERVED]  # timm checks its own arguments
+    check_args(name, args, accepted)
 
     def build() -> nn.Module:
         fixed = universal and getattr(timm.get_pretrained_cfg(encoder[3:]), "fixed_input_size", False)
         for more in ANY_SIZE if fixed else ():
             try:
                 return smp.create_model(arch, encoder, None, classes=classes, **more | args)
-            except TypeError:  # it does not take this argument
+            except TypeError:  # this model does not have the argument
                 continue
         return smp.create_model(arch, encoder, None, classes=classes, **args)
 
     network: Any = checked_build(name, build)
-    # DPT halves the deepest map once more; the attention of PAN does so three times, and rounds.
+    # DPT downsamples the deepest map once more; the attention of PAN does so three times, rounding down.
     stride = network.encoder.output_stride * (2 if arch.lower() == "dpt" else 1)
     return Segmenter(
         network,
         name=name,
         encoder_path="encoder",
-        scores=("segmentation_head",),
+        class_layers=("segmentation_head",),
         stride=stride,
         smallest=8 * stride if arch.lower() == "pan" else stride,
         convert=timm_feature_name if universal else None,
@@ -299,5 +277,5 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
 
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """timm's feature extractors write `stages_0.x` for what its classifiers call `stages.0.x`."""
+    """Convert names of timm's classifiers (`stages.0.x`) to those of its feature extractors (`stages_0.x`)."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

@@ -1,13 +1,13 @@
-"""A small convolutional network: what fits on a slide, and a fair floor for everything else."""
+"""A small convolutional network, as a baseline."""
 
 from torch import Tensor, nn
 
 
 class SmallCNN(nn.Module):
-    """Blocks of two times (convolution 3x3, batch norm, ReLU) and max pooling 2x2, then one fully connected layer.
+    """Blocks of two convolutions 3x3 with batch norm and ReLU, and max pooling 2x2; then one fully connected layer.
 
-    [N, 3, size, size] -> [N, hidden]. Behind the blocks the map is averaged down to about 4 x 4, so that the number
-    of parameters hardly depends on the size of the image; at 32 pixels nothing is averaged.
+    [N, 3, size, size] -> [N, hidden]. The last map is average-pooled to about 4 x 4, so that the number of parameters
+    is similar for all image sizes; with three blocks, maps of 32-pixel images are 4 x 4 already.
     """
 
     def __init__(self, size: int, widths: tuple[int, ...], hidden: int, dropout: float):
@@ -15,7 +15,7 @@ class SmallCNN(nn.Module):
         channels = (3, *widths)
         self.blocks = nn.Sequential(*(block(channels[i], channels[i + 1]) for i in range(len(widths))))
         side = size // 2 ** len(widths)
-        # Average pooling of a fixed kernel: the adaptive one has no deterministic gradient on CUDA.
+        # A fixed kernel: adaptive average pooling has no deterministic gradient on CUDA.
         kernel = max(1, side // 4)
         self.pool = nn.AvgPool2d(kernel)
         flat = nn.Linear(widths[-1] * (side // kernel) ** 2, hidden)
@@ -27,7 +27,7 @@ class SmallCNN(nn.Module):
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
-    """[N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. No bias in the convolution: batch norm has one."""
+    """[N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. The convolutions have no bias, because batch norm has one."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         convolution = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
@@ -36,7 +36,7 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def he_init(model: nn.Module) -> None:
-    """He's normal initialization for ReLU networks (arXiv 1502.01852): convolutions and linear layers, zero biases."""
+    """Initialize convolutions and linear layers with He's normal initialization (arXiv 1502.01852) and zero biases."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -45,7 +45,11 @@ def he_init(model: nn.Module) -> None:
 
 
 def small_cnn(size: int, widths: tuple[int, ...] = (32, 64, 128), hidden: int = 512, dropout: float = 0.5) -> nn.Module:
-    """Three convolution blocks and a two-layer perceptron, whose second layer is the classifier's head."""
+    """Build a SmallCNN for images of `size` pixels.
+
+    widths: channels of each block. hidden: number of features. dropout: after the fully connected layer. Raises
+    ValueError if the images are too small.
+    """
     if size < 2 ** len(widths):
-        raise ValueError(f"{len(widths)} poolings need images of {2 ** len(widths)} pixels and more, found {size}")
+        raise ValueError(f"{len(widths)} poolings need images of at least {2 ** len(widths)} pixels, found {size}")
     return SmallCNN(size, tuple(widths), hidden, dropout)

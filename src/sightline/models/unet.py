@@ -1,4 +1,4 @@
-"""A U-Net for little computing: a slim ResNet encoder, skips that are added, logits at half the resolution."""
+"""A U-Net with few FLOPs: a narrow ResNet encoder, skip connections by addition, logits at half the resolution."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from .residual import convolution
 from .small import he_init
 
 STEM = 32
-"""Channels at half the resolution, where a channel costs four times what it costs in the first stage."""
+"""Channels at half the resolution, where a convolution costs four times as much as in the first stage."""
 
 
 def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -22,8 +22,8 @@ def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class Encoder(nn.Module):
     """[N, 3, H, W] -> maps at 1/2, 1/4, 1/8, 1/16 and 1/32 with STEM, then width * (1, 2, 4, 8) channels.
 
-    Two strided 3x3 convolutions, then four stages of ResNet's basic blocks (arXiv 1512.03385) under torchvision's
-    names, so that the stages of a resnet18 load where the width is 64 and the blocks are 2, 2, 2, 2.
+    Two strided 3x3 convolutions, then four stages of ResNet's basic blocks (arXiv 1512.03385) with torchvision's names:
+    with width 64 and blocks 2, 2, 2, 2, the stages of a resnet18 can be loaded.
     """
 
     def __init__(self, width: int, blocks: Sequence[int]):
@@ -53,11 +53,11 @@ class Encoder(nn.Module):
 
 
 class Context(nn.Module):
-    """[N, inputs, H, W] -> [N, outputs, H, W]: every place sees itself, its surroundings and the whole image.
+    """Combine each position with averages of its surroundings and of the map: [N, inputs, H, W] -> [N, outputs, H, W].
 
-    After the pyramids of PSPNet (arXiv 1612.01105) and DDRNet (arXiv 2101.06085). The windows are counted in cells and
-    not in shares of the map, so that crops and whole images are treated alike. It projects before it pools: batch norm
-    then never meets a map of one cell.
+    After the pooling pyramids of PSPNet (arXiv 1612.01105) and DDRNet (arXiv 2101.06085). Window sizes are absolute,
+    not relative to the map, so that crops and full images are treated alike. The projection precedes the pooling, so
+    that batch norm is not applied to a pooled map of one value per channel.
     """
 
     windows = (3, 7)
@@ -70,20 +70,20 @@ class Context(nn.Module):
         self.fuse = projection(self.branch * branches, outputs)
 
     def forward(self, maps: Tensor) -> Tensor:
-        own, *pooled, whole = functional.relu(self.reduce(maps)).split(self.branch, dim=1)
-        around = [
+        local, *windowed, image = functional.relu(self.reduce(maps)).split(self.branch, dim=1)
+        pooled = [
             functional.avg_pool2d(part, window, 1, window // 2, count_include_pad=False)
-            for part, window in zip(pooled, self.windows, strict=True)
+            for part, window in zip(windowed, self.windows, strict=True)
         ]
-        whole = whole.mean(dim=(2, 3), keepdim=True).expand_as(own)
-        return functional.relu(self.fuse(torch.cat([own, *around, whole], dim=1)))
+        image = image.mean(dim=(2, 3), keepdim=True).expand_as(local)
+        return functional.relu(self.fuse(torch.cat([local, *pooled, image], dim=1)))
 
 
 class Fuse(nn.Module):
-    """A coarse map, doubled in size, plus the encoder's map of that size, and a 3x3 convolution over the sum.
+    """Upsample a coarse map by 2, add the encoder's map of that resolution, and apply a 3x3 convolution.
 
-    Adding as in LinkNet (arXiv 1707.03718) halves the costs of U-Net's concatenation, and the coarse map is made
-    narrower before it is made larger.
+    Addition, as in LinkNet (arXiv 1707.03718), needs half the FLOPs of U-Net's concatenation. Channels are projected to
+    `width` before the upsampling.
     """
 
     def __init__(self, coarse: int, skip: int, width: int):
@@ -97,7 +97,10 @@ class Fuse(nn.Module):
 
 
 class UNet(nn.Module):
-    """[N, 3, H, W] -> logits [N, classes, H / 2, W / 2] (or / 4); H and W multiples of 32. See `unet`."""
+    """[N, 3, H, W] -> logits [N, classes, H / 2, W / 2] for a decoder of four levels; H and W multiples of 32.
+
+    For the arguments see `unet`.
+    """
 
     stride = 32
 
@@ -122,7 +125,8 @@ class UNet(nn.Module):
         return self.maps(images, False)["logits"]
 
     def maps(self, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-        """`logits` at the decoder's finest resolution and, where wanted and there, `auxiliary` ones at 1/16."""
+        """`logits` at the decoder's highest resolution; if `auxiliary` and the network has the head, also `auxiliary`
+        logits at 1/16."""
         *skips, deepest = self.encoder(images)
         coarse = self.context(deepest)
         maps: dict[str, Tensor] = {}
@@ -142,18 +146,18 @@ def unet(
     auxiliary: bool = False,
     dropout: float = 0.1,
 ) -> UNet:
-    """A U-Net (arXiv 1505.04597) for training from scratch on few images within a small budget.
+    """Build a U-Net (arXiv 1505.04597) for training from scratch on few images and with few FLOPs.
 
-    width: channels of the first stage, at 1/4 of the resolution, where thin things such as poles are still visible;
-    doubled three times. blocks: residual blocks of each stage. decoder: channels at 1/16, 1/8, 1/4 and 1/2; without the
-    last one, logits come at 1/4. context: the pooled pyramid on the deepest map. auxiliary: a second 1x1 head on the
-    map at 1/16, for a loss in training. dropout: of whole channels before the head.
+    width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: residual blocks
+    of each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the last level is that of
+    the logits. context: apply Context to the deepest map. auxiliary: add a second 1x1 head at 1/16, for an auxiliary
+    loss in training. dropout: of channels, before the head.
 
-    The forward pass of the default takes 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 for 360 x 480, a
-    third of smp/unet/resnet18 (6.87 and 15.45). Raises ValueError for lists of other lengths.
+    The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 for 360 x 480, a
+    third of smp/unet/resnet18 (6.87 and 15.45). Raises ValueError for `blocks` and `decoder` of invalid length.
     """
     if len(blocks) != 4 or min(blocks) < 1:
-        raise ValueError(f"blocks has the number of residual blocks of four stages, found {list(blocks)}")
+        raise ValueError(f"blocks must have four numbers of at least 1, one per stage, found {list(blocks)}")
     if not 1 <= len(decoder) <= 4:
-        raise ValueError(f"decoder has the channels of one to four levels, found {list(decoder)}")
+        raise ValueError(f"decoder must have one to four numbers of channels, found {list(decoder)}")
     return UNet(classes, Encoder(width, blocks), decoder, context, auxiliary, dropout)

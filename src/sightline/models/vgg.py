@@ -1,18 +1,18 @@
-"""VGG-13 with batch normalization (arXiv 1409.1556, configuration B), for small images too."""
+"""VGG-13 with batch normalization (arXiv 1409.1556, configuration B), also for small images."""
 
 from torch import Tensor, nn
 
 from .small import he_init
 
 CHANNELS = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
-"""Convolutions of each stage; a max pooling 2x2 ends every stage."""
+"""Output channels of the convolutions of each stage, which ends with max pooling 2x2."""
 
 
 class VGG(nn.Module):
-    """Ten convolutions 3x3 with batch norm before ReLU, five poolings, and two of the three fully connected layers.
+    """Ten convolutions 3x3 with batch norm and ReLU, five max poolings, and two of the three fully connected layers.
 
-    [N, 3, size, size] -> [N, width]; `size` is 32 or more. The last map is averaged to 1 x 1 before the fully connected
-    layers, where the paper flattens 7 x 7: with 32-pixel images the map is 1 x 1 anyway, and any size works.
+    [N, 3, size, size] -> [N, width]; `size` at least 32. Global average pooling precedes the fully connected layers, so
+    that all image sizes work; the paper flattens the 7 x 7 map of 224-pixel images.
     """
 
     def __init__(self, width: int, dropout: float):
@@ -21,7 +21,7 @@ class VGG(nn.Module):
         inputs = 3
         for stage in CHANNELS:
             for outputs in stage:
-                # No bias in the convolution: batch norm has one.
+                # No bias, because batch norm has one.
                 convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
                 layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
                 inputs = outputs
@@ -42,5 +42,5 @@ def fully_connected(inputs: int, outputs: int, dropout: float) -> tuple[nn.Modul
 
 
 def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5) -> nn.Module:
-    """VGG-13 with batch norm; the third fully connected layer is the classifier's head. `size` is not needed."""
+    """Build a VGG-13 with batch norm; the classifier's head is its third fully connected layer. `size` is not used."""
     return VGG(width, dropout)

@@ -1,4 +1,4 @@
-"""Loads weights into a classifier by name and shape, and reports what matched, what is new and what was ignored."""
+"""Load weights into a classifier by name and shape, and report matched, new and unused tensors."""
 
 import dataclasses
 import json
@@ -16,19 +16,23 @@ from ..config.paths import expanded
 from ..errors import SightlineError
 from . import MODELS
 from .downloads import imagenet_file
-from .formats import Match, match_names, plain, read_tensors
+from .formats import Match, match_names, read_tensors, without_prefixes
 
-ENOUGH = 0.9
-"""Least share of the backbone's values that must match."""
-UNNAMED = "the file has no class names: its {what} match in number and are used for these classes in this order{cure}"
+MIN_COVERAGE = 0.9
+"""Minimum fraction of the backbone's values that must match."""
+NO_CLASS_NAMES = (
+    "the weight file has no class names; its {what} are used because the number of classes is the same: check that the "
+    "classes have the same order{cure}"
+)
 
 
 @dataclass(frozen=True)
-class Receipt:
+class LoadReport:
     """Result of loading weights.
 
-    new: tensors of the model that keep their initialization. ignored: tensors of the file that match none of the
-    model. share: of the model's parameters, by number of values.
+    matched, total: numbers of tensors of the model. new: names of the model's tensors that keep their initialization.
+    ignored: names of the file's tensors that are not used. source: file or library. share: fraction of the model's
+    parameter values that were loaded.
     """
 
     matched: int
@@ -42,8 +46,8 @@ class Receipt:
     def __str__(self) -> str:
         share = f"{100 * self.share:.1f} % of the parameters"
         parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
-        parts += [f"new: {shortened(self.new)}"] if self.new else []
-        parts += [f"left out of the file: {shortened(self.ignored)}"] if self.ignored else []
+        parts += [f"initialized, not loaded: {abbreviated(self.new)}"] if self.new else []
+        parts += [f"unused tensors of the file: {abbreviated(self.ignored)}"] if self.ignored else []
         return "; ".join([*parts, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """Weights as read: tensors by name, origin, notes, and the classes and model they were trained with, if known."""
+    """Weights read from a file: tensors by name, their origin, notes for the user, class names and model, if known."""
 
     tensors: dict[str, Tensor]
     source: str
@@ -69,48 +73,50 @@ def load_weights(
     size: int = 224,
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
-) -> Receipt:
-    """Load `weights` into a backbone and its head in place: tensors of equal name and shape.
+) -> LoadReport:
+    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and shape.
 
     weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
     name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
     order.
 
     The head keeps its initialization if its shape differs, if the weights have other class names or another order,
-    and with `fresh_head`. Raises SightlineError if less than 90 % of the backbone's values match, if a matching tensor
-    has NaN or infinity, and for unsafe or damaged files; the model is then unchanged.
+    or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a matching
+    tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
     """
     source = find_weights(weights, name)
     notes = list(source.notes)
     if is_siamese(source.tensors) and not is_siamese(model.state_dict()):
         source = dataclasses.replace(source, tensors=backbone_of(source.tensors))
-        notes.append("only the backbone of the pre-training is used")
+        notes.append("only the backbone of the pre-training run is loaded")
     state = model.state_dict()
     match = match_names(source.tensors, state)
     converted = match_names(timm_convention(source.tensors, model.backbone), state)
     if len(converted.tensors) > len(match.tensors):
-        notes.append("converted by timm for another image size or older names")
-        used = {key for key in source.tensors if plain(key) in converted.used}
+        notes.append("converted by timm: position embeddings resized or old names replaced")
+        used = {key for key in source.tensors if without_prefixes(key) in converted.used}
         match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
-    others = bool(classes) and other_classes(source, weights, tuple(classes))
+    others = bool(classes) and classes_differ(source, weights, tuple(classes))
     headed = any(key.startswith("head.") for key in match.tensors)
     if fresh_head or (others and headed):
         own = {key: tensor for key, tensor in match.tensors.items() if key.startswith("backbone.")}
         match = dataclasses.replace(match, tensors=own)
-        notes += ["the weights were trained on other classes or another order of them, so the head is new"] * others
+        notes += ["the class names or their order differ from those of the weights: new head"] * others
     elif headed and classes and not source.classes and weights != "imagenet":
-        notes.append(UNNAMED.format(what="head weights", cure="; --model.fresh_head true begins with a new one"))
-    if coverage(match, state, "backbone.") < ENOUGH:
-        other = source.model if source.model and source.model != name else looks_like(source.tensors, name, size)
-        hint = f"they look like {other}: set model.name to it" if other else "choose the model of these weights"
-        raise wrong_weights(match, state, source, name, "backbone.", hint)
+        notes.append(NO_CLASS_NAMES.format(what="head weights", cure=", or set --model.fresh_head true"))
+    if coverage(match, state, "backbone.") < MIN_COVERAGE:
+        other = source.model if source.model and source.model != name else guess_model(source.tensors, name, size)
+        hint = (
+            f"set model.name to {other}, which they match" if other else "set model.name to the model of these weights"
+        )
+        raise mismatch_error(match, state, source, name, "backbone.", hint)
     return copy_matched(match, model, source, notes)
 
 
-def other_classes(source: SourceWeights, weights: str, classes: tuple[str, ...]) -> bool:
-    """Whether the weights are known to have other classes than these, or another order.
+def classes_differ(source: SourceWeights, weights: str, classes: tuple[str, ...]) -> bool:
+    """Whether the weights were trained on other classes, or on the same in another order; False if unknown.
 
-    ImageNet weights of a library have no class names; their classes are the 1,000 sorted WordNet ids.
+    A library's ImageNet weights have no class names; their classes are the 1,000 WordNet ids, sorted.
     """
     if source.classes:
         return source.classes != classes
@@ -118,17 +124,20 @@ def other_classes(source: SourceWeights, weights: str, classes: tuple[str, ...])
     return weights == "imagenet" and not (ids and list(classes) == sorted(classes))
 
 
-def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: list[str]) -> Receipt:
-    """Copy the matching tensors into the model; raise SightlineError for NaN or infinity, with the model unchanged."""
+def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: list[str]) -> LoadReport:
+    """Copy the matching tensors into the model.
+
+    Raises SightlineError if one contains NaN or infinity; the model is then unchanged.
+    """
     state = model.state_dict()
     require_finite(match.tensors, source.source)
     if match.stripped:
-        notes.append(f"prefixes removed from the names: {', '.join(sorted(match.stripped))}")
+        notes.append(f"prefixes removed from tensor names: {', '.join(sorted(match.stripped))}")
     notes += cast_note(match.tensors, state)
     with torch.no_grad():
         for key, tensor in match.tensors.items():
             state[key].copy_(tensor)
-    return Receipt(
+    return LoadReport(
         matched=len(match.tensors),
         total=len(state),
         new=tuple(key for key in state if key not in match.tensors),
@@ -140,7 +149,7 @@ def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: l
 
 
 def find_weights(weights: str, name: str) -> SourceWeights:
-    """Read the weights that `model.weights` names."""
+    """Read the weights given by `model.weights`: `imagenet`, a file, a run folder or a checkpoint folder."""
     if weights == "imagenet":
         path, origin = imagenet_file(name)
         return SourceWeights(read_tensors(path)[0], origin)
@@ -151,17 +160,17 @@ def find_weights(weights: str, name: str) -> SourceWeights:
         return from_folder(path.parent)  # its config.json has the class names
     if not path.is_file():
         raise SightlineError(
-            "there are no such weights",
+            "the weights were not found",
             where=f"model.weights: {weights}",
-            why="no file and no folder has this path",
-            cure="set `none`, `imagenet`, a .safetensors or .pt file, or a run folder",
+            why="there is no file or folder with this path",
+            cure="set model.weights to none, imagenet, a .safetensors or .pt file, or a run folder",
         )
     tensors, entry = read_tensors(path)
-    return SourceWeights(tensors, str(path), (f"taken from the file's entry {entry!r}",) if entry else ())
+    return SourceWeights(tensors, str(path), (f"read from the file's entry {entry!r}",) if entry else ())
 
 
 def weights_folder(folder: Path) -> Path | None:
-    """The checkpoint folder of a run (best, else last), or the folder itself; None without model.safetensors."""
+    """The folder with model.safetensors: checkpoints/best or checkpoints/last of a run, or `folder`; None if none."""
     choices = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
     return next((path for path in choices if (path / "model.safetensors").is_file()), None)
 
@@ -171,10 +180,10 @@ def from_folder(folder: Path) -> SourceWeights:
     path = weights_folder(folder)
     if path is None:
         raise SightlineError(
-            "this folder holds no weights",
+            "this folder contains no weights",
             where=str(folder),
-            why="neither checkpoints/best/model.safetensors nor model.safetensors is there",
-            cure="give a run folder, a checkpoint folder or a weight file",
+            why="it has neither checkpoints/best/model.safetensors nor model.safetensors",
+            cure="set model.weights to a run folder, a checkpoint folder or a weight file",
         )
     tensors, _ = read_tensors(path / "model.safetensors")
     try:
@@ -182,98 +191,99 @@ def from_folder(folder: Path) -> SourceWeights:
         classes, name = tuple(about["classes"]), str(about["model"]["name"])
         return SourceWeights(tensors, str(path), (), classes, name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        # Only the comparison of class names needs config.json.
-        note = f"config.json beside the weights cannot be read ({type(error).__name__}): class names not compared"
+        # config.json is needed only to compare class names.
+        note = f"cannot read config.json of the weights ({type(error).__name__}): class names were not compared"
         return SourceWeights(tensors, str(path), (note,))
 
 
 def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors are from a pre-training run: with a projector."""
+    """Whether the tensors are from a pre-training run, which has a projector."""
     return any(key.startswith("projector.") for key in tensors)
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The online backbone of a pre-training run, without heads and target network."""
+    """The tensors of the online backbone of a pre-training run, without projector, predictor and target network."""
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
 def timm_convention(tensors: dict[str, Tensor], backbone: Any) -> dict[str, Tensor]:
-    """The tensors converted by timm's `checkpoint_filter_fn` for this backbone; {} for models of others.
+    """The tensors converted by timm's `checkpoint_filter_fn` for this backbone; {} if the backbone is not timm's.
 
-    Most of timm's model files define this function, which resamples position embeddings to the image size and renames
-    old tensors; timm passes it to its loader and does not export it.
+    Most timm modules define this function, which resamples position embeddings to the image size and replaces old
+    names. timm does not export it.
     """
     module = type(backbone).__module__
     convert = vars(sys.modules[module]).get("checkpoint_filter_fn") if module.startswith("timm.") else None
     if convert is None:
         return {}
     try:
-        return dict(convert({plain(key): tensor for key, tensor in tensors.items()}, backbone))
-    except Exception:  # tensors of another model: use those that match by name
+        return dict(convert({without_prefixes(key): tensor for key, tensor in tensors.items()}, backbone))
+    except Exception:  # tensors of another model, which are matched by name only
         return {}
 
 
 def coverage(match: Match, state: dict[str, Tensor], prefix: str) -> float:
-    """Share of matched values among the floating-point tensors under `prefix`."""
+    """Fraction of the values of floating-point tensors under `prefix` that matched."""
     sizes = {key: value.numel() for key, value in state.items() if key.startswith(prefix) and value.is_floating_point()}
     return sum(count for key, count in sizes.items() if key in match.tensors) / max(1, sum(sizes.values()))
 
 
 def require_finite(tensors: dict[str, Tensor], source: str) -> None:
-    """Raise SightlineError with the names of tensors that have NaN or infinity."""
+    """Raise SightlineError with the names of tensors that contain NaN or infinity."""
     numbers = {key: value for key, value in tensors.items() if value.is_floating_point()}
-    # float8 types have no isfinite.
+    # isfinite does not support float8.
     numbers = {key: value.float() if value.element_size() == 1 else value for key, value in numbers.items()}
     bad = [key for key, value in numbers.items() if not value.isfinite().all()]
     if bad:
         raise SightlineError(
-            "the weights hold NaN or infinity",
+            "the weights contain NaN or infinity",
             where=source,
-            why=shortened(bad),
-            cure="the training that wrote them diverged: use an earlier checkpoint",
+            why=f"in {abbreviated(bad)}: the training probably diverged",
+            cure="use an earlier checkpoint",
         )
 
 
 def cast_note(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
-    """A note on dtypes of the file that differ from the model's."""
+    """A note for the user if dtypes in the file differ from the model's; else []."""
     kinds = {
         str(value.dtype).removeprefix("torch.") for key, value in tensors.items() if value.dtype != state[key].dtype
     }
     return [f"cast from {', '.join(sorted(kinds))}"] if kinds else []
 
 
-def wrong_weights(
+def mismatch_error(
     match: Match, state: dict[str, Tensor], source: SourceWeights, name: str, prefix: str, hint: str
 ) -> SightlineError:
-    """The error for weights of another model, with the first names under `prefix` that do not match."""
+    """The error for weights of another model, with the first names under `prefix` that did not match."""
     part = "backbone" if prefix == "backbone." else "encoder"
     missing = [key for key in state if key.startswith(prefix) and key not in match.tensors]
     missing = [f"{key} ({match.shapes[key]})" if key in match.shapes else key for key in missing]
     unexpected = [key for key in source.tensors if key not in match.used]
     share = coverage(match, state, prefix)
     return SightlineError(
-        f"these weights do not fit {name}: {f'{100 * share:.1f} % of its {part}' if share else 'nothing'} matched",
+        f"these weights are of another model than {name}: "
+        f"{f'{100 * share:.1f} % of its {part}' if share else 'nothing'} matched",
         where=source.source,
-        why=f"missing in the file: {shortened(missing, 5)}\n         unknown to the model: {shortened(unexpected, 5)}",
+        why=f"missing in the file: {abbreviated(missing, 5)}\n         not in the model: {abbreviated(unexpected, 5)}",
         cure=f"{hint}, or set model.weights to none",
     )
 
 
-def looks_like(tensors: dict[str, Tensor], name: str, size: int) -> str:
-    """The name of another built-in model that these tensors match, or ""; models are built on the meta device."""
+def guess_model(tensors: dict[str, Tensor], name: str, size: int) -> str:
+    """The name of another model of MODELS that these tensors match, or ""; models are built on the meta device."""
     for other, build in MODELS.items():
         try:
             with torch.device("meta"):
                 backbone = build(size=size) if other != name else torch.nn.Identity()
-        except ValueError:  # not available in this size
+        except ValueError:  # does not support this size
             continue
         state = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
-        if coverage(match_names(tensors, state), state, "backbone.") >= ENOUGH:
+        if coverage(match_names(tensors, state), state, "backbone.") >= MIN_COVERAGE:
             return other
     return ""
 
 
-def shortened(items: list[str] | tuple[str, ...], limit: int = 6) -> str:
-    """The first items on one line, and the number of others."""
+def abbreviated(items: list[str] | tuple[str, ...], limit: int = 6) -> str:
+    """The first `limit` items on one line, and the number of others."""
     more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return (", ".join(items[:limit]) or "nothing") + more

@@ -1,4 +1,4 @@
-"""Section of a report on the model's architecture: the drawing, and a nested list of the blocks."""
+"""Section of a report on the model's architecture: a drawing and a nested list of blocks."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ READING = (
     f"are their shares of the panel's total. Numbers of repeated blocks (n {TIMES}) are sums. BN: batch normalization."
 )
 COUNTED = "Only multiply-adds of convolutions, linear layers and matrix products are counted."
-WITHOUT = "There is no architecture.json: runs of earlier versions have none."
+WITHOUT = "architecture.json is missing, as in runs of earlier versions."
 
 
 def architecture(files: RunFiles) -> tuple[list[Child], str]:
     """(elements of the section, the drawing as the text of an SVG file or "")."""
-    found, why = read_architecture(files.path)
-    if found is None:
+    arch, why = read_architecture(files.path)
+    if arch is None:
         return [missing_note(why)], ""
-    notes: list[Child] = [missing_note(note) for note in found.notes]
-    if found.model is None:
+    notes: list[Child] = [missing_note(note) for note in arch.notes]
+    if arch.model is None:
         return notes or [missing_note("architecture.json has no blocks.")], ""
-    panels = panels_of(found)
+    panels = panels_of(arch)
     # page_svg escapes every text.
     drawings = [
         element("div", Html(page_svg(panel)), class_="scroll", tabindex="0", role="region", aria_label=panel.title)
@@ -34,12 +34,12 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
     ]
     hint = element("span", SCROLL, class_="hint") if any(panel.width > WIDTH for panel in panels) else None
     drawing = element("figure", element("div", drawings, class_="drawing"), element("figcaption", hint, READING))
-    blocks = [entry(block, 1, opened(block, found.model)) for block in found.model.children]
+    blocks = [entry(block, 1, opened(block, arch.model)) for block in arch.model.children]
     content: list[Child] = [
-        element("p", totals(found)),
+        element("p", totals(arch)),
         *notes,
-        drawing if drawings else missing_note("It has too many blocks for a drawing."),
-        element("h3", "Block by block"),
+        drawing if drawings else missing_note("The model has too many blocks for a drawing."),
+        element("h3", "Blocks"),
         element("div", heads(), element("ul", blocks), class_="blocks"),
         element("p", COUNTED, class_="small"),
     ]
@@ -57,13 +57,13 @@ def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
         return None, f"{FILE} cannot be read ({type(error).__name__}: {error}).".replace("\n", " ")[:300]
 
 
-def totals(found: Architecture) -> str:
+def totals(arch: Architecture) -> str:
     """Parameters and multiply-adds of the model, with the image shape that they were counted for."""
-    root = found.model
+    root = arch.model
     assert root is not None, "without blocks there are no totals"
-    what = "view" if found.method else "image"
+    what = "view" if arch.method else "image"
     text = f"{root.parameters:,} parameters; {quantity(root.multiply_adds)} multiply-adds for one {what} of "
-    text += shape_text(found.image)
+    text += shape_text(arch.image)
     return f"{text}, both networks together." if any(block.name == "target" for block in root.children) else f"{text}."
 
 
@@ -74,7 +74,7 @@ def heads() -> Html:
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block starts open, because it is most of the model."""
+    """Whether a block of the list is initially open: it has more than half of the parameters, among few blocks."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 
 

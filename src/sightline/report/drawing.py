@@ -1,4 +1,4 @@
-"""Plan and draw the figures of a report, and describe them in alternative texts."""
+"""Plan and draw the figures of a report, and write their alternative texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,15 +10,15 @@ from ..insight import curves, figures
 from ..insight.curves import History, MetricCurve
 from ..insight.projection import EpochMap, static_maps
 from ..insight.style import png, short
-from .findings import Findings, PredictionSummary, Tile
-from .words import epochs_text, percent
+from .findings import Findings, GalleryImage, PredictionSummary
+from .formatting import epochs_text, percent
 
 Plan = dict[str, Callable[[], Figure]]
 """Functions that draw figures, by file name without extension."""
 
 
 def training_curve(field: str, title: str, digits: int, percent: bool = False, key: str = "") -> MetricCurve:
-    """The small curve of a field of the training records. key: its name in file names, by default the field's."""
+    """A small curve of a field of the training records. key: its name in file names, by default `field`."""
     return MetricCurve(field, title, percent, True, digits, "training", records="train", key=key)
 
 
@@ -39,24 +39,24 @@ def drawn(name: str, draw: Callable[[], Figure]) -> bytes:
     return png(draw())
 
 
-def plan(found: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurve]) -> Plan:
+def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurve]) -> Plan:
     """Plan the figures of a run with features and predicted classes: curves, confusion, maps, wrong images."""
-    summary, todo = found.summary, plan_curves(found.past, metrics)
+    summary, todo = findings.summary, plan_curves(findings.past, metrics)
     if summary:
         todo["confusion"] = lambda: figures.draw_confusion(summary.confusion, classes)
         todo["calibration"] = lambda: figures.draw_calibration(summary.confidence, summary.correct)
     for maps, labels, ending in (
-        (found.maps, found.map_labels, ""),
-        (found.training_maps, found.training_labels, "-training"),
+        (findings.maps, findings.map_labels, ""),
+        (findings.training_maps, findings.training_labels, "-training"),
     ):
         chosen = static_maps(maps)
         for kind in kinds(maps):
             points, titles = [getattr(m, kind) for m in chosen], figures.map_titles(chosen, kind)
-            hard = hardest(found, labels)
+            hard = hardest(findings, labels)
             todo[kind + ending] = partial(figures.draw_maps, points, titles, labels, classes, hard)
-    if found.wrong:
-        todo["mistakes"] = lambda: sheet(found.wrong)
-    confused = [one for *_, tiles in found.confused for one in tiles]
+    if findings.wrong:
+        todo["mistakes"] = lambda: sheet(findings.wrong)
+    confused = [one for *_, examples in findings.confused for one in examples]
     if confused:
         todo["confused"] = lambda: sheet(confused)
     return todo
@@ -76,20 +76,21 @@ def kinds(maps: Sequence[EpochMap]) -> tuple[str, ...]:
     return tuple(kind for kind in ("tsne", "pca") if maps and getattr(maps[0], kind) is not None)
 
 
-def hardest(found: Findings, labels: np.ndarray) -> list[int]:
+def hardest(findings: Findings, labels: np.ndarray) -> list[int]:
     """The classes that occur in `labels`, by ascending recall; by index if there are no predictions."""
     present = np.unique(labels)
-    if found.summary is None:
+    if findings.summary is None:
         return present.tolist()
-    return present[np.argsort(found.summary.classes.recall[present], kind="stable")].tolist()
+    return present[np.argsort(findings.summary.classes.recall[present], kind="stable")].tolist()
 
 
-def sheet(tiles: Sequence[Tile]) -> Figure:
+def sheet(examples: Sequence[GalleryImage]) -> Figure:
     """Draw images in rows, each with its true class, predicted class and confidence."""
     captions = [
-        f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% sure" for one in tiles
+        f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
+        for one in examples
     ]
-    return figures.draw_image_grid([one.image for one in tiles], captions)
+    return figures.draw_image_grid([one.image for one in examples], captions)
 
 
 def loss_text(past: History) -> str:
@@ -139,19 +140,19 @@ def count_of(epochs: float) -> str:
 
 def marks_text(past: History) -> str:
     """The marked epochs of a curve, `; marked: best epoch 5, resumed at epoch 3`; "" if there are none."""
-    found = [f"best epoch {past.best_epoch}"] if past.best_epoch else []
-    found += [f"resumed at {epochs_text(past.resumes)}"] if past.resumes else []
-    return f"; marked: {', '.join(found)}" if found else ""
+    marks = [f"best epoch {past.best_epoch}"] if past.best_epoch else []
+    marks += [f"resumed at {epochs_text(past.resumes)}"] if past.resumes else []
+    return f"; marked: {', '.join(marks)}" if marks else ""
 
 
 def confusion_text(summary: PredictionSummary, classes: Sequence[str]) -> str:
     """Alternative text of the confusion matrix, with its largest cell off the diagonal."""
     wrong = int((~summary.correct).sum())
-    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(summary.correct)} images lie off the diagonal"
+    text = f"Confusion matrix of {len(classes)} classes; {wrong} of {len(summary.correct)} images are off the diagonal"
     if not summary.pairs:
         return text
     truth, predicted, often = summary.pairs[0]
-    return f"{text}, in its largest cell {often}: {classes[truth]} taken for {classes[predicted]}"
+    return f"{text}, {often} in its largest cell: {classes[truth]} predicted as {classes[predicted]}"
 
 
 def calibration_text(summary: PredictionSummary) -> str:
@@ -164,13 +165,13 @@ def calibration_text(summary: PredictionSummary) -> str:
     )
 
 
-def maps_text(kind: str, found: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
+def maps_text(kind: str, maps: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
     """Alternative text of the maps of the epochs, with the k-NN accuracy of their features.
 
     kind: "t-SNE" or "PCA". labels: class or cluster of each image. images: the split, or "evaluated".
     """
-    epochs, count = epochs_text([one.epoch for one in found]), np.unique(labels).size
-    accuracies = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in found if one.knn is not None)
+    epochs, count = epochs_text([one.epoch for one in maps]), np.unique(labels).size
+    accuracies = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in maps if one.knn is not None)
     what = f"{kind} maps of {len(labels)} {images} images"
     if not accuracies:
         return f"{what} after {epochs}, one dot per image, in the color of its cluster, one of {count}"

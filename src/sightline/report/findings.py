@@ -1,4 +1,4 @@
-"""The numbers, images and maps of a report, computed once from a run's files."""
+"""Compute the metrics, images and maps of a report from the files of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,20 +10,24 @@ from ..insight.features import unit_rows
 from ..insight.projection import MIN_SAMPLES, EpochMap, epoch_maps
 from ..stats.intervals import bootstrap_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
+from .formatting import section
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
-from .words import section
 
 PAIRS = 12
-TILES = 24
-TILES_PER_PAIR = 8
+GALLERY_IMAGES = 24
+IMAGES_PER_PAIR = 8
 MOST_GROUPS, MEMBERS = 10, 20
 """The largest number of clusters, and their smallest mean size."""
 
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """The numbers of predictions/val.csv. accuracy, interval (95 %, bootstrap over images) and baseline (always the
-    most frequent class) are shares; confusion int64 [K, K], rows the truth; pairs (truth, prediction, count)."""
+    """Metrics of the N predictions in predictions/val.csv.
+
+    interval: 95 %, of the accuracy, a bootstrap over images. baseline: accuracy of always predicting the most frequent
+    class. confidence: float64 [N]. correct: bool [N]. confusion: int64 [K, K], rows are the truth. pairs: the most
+    confused, (truth, prediction, count). calibration: the expected calibration error.
+    """
 
     accuracy: float
     interval: tuple[float, float]
@@ -37,7 +41,7 @@ class PredictionSummary:
 
 
 @dataclass(frozen=True)
-class Tile:
+class GalleryImage:
     """One validation image with its truth and its prediction. image: uint8 [3, h, w]."""
 
     image: np.ndarray
@@ -49,17 +53,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report of features and predicted classes shows.
+    """The content of a report on features and predicted classes.
 
-    Lists are empty and `summary` is None where the run lacks their files. confused: (truth, prediction, count, tiles).
-    maps: of the samples with `map_labels`, int64 [M]; training_maps: of training images, with `training_labels`. notes:
-    why something could not be computed.
+    Lists are empty and `summary` is None if the run lacks their files. wrong: the most confident mistakes. confused:
+    (truth, prediction, count, images) of the most confused pairs. maps: of the sample images, with their labels
+    `map_labels`, int64 [M]; training_maps, training_labels: the same for training images. notes: reasons for missing
+    parts.
     """
 
     past: History
     summary: PredictionSummary | None
-    wrong: list[Tile]
-    confused: list[tuple[str, str, int, list[Tile]]]
+    wrong: list[GalleryImage]
+    confused: list[tuple[str, str, int, list[GalleryImage]]]
     maps: list[EpochMap]
     map_labels: np.ndarray
     notes: tuple[str, ...]
@@ -68,7 +73,7 @@ class Findings:
 
 
 def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
-    """All numbers, images and maps of the report. neighbors: with t-SNE, which takes seconds per epoch."""
+    """Compute the content of the report. neighbors: whether to compute t-SNE, which takes seconds per epoch."""
     predictions, classes = files.predictions, len(files.classes)
     summary = summarize(predictions, seed_of(files)) if predictions else None
     labels, why = labels_of(files.samples, files.snapshots, classes)
@@ -89,17 +94,17 @@ def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
 
 
 def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbors: bool = True) -> list[EpochMap]:
-    """The maps of the snapshots' epochs."""
+    """The maps of the snapshots, one per epoch."""
     return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels, neighbors)
 
 
 def seed_of(files: RunFiles) -> int:
-    """The run's seed, with which training computed its intervals."""
+    """The seed of the run, which is also the seed of its bootstrap intervals."""
     return max(0, int(number(section(files.recipe, "train").get("seed"), 0)))
 
 
 def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
-    """The numbers of the predictions."""
+    """Compute the metrics of the predictions."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
@@ -116,23 +121,23 @@ def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
 
 
 def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
-    """(labels int64 [M] of the samples, why there can be no maps of their snapshots or "")."""
+    """(labels int64 [M] of the samples, why their maps cannot be drawn or "")."""
     labels, why = samples.labels if samples else None, ""
     if not snapshots:
-        why = "no maps: the run kept no features (report.samples: 0, or no epoch has ended yet)"
+        why = "no maps: the run has no stored features (report.samples is 0, or no epoch has ended)"
     elif labels is None:
         why = "no maps: the labels are in snapshots/samples.npz, which is written when training ends"
     elif any(len(snapshot.features) != len(labels) for snapshot in snapshots):
-        why = "no maps: snapshots/samples.npz has other samples than the features"
+        why = "no maps: the numbers of samples and of features differ in snapshots/"
     elif len(labels) < MIN_SAMPLES:
-        why = f"no maps: {len(labels)} samples are too few, {MIN_SAMPLES} are needed"
+        why = f"no maps: there are {len(labels)} samples; at least {MIN_SAMPLES} are needed"
     elif labels.min() < 0 or labels.max() >= classes:
-        why = "no maps: snapshots/samples.npz has labels outside of the classes"
+        why = "no maps: snapshots/samples.npz has invalid labels"
     return (np.zeros(0, dtype=np.int64) if why or labels is None else labels), why
 
 
 def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
-    """Thumbnails by their row of predictions/val.csv, those of misclassified images first."""
+    """Thumbnails by their row in predictions/val.csv; misclassified images come first."""
     found: dict[int, np.ndarray] = {}
     for kept in filter(None, (files.mistakes, files.samples)):
         rows = zip(kept.rows.tolist(), kept.images, strict=True)
@@ -140,36 +145,36 @@ def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
     return found
 
 
-def tile(predictions: Predictions, row: int, image: np.ndarray) -> Tile:
+def gallery_image(predictions: Predictions, row: int, image: np.ndarray) -> GalleryImage:
     """One row of the predictions with its image."""
     classes = predictions.classes
     truth, predicted = classes[predictions.truth[row]], classes[predictions.predicted[row]]
-    return Tile(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
+    return GalleryImage(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
 
 
-def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[Tile]:
+def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[GalleryImage]:
     """The wrong predictions with a thumbnail, the most confident first."""
     rows = sorted((row for row in images if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
-    return [tile(predictions, row, images[row]) for row in rows[:TILES]]
+    return [gallery_image(predictions, row, images[row]) for row in rows[:GALLERY_IMAGES]]
 
 
 def confused_pairs(
     predictions: Predictions, pairs: list[tuple[int, int, int]], images: Mapping[int, np.ndarray]
-) -> list[tuple[str, str, int, list[Tile]]]:
-    """(truth, prediction, count, tiles) of the most confused pairs; only images with a thumbnail have a tile."""
+) -> list[tuple[str, str, int, list[GalleryImage]]]:
+    """(truth, prediction, count, images) of the most confused pairs, with the images that have a thumbnail."""
     result = []
     for truth, predicted, count in pairs:
         both = (predictions.truth == truth) & (predictions.predicted == predicted)
-        tiles = most_wrong(predictions, ~both, images)[:TILES_PER_PAIR]
-        result.append((predictions.classes[truth], predictions.classes[predicted], count, tiles))
+        examples = most_wrong(predictions, ~both, images)[:IMAGES_PER_PAIR]
+        result.append((predictions.classes[truth], predictions.classes[predicted], count, examples))
     return result
 
 
 def with_clusters(files: RunFiles) -> RunFiles:
-    """The run with clusters of the features as classes, where its samples have no labels; else unchanged.
+    """If the samples of a run have no labels, use clusters of their features as classes; else return it unchanged.
 
-    k-means of the last kept epoch's features, normalized to length 1, which makes it a clustering by cosine. Clusters
-    are numbered by size. They come from the features themselves, so no accuracy may be computed with them.
+    The clusters are those of k-means on the features of the last stored epoch, normalized to unit length. They are
+    numbered by descending size. As they are computed from the features, no accuracy may be computed with them.
     """
     samples, snapshots = files.samples, files.snapshots
     if samples is None or samples.labels is not None or not snapshots:
@@ -183,7 +188,7 @@ def with_clusters(files: RunFiles) -> RunFiles:
 
 
 def cluster_labels(features: np.ndarray) -> np.ndarray:
-    """Cluster int64 [N] of features [N, D], numbered from 0 by descending size; deterministic."""
+    """k-means cluster of each of the features [N, D], int64 [N], from 0 by descending size; deterministic."""
     from sklearn.cluster import KMeans
 
     unit = unit_rows(features)

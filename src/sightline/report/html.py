@@ -1,4 +1,4 @@
-"""HTML from values; text is escaped, markup has its own type."""
+"""Build HTML; text is escaped, markup has its own type."""
 
 import base64
 import html
@@ -21,13 +21,14 @@ Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
 class Html(str):
-    """Text that is markup, made by `element` and from the package's own assets only."""
+    """Markup; created only by `element` and from assets of the package."""
 
     __slots__ = ()
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Html:
-    """One element. Attribute names: a trailing underscore is dropped, others become hyphens; None omits one."""
+    """An HTML element. In attribute names a trailing underscore is dropped, others become hyphens; None and False omit
+    an attribute."""
     parts = [tag]
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -55,7 +56,7 @@ def inner(*children: Child) -> Html:
 def without_home(text: str) -> str:
     """Replace home folders by `~`, so that a shared page does not contain user names.
 
-    Covers this user's home and, for runs of other machines, the usual places of home folders.
+    Covers the home folder of this user and, for runs of other machines, the usual paths of home folders.
     """
     home = os.path.expanduser("~")
     if len(home) > 1 and home in text:
@@ -64,17 +65,17 @@ def without_home(text: str) -> str:
 
 
 def missing_note(text: str) -> Html:
-    """A paragraph that names what is missing."""
+    """A paragraph on missing content."""
     return element("p", text, class_="missing")
 
 
 def png_uri(data: bytes) -> str:
-    """A PNG as a data: URL."""
+    """Encode the bytes of a PNG as a data: URL."""
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def jpeg_uri(image: Image.Image, side: int) -> str:
-    """An image as a data: URL of a JPEG without metadata, at most `side` pixels wide and high."""
+    """Encode an image as a data: URL of a JPEG without metadata, reduced to at most `side` x `side` pixels."""
     image, buffer = image.copy(), io.BytesIO()
     image.thumbnail((side, side))
     image.save(buffer, "JPEG", quality=85)
@@ -82,7 +83,7 @@ def jpeg_uri(image: Image.Image, side: int) -> str:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels from a PNG's header."""
+    """(width, height) in pixels, from the header of a PNG."""
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
@@ -97,8 +98,8 @@ def table(
 ) -> Html:
     """A table in a scrolling box labeled `name`.
 
-    numeric: the first right-aligned column, or their range. The first cell of a row is its header. A head of empty
-    texts is left out. kind: a further CSS class.
+    head: the column headings; omitted if all are empty. The first cell of a row is its header. name: the accessible
+    name. numeric: the first right-aligned column, or their range. kind: an additional CSS class.
     """
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
     sides = ["figures" if column in figures else "words" for column in range(len(head))]
@@ -118,12 +119,12 @@ def table(
 
 
 def slug(text: str) -> str:
-    """A heading as an element identifier."""
+    """Convert a heading to an element identifier."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def typeset(sentence: str) -> list[Child]:
-    """A sentence with minus signs before digits, and with intervals that do not break over lines."""
+    """Typeset a sentence: minus signs before digits, and no line breaks within intervals."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
     parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
     return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]

@@ -1,4 +1,4 @@
-"""The data of the page's scripts as JSON blocks: thumbnails, maps, curves, confusion matrix and masks.
+"""JSON blocks for the interactive views of a page: thumbnails, maps, curves and confusion matrix.
 
 web/src/data.ts declares the same names. Without scripts the page shows still figures.
 """
@@ -19,70 +19,70 @@ from ..insight.projection import EpochMap
 from ..insight.style import class_colors, png_rgb
 from .drawing import TRAINING_CURVES, kinds
 from .findings import Findings
+from .formatting import percent
 from .html import Child, Html, element, png_uri
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
-from .words import percent
 
-SHEET_PIXELS = 4096  # phones do not display much larger images
+SHEET_PIXELS = 4096  # largest side of a sprite sheet; phones cannot display much larger images
 CLEAR = 95  # WebP quality of images of at most 40 pixels
-FINE = 82
-MOST_POINTS = 2000  # of a curve
+FINE = 82  # WebP quality of larger images
+MOST_POINTS = 2000  # maximum number of points of a curve
 
 
 def block(name: str, values: object) -> Html:
-    """A JSON block, with `<` escaped so that no text in it closes the element."""
+    """A JSON block; `<` is escaped so that no text can close the element."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Html(text), type="application/json", id=name)
 
 
 def live(kind: str, source: str, items: str | None = None) -> Html:
-    """An element that the script fills and then shows."""
+    """A hidden element in which the script creates an interactive view. source, items: names of JSON blocks."""
     return element("div", class_=f"live {kind}", data_live=kind, data_source=source, data_items=items, hidden=True)
 
 
 def numbers(values: np.ndarray | None) -> str:
-    """Integers 0 to 65535 as base64 of little-endian uint16."""
+    """Encode integers 0 to 65535 as base64 of little-endian uint16."""
     assert values is not None
     return base64.b64encode(np.ascontiguousarray(values, dtype="<u2").tobytes()).decode("ascii")
 
 
 def shares(values: np.ndarray | None) -> str:
-    """Shares 0 to 1 as `numbers` 0 to 65535."""
+    """Encode shares 0 to 1 as `numbers` 0 to 65535."""
     assert values is not None
     return numbers(np.rint(np.clip(values, 0, 1) * 65535))
 
 
 def webp(pixels: np.ndarray, quality: int) -> str:
-    """An image uint8 [h, w, 3] as a data: URL."""
+    """Encode an image uint8 [h, w, 3] as a data: URL of a WebP."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def sheets(images: np.ndarray) -> dict[str, Any]:
-    """Thumbnails uint8 [M, 3, h, w] arranged in a few large images."""
+    """Arrange thumbnails uint8 [M, 3, h, w] in sprite sheets; returns the sheets and their layout."""
     _, _, height, width = images.shape
     columns = max(1, SHEET_PIXELS // width)
     rows = max(1, SHEET_PIXELS // height)
     columns = min(columns, max(1, int(np.ceil(np.sqrt(len(images) * height / width)))))
-    found = []
+    encoded = []
     for start in range(0, len(images), rows * columns):
         part = images[start : start + rows * columns]
         lines = -(-len(part) // columns)
         sheet = np.zeros((lines * columns, 3, height, width), np.uint8)
         sheet[: len(part)] = part
-        whole = sheet.reshape(lines, columns, 3, height, width).transpose(0, 3, 1, 4, 2)
+        pixels = sheet.reshape(lines, columns, 3, height, width).transpose(0, 3, 1, 4, 2)
         small = max(height, width) <= 40
-        found.append(webp(whole.reshape(lines * height, columns * width, 3), CLEAR if small else FINE))
-    return {"sheets": found, "tile": [height, width], "columns": columns, "perSheet": rows * columns}
+        encoded.append(webp(pixels.reshape(lines * height, columns * width, 3), CLEAR if small else FINE))
+    return {"sheets": encoded, "tile": [height, width], "columns": columns, "perSheet": rows * columns}
 
 
 def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails | None) -> Html:
-    """The block of the thumbnails: the samples, then the misclassified images that are not among them."""
+    """The JSON block of the thumbnails: the samples, then further misclassified images."""
     predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
     if predictions is not None and not has_rows(predictions, rows).all():
-        predictions = None  # the files do not belong together
+        predictions = None  # the files are from different runs
     if predictions is not None and mistakes is not None and mistakes.images.shape[1:] == images.shape[1:]:
         fresh = ~np.isin(mistakes.rows, rows) & has_rows(predictions, mistakes.rows)
         images, rows = np.concatenate([images, mistakes.images[fresh]]), np.concatenate([rows, mistakes.rows[fresh]])
@@ -95,12 +95,12 @@ def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails 
 
 
 def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
-    """Which of rows [M] the predictions have, bool [M]."""
+    """Whether the predictions have each of rows [M], bool [M]."""
     return (rows >= 0) & (rows < len(predictions.names))
 
 
 def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
-    """Names, truth, predictions and confidence of rows [M] of predictions/val.csv."""
+    """Names, true classes, predicted classes and confidence of rows [M] of predictions/val.csv."""
     return {
         "names": [printable(predictions.names[row]) for row in rows.tolist()],
         "truth": numbers(predictions.truth[rows]),
@@ -110,8 +110,8 @@ def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
 
 
 def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot], classes: int) -> Html:
-    """The block of the maps, on square axes shared by the epochs, with the predictions at each epoch."""
-    placed = {kind: squared([getattr(one, kind) for one in maps]) for kind in kinds(maps)}
+    """The JSON block of the maps, on square axes shared by the epochs, with the predictions at each epoch."""
+    scaled = {kind: squared([getattr(one, kind) for one in maps]) for kind in kinds(maps)}
     epochs = [
         {
             "epoch": one.epoch,
@@ -125,21 +125,21 @@ def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot]
     shown = [by_epoch[one.epoch] for one in maps]
     usable = all(one.predictions is not None and 0 <= one.predictions.min() <= one.predictions.max() < classes
                  for one in shown)  # fmt: skip
-    sure = usable and all(one.confidence is not None for one in shown)
+    with_confidence = usable and all(one.confidence is not None for one in shown)
     return block(
         name,
         {
             "count": len(maps[0].pca),
             "epochs": epochs,
-            "kinds": {kind: [numbers(points) for points in every] for kind, every in placed.items()},
+            "kinds": {kind: [numbers(points) for points in every] for kind, every in scaled.items()},
             "predicted": [numbers(one.predictions) for one in shown] if usable else None,
-            "confidence": [shares(one.confidence) for one in shown] if sure else None,
+            "confidence": [shares(one.confidence) for one in shown] if with_confidence else None,
         },
     )
 
 
 def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Points [N, 2] of each epoch as 0 to 65535 within one square around all of them."""
+    """Scale the points [N, 2] of all epochs to 0..65535 within a common square; returns flat arrays [2 N]."""
     every = np.concatenate(points)
     low, high = every.min(0), every.max(0)
     side = max(float((high - low).max()), 1e-12)
@@ -147,9 +147,9 @@ def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.rint(np.clip((one - corner) / side, 0, 1) * 65535).astype(np.uint16).ravel() for one in points]
 
 
-def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html | None:
-    """The block of the confusion matrix with its orders of classes; None above 200 classes."""
-    summary = found.summary
+def confusion_block(name: str, findings: Findings, classes: Sequence[str]) -> Html | None:
+    """The JSON block of the confusion matrix with three orders of its classes; None above 200 classes."""
+    summary = findings.summary
     if summary is None or len(classes) > 200:
         return None
     orders = {
@@ -161,7 +161,7 @@ def confusion_block(name: str, found: Findings, classes: Sequence[str]) -> Html 
 
 
 def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Html | None:
-    """The block of the loss, the metrics and the training quantities that the run has; None before its first epoch."""
+    """The JSON block of the curves of a run; None before its first epoch."""
     train, evaluation = (past.train, "train"), (past.evaluation, "validation")
     panels = [("loss", "Loss", 3, [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")])]
     for one in (*metrics, *TRAINING_CURVES):
@@ -194,20 +194,20 @@ def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1
 
 
 def marks(past: History) -> list[dict[str, Any]]:
-    """The resumes, the best epoch and an early end."""
-    found: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
+    """Marks of the curves: resumes, the best epoch and an early stop."""
+    marked: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
     if past.best_epoch and not past.ensemble:
-        found.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
+        marked.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
     if past.stopped_early:
-        found.append({"at": past.last_epoch, "kind": "stopped", "label": "stopped"})
-    return found
+        marked.append({"at": past.last_epoch, "kind": "stopped", "label": "stopped"})
+    return marked
 
 
 def gray_png(mask: np.ndarray) -> str:
-    """A mask of class indices uint8 [h, w] as a data: URL."""
+    """Encode a mask of class indices uint8 [h, w] as a data: URL of a gray PNG."""
     return png_uri(png_rgb(mask))
 
 
-def with_live_views(still: Sequence[Child], *lives: Html | None) -> Html:
-    """Still figures, and the data and elements that replace them where scripts run."""
-    return element("div", [one for one in lives if one], element("div", list(still), class_="still"))
+def with_live_views(still: Sequence[Child], *views: Html | None) -> Html:
+    """Still figures, and the JSON blocks and elements that replace them if scripts run."""
+    return element("div", [one for one in views if one], element("div", list(still), class_="still"))

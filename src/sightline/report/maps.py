@@ -1,4 +1,4 @@
-"""The section of feature maps over the epochs, with the thumbnails of their points."""
+"""Section on the features over the epochs: PCA and t-SNE maps, with the thumbnails of their points."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,19 @@ import numpy as np
 from ..insight.projection import EpochMap, static_maps
 from .drawing import maps_text
 from .findings import Findings
+from .formatting import epochs_text, percent
 from .html import Child, Html, element, missing_note, table
 from .live import items, live, map_block, with_live_views
 from .run import RunFiles, Snapshot
 from .sections import Figures, figure
-from .words import epochs_text, percent
 
 MAPS = (
     "A map alone is no evidence: the numbers below are computed from the features, not from a map. The k-NN accuracy "
-    "is a leave-one-out vote of each image's nearest neighbors among these same images, not among training images."
+    "is leave-one-out: each image is classified by its nearest neighbors among these images, not among training images."
 )
 GROUPS = (
-    "The images have no labels, so the colors are groups that k-means found among the features of the last epoch: "
-    "images that are similar to the model. They measure nothing; with labeled images, named by --pretrain.probe, the "
-    "quality of the features is measured."
+    "The images have no labels, so the colors are k-means clusters of the features of the last epoch. The clusters say "
+    "nothing about the quality of the features; set --pretrain.probe to labeled images to measure it."
 )
 TSNE = (
     "t-SNE of the first 50 principal components. Each epoch is initialized with the map of the epoch before and "
@@ -35,23 +34,23 @@ PCA = (
 
 
 def thumbnails(files: RunFiles) -> Html | None:
-    """The thumbnails for the page's scripts; None where the run kept none with labels or predictions."""
+    """The JSON block of the thumbnails; None if the run has none with labels or predictions."""
     if files.samples is None or (files.samples.labels is None and files.predictions is None):
         return None
     return items("items-data", files, files.samples, files.mistakes)
 
 
-def maps(files: RunFiles, figures: Figures, found: Findings) -> list[Child]:
-    """PCA and t-SNE over the epochs, with measures of the features."""
-    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in found.notes]
-    if found.maps:
-        parts += maps_of(figures, found.maps, files.snapshots, found.map_labels, files.classes, "")
-    if found.training_maps:
+def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
+    """Section: PCA and t-SNE maps at the stored epochs, with measures of the features."""
+    parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in findings.notes]
+    if findings.maps:
+        parts += maps_of(figures, findings.maps, files.snapshots, findings.map_labels, files.classes, "")
+    if findings.training_maps:
         assert files.train_samples is not None
         parts.append(element("h3", "Training images"))
         parts.append(items("items-training", files, files.train_samples, None))
-        labels = found.training_labels
-        parts += maps_of(figures, found.training_maps, files.train_snapshots, labels, files.classes, "-training")
+        labels = findings.training_labels
+        parts += maps_of(figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training")
     return parts
 
 
@@ -63,10 +62,10 @@ def maps_of(
     classes: Sequence[str],
     ending: str,
 ) -> list[Child]:
-    """The maps of one split. ending: of the figures' names, "" for validation or "-training"."""
+    """The maps of one split. ending: suffix of the figures' names, "" for validation images or "-training"."""
     labeled = maps[0].knn is not None
     images = "training" if ending else "validation" if labeled else "evaluated"
-    only = " Only one epoch was kept." if len(maps) == 1 else ""
+    only = " Only one epoch was stored." if len(maps) == 1 else ""
     crowd = (
         " The twelve classes with the lowest recall are named and in full color; all others are faint."
         if np.unique(labels).size > 20
@@ -77,7 +76,7 @@ def maps_of(
     still = [
         element("h3", "Neighborhoods: t-SNE") if f"tsne{ending}" in figures else None,
         figure(figures, f"tsne{ending}", maps_text("t-SNE", shown, labels, images), wide=True),
-        element("h3", "Directions of most variance: PCA"),
+        element("h3", "Directions of largest variance: PCA"),
         figure(figures, f"pca{ending}", maps_text("PCA", shown, labels, images), wide=True),
     ]
     name, items_name = f"map-data{ending}", f"items{ending or '-data'}"
@@ -92,7 +91,7 @@ def maps_of(
 
 
 def features_table(maps: Sequence[EpochMap], labeled: bool) -> Html:
-    """Measures of the features at each kept epoch."""
+    """Table of the measures of the features at each stored epoch."""
     head = ["Epoch", f"k-NN accuracy (k = {maps[0].neighbors}), %", "Silhouette, -1 to 1", "Variance on the PCA map, %"]
     rows: list[list[Child]] = []
     for one in maps:

@@ -1,4 +1,4 @@
-"""The command, recipe and provenance of a run as sections of its page."""
+"""Sections of a run's page on its commands, recipe and provenance."""
 
 import shlex
 from collections.abc import Mapping
@@ -6,44 +6,42 @@ from typing import Any
 
 from ..insight.curves import number
 from ..insight.style import si_number
+from .formatting import known, section
 from .html import Child, Html, element, missing_note, table
 from .run import RunFiles
-from .words import known, section
 
 NAMES = {
     "git_commit": "Sightline commit",
     "platform": "Operating system",
     "weights": "Weights at the start",
-    "train_flops": "Training, as planned",
-    "train_flops_done": "Training, as done",
-    "train_flops_per_image": "Training, one image",
+    "train_flops": "FLOPs of the training, planned",
+    "train_flops_done": "FLOPs of the training, done",
+    "train_flops_per_image": "FLOPs of the training per image",
 }
 PLAIN = ("device", "git_commit", "platform", "precision", "threads", "seed", "parameters", "versions")
 
 
 def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
-    """The commands of the run, the settings that differ from the defaults, the whole recipe."""
+    """Section: the commands of the run, the settings that differ from the defaults, the complete recipe."""
     parts = commands(files)
     if not files.recipe:
         return [*parts, missing_note("recipe.yaml is missing or cannot be read.")]
     changed = [[key, shown(value), shown(defaults.get(key))] for key, value in flat(files.recipe).items()
                if key not in defaults or value != defaults[key]]  # fmt: skip
-    heading = "What the recipe changes"
+    heading = "Settings that differ from the defaults"
     return [
         *parts,
         element("h3", heading),
-        table(["Setting", "This run", "Default"], changed, heading, kind="facts")
-        if changed
-        else element("p", "Nothing."),
-        element("details", element("summary", "The whole recipe"), element("pre", element("code", files.recipe_text))),
+        table(["Setting", "This run", "Default"], changed, heading, kind="facts") if changed else element("p", "None."),
+        element("details", element("summary", "Complete recipe"), element("pre", element("code", files.recipe_text))),
     ]
 
 
 def commands(files: RunFiles) -> list[Child]:
-    """The command that started the run, and those that resumed it."""
+    """The command that started the run, and the commands that resumed it."""
     entries = files.provenance.get("resumes")
     resumes = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    parts: list[Child] = [element("h3", "The commands, in order" if resumes else "The command")]
+    parts: list[Child] = [element("h3", "Commands, in order" if resumes else "Command")]
     parts.append(typed(files.provenance.get("command")))
     versions = section(files.provenance, "versions")
     for entry in resumes:
@@ -53,7 +51,7 @@ def commands(files: RunFiles) -> list[Child]:
 
 
 def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """The step of a resume, and what it changed; before: the versions until then."""
+    """A line on a resume: its step and the changes of settings and versions. before: the versions before it."""
     step = number(entry.get("step"))
     start = "Resumed" if step != step else f"Resumed after step {step:,.0f}"
     changes = [f"{key} {change(value)}" for key, value in section(entry, "changed").items()]
@@ -68,18 +66,18 @@ def change(pair: object) -> str:
 
 
 def typed(command: object) -> Html:
-    """A list of arguments as a command to copy; a note for any other value."""
+    """A list of arguments as a shell command; a note for any other value."""
     known_words = isinstance(command, list) and command
     return command_box(shlex.join(map(str, command))) if known_words else missing_note("The command is unknown.")
 
 
 def command_box(text: str) -> Html:
-    """A command in a box to copy from."""
+    """A command in a box."""
     return element("pre", element("code", text), class_="scroll", tabindex="0")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key; `model.args` stays one value."""
+    """Flatten nested values to dotted keys; `model.args` is not flattened."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -102,7 +100,7 @@ def shown(value: object) -> str:
 
 
 def provenance(files: RunFiles) -> list[Child]:
-    """Data, machine, versions, and the notes of the run."""
+    """Section: notes of the run, then data, machine and versions."""
     elsewhere = ("command", "notes", "data", "pixels", "resumes")
     facts = {key: value for key, value in files.provenance.items() if key not in elsewhere}
     facts |= {f"data {key}": value for key, value in section(files.provenance, "data").items() if key != "classes"}
@@ -115,7 +113,7 @@ def provenance(files: RunFiles) -> list[Child]:
     if isinstance(notes, list) and notes:
         parts += [element("h3", "Notes"), element("ul", [element("li", str(note)) for note in notes], class_="notes")]
     if not rows:
-        return [*parts, missing_note("provenance.json is missing or cannot be read: the origin is unknown.")]
+        return [*parts, missing_note("provenance.json is missing or cannot be read.")]
     heading = "Data, machine, versions"
     return [*parts, element("h3", heading), table(["", ""], rows, heading, kind="facts")]
 

@@ -20,10 +20,10 @@ SIZE = Html('<span id="size"></span>')  # replaced by the size of the page
 
 
 def write_report(run: str | Path) -> Path:
-    """Draw figures/*.png, figures/architecture.svg and report.html of the run folder `run`; returns the page's path.
+    """Write figures/*.png, figures/architecture.svg and report.html to the run folder `run`; returns the page's path.
 
-    The same files give the same bytes. Missing parts of the run are named on the page. Raises SightlineError where
-    `run` is not a run.
+    The output depends only on the files in the folder. The page lists missing files. Raises SightlineError if `run` is
+    not a run folder.
     """
     text, figures = render(run)
     for name, data in figures.items():
@@ -32,14 +32,17 @@ def write_report(run: str | Path) -> Path:
 
 
 def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
-    """(the page, its figures by file name). watched: the stamp of a page served during training, which polls its server
-    for a newer one and has no t-SNE, which takes seconds per epoch; "" for a file."""
+    """(the page, its figures by file name).
+
+    watched: the stamp of a page that is served during training, see `watch.WatchedRun.stamp`; "" for a file. Such a
+    page polls the server for a newer stamp, and has no t-SNE, which takes seconds per epoch.
+    """
     files = read_run(run)
     task = task_named(files.recipe.get("task"), str(files.path))
     content = task.report(files, task.metrics, bool(watched))
     sections = [*content.sections]
     if files.preview:
-        sections.append(("What the model sees", preview({"preview": files.preview})))
+        sections.append(("Augmented training images", preview({"preview": files.preview})))
     blocks, drawing = architecture(files)
     sections.append(("Architecture", blocks))
     images = {f"{name}.png": data for name, data in content.figures.items()}
@@ -71,9 +74,10 @@ def layout(
     watched: str = "",
     shown: str = "",
 ) -> str:
-    """A page of titled sections with a table of contents, and its size at the end.
+    """A page of titled sections with a table of contents.
 
-    small: a line below the name. watched: see `render`. shown: a sentence on how many images the page shows.
+    kicker, name, small: lines of the header. notice: a box above the sections. watched: see `render`. shown: a sentence
+    on the number of images on the page, for its last line.
     """
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
@@ -94,21 +98,23 @@ def layout(
 
 
 def notice(files: RunFiles, past: History) -> Html | None:
-    """What is missing in the run, and how to resume an unfinished one; None where nothing is missing."""
+    """A box with the missing files, and how to resume an unfinished run; None if nothing is missing."""
     parts: list[Child] = []
     if files.recipe and not past.finished and (files.records or not files.predictions):
-        old = " The predictions below are of its state before it was resumed." if files.predictions else ""
+        old = " The predictions below are from before it was resumed." if files.predictions else ""
         cure = element("code", "sightline resume RUN")
         parts.append(element("p", f"This run is not finished.{old} If it was interrupted, ", cure,
                             " continues it; RUN is its folder."))  # fmt: skip
     if files.missing:
-        parts.append(element("p", "Not in this run's folder, and therefore not in this report:"))
+        parts.append(
+            element("p", "These files are missing in the run folder, or cannot be read, so this report lacks them:")
+        )
         parts.append(element("ul", [element("li", line) for line in files.missing]))
     return element("aside", parts, class_="notice") if parts else None
 
 
 def head(name: str, watched: str = "") -> Html:
-    """Title, style, and a content security policy that blocks everything outside of the page."""
+    """Title, style sheet, and a content security policy that blocks all external content."""
     style = Html(asset("uplot.css") + asset("style.css"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('report.js'))}'; "
@@ -136,7 +142,7 @@ def digest(text: str) -> str:
 
 
 def defaults_of(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The default settings of a recipe's task; {} for an unknown task."""
+    """The default settings of the task of a recipe; {} for an unknown task."""
     try:
         return task_named(recipe.get("task")).config().model_dump(mode="json")
     except SightlineError:

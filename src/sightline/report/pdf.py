@@ -22,15 +22,17 @@ def find_chromium() -> str:
     """The path of a Chromium, Chrome or Edge. Raises SightlineError (status ENVIRONMENT) without one."""
     found = next(filter(None, map(shutil.which, NAMES)), None) or next(filter(os.path.isfile, PATHS), None)
     if found is None:
-        cure = "install Chromium or Chrome, or open report.html in any browser and print it there"
-        raise SightlineError("printing a PDF needs a Chromium, and none is installed", cure=cure, status=ENVIRONMENT)
+        cure = "install Chromium or Chrome, or open report.html in any browser and print it"
+        raise SightlineError(
+            "printing a PDF needs Chromium, Chrome or Edge, and none was found", cure=cure, status=ENVIRONMENT
+        )
     return found
 
 
 def write_pdf(page: Path) -> Path:
-    """Print the page `report.html` to report.pdf beside it; returns the PDF's path.
+    """Print the page `report.html` to report.pdf in the same folder; returns the path of the PDF.
 
-    The browser runs with a temporary profile, without extensions. Raises SightlineError where it fails.
+    The browser runs with a temporary profile and without extensions. Raises SightlineError if it fails.
     """
     chromium = find_chromium()
     with tempfile.TemporaryDirectory(prefix="sightline-pdf-") as folder:
@@ -38,7 +40,7 @@ def write_pdf(page: Path) -> Path:
         command = [chromium, "--headless", "--disable-gpu", "--disable-extensions", "--no-first-run"]
         command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
         command += [f"--user-data-dir={folder}/profile", "--no-pdf-header-footer", f"--print-to-pdf={printed}"]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:  # Chromium has no sandbox for root
+        if hasattr(os, "geteuid") and os.geteuid() == 0:  # the sandbox of Chromium does not support root
             command.append("--no-sandbox")
         try:
             done = subprocess.run([*command, page.resolve().as_uri()], capture_output=True, text=True, check=False,
@@ -47,7 +49,7 @@ def write_pdf(page: Path) -> Path:
         except (OSError, subprocess.TimeoutExpired) as error:
             why = [str(error)]
         if not printed.is_file() or not printed.stat().st_size:
-            what, cure = "the browser did not write a PDF", "open the page in a browser and print it there"
+            what, cure = "the browser did not write a PDF", "open the page in a browser and print it"
             why = f"{chromium}: {why[0]}"
             raise SightlineError(what, where=str(page), why=why, cure=cure, status=ENVIRONMENT)
         return atomic_write(page.with_suffix(".pdf"), printed.read_bytes())

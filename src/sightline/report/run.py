@@ -16,14 +16,14 @@ from ..errors import SightlineError
 from ..runs.atomic import read_json_lines
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..runs.run_folder import existing
-from .words import section
+from .formatting import section
 
 T = TypeVar("T")
 UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, StopIteration, RecursionError),
     *(csv.Error, zipfile.BadZipFile, zlib.error, SightlineError),
 )
-"""What reading a damaged file may raise."""
+"""Exceptions that reading a damaged file can raise."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Thumbnails uint8 [M, 3, h, w] of validation images, their rows int64 [M] in predictions/val.csv, and their labels
-    int64 [M] or None."""
+    """Thumbnails of images.
+
+    images: uint8 [M, 3, h, w]. rows: int64 [M], their rows in predictions/val.csv. labels: int64 [M] or None.
+    """
 
     images: np.ndarray
     rows: np.ndarray
@@ -49,8 +51,10 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Features float32 [M, D] of fixed sample images after an epoch; where the run kept them, predictions int64 [M] and
-    their confidence float64 [M]."""
+    """Results for the sample images after an epoch.
+
+    features: float32 [M, D]. predictions: int64 [M], and confidence: float64 [M], or None if they were not stored.
+    """
 
     epoch: int
     features: np.ndarray
@@ -62,9 +66,9 @@ class Snapshot:
 class RunFiles:
     """The contents of a run folder. A missing or unreadable part is empty or None and has a line in `missing`.
 
-    classes: from the predictions, else from provenance.json. snapshots: one per kept epoch. train_snapshots,
-    train_samples: the same of training images. clustered: `classes` and the labels of the samples are clusters of the
-    features, see `findings.with_clusters`.
+    classes: from the predictions, else from provenance.json. snapshots: one per stored epoch. train_snapshots,
+    train_samples: the same for training images. clustered: whether `classes` and the labels of the samples are clusters
+    of the features, see `findings.with_clusters`.
     """
 
     path: Path
@@ -85,13 +89,13 @@ class RunFiles:
 
 
 def read_run(folder: str | Path) -> RunFiles:
-    """The files that runs of every task have. Raises SightlineError where the folder is not a run."""
+    """Read the files that runs of all tasks have. Raises SightlineError if the folder is not a run."""
     path, missing = existing(folder), []
     recipe = attempt("recipe.yaml", path, read_recipe, missing, {})
     provenance = attempt("provenance.json", path, read_provenance, missing, {})
     records = tuple(read_json_lines(path / "metrics.jsonl"))
     if not records:
-        missing.append("metrics.jsonl: not there, or empty")
+        missing.append("metrics.jsonl: missing or empty")
     names = section(provenance, "data").get("classes")
     classes = tuple(map(str, names)) if isinstance(names, list) else ()
     preview = attempt("figures/preview.png", path, read_png, [], None)
@@ -109,7 +113,7 @@ def with_predictions(files: RunFiles) -> RunFiles:
 
 
 def with_samples(files: RunFiles) -> RunFiles:
-    """Add the sample images with their features at the kept epochs; those of training images where the run has some."""
+    """Add the sample images with their features at the stored epochs, and training images if the run has some."""
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
     files = replace(files, samples=samples, snapshots=read_snapshots(path, missing))
@@ -121,10 +125,10 @@ def with_samples(files: RunFiles) -> RunFiles:
 
 
 def attempt(name: str, folder: Path, read: Callable[[Path], T], missing: list[str], otherwise: T) -> T:
-    """`read(folder / name)`; where that fails, `otherwise` and a new line in `missing`."""
+    """Return `read(folder / name)`; if that fails, return `otherwise` and append the reason to `missing`."""
     path = folder / name
     if not path.is_file():
-        missing.append(f"{name}: not there")
+        missing.append(f"{name}: missing")
         return otherwise
     try:
         return read(path)
@@ -134,29 +138,29 @@ def attempt(name: str, folder: Path, read: Callable[[Path], T], missing: list[st
 
 
 def read_text(path: Path) -> str:
-    """UTF-8 text; undecodable bytes are replaced."""
+    """Read UTF-8 text; undecodable bytes are replaced."""
     return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The recipe as nested values, not validated, so that runs of other versions have a report."""
+    """Read the recipe as nested values, without validation, so that runs of other versions can be reported."""
     return mapping(parse_yaml(read_text(path), path.name))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """provenance.json as a dict."""
+    """Read provenance.json as a dict."""
     return mapping(json.loads(read_text(path)))
 
 
 def mapping(values: Any) -> dict[str, Any]:
-    """`values`; ValueError where it is not a dict."""
+    """Return `values`; raise ValueError if it is not a dict."""
     if not isinstance(values, dict):
         raise ValueError("not a mapping")
     return values
 
 
 def read_png(path: Path) -> bytes:
-    """The bytes of a PNG file."""
+    """Read the bytes of a PNG file; raises ValueError for other content."""
     data = path.read_bytes()
     if not data.startswith(b"\x89PNG") or len(data) < 24:
         raise ValueError("not a PNG")
@@ -164,7 +168,7 @@ def read_png(path: Path) -> bytes:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """predictions/val.csv. Raises ValueError where it lacks rows or columns, or has a class not in its header."""
+    """Read predictions/val.csv. Raises ValueError for missing rows or columns, and for classes not in its header."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
         header = next(lines)
@@ -188,13 +192,13 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, without unpickling."""
+    """Read all arrays of a .npz file, without unpickling."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
 def read_thumbnails(path: Path) -> Thumbnails:
-    """samples.npz or mistakes.npz. Raises ValueError where the arrays do not belong together."""
+    """Read samples.npz or mistakes.npz. Raises ValueError for arrays of unexpected or unequal shapes."""
     arrays = read_arrays(path)
     images, rows = arrays["images"], arrays["index"].astype(np.int64)
     labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
@@ -205,18 +209,18 @@ def read_thumbnails(path: Path) -> Thumbnails:
 
 
 def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz") -> tuple[Snapshot, ...]:
-    """The snapshots in snapshots/epoch-*/FILE, in order of their epochs."""
+    """Read snapshots/epoch-*/FILE in the order of the epochs."""
     paths = (folder / "snapshots").glob(f"epoch-*/{file}")
     found = {int(digits): path for path in paths if (digits := path.parent.name.removeprefix("epoch-")).isdigit()}
     if not found:
-        missing.append(f"snapshots/epoch-*/{file}: not there")
+        missing.append(f"snapshots/epoch-*/{file}: missing")
     read = (attempt(str(found[e].relative_to(folder)), folder, read_snapshot, missing, None) for e in sorted(found))
     return tuple(snapshot for snapshot in read if snapshot is not None)
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """The snapshot in an epoch's folder. Raises ValueError for features that are not finite; unusable predictions and
-    confidences are left out."""
+    """Read the snapshot of an epoch. Raises ValueError for invalid features; invalid predictions and confidences are
+    ignored."""
     arrays = read_arrays(path)
     features, predictions = arrays["features"].astype(np.float32), arrays.get("predictions")
     confidence = arrays.get("confidence")

@@ -1,4 +1,4 @@
-"""The parts of a run's page that several tasks share: figures, facts, curves, links to what stands out."""
+"""Parts of a run's page that several tasks share: figures, facts, curves, hints."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,30 +9,33 @@ from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
 from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
+from .formatting import count, device, duration, epochs_text, known, percent, section, status, times
 from .html import Child, Html, element, missing_note, png_size, png_uri
 from .live import curves_block, live, with_live_views
 from .run import RunFiles
-from .words import count, device, duration, epochs_text, known, percent, section, status, times
 
 Figures = Mapping[str, bytes]
 Hint = tuple[str, str]
-"""(what stands out in a run, the identifier of the section that shows it)."""
+"""(a problem to check, the identifier of the section with its details)."""
 
 CURVES = (
     "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
     "weights of the recipe; validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
-SCROLL = "Scroll sideways to see the whole figure. "
-NARROW = 330  # pixels of a figure that a phone shows
+SCROLL = "Scroll horizontally to see the whole figure. "
+NARROW = 330  # CSS pixels; wider figures scroll on a phone
 MOST_HINTS = 4
-OVERFITTED = 1.1  # of the lowest validation loss
-WAITING = 0.1  # of the time
+OVERFITTED = 1.1  # least ratio of the last to the lowest validation loss, for a hint
+WAITING = 0.1  # least share of the time spent waiting for data, for a hint
 
 
 @dataclass(frozen=True)
 class Content:
-    """A task's part of the page of a run: the run's files, titled sections, figures by file name without ending, the
-    history of its records, and a sentence on how many images the page shows."""
+    """The part of a run's page that its task creates.
+
+    sections: with their titles. figures: PNG files by name without extension. past: from metrics.jsonl. shown: a
+    sentence on the number of images on the page.
+    """
 
     files: RunFiles
     sections: list[tuple[str, list[Child]]]
@@ -42,9 +45,9 @@ class Content:
 
 
 def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: bool = False) -> Html | None:
-    """A figure of the report at its natural size with a caption; None where it was not drawn.
+    """A figure of the report in its natural size with a caption; None if it was not drawn.
 
-    text: its alternative text. wide: it scrolls sideways in a narrow window.
+    text: its alternative text. wide: whether it scrolls horizontally in a narrow window.
     """
     if name not in figures:
         return None
@@ -56,35 +59,35 @@ def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: 
     return element("figure", paper, element("figcaption", hint, caption) if caption else None, id=f"figure-{name}")
 
 
-def fact_cards(files: RunFiles, past: History, tiles: Sequence[tuple[str, str, str]]) -> Html:
-    """Cards (name, value, note): the task's own, then best epoch, time, speed, device, size."""
-    tiles = list(tiles)
+def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, str]]) -> Html:
+    """Cards of facts: `facts` (name, value, note) of the task, then best epoch, time, speed, device, parameters."""
+    facts = list(facts)
     if past.ensemble:
-        tiles.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
+        facts.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
     elif past.best_epoch:
         planned = section(files.recipe, "train").get("epochs")
-        tiles.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
+        facts.append(("Best epoch", str(past.best_epoch), f"of {planned} planned" if planned else ""))
     if past.seconds:
-        tiles.append(("Time", duration(past.seconds), status(past)))
+        facts.append(("Time", duration(past.seconds), status(past)))
     speed = past.train["images_per_second"]
     if np.isfinite(speed).any():
-        tiles.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
+        facts.append(("Images per second", count(float(np.nanmedian(speed))), "median while training"))
     if files.provenance.get("device"):
-        tiles.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
+        facts.append(("Device", device(files.provenance), f"precision {known(files.provenance.get('precision'))}"))
     if number(files.provenance.get("parameters")) > 0:
         name = str(section(files.recipe, "model").get("name", ""))
-        tiles.append(("Parameters", si_number(number(files.provenance["parameters"])), name))
+        facts.append(("Parameters", si_number(number(files.provenance["parameters"])), name))
     cards = [
         element("div", element("dt", name), element("dd", value, class_="long" if len(value) > 18 else None),
                 element("dd", note, class_="note") if note else None)
-        for name, value, note in tiles
+        for name, value, note in facts
     ]  # fmt: skip
     columns = len(cards) if len(cards) < 5 else 3 if len(cards) in (5, 6, 9) else 4
     return element("dl", cards, class_=f"cards cards-{columns}")
 
 
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
-    """Loss and the task's metrics side by side, the small curves below; text: how to read the curves."""
+    """The curves of the loss and the task's metrics, with small curves below. text: how to read the curves."""
     drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
     large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
     small = [figure(figures, f"curve-{one.name}", training_curve_text(past, one)) for one in TRAINING_CURVES]
@@ -97,7 +100,7 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
         notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
         again = times(len(past.resumes))
-        notes.append(f"The run was resumed {again} (dashed line); of repeated steps, the last values are drawn.")
+        notes.append(f"The run was resumed {again} (dashed lines); for repeated steps, the latest values are shown.")
     if past.stopped_early:
         notes.append(f"Training stopped at epoch {past.last_epoch:g}: {past.stop}.")
     small += [one for is_small, one in drawn if is_small]
@@ -109,16 +112,16 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
 
 
 def bar(share: float) -> Html:
-    """A small bar of a share, hidden from screen readers, which read the number beside it."""
+    """A small bar of length `share`, hidden from screen readers, as a number is beside it."""
     back = element("rect", width=60, height=6, rx=3, class_="track")
     front = element("rect", width=round(60 * share, 1), height=6, rx=3, class_="fill")
     return element("svg", back, front, width=60, height=6, viewBox="0 0 60 6", aria_hidden="true")
 
 
 def preview(figures: Figures) -> list[Child]:
-    """The sheet of training images."""
-    text = "Training images of the first batch as the model gets them: augmented, resized, normalization undone."
-    return [figure(figures, "preview", "A sheet of training images after augmentation", text, wide=True)]
+    """The figure of augmented training images."""
+    text = "Training images of the first batch after augmentation and resizing, without the normalization."
+    return [figure(figures, "preview", "Training images after augmentation", text, wide=True)]
 
 
 def hints_list(hints: Sequence[Hint]) -> Html | None:
@@ -126,11 +129,11 @@ def hints_list(hints: Sequence[Hint]) -> Html | None:
     if not hints:
         return None
     entries = [element("li", element("a", text, href=f"#{target}")) for text, target in hints[:MOST_HINTS]]
-    return element("div", element("h3", "Look next at"), element("ul", entries, class_="notes"))
+    return element("div", element("h3", "What to check next"), element("ul", entries, class_="notes"))
 
 
 def curve_hints(past: History) -> list[Hint]:
-    """Overfitting, too few epochs, and waiting for data."""
+    """Hints on overfitting, too few epochs, and slow data loading."""
     hints: list[Hint] = []
     loss = past.evaluation["loss"]
     known = np.flatnonzero(np.isfinite(loss))
@@ -138,10 +141,10 @@ def curve_hints(past: History) -> list[Hint]:
         lowest = known[loss[known].argmin()]
         if loss[known[-1]] > OVERFITTED * loss[lowest]:
             epoch = past.evaluation["epoch"][lowest]
-            hints.append((f"The validation loss rises after epoch {epoch:g}: the model overfits", "curves"))
+            hints.append((f"The validation loss increases after epoch {epoch:g}: the model overfits", "curves"))
     complete = past.finished and not past.stopped_early
     if complete and past.best_epoch and past.best_epoch >= past.last_epoch and len(known) > 2:
-        text = "The last epoch is the best: more epochs may give more (sightline resume RUN --train.epochs)"
+        text = "The last epoch is the best: try more epochs (sightline resume RUN --train.epochs N)"
         hints.append((text, "curves"))
     wait = past.train["data_wait"][np.isfinite(past.train["data_wait"])]
     if len(wait) and np.median(wait) > WAITING:
@@ -149,23 +152,23 @@ def curve_hints(past: History) -> list[Hint]:
     return hints
 
 
-def displayed_images(files: RunFiles, found: Findings, kind: str = "validation") -> str:
-    """A sentence on how many images a page shows; "" without any. kind: of the samples."""
-    parts, summary = [], found.summary
+def displayed_images(files: RunFiles, findings: Findings, kind: str = "validation") -> str:
+    """A sentence on the number of images on the page; "" if there are none. kind: "validation" or "evaluated"."""
+    parts, summary = [], findings.summary
     if files.samples is not None:
         total = len(files.predictions.names) if files.predictions else split_size(files, "val")
         parts.append(f"{part_of(len(files.samples.rows), total)} {kind} images")
     if files.mistakes is not None and summary is not None and not summary.correct.all():
         kept, wrong = len(files.mistakes.rows), int((~summary.correct).sum())
         surest = ", those with the highest confidence" if kept < wrong else ""
-        parts.append(f"{part_of(kept, wrong)} misclassified ones{surest}")
+        parts.append(f"{part_of(kept, wrong)} misclassified images{surest}")
     if files.train_samples is not None:
         parts.append(f"{part_of(len(files.train_samples.rows), split_size(files, 'train'))} training images")
     return displayed_sentence(parts)
 
 
 def displayed_sentence(parts: Sequence[str]) -> str:
-    """What the page shows, as a sentence; "" for nothing."""
+    """Join parts of a sentence on what the page shows; "" without parts."""
     return f"It shows {'; '.join(parts)}." if parts else ""
 
 
@@ -175,5 +178,5 @@ def split_size(files: RunFiles, split: str) -> int:
 
 
 def part_of(shown: int, total: int) -> str:
-    """`24 of 500`, `all 24`; the first alone where the total is unknown or smaller."""
+    """A count as text: `24 of 500`, or `all 24`; `24` if the total is unknown (0) or smaller."""
     return f"all {shown:,}" if shown == total else f"{shown:,} of {total:,}" if total > shown else f"{shown:,}"

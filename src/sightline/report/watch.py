@@ -1,4 +1,4 @@
-"""Serve the page of a running training on the loopback address, updated when the run logs something."""
+"""Serve the report of a run in progress at 127.0.0.1, updated with the log of the run."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ TIMEOUT_SECONDS = 20  # of a connection
 
 
 class WatchedRun:
-    """A run's page, rendered again when its files have changed."""
+    """The report of a run, rendered again when its files have changed."""
 
     def __init__(self, run: Path):
         self.run, self.rendered, self.text = run, "", ""
         self.lock = threading.Lock()
 
     def stamp(self) -> str:
-        """A text that changes with the log and the predictions; "" before the run begins."""
+        """A text that changes with the log and the predictions; "" before the run starts."""
         stamps = []
         for name in ("metrics.jsonl", "predictions/val.csv", "predictions/val-confusion.npz"):
             with contextlib.suppress(OSError):
@@ -42,14 +42,14 @@ class WatchedRun:
                 try:
                     self.text = render(self.run, stamp or "waiting")[0]
                 except SightlineError:
-                    waiting = element("p", f"There is no run in {self.run} yet. This page reloads when there is one.")
+                    waiting = element("p", f"There is no run in {self.run} yet. This page reloads when it starts.")
                     self.text = layout("Sightline", self.run.name, "", [("Waiting", [waiting])], watched="waiting")
                 self.rendered = stamp
             return self.text
 
 
 class WatchHandler(BaseHTTPRequestHandler):
-    """GET / returns the page, GET /state its stamp; anything else is an error."""
+    """GET / returns the page, GET /state its stamp; other requests are errors."""
 
     timeout = TIMEOUT_SECONDS
     server_version, sys_version = "Sightline", ""
@@ -57,13 +57,13 @@ class WatchHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, WatchServer)
         if self.headers.get("Host") not in self.server.hosts:  # DNS rebinding
-            self.reply(403, "text/plain", "wrong Host header")
+            self.reply(403, "text/plain", "invalid Host header")
         elif self.path == "/":
             self.reply(200, "text/html", self.server.watched.page())
         elif self.path == "/state":
             self.reply(200, "application/json", json.dumps({"stamp": self.server.watched.stamp()}))
         else:
-            self.reply(404, "text/plain", "not found: only / exists")
+            self.reply(404, "text/plain", "not found; the report is at /")
 
     def reply(self, status: int, kind: str, text: str) -> None:
         content = text.encode("utf-8", "backslashreplace")
@@ -77,11 +77,11 @@ class WatchHandler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log no requests: the terminal shows the training."""
+        """Log no requests, because the terminal shows the training."""
 
 
 class WatchServer(ThreadingHTTPServer):
-    """Serve one run on the loopback address."""
+    """HTTP server of the report of one run at 127.0.0.1."""
 
     daemon_threads = True
 
@@ -96,32 +96,32 @@ class WatchServer(ThreadingHTTPServer):
 
 
 def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> None:
-    """Serve the page of `run` until Ctrl-C; port 0: a free port. Raises SightlineError where the port is in use."""
+    """Serve the report of `run` until Ctrl-C. port 0: a free port. Raises SightlineError if the port cannot be used."""
     try:
         server = WatchServer(run, port)
     except OSError as error:
-        what, cure = f"port {port} cannot be used", "leave --port out for a free port"
+        what, cure = f"port {port} cannot be used", "omit --port to use a free port"
         raise SightlineError(what, why=error.strerror or "", cure=cure, status=ENVIRONMENT) from error
-    say(f"watch it at {server.url}")
+    say(f"watch the run at {server.url}")
     with server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever(poll_interval=0.2)
 
 
 @contextlib.contextmanager
 def watching(run: Path, say: Callable[[str], object]) -> Generator[None]:
-    """Serve the run's page from a low-priority child process while the block runs."""
+    """Context manager: serve the report of a run from a child process with low priority."""
     command = [sys.executable, "-m", "sightline", "report", str(run), "--watch"]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=settings,
-        start_new_session=True,  # Ctrl-C reaches the training only
+        start_new_session=True,  # Ctrl-C is sent to the training only
     )  # fmt: skip
     try:
         if hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, 10)
         assert process.stdout is not None
-        say(process.stdout.readline().strip() or "the page could not be served")
+        say(process.stdout.readline().strip() or "warning: the report cannot be served; the training continues")
         yield
     finally:
         process.terminate()

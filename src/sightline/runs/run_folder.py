@@ -84,7 +84,7 @@ def default_folder(name: str) -> Path:
     """runs/NAME. Raises SightlineError if the name is empty, too long, or contains a path separator."""
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
     if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        why = f"it contains {marks[0]!r}" if marks else "it is not a name" if len(name) < 3 else "it is too long"
+        why = f"it contains {marks[0]!r}" if marks else "it is not a valid name" if len(name) < 3 else "it is too long"
         cure = "set the folder with --out, or correct `name` in the recipe"
         raise SightlineError(f"a run folder cannot have the name {name[:80]!r}", where="name", why=why, cure=cure)
     return Path("runs") / name
@@ -101,7 +101,7 @@ def require_outside_data(folder: Path, data: str) -> None:
 
 
 def require_free_folder(folder: Path, overwrite: bool) -> None:
-    """Raise SightlineError if the folder holds other files, or a run and `overwrite` is false."""
+    """Raise SightlineError if the folder contains other files, or a run although `overwrite` is false."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
     holds_run = (folder / "recipe.yaml").is_file()

@@ -27,8 +27,8 @@ def stoppable(folder: Path) -> Generator[None]:
         saved = any((folder / "checkpoints" / "last").glob("state-*.safetensors"))
         begun = (folder / "recipe.yaml").is_file()
         name = shlex.quote(str(folder))
-        again = f"sightline train {name}/recipe.yaml --out {name} --overwrite" if begun else "the same command again"
-        stop.add_note(f"sightline resume {name}" if saved else again)
+        restart = f"sightline train {name}/recipe.yaml --out {name} --overwrite"
+        stop.add_note(f"sightline resume {name}" if saved else restart if begun else "run the same command again")
         raise
     finally:
         for number, handler in before.items():

@@ -12,7 +12,7 @@ from ..config.schema import Config
 from ..data.decode.images import open_image, planes
 from ..data.decode.masks import MAX_PIXELS
 from ..engine.device import device_name, rounding, use_threads
-from ..engine.memory import explained_memory
+from ..engine.memory import explain_out_of_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
 from ..inference.batching import ProgressLines
 from ..runs.atomic import atomic_write, read_json, remove_stale_temporaries, sha256, write_json
@@ -61,7 +61,7 @@ def generate(
     job = Job(planned, inputs, out, find_checkpoint(*checkpoint), chosen, opened, say)
     cure = f"--points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller --model (vit_b)"
     try:
-        with explained_memory(Config(), cure=cure), lock_run(out) as note:
+        with explain_out_of_memory(Config(), cure=cure), lock_run(out) as note:
             if note:
                 say(note)
             return generate_all(job, overwrite)

@@ -1,4 +1,4 @@
-"""`sightline serve`: a web page on this machine to try models, and a JSON API for programs."""
+"""`sightline serve`: a local web page to try models, and a JSON API."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ else:
 ADDRESS = "127.0.0.1"
 PORT = 8000
 MOST_CLIENTS = 200
-"""Connections at the same time; uvicorn answers further ones with status 503."""
+"""Maximum number of concurrent connections; uvicorn returns status 503 for further ones."""
 
 
 def serve(
@@ -46,19 +46,21 @@ def serve(
 ) -> None:
     """Serve the page of one or several runs on 127.0.0.1 until Ctrl-C.
 
-    port: 8000 by default, or a free one if that is taken; 0: a free one. sam: a Segment Anything checkpoint, as for
-    `sightline masks`, for points and boxes. neighbors: show the nearest training images. max_mb: limit of an image
-    file. Raises SightlineError before anything is served.
+    port: 8000 by default, or a free one if that is in use; 0: a free one. sam: a Segment Anything checkpoint, as for
+    `sightline masks`, for points and boxes. neighbors: show the nearest training images. max_mb: maximum size of an
+    image file in megabytes. Raises SightlineError if the server cannot be started.
     """
     if MISSING:
         why, cure = f"{MISSING} is not installed", "pip install 'sightline-vision[serve]'"
-        raise SightlineError("the page cannot be served", why=why, cure=cure, status=ENVIRONMENT)
+        raise SightlineError(
+            "`sightline serve` needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+        )
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     folders = [run_folder.existing(one) for one in (run, *others)]
     for folder in folders:
         run_folder.require_weights(folder)
     if not 0 < max_mb <= 1000:
-        raise SightlineError("invalid limit of the file size", where=f"--max-mb {max_mb:g}", cure="0.1 to 1000")
+        raise SightlineError("invalid limit of the file size", where=f"--max-mb {max_mb:g}", cure="use 0.1 to 1000")
     with bind(port) as listening:
         models = load_all(folders, neighbors, say)
         points = EmbeddingCache(load_sam(sam)) if sam else None
@@ -69,11 +71,14 @@ def serve(
 
 
 def bind(port: int | None) -> socket.socket:
-    """A listening socket on 127.0.0.1; raises SightlineError. None: port 8000, or a free one if that is taken."""
+    """Listen on 127.0.0.1; returns the socket. port None: 8000, or a free one if that is in use.
+
+    Raises SightlineError for an invalid port, and for one that is in use.
+    """
     wanted = PORT if port is None else port
     if not 0 <= wanted < 2**16:
-        raise SightlineError("invalid port", where=f"--port {wanted}", cure="0 to 65535; 0 chooses a free one")
-    # Without this protocol asyncio leaves Nagle's algorithm on, and every response waits 40 ms for an acknowledgment.
+        raise SightlineError("invalid port", where=f"--port {wanted}", cure="use 0 to 65535; 0 chooses a free one")
+    # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with this protocol.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     problem: OSError | None = None
@@ -85,12 +90,12 @@ def bind(port: int | None) -> socket.socket:
         except OSError as error:
             problem = error
     listening.close()
-    why, cure = str(problem), "leave out --port to use a free one"
+    why, cure = str(problem), "omit --port to use a free one"
     raise SightlineError(f"cannot use port {wanted}", where=ADDRESS, why=why, cure=cure, status=ENVIRONMENT)
 
 
 def load_all(folders: Sequence[Path], neighbors: bool, say: Callable[[str], None]) -> list[ServedModel]:
-    """Load the runs, named after their folders; a number is added where several folders share a name."""
+    """Load the runs, named after their folders; if several folders have the same name, a number is appended."""
     names = [printable(folder.resolve().name) for folder in folders]
     unique = [name if names.count(name) == 1 else f"{name} {index}" for index, name in enumerate(names, 1)]
     return [load(folder, name, neighbors, say) for folder, name in zip(folders, unique, strict=True)]
@@ -110,7 +115,7 @@ def serving(
     points: EmbeddingCache | None = None,
     most_bytes: int = 32_000_000,
 ) -> "Generator[tuple[uvicorn.Server, str]]":
-    """(a server to run, the page's address), with the models' thread running inside the block."""
+    """Context manager of (a server to run, the URL of the page); the thread of the models runs inside the block."""
     url = f"http://{ADDRESS}:{listening.getsockname()[1]}/"
     html = page([model.name for model in models], [model.returns for model in models], url, most_bytes)
     threads = models[0].config.train.threads

@@ -1,4 +1,4 @@
-"""The routes: the page, the models, predictions. Models and images are addressed by index, never by path or name."""
+"""The routes of the page and the API. Models and images are addressed by index, never by path or name."""
 
 import asyncio
 import secrets
@@ -28,7 +28,7 @@ from .worker import InferenceWorker, QueueFull
 
 Result = TypeVar("Result")
 DECODERS = 2
-"""Images decoded at the same time; each may be large."""
+"""Maximum number of images decoded at the same time, which limits memory."""
 HOSTS = ["127.0.0.1", "localhost"]
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -43,7 +43,7 @@ Index = Annotated[int, Field(ge=0)]
 
 @dataclass
 class AppState:
-    """What the routes use. page: the HTML. points: Segment Anything, if a checkpoint is loaded."""
+    """Shared state of the routes. page: the HTML. points: Segment Anything, or None without a checkpoint."""
 
     models: Sequence[ServedModel]
     worker: InferenceWorker
@@ -53,32 +53,32 @@ class AppState:
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODERS))
 
     async def decoded(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run `work(*arguments)` in a thread, at most DECODERS at the same time."""
+        """Run `work(*arguments)` in a thread; at most DECODERS run at the same time."""
         async with self.decoding:
             return await asyncio.to_thread(work, *arguments)
 
     async def computed(self, kind: object, compute: Callable[[Any], Any], item: Any) -> Any:
-        """Compute an item in the models' thread; raises ApiError 503 if the queue is full."""
+        """Compute an item in the worker thread; raises ApiError 503 if the queue is full."""
         try:
             return await asyncio.wrap_future(self.worker.submit(kind, compute, item))
         except QueueFull:
             raise ApiError(503, "too many requests", "the queue is full", "retry in a second") from None
 
     async def predicted(self, index: int, content: bytes) -> Any:
-        """One model's prediction for an image file; images of one shape are computed in batches."""
+        """The prediction of one model for an image file; images of the same shape are batched."""
         model = self.models[index]
         pixels = await self.decoded(model.read, content)
         return await self.computed((index, pixels.shape), model.compute, pixels)
 
     def model(self, index: int) -> ServedModel:
-        """The model at an index; raises ApiError 404."""
+        """The model with this index; raises ApiError 404 if there is none."""
         if index >= len(self.models):
-            raise ApiError(404, f"there is no model {index}", f"the last is {len(self.models) - 1}")
+            raise ApiError(404, f"there is no model {index}", f"the indices are 0 to {len(self.models) - 1}")
         return self.models[index]
 
 
 def build_app(state: AppState) -> FastAPI:
-    """The application; guard.Guard must be put around it."""
+    """Build the application, which must be wrapped in `guard.Guard`."""
     app = FastAPI(title="Sightline", docs_url=None, redoc_url=None, responses=ERRORS)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
     add_errors(app)
@@ -113,10 +113,10 @@ def add_predictions(app: FastAPI, state: AppState) -> None:
         for index in indices:
             state.model(index)
         height, width = await state.decoded(size_in, content)
-        shown = await state.decoded(lambda: base64_png(pixels_of(content))) if preview else ""
+        encoded = await state.decoded(lambda: base64_png(pixels_of(content))) if preview else ""
         answers = list(await asyncio.gather(*(state.predicted(index, content) for index in indices)))
         seconds = time.perf_counter() - start
-        return PredictResponse(width=width, height=height, preview=shown, seconds=seconds, answers=answers)
+        return PredictResponse(width=width, height=height, preview=encoded, seconds=seconds, answers=answers)
 
 
 def add_images(app: FastAPI, state: AppState) -> None:
@@ -138,7 +138,7 @@ def add_images(app: FastAPI, state: AppState) -> None:
 
 
 def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
-    """Routes of Segment Anything: embed an image once, then get masks for points and boxes."""
+    """Routes of Segment Anything: embed an image, then return masks for points and boxes on it."""
 
     @app.post("/api/segment/pictures", summary="embed an image", openapi_extra=IMAGE_BODY)
     async def embed(request: Request) -> EmbeddedImage:
@@ -153,12 +153,12 @@ def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
             raise ApiError(400, "the prompt needs a point or a box, and a label for each point")
         found = await state.computed("masks", points.masks, (picture, prompt))
         if found is None:
-            raise ApiError(404, "the image is not in the cache", cure="send it again")
+            raise ApiError(404, "the image is not in the cache", cure="send the image again")
         return found
 
 
 def add_errors(app: FastAPI) -> None:
-    """Error handlers: one JSON form for all, without tracebacks."""
+    """Error handlers, which return all errors as `ErrorResponse`, without tracebacks."""
 
     @app.exception_handler(HTTPException)
     async def rejected(request: Request, error: HTTPException) -> Response:
@@ -178,18 +178,18 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody receives it
+        return Response(status_code=400)  # the client has disconnected
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        mark, trace = secrets.token_hex(4), printable("".join(traceback.format_exception(error)))
-        print(f"sightline: error {mark} in {printable(request.url.path)}\n{trace}", file=sys.stderr)
-        why = f"the server's terminal shows the traceback of error {mark}"
+        code, trace = secrets.token_hex(4), printable("".join(traceback.format_exception(error)))
+        print(f"sightline: error {code} in {printable(request.url.path)}\n{trace}", file=sys.stderr)
+        why = f"the server's terminal shows the traceback of error {code}"
         return error_response(500, ErrorDetail(what="this is a bug in Sightline", why=why))
 
 
 def pixels_of(content: bytes) -> np.ndarray:
-    """Decode an image file at its own size, uint8 [3, h, w]."""
+    """Decode an image file without resizing, uint8 [3, h, w]."""
     return planes(image_in(content, MOST_PIXELS))
 
 

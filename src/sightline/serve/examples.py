@@ -1,4 +1,4 @@
-"""Example images and nearest images of a served run, from the run's own data."""
+"""Load example images and the neighbor index of a served run from the run's data."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,7 +27,7 @@ def if_readable(find: Callable[[], Loaded], name: str, say: Say) -> tuple[Loaded
 
 
 def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
-    """The training images to compare with; their features are computed later."""
+    """The neighbor index of the training images; its features are computed later, see `NeighborIndex.steps`."""
     train = decode(source, "train", config.data.size, config.data, say)
     count = len(train.names)
     note = f"{MOST:,} of {count:,} training images, drawn at random" if count > MOST else ""
@@ -35,5 +35,5 @@ def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
 
 
 def spread(count: int) -> list[int]:
-    """EXAMPLES indices, evenly over `count`."""
+    """EXAMPLES indices, evenly spaced over `count`."""
     return sorted({int(index) for index in np.linspace(0, count - 1, min(count, EXAMPLES)).round()})

@@ -1,7 +1,7 @@
-"""ASGI middleware around the API: reject requests of other sites and large bodies; add security headers.
+"""ASGI middleware: reject cross-site requests and large bodies; add security headers.
 
-The Host header is checked by starlette's TrustedHostMiddleware (DNS rebinding makes a foreign page same-origin); the
-origin is checked here, because a page of another site may send requests without being able to read the responses.
+Starlette's TrustedHostMiddleware checks the Host header, against DNS rebinding. This module checks the origin, because
+pages of other sites can send requests even if they cannot read the responses.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ class ApiError(HTTPException):
 
 
 def error_response(status: int, detail: ErrorDetail) -> Response:
-    """A JSON response that describes an error; status 503 carries Retry-After."""
+    """A JSON response that describes an error; with Retry-After for status 503."""
     headers = {"Retry-After": "1"} if status == 503 else {}
     return JSONResponse(ErrorResponse(error=detail).model_dump(), status, headers)
 
 
 def check_origin(path: str, headers: Headers) -> None:
-    """Raise ApiError if a page of another site sent the request; following a link to the start page is allowed."""
+    """Raise ApiError for a request of another site's page, except a navigation to the start page."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     own = origin is None or origin in (f"http://{headers.get('host')}", f"https://{headers.get('host')}")
     opened = path == "/" and headers.get("sec-fetch-mode", "navigate") == "navigate"
     if not own or (site not in ("same-origin", "none") and not opened):
-        raise ApiError(403, "requests of other sites are rejected", f"the origin is {(origin or site)[:100]!r}")
+        raise ApiError(403, "cross-site requests are rejected", f"the origin is {(origin or site)[:100]!r}")
 
 
 class Guard:
@@ -77,11 +77,11 @@ class Guard:
         except ApiError as error:
             await error_response(error.status_code, error.description)(scope, receive, with_headers)
             return
-        with contextlib.suppress(Exception):  # reported by the application's handler already
+        with contextlib.suppress(Exception):  # the application has already reported it
             await self.app(scope, limited, with_headers)
 
     def check_size(self, size: int) -> None:
-        """Raise ApiError if a body is larger than allowed."""
+        """Raise ApiError if the body is larger than `most_bytes`."""
         if size > self.most_bytes:
             cure = "send a smaller file, or start the server with a larger --max-mb"
             raise ApiError(413, "the image file is too large", f"the limit is {self.most_bytes / 1e6:g} MB", cure)

@@ -1,6 +1,6 @@
-"""Served models: the bytes of an image file in, the model's prediction as an API response out.
+"""Served models: from the bytes of an image file to the prediction as an API response.
 
-Names come from files of unknown origin, so responses contain them in printable form.
+Control characters in names of classes and files are escaped, because the data may be untrusted.
 """
 
 import base64
@@ -26,15 +26,15 @@ from .schemas import (  # fmt: skip
     ClassShare,
     ExampleInfo,
     IndexProgress,
-    LabelAnswer,
-    MaskAnswer,
+    LabelPrediction,
+    MaskPrediction,
     ModelInfo,
     Neighbor,
 )
 
 NEIGHBORS = 8
 MOST_PIXELS = 50_000_000
-"""Pixels of an image, unless `data.max_pixels` of the run is lower."""
+"""Maximum number of pixels of an image; `data.max_pixels` of the run also applies."""
 TILE = 1024
 
 
@@ -49,7 +49,7 @@ class ExampleImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """Base class of the models. returns: what a program gets from it, as a phrase for the page."""
+    """Base class of served models. returns: a phrase on the API response, for the page."""
 
     name: str
     config: Config
@@ -66,12 +66,12 @@ class ServedModel:
         """Decode an image file to the model's input, uint8 [3, h, w]; raises SightlineError."""
         return planes(image_in(content, self.max_pixels))
 
-    def compute(self, images: Sequence[np.ndarray]) -> Sequence[LabelAnswer | MaskAnswer]:
-        """Predict images of one shape."""
+    def compute(self, images: Sequence[np.ndarray]) -> Sequence[LabelPrediction | MaskPrediction]:
+        """Predict images uint8 [3, h, w] of the same shape."""
         raise NotImplementedError
 
     def background(self) -> Iterator[None]:
-        """Steps to run while there are no requests."""
+        """Iterator of work to do while there are no requests."""
         return iter(())
 
     def info(self) -> ModelInfo:
@@ -90,26 +90,29 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedClassifier(ServedModel):
-    """Class probabilities, nearest training images, or both. note: why there are no neighbors."""
+    """A classifier or a backbone: class probabilities, nearest training images, or both.
+
+    note: for the page, why there are no neighbors.
+    """
 
     predictor: Predictor
     note: str = ""
     returns = "all classes with probabilities"
 
     def read(self, content: bytes) -> np.ndarray:
-        """Decode as `chunks.read_chunk` does, so that predictions equal those of `sightline predict`."""
+        """Decode as in `inference.batching`, so that predictions equal those of `sightline predict`."""
         image = image_in(content, self.max_pixels, self.predictor.square.side)
-        return planes(image) if image.size[::-1] == self.predictor.kept else self.predictor.square.of(image)
+        return planes(image) if image.size[::-1] == self.predictor.decoded_size else self.predictor.square.of(image)
 
-    def compute(self, images: Sequence[np.ndarray]) -> list[LabelAnswer]:
-        """Predict images of one shape as one batch."""
-        probabilities, features = self.predictor.of(torch.from_numpy(np.stack(images)))
-        absent = [None] * len(images)
-        pairs = zip(*(absent if rows is None else rows for rows in (probabilities, features)), strict=True)
-        return [self.answer(*pair) for pair in pairs]
+    def compute(self, images: Sequence[np.ndarray]) -> list[LabelPrediction]:
+        """Predict images of the same shape as one batch."""
+        probabilities, features = self.predictor.predict(torch.from_numpy(np.stack(images)))
+        missing = [None] * len(images)
+        pairs = zip(*(missing if rows is None else rows for rows in (probabilities, features)), strict=True)
+        return [self.response(*pair) for pair in pairs]
 
-    def answer(self, probabilities: np.ndarray | None, feature: np.ndarray | None) -> LabelAnswer:
-        """The response for probabilities [K] and a feature [D]."""
+    def response(self, probabilities: np.ndarray | None, feature: np.ndarray | None) -> LabelPrediction:
+        """The response for class probabilities [K] and features [D]."""
         ranked, near, note = [], [], self.note
         if probabilities is not None:
             ranked = [
@@ -121,7 +124,7 @@ class ServedClassifier(ServedModel):
             if self.neighbors.done < len(self.neighbors.rows):
                 note = "The index of training images is not complete yet."
         label, confidence = (ranked[0].name, ranked[0].probability) if ranked else ("", 0.0)
-        return LabelAnswer(
+        return LabelPrediction(
             model=self.name, label=label, confidence=confidence, probabilities=ranked, near=near, note=note
         )
 
@@ -145,11 +148,11 @@ class ServedSegmenter(ServedModel):
     parts: MaskInference
     returns = "a mask as PNG and the share of each class"
 
-    def compute(self, images: Sequence[np.ndarray]) -> list[MaskAnswer]:
-        """Predict one image after the other; large ones in tiles, as `sightline predict`."""
-        return [self.answer(predict_mask(self.parts, image, TILE)) for image in images]
+    def compute(self, images: Sequence[np.ndarray]) -> list[MaskPrediction]:
+        """Predict the images one by one; large ones in tiles, as `sightline predict` does."""
+        return [self.response(predict_mask(self.parts, image, TILE)) for image in images]
 
-    def answer(self, mask: np.ndarray) -> MaskAnswer:
+    def response(self, mask: np.ndarray) -> MaskPrediction:
         """The response for a mask uint8 [h, w]."""
         counts = np.bincount(mask.ravel(), minlength=len(self.classes))
         colors = ["#" + bytes(color.tolist()).hex() for color in display_colors(self.parts.palette)]
@@ -158,7 +161,7 @@ class ServedSegmenter(ServedModel):
             for name, color, count in zip(self.classes, colors, counts, strict=True)
         ]
         height, width = mask.shape
-        return MaskAnswer(model=self.name, width=width, height=height, mask=base64_png(mask), classes=shares)
+        return MaskPrediction(model=self.name, width=width, height=height, mask=base64_png(mask), classes=shares)
 
 
 def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:

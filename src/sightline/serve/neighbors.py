@@ -10,15 +10,16 @@ from ..data.types import Decoded
 from ..inference.predictor import Predictor
 
 MOST = 50_000
-"""Training images in an index; of more, a random subset of this size is taken."""
+"""Maximum number of training images in an index; of larger sets, a random sample is indexed."""
 BATCH = 64
 
 
 @dataclass
 class NeighborIndex:
-    """Training images and their normalized features float32 [M, D], the first `done` of which are computed.
+    """Training images with their features float32 [M, D], scaled to unit length.
 
-    train: the decoded split. rows: indices in it of the M images. note: a remark for the reader of the page.
+    train: the decoded training split. rows: indices of the M images in it. note: text for the page. done: number of
+    images whose features are computed.
     """
 
     train: Decoded
@@ -31,7 +32,7 @@ class NeighborIndex:
         """Compute the features, one batch per step."""
         for start in range(0, len(self.rows), BATCH):
             pixels = torch.from_numpy(np.ascontiguousarray(self.train.images[self.rows[start : start + BATCH]]))
-            _, found = predictor.of(pixels)
+            _, found = predictor.predict(pixels)
             assert found is not None
             if self.features is None:
                 self.features = np.zeros((len(self.rows), found.shape[1]), np.float32)
@@ -40,7 +41,7 @@ class NeighborIndex:
             yield
 
     def nearest(self, feature: np.ndarray, count: int) -> list[tuple[int, float]]:
-        """(index in the training split, cosine similarity) of the images nearest to a feature [D], nearest first."""
+        """(index in the training split, cosine similarity) of the nearest images to features [D], nearest first."""
         if self.features is None or not np.isfinite(feature).all():
             return []
         similarity = self.features[: self.done] @ normalized(feature[None])[0]
@@ -49,11 +50,11 @@ class NeighborIndex:
 
 
 def sampled_rows(count: int, seed: int, most: int = MOST) -> np.ndarray:
-    """Random indices of at most `most` of `count` images, shuffled so that a partial index is a fair sample."""
+    """Indices of at most `most` of `count` images in random order, so that a partial index is a random sample."""
     return np.random.default_rng([seed, count]).permutation(count)[:most]
 
 
 def normalized(features: np.ndarray) -> np.ndarray:
-    """Features [N, D] scaled to unit length; zero vectors stay."""
+    """Features [N, D] scaled to unit length; zero vectors are unchanged."""
     lengths = np.linalg.norm(features.astype(np.float32), axis=1, keepdims=True)
     return features.astype(np.float32) / np.where(lengths > 0, lengths, 1)

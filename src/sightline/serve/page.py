@@ -1,4 +1,4 @@
-"""The page: the report's style, its own script, and how a program sends the same requests."""
+"""The HTML of the page, with the style sheet of the report, its own script, and an example request for programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def styles() -> Html:
 
 
 def policy() -> str:
-    """The content security policy: only this server, and images that the browser holds itself."""
+    """The content security policy: allow only this server, and data: and blob: URLs for images and video."""
     style, script = digest(styles()), digest(own_asset("serve.js"))
     return (
         f"default-src 'none'; img-src 'self' data: blob:; media-src blob:; connect-src 'self'; style-src '{style}'; "
@@ -29,7 +29,7 @@ def policy() -> str:
 
 
 def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int) -> str:
-    """The page as HTML. names: of the models. returns: what each sends to a program."""
+    """The page as HTML. names: of the models. returns: a phrase on the response of each model's API."""
     title = names[0] if len(names) == 1 else f"{len(names)} models"
     models = "this model" if len(names) == 1 else f"these models: {', '.join(names)}"
     head = element(
@@ -43,26 +43,26 @@ def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int
     )
     body = element(
         "body",
-        element("a", "Skip to the image", href="#desk", class_="skip"),
+        element("a", "Skip to the image", href="#predict", class_="skip"),
         element("header", element("p", "Sightline", class_="kicker"), element("h1", title),
                 element("p", f"Predict an image with {models}.", class_="small"),
                 element("p", id="progress", class_="small")),
-        element("main", element("div", id="desk"), programs(url, most_bytes, returns), class_="wide"),
+        element("main", element("div", id="predict"), programs(url, most_bytes, returns), class_="wide"),
         element("script", own_asset("serve.js")),
     )  # fmt: skip
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def programs(url: str, most_bytes: int, returns: Sequence[str]) -> Html:
-    """How a program sends a request."""
+    """Collapsed section with an example request for programs."""
     line = f"curl --data-binary @image.jpg {url}api/predict"
-    sent = "; ".join(sorted(set(returns)))
+    content = "; ".join(sorted(set(returns)))
     return element(
         "details",
-        element("summary", "From a program"),
-        element("p", f"The same as JSON: {sent}. At most {most_bytes / 1e6:g} MB per image."),
+        element("summary", "Use from a program"),
+        element("p", f"Response as JSON: {content}. At most {most_bytes / 1e6:g} MB per image."),
         element("pre", element("code", line), tabindex="0", role="region", aria_label="Command"),
-        element("p", "All requests: ", element("a", "/openapi.json", href="/openapi.json"), "."),
-        element("p", "Images stay on this machine and in memory: nothing is written."),
+        element("p", "All requests and responses: ", element("a", "/openapi.json", href="/openapi.json"), "."),
+        element("p", "Images stay in the memory of this machine and are not written to disk."),
         class_="programs",
     )

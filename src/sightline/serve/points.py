@@ -1,4 +1,4 @@
-"""Segment Anything on the page: a cache of image embeddings, and masks for points and boxes."""
+"""Segment Anything: a cache of image embeddings, and masks for points and boxes."""
 
 import hashlib
 from collections import OrderedDict
@@ -12,18 +12,18 @@ from .models import base64_png
 from .schemas import PointPrompt, PromptMask, PromptMasks
 
 KEPT = 8
-"""Images whose embeddings are kept; each takes some megabytes."""
+"""Maximum number of cached embeddings, of a few megabytes each."""
 
 
 class EmbeddingCache:
-    """Embeddings of the most recently used images, by the SHA-256 of their files. Not thread-safe."""
+    """LRU cache of image embeddings, with the SHA-256 of the image files as keys. Not thread-safe."""
 
     def __init__(self, sam: Sam):
         self.sam, self.name = sam, sam.name
         self.embeddings: OrderedDict[str, Any] = OrderedDict()
 
     def embed(self, images: Sequence[tuple[bytes, np.ndarray]]) -> list[str]:
-        """Embed images (file's bytes, uint8 [3, H, W]) that are not cached; return their keys."""
+        """Embed the images (bytes of the file, pixels uint8 [3, H, W]) that are not cached; returns their keys."""
         keys = [hashlib.sha256(content).hexdigest() for content, _ in images]
         for key, (_, pixels) in zip(keys, images, strict=True):
             if key not in self.embeddings:
@@ -38,7 +38,7 @@ class EmbeddingCache:
         return [self.mask(key, prompt) for key, prompt in prompts]
 
     def mask(self, key: str, prompt: PointPrompt) -> PromptMasks | None:
-        """Masks for one prompt."""
+        """Masks for one prompt, best first; None if the image is not cached."""
         if key not in self.embeddings:
             return None
         self.embeddings.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Requests and responses of the API as pydantic models; they validate the JSON and make the OpenAPI description."""
+"""Requests and responses of the API as pydantic models, from which /openapi.json is generated."""
 
 from typing import Literal
 
@@ -21,8 +21,8 @@ class Neighbor(BaseModel):
     similarity: float = Field(description="cosine similarity of the penultimate features, -1 to 1")
 
 
-class LabelAnswer(BaseModel):
-    """Prediction of a classifier; for pre-training without labels only the neighbors are filled in."""
+class LabelPrediction(BaseModel):
+    """Prediction of a classifier. A pre-training run has only the neighbors; the other fields are empty."""
 
     kind: Literal["classes"] = "classes"
     model: str
@@ -41,7 +41,7 @@ class ClassShare(BaseModel):
     share: float
 
 
-class MaskAnswer(BaseModel):
+class MaskPrediction(BaseModel):
     """Prediction of a segmenter."""
 
     kind: Literal["mask"] = "mask"
@@ -59,11 +59,11 @@ class PredictResponse(BaseModel):
     height: int
     preview: str = Field(default="", description="base64 of the image as PNG, if requested")
     seconds: float
-    answers: list[LabelAnswer | MaskAnswer]
+    answers: list[LabelPrediction | MaskPrediction]
 
 
 class IndexProgress(BaseModel):
-    """Number of training images in the neighbor index, and for how many the features are computed."""
+    """Progress of the neighbor index: number of training images, and how many have features so far."""
 
     pictures: int
     done: int
@@ -71,7 +71,7 @@ class IndexProgress(BaseModel):
 
 
 class ExampleInfo(BaseModel):
-    """A validation image to try; its pixels are at /api/models/{model}/examples/{index}.png."""
+    """A validation image to try; the image is at /api/models/{model}/examples/{index}.png."""
 
     name: str
     label: str = Field(default="", description="its true class, if there is one")
@@ -105,7 +105,7 @@ class PointPrompt(BaseModel):
 
 
 class EmbeddedImage(BaseModel):
-    """An image whose Segment Anything embedding is cached; the least recently used one is evicted first."""
+    """An image whose Segment Anything embedding is cached. picture: its key, for the request of masks."""
 
     picture: str
     width: int

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from ..errors import counted
 from ..insight.style import si_number
+from ..report.formatting import duration, percent
 from ..report.html import Child, element, missing_note, table, typeset
 from ..report.origin import command_box
 from ..report.page import layout
 from ..report.sections import Figures, figure
-from ..report.words import duration, percent
 from ..tasks import TASKS
 from .space import format_value
 

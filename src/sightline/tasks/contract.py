@@ -102,11 +102,11 @@ class Task:
     former_names: tuple[str, ...] = ()
     """Names of this task in recipes of earlier versions."""
     selects_epochs: bool = True
-    """Whether the epoch with the best metric is shipped; else the last one is."""
+    """Whether the weights of the epoch with the best metric are kept; otherwise those of the last epoch."""
     probe_setting: str = ""
-    """The recipe key of labeled data on which features are measured; empty: the task has none."""
+    """The recipe key of labeled data on which features are evaluated; empty if the task has none."""
     unsupported: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Command that the task does not have -> (why, what to do instead)."""
+    """Commands that the task does not have, with (why, what to do instead)."""
 
     def supported(self, function: T | None, command: str, where: str) -> T:
         """Return `function`. If it is None, raise SightlineError with the reason from `unsupported`."""

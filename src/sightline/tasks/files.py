@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..config.resolve import apply_settings, flat, resolve
+from ..config.resolve import apply_settings, flat
 from ..config.schema import Config
 from ..config.strict_yaml import MAX_CHARACTERS, parse_yaml
 from ..errors import SightlineError
@@ -38,19 +38,12 @@ def config_of(values: Mapping[str, Any], where: str) -> Config:
 
     where: the origin of the values, for error messages.
     """
-    named = values.get("task")
-    task = task_named(named, where)
-    if named and named != task.name:
-        note_renamed(str(named), task.name, where)
+    requested = values.get("task")
+    task = task_named(requested, where)
+    if requested and requested != task.name:
+        note_renamed(str(requested), task.name, where)
     known = {key: value for key, value in values.items() if not is_unused(task.config, key, value)}
     return apply_settings(task.config(), flat(known | {"task": task.name}, where, task.config), where)
-
-
-def configured(settings: Mapping[str, Any], where: str = "the command line") -> Config:
-    """Apply dotted or nested settings to the defaults of the task in `settings["task"]`, or of the first task."""
-    named = settings.get("task")
-    rest = {key: value for key, value in settings.items() if key != "task"}
-    return resolve(task_named(named, where).config(), rest, where)
 
 
 def typed(config: Config) -> Config:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from ..report.formatting import duration, percent
 from ..report.html import Child, element, missing_note, table, typeset
 from ..report.origin import flat, shown
 from ..report.page import layout
 from ..report.sections import figure
-from ..report.words import duration, percent
 from .grid import SETTINGS, Grid, grid_yaml
 from .outcomes import GridResult
 

@@ -1,4 +1,4 @@
-"""The random numbers, the whole pipeline, and mixing."""
+"""Random numbers, the augmentation pipeline, mixup and cutmix, and normalization."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from sightline.data.augment.batch import (
 from sightline.errors import SightlineError
 
 IMAGENET = NORMALIZATIONS["imagenet"]
-UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # a normalization that leaves 0..1 as it is
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # a normalization without effect
 
 EVERYTHING: dict[str, Any] = {
     "resize": 22,
@@ -48,8 +48,8 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def pictures(count: int, side: int = 20, seed: int = 0) -> torch.Tensor:
-    """uint8 [N, 3, side, side] of random bytes."""
+def random_images(count: int, side: int = 20, seed: int = 0) -> torch.Tensor:
+    """Random images uint8 [N, 3, side, side]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
 
@@ -64,7 +64,7 @@ def augmented(
 # The random numbers
 
 
-def test_uniform_is_uniform():
+def test_random_numbers_are_uniform():
     draws = uniform(3, 5, torch.arange(20_000), 2, 5)
     assert draws.shape == (20_000, 5) and draws.dtype == torch.float32
     assert draws.min() >= 0 and draws.max() < 1
@@ -75,7 +75,7 @@ def test_uniform_is_uniform():
     assert stats.chisquare(np.bincount(low_bits.ravel(), minlength=256)).pvalue > 1e-3
 
 
-def test_uniform_has_no_correlations():
+def test_random_numbers_are_uncorrelated():
     samples = torch.arange(20_000)
     rows = [
         uniform(seed, epoch, samples, stream)[:, 0] for seed in range(3) for epoch in range(3) for stream in range(3)
@@ -96,7 +96,7 @@ def test_uniform_has_no_correlations():
     samples=st.lists(st.integers(0, 2**62), min_size=1, max_size=20),
     count=st.integers(1, 6),
 )
-def test_uniform_is_a_function_of_each_sample_alone(seed, epoch, stream, samples, count):
+def test_random_numbers_depend_on_the_sample_only(seed, epoch, stream, samples, count):
     together = uniform(seed, epoch, torch.tensor(samples), stream, count)
     assert together.min() >= 0 and together.max() < 1
     for row, sample in zip(together, samples, strict=True):
@@ -104,8 +104,8 @@ def test_uniform_is_a_function_of_each_sample_alone(seed, epoch, stream, samples
     assert torch.equal(uniform(seed, epoch, torch.tensor(samples), stream, 1), together[:, :1])
 
 
-def test_uniform_equals_splitmix64_in_plain_integers():
-    """The values are part of what makes a run repeatable: they must not change with torch or the machine."""
+def test_random_numbers_equal_splitmix64():
+    """Runs are repeatable only if these values do not depend on torch or the machine."""
     import hashlib
 
     def scrambled(x: int) -> int:
@@ -133,7 +133,7 @@ def test_uniform_equals_splitmix64_in_plain_integers():
     ],
 )
 def test_a_sample_does_not_depend_on_its_batch(changes):
-    images, samples = pictures(33), torch.arange(100, 133)
+    images, samples = random_images(33), torch.arange(100, 133)
     whole = augmented(images, 17, samples=samples, **changes)
     order = torch.randperm(33, generator=torch.Generator().manual_seed(1))
     assert torch.equal(augmented(images[order], 17, samples=samples[order], **changes), whole[order])
@@ -141,8 +141,8 @@ def test_a_sample_does_not_depend_on_its_batch(changes):
         assert torch.equal(augmented(images[part], 17, samples=samples[part], **changes), whole[part])
 
 
-def test_the_same_twice_other_in_another_epoch_and_no_global_randomness():
-    images = pictures(16)
+def test_augmentation_is_reproducible_and_changes_with_the_epoch():
+    images = random_images(16)
     state = torch.get_rng_state()
     first, again = augmented(images, 20, **EVERYTHING), augmented(images, 20, **EVERYTHING)
     assert torch.equal(first, again) and torch.equal(torch.get_rng_state(), state)
@@ -168,8 +168,8 @@ def test_the_same_twice_other_in_another_epoch_and_no_global_randomness():
         {"erase": 1.0},
     ],
 )
-def test_each_augmentation_differs_between_two_equal_images_of_one_batch(changes):
-    images = pictures(1).expand(16, -1, -1, -1)
+def test_each_augmentation_varies_within_a_batch(changes):
+    images = random_images(1).expand(16, -1, -1, -1)
     before = images.clone()
     result = augmented(images, 20, **changes)
     assert len({image.numpy().tobytes() for image in result}) >= 2
@@ -181,15 +181,15 @@ def test_each_augmentation_differs_between_two_equal_images_of_one_batch(changes
 @pytest.mark.parametrize(
     "changes", [{}, EVERYTHING, {"crop": "resized"}, {"resize": 30}, {"crop": "random", "resize": 30}]
 )
-def test_the_result_is_float_channels_last_and_of_the_right_size(changes):
-    result = augmented(pictures(4, 26), 16, normalization=IMAGENET, **changes)
+def test_results_are_float32_channels_last_of_the_set_size(changes):
+    result = augmented(random_images(4, 26), 16, normalization=IMAGENET, **changes)
     assert result.shape == (4, 3, 16, 16) and result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert result.isfinite().all()
 
 
-def test_without_augmentation_training_and_evaluation_see_the_same():
-    images = pictures(5, 24)
+def test_without_augmentation_training_equals_evaluation():
+    images = random_images(5, 24)
     for size in (24, 16, 30):
         expected = reference.normalize(
             reference.resize(images / 255, [size, size], antialias=True), list(IMAGENET[0]), list(IMAGENET[1])
@@ -201,8 +201,8 @@ def test_without_augmentation_training_and_evaluation_see_the_same():
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
-def test_random_crops_are_windows_of_the_padded_image_and_all_occur(mode):
-    image = pictures(1, 8)
+def test_random_crops_are_uniform_windows_of_the_padded_image(mode):
+    image = random_images(1, 8)
     result = augmented(image.expand(2000, -1, -1, -1), 8, crop="random", padding=2, padding_mode=mode)
     padded = reference.pad(image[0], [2] * 4, padding_mode="constant" if mode == "zeros" else mode)
     windows = {padded[:, y : y + 8, x : x + 8].numpy().tobytes(): (y, x) for y in range(5) for x in range(5)}
@@ -223,9 +223,9 @@ def test_random_crops_are_windows_of_the_padded_image_and_all_occur(mode):
         {},
     ],
 )
-def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after_the_other(changes, height_width):
+def test_fused_resize_crop_and_flip_equal_separate_steps(changes, height_width):
     count, size, side = 16, 32, changes.get("resize", 32)
-    images, samples = pictures(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
+    images, samples = random_images(count, 50)[:, :, : height_width[0], : height_width[1]], torch.arange(count) * 7
     config = Augment(horizontal_flip=0.5, **changes)
     draw, mirrored = partial(uniform, 1, 2, samples), flips(config, samples, 1, 2)
     expected = images if height_width == (side, side) else geometry.resize(images, side)
@@ -242,8 +242,8 @@ def test_resizing_cropping_and_mirroring_in_one_pass_gives_the_bits_of_one_after
     assert torch.equal(resize_and_crop(images, config, size, draw, mirrored), expected)
 
 
-def test_flips_and_turns_are_exact_and_as_frequent_as_asked():
-    image = pictures(1, 9)
+def test_flips_and_rotations_are_exact_and_have_the_set_probability():
+    image = random_images(1, 9)
     batch = image.expand(2000, -1, -1, -1)
     unchanged = augmented(image, 9)
     cases: list[tuple[dict[str, Any], list[torch.Tensor], float]] = [
@@ -258,8 +258,8 @@ def test_flips_and_turns_are_exact_and_as_frequent_as_asked():
         assert ((result == unchanged).flatten(1).all(1) ^ found.any(0)).all()
 
 
-def test_alternating_flip_shows_both_sides_in_every_pair_of_epochs():
-    images = pictures(400, 6)
+def test_alternate_flip_mirrors_each_image_in_every_second_epoch():
+    images = random_images(400, 6)
     straight = augmented(images, 6)
     epochs = [augmented(images, 6, epoch=e, horizontal_flip=0.5, alternate_flip=True) for e in range(4)]
     flipped = torch.stack([(result == straight.flip(3)).flatten(1).all(1) for result in epochs])
@@ -272,8 +272,8 @@ def test_alternating_flip_shows_both_sides_in_every_pair_of_epochs():
     )
 
 
-def test_jitter_in_its_fixed_order_equals_torchvision():
-    images = pictures(12)
+def test_jitter_equals_torchvision_in_a_fixed_order():
+    images = random_images(12)
     result = augmented(images, 20, brightness=0.4, contrast=1.5, saturation=0.3, hue=0.2)
     draws = uniform(7, 0, torch.arange(12), augment.FACTORS, 4)
     for i, (b, c, s, h) in enumerate(draws.tolist()):
@@ -293,15 +293,15 @@ def test_jitter_in_its_fixed_order_equals_torchvision():
         ({"erase": 0.25}, 0.25),
     ],
 )
-def test_probabilities_are_kept_and_the_other_images_are_untouched(changes, share):
-    images = pictures(2000, 8)
+def test_augmentations_have_the_set_probability(changes, share):
+    images = random_images(2000, 8)
     result, unchanged = augmented(images, 8, **changes), augmented(images, 8)
     changed = ((result - unchanged).abs() > 1e-6).flatten(1).any(1).float().mean()
     assert abs(changed - share) < 0.05
 
 
-def test_erasing_puts_one_box_of_the_mean_in_each_image():
-    images = pictures(300, 32)
+def test_erasing_sets_one_box_per_image_to_the_mean():
+    images = random_images(300, 32)
     result = augmented(images, 32, normalization=IMAGENET, erase=1.0)
     unchanged = augmented(images, 32, normalization=IMAGENET)
     erased = (result != unchanged).any(1)
@@ -315,14 +315,14 @@ def test_erasing_puts_one_box_of_the_mean_in_each_image():
 
 
 def test_resized_crops_without_a_fitting_box_are_central():
-    images = pictures(3, 30)
+    images = random_images(3, 30)
     result = augmented(images, 10, resize=30, crop="resized", crop_scale=(0.9, 1.0), crop_ratio=(3.0, 3.0))
     expected = reference.resized_crop(images / 255, 10, 0, 10, 30, [10, 10], antialias=True)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
 def test_full_resized_crops_are_the_resized_image():
-    images = pictures(3, 30)
+    images = random_images(3, 30)
     result = augmented(images, 12, resize=30, crop="resized", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
     torch.testing.assert_close(result, augmented(images, 12), atol=1e-5, rtol=0)
 
@@ -339,14 +339,14 @@ def test_full_resized_crops_are_the_resized_image():
         ),
     ],
 )
-def test_settings_that_cannot_work_are_all_named(changes, names):
+def test_all_invalid_settings_are_in_one_error(changes, names):
     with pytest.raises(SightlineError) as caught:
         training_augmentation(Augment(**changes), 32, *IMAGENET)
     assert all(name in str(caught.value) for name in names)
 
 
 def test_padding_of_zeros_may_be_as_large_as_the_image():
-    result = augmented(pictures(2, 4), 4, crop="random", padding=4, padding_mode="zeros")
+    result = augmented(random_images(2, 4), 4, crop="random", padding=4, padding_mode="zeros")
     assert result.shape == (2, 3, 4, 4)
 
 
@@ -354,14 +354,14 @@ def test_padding_of_zeros_may_be_as_large_as_the_image():
 
 
 def mixed(count: int, side: int, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images that hold their own number in every pixel, and one-hot targets, after mixing."""
+    """Mix images whose pixels are their index, with one-hot targets."""
     numbers = torch.arange(count, dtype=torch.float32)
     images = numbers[:, None, None, None].expand(-1, 3, side, side).contiguous(memory_format=torch.channels_last)
     return mix(images, torch.eye(count), torch.arange(count) + 50, 1, 2, Augment(**changes))
 
 
 def own_shares(targets: torch.Tensor) -> torch.Tensor:
-    """Each image's own share, checked to be shared with the image before it only."""
+    """The share of each image itself; the rest must be the share of the previous image."""
     own, partner = targets.diagonal(), targets.roll(1, 1).diagonal()
     torch.testing.assert_close(own + partner, torch.ones(len(targets)))
     assert (targets != 0).sum(1).max() == 2
@@ -369,10 +369,10 @@ def own_shares(targets: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.8, 1.0, 4.0])
-def test_mixup_shares_are_beta_and_the_same_in_images_and_targets(alpha):
+def test_mixup_shares_are_beta_distributed_and_equal_for_images_and_targets(alpha):
     images, targets = mixed(3000, 2, mixup=alpha)
     shares = own_shares(targets)
-    # Within the ends, because for a small alpha many shares are so near to 1 that in float32 they are 1.
+    # Without the ends, because for a small alpha many shares are rounded to 1 in float32.
     grid = np.linspace(0.001, 0.999, 201)
     reached = (shares.numpy()[:, None] <= grid).mean(0)
     assert np.abs(reached - stats.beta(alpha, alpha).cdf(grid)).max() < 1.95 / 3000**0.5
@@ -382,7 +382,7 @@ def test_mixup_shares_are_beta_and_the_same_in_images_and_targets(alpha):
     assert (images == images[:, :1, :1, :1]).all()
 
 
-def test_cutmix_pastes_one_box_and_corrects_the_share_to_its_area():
+def test_cutmix_pastes_one_box_and_uses_its_area_as_share():
     images, targets = mixed(3000, 16, cutmix=1.0)
     shares = own_shares(targets)
     foreign = images != torch.arange(3000.0)[:, None, None, None]
@@ -395,7 +395,7 @@ def test_cutmix_pastes_one_box_and_corrects_the_share_to_its_area():
     assert shares.unique().numel() > 30 and foreign.float().mean((1, 2)).max() > 0.7
 
 
-def test_with_both_each_image_takes_one_with_equal_probability():
+def test_mixup_and_cutmix_are_chosen_with_equal_probability():
     images, targets = mixed(1000, 8, mixup=1.0, cutmix=1.0)
     own_shares(targets)
     uneven = (images != images[:, :1, :1, :1]).flatten(1).any(1)
@@ -424,8 +424,8 @@ def test_mixing_keeps_channels_last():
 # Normalization
 
 
-def test_channel_statistics_are_those_of_all_pixels(tmp_path):
-    images = pictures(700, 5).numpy()
+def test_channel_statistics_equal_those_of_all_pixels(tmp_path):
+    images = random_images(700, 5).numpy()
     images[:, 1] //= 2
     stored = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, images.shape)
     stored[:] = images
@@ -452,8 +452,8 @@ def test_the_published_normalizations():
     ).flatten().tolist() == pytest.approx([-1, 1, -0.6])
 
 
-def test_solarizing_inverts_the_bright_half_of_some_images_and_leaves_other_draws_alone() -> None:
-    images, samples = pictures(64), torch.arange(64)
+def test_solarization_inverts_bright_pixels_of_some_images_only() -> None:
+    images, samples = random_images(64), torch.arange(64)
     plain = Augment(horizontal_flip=0.5, normalize="half")
     without, some = (
         training_augmentation(plain.model_copy(update={"solarize": share}), images.shape[3], (0.0,) * 3, (1.0,) * 3)(

@@ -1,4 +1,4 @@
-"""Each color operation equals torchvision's on every image, with another factor for every image."""
+"""Each color operation equals torchvision's, with one factor per image."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ FACTORS = [0.0, 0.35, 1.0, 1.4, 1.99]
 
 
 def bytes_of(count: int = 5, height: int = 20, width: int = 17) -> torch.Tensor:
-    """uint8 [N, 3, H, W]: noise of different ranges; the third is gray, the last of one color."""
+    """Noise uint8 [N, 3, H, W] of different ranges; the third image is gray, the last has one color."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
     images[1] = images[1] // 3 + 60
@@ -34,7 +34,7 @@ def test_equals_torchvision_with_a_factor_per_image(ours, theirs, values):
     images = bytes_of() / 255
     before = images.clone()
     result = ours(images, torch.tensor(values))
-    assert torch.equal(images, before), "the input must stay"
+    assert torch.equal(images, before), "the input was changed"
     assert result.min() >= 0 and result.max() <= 1
     for i, value in enumerate(values):
         torch.testing.assert_close(result[i], theirs(images[i], value), atol=2e-6, rtol=0)
@@ -76,7 +76,7 @@ def test_blur_of_the_smallest_images():
     torch.testing.assert_close(color.blur(images, torch.tensor([0.5, 2.0])), images)
 
 
-def test_posterize_and_equalize_are_those_of_bytes():
+def test_posterize_and_equalize_equal_those_of_uint8_images():
     images = bytes_of(9)
     bits = torch.arange(9)
     posterized = color.posterize(images / 255, bits).mul(255).round().byte()
@@ -94,7 +94,7 @@ def test_autocontrast():
 
 
 @pytest.mark.parametrize("chosen", [[True, False, True, False, False], [False] * 5, [True] * 5])
-def test_apply_to_changes_the_chosen_and_no_others(chosen):
+def test_apply_to_changes_only_the_chosen_images(chosen):
     images = bytes_of() / 255
     factors = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     result = color.apply_to(images, torch.tensor(chosen), color.brightness, factors)

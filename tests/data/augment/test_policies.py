@@ -1,4 +1,4 @@
-"""The batched policies against torchvision's own: operations, limits, levels and how often each is drawn."""
+"""The batched policies compared with torchvision's: operations, limits, levels and frequencies."""
 
 import pytest
 import torch
@@ -9,14 +9,14 @@ from sightline.data.augment import policies
 
 
 def smooth(count: int, side: int = 32) -> torch.Tensor:
-    """Float [N, 3, side, side]: blurred noise, so that rounding a position the other way changes little."""
+    """Blurred noise, float [N, 3, side, side], so that a rounding difference in a position changes little."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(count, 3, side, side, generator=generator)
     return reference.autocontrast(reference.gaussian_blur(noise, [9, 9], [2.0, 2.0]))
 
 
 def theirs(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
-    """What torchvision's policies do for `name` at a signed strength."""
+    """The result of torchvision's operation `name` at a signed strength."""
     names = {"identity": "Identity", "autocontrast": "AutoContrast"}
     title = names.get(name, "".join(part.capitalize() for part in name.split("_")))
     if name == "posterize":
@@ -36,7 +36,7 @@ def theirs(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", policies.OPERATIONS)
 @pytest.mark.parametrize("limits", [policies.TRIVIAL_LIMITS, policies.rand_limits(32, 32)])
-def test_every_operation_equals_torchvision_s(name, limits):
+def test_every_operation_equals_torchvision(name, limits):
     levels = torch.tensor([0.0, 7, 16, 23, 30, 30]) / 30
     signs = torch.tensor([0.1, 0.9, 0.2, 0.7, 0.4, 0.6])
     images = smooth(6)
@@ -45,7 +45,7 @@ def test_every_operation_equals_torchvision_s(name, limits):
     for i in range(6):
         strength = float(limits.get(name, 0) * levels[i] * (-1 if signs[i] < 0.5 else 1))
         expected = theirs(images[i], name, strength)
-        # Of a moved image a few pixels may come from the neighbor: a position half way between two is rounded.
+        # In transformed images a few pixels may differ: positions halfway between two pixels are rounded.
         different = (result[i] - expected).abs().amax(0) > (0.003 if name in ("posterize", "equalize") else 1e-4)
         assert different.float().mean() <= (0.01 if name in policies.GEOMETRIC else 0)
 
@@ -71,7 +71,7 @@ def test_trivial_augment_uses_all_levels_and_both_signs():
     torch.testing.assert_close(result, torch.cat([1 - strengths, 1 + strengths]))
 
 
-def test_the_draws_at_the_ends_name_the_first_and_the_last_operation():
+def test_the_smallest_and_largest_draws_select_the_first_and_last_operation():
     images = smooth(2)
     draws = torch.tensor([0.0, 1 - 2.0**-24])
     result = policies.apply_operations(images, draws, torch.ones(2), torch.ones(2), policies.TRIVIAL_LIMITS)
@@ -79,7 +79,7 @@ def test_the_draws_at_the_ends_name_the_first_and_the_last_operation():
     assert policies.OPERATIONS[-1] == "equalize" and not torch.equal(result[1], images[1])
 
 
-def test_rand_augment_applies_its_operations_in_turn():
+def test_rand_augment_applies_its_operations_in_order():
     images = smooth(1)
     number = {name: (i + 0.5) / 14 for i, name in enumerate(policies.OPERATIONS)}
     draws = torch.tensor([[number["solarize"], 0.9, number["brightness"], 0.1]])

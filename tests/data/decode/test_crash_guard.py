@@ -1,4 +1,4 @@
-"""A decoder that crashes ends the process; the next one names the file and decodes all others."""
+"""A crash of a decoder ends the process; the next process reports the file and decodes all others."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ for path in sys.argv[1:]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for temporary files, and a process that has not decoded anything."""
+    """An empty folder for temporary files; the crash guard is reset."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -50,13 +50,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def leave_record(folder: Path, *paths: str) -> Path:
-    """The file of a process that has ended while it decoded these images."""
+    """Write the file that a process leaves if it ends while it decodes these images."""
     page = folder / f"{crash_guard.PREFIX}999999999-ab"
     page.write_bytes(b"".join(os.fsencode(path).ljust(crash_guard.SLOT_BYTES, b"\0") for path in paths))
     return page
 
 
-def test_a_decoder_that_crashes_is_named_at_the_next_start(photos: Path, temporary: Path) -> None:
+def test_an_image_that_crashed_a_decoder_is_reported_by_the_next_process(photos: Path, temporary: Path) -> None:
     (temporary.parent / "sitecustomize.py").write_text(CRASHES)
     content = (photos / "train" / "class_0" / "0.png").read_bytes()
     paths = [temporary.parent / name for name in ("a.png", "evil \udcff.png", "z.png")]
@@ -69,40 +69,40 @@ def test_a_decoder_that_crashes_is_named_at_the_next_start(photos: Path, tempora
         command = [sys.executable, "-c", DECODE_ALL, *map(str, paths)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    assert decode().returncode == -signal.SIGSEGV, "the fault did not happen"
+    assert decode().returncode == -signal.SIGSEGV, "the decoder did not crash"
     for _ in range(2):
         found = decode()
         assert found.returncode == 0, found.stderr
         assert "evil" in found.stdout and "(SIGSEGV)" in found.stdout
         assert found.stdout.count("cannot be used") == 1, "all others are decoded"
         assert "on_bad_image" in found.stdout and len(list(temporary.iterdir())) == 1
-    paths[1].write_bytes(b"mended")
+    paths[1].write_bytes(b"replaced")
     environment["CRASH"] = ""
     assert "not an intact" in decode().stdout and not list(temporary.iterdir())
 
 
-def test_images_of_a_killed_process_are_tested_and_used(photos: Path, temporary: Path) -> None:
+def test_images_of_a_killed_process_are_tested_and_decoded(photos: Path, temporary: Path) -> None:
     good = str(photos / "train" / "class_0" / "0.png")
     page = leave_record(temporary, good, "/gone.png")
     assert open_image(good, 10**6).size == (16, 16)
     assert not page.exists() and len(list(temporary.iterdir())) == 1, "the file of this process"
 
 
-def test_a_decoder_that_exits_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_exits_is_reported(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     leave_record(temporary, "exits.png")
     with pytest.raises(SightlineError, match="exit status 1"), crash_guard.record_decoding("exits.png"):
         pass
 
 
-def test_a_decoder_that_does_not_end_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_hangs_is_reported(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crash_guard, "TIMEOUT_SECONDS", 0.01)
     leave_record(temporary, "slow.png")
     with pytest.raises(SightlineError, match="takes more than"), crash_guard.record_decoding("slow.png"):
         pass
 
 
-def test_images_are_decoded_where_no_file_can_be_written(
+def test_images_are_decoded_without_a_writable_temporary_folder(
     photos: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))

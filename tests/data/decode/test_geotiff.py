@@ -1,4 +1,4 @@
-"""Large TIFF files: equal pixels in windows, the same georeference, no partial files."""
+"""Large TIFF files: reading and writing in windows, the georeference, and no partial files."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def noise(bands: int = 3, height: int = 50, width: int = 70) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from([1, 3, 4]))
-def test_any_window_is_a_part_of_the_whole_image(tmp_path_factory: pytest.TempPathFactory, data, bands) -> None:
+def test_any_window_equals_that_part_of_the_image(tmp_path_factory: pytest.TempPathFactory, data, bands) -> None:
     path = write(tmp_path_factory.mktemp("scene") / "a.tif", noise(bands), **({"alpha": "YES"} if bands == 4 else {}))
     whole = planes(open_image(str(path), 10**6))
     top, left = data.draw(st.integers(0, 49)), data.draw(st.integers(0, 69))
@@ -48,7 +48,7 @@ def test_any_window_is_a_part_of_the_whole_image(tmp_path_factory: pytest.TempPa
     np.testing.assert_array_equal(part, whole[:, top : top + height, left : left + width])
 
 
-def test_what_is_written_in_pieces_lies_in_the_same_place(tmp_path: Path) -> None:
+def test_windows_are_written_at_their_positions_with_the_georeference(tmp_path: Path) -> None:
     path, pixels = write(tmp_path / "a.tif", noise()), noise()
     with open_scene(path) as scene, write_scene(tmp_path / "out" / "b.tif", scene, (3,), "uint8") as fill:
         for top, left, height, width in ((0, 0, 20, 70), (20, 0, 30, 33), (20, 33, 30, 37)):
@@ -59,7 +59,7 @@ def test_what_is_written_in_pieces_lies_in_the_same_place(tmp_path: Path) -> Non
     assert os.listdir(tmp_path / "out") == ["b.tif"]
 
 
-def test_an_interrupted_file_never_appears(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise())
     with (
         pytest.raises(KeyboardInterrupt),
@@ -72,7 +72,7 @@ def test_an_interrupted_file_never_appears(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Path) -> None:
+def test_georeferenced_or_large_plain_files_are_read_in_windows(tmp_path: Path) -> None:
     assert has_windows(write(tmp_path / "map.tif", noise()), 10**6)
     plain = write(tmp_path / "plain.tif", noise(), crs=None, transform=None)
     assert not has_windows(plain, 10**6) and has_windows(plain, 3000)
@@ -94,13 +94,13 @@ def test_windows_are_for_plain_files_on_a_map_or_too_large_to_hold(tmp_path: Pat
         assert not has_windows(tmp_path / name, 10**6), name
 
 
-def test_without_rasterio_nothing_has_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rasterio_no_file_is_read_in_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "map.tif", noise())
     monkeypatch.setattr(geotiff, "has_rasterio", lambda: False)
     assert not has_windows(path, 10**6)
 
 
-def test_damage_within_is_named(tmp_path: Path) -> None:
+def test_damaged_blocks_are_reported_with_their_position(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(height=200, width=200))
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
@@ -110,7 +110,7 @@ def test_damage_within_is_named(tmp_path: Path) -> None:
     assert caught.value.where == str(path) and "row 0" in caught.value.why and caught.value.cure
 
 
-def test_a_scene_that_is_gone_or_of_a_strange_name(tmp_path: Path) -> None:
+def test_missing_files_and_names_that_are_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="cannot be read"), open_scene(tmp_path / "gone.tif"):
         pass
     assert not has_windows(tmp_path / os.fsdecode(b"\xff.tif"), 10**6)
@@ -135,8 +135,8 @@ except SightlineError as error:
 """
 
 
-def test_a_disk_that_is_full_at_the_end_leaves_no_mask(tmp_path: Path) -> None:
-    """GDAL keeps the blocks until it closes the file, and does not tell when they cannot be written then."""
+def test_a_full_disk_at_closing_leaves_no_mask(tmp_path: Path) -> None:
+    """GDAL keeps blocks until it closes the file, and raises no error if they cannot be written then."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "out.tif")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{ENVIRONMENT} cannot write out.tif", result.stderr

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the right RGB, or an error with its path."""
+"""Every kind of image file is decoded to RGB, or is an error with its path."""
 
 import io
 import struct
@@ -36,20 +36,20 @@ def test_lossless_formats_keep_every_pixel(tmp_path: Path, ending: str, options:
     assert np.array_equal(reopened(Image.fromarray(pixels), tmp_path / f"x{ending}", **options), pixels)
 
 
-def test_jpeg_and_gif_come_close(tmp_path: Path) -> None:
+def test_jpeg_and_gif_are_close_to_the_original(tmp_path: Path) -> None:
     plain = Image.new("RGB", (16, 16), (200, 40, 90))
     for name in ("x.jpg", "x.gif"):
         assert np.abs(reopened(plain, tmp_path / name).astype(int) - (200, 40, 90)).max() <= 3
 
 
-def test_only_the_first_frame_counts(tmp_path: Path) -> None:
+def test_only_the_first_frame_is_used(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     for name in ("x.gif", "x.tif"):
         pixels = reopened(frames[0], tmp_path / name, save_all=True, append_images=frames[1:])
         assert (pixels == (255, 0, 0)).all()
 
 
-def test_gray_of_8_and_1_bit(tmp_path: Path) -> None:
+def test_8_bit_and_1_bit_gray(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert np.array_equal(reopened(Image.fromarray(ramp), tmp_path / "x.png"), np.stack([ramp] * 3, 2))
     bits = Image.fromarray(ramp > 100)
@@ -58,14 +58,14 @@ def test_gray_of_8_and_1_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_gray_of_16_bit_is_scaled_and_not_clipped(tmp_path: Path, ending: str) -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped(tmp_path: Path, ending: str) -> None:
     ramp = np.linspace(0, 65535, 4096).round().astype(np.uint16).reshape(64, 64)
     pixels = reopened(Image.fromarray(ramp), tmp_path / f"x{ending}")
     assert np.abs(pixels[..., 0] - ramp / 257).max() <= 0.5
     assert len(np.unique(pixels)) == 256
 
 
-def test_gray_of_16_bit_in_all_memory_orders() -> None:
+def test_16_bit_gray_in_all_byte_orders() -> None:
     ramp = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
     big = Image.frombytes("I;16B", (4, 1), ramp.astype(">u2").tobytes())
     wide = Image.fromarray(ramp.astype(np.int32))
@@ -74,7 +74,7 @@ def test_gray_of_16_bit_in_all_memory_orders() -> None:
         assert np.asarray(to_rgb(image))[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
-def test_floats_and_wide_integers_have_a_rule_or_are_refused(tmp_path: Path) -> None:
+def test_floats_and_32_bit_integers_are_converted_or_an_error(tmp_path: Path) -> None:
     unit = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
     assert reopened(Image.fromarray(unit), tmp_path / "x.tif")[0, :, 0].tolist() == [0, 128, 255]
     for name, values in {
@@ -88,7 +88,7 @@ def test_floats_and_wide_integers_have_a_rule_or_are_refused(tmp_path: Path) -> 
         assert caught.value.where == path and caught.value.cure
 
 
-def test_color_of_16_bit_keeps_the_high_byte(tmp_path: Path) -> None:
+def test_16_bit_color_keeps_the_high_byte(tmp_path: Path) -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -114,7 +114,7 @@ def test_transparency_is_composited_on_white(mode: str) -> None:
     assert np.abs(np.asarray(to_rgb(converted))[0].astype(int) - [[200] * 3, [255] * 3, [127] * 3]).max() <= 1
 
 
-def test_hidden_colors_stay_hidden(tmp_path: Path) -> None:
+def test_colors_of_transparent_pixels_are_not_visible(tmp_path: Path) -> None:
     assert (reopened(Image.new("RGBA", (2, 2), (255, 0, 0, 0)), tmp_path / "x.png") == 255).all()
 
 
@@ -161,7 +161,7 @@ def test_corrupt_exif_is_ignored(tmp_path: Path) -> None:
     assert open_image(path, LIMIT).size == (6, 4)
 
 
-def test_wrong_ending_works_and_other_formats_do_not(tmp_path: Path) -> None:
+def test_wrong_extensions_are_accepted_and_other_formats_are_not(tmp_path: Path) -> None:
     png = Path(saved(Image.new("RGB", (3, 3), "blue"), tmp_path / "x.png"))
     assert open_image(str(png.rename(tmp_path / "x.jpg")), LIMIT).size == (3, 3)
     eps = tmp_path / "y.png"
@@ -179,7 +179,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_not_an_image_is_named(tmp_path: Path, kind: str) -> None:
+def test_files_that_are_not_images_are_identified(tmp_path: Path, kind: str) -> None:
     content, expected = BAD[kind]
     path = tmp_path / "x.jpg"
     path.write_bytes(content)
@@ -189,7 +189,7 @@ def test_what_is_not_an_image_is_named(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".gif", ".tif", ".webp", ".bmp"])
-def test_truncated_and_mangled_files_raise_only_our_error(tmp_path: Path, ending: str) -> None:
+def test_truncated_and_mutated_files_raise_sightline_error_only(tmp_path: Path, ending: str) -> None:
     random = np.random.default_rng(1)
     buffer = io.BytesIO()
     Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
@@ -201,17 +201,17 @@ def test_truncated_and_mangled_files_raise_only_our_error(tmp_path: Path, ending
     with pytest.raises(SightlineError):
         open_image(str(path), LIMIT)
     for _ in range(60):
-        mangled = bytearray(content)
-        for place in random.integers(0, len(content), 8):
-            mangled[place] = random.integers(256)
-        path.write_bytes(mangled)
+        mutated = bytearray(content)
+        for index in random.integers(0, len(content), 8):
+            mutated[index] = random.integers(256)
+        path.write_bytes(mutated)
         try:
             assert open_image(str(path), 10_000_000).mode == "RGB"
         except SightlineError as error:
             assert error.where == str(path)
 
 
-def test_bombs_are_refused_at_the_header(tmp_path: Path) -> None:
+def test_decompression_bombs_are_rejected_by_the_header(tmp_path: Path) -> None:
     path = saved(Image.new("1", (12_000, 9_000)), tmp_path / "x.png")
     with pytest.raises(SightlineError, match="pixels"):
         open_image(path, LIMIT)
@@ -221,7 +221,7 @@ def test_bombs_are_refused_at_the_header(tmp_path: Path) -> None:
     assert open_image(small, 5_000).size == (100, 50)
 
 
-def test_a_higher_limit_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_pixels_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     path = saved(Image.new("L", (100, 50)), tmp_path / "x.png")
     assert open_image(path, 10_000).size == (100, 50)
@@ -240,7 +240,7 @@ def test_broken_links_folders_and_missing_files(tmp_path: Path) -> None:
             open_image(str(tmp_path / name), LIMIT)
 
 
-def test_draft_saves_work_and_stays_close(tmp_path: Path) -> None:
+def test_draft_mode_decodes_at_a_reduced_size(tmp_path: Path) -> None:
     waves = np.add.outer(np.sin(np.arange(600) / 40), np.cos(np.arange(900) / 60))
     pixels = np.stack([128 + 60 * waves, 128 - 50 * waves, 128 + 30 * waves], 2).astype(np.uint8)
     path = saved(Image.fromarray(pixels), tmp_path / "x.jpg", quality=92)
@@ -251,7 +251,7 @@ def test_draft_saves_work_and_stays_close(tmp_path: Path) -> None:
     assert np.abs(Square(64).of(drafted) - full).mean() < 1
 
 
-def test_a_square_squashes_and_averages() -> None:
+def test_squash_resizes_with_antialiasing() -> None:
     stripes = np.zeros((64, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     small = Square(16).of(Image.fromarray(stripes))
@@ -261,8 +261,8 @@ def test_a_square_squashes_and_averages() -> None:
 
 
 @pytest.mark.parametrize("shape", [(60, 41), (40, 75)])
-def test_a_square_out_of_the_middle_is_torchvisions_resize_and_center_crop(shape: tuple[int, int]) -> None:
-    """Shorter side to 20 pixels, then the middle 20: but for the half pixels that torchvision rounds away."""
+def test_fit_crop_equals_resize_and_center_crop_of_torchvision(shape: tuple[int, int]) -> None:
+    """Resize the shorter side to 20 pixels and crop the center. torchvision rounds the crop to whole pixels."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     pixels = np.stack([3 * rows, 3 * columns, 2 * rows + columns], 2).astype(np.uint8)
     image = Image.fromarray(pixels)
@@ -270,10 +270,10 @@ def test_a_square_out_of_the_middle_is_torchvisions_resize_and_center_crop(shape
     found = Square(20, fit="crop").of(image).astype(int)
     assert np.abs(found - np.asarray(reference).transpose(2, 0, 1)).max() <= 6, "half a pixel of the small image"
     squashed = Square(20).of(image).astype(int)
-    assert np.abs(squashed - found).max() > 20, "else the test says nothing"
+    assert np.abs(squashed - found).max() > 20, "otherwise the comparison proves nothing"
 
 
-def test_bicubic_is_pillows() -> None:
+def test_bicubic_equals_pillow() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     found = Square(12, filter="bicubic").of(image)
@@ -282,7 +282,7 @@ def test_bicubic_is_pillows() -> None:
 
 
 @pytest.mark.parametrize("kind", ["photo.jpg", "turned.jpg", "deep.png"])
-def test_bytes_give_what_the_file_gives(tmp_path: Path, kind: str) -> None:
+def test_uploads_are_decoded_like_files(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     pixels = np.random.default_rng(0).integers(0, 255, (120, 90, 3)).astype(np.uint8)
     if kind == "deep.png":
@@ -295,7 +295,7 @@ def test_bytes_give_what_the_file_gives(tmp_path: Path, kind: str) -> None:
     assert of_bytes.tobytes() == open_image(str(path), 10**6, side=16).tobytes()
 
 
-def test_bytes_that_are_no_image_are_refused_in_the_same_words(tmp_path: Path) -> None:
+def test_invalid_uploads_have_the_error_messages_of_files(tmp_path: Path) -> None:
     for content in (b"", b"<html>", b"version https://git-lfs", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"x" * 90):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(SightlineError) as of_file:
@@ -309,7 +309,7 @@ def test_bytes_that_are_no_image_are_refused_in_the_same_words(tmp_path: Path) -
 
 
 def bmp() -> bytes:
-    """A picture of 8 x 8 pixels."""
+    """A BMP file of 8 x 8 pixels."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "BMP")
     return buffer.getvalue()
@@ -317,7 +317,7 @@ def bmp() -> bytes:
 
 @pytest.mark.parametrize("keep", [0.02, 0.4, 0.8])
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".bmp", ".gif"])
-def test_a_truncated_file_is_reported_as_such(tmp_path: Path, ending: str, keep: float) -> None:
+def test_a_truncated_file_is_reported_as_truncated(tmp_path: Path, ending: str, keep: float) -> None:
     pixels = np.random.default_rng(1).integers(1, 256, (480, 64, 3), dtype=np.uint8)
     path = tmp_path / f"x{ending}"
     Image.fromarray(pixels).save(path, quality=90)
@@ -329,7 +329,7 @@ def test_a_truncated_file_is_reported_as_such(tmp_path: Path, ending: str, keep:
         assert caught.value.why == f"it is truncated: it ends after {int(keep * len(whole)):,} bytes"
 
 
-def test_a_damaged_file_with_its_end_is_not_called_truncated(tmp_path: Path) -> None:
+def test_a_damaged_complete_file_is_not_reported_as_truncated(tmp_path: Path) -> None:
     png = saved(Image.new("RGB", (64, 64), "red"), tmp_path / "x.png")
     content = bytearray(Path(png).read_bytes())
     content[content.index(b"IDAT") + 6] ^= 0xFF
@@ -342,23 +342,23 @@ def test_a_damaged_file_with_its_end_is_not_called_truncated(tmp_path: Path) -> 
 # ------------------------------------------------------------------------------------------------------- EXIF blocks
 
 
-def exif_block(orientation: int, place: int = 0) -> bytes:
-    """An orientation and a text of 20 bytes, at `place` or behind the directory."""
-    entries = struct.pack("<HHIIHHII", 0x010E, 2, 20, place or 8 + 2 + 24 + 4, 0x0112, 3, 1, orientation)
+def exif_block(orientation: int, position: int = 0) -> bytes:
+    """An EXIF block with an orientation and a text of 20 bytes, at the offset `position` or after the directory."""
+    entries = struct.pack("<HHIIHHII", 0x010E, 2, 20, position or 8 + 2 + 24 + 4, 0x0112, 3, 1, orientation)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"x" * 20
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
-def test_a_torn_exif_block_is_noted_and_a_whole_one_is_not(tmp_path: Path, ending: str) -> None:
+def test_damaged_exif_blocks_are_detected(tmp_path: Path, ending: str) -> None:
     image = Image.new("RGB", (6, 4), "red")
     whole = image.getexif()
-    whole[0x010E], whole[0x0112] = "a picture of something", 6
-    for block, torn in ((whole.tobytes(), False), (exif_block(6), False), (exif_block(6, 5000), True)):
+    whole[0x010E], whole[0x0112] = "a description", 6
+    for block, damaged in ((whole.tobytes(), False), (exif_block(6), False), (exif_block(6, 5000), True)):
         header = Header()
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT, header=header)
-        size = (6, 4) if torn else (4, 6)  # Pillow reads no further than the entry that is torn
-        assert (found.size, bool(found.info.get(EXIF_DAMAGED)), header.damaged_exif) == (size, torn, torn)
+        size = (6, 4) if damaged else (4, 6)  # Pillow stops reading at the damaged entry
+        assert (found.size, bool(found.info.get(EXIF_DAMAGED)), header.damaged_exif) == (size, damaged, damaged)
     for block in (b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff", exif_block(6)[:24], b"Exif\0\0nonsense"):
         assert is_exif_damaged(block)
         found = open_image(saved(image, tmp_path / f"x{ending}", exif=block), LIMIT)
@@ -373,27 +373,29 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-UNFOLDED, TEXT = zlib.compress(bytes(8 << 20)), zlib.compress(bytes(1_000_000))  # a few kB become 8 MB, and 1 MB
+LARGE, TEXT = zlib.compress(bytes(8 << 20)), zlib.compress(bytes(1_000_000))  # 8 MB and 1 MB when decompressed
 METADATA = {
-    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + UNFOLDED)],
-    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + UNFOLDED)],
-    "iCCP": [chunk(b"iCCP", b"profile\0\0" + UNFOLDED)],
+    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + LARGE)],
+    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + LARGE)],
+    "iCCP": [chunk(b"iCCP", b"profile\0\0" + LARGE)],
     "many": [chunk(b"zTXt", b"Comment%d\0\0" % number + TEXT) for number in range(70)],
 }
 
 
-UNREAD = (("iCCP", "behind"), ("many", "before"))
-"""A profile stands before the pixels; and once is enough for the slow one."""
+OMITTED = (("iCCP", "after"), ("many", "before"))
+"""A color profile is always before the pixels; the slow case is tested once."""
 
 
 @pytest.mark.parametrize(
-    ("kind", "place"),
-    [(kind, place) for kind in METADATA for place in ("before", "behind") if (kind, place) not in UNREAD],
+    ("kind", "position"),
+    [(kind, position) for kind in METADATA for position in ("before", "after") if (kind, position) not in OMITTED],
 )
-def test_texts_and_profiles_that_unfold_without_end_are_refused(tmp_path: Path, kind: str, place: str) -> None:
-    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == (1 << 20, 64 << 20), "nobody raised them"
+def test_decompression_bombs_in_texts_and_profiles_are_rejected(tmp_path: Path, kind: str, position: str) -> None:
+    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == (1 << 20, 64 << 20), (
+        "another module raised them"
+    )
     whole = Path(saved(Image.new("L", (8, 8), 9), tmp_path / "x.png")).read_bytes()
-    cut = whole.index(b"IDAT") - 4 if place == "before" else whole.index(b"IEND") - 4
+    cut = whole.index(b"IDAT") - 4 if position == "before" else whole.index(b"IEND") - 4
     path = tmp_path / "bomb.png"
     path.write_bytes(whole[:cut] + b"".join(METADATA[kind]) + whole[cut:])
     tracemalloc.start()

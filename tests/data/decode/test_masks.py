@@ -1,4 +1,4 @@
-"""All encodings of a mask decode to the same class indices, or to an error with a cure."""
+"""All encodings of a mask decode to the same class indices, or are an error with a cure."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def names(count: int) -> tuple[str, ...]:
 
 
 def put(path: Path, image: Image.Image | Pixels | bytes, **options: object) -> str:
-    """Save it, and give the path."""
+    """Write a file; returns its path."""
     if isinstance(image, bytes):
         path.write_bytes(image)
     else:
@@ -44,8 +44,8 @@ def put(path: Path, image: Image.Image | Pixels | bytes, **options: object) -> s
     return str(path)
 
 
-def refused(path: str, wanted: Palette, max_pixels: int = masks.MAX_PIXELS) -> SightlineError:
-    """The error of a mask: each one names the file and a cure."""
+def mask_error(path: str, wanted: Palette, max_pixels: int = masks.MAX_PIXELS) -> SightlineError:
+    """Return the error that reading a mask raises; it must have the path and a cure."""
     with pytest.raises(SightlineError) as caught:
         read_mask(path, wanted, max_pixels)
     assert caught.value.where == path and caught.value.cure
@@ -53,7 +53,7 @@ def refused(path: str, wanted: Palette, max_pixels: int = masks.MAX_PIXELS) -> S
 
 
 def png(width: int, height: int, depth: int, rows: bytes, extra: bytes = b"") -> bytes:
-    """A gray PNG of any depth, made by hand: Pillow writes none of 2 and 4 bits. rows: each with its filter byte."""
+    """Encode a gray PNG of any bit depth; Pillow cannot write 2 and 4 bits. rows: each with its filter byte."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -65,7 +65,7 @@ def png(width: int, height: int, depth: int, rows: bytes, extra: bytes = b"") ->
 
 @st.composite
 def palettes(draw: st.DrawFn) -> Palette:
-    """Shipped ones, colors of one's own, and ids; some with merged and ignored names."""
+    """Built-in palettes, custom colors, and ids; some with merged and ignored names."""
     kind = draw(st.sampled_from(["landcover", "camvid", "binary", "colors", "ids"]))
     if kind in ("landcover", "camvid", "binary"):
         return palette(palette=kind)
@@ -82,7 +82,7 @@ def palettes(draw: st.DrawFn) -> Palette:
 
 @given(palettes(), st.data())
 @settings(deadline=None, max_examples=80)
-def test_what_is_written_is_read_back(
+def test_written_masks_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, wanted: Palette, data: st.DataObject
 ) -> None:
     values = [*range(len(wanted.classes)), *([IGNORE] if wanted.ignored else [])]
@@ -98,7 +98,7 @@ def test_ids_are_the_same_in_every_mode_and_format(tmp_path_factory: pytest.Temp
     root, wanted = tmp_path_factory.getbasetemp(), palette(palette="camvid")
     truth = np.where(ids == 11, IGNORE, ids)
     indexed = Image.fromarray(ids).copy()
-    indexed.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())  # colors that mean nothing
+    indexed.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())  # arbitrary colors
     opaque = Image.merge("LA", [Image.fromarray(ids), Image.new("L", ids.shape[::-1], 255)])
     files = [put(root / f"ids{ending}", ids) for ending in (".png", ".bmp", ".tif")]
     files += [put(root / f"indexed{ending}", indexed) for ending in (".png", ".bmp", ".tif")]
@@ -109,7 +109,7 @@ def test_ids_are_the_same_in_every_mode_and_format(tmp_path_factory: pytest.Temp
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_ids_of_few_bits_are_not_spread_over_the_byte(tmp_path: Path, depth: int) -> None:
+def test_ids_of_1_2_and_4_bits_are_not_scaled(tmp_path: Path, depth: int) -> None:
     ids = np.arange(16, dtype=np.uint8).reshape(2, 8) % 2**depth
     bits = np.unpackbits(ids[..., None], axis=2)[..., 8 - depth :].reshape(2, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
@@ -137,14 +137,14 @@ def test_colors_are_the_same_in_every_mode_and_format(
     arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))), st.sampled_from([1, 64, 128, 255])
 )
 @settings(deadline=None, max_examples=60)
-def test_threshold_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, at: int) -> None:
+def test_threshold_equals_a_loop_over_pixels(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, at: int) -> None:
     wanted, facts = palette(palette="landcover", threshold=at), MaskFacts()
     mask = read_mask(put(tmp_path_factory.getbasetemp() / "soft.png", rgb), wanted, facts=facts)
     known = {(0, 255, 255): 0, (255, 255, 0): 1, (255, 0, 255): 2, (0, 255, 0): 3, (0, 0, 255): 4, (255, 255, 255): 5}
     inexact = 0
     for y, x in np.ndindex(mask.shape):
         color = tuple(255 if channel >= at else 0 for channel in rgb[y, x])
-        assert mask[y, x] == known.get(color, IGNORE)  # black, and red, which no class has
+        assert mask[y, x] == known.get(color, IGNORE)  # black and red are no classes
         inexact += tuple(rgb[y, x]) not in known and tuple(rgb[y, x]) != (0, 0, 0)
     assert facts.inexact == inexact
 
@@ -154,7 +154,9 @@ def test_threshold_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFacto
     st.integers(1, 40),
 )
 @settings(deadline=None, max_examples=60)
-def test_tolerance_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, within: int) -> None:
+def test_tolerance_equals_a_search_over_all_colors(
+    tmp_path_factory: pytest.TempPathFactory, rgb: Pixels, within: int
+) -> None:
     colors = {"a": (0, 0, 0), "b": (50, 50, 50), "c": (50, 0, 10), "d": (255, 0, 0)}
     path = put(tmp_path_factory.getbasetemp() / "near.png", rgb)
     apart = np.abs(rgb[:, :, None].astype(int) - np.array(list(colors.values())))
@@ -163,7 +165,7 @@ def test_tolerance_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFacto
     outside = largest.min(2) > within
     wanted = palette(colors=colors, tolerance=within)
     if outside.any():
-        error = refused(path, wanted)
+        error = mask_error(path, wanted)
         y, x = np.argwhere(outside & (rgb == mode_of(rgb[outside])).all(2))[0]
         assert f"{outside.sum():,} of its {outside.size:,} pixels" in error.why
         assert f"first at x={x}, y={y}" in error.why
@@ -174,20 +176,20 @@ def test_tolerance_as_the_slow_way_has_it(tmp_path_factory: pytest.TempPathFacto
     assert facts.inexact == (largest.min(2) > 0).sum()
 
 
-def test_of_equally_near_colors_the_closer_in_all_channels_counts(tmp_path: Path) -> None:
+def test_ties_of_color_distance_are_broken_by_the_sum_of_squares(tmp_path: Path) -> None:
     path = put(tmp_path / "x.png", np.array([[[10, 10, 0]]], np.uint8))
     assert read_mask(path, palette(colors={"a": (0, 0, 0), "b": (20, 10, 0)}, tolerance=10)).tolist() == [[1]]
     assert read_mask(path, palette(colors={"a": (20, 10, 0), "b": (20, 10, 20)}, tolerance=20)).tolist() == [[0]]
 
 
 def mode_of(colors: Pixels) -> Pixels:
-    """The most frequent of colors [U, 3], the smallest packed one among equals: the one that is told first."""
+    """The most frequent of colors [U, 3], by the smallest packed value if tied; messages list it first."""
     found, counts = np.unique(colors.astype(int) @ np.array([1, 256, 65536]), return_counts=True)
     most = int(found[counts.argmax()])
     return np.array([most & 255, most >> 8 & 255, most >> 16])
 
 
-def test_jpeg_is_refused_by_content(tmp_path: Path) -> None:
+def test_lossy_masks_are_rejected_by_content(tmp_path: Path) -> None:
     rgb = np.zeros((16, 16, 3), np.uint8)
     jpeg = io.BytesIO()
     Image.fromarray(rgb).save(jpeg, "JPEG", quality=100)
@@ -195,36 +197,36 @@ def test_jpeg_is_refused_by_content(tmp_path: Path) -> None:
     files += [put(tmp_path / "lossy.webp", rgb), put(tmp_path / "inside.tif", rgb[..., 0], compression="jpeg")]
     for path in files:
         for wanted in (palette(palette="landcover"), palette(palette="camvid")):
-            error = refused(path, wanted)
+            error = mask_error(path, wanted)
             assert "lossy" in error.why and "PNG" in error.cure
 
 
-def test_channels_must_fit_the_palette(tmp_path: Path) -> None:
+def test_channels_must_match_the_palette(tmp_path: Path) -> None:
     ids, colored = palette(classes=("a", "b")), palette(palette="landcover")
     rgb = put(tmp_path / "rgb.png", np.zeros((2, 2, 3), np.uint8))
-    assert "3 channels, and class ids need one" in refused(rgb, ids).why
+    assert "3 channels, and class ids need one" in mask_error(rgb, ids).why
     gray = put(tmp_path / "gray.png", np.array([[0, 255, 3]], np.uint8))
-    error = refused(gray, colored)  # thresholded, id 3 would silently be black
+    error = mask_error(gray, colored)  # with the threshold, id 3 would be read as black
     assert "1 channel" in error.why and "(3, 3, 3) (1 px, first at x=2, y=0" in error.why
     assert "--data.classes" in error.cure
-    pure = put(tmp_path / "pure.png", np.array([[0, 255]], np.uint8))  # what a PNG optimizer makes of black and white
+    pure = put(tmp_path / "pure.png", np.array([[0, 255]], np.uint8))  # as a PNG optimizer writes black and white
     assert read_mask(pure, colored).tolist() == [[IGNORE, 5]]
     deep = put(tmp_path / "deep.png", np.zeros((2, 2), np.uint16))
-    assert "I;16" in refused(deep, colored).why
+    assert "I;16" in mask_error(deep, colored).why
     floats = put(tmp_path / "f.tif", np.zeros((2, 2), np.float32))
-    assert "mode is F" in refused(floats, ids).why and "mode is F" in refused(floats, colored).why
-    assert "CMYK" in refused(put(tmp_path / "c.tif", Image.new("CMYK", (2, 2))), colored).why
+    assert "mode is F" in mask_error(floats, ids).why and "mode is F" in mask_error(floats, colored).why
+    assert "CMYK" in mask_error(put(tmp_path / "c.tif", Image.new("CMYK", (2, 2))), colored).why
 
 
-def test_a_gif_has_colors_and_no_ids(tmp_path: Path) -> None:
+def test_a_gif_can_have_colors_but_not_ids(tmp_path: Path) -> None:
     ids = np.array([[3, 1]], np.uint8)
-    path = put(tmp_path / "x.gif", ids)  # Pillow renumbers what it writes: 1, 3 become 0, 1
-    assert "GIF" in refused(path, palette(classes=names(4))).why
+    path = put(tmp_path / "x.gif", ids)  # Pillow renumbers the indices 1, 3 to 0, 1
+    assert "GIF" in mask_error(path, palette(classes=names(4))).why
     grays = palette(colors={"a": (1, 1, 1), "b": (3, 3, 3)})
     assert read_mask(path, grays).tolist() == [[1, 0]]
 
 
-def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
+def test_transparent_pixels_are_an_error(tmp_path: Path) -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., 3] = 255
     rgba[1, 1, 3] = 254
@@ -232,28 +234,28 @@ def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
     indexed.putpalette([0, 0, 0, 255, 255, 255])
     files = [put(tmp_path / "rgba.png", rgba), put(tmp_path / "p.png", indexed, transparency=0)]
     for path in files:
-        assert "transparent" in refused(path, palette(palette="landcover")).why
-    unused = put(tmp_path / "unused.png", indexed, transparency=1)  # an entry that no pixel has
+        assert "transparent" in mask_error(path, palette(palette="landcover")).why
+    unused = put(tmp_path / "unused.png", indexed, transparency=1)  # an unused palette entry
     assert (read_mask(unused, palette(classes=("a", "b"))) == 0).all()
     la = Image.merge("LA", [Image.new("L", (2, 2)), Image.new("L", (2, 2), 9)])
     deep = png(1, 1, 16, b"\0\0\1", b"\0\1")
     gray = put(tmp_path / "gray.png", np.zeros((2, 2), np.uint8), transparency=0)
     for path in (files[1], gray, put(tmp_path / "la.png", la), put(tmp_path / "deep.png", deep)):
-        assert "transparent" in refused(path, palette(classes=("a", "b"))).why
+        assert "transparent" in mask_error(path, palette(classes=("a", "b"))).why
 
 
-def test_ids_beyond_the_names(tmp_path: Path) -> None:
+def test_ids_without_a_name_are_an_error(tmp_path: Path) -> None:
     wanted = palette(palette="camvid")
     ids = np.zeros((3, 5), np.uint8)
     ids[1, 3:], ids[2, 4] = 12, 200
-    error = refused(put(tmp_path / "x.png", ids), wanted)
+    error = mask_error(put(tmp_path / "x.png", ids), wanted)
     assert "3 of its 15 pixels" in error.why and "0..11" in error.why
     assert "12 (2 px, first at x=3, y=1), 200 (1 px, first at x=4, y=2)" in error.why
     assert "--data.ignore '[\"12\"]'" in error.cure
     deep = np.full((2, 2), 300, np.uint16)
-    assert "300 (4 px" in refused(put(tmp_path / "deep.png", deep), wanted).why  # not 300 % 256
+    assert "300 (4 px" in mask_error(put(tmp_path / "deep.png", deep), wanted).why  # not 300 % 256
     negative = np.array([[0, -1], [70_000, 1]], np.int32)
-    why = refused(put(tmp_path / "negative.tif", negative), wanted).why
+    why = mask_error(put(tmp_path / "negative.tif", negative), wanted).why
     assert "-1 (1 px, first at x=1, y=0)" in why and "70000 (1 px, first at x=0, y=1)" in why
 
 
@@ -266,10 +268,10 @@ def test_ids_of_16_bits_up_to_254_names(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(put(tmp_path / "z.png", write_mask(mask, far)), far), mask)
 
 
-def test_0_and_255_given_as_ids_hint_at_binary(tmp_path: Path) -> None:
+def test_ids_0_and_255_suggest_the_binary_palette(tmp_path: Path) -> None:
     mask = np.array([[0, 255], [255, 255]], np.uint8)
     path = put(tmp_path / "x.png", mask)
-    error = refused(path, palette(classes=("no", "yes")))
+    error = mask_error(path, palette(classes=("no", "yes")))
     assert "only 0 and 255" in error.why and error.cure.startswith("--data.palette binary")
     assert read_mask(path, palette(palette="binary")).tolist() == [[0, 1], [1, 1]]
     assert read_mask(put(tmp_path / "1.png", Image.fromarray(mask).convert("1")), palette(palette="binary")).sum() == 3
@@ -278,48 +280,48 @@ def test_0_and_255_given_as_ids_hint_at_binary(tmp_path: Path) -> None:
     void = palette(classes=("a", "b"), ignore=("255",))
     assert read_mask(path, void).tolist() == [[0, IGNORE], [IGNORE, IGNORE]]
     soft = put(tmp_path / "soft.png", np.array([[0, 254, 3]], np.uint8))
-    assert "--data.threshold 128" in refused(soft, palette(palette="binary")).cure
+    assert "--data.threshold 128" in mask_error(soft, palette(palette="binary")).cure
     assert read_mask(soft, palette(palette="binary", threshold=128)).tolist() == [[0, 1, 0]]
 
 
-def test_a_color_outside_names_all_that_would_cure_it(tmp_path: Path) -> None:
+def test_a_color_outside_the_palette_suggests_all_settings_that_accept_it(tmp_path: Path) -> None:
     rgb = np.zeros((4, 6, 3), np.uint8)
     rgb[2:, 1] = (0, 250, 5)
     path = put(tmp_path / "x.png", rgb)
-    error = refused(path, palette(colors={"a": (0, 0, 0), "b": (0, 255, 0)}))
+    error = mask_error(path, palette(colors={"a": (0, 0, 0), "b": (0, 255, 0)}))
     assert "(0, 250, 5) (2 px, first at x=1, y=2; 5 from b)" in error.why
     assert "--data.tolerance 5" in error.cure and "--data.threshold 128" in error.cure
     assert "--data.colors: NAME: [0, 250, 5]" in error.cure
     facts = MaskFacts(inexact=7)
     near = palette(colors={"a": (0, 0, 0), "b": (0, 255, 0)}, tolerance=5)
-    assert read_mask(path, near, facts=facts).sum() == 2 and facts.inexact == 9  # added to
-    other = refused(path, palette(colors={"a": (0, 0, 0), "b": (0, 200, 0)}))
+    assert read_mask(path, near, facts=facts).sum() == 2 and facts.inexact == 9  # increased by 2
+    other = mask_error(path, palette(colors={"a": (0, 0, 0), "b": (0, 200, 0)}))
     assert "--data.threshold" not in other.cure and "--data.tolerance 50" in other.cure
-    far = refused(path, palette(colors={"a": (0, 0, 0), "b": (255, 0, 255)}))
+    far = mask_error(path, palette(colors={"a": (0, 0, 0), "b": (255, 0, 255)}))
     assert "--data.tolerance" not in far.cure
 
 
-def test_places_and_counts_do_not_depend_on_the_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_and_counts_do_not_depend_on_the_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     truth = random.integers(0, 6, (37, 11)).astype(np.uint8)
     wanted = palette(palette="landcover")
     rgb = np.array(wanted.colors, np.uint8)[truth]
-    rgb[random.random(truth.shape) < 0.3] ^= 5  # soft, so that each strip has colors to resolve
+    rgb[random.random(truth.shape) < 0.3] ^= 5  # inexact colors in every strip
     path = put(tmp_path / "x.png", rgb)
     whole = MaskFacts()
     assert np.array_equal(read_mask(path, wanted, facts=whole), truth)
     strict = palette(colors=dict(zip(wanted.names, wanted.colors or (), strict=True)))
-    error = refused(path, strict)
+    error = mask_error(path, strict)
     monkeypatch.setattr(masks, "STRIP_PIXELS", 11 * 3)
     pieces = MaskFacts()
     assert np.array_equal(read_mask(path, wanted, facts=pieces), truth)
     assert pieces == whole and whole.inexact > 50
-    assert refused(path, strict).why == error.why
+    assert mask_error(path, strict).why == error.why
 
 
-def test_a_photograph_ends_the_search(tmp_path: Path) -> None:
+def test_a_photograph_is_recognized_by_its_number_of_colors(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    error = refused(put(tmp_path / "x.png", noise), palette(palette="binary"))
+    error = mask_error(put(tmp_path / "x.png", noise), palette(palette="binary"))
     assert "at least" in error.why and "photograph" in error.cure and len(error.why) < 1000
 
 
@@ -327,31 +329,31 @@ def test_unreadable_files(tmp_path: Path) -> None:
     wanted = palette(palette="landcover")
     whole = Path(put(tmp_path / "x.png", np.zeros((50, 50, 3), np.uint8))).read_bytes()
     for content in (b"", whole[:60], b"<html>", b"version https://git-lfs.github.com/spec/v1"):
-        assert refused(put(tmp_path / "bad.png", content), wanted).what == "this mask cannot be read"
-    assert "data.max_pixels" in refused(str(tmp_path / "x.png"), wanted, max_pixels=2499).why
-    assert refused(str(tmp_path / "absent.png"), wanted)
+        assert mask_error(put(tmp_path / "bad.png", content), wanted).what == "this mask cannot be read"
+    assert "data.max_pixels" in mask_error(str(tmp_path / "x.png"), wanted, max_pixels=2499).why
+    assert mask_error(str(tmp_path / "absent.png"), wanted)
     os.mkfifo(tmp_path / "pipe.png")
-    assert "regular" in refused(str(tmp_path / "pipe.png"), wanted).why
+    assert "regular" in mask_error(str(tmp_path / "pipe.png"), wanted).why
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_masks_turn_as_images_do(tmp_path: Path, ending: str) -> None:
+def test_masks_are_rotated_by_exif_like_images(tmp_path: Path, ending: str) -> None:
     ids = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
     exif = Image.Exif()
-    exif[0x112] = 6  # to be shown turned by 90 degrees, clockwise
+    exif[0x112] = 6  # displayed rotated by 90 degrees clockwise
     path = put(tmp_path / f"x{ending}", ids, exif=exif)
     assert read_mask(path, palette(classes=names(6))).tolist() == np.rot90(ids, -1).tolist()
     assert image_size(path) == (3, 2)
 
 
-def test_image_size_is_that_of_the_image_as_read(tmp_path: Path) -> None:
+def test_image_size_is_the_size_after_rotation(tmp_path: Path) -> None:
     assert image_size(put(tmp_path / "x.jpg", np.zeros((4, 7, 3), np.uint8))) == (4, 7)
     with pytest.raises(SightlineError) as caught:
         image_size(put(tmp_path / "bad.jpg", b"nothing"))
     assert caught.value.where.endswith("bad.jpg")
 
 
-def test_indices_without_a_name_cannot_be_written() -> None:
+def test_class_indices_without_a_name_cannot_be_written() -> None:
     wanted = palette(palette="binary")
     for value in (IGNORE, 2):
         with pytest.raises(SightlineError) as caught:
@@ -389,15 +391,15 @@ def test_merging_and_ignoring() -> None:
     assert onto.classes[0] == "forest" and onto.index[3] == 0
     kept = palette(palette="landcover", merge={"unknown": "barren"})
     assert kept.ignored == () and kept.index[6] == kept.index[5]
-    gone = palette(palette="landcover", merge={"urban": "unknown"})
-    assert gone.ignored == ("urban", "unknown")
+    removed = palette(palette="landcover", merge={"urban": "unknown"})
+    assert removed.ignored == ("urban", "unknown")
     renamed = palette(classes=("road", "car"), merge={"road": "roads"})
     assert renamed.classes == ("roads", "car")
     assert palette(palette="camvid", ignore=("3",)).ignored == ("road", "void")  # by id
 
 
 @pytest.mark.parametrize(
-    ("settings_", "told"),
+    ("settings_", "expected"),
     [
         ({"palette": "landcove"}, ["did you mean 'landcover'?"]),
         ({"palette": "landcover", "colors": {"a": (0, 0, 0), "b": (1, 1, 1)}}, ["data.colors"]),
@@ -419,14 +421,14 @@ def test_merging_and_ignoring() -> None:
         ({"colors": {"a": (0, 0, 0), "b": (0, 9, 0)}, "threshold": 128}, ["no pixel can be 'b'"]),
     ],
 )
-def test_wrong_palettes_are_refused_with_all_that_is_wrong(settings_: dict[str, object], told: list[str]) -> None:
+def test_all_errors_of_an_invalid_palette_are_reported(settings_: dict[str, object], expected: list[str]) -> None:
     with pytest.raises(SightlineError) as caught:
         palette(**settings_)
     assert caught.value.where and caught.value.cure
-    assert all(text in str(caught.value) for text in told), str(caught.value)
+    assert all(text in str(caught.value) for text in expected), str(caught.value)
 
 
-def test_a_class_list_names_ids() -> None:
+def test_a_class_list_gives_the_names_of_ids() -> None:
     assert palette_of(Data(), ("a", "b")).classes == ("a", "b")
     assert palette_of(Data(classes=("x", "y")), ("a", "b")).classes == ("x", "y")  # settings first
     assert palette_of(Data(palette="binary"), ("a", "b")).classes == ("background", "foreground")
@@ -445,7 +447,7 @@ def test_a_class_list_names_ids() -> None:
         {"tolerance": "x"},
     ],
 )
-def test_a_damaged_palette_is_refused(change: dict[str, object]) -> None:
+def test_a_damaged_palette_is_an_error(change: dict[str, object]) -> None:
     with pytest.raises(SightlineError) as caught:
         from_dict(to_dict(palette(palette="landcover")) | change, "config.json")
     assert caught.value.where == "config.json"
@@ -472,7 +474,7 @@ SAMPLE = os.path.join(os.environ.get("SIGHTLINE_REAL_DATA", ""), "landcover-samp
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not os.path.isdir(SAMPLE), reason="the real pair is not here: set SIGHTLINE_REAL_DATA")
+@pytest.mark.skipif(not os.path.isdir(SAMPLE), reason="needs real data: set SIGHTLINE_REAL_DATA")
 def test_the_real_land_cover_mask() -> None:
     path, facts = os.path.join(SAMPLE, "6399_mask.png"), MaskFacts()
     mask = read_mask(path, palette(palette="landcover"), facts=facts)

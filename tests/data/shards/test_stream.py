@@ -1,5 +1,4 @@
-"""A stream gives the pixels, labels and places of the cache, each sample once an epoch, in an order that is a function
-of seed and epoch; it can be entered anywhere, is bounded in memory, and names what is damaged."""
+"""Streaming from shards: equal to the cache, reproducible order, resumption, bounded memory, errors."""
 
 import contextlib
 import functools
@@ -50,8 +49,8 @@ def packed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stretch is a fifth of the toy set, not all of it."""
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a fifth of the toy data at a time, and retry downloads without pauses."""
     monkeypatch.setattr(Stream, "chunk_bytes", 45_000)
     monkeypatch.setattr(fetch, "PAUSES_SECONDS", (0.0, 0.0))
 
@@ -67,7 +66,9 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 @pytest.mark.parametrize(("side", "fit"), [(16, "squash"), (12, "squash"), (12, "crop"), (20, "squash"), (20, "crop")])
-def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, packed: Path, side: int, fit: str) -> None:
+def test_every_sample_is_yielded_once_with_the_pixels_of_the_cache(
+    photos: Path, packed: Path, side: int, fit: str
+) -> None:
     data = Data.model_validate({"path": str(photos), "fit": fit})
     cached, stream = decode(open_source(data, 0), "train", side, data), streamed(packed, side, fit=fit)
     assert stream.names == cached.names and stream.classes == cached.classes
@@ -81,18 +82,18 @@ def test_every_sample_comes_once_with_the_pixels_of_the_cache(photos: Path, pack
     assert (stream.images[[5, 63, 5]] == cached.images[[5, 63, 5]]).all()
 
 
-def test_the_order_is_a_mixture_of_its_own_for_each_seed_and_epoch(packed: Path) -> None:
+def test_the_order_depends_on_seed_and_epoch_and_mixes_shards(packed: Path) -> None:
     stream = streamed(packed).stream
     assert stream is not None and len(stream.shards.entries) > 6
     orders = {(seed, epoch): stream.order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
     assert len({tuple(order) for order in orders.values()}) == 4
     assert all(sorted(order) == list(range(64)) for order in orders.values())
-    assert len(set(stream.shards.owners[orders[0, 0][:10]])) > 2  # a batch is out of several shards
+    assert len(set(stream.shards.owners[orders[0, 0][:10]])) > 2  # a batch has samples of several shards
     given = torch.cat([batch.samples for batch in training_batches(streamed(packed), 10, 1, 1)])
     assert given.tolist() == orders[1, 1].tolist()
 
 
-def test_a_stream_is_entered_anywhere_and_reads_only_what_is_left(
+def test_a_stream_starts_at_any_batch_and_reads_the_remaining_samples_only(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded, read, read_shards = streamed(packed), [], Shards.read
@@ -105,7 +106,7 @@ def test_a_stream_is_entered_anywhere_and_reads_only_what_is_left(
         rest = list(training_batches(decoded, 10, 3, 2, first))
         assert len(rest) == 7 - first and all(map(same, rest, whole[first:]))
         assert len(read) == max(0, 64 - 10 * first)
-    begun = training_batches(decoded, 10, 3, 2)  # and may be left anywhere
+    begun = training_batches(decoded, 10, 3, 2)  # iteration can be stopped at any batch
     assert same(next(begun), whole[0])
     begun.close()  # ty: ignore
 
@@ -117,32 +118,32 @@ def test_processes_take_contiguous_parts_of_each_batch(packed: Path, world: int)
     whole = list(stream.batches(10, 0, 0, 1))
     parts = [list(stream.batches(10, 0, 0, 1, share=Share(rank, world), overlap=True)) for rank in range(world)]
     for number, batch in enumerate(whole):
-        if len(batch.samples) < world:  # of so few each takes all
+        if len(batch.samples) < world:  # every process takes such a small batch completely
             assert all(torch.equal(each[number].samples, batch.samples) for each in parts)
             continue
-        places = []
+        indices = []
         for each in parts:
             part = each[number]
             assert part.overlap == 1 and torch.equal(part.all_samples, batch.samples)
-            assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the one before, there to be mixed with
-            places.append(part.samples[1:])
-            rows = [batch.samples.tolist().index(place) for place in part.samples.tolist()]
+            assert int(part.samples[0]) == int(batch.samples[part.start - 1])  # the partner for mixing
+            indices.append(part.samples[1:])
+            rows = [batch.samples.tolist().index(index) for index in part.samples.tolist()]
             assert torch.equal(part.images, batch.images[rows])
-        assert torch.equal(torch.cat(places), batch.samples)
+        assert torch.equal(torch.cat(indices), batch.samples)
 
 
-def test_memory_is_bounded_whatever_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_depend_on_the_size_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
     for number in range(300):
-        place = tmp_path / "data" / f"class_{number % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(place / f"{number}.png")
+        folder = tmp_path / "data" / f"class_{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(folder / f"{number}.png")
     out = sightline.pack(tmp_path / "data", tmp_path / "out", shard_mb=0.5, quiet=True)
     monkeypatch.setattr(Stream, "chunk_bytes", 40_000)
     decoded, side = streamed(out, 8), 8
     size = sum(path.stat().st_size for path in out.glob("train-*.tar"))
     assert size > 50 * 2 * 40_000 * 0.9
-    list(training_batches(decoded, 4, 0, 0))  # what is loaded once is no part of it
+    list(training_batches(decoded, 4, 0, 0))  # memory that is allocated once is not counted
     tracemalloc.start()
     for _ in training_batches(decoded, 4, 0, 1):
         pass
@@ -156,7 +157,7 @@ def train(data: Path | str, out: Path, tiny: dict, **more: object) -> sightline.
     return sightline.train(resolve(Config(name="t"), tiny | settings | more), str(data), out=out, quiet=True)
 
 
-def test_with_the_same_order_the_same_run_as_from_the_cache(
+def test_a_streamed_run_equals_a_cached_run_with_the_same_order(
     photos: Path, packed: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = train(packed, tmp_path / "stream", tiny)
@@ -181,7 +182,7 @@ def test_with_the_same_order_the_same_run_as_from_the_cache(
 
 
 class Server:
-    """A folder over HTTP on this machine. failing: paths that are answered with 503."""
+    """HTTP server for a folder. failing: paths with response 503. asked: requested paths. hangs: delay in seconds."""
 
     def __init__(self, folder: Path):
         self.failing, self.asked, self.hangs = set(), [], 0.0
@@ -200,7 +201,7 @@ class Server:
                 pass
 
             def handle(self) -> None:
-                with contextlib.suppress(OSError):  # who asked has hung up
+                with contextlib.suppress(OSError):  # the client closed the connection
                     super().handle()
 
         self.server = http.server.ThreadingHTTPServer(
@@ -220,9 +221,7 @@ def served(packed: Path) -> Iterator[Server]:
     server.server.server_close()
 
 
-def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
-    packed: Path, served: Server, tmp_path: Path, tiny: dict
-) -> None:
+def test_a_run_can_be_resumed_after_its_server_failed(packed: Path, served: Server, tmp_path: Path, tiny: dict) -> None:
     settings = {"train.checkpoint_minutes": 0}
     whole = train(packed, tmp_path / "whole", tiny, **settings)
     sequence = permutation(9, 0, 0, ORDER)
@@ -240,7 +239,7 @@ def test_a_run_whose_server_dies_goes_on_as_if_it_had_not(
     assert resumed.metrics["accuracy"] == whole.metrics["accuracy"]
 
 
-def test_a_set_on_a_server_equals_one_on_this_machine(
+def test_remote_shards_equal_local_shards(
     packed: Path, served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.data.shards.stream.GROUP", 1)
@@ -253,13 +252,13 @@ def test_a_set_on_a_server_equals_one_on_this_machine(
         assert same(batch, other)
         most = max(most, len(list(store.spool.iterdir())))
     assert 0 < most <= 2  # the current group and the next
-    assert max(map(served.asked.count, served.asked)) == 1  # each file once an epoch
+    assert max(map(served.asked.count, served.asked)) == 1  # each file is requested once per epoch
     served.asked.clear()
     assert (far.images[np.arange(64)] == streamed(packed).images[np.arange(64)]).all()
     assert max(map(served.asked.count, served.asked)) == 1
 
 
-def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_an_error_after_retries(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.05)
     served.hangs = 0.3
     with pytest.raises(SightlineError, match="cannot be downloaded") as caught:
@@ -269,23 +268,23 @@ def test_a_server_that_hangs_is_given_up(served: Server, monkeypatch: pytest.Mon
         streamed("http://127.0.0.1:9/nothing")
 
 
-@pytest.mark.parametrize("harm", ["flipped", "short", "gone"])
-def test_a_damaged_shard_is_named(packed: Path, tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["flipped", "truncated", "missing"])
+def test_a_damaged_shard_is_an_error_with_its_path(packed: Path, tmp_path: Path, harm: str) -> None:
     folder = shutil.copytree(packed, tmp_path / "set")
     shard = folder / "train-000003.tar"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content) if harm == "flipped" else content[: len(content) // 2])
-    if harm == "gone":
+    if harm == "missing":
         shard.unlink()
     with pytest.raises(SightlineError) as caught:
         list(training_batches(streamed(folder), 10, 0, 0))
     assert str(shard) in caught.value.where
-    reasons = {"flipped": "SHA-256", "short": "bytes", "gone": "No such file"}
+    reasons = {"flipped": "SHA-256", "truncated": "bytes", "missing": "No such file"}
     assert reasons[harm] in caught.value.why
 
 
-def test_a_harmful_index_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_an_index_with_unsafe_paths_is_an_error(packed: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(packed, tmp_path / "set")
     index = json.loads((folder / "index.json").read_text())
     for name in ("../../etc/passwd.tar", "/etc/x.tar", "a/../../x.tar", 7):
@@ -309,7 +308,7 @@ def shard_of(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> Path:
     return path
 
 
-def picture(number: int, format: str = "PNG") -> bytes:
+def encoded_image(number: int, format: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (number * 5 % 256, 40, 90)).save(file, format)
     return file.getvalue()
@@ -320,7 +319,7 @@ class Bomb:
         return (Path.touch, (Path("exploded"),))
 
 
-def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
+def test_shards_of_other_programs_are_indexed_once_without_unpickling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -330,14 +329,14 @@ def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
         samples = [
             (
                 f"../a/{n}",
-                {"jpg": picture(n, "JPEG"), "cls": str(n % 2).encode(), "pyd": bomb, "pth": bomb, "npy": b"x"},
+                {"jpg": encoded_image(n, "JPEG"), "cls": str(n % 2).encode(), "pyd": bomb, "pth": bomb, "npy": b"x"},
             )
             for n in rows
         ]
         shard_of(tmp_path / "set" / f"train-{part:06d}.tar", samples)
     shard_of(
         tmp_path / "set" / "val-0.tar",
-        [(f"v{n}", {"png": picture(n), "json": b'{"label": %d}' % (n % 2)}) for n in range(4)],
+        [(f"v{n}", {"png": encoded_image(n), "json": b'{"label": %d}' % (n % 2)}) for n in range(4)],
     )
     data = Data(path=str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     source = open_source(data, 0)
@@ -346,8 +345,8 @@ def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
     batches = list(training_batches(stream_images(source, "train", 8, data), 6, 0, 0))
     assert sorted(int(n) for batch in batches for n in batch.samples) == list(range(24))
     for batch in batches:
-        for image, label, place in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
-            assert abs(int(image[0, 0, 0]) - 5 * int(place)) < 6 and int(label) == int(place) % 2
+        for image, label, index in zip(batch.images, batch.labels, batch.samples, strict=True):  # ty: ignore
+            assert abs(int(image[0, 0, 0]) - 5 * int(index)) < 6 and int(label) == int(index) % 2
     assert not Path("exploded").exists() and "once to list" in capsys.readouterr().err
     pattern = str(tmp_path / "set" / "train-{000000..000002}.tar")
     held = open_source(data.model_copy(update={"path": pattern}), 0)
@@ -355,21 +354,23 @@ def test_shards_of_others_are_listed_once_and_nothing_is_unpickled(
     assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("once to list") == 1
 
 
-def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
-    def told(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
+def test_invalid_shards_of_other_programs_are_errors(tmp_path: Path) -> None:
+    def error_for(name: str, samples: list[tuple[str, dict[str, bytes]]], **settings: Any) -> SightlineError:
         shard_of(tmp_path / name / "train-0.tar", samples)
-        shard_of(tmp_path / name / "val-0.tar", [("v", {"png": picture(1), "cls": b"0"})])
+        shard_of(tmp_path / name / "val-0.tar", [("v", {"png": encoded_image(1), "cls": b"0"})])
         with pytest.raises(SightlineError) as caught:
             list(training_batches(streamed(tmp_path / name, 8, **settings), 2, 0, 0))
         return caught.value
 
-    good = ("g", {"png": picture(3), "cls": b"1"})
-    assert "no image" in told("bare", [("k", {"txt": b"hello", "cls": b"1"}), good]).why
-    assert "k" in told("unlabeled", [("k", {"png": picture(3)}), good]).why
-    broken = picture(1)[:-30]
-    error = told("broken", [good, ("half", {"png": broken, "cls": b"0"})])
+    good = ("g", {"png": encoded_image(3), "cls": b"1"})
+    assert "no image" in error_for("bare", [("k", {"txt": b"hello", "cls": b"1"}), good]).why
+    assert "k" in error_for("unlabeled", [("k", {"png": encoded_image(3)}), good]).why
+    broken = encoded_image(1)[:-30]
+    error = error_for("broken", [good, ("half", {"png": broken, "cls": b"0"})])
     assert "train-0.tar, sample half" in error.where and "cannot be read" in error.what
-    assert "2 classes" in str(told("classes", [("h", {"png": picture(3), "cls": b"5"}), good], classes=("a", "b")))
+    assert "2 classes" in str(
+        error_for("classes", [("h", {"png": encoded_image(3), "cls": b"5"}), good], classes=("a", "b"))
+    )
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train-0.tar").write_bytes(b"no tar file at all" * 100)
     with pytest.raises(SightlineError, match="damaged"):
@@ -378,26 +379,26 @@ def test_what_is_wrong_with_shards_of_others_is_said(tmp_path: Path) -> None:
         streamed(tmp_path / "none-{0..2}.tar")
 
 
-def test_only_folders_of_nothing_but_shards_are_shards(tmp_path: Path, packed: Path) -> None:
+def test_only_folders_without_images_are_recognized_as_shards(tmp_path: Path, packed: Path) -> None:
     assert is_sharded(Data(path=str(packed))) and is_sharded(Data(path="https://host/set"))
-    for place in ("train", "val"):
-        (tmp_path / "split" / place).mkdir(parents=True)
-        (tmp_path / "split" / place / "0.tar").touch()
-        (tmp_path / "photos" / place / "cat").mkdir(parents=True)
+    for split in ("train", "val"):
+        (tmp_path / "split" / split).mkdir(parents=True)
+        (tmp_path / "split" / split / "0.tar").touch()
+        (tmp_path / "photos" / split / "cat").mkdir(parents=True)
     assert is_sharded(Data(path=str(tmp_path / "split")))
     (tmp_path / "photos" / "train" / "backup.tar").touch()
     (tmp_path / "photos" / "backup.tar").touch()
     assert not is_sharded(Data(path=str(tmp_path / "photos"))) and not is_sharded(Data(path=str(tmp_path)))
 
 
-def test_without_the_library_the_command_is_named(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_webdataset_the_error_has_the_install_command(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
     with pytest.raises(SightlineError, match="in shards") as caught:
         streamed(packed)
     assert caught.value.cure == "pip install 'sightline-vision[stream]'"
 
 
-def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
+def test_streamed_pairs_equal_cached_pairs(
     tmp_path: Path, make_scenes: Callable[..., Path], toy: Callable[..., Config]
 ) -> None:
     land = make_scenes(tmp_path / "land")
@@ -413,24 +414,24 @@ def test_a_stream_of_pairs_gives_the_masks_of_the_cache(
     assert stream.names == cached.names and (stream.sizes == cached.sizes).all()
     assert (stream.counts == cached.counts).all() and stream.images.shape == cached.images.shape
     for batch in training_batches(stream, 3, 0, 0):
-        places = batch.samples.numpy()
-        assert batch.labels is not None and (batch.labels.numpy() == cached.masks[places]).all()
-        for row, place in zip(batch.images.numpy(), places, strict=True):
-            height, width = cached.sizes[place]
-            assert (row[:, :height, :width] == cached.images[place][:, :height, :width]).all()
+        indices = batch.samples.numpy()
+        assert batch.labels is not None and (batch.labels.numpy() == cached.masks[indices]).all()
+        for row, index in zip(batch.images.numpy(), indices, strict=True):
+            height, width = cached.sizes[index]
+            assert (row[:, :height, :width] == cached.images[index][:, :height, :width]).all()
     run = sightline.train(toy(**{"train.epochs": 1, "augment.window": [16, 16]}), out, out=tmp_path / "run", quiet=True)
     assert run.metrics["mean_iou"] > 0 and len(list((run.path / "predictions" / "val").glob("*.png"))) == 4
     anchors = [find_anchors(some.masks, some.sizes, 6, 0) for some in (cached, stream)]
     assert torch.equal(anchors[0].points, anchors[1].points) and torch.equal(anchors[0].chances, anchors[1].chances)
 
 
-def test_pre_training_takes_a_stream_with_labels_or_without(
+def test_pre_training_on_shards_with_and_without_labels(
     packed: Path, photos: Path, tmp_path: Path, small: Callable[..., Config]
 ) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        shutil.copy(path, flat / f"picture{number}.png")
+        shutil.copy(path, flat / f"image{number}.png")
     bare = sightline.pack(flat, tmp_path / "bare", shard_mb=0.1, quiet=True)
     for name, data in (("labels", packed), ("none", bare)):
         run = sightline.train(small(**{"train.epochs": 1}), data, out=tmp_path / name, quiet=True)

@@ -1,4 +1,4 @@
-"""Copies of a file, links to it and groups of images stay on one side of every split."""
+"""Copies of a file, links to it and groups of images must be in one split."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import sightline
+from config_toys import configured
 from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
@@ -19,7 +20,6 @@ from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import held_out, held_out_groups
 from sightline.data.types import Source
 from sightline.errors import SightlineError
-from sightline.tasks.files import configured
 from sightline.tasks.segment.build import open_masked
 from source_toys import opened, put
 
@@ -30,14 +30,14 @@ def numbered(root: Path, counts: dict[str, int]) -> None:
 
 @pytest.fixture
 def leaky(make_photos: Callable[..., Path], tmp_path: Path) -> Path:
-    """Splits with a copy in each two of them."""
+    """Class folders with a copy in train and val, and another in val and test."""
     root = make_photos(tmp_path / "my photos", train=4, val=2, test=2)
     shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
     shutil.copy(root / "val/class_1/10000.png", root / "test/class_1/again.png")
     return root
 
 
-def test_training_stops_where_splits_share_a_file_unless_told(
+def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
 ) -> None:
     settings = tiny | {"train.epochs": 1}
@@ -53,7 +53,7 @@ def test_training_stops_where_splits_share_a_file_unless_told(
 
 
 @pytest.mark.parametrize("task", ["byol", "segment"])
-def test_no_task_trains_on_what_it_is_validated_with(
+def test_every_task_rejects_validation_images_in_train(
     task: str, leaky: Path, make_scenes: Callable[..., Path], tmp_path: Path, small: Callable[..., Config]
 ) -> None:
     if task == "byol":
@@ -65,14 +65,14 @@ def test_no_task_trains_on_what_it_is_validated_with(
     config = configured(settings | {"data.path": str(scenes)})
     assert open_masked(config, lambda text: None)
     shutil.copy(scenes / "train/0000_mask.png", scenes / "validation/0900_mask.png")
-    assert open_masked(config, lambda text: None), "equal masks are no leak"
+    assert open_masked(config, lambda text: None), "identical masks are not a leak"
     shutil.copy(scenes / "train/0000_sat.jpg", scenes / "validation/0900_sat.jpg")
     with pytest.raises(SightlineError, match="1 image in several splits") as caught:
         open_masked(config, lambda text: None)
-    assert "clean-list" not in caught.value.cure, "that is for labels"
+    assert "clean-list" not in caught.value.cure, "clean lists are for labeled images"
 
 
-def test_only_files_of_one_size_are_read_and_of_many_it_is_kept(
+def test_only_files_of_equal_size_are_hashed_and_results_are_cached(
     leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("L", (99, 77)).save(leaky / "val/class_0/alone.png")
@@ -101,7 +101,7 @@ def test_only_files_of_one_size_are_read_and_of_many_it_is_kept(
     assert not list((tmp_path / "cache").glob(f"{COPIES}*"))
 
 
-def test_groups_that_leave_nothing_to_hold_out_are_named_with_what_made_them(tmp_path: Path) -> None:
+def test_the_error_for_indivisible_data_names_the_groups_and_their_setting(tmp_path: Path) -> None:
     numbered(tmp_path, {"apple": 6, "pear": 6})
     with pytest.raises(SightlineError) as caught:
         open_source(Data(path=str(tmp_path), group="(?P<group>[^/]+)/"), 0)
@@ -114,7 +114,7 @@ def test_groups_that_leave_nothing_to_hold_out_are_named_with_what_made_them(tmp
         open_source(Data(path=str(tmp_path)), 0)
 
 
-def test_a_share_that_is_held_out_has_no_copy_in_train(tmp_path: Path) -> None:
+def test_a_held_out_split_has_no_copy_in_train(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 20, "b": 20})
     data = Data(path=str(tmp_path), val_fraction=0.5)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
@@ -123,17 +123,17 @@ def test_a_share_that_is_held_out_has_no_copy_in_train(tmp_path: Path) -> None:
     assert plain["val"].names == tuple(name for name, held in zip(names, mask, strict=True) if held)
     for number, name in enumerate((names[2], names[30], names[39])):
         shutil.copy(tmp_path / name, tmp_path / name.replace(".png", f"-copy{number}.png"))
-    said = []
+    notes = []
     for seed in range(4):
         source = open_source(data, seed)
         side = {name: split for split, items in source.splits.items() for name in items.names}
         groups = copies_among(str(tmp_path), source.splits, data)
         assert len(groups) == 3 and all(len({side[name] for name in group}) == 1 for group in groups)
-        said += [note for note in source.notes if "not held out, because the same file is in train" in note]
-    assert said
+        notes += [note for note in source.notes if "not held out, because the same file is in train" in note]
+    assert notes
 
 
-def test_copies_of_one_picture_cannot_be_divided(tmp_path: Path) -> None:
+def test_copies_of_one_image_cannot_be_divided(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 1, "b": 1})
     for name in ("a", "b"):
         shutil.copy(tmp_path / name / "000.png", tmp_path / name / "001.png")
@@ -145,7 +145,7 @@ def test_copies_of_one_picture_cannot_be_divided(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- groups
 
 
-def test_groups_lie_on_one_side_near_the_share_of_each_class() -> None:
+def test_held_out_groups_are_complete_and_approximately_stratified() -> None:
     random = np.random.default_rng(0)
     labels = np.sort(random.integers(0, 5, 2000))
     groups = [f"{label}-{number}" for label, number in zip(labels, random.integers(0, 40, 2000), strict=True)]
@@ -157,7 +157,7 @@ def test_groups_lie_on_one_side_near_the_share_of_each_class() -> None:
     shares = [mask[labels == label].mean() for label in range(5)]
     assert all(abs(share - 0.2) < 0.03 for share in shares), shares
     order = random.permutation(2000)
-    again = held_out_groups(labels[order], [groups[place] for place in order], 0.2, 3)
+    again = held_out_groups(labels[order], [groups[index] for index in order], 0.2, 3)
     assert np.array_equal(again, mask[order]), "the order of the files does not matter"
     assert not np.array_equal(held_out_groups(labels, groups, 0.2, 4), mask)
 
@@ -167,25 +167,29 @@ def test_groups_of_several_classes_and_classes_of_few_groups() -> None:
     groups = list("aaabbbccc" + "aaabbbccc" + "zzz")
     mask = held_out_groups(labels, groups, 0.1, 0)
     held = {group for group, is_held in zip(groups, mask, strict=True) if is_held}
-    assert len(held) == 1 and held < set("abc"), "a group of 3 is much for a share of 0.9, and better than none"
+    assert len(held) == 1 and held < set("abc"), (
+        "a group of 3 exceeds the target of 0.9, but one group must be held out"
+    )
     assert not held_out_groups(np.array([0, 0, 1, 1]), list("aabb"), 0.5, 0).any(), "no class would be left to train on"
 
 
-def films(root: Path) -> None:
-    """Two classes of 10 films of 3 frames each."""
-    put(root, *(f"{label}/{label}{film:02}_{frame}.png" for label in "ab" for film in range(10) for frame in range(3)))
+def write_videos(root: Path) -> None:
+    """Write two classes of 10 videos of 3 frames each."""
+    put(
+        root, *(f"{label}/{label}{video:02}_{frame}.png" for label in "ab" for video in range(10) for frame in range(3))
+    )
 
 
-def films_of(source: Source, split: str) -> set[str]:
+def videos_of(source: Source, split: str) -> set[str]:
     return {name.rsplit("_", 1)[0] for name in source.splits[split].names}
 
 
-def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
-    films(tmp_path)
-    assert films_of(opened(tmp_path, val_fraction=0.2), "val") & films_of(opened(tmp_path, val_fraction=0.2), "train")
+def test_data_group_keeps_frames_in_one_split(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    assert videos_of(opened(tmp_path, val_fraction=0.2), "val") & videos_of(opened(tmp_path, val_fraction=0.2), "train")
     settings = {"group": "(?P<group>[^/]+)_[0-9]", "val_fraction": 0.2}
     source = opened(tmp_path, **settings)
-    assert not films_of(source, "train") & films_of(source, "val")
+    assert not videos_of(source, "train") & videos_of(source, "val")
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
     assert "groups are not divided: 4 of 20 groups held out, 20% of the images" in source.notes
     assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
@@ -196,10 +200,10 @@ def test_a_group_in_the_name_keeps_frames_together(tmp_path: Path) -> None:
         assert len({"a/a00_0.png", "a/a01_7.png"} & {*split}) != 1, "a copy joins two groups"
 
 
-def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path) -> None:
-    films(tmp_path)
-    said = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
-    with pytest.raises(SightlineError, match=said) as caught:
+def test_errors_for_a_data_group_that_does_not_match_or_cannot_be_divided(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    message = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
+    with pytest.raises(SightlineError, match=message) as caught:
         opened(tmp_path, group="(?P<group>a[0-9]+)_")
     assert caught.value.cure
     with pytest.raises(SightlineError, match="no image can be held out"):
@@ -209,8 +213,8 @@ def test_a_group_that_does_not_fit_the_names_or_cannot_be_divided(tmp_path: Path
             configured({"data.group": wrong})
 
 
-def test_a_column_of_groups_is_obeyed(tmp_path: Path) -> None:
-    films(tmp_path)
+def test_a_group_column_keeps_its_groups_in_one_split(tmp_path: Path) -> None:
+    write_videos(tmp_path)
     names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
     rows = [f"{name},{name.parts[0]},{name.stem[:3] if name.stem[0] == 'a' else ''}" for name in names]
     (tmp_path / "labels.csv").write_text("filename,label,group\n" + "\n".join(rows))
@@ -218,20 +222,24 @@ def test_a_column_of_groups_is_obeyed(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("filename,label,group\n" + "\n".join([*rows, f"{names[0]},a,other"]))
     val = [name for name in source.splits["val"].names if name.startswith("a/")]
     assert len(val) == 6 and len({name[:5] for name in val}) == 2
-    assert np.bincount(source.splits["val"].labels).tolist() == [6, 6], "an empty cell: an image that stands alone"
+    assert np.bincount(source.splits["val"].labels).tolist() == [6, 6], (
+        "an image with an empty cell is a separate group"
+    )
     with pytest.raises(SightlineError, match="cannot be matched") as caught:
         opened(tmp_path / "labels.csv")
     assert "lines 2 and 62: 'a/a00_0.png' has the groups 'a00' and 'other'" in caught.value.why
 
 
-def test_groups_torn_by_given_splits_are_said(tmp_path: Path) -> None:
+def test_groups_divided_by_given_splits_are_reported(tmp_path: Path) -> None:
     put(tmp_path, *(f"{split}/{label}/x{n}_{split}.png" for split in ("train", "val") for label in "ab" for n in "12"))
     notes = opened(tmp_path, group="(?P<group>[ab]/x[0-9])").notes
-    said = "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
-    assert any(note.startswith(said) for note in notes)
+    message = (
+        "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
+    )
+    assert any(note.startswith(message) for note in notes)
 
 
-def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_groups_of_image_mask_pairs(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     scenes = make_scenes(tmp_path / "scenes", train=12, val=0) / "train"
     data = Data(path=str(scenes), palette="landcover", group="(?P<group>00[0-9][0-9])", val_fraction=0.25)
     assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
@@ -243,7 +251,7 @@ def test_pairs_have_groups_too(make_scenes: Callable[..., Path], tmp_path: Path)
 # ----------------------------------------------------------------------------------------------------------- links
 
 
-def test_a_file_that_links_reach_again_counts_once(tmp_path: Path) -> None:
+def test_a_file_with_several_links_is_used_once(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 4, "b": 4})
     os.link(tmp_path / "a/000.png", tmp_path / "a/hard.png")
     (tmp_path / "b/soft.png").symlink_to(tmp_path / "b/001.png")
@@ -252,10 +260,10 @@ def test_a_file_that_links_reach_again_counts_once(tmp_path: Path) -> None:
     assert "2 further links to the same image left out: a/hard.png is a/000.png, ..." in source.notes
     os.link(tmp_path / "a/001.png", tmp_path / "b/other.png")
     again = open_source(Data(path=str(tmp_path)), 0, hold_out=False)
-    assert "b/other.png" in again.splits["all"].names, "under two labels it stays, for the doctor to tell"
+    assert "b/other.png" in again.splits["all"].names, "a file with two labels is kept, and reported by the doctor"
 
 
-def test_a_file_that_links_bring_into_two_splits_is_a_leak(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+def test_links_to_one_file_in_two_splits_are_a_leak(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "photos", train=3, val=2)
     os.link(root / "train/class_0/1.png", root / "val/class_0/hard.png")
     data = Data(path=str(root))
@@ -263,7 +271,7 @@ def test_a_file_that_links_bring_into_two_splits_is_a_leak(make_photos: Callable
         reject_leaks(open_source(data, 0), data, print)
 
 
-def test_a_pair_that_links_reach_again_counts_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_pair_with_several_links_is_used_once(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     scenes = make_scenes(tmp_path / "scenes", train=3, val=2)
     for ending in ("sat.jpg", "mask.png"):
         os.link(scenes / f"train/0000_{ending}", scenes / f"train/9999_{ending}")

@@ -19,14 +19,14 @@ CLASSES = ("road", "car", "sky")
 
 
 def put(root: Path, *names: str, size: tuple[int, int] = (4, 6)) -> None:
-    """Images, and masks under names that say so; a mask's ids are its place in the list, so that pairs can be told."""
-    for place, name in enumerate(names):
+    """Write images, and masks for names of masks. The ids in a mask are its index in the list modulo 3."""
+    for index, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if any(word in name for word in ("mask", "label", "annot")):
-            Image.fromarray(np.full(size, place % 3, np.uint8)).save(path)
+            Image.fromarray(np.full(size, index % 3, np.uint8)).save(path)
         else:
-            Image.fromarray(np.full((*size, 3), 20 * place % 256, np.uint8)).save(path)
+            Image.fromarray(np.full((*size, 3), 20 * index % 256, np.uint8)).save(path)
 
 
 def opened(path: Path, hold_out: bool = True, seed: int = 0, **settings: object) -> tuple[Source, Palette]:
@@ -34,8 +34,8 @@ def opened(path: Path, hold_out: bool = True, seed: int = 0, **settings: object)
     return open_pairs(Data.model_validate(given), seed, hold_out)
 
 
-def refused(path: Path, hold_out: bool = True, **settings: object) -> SightlineError:
-    """The error of opening `path`; each one has a place and a cure."""
+def open_error(path: Path, hold_out: bool = True, **settings: object) -> SightlineError:
+    """Return the error that opening `path` raises; it must have `where` and `cure`."""
     with pytest.raises(SightlineError) as caught:
         opened(path, hold_out, **settings)
     assert caught.value.where and caught.value.cure
@@ -83,7 +83,7 @@ def test_a_folder_of_masks_beside_each_split(tmp_path: Path, annot: str) -> None
 
 @pytest.mark.parametrize("masks", ["masks", "labels", "annotations", "annots", "Masks"])
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_folder_of_images_and_one_of_masks(tmp_path: Path, masks: str, inside: bool) -> None:
+def test_a_folder_of_images_and_a_folder_of_masks(tmp_path: Path, masks: str, inside: bool) -> None:
     def at(kind: str, split: str, name: str) -> str:
         return f"{split}/{kind}/{name}" if inside else f"{kind}/{split}/{name}"
 
@@ -113,8 +113,8 @@ def test_unsplit_pairs_are_held_out_by_seed(tmp_path: Path) -> None:
     note = next(note for note in source.notes if "held out" in note)
     assert "25% of the pairs" in note and "seed 0" in note
     read = source.splits["val"].read_mask  # subset carries the masks
-    places = [int(name.split("/")[1][:2]) for name in source.splits["val"].names]
-    assert read is not None and [int(read(i)[0, 0]) for i in range(5)] == [(20 + place) % 3 for place in places]
+    indices = [int(name.split("/")[1][:2]) for name in source.splits["val"].names]
+    assert read is not None and [int(read(i)[0, 0]) for i in range(5)] == [(20 + index) % 3 for index in indices]
     assert list(pairs(opened(tmp_path, hold_out=False)[0])) == ["all"]
 
 
@@ -130,11 +130,11 @@ def test_a_test_split_without_masks(tmp_path: Path) -> None:
     assert source.splits["test"].read_mask is None and source.splits["test"].subset(np.array([0])).read_mask is None
     assert "test has no masks" in source.notes and any("test is not used for it" in note for note in source.notes)
     put(tmp_path, "test/4_sat.jpg", "test/4_mask.png")
-    assert "1 of 4 images have no mask" in refused(tmp_path).what  # some have: then all must
+    assert "1 of 4 images have no mask" in open_error(tmp_path).what  # if some images have masks, all must
     (tmp_path / "val").mkdir()
     (tmp_path / "test/4_mask.png").unlink()
     put(tmp_path, "val/5_sat.jpg")
-    assert "val/5_sat.jpg" in refused(tmp_path).why
+    assert "val/5_sat.jpg" in open_error(tmp_path).why
     assert opened(tmp_path, hold_out=False)[0].splits["val"].read_mask is None
 
 
@@ -157,13 +157,13 @@ def test_templates(tmp_path: Path, template: str, image: str, mask: str) -> None
     (got,) = pairs(source).values()
     assert got == {image: mask, others[0]: others[1]} and source.layout == "template"
     put(tmp_path, mask.replace("x", "z").replace("0001", "0003").replace("[a]", "[c]"))
-    assert "1 of 3 masks have no image" in refused(tmp_path, mask=template, hold_out=False).what
+    assert "1 of 3 masks have no image" in open_error(tmp_path, mask=template, hold_out=False).what
 
 
-def test_a_template_may_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_a_template_can_refer_to_other_folders(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg", "photos/b.jpg", "truth_masks/a.png")
     template = "../truth_masks/{stem}.png"
-    error = refused(tmp_path / "photos", mask=template)
+    error = open_error(tmp_path / "photos", mask=template)
     assert "1 of 2 images have no mask" in error.what and "'b.jpg' needs '../truth_masks/b.png'" in error.cure
     put(tmp_path, "photos/c.jpg", "truth_masks/c.png")
     (tmp_path / "photos/b.jpg").unlink()
@@ -174,21 +174,21 @@ def test_a_template_may_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", ["mask.png", "{stem}_{split}.png", "/data/{stem}.png", "{stem}_mask", "{stem"])
-def test_wrong_templates_are_refused(tmp_path: Path, template: str) -> None:
+def test_invalid_templates_are_errors(tmp_path: Path, template: str) -> None:
     put(tmp_path, "a.jpg", "a_mask.png")
-    error = refused(tmp_path, mask=template)
+    error = open_error(tmp_path, mask=template)
     assert error.where == "data.mask" and "{stem}" in error.cure and "{id}" in error.cure
 
 
-def test_a_template_that_takes_all_images_for_masks(tmp_path: Path) -> None:
+def test_a_template_that_matches_all_images_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
-    assert "all 2 files match it" in refused(tmp_path, mask="{stem}.png").why
+    assert "all 2 files match it" in open_error(tmp_path, mask="{stem}.png").why
 
 
-def test_all_halves_are_named_at_once(tmp_path: Path) -> None:
+def test_all_unmatched_images_and_masks_are_in_one_error(tmp_path: Path) -> None:
     put(tmp_path / "train", "1_sat.jpg", "1_mask.png", "2_sat.jpg", "3_mask.png", "4_sat.jpg", "4.png", "4_mask.png")
     put(tmp_path / "val", "5_sat.jpg", "6_sat.jpg", "6_mask.png", "6_mask.tif")
-    error = refused(tmp_path)
+    error = open_error(tmp_path)
     assert error.what.startswith("2 of 6 images have no mask, 1 of 5 masks have no image, 2 are ambiguous")
     for name in ("train/2_sat.jpg", "val/5_sat.jpg", "train/3_mask.png", "'val/6_mask.png' or 'val/6_mask.tif'"):
         assert name in error.why
@@ -196,15 +196,15 @@ def test_all_halves_are_named_at_once(tmp_path: Path) -> None:
     assert "--data.mask" in error.cure
 
 
-def test_a_split_without_its_masks_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_split_without_masks_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg")
-    error = refused(tmp_path)
+    error = open_error(tmp_path)
     assert "1 of 2 images have no mask" in error.what and "images/val/b.jpg" in error.why
 
 
-def test_images_alone(tmp_path: Path) -> None:
+def test_images_without_masks(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "deep/b.jpg")
-    error = refused(tmp_path)
+    error = open_error(tmp_path)
     assert "no masks" in error.what and "2 images" in error.why and "--data.mask" in error.cure
     source, palette = opened(tmp_path, hold_out=False, classes=())
     assert source.splits["all"].names == ("a.jpg", "deep/b.jpg") and source.splits["all"].read_mask is None
@@ -215,24 +215,24 @@ def test_images_alone(tmp_path: Path) -> None:
     assert bare.splits["all"].names == ("a.jpg", "deep/b.jpg") and bare.splits["all"].read_mask is None
 
 
-def test_what_is_no_place_for_pairs(tmp_path: Path) -> None:
+def test_errors_for_wrong_layouts(tmp_path: Path) -> None:
     put(tmp_path, "set/train/1.jpg", "set/trainannot/1.png")
-    assert "the folders 'set'" in refused(tmp_path).why
-    assert "no training split" in refused(tmp_path / "set" / "train", layout="splits", hold_out=False).what
+    assert "the folders 'set'" in open_error(tmp_path).why
+    assert "no training split" in open_error(tmp_path / "set" / "train", layout="splits", hold_out=False).what
     put(tmp_path, "val/1_sat.jpg", "val/1_mask.png")
-    assert "no training split" in refused(tmp_path, layout="splits").what
+    assert "no training split" in open_error(tmp_path, layout="splits").what
     (tmp_path / "labels.csv").write_text("filename,label\na,b\n")
     for path, extra in ((tmp_path / "labels.csv", {}), (tmp_path, {"layout": "classes"})):
-        assert "needs a mask for every image" in refused(path, **extra).what
+        assert "needs a mask for every image" in open_error(path, **extra).what
     put(tmp_path / "twice", "images/a.jpg", "masks/a.png", "labels/a.png")
-    assert "several folders may contain" in refused(tmp_path / "twice").what
+    assert "several folders may contain" in open_error(tmp_path / "twice").what
     put(tmp_path / "thrice", "train/a.jpg", "trainannot/a.png", "train_masks/a.png", "val/b.jpg", "valannot/b.png")
-    assert "several folders may contain" in refused(tmp_path / "thrice").what
+    assert "several folders may contain" in open_error(tmp_path / "thrice").what
     (tmp_path / "empty").mkdir()
-    assert "no images" in refused(tmp_path / "empty").what
+    assert "no images" in open_error(tmp_path / "empty").what
 
 
-def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+def test_unused_files_are_reported(tmp_path: Path) -> None:
     put(tmp_path, "train/a_sat.jpg", "train/a_mask.png", "val/b_sat.jpg", "val/b_mask.png", "extra/c.jpg", "d.jpg")
     (tmp_path / "train/readme.md").write_text("x")
     notes = opened(tmp_path)[0].notes
@@ -259,11 +259,13 @@ def test_palettes_of_a_source(tmp_path: Path) -> None:
         (np.array([[[9, 99, 199]]], np.uint8), "--data.colors"),
     ],
 )
-def test_without_a_palette_the_first_mask_gives_a_hint(tmp_path: Path, mask: np.ndarray, option: str) -> None:
+def test_without_a_palette_the_error_suggests_one_by_the_first_mask(
+    tmp_path: Path, mask: np.ndarray, option: str
+) -> None:
     put(tmp_path, "a_sat.jpg", "b_sat.jpg")
     for name in "ab":
         Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
-    error = refused(tmp_path, classes=())
+    error = open_error(tmp_path, classes=())
     assert option in error.cure and "the classes of the values in the masks are not set" in error.what
 
 
@@ -281,7 +283,7 @@ def test_stamps_change_with_either_file(tmp_path: Path) -> None:
     assert stamps()[1] != second[1] and stamps()[0] == second[0]
 
 
-def test_facts_of_all_masks(tmp_path: Path) -> None:
+def test_statistics_of_all_masks(tmp_path: Path) -> None:
     put(tmp_path, "train/a_sat.jpg", "train/b_sat.jpg", "val/c_sat.jpg", "test/d_sat.jpg")
     put(tmp_path, "train/e_sat.jpg", size=(2, 3))
     black, soft = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)
@@ -291,7 +293,7 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     source, palette = opened(tmp_path, classes=(), palette="landcover")
     notes: list[str] = []
     train = decode_pairs(source, "train", palette, Data(), notes.append)
-    assert train.names == ("train/a_sat.jpg", "train/e_sat.jpg")  # nothing can be learned from the other one
+    assert train.names == ("train/a_sat.jpg", "train/e_sat.jpg")  # the other pair has no labeled pixel
     assert train.sizes.tolist() == [[4, 6], [2, 3]]
     assert train.counts.tolist() == [[12, 0, 0, 6, 0, 0], [6, 0, 0, 0, 0, 0]]
     assert (train.masks[1, 2:] == IGNORE).all() and (train.masks[1, :, 3:] == IGNORE).all()
@@ -301,11 +303,11 @@ def test_facts_of_all_masks(tmp_path: Path) -> None:
     assert "1 mask of train has only ignored pixels and is left out: train/b_sat.jpg" in text
     read = source.splits["train"].read_mask
     assert read is not None
-    told = MaskFacts()
-    assert (read(1, told) == IGNORE).all() and told.inexact == 0
+    facts = MaskFacts()
+    assert (read(1, facts) == IGNORE).all() and facts.inexact == 0
 
 
-def test_all_wrong_pairs_are_named_at_once(tmp_path: Path) -> None:
+def test_all_invalid_pairs_are_in_one_error(tmp_path: Path) -> None:
     names = ("good", "size", "turned", "ids", "jpeg", "broken", "photo", "fine")
     put(tmp_path, *(f"{split}/{name}_sat.jpg" for split in ("train", "val") for name in names))
     for split in ("train", "val"):
@@ -335,7 +337,7 @@ def test_all_wrong_pairs_are_named_at_once(tmp_path: Path) -> None:
     assert "good" not in error.why and "fine" not in error.why and "EXIF" in error.cure and "PNG" in error.cure
 
 
-def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
+def test_ignored_pixels_only_are_an_error(tmp_path: Path) -> None:
     for split in ("train", "val"):
         put(tmp_path / split, "a_sat.jpg", "a_mask.png")
     source, palette = opened(tmp_path, ignore=("car",))

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import source_toys
-from source_toys import FOUR, ROWS, labels_of, put, refused, written
+from source_toys import FOUR, ROWS, labels_of, open_error, put, written
 
 opened = partial(source_toys.opened, val_fraction=0.5)
 
 
-def test_names_without_their_ending(tmp_path: Path) -> None:
+def test_file_names_without_extension(tmp_path: Path) -> None:
     put(tmp_path, "images/0001.png", "images/0002.jpg", "images/0003.tar.png", "more/x/0005.PNG")
     text = "image_id,label\n0001,cat\n0002,cat\nimages/0003.tar,dog\nmore/x/0005,dog\n"
     source = opened(written(tmp_path, text))
@@ -22,10 +22,10 @@ def test_names_without_their_ending(tmp_path: Path) -> None:
         "more/x/0005.PNG": "dog",
     }
     put(tmp_path, "images/0002.png", "images/0001.png.png")
-    why = refused(tmp_path / "labels.csv").why
+    why = open_error(tmp_path / "labels.csv").why
     assert "line 3: '0002' is ambiguous: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
     written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
-    why = refused(tmp_path / "labels.csv").why
+    why = open_error(tmp_path / "labels.csv").why
     assert "'2': no such image" in why and "'0001.jpg': no such image" in why
 
 
@@ -54,7 +54,7 @@ def test_images_without_a_row_are_counted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header", ["filename,label,confidence,cat,dog,error", "filename,label,truth,confidence,cat,dog"]
 )
-def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
+def test_tables_of_predictions_are_not_used_as_labels(tmp_path: Path, header: str) -> None:
     put(tmp_path, *(f"{label}_{number}.png" for label in ("cat", "dog") for number in range(2)))
     cells = header.count(",") - 1
     written(
@@ -63,8 +63,8 @@ def test_our_own_predictions_are_no_labels(tmp_path: Path, header: str) -> None:
     source = opened(tmp_path)
     assert source.layout == "filename"
     assert any("not used, because it has predictions" in note and "p.csv" in note for note in source.notes)
-    for place, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
-        error = refused(place, layout=layout)
+    for path, layout in ((tmp_path / "p.csv", "auto"), (tmp_path, "csv")):
+        error = open_error(path, layout=layout)
         assert "has predictions, not labels" in error.what and "remove the column 'confidence'" in error.cure
     written(tmp_path, "filename,label\ncat_0.png,x\ncat_1.png,x\ndog_0.png,y\ndog_1.png,y\n")
     assert opened(tmp_path).classes == ("x", "y") and any("p.csv" in note for note in opened(tmp_path).notes)
@@ -83,7 +83,7 @@ FOLDERS = ("a/1.png", "a/2.png", "b/3.png", "b/4.png")
     ],
     ids=["paths", "backslashes", "labels as the folders", "batches"],
 )
-def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -> None:
+def test_a_table_that_covers_all_folders_is_used(tmp_path: Path, text: str) -> None:
     put(tmp_path, *FOLDERS)
     source = opened(written(tmp_path, "filename,label\n" + text))
     assert source.layout == "csv" and set(labels_of(source)) == set(FOLDERS)
@@ -98,9 +98,9 @@ def test_a_table_that_settles_the_labels_of_folders(tmp_path: Path, text: str) -
     ],
     ids=["in part", "other labels in part", "against the folders"],
 )
-def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text: str, why: str) -> None:
+def test_class_folders_that_contradict_a_table_are_an_error(tmp_path: Path, text: str, why: str) -> None:
     put(tmp_path, *FOLDERS)
-    error = refused(written(tmp_path, "filename,label\n" + text))
+    error = open_error(written(tmp_path, "filename,label\n" + text))
     assert "both a table of labels and possible class folders" in error.what and why in error.why
     assert "--data.layout classes" in error.cure and "--data.layout csv" in error.cure and "'a/NAME'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("a", "b")
@@ -110,12 +110,12 @@ def test_class_folders_and_a_table_that_does_not_settle_it(tmp_path: Path, text:
 
 def test_a_table_without_header_beside_one_folder_of_images(tmp_path: Path) -> None:
     put(tmp_path, *(f"images/{name}" for name in FOUR))
-    assert "no column 'filename'" in refused(written(tmp_path, ROWS)).what
+    assert "no column 'filename'" in open_error(written(tmp_path, ROWS)).what
     assert opened(written(tmp_path, "filename,label\n" + ROWS)).layout == "csv"
 
 
 @pytest.mark.parametrize("tables", [["labels.csv"], ["test.csv"], ["val.csv", "test.csv"]])
-def test_tables_to_evaluate(tmp_path: Path, tables: list[str]) -> None:
+def test_tables_for_evaluation(tmp_path: Path, tables: list[str]) -> None:
     put(tmp_path, *FOUR)
     for number, name in enumerate(tables):
         written(tmp_path, f"filename,label\n{number}.png,cat\n{number + 2}.png,cat\n", name)

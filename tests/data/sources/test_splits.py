@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sightline.data.sources.splits import held_out, split_of
-from source_toys import class_folders, labels_of, opened, refused
+from source_toys import class_folders, labels_of, open_error, opened
 
 
-def test_held_out_keeps_the_choice_of_other_classes() -> None:
+def test_held_out_images_do_not_depend_on_other_classes() -> None:
     labels = np.repeat([0, 1], 50)
     mask = held_out(labels, 0.1, 3)
     assert mask.sum() == 10 and np.array_equal(mask[:50], held_out(labels[:50], 0.1, 3))
@@ -24,15 +24,15 @@ def test_split_of(name: str, split: str | None) -> None:
     assert split_of(name) == split
 
 
-def test_classes_that_are_named_like_splits(tmp_path: Path) -> None:
+def test_classes_named_like_splits(tmp_path: Path) -> None:
     class_folders(tmp_path, {"train": 2, "train_station": 2, "test_tube": 2, "harbor": 2})
     assert opened(tmp_path).classes == ("harbor", "test_tube", "train", "train_station")
 
 
-def test_two_names_for_one_split(tmp_path: Path) -> None:
+def test_two_names_of_one_split_are_an_error(tmp_path: Path) -> None:
     for name in ("train_50", "train_100", "val"):
         class_folders(tmp_path / name, {"a": 2, "b": 2})
-    assert "'train_100', 'train_50'" in refused(tmp_path).what
+    assert "'train_100', 'train_50'" in open_error(tmp_path).what
 
 
 @pytest.mark.parametrize("name", ["dev", "eval", "Holdout", "development", "evaluation"])
@@ -43,20 +43,20 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
     assert source.classes == ("a", "b") and list(labels_of(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
     assert f"found train/ and {name}/ (as val)" in source.notes[0]
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    assert "several names mean the val split" in refused(tmp_path).what
-    assert f"'{name}'" in refused(tmp_path, layout="splits").what
+    assert "several names mean the val split" in open_error(tmp_path).what
+    assert f"'{name}'" in open_error(tmp_path, layout="splits").what
 
 
-def test_classes_that_are_named_like_other_splits(tmp_path: Path) -> None:
+def test_classes_named_like_other_names_of_splits(tmp_path: Path) -> None:
     class_folders(tmp_path, {"dev": 2, "holdout": 2, "train_station": 2})
     assert opened(tmp_path).classes == ("dev", "holdout", "train_station")
 
 
 @pytest.mark.parametrize("train", ["train", "train_50"])
-def test_a_folder_beside_train_that_is_not_named_as_a_split(tmp_path: Path, train: str) -> None:
+def test_a_folder_beside_train_without_a_split_name_is_an_error(tmp_path: Path, train: str) -> None:
     class_folders(tmp_path / train, {"a": 3, "b": 3})
     class_folders(tmp_path / "check_50", {"a": 1, "b": 1})
-    error = refused(tmp_path)
+    error = open_error(tmp_path)
     assert f"'{train}' looks like a training split" in error.what
     assert "name it 'train' and the others 'val' or 'test': 'check_50'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("check_50", train)
@@ -65,7 +65,7 @@ def test_a_folder_beside_train_that_is_not_named_as_a_split(tmp_path: Path, trai
     assert opened(tmp_path).classes == ("a", "b")
 
 
-def test_nothing_is_held_out_to_evaluate(tmp_path: Path) -> None:
+def test_nothing_is_held_out_for_evaluation(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 3, "b": 3})
     source = opened(tmp_path, hold_out=False)
     assert list(source.splits) == ["all"] and len(labels_of(source, "all")) == 6 and source.layout == "classes"
@@ -73,7 +73,7 @@ def test_nothing_is_held_out_to_evaluate(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
     source = opened(tmp_path, hold_out=False)
     assert set(labels_of(source, "all").values()) == {"a"} and source.classes == ("a",)
-    assert "1 class found" in refused(tmp_path).what
+    assert "1 class found" in open_error(tmp_path).what
     (tmp_path / "classes.txt").write_text("z\na\n")
     source = opened(tmp_path, hold_out=False)
     assert source.splits["all"].labels.tolist() == [1, 1, 1] and source.classes == ("z", "a")
@@ -82,11 +82,11 @@ def test_nothing_is_held_out_to_evaluate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("splits", [["test"], ["val"], ["val", "test"], ["train", "test"]])
-def test_any_splits_will_do_to_evaluate(tmp_path: Path, splits: list[str]) -> None:
+def test_evaluation_accepts_any_splits(tmp_path: Path, splits: list[str]) -> None:
     for split in splits:
         class_folders(tmp_path / split, {"a": 2, "b": 1})
     source = opened(tmp_path, hold_out=False)
     assert list(source.splits) == splits and source.classes == ("a", "b")
     assert all(list(labels_of(source, split).values()) == ["a", "a", "b"] for split in splits)
     if "train" not in splits:
-        assert "no training split" in refused(tmp_path).what
+        assert "no training split" in open_error(tmp_path).what

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import source_toys
 from sightline.data.sources.tables import read_table
 from sightline.errors import SightlineError
-from source_toys import FOUR, ROWS, labels_of, put, refused, written
+from source_toys import FOUR, ROWS, labels_of, open_error, put, written
 
 opened = partial(source_toys.opened, val_fraction=0.5)
 MEANING = dict(zip(FOUR, ["cat", "cat", "dog", "dog"], strict=True))
@@ -29,7 +29,7 @@ MEANING = dict(zip(FOUR, ["cat", "cat", "dog", "dog"], strict=True))
     ],
     ids=["plain", "bom", "semicolon", "tab", "ids with names", "spaces and a repeated row"],
 )
-def test_ways_to_write_the_same(tmp_path: Path, text: str) -> None:
+def test_all_csv_dialects_are_read(tmp_path: Path, text: str) -> None:
     put(tmp_path, *FOUR)
     source = opened(written(tmp_path, text))
     assert source.layout == "csv" and labels_of(source) == MEANING and source.classes == ("cat", "dog")
@@ -59,23 +59,23 @@ def test_two_tables_with_equal_names_in_their_own_folders(tmp_path: Path) -> Non
     assert all(name.startswith("train/") for name in labels_of(opened(tmp_path / "train.csv")))
 
 
-def test_a_row_for_train_finds_nothing_in_val(tmp_path: Path) -> None:
+def test_rows_of_train_do_not_match_images_of_val(tmp_path: Path) -> None:
     put(tmp_path, "train/0.png", "train/2.png", "val/1.png", "val/3.png")
     written(tmp_path, "filename,label\n" + ROWS, "train.csv")
     written(tmp_path, "filename,label\n1.png,cat\n3.png,dog\n", "val.csv")
-    assert "line 3: '1.png': no such image" in refused(tmp_path).why
+    assert "line 3: '1.png': no such image" in open_error(tmp_path).why
 
 
-def test_a_split_column_without_a_known_word_is_said_to_be_unused(tmp_path: Path) -> None:
+def test_a_split_column_without_a_known_split_is_reported_as_unused(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     rows = [f"{row},fold{number}" for number, row in enumerate(ROWS.split())]
     (tmp_path / "labels.csv").write_text("filename,label,split\n" + "\n".join(rows))
     source = opened(tmp_path)
     note = "the split column of labels.csv is not used, because it has none of train, val and test: 'fold0', 'fold1'"
-    assert any(said.startswith(note) for said in source.notes)
+    assert any(text.startswith(note) for text in source.notes)
 
 
-def test_a_split_column_is_obeyed(tmp_path: Path) -> None:
+def test_a_split_column_defines_the_splits(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     splits = ["train", "val", "train", "test"]
     rows = [f"{row},{split}" for row, split in zip(ROWS.split(), splits, strict=True)]
@@ -86,10 +86,10 @@ def test_a_split_column_is_obeyed(tmp_path: Path) -> None:
         "test": ("3.png",),
     }
     text = "filename,label,split\n" + "\n".join(rows)
-    assert "line 5: 'extra'" in refused(written(tmp_path, text.replace("test", "extra"))).why
+    assert "line 5: 'extra'" in open_error(written(tmp_path, text.replace("test", "extra"))).why
     dev = opened(written(tmp_path, text.replace("val", "Dev")))
     assert dev.splits["val"].names == ("1.png",)
-    assert "'holdout', 'val'" in refused(written(tmp_path, text.replace("test", "holdout"))).what
+    assert "'holdout', 'val'" in open_error(written(tmp_path, text.replace("test", "holdout"))).what
 
 
 def test_labels_are_strings(tmp_path: Path) -> None:
@@ -105,30 +105,30 @@ def test_labels_are_strings(tmp_path: Path) -> None:
 
 def test_missing_images_are_listed_with_their_lines(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
-    error = refused(written(tmp_path, "filename,label\nx.png,cat\n" + ROWS + "y.png,dog\n../labels.csv,dog\n"))
+    error = open_error(written(tmp_path, "filename,label\nx.png,cat\n" + ROWS + "y.png,dog\n../labels.csv,dog\n"))
     for line in ("line 2: 'x.png'", "line 7: 'y.png'", "line 8: '../labels.csv'"):
         assert line in error.why
     assert "3 of 7 rows" in error.what
 
 
-def test_contradictions_and_ambiguity(tmp_path: Path) -> None:
+def test_contradicting_and_ambiguous_rows_are_errors(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     assert (
         "lines 2 and 6: './0.png' has the labels 'cat' and 'dog'"
-        in refused(written(tmp_path, "filename,label\n" + ROWS + "./0.png,dog\n")).why
+        in open_error(written(tmp_path, "filename,label\n" + ROWS + "./0.png,dog\n")).why
     )
     ids = "filename,label,class\n0.png,1,cat\n1.png,1,cow\n2.png,2,dog\n3.png,2,dog\n"
-    assert "lines 2 and 3: '1' goes with 'cat' and 'cow'" in refused(written(tmp_path, ids)).why
+    assert "lines 2 and 3: '1' goes with 'cat' and 'cow'" in open_error(written(tmp_path, ids)).why
     (tmp_path / "labels.csv").unlink()
     put(tmp_path, "a/9.png", "b/9.png")
-    assert "ambiguous" in refused(written(tmp_path, "filename,label\n" + ROWS + "9.png,dog\n")).why
+    assert "ambiguous" in open_error(written(tmp_path, "filename,label\n" + ROWS + "9.png,dog\n")).why
 
 
 def test_one_image_in_two_splits(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     written(tmp_path, "filename,label\n" + ROWS, "train.csv")
     written(tmp_path, "filename,label\n3.png,dog\n", "val.csv")
-    assert "lines 5 and 2: '3.png' has the splits 'train' and 'val'" in refused(tmp_path).why
+    assert "lines 5 and 2: '3.png' has the splits 'train' and 'val'" in open_error(tmp_path).why
 
 
 FAULTS = {
@@ -148,15 +148,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("text", FAULTS, ids=range(len(FAULTS)))
-def test_faults_name_the_line(tmp_path: Path, text: str) -> None:
+def test_errors_have_the_line_number(tmp_path: Path, text: str) -> None:
     put(tmp_path, *FOUR)
-    message = str(refused(written(tmp_path, text))) + "\n"
+    message = str(open_error(written(tmp_path, text))) + "\n"
     assert all(part in message for part in FAULTS[text]) and "labels.csv" in message
 
 
-def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_an_error_with_the_line_number(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
-    error = refused(written(tmp_path, ("filename,label\n0.png,cat\n1.png,caf\u00e9\n").encode("latin-1")))
+    error = open_error(written(tmp_path, ("filename,label\n0.png,cat\n1.png,caf\u00e9\n").encode("latin-1")))
     assert "line 3" in error.where and "0xe9" in error.why and "UTF-8" in error.cure
 
 
@@ -165,7 +165,7 @@ def test_line_numbers_after_a_cell_of_several_lines(tmp_path: Path) -> None:
     assert [row.line for row in read_table(str(path)).rows] == [2, 4]
 
 
-def test_a_table_that_is_something_else_does_not_hide_class_folders(tmp_path: Path) -> None:
+def test_a_table_without_labels_does_not_hide_class_folders(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     assert opened(written(tmp_path, "epoch,loss\n1,2\n", "log.csv")).layout == "classes"
 
@@ -189,7 +189,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=12).map(b"".join)))
-def test_any_bytes_give_a_table_or_our_error(tmp_path: Path, content: bytes) -> None:
+def test_any_bytes_are_a_table_or_a_sightline_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     try:
@@ -204,7 +204,7 @@ def test_any_bytes_give_a_table_or_our_error(tmp_path: Path, content: bytes) -> 
         assert str(error)
 
 
-def test_repeated_rows_count_once_and_are_counted(tmp_path: Path) -> None:
+def test_repeated_rows_are_used_once_and_counted(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     source = opened(written(tmp_path, "filename,label\n" + ROWS + "./0.png,cat\n3.png,dog\n3.png,dog\n"))
     assert sorted(labels_of(source)) == list(FOUR) and labels_of(source) == MEANING

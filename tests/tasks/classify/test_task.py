@@ -1,4 +1,4 @@
-"""Classification's numbers: of a whole split, and not cut off where a network is surely wrong."""
+"""Metrics of a classifier, and the loss of confident errors."""
 
 from typing import Any
 from unittest import mock
@@ -11,7 +11,7 @@ from sightline.inference.predictor import mirror_mean
 from sightline.tasks.classify.task import ClassifyLearner, classification_intervals, negative_log_likelihood
 
 
-def test_the_loss_is_that_of_the_logits_however_sure_and_wrong_they_are() -> None:
+def test_the_loss_of_confident_errors_is_computed_from_logits() -> None:
     logits = torch.tensor([[300.0, 0.0], [0.0, 200.0], [3.0, 1.0]])
     task: Any = mock.Mock(feature_mask=None, spec=["evaluate_batch", "feature_mask"])
     task.evaluate_batch = lambda batch: {"logits": logits, "labels": torch.tensor([1, 0, 0])}
@@ -30,7 +30,7 @@ def test_mirrored_logits_are_those_of_the_mean_and_stay_finite() -> None:
     assert mean.isfinite().all()
 
 
-def test_of_probabilities_alone_a_loss_ends_where_float32_does() -> None:
-    """An ensemble has means of probabilities and no logits."""
+def test_the_loss_of_probabilities_is_limited_by_float32() -> None:
+    """Ensembles average probabilities and have no logits."""
     probabilities = torch.tensor([[1.0, 0.0]])
     assert float(negative_log_likelihood(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)

@@ -1,4 +1,4 @@
-"""Pre-training as a command: runs with and without labels, kills, what comes after, what is refused."""
+"""Pre-training runs with and without labels, resuming, fine-tuning, invalid settings."""
 
 import shutil
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Train
@@ -17,7 +18,6 @@ from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.files import configured
 from sightline.tasks.pretrain.build import build_siamese
 from sightline.tasks.pretrain.task import target_momentum
 
@@ -40,7 +40,7 @@ def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tmp_path: Path) -> None:
-    """With a probe and without: the same weights."""
+    """The weights are the same with and without a probe."""
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
@@ -58,7 +58,7 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tm
     assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 16
 
 
-def test_two_and_two_epochs_equal_four_target_included(small: Toy, photos: Path, tmp_path: Path) -> None:
+def test_two_and_two_epochs_equal_four_including_the_target(small: Toy, photos: Path, tmp_path: Path) -> None:
     whole = sightline.train(small(**{"train.epochs": 4}), photos, out=tmp_path / "whole", quiet=True)
     half = small(**{"train.epochs": 4, "train.max_minutes": 1e-9})
     stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
@@ -69,7 +69,7 @@ def test_two_and_two_epochs_equal_four_target_included(small: Toy, photos: Path,
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights_target_included(
+def test_resuming_after_sigkill_gives_the_same_weights_including_the_target(
     small: Toy, photos: Path, tmp_path: Path, train_and_kill: Callable[..., None]
 ) -> None:
     config = small(**{"train.epochs": 3, "train.checkpoint_minutes": 0})
@@ -83,7 +83,7 @@ def test_sigkill_in_mid_epoch_then_resume_gives_the_same_weights_target_included
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_backbone_goes_on_as_a_classifier(small: Toy, photos: Path, tmp_path: Path) -> None:
+def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, photos: Path, tmp_path: Path) -> None:
     before = sightline.train(small(), photos, out=tmp_path / "before", quiet=True)
     config = Config(
         name="after",
@@ -107,7 +107,7 @@ def test_the_backbone_goes_on_as_a_classifier(small: Toy, photos: Path, tmp_path
         ("resnet18", {"small_images": False}, "smp/unet/resnet18"),
     ],
 )
-def test_the_backbone_goes_on_as_a_segmenters_encoder(
+def test_the_backbone_is_fine_tuned_as_the_encoder_of_a_segmenter(
     small: Toy, name: str, args: dict, target: str, photos: Path, tmp_path: Path
 ) -> None:
     settings = {"model": {"name": name, "args": args}, "data.size": 32, "train.epochs": 1, "report.samples": 0}
@@ -123,7 +123,7 @@ def test_the_backbone_goes_on_as_a_segmenters_encoder(
     assert torch.equal(built.encoder.state_dict()[first], ours[source])
 
 
-def test_what_pretraining_cannot_have_is_refused(small: Toy) -> None:
+def test_settings_that_pretraining_does_not_have_are_errors(small: Toy) -> None:
     for settings, word in (
         ({"train.best_metric": "accuracy"}, "best_metric epoch"),
         ({"augment.mixup": 0.2}, "labels"),
@@ -152,9 +152,7 @@ def test_what_pretraining_cannot_have_is_refused(small: Toy) -> None:
         )
 
 
-def test_with_a_probe_every_image_is_trained_on_whatever_labels_it_has(
-    small: Toy, photos: Path, tmp_path: Path
-) -> None:
+def test_with_a_probe_all_images_are_training_images(small: Toy, photos: Path, tmp_path: Path) -> None:
     one = tmp_path / "one"
     shutil.copytree(photos / "train" / "class_0", one / "only")
     run = sightline.train(small(**{"pretrain.probe": str(photos)}), one, out=tmp_path / "run", quiet=True)
@@ -171,7 +169,7 @@ def test_with_a_probe_every_image_is_trained_on_whatever_labels_it_has(
     assert counts[0] == 64 and counts[1] < 64, "without a probe the labels give one, and a tenth is held out for it"
 
 
-def test_a_collapse_is_warned_of_even_if_quiet(small: Toy, photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_collapse_is_reported_even_if_quiet(small: Toy, photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("sightline.tasks.pretrain.collapse.COLLAPSED_STD", 2.0)
     run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
     said = capsys.readouterr().err
@@ -181,7 +179,7 @@ def test_a_collapse_is_warned_of_even_if_quiet(small: Toy, photos: Path, tmp_pat
 def test_a_probe_may_change_before_a_resume(
     small: Toy, photos: Path, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """It trains nothing, so the run goes on."""
+    """The probe is not used for training, so the run can be resumed."""
     probe = make_photos(tmp_path / "probe", train=3, val=2)
     config = small(**{"pretrain.probe": str(probe), "train.max_minutes": 1e-9})
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
@@ -190,7 +188,7 @@ def test_a_probe_may_change_before_a_resume(
     assert run.metrics["epoch"] == 2
 
 
-def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(small: Toy, photos: Path, tmp_path: Path) -> None:
+def test_a_batch_size_of_one_and_a_probe_without_labels_are_errors(small: Toy, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="batch size is too small"):
         sightline.train(small(**{"train.batch_size": 1}), photos, out=tmp_path / "one", quiet=True)
     bare = photos / "train" / "class_0"
@@ -198,7 +196,7 @@ def test_a_batch_size_of_one_and_a_probe_without_labels_are_said(small: Toy, pho
         sightline.train(small(**{"pretrain.probe": str(bare)}), photos, out=tmp_path / "two", quiet=True)
 
 
-def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
+def test_the_recipe_has_the_augmentation_of_the_paper() -> None:
     paper = load_recipe("byol_paper")
     assert paper.augment == Augment(
         resize=256, crop="resized", crop_scale=(0.08, 1.0), horizontal_flip=0.5, jitter=0.8, brightness=0.4,
@@ -208,7 +206,7 @@ def test_augment_defaults_of_the_paper_stand_in_its_recipe() -> None:
     assert target_momentum(1, 10**9, paper.pretrain, 4096) == pytest.approx(0.99)
 
 
-def test_a_folder_of_one_image_is_refused(small: Toy, tmp_path: Path) -> None:
+def test_a_folder_of_one_image_is_an_error(small: Toy, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     Image.new("RGB", (20, 20), "red").save(tmp_path / "one" / "a.png")
     with pytest.raises(SightlineError, match="one image is too few"):

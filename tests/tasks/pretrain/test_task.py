@@ -1,4 +1,4 @@
-"""What makes BYOL BYOL: the loss, the target that follows and is never trained, views of their own for every image."""
+"""The learner of pre-training: loss, target network, views, and collapse."""
 
 import math
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def task_of(config: Config) -> PretrainLearner:
 
 
 def photographs(count: int, size: int = SIZE, seed: int = 0) -> torch.Tensor:
-    """uint8 [count, 3, size, size]: patches of the two photographs that come with scikit-learn, shrunk by 4."""
+    """uint8 [count, 3, size, size]: patches of the two photographs of scikit-learn, reduced by 4."""
     random, patches = np.random.default_rng(seed), []
     pictures = [
         np.ascontiguousarray(p[: p.shape[0] // 4 * 4, : p.shape[1] // 4 * 4]) for p in load_sample_images().images
@@ -96,8 +96,8 @@ def test_no_gradient_goes_to_the_target() -> None:
 
 
 @pytest.mark.parametrize("method", ["byol", "simsiam"])
-def test_a_step_is_both_directions_each_view_a_batch_of_its_own(small: Toy, method: str) -> None:
-    """Computed again from the published definition, with batch statistics of one view at a time."""
+def test_a_step_uses_both_directions_and_one_batch_per_view(small: Toy, method: str) -> None:
+    """The reference is the published definition, with batch statistics of one view at a time."""
     task = task_of(small(**({"pretrain.method": method} | (ALONE if method == "simsiam" else {}))))
     model, batch = task.model.train(), batch_of(photographs(8))
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_a_step_is_both_directions_each_view_a_batch_of_its_own(small: Toy, meth
         ("smp/fpn/resnet18", {}),
     ],
 )
-def test_any_backbone_learns_from_a_step_and_its_target_does_not(small: Toy, name: str, args: dict) -> None:
+def test_a_step_has_gradients_for_the_backbone_and_not_for_the_target(small: Toy, name: str, args: dict) -> None:
     task = task_of(resolve(small(), {"model": {"name": name, "args": args}, "data.size": 32}))
     task.step(batch_of(photographs(4, 32)))["loss"].backward()
     grads = [p.grad for p in task.model.backbone.parameters()]
@@ -137,7 +137,7 @@ def test_any_backbone_learns_from_a_step_and_its_target_does_not(small: Toy, nam
     assert first.grad is not None and float(first.grad.abs().sum()) > 0, "down to the first layer"
 
 
-def test_small_views_go_against_both_targets_and_keep_the_scale(small: Toy) -> None:
+def test_small_views_are_compared_with_both_targets(small: Toy) -> None:
     narrow = {"name": "fastnet", "args": {"widths": [8, 16, 16]}}
     task = task_of(resolve(small(**{"pretrain.small_crops": 2, "pretrain.small_size": 8}), {"model": narrow}))
     batch = batch_of(photographs(8))
@@ -168,7 +168,7 @@ def test_the_target_starts_equal_and_shares_no_storage(small: Toy) -> None:
     assert not places[0] & places[1]
 
 
-def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else(small: Toy) -> None:
+def test_the_target_is_the_moving_average(small: Toy) -> None:
     config = small(**{"pretrain.momentum": 0.75, "pretrain.momentum_end": 0.75})
     task = task_of(config)
     model = task.model.train()
@@ -187,8 +187,8 @@ def test_the_target_moves_by_its_share_of_the_gap_and_by_nothing_else(small: Toy
     assert moved > 0
 
 
-def test_a_target_follows_as_fast_per_image_with_accumulated_batches(small: Toy) -> None:
-    """Two batches of 8 that make one step are a batch of 16 to the target."""
+def test_the_momentum_accounts_for_accumulated_batches(small: Toy) -> None:
+    """Two accumulated batches of 8 have the momentum of a batch of 16."""
     moved = []
     for size, count in ((16, 1), (8, 2)):
         settings = {"pretrain.momentum": 0.5, "pretrain.momentum_end": 0.5, "pretrain.momentum_batch": 64}
@@ -203,8 +203,8 @@ def test_a_target_follows_as_fast_per_image_with_accumulated_batches(small: Toy)
     assert moved[0] == pytest.approx(moved[1]) and moved[0] == pytest.approx(1 - 0.5**0.25, rel=1e-3)
 
 
-def test_the_targets_norms_keep_statistics_of_their_own(small: Toy) -> None:
-    """The stated rule for buffers: they are the target's, out of its own forward passes, and not averaged."""
+def test_the_batch_norms_of_the_target_have_their_own_statistics(small: Toy) -> None:
+    """Buffers of the target come from its own forward passes and are not averaged."""
     task = task_of(small())
     model = task.model.train()
     statistics = {name: value.clone() for name, value in model.target.named_buffers() if name.endswith("running_mean")}
@@ -216,7 +216,7 @@ def test_the_targets_norms_keep_statistics_of_their_own(small: Toy) -> None:
     assert all(torch.equal(dict(model.target.named_buffers())[name], value) for name, value in kept.items())
 
 
-def test_the_momentum_climbs_as_in_the_paper_and_scales_with_the_batch() -> None:
+def test_the_momentum_schedule_is_that_of_the_paper_scaled_by_the_batch_size() -> None:
     paper = Pretrain(momentum=0.996, momentum_batch=0)
     for step in (1, 250, 500, 999, 1000):
         expected = 1 - (1 - 0.996) * (math.cos(math.pi * step / 1000) + 1) / 2
@@ -232,7 +232,7 @@ def test_the_momentum_climbs_as_in_the_paper_and_scales_with_the_batch() -> None
 
 
 def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops(small: Toy) -> None:
-    """The same picture sixteen times: where one draw served the whole batch, all views would be equal."""
+    """With the same image sixteen times, all views would be equal if a batch shared its random numbers."""
     config = small(**{"data.size": 32, "augment.jitter": 0.0, "augment.grayscale": 0.0, "augment.horizontal_flip": 0.0})
     config = resolve(config, {"pretrain.second_solarize": 0.0})
     task = task_of(config)
@@ -246,7 +246,7 @@ def test_two_images_of_a_batch_and_two_views_of_an_image_get_different_crops(sma
     assert torch.equal(again, first[:4]), "a view is a function of seed, epoch and sample"
 
 
-def test_the_second_view_differs_as_its_settings_say(small: Toy) -> None:
+def test_the_second_view_has_its_own_settings(small: Toy) -> None:
     config = resolve(small(), {"augment": {"crop": "none", "jitter": 0.0, "grayscale": 0.0, "horizontal_flip": 0.0}})
     config = resolve(config, {"pretrain.second_solarize": 1.0})
     images = photographs(8)
@@ -260,7 +260,7 @@ def test_the_second_view_differs_as_its_settings_say(small: Toy) -> None:
 
 
 def pretrained(task: PretrainLearner, images: torch.Tensor, steps: int) -> list[float]:
-    """The spread of the projections after every tenth of so many steps of 32 images."""
+    """The spread of the projections after each tenth of `steps` steps of 32 images."""
     spreads = []
     model, config = task.model.train(), task.config
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=config.optim.lr)
@@ -277,12 +277,12 @@ def pretrained(task: PretrainLearner, images: torch.Tensor, steps: int) -> list[
     return spreads
 
 
-def test_projections_stay_apart_over_a_hundred_steps_on_photographs(small: Toy) -> None:
+def test_projections_do_not_collapse_in_a_hundred_steps(small: Toy) -> None:
     assert min(pretrained(task_of(small()), photographs(128), 100)) > 0.2
 
 
-def test_without_predictor_and_stop_gradient_they_collapse(small: Toy) -> None:
-    """The control: what BYOL guards against does happen in this setting, and the alarm says so."""
+def test_projections_collapse_without_predictor_and_stop_gradient(small: Toy) -> None:
+    """Control: without the safeguards of BYOL the features collapse, and `collapse` detects it."""
 
     class Same(nn.Module):
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -300,7 +300,7 @@ def test_without_predictor_and_stop_gradient_they_collapse(small: Toy) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"pretrain.small_crops": 2, "pretrain.small_size": SIZE - 4} | FAST, ALONE])
 def test_training_flops_are_those_of_a_real_step(small: Toy, settings: dict[str, object]) -> None:
-    """What torch counts in the forward pass of a step, times 3 where gradients flow back: not through the target."""
+    """torch's count of the forward pass, times 3 where there is a backward pass: not for the target."""
     config = small(**settings)
     task, batch = task_of(config), batch_of(photographs(4))
     task.parameters().train()

@@ -57,7 +57,7 @@ def assert_same(loss, reference, logits: torch.Tensor) -> None:
 
 
 def two_pixels(first: float, second: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [1, 2, 1, 2] of two pixels whose class-0 probabilities these are, and truth 0, 1."""
+    """Logits [1, 2, 1, 2] of two pixels with these probabilities of class 0, and the truth 0, 1."""
     p = torch.tensor([[first, second], [1 - first, 1 - second]])
     return p.log().reshape(1, 2, 1, 2), torch.tensor([[[0, 1]]], dtype=torch.uint8)
 
@@ -175,7 +175,7 @@ def jaccard_loss(wrong: set[int], own: set[int]) -> float:
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_lovasz_is_its_definition(weights):
-    """Equation 8 of arXiv 1705.08790: errors in decreasing order, each times what its pixel adds to the loss."""
+    """Equation 8 of arXiv 1705.08790: errors in descending order, each times the increase of the loss by its pixel."""
     logits, targets = case()
 
     def reference(x: torch.Tensor) -> torch.Tensor:
@@ -210,7 +210,7 @@ def test_lovasz_of_certain_predictions_is_one_minus_iou(pixels):
     assert lovasz(logits, truth.reshape(1, 1, -1)).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_lovasz_keeps_its_digits_on_many_pixels():
+def test_lovasz_is_precise_for_many_pixels():
     """Differences of float32 values near 1 come in multiples of 6e-8, a twentieth of a step of 1e-6."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 2, 1000, 1000, generator=generator) + torch.tensor([2.0, 0.0])[:, None, None]
@@ -269,7 +269,7 @@ def test_all_ignored_is_zero_with_a_graph(name, weights):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_targets_that_weigh_nothing_are_zero_and_not_nan(name):
+def test_targets_of_weight_zero_have_a_loss_of_zero(name):
     logits, targets = case()
     value, gradient = value_and_gradient(lambda x: LOSSES[name](x, targets, torch.eye(CLASSES)[4]), logits)
     assert value.item() == 0 and (gradient == 0).all()
@@ -309,7 +309,7 @@ def test_extreme_logits_give_finite_values_and_gradients(name, keywords):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_equal_weights_are_no_weights_and_pixels_have_no_order(name, weights):
+def test_equal_weights_and_the_order_of_pixels_have_no_effect(name, weights):
     logits, targets = case()
     loss = LOSSES[name]
     torch.testing.assert_close(loss(logits, targets, torch.full((CLASSES,), 3.0)), loss(logits, targets))
@@ -325,7 +325,7 @@ def test_a_step_along_the_gradient_lowers_the_loss(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_truth_with_certainty_costs_nothing(name):
+def test_certain_correct_predictions_have_a_loss_of_zero(name):
     _, targets = case()
     certain = functional.one_hot(torch.where(targets == IGNORE, 0, targets).long(), CLASSES).movedim(-1, 1) * 100.0
     assert LOSSES[name](certain, targets).item() == pytest.approx(0, abs=1e-6)
@@ -351,7 +351,7 @@ def test_unknown_losses_are_named_all_at_once_and_smoothing_needs_a_mean_over_pi
     check(SegmentConfig(loss=Loss(terms={"dice": 1.0, "cross_entropy": 1.0}, smoothing=0.1)))
 
 
-def test_surprise_is_pytorchs_and_strangers_are_no_class() -> None:
+def test_negative_log_likelihood_equals_pytorch_with_ignored_pixels() -> None:
     torch.manual_seed(0)
     logits, targets = 30 * torch.randn(2, 5, 6, 7), torch.randint(0, 5, (2, 6, 7))
     targets[0, :3] = IGNORE

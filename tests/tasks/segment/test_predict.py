@@ -1,4 +1,4 @@
-"""Masks of files: georeferenced TIFF scenes are predicted as any other image and keep their coordinates."""
+"""Predicted masks of files, and of georeferenced TIFF scenes, which keep their coordinates."""
 
 import shutil
 from collections.abc import Callable
@@ -44,9 +44,7 @@ def as_map(path: Path, pixels: np.ndarray, count: int = 3) -> Path:
     return path
 
 
-def test_a_scene_on_a_map_keeps_its_place_and_is_predicted_like_any_image(
-    run: sightline.Run, pixels: np.ndarray, tmp_path: Path
-) -> None:
+def test_a_georeferenced_scene_keeps_its_coordinates(run: sightline.Run, pixels: np.ndarray, tmp_path: Path) -> None:
     as_map(tmp_path / "in" / "town.tif", pixels)
     Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
     out = sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", overlay=True, tile=64, quiet=True)
@@ -62,10 +60,10 @@ def test_a_scene_on_a_map_keeps_its_place_and_is_predicted_like_any_image(
 
 
 @pytest.mark.parametrize("kind", ["nodata", "alpha"])
-def test_where_a_scene_has_no_data_its_mask_is_unknown(
+def test_pixels_without_data_are_ignored_in_the_mask(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path, kind: str
 ) -> None:
-    """landcover has the color black for it; everything else is as it would be without the gap's declaration."""
+    """Such pixels are black with the palette landcover; all other pixels are unchanged."""
     gap = np.zeros(pixels.shape[:2], bool)
     gap[30:70, 100:] = True
     pictured = np.where(gap[..., None], 255, np.maximum(pixels, 1)).astype(np.uint8)
@@ -85,7 +83,7 @@ def test_where_a_scene_has_no_data_its_mask_is_unknown(
     assert masks["whole"][gap].any()
 
 
-def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
+def test_a_scene_above_max_pixels_is_read_in_windows(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     copy = tmp_path / "run"
@@ -104,7 +102,7 @@ def test_a_scene_of_more_pixels_than_allowed_goes_by_windows(
     assert "pip install 'sightline-vision[geo]'" in capsys.readouterr().out
 
 
-def test_a_damaged_scene_is_a_row_and_leaves_no_half_mask(
+def test_a_damaged_scene_is_a_row_and_leaves_no_partial_mask(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path
 ) -> None:
     path = as_map(tmp_path / "in" / "torn.tif", pixels)
@@ -127,7 +125,7 @@ def test_the_true_masks_beside_the_images_are_never_overwritten(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_earlier_outputs_are_no_images(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
+def test_earlier_outputs_are_not_inputs(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
     Image.fromarray(pixels).save(tmp_path / "in" / "lone_mask.png")
@@ -147,7 +145,7 @@ def test_nothing_readable_is_an_error(run: sightline.Run, tmp_path: Path) -> Non
     assert "text.jpg" in caught.value.why and (tmp_path / "out" / "errors.csv").is_file()
 
 
-def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
+def test_lost_coordinates_are_reported(run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys) -> None:
     path = as_map(tmp_path / "in" / "palette.tif", pixels[:, :, :1], count=1)
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
@@ -156,8 +154,8 @@ def test_a_map_that_cannot_be_kept_is_said(run: sightline.Run, pixels: np.ndarra
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_file_with_an_orientation_is_left_to_images(pixels: np.ndarray, tmp_path: Path, big: bool) -> None:
-    """GDAL takes no notice of an orientation; images.py turns the image."""
+def test_a_tiff_with_an_orientation_is_not_read_in_windows(pixels: np.ndarray, tmp_path: Path, big: bool) -> None:
+    """GDAL ignores the orientation; images.py applies it."""
     for turn in (1, 6):
         path = tmp_path / f"{turn}.tif"
         Image.fromarray(pixels).save(path, tiffinfo={0x0112: turn, 278: 16}, big_tiff=big)  # strips of 16 rows
@@ -165,7 +163,7 @@ def test_a_file_with_an_orientation_is_left_to_images(pixels: np.ndarray, tmp_pa
         assert has_windows(path, 5000) == (turn == 1)
 
 
-def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(
+def test_invalid_tiles_are_errors_and_overlays_are_not_overwritten(
     run: sightline.Run, pixels: np.ndarray, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -179,7 +177,7 @@ def test_wrong_tiles_end_the_command_and_overlays_are_not_overwritten(
     assert (tmp_path / "out" / "flat_overlay.png").read_text() == "mine"
 
 
-def test_folders_lists_and_patterns_give_masks_too(
+def test_folders_lists_and_patterns_are_inputs_for_masks(
     run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_scenes(tmp_path / "a", train=2, val=1)
@@ -203,7 +201,7 @@ def test_paths_from_the_root_or_above_stay_below_the_output(tmp_path: Path) -> N
     assert [job.target for job in jobs] == [tmp_path / "out/data/a_mask.png", tmp_path / "out/up/up/b_mask.png"]
 
 
-def test_an_interrupted_folder_of_masks_is_gone_on_with(
+def test_an_interrupted_folder_of_masks_is_resumed(
     run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     scenes = make_scenes(tmp_path / "in", train=5, val=1) / "train"
@@ -222,7 +220,7 @@ def test_an_interrupted_folder_of_masks_is_gone_on_with(
     assert caught.value.status == INTERRUPTED and "3 masks of 5" in str(caught.value)
     with pytest.raises(SightlineError, match="unfinished") as caught:
         sightline.predict(run.path, scenes, out=tmp_path / "out", tile=64, quiet=True)
-    assert "other tile" in str(caught.value)
+    assert "different tile" in str(caught.value)
     done.clear()
     monkeypatch.setattr(predict_masks, "predict_one", lambda *all: done.append(all[1].name) or predict_one(*all))
     out = sightline.predict(run.path, scenes, out=tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The page of a segmentation run: the images that were asked for, all numbers called mIoU, why it stopped."""
+"""The page of a segmentation run: sample images, definitions of mIoU, reason of the stop."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,12 +31,12 @@ def found(run: sightline.Run) -> segment.MaskFindings:
     return segment.find_masks(read_run(run.path))
 
 
-def test_the_strip_shows_the_images_that_were_named_in_their_order(found: segment.MaskFindings) -> None:
+def test_the_strip_has_the_images_of_the_recipe_in_order(found: segment.MaskFindings) -> None:
     captions = [axes.get_xlabel() for axes in segment.film_strip(found).axes]
     assert [text for text in captions if "_sat" in text] == ["validation/0902_sat.jpg", "validation/0900_sat.jpg"]
 
 
-def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindings) -> None:
+def test_without_names_the_strip_is_sorted_by_mean_iou(found: segment.MaskFindings) -> None:
     matrices = np.zeros((4, 6, 6), np.int64)
     matrices[:, 0, 0] = 10
     for mistakes, order in (([0, 0, 5, 0], [0, 1]), ([5, 0, 0, 0], [1, 0])):
@@ -44,24 +44,24 @@ def test_without_names_the_strip_goes_from_easy_to_hard(found: segment.MaskFindi
         assert segment.spread(replace(found, named=(), per_image=matrices)).tolist() == order
 
 
-def test_a_recipe_that_was_edited_since_still_gives_a_strip(found: segment.MaskFindings) -> None:
+def test_the_strip_is_drawn_after_the_recipe_was_edited(found: segment.MaskFindings) -> None:
     assert segment.shown_rows(replace(found, named=("0900", "9999"))).tolist() == [0]
     assert len(segment.shown_rows(replace(found, named=("9999",)))) == 2
 
 
-def test_a_name_that_is_no_image_is_refused_before_anything_is_decoded(
+def test_an_unknown_sample_is_an_error_before_decoding(
     scenes: Path, tmp_path: Path, toy: Callable[..., Config]
 ) -> None:
     config = toy(**{"report.samples": "0902,9999"})
     with pytest.raises(SightlineError, match="cannot be sampled") as caught:
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
     assert "9999: no such image" in caught.value.why and not (tmp_path / "run").exists()
-    with pytest.raises(SightlineError, match="names 25 images"):
+    with pytest.raises(SightlineError, match="lists 25 images"):
         config = toy(**{"report.samples": ",".join(map(str, range(25)))})
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
 
 
-def test_the_page_tells_every_definition_and_why_training_stopped(run: sightline.Run, scenes: Path) -> None:
+def test_the_page_has_all_definitions_and_the_reason_of_the_stop(run: sightline.Run, scenes: Path) -> None:
     page = run.report.read_text(encoding="utf-8")
     assert "Training stopped at epoch" in page
     assert "It shows 2 of 4 validation images over the epochs; all 4 with the most wrong pixels." in page

@@ -18,7 +18,7 @@ UNKNOWN = 6
 
 
 def scene(seed: int, right: float = 0.6, size: tuple[int, int] = (9, 12)) -> tuple[np.ndarray, np.ndarray]:
-    """(truth, predicted) ids 0..6 of the palette; 6 is unknown, which only the truth holds."""
+    """(truth, predicted) ids 0..6 of the palette; 6 is unknown and occurs in the truth only."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 7, size)
     return truth, np.where(rng.random(size) < right, truth % UNKNOWN, rng.integers(0, 6, size))
@@ -31,7 +31,7 @@ def write(path: Path, ids: np.ndarray) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Callable[..., tuple[Path, Path, np.ndarray, np.ndarray]]:
-    """Makes truth and predictions of `count` scenes as files and, as indices with IGNORE, as arrays [N, H, W]."""
+    """Create the truth and predictions of `count` scenes, as files and as arrays [N, H, W] of indices with IGNORE."""
 
     def make(count: int = 5, true_name: str = "{}_mask.png", name: str = "{}_mask.png"):
         pairs = [scene(seed) for seed in range(count)]
@@ -84,13 +84,13 @@ def test_names_that_pair(folders, names):
     assert len(score(truth, pred, "landcover").names) == 1
 
 
-def test_what_names_a_pair():
+def test_the_name_of_a_pair():
     same = {pair_name(name) for name in ("a/0013_mask.png", "a/0013.tif", "a/0013_sat.PNG", "a/0013_pred.png")}
     assert same == {"a/0013"}
     assert pair_name("_mask.png") == "_mask" and pair_name("unmasked.png") == "unmasked"
 
 
-def test_images_beside_the_masks_are_left_out_and_said(folders):
+def test_images_beside_the_masks_are_skipped_with_a_note(folders):
     truth, pred, *_ = folders(2)
     for seed in range(2):
         Image.new("RGB", (12, 9)).save(truth / f"000{seed}_sat.jpg")
@@ -102,12 +102,12 @@ def test_images_beside_the_masks_are_left_out_and_said(folders):
         assert any(note in said for said in result.notes)
 
 
-def test_the_same_masks_are_perfect_and_the_folder_is_named(folders):
+def test_the_same_masks_are_perfect_with_a_note(folders):
     truth, *_ = folders()
     result = score(truth, truth, "landcover")
     assert result.numbers["mean_iou"] == result.numbers["pixel_accuracy"] == 1
     assert result.others["mean_iou_with_ignored"].value == 1
-    assert "truth and predictions are the same folder" in result.notes
+    assert "the true and the predicted masks are the same folder" in result.notes
 
 
 def test_predicting_ignored_counts_as_wrong(tmp_path):
@@ -144,7 +144,7 @@ def test_class_ids_are_named_by_classes_txt_beside_the_folder(tmp_path):
     assert score(tmp_path / "truth", tmp_path / "pred", settings).numbers["mean_iou"] == 1
 
 
-def test_all_faults_are_said_at_once(folders):
+def test_all_faults_are_in_one_error(folders):
     truth, pred, *_ = folders(6)
     (pred / "0000_mask.png").unlink()
     write(pred / "9999_mask.png", np.zeros((9, 12), int))
@@ -170,13 +170,13 @@ def test_all_faults_are_said_at_once(folders):
         "0001_mask.png: truth is 12 x 9 pixels, prediction 5 x 4",
         "0002_mask.png: prediction: ",
         "0003_mask.png: truth: 108 of its 108 pixels have colors outside the palette",
-        "names and folders must be equal",
+        "use equal names and subfolders",
     ):
         assert part in said, part
     assert error.value.status == 2
 
 
-def test_both_halves_of_a_pair_are_looked_at(folders):
+def test_both_masks_of_a_pair_are_checked(folders):
     truth, pred, *_ = folders(1)
     (truth / "0000_mask.png").write_bytes(b"")
     (pred / "0000_mask.png").unlink()
@@ -185,7 +185,7 @@ def test_both_halves_of_a_pair_are_looked_at(folders):
         score(truth, pred, "landcover")
 
 
-def test_a_wrong_palette_ends_before_every_file_is_read(folders, monkeypatch):
+def test_reading_stops_early_with_a_wrong_palette(folders, monkeypatch):
     truth, pred, *_ = folders(9)
     monkeypatch.setattr(MODULE, "MAX_FAULTS", 3)
     with pytest.raises(SightlineError, match="3 pairs that cannot be compared; 6 more were not read"):
@@ -194,7 +194,7 @@ def test_a_wrong_palette_ends_before_every_file_is_read(folders, monkeypatch):
 
 MISTAKES = {
     "no folder": (lambda p: (p / "nowhere", p / "gone", "landcover"), "nowhere, .*gone"),
-    "a file": (lambda p: (p / "truth" / "0000_mask.png", p / "pred", "landcover"), "no such folder"),
+    "a file": (lambda p: (p / "truth" / "0000_mask.png", p / "pred", "landcover"), "folder not found"),
     "no masks": (lambda p: (p / "truth", p / "empty", "landcover"), "1 .txt file"),
     "no palette": (lambda p: (p / "truth", p / "pred", ""), "--data.palette landcover"),
     "unknown palette": (lambda p: (p / "truth", p / "pred", "landcovr"), "landcover"),
@@ -218,8 +218,8 @@ def test_all_ignored_is_an_error(tmp_path):
         score(tmp_path / "t", tmp_path / "p", "landcover")
 
 
-def test_few_masks_are_held_at_a_time(folders, monkeypatch):
-    """However many pairs there are, threads read only a few ahead of what was counted."""
+def test_few_masks_are_in_memory_at_a_time(folders, monkeypatch):
+    """Threads read only a few pairs ahead, whatever the number of pairs."""
     truth, pred, *_ = folders(40)
     started, counted, ahead = [], [], []
     compare, counts = MODULE.compare, MODULE.measures.as_counts
@@ -235,7 +235,7 @@ def test_few_masks_are_held_at_a_time(folders, monkeypatch):
     assert len(started) == 40 and max(ahead) <= 2 * MODULE.AHEAD
 
 
-def test_progress_is_told(folders, monkeypatch):
+def test_progress_is_reported(folders, monkeypatch):
     truth, pred, *_ = folders(3)
     monkeypatch.setattr(MODULE, "PROGRESS_SECONDS", 0.0)
     said: list[str] = []
@@ -261,7 +261,7 @@ def test_the_table(folders):
     assert lines[-1] == f"note: {result.notes[-1]}"
 
 
-def test_the_table_has_dashes_for_what_is_not_defined(tmp_path):
+def test_undefined_values_are_dashes_in_the_table(tmp_path):
     for side in "tp":
         write(tmp_path / side / "1.png", np.zeros((3, 3), int))
     shown = text(score(tmp_path / "t", tmp_path / "p", "landcover"))

@@ -62,7 +62,7 @@ class Header:
     orientation: int = 1
     damaged_exif: bool = False
 
-    def note(self, image: ImageFile.ImageFile) -> None:
+    def update_from(self, image: ImageFile.ImageFile) -> None:
         """Set all fields but `orientation` and `damaged_exif` from an opened image, before its pixels are decoded."""
         layout = image.tile[0][3] if image.tile else ""
         raw = layout[0] if isinstance(layout, tuple) else layout
@@ -126,7 +126,7 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
         if width * height > max_pixels:
             raise SightlineError(f"it has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
         if header is not None:
-            header.note(image)
+            header.update_from(image)
         if side:
             image.draft(None, (DRAFT_FACTOR * side, DRAFT_FACTOR * side))
         image.load()

@@ -99,7 +99,7 @@ def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
     """Whether an opened file has lossy compression: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
-            head = file.read(1 << 12)  # the chunk of the pixels follows the header, or a color profile
+            head = file.read(1 << 12)  # the pixel chunk follows the header or a color profile
         return b"VP8L" not in head
     return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 

@@ -21,7 +21,7 @@ from .scan import (
     left_out,
     list_folder,
 )
-from .splits import ALIASES, WHOLE, split_folders, split_of
+from .splits import ALIASES, ALL, split_folders, split_of
 from .tables import has_columns, holds_predictions
 
 FORCE = "choose with --data.layout splits, classes, filename, csv or unlabelled"
@@ -56,7 +56,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
         list_folder(root, "", tally)
         part = class_folders(root, "", here.folders, tally)
         notes = [f"found {counted(len(here.folders), 'class folder')}, not split", *unused_note(here, here.folders)]
-        return Layout("classes", {WHOLE: part}, tuple(notes), by_folder=True, tally=tally)
+        return Layout("classes", {ALL: part}, tuple(notes), by_folder=True, tally=tally)
     if first:
         return from_splits(root, data, splits, here, tally, layout)
     if layout == "splits":
@@ -69,7 +69,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     labels = labels_in_names(names, data.pattern, root) if layout == "filename" else None
     described = f"the label in the file name, {data.pattern}" if labels else "images without labels"
     note = f"found {described}{'' if labels else pattern_hint(names, data)}"
-    return Layout(layout, {WHOLE: SplitFiles(files, labels)}, (note,), tally=tally)
+    return Layout(layout, {ALL: SplitFiles(files, labels)}, (note,), tally=tally)
 
 
 def pattern_hint(names: Sequence[str], data: Data) -> str:

@@ -17,7 +17,7 @@ from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
 from ..types import Items, Source
-from .splits import WHOLE, held_out, held_out_groups
+from .splits import ALL, held_out, held_out_groups
 
 MEMO_FROM = 1000
 """With at least this number of files to compare, the result is stored in the cache folder."""
@@ -28,12 +28,12 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     test split is never used for validation. Without `hold_out` the splits do not change. kind: noun for the notes."""
     splits, notes = dict(source.splits), list(source.notes)
     if hold_out:
-        splits = {"train" if split == WHOLE else split: items for split, items in splits.items()}
+        splits = {"train" if split == ALL else split: items for split, items in splits.items()}
         train = splits["train"]
         if "val" not in splits and (train.labels is not None or train.read_mask is not None):
             splits = with_validation(source.path, splits, data, seed, notes)
         notes += divided_groups(source.path, splits, data)
-    counts = [f"all {len(i.names):,}" if s == WHOLE else f"{len(i.names):,} {s}" for s, i in splits.items()]
+    counts = [f"all {len(i.names):,}" if s == ALL else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
     notes.append(f"{' + '.join(counts)} {kind}{classes}")
     for split, items in splits.items():
@@ -42,7 +42,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
         absent = sorted(set(range(len(source.classes))) - set(items.labels.tolist()))
         if absent:
             names = some_of([source.classes[index] for index in absent])
-            what = f"{'the set' if split == WHOLE else split} has no image of {len(absent):,} of the classes ({names})"
+            what = f"{'the set' if split == ALL else split} has no image of {len(absent):,} of the classes ({names})"
             notes.append(f"{what}; class indices do not change")
     return replace(source, splits=splits, notes=tuple(notes))
 

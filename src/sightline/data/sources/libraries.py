@@ -20,7 +20,7 @@ from ..cache import cache_root
 from ..decode.images import encoded, image_error, to_rgb
 from ..types import Items, Source
 from .leakage import finish_source
-from .splits import WHOLE
+from .splits import ALL
 
 FIRST_DIGIT, FEW = 5, 10
 """In the transfer demo: the first digit of the target data, and its number of training images per class."""
@@ -77,7 +77,7 @@ def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
     classes = getattr(sets["train"], "classes", None) or range(int(labels["train"].max()) + 1)
     splits = {split: items_of(name, split, content, labels[split]) for split, content in sets.items()}
     if entry.splits == UNSPLIT:
-        splits = {WHOLE: splits["train"]}
+        splits = {ALL: splits["train"]}
     note = f"torchvision's {name} in {root}"
     source = Source(f"torchvision:{name}:{root}", "torchvision", tuple(map(str, classes)), splits, (note,))
     return finish_source(source, data, seed, hold_out)
@@ -134,7 +134,7 @@ def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     names = tuple(f"digit-{index:04d}" for index in range(count))
     items = Items(names, bunch.target.astype(np.int64), read, stamps=("scikit-learn",) * count)
     classes = tuple(str(name) for name in bunch.target_names)
-    source = Source("sklearn:digits", "sklearn", classes, {WHOLE: items}, ("scikit-learn's digits, 8x8",))
+    source = Source("sklearn:digits", "sklearn", classes, {ALL: items}, ("scikit-learn's digits, 8x8",))
     return finish_source(source, data, seed, hold_out)
 
 

@@ -17,7 +17,7 @@ from .leakage import finish_source
 from .libraries import open_digits, open_library
 from .row_matching import from_tables
 from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_folder, without_links
-from .splits import WHOLE
+from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path`, and layouts, of data sets from libraries, whose images are not files."""
@@ -69,7 +69,7 @@ def locate(data: Data) -> tuple[str, str]:
 def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
     """Make a Source of a layout: drop repeated links, convert labels to class indices, hold out a validation split."""
     parts, dropped = {}, []
-    for split in (WHOLE, "train", "val", "test"):
+    for split in (ALL, "train", "val", "test"):
         if split in layout.parts:
             part = layout.parts[split]
             kept, links = without_links(part.files, part.labels or [None] * len(part.files))

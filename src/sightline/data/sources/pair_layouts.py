@@ -12,7 +12,7 @@ from ...config.schema import Data
 from ...errors import SightlineError, listing
 from .layouts import require_images
 from .scan import EXTENSIONS, File, holds_images, images_below, list_folder
-from .splits import WHOLE, split_folders, split_of
+from .splits import ALL, split_folders, split_of
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
@@ -59,13 +59,13 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
     splits = split_folders(plain, root, forced=data.layout == "splits")
     if data.mask:
         check_template(data.mask)
-        return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {WHOLE: ""}).items()}
+        return {s: by_template(root, folder, data.mask, tally) for s, folder in (splits or {ALL: ""}).items()}
     if splits:
         return {split: split_pairs(root, folder, partners.get(folder), tally) for split, folder in splits.items()}
     images, masks = image_mask_folders(root, "") or ("", "")
     inner = split_folders(list_folder(root, images).folders, root, forced=False) if images else {}
     if not inner:
-        return {WHOLE: split_pairs(root, "", None, tally)}
+        return {ALL: split_pairs(root, "", None, tally)}
     inside = split_folders(list_folder(root, masks).folders, os.path.join(root, masks), forced=True)
     return {
         split: pairs_in_two_folders(root, f"{images}/{folder}", f"{masks}/{inside[split]}", tally)

@@ -21,7 +21,7 @@ from .leakage import finish_source
 from .open import LIBRARIES, declared_classes, locate, open_source
 from .pair_layouts import TEMPLATE, PairFiles, holds_pairs, mask_path, named_as_masks, recognize
 from .scan import File, left_out, links_note, list_folder, without_links
-from .splits import WHOLE
+from .splits import ALL
 
 VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
 LAYOUTS = ("auto", "splits", "unlabelled")
@@ -60,8 +60,8 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
         files = {split: part._replace(layout="unlabelled", masks=None) for split, part in files.items()}
-    unsplit = WHOLE in files and data.layout != "splits"
-    if not unsplit and (WHOLE in files or (hold_out and "train" not in files)):
+    unsplit = ALL in files and data.layout != "splits"
+    if not unsplit and (ALL in files or (hold_out and "train" not in files)):
         why = f"the folders here are {some_of([repr(name) for name in list_folder(root).folders]) or 'none'}"
         cure = "name one of the folders 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
@@ -230,7 +230,7 @@ def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int
 def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
     """Sentences on the folders of the pairs, an example, and unused files."""
     folders = {split: os.path.commonpath([os.path.dirname(i.name) for i, _ in some]) for split, some in pairs.items()}
-    shown = [folder + "/" if split == WHOLE else f"{split} in {folder}/" for split, folder in folders.items() if folder]
+    shown = [folder + "/" if split == ALL else f"{split} in {folder}/" for split, folder in folders.items() if folder]
     examples = [f"pairs like {i.name} with {m.name}" for members in pairs.values() for i, m in members[:1] if m]
     notes = [f"found {', '.join(shown)}{': ' * bool(shown)}{examples[0] if examples else 'images without masks'}"]
     notes += [f"{split} has no masks" for split, members in pairs.items() if examples and not members[0][1]]

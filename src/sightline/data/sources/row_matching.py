@@ -5,7 +5,7 @@ from collections import Counter
 
 from ...errors import SightlineError, counted, listing, some_of
 from .scan import EXTENSIONS, File, Layout, SplitFiles, holds_images, images_below, list_folder
-from .splits import WHOLE, names_train, split_folders, split_names, split_of
+from .splits import ALL, names_train, split_folders, split_names, split_of
 from .tables import LabelTable, Row, has_columns, read_table
 
 ENDINGS = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
@@ -63,7 +63,7 @@ def from_tables(
         members = sorted(match for match in matches.values() if match[1].split == part)
         groups = [row.group for _, row in members] if grouped else None
         parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
-    if hold_out and "train" not in parts and WHOLE not in parts:
+    if hold_out and "train" not in parts and ALL not in parts:
         raise SightlineError(
             "there is no row of the training split", where=root, cure="write 'train' in the column `split`"
         )
@@ -130,7 +130,7 @@ def match_rows(
             several = f" is ambiguous: {hits[0].name!r} and {hits[1].name!r}" if hits else ": no such image"
             faults.append(f"line {row.line}: {row.file!r}{several}")
             continue
-        row = row._replace(split=row.split or split or WHOLE)
+        row = row._replace(split=row.split or split or ALL)
         _, earlier = matches.setdefault(os.path.normpath(os.path.join(root, hits[0].name)), (hits[0], row))
         for what, first, second in zip(("label", "split", "group"), earlier[2:], row[2:], strict=True):
             if first != second:

@@ -27,7 +27,7 @@ class File(NamedTuple):
 
 
 class DirectoryListing(NamedTuple):
-    """Content of a folder without subfolders, sorted, without hidden files. folders, tables: names, without paths."""
+    """Direct content of a folder, sorted, without hidden files. folders, tables: names, without paths."""
 
     folders: tuple[str, ...]
     images: tuple[File, ...]

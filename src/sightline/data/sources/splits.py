@@ -14,8 +14,8 @@ SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
 """Further names of the validation split. They may be class names too, so they need an exact match and a `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
-WHOLE = "all"
-"""Name of the single split of data that are not split."""
+ALL = "all"
+"""Name of the split of data without splits."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:

@@ -26,12 +26,11 @@ from .kinds import ComparedRun, Comparison, RunPair
 
 MARKS = "os^DvPX*<>"
 NAME = 22
-"""The most characters of a run's name in a legend."""
+"""Maximum number of characters of a run's name in a legend."""
 POINTS = 60
-"""The most points of a training curve."""
+"""Maximum number of points of a training curve."""
 CLASSES = 15
-"""The most classes in the figure of differences; the table has all of them."""
-
+"""Maximum number of classes in the figure of differences; the table has all classes."""
 
 LOSSES = (
     MetricCurve("loss", "Training loss", percent=False, records="train", key="training-loss"),
@@ -40,37 +39,37 @@ LOSSES = (
 UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 
 
-def plan_comparison(found: Comparison) -> Plan:
+def plan_comparison(comparison: Comparison) -> Plan:
     """Plan all figures of a comparison, by file name without extension."""
     todo: Plan = {}
-    if len(found.pairs) > 1:
-        todo["differences"] = lambda: draw_runs(found)
-    for name, title, values in costs(found.entries):
-        todo[f"cost-{name}"] = partial(draw_cost, found, title, values)
-    todo |= plan_curves(found)
-    todo |= {f"classes-{number}": partial(draw_classes, pair) for number, pair in enumerate(found.pairs, 1)}
-    return todo | found.kind.plan(found)
+    if len(comparison.pairs) > 1:
+        todo["differences"] = lambda: draw_runs(comparison)
+    for name, title, values in costs(comparison.entries):
+        todo[f"cost-{name}"] = partial(draw_cost, comparison, title, values)
+    todo |= plan_curves(comparison)
+    todo |= {f"classes-{number}": partial(draw_classes, pair) for number, pair in enumerate(comparison.pairs, 1)}
+    return todo | comparison.kind.plan(comparison)
 
 
-def plan_curves(found: Comparison) -> Plan:
+def plan_curves(comparison: Comparison) -> Plan:
     """Plan the curves of all runs over the epochs, and of the metric over time and training FLOPs."""
-    metric = MetricCurve(found.kind.field, found.kind.title, key="metric")
+    metric = MetricCurve(comparison.kind.field, comparison.kind.title, key="metric")
     todo: Plan = {}
-    for curve in (*LOSSES, metric, *found.kind.curves):
-        if any(curve.drawn_for(one.past) for one in found.entries):
-            todo[f"curve-{curve.name}"] = partial(draw_overlay, found.entries, curve, "epoch")
+    for curve in (*LOSSES, metric, *comparison.kind.curves):
+        if any(curve.drawn_for(one.past) for one in comparison.entries):
+            todo[f"curve-{curve.name}"] = partial(draw_overlay, comparison.entries, curve, "epoch")
     if "curve-metric" not in todo:
         return todo
-    if any(np.isfinite(one.past.evaluation["seconds"]).any() for one in found.entries):
-        unit = time_unit([one.seconds for one in found.entries])[0]
-        todo["curve-metric-time"] = partial(draw_overlay, found.entries, metric, unit)
-    if all(constant_cost(one) for one in found.entries):
-        todo["curve-metric-flops"] = partial(draw_overlay, found.entries, metric, "training FLOPs")
+    if any(np.isfinite(one.past.evaluation["seconds"]).any() for one in comparison.entries):
+        unit = time_unit([one.seconds for one in comparison.entries])[0]
+        todo["curve-metric-time"] = partial(draw_overlay, comparison.entries, metric, unit)
+    if all(constant_cost(one) for one in comparison.entries):
+        todo["curve-metric-flops"] = partial(draw_overlay, comparison.entries, metric, "training FLOPs")
     return todo
 
 
 def constant_cost(entry: ComparedRun) -> bool:
-    """Whether all epochs of a run have the same FLOPs, so that those at an epoch follow from the total."""
+    """Whether all epochs of a run have the same FLOPs, so that FLOPs are proportional to epochs."""
     augment, optim = (entry.files.recipe.get(name) for name in ("augment", "optim"))
     sizes = isinstance(augment, dict) and augment.get("progressive")
     steps = isinstance(optim, dict) and optim.get("sam_radius")
@@ -115,7 +114,7 @@ def draw_overlay(entries: Sequence[ComparedRun], curve: MetricCurve, over: str) 
 
 
 def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Replace the points of a noisy curve by at most `most` means of adjacent ones; returns (x, y)."""
+    """Average adjacent points of a noisy curve to at most `most` points; returns (x, y)."""
     if len(x) <= most:
         return x, y
     bins = np.arange(len(x)) * most // len(x)
@@ -166,14 +165,14 @@ def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
 
 
 @styled
-def draw_cost(found: Comparison, title: str, values: Sequence[float]) -> Figure:
+def draw_cost(comparison: Comparison, title: str, values: Sequence[float]) -> Figure:
     """Draw the metric and its interval against a cost. The cost axis is logarithmic above a factor of 4."""
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
-    axes.set_title(f"{found.kind.title}, %")
+    axes.set_title(f"{comparison.kind.title}, %")
     axes.set_xlabel(title)
-    colors = class_colors(len(found.entries))
-    for index, (entry, color, value) in enumerate(zip(found.entries, colors, values, strict=True)):
+    colors = class_colors(len(comparison.entries))
+    for index, (entry, color, value) in enumerate(zip(comparison.entries, colors, values, strict=True)):
         if not value > 0 or entry.quality != entry.quality:
             continue
         if entry.interval:
@@ -198,11 +197,11 @@ def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
     return chosen[np.argsort(-difference[chosen], kind="stable")]
 
 
-def draw_runs(found: Comparison) -> Figure:
+def draw_runs(comparison: Comparison) -> Figure:
     """Draw the difference of every run to the reference, with its interval."""
-    pairs = found.pairs
+    pairs = comparison.pairs
     values = np.array([[pair.numbers.difference, *pair.numbers.interval] for pair in pairs]).T
-    title = f"{found.kind.title}: difference to {short(found.reference.name, NAME)}"
+    title = f"{comparison.kind.title}: difference to {short(comparison.reference.name, NAME)}"
     return draw_differences([pair.second for pair in pairs], *values, title, [pair.significant for pair in pairs])
 
 

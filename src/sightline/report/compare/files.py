@@ -29,25 +29,25 @@ def write_comparison(
     if nothing can be compared, and if the folder has other content.
     """
     folder = Path(out)
-    found = compare(runs)
-    replaced = must_replace(folder, [entry.files.path for entry in found.entries], overwrite)
-    figures = {name: png(draw()) for name, draw in plan_comparison(found).items()}
+    comparison = compare(runs)
+    replaced = must_replace(folder, [entry.files.path for entry in comparison.entries], overwrite)
+    figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     if replaced:
         remove(folder / name for name in WRITTEN)
-    write_json(folder / MARK, finite(as_values(found, folder)))  # first, so that the folder can be recognized
+    write_json(folder / MARK, finite(as_values(comparison, folder)))  # first, so that the folder can be recognized
     for name, data in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", data)
-    atomic_write(folder / "compare.csv", as_csv(found))
-    links = [report_link(entry.files.path, folder) for entry in found.entries]
-    page = atomic_write(folder / "report.html", comparison_page(found, figures, links))
-    lines = [*sentences(found), *found.notes, *(note for pair in found.pairs for note in pair.notes)]
-    return page, [*lines, *(f"to compare {one.name}: {one.cure}" for one in found.unpaired if one.cure)]
+    atomic_write(folder / "compare.csv", as_csv(comparison))
+    links = [report_link(entry.files.path, folder) for entry in comparison.entries]
+    page = atomic_write(folder / "report.html", comparison_page(comparison, figures, links))
+    lines = [*sentences(comparison), *comparison.notes, *(note for pair in comparison.pairs for note in pair.notes)]
+    return page, [*lines, *(f"to compare {one.name}: {one.cure}" for one in comparison.unpaired if one.cure)]
 
 
 def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
-    """Whether the folder has a comparison of other runs, which `overwrite` allows to remove.
+    """Whether a comparison of other runs in the folder must be removed first.
 
-    Raises SightlineError if it has one and `overwrite` is False, and if the folder has other content.
+    Raises SightlineError if there is one and `overwrite` is False, and if the folder has other content.
     """
     old = compared_runs(folder)
     require_own_folder(folder, old is not None and not (folder / "recipe.yaml").exists(), "comparison")
@@ -55,21 +55,23 @@ def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
         return False
     if not overwrite:
         why, cure = f"it compares {', '.join(old)}", "choose another folder with --out, or add --overwrite"
-        raise SightlineError("this folder has another comparison", where=str(folder), why=why, cure=cure)
+        raise SightlineError("the output folder has a comparison of other runs", where=str(folder), why=why, cure=cure)
     return True
 
 
 def require_own_folder(folder: Path, own: bool, kind: str) -> None:
-    """Raise SightlineError if the folder is a file, or has visible content that is not the command's `own`.
+    """Raise SightlineError if the folder is a file, or contains anything else than earlier output of the command.
 
-    kind: what the command writes ("sweep"), for the message.
+    own: whether it has earlier output. kind: what the command writes ("sweep"), for the message. Hidden files are
+    allowed.
     """
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the output folder is a file", where=str(folder), cure="choose another with --out")
+        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder with --out")
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if names and not own:
         why = f"it contains {min(names)!r} and no {kind}"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+        what, cure = "the output folder is not empty", "choose another folder with --out"
+        raise SightlineError(what, where=str(folder), why=why, cure=cure)
 
 
 def compared_runs(folder: Path) -> list[str] | None:
@@ -95,14 +97,14 @@ def report_link(run: Path, folder: Path) -> str:
     return quote(os.fsencode(f"{relative(run, folder)}/report.html")) if there else ""
 
 
-def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
+def as_values(comparison: Comparison, folder: Path) -> dict[str, Any]:
     """The content of compare.json: all numbers of a comparison."""
-    field = found.kind.field
+    field = comparison.kind.field
     return {
         "format": 1,
-        "task": found.task,
+        "task": comparison.task,
         "metric": field,
-        "reference": found.reference.name,
+        "reference": comparison.reference.name,
         "runs": [
             {
                 "name": entry.name,
@@ -116,14 +118,15 @@ def as_values(found: Comparison, folder: Path) -> dict[str, Any]:
                 "parameters": entry.parameters,
                 "epochs": entry.epochs,
             }
-            for entry in found.entries
+            for entry in comparison.entries
         ],
-        "comparisons": [pair_values(pair) for pair in found.pairs],
-        "not_compared": [{"run": one.name, "why": one.why, "cure": one.cure} for one in found.unpaired],
+        "comparisons": [pair_values(pair) for pair in comparison.pairs],
+        "not_compared": [{"run": one.name, "why": one.why, "cure": one.cure} for one in comparison.unpaired],
         "recipes": {
-            key: dict(zip([e.name for e in found.entries], values, strict=True)) for key, values in found.recipes
+            key: dict(zip([e.name for e in comparison.entries], values, strict=True))
+            for key, values in comparison.recipes
         },
-        "notes": [*found.notes, *(note for pair in found.pairs for note in pair.notes)],
+        "notes": [*comparison.notes, *(note for pair in comparison.pairs for note in pair.notes)],
     }
 
 
@@ -136,16 +139,16 @@ def pair_values(pair: RunPair) -> dict[str, Any]:
         ]
         for measure, apart in ((name, one._asdict()) for name, one in numbers.pop("classes").items())
     }
-    pair_of = {"first": pair.first, "second": pair.second, "images": pair.items}
+    pair_of = {"first": pair.first, "second": pair.second, "images": pair.count}
     return pair_of | numbers | {"p_holm": pair.holm, "sentence": pair.sentence, "classes": classes}
 
 
-def as_csv(found: Comparison) -> bytes:
+def as_csv(comparison: Comparison) -> bytes:
     """The content of compare.csv, one row per run: metric, difference to the reference, their intervals, p, cost."""
-    columns = ["run", found.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
+    columns = ["run", comparison.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
     rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
-    for entry in found.entries:
-        pair = found.pair_of(entry.name)
+    for entry in comparison.entries:
+        pair = comparison.pair_of(entry.name)
         own = [entry.quality, *(entry.interval or ("", ""))]
         apart = [pair.numbers.difference, *pair.numbers.interval, pair.numbers.p, pair.holm] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]

@@ -10,18 +10,18 @@ from ...insight.curves import History, MetricCurve, number
 from ...stats.intervals import Interval
 from ...stats.paired import ClassDifferences
 from ..drawing import Plan
+from ..formatting import section
 from ..html import Child
 from ..run import RunFiles
-from ..words import section
 
 
 @dataclass(frozen=True)
-class ItemResults:
-    """The results of a finished run for each of its N validation images, with file names `names`.
+class ImageResults:
+    """The results of a finished run for each of its N validation images.
 
-    predicted: int64 [N], class indices, or int64 [N, K, K], the confusion matrix of each image. truth: int64 [N], class
-    indices, or int64 [N, K], pixels of each class. confidence: float64 [N]; empty with confusion matrices. rows: int64
-    [N], the index of each image in the run's own files.
+    names: of the image files. predicted: class indices int64 [N], or the confusion matrix of each image, int64
+    [N, K, K]. truth: class indices int64 [N], or pixels of each class, int64 [N, K]. confidence: float64 [N]; empty
+    with confusion matrices. rows: int64 [N], the index of each image in the files of the run.
     """
 
     names: tuple[str, ...]
@@ -38,9 +38,12 @@ class ItemResults:
 
 
 class PairedNumbers(NamedTuple):
-    """Results of two runs on the same images. difference: metric of the second run minus the first, as a share.
-    interval: its paired 95 % interval. agreement: image counts, by the keys of `TaskComparison.agreement`. classes:
-    differences of each class, by the name of the measure."""
+    """Paired results of two runs on the same images.
+
+    difference: metric of the second run minus that of the first, as a share. interval: its paired 95 % interval. p: of
+    the task's test. agreement: image counts, by the keys of `TaskComparison.agreement`. classes: differences of each
+    class, by the name of the measure.
+    """
 
     difference: float
     interval: Interval
@@ -54,7 +57,7 @@ class ComparedRun:
     """One run of a comparison.
 
     quality: the task's metric, NaN if unknown. so_far: the run is unfinished, and `quality` is its best logged value.
-    results: None if there are no results of single images; `reason` is then a predicate ("is not finished"), `cure` the
+    results: None if there are no per-image results; `reason` is then a predicate ("is not finished"), `cure` the
     remedy. seconds, flops, parameters, epochs: the cost of training, NaN if unknown.
     """
 
@@ -64,7 +67,7 @@ class ComparedRun:
     quality: float
     interval: Interval | None
     so_far: bool
-    results: ItemResults | None
+    results: ImageResults | None
     reason: str
     cure: str
     seconds: float
@@ -88,14 +91,15 @@ class RunPair:
 
     first: str
     second: str
-    results: tuple[ItemResults, ItemResults]
+    results: tuple[ImageResults, ImageResults]
     numbers: PairedNumbers
     holm: float
     sentence: str
     notes: tuple[str, ...]
 
     @property
-    def items(self) -> int:
+    def count(self) -> int:
+        """Number of images."""
         return len(self.results[0].names)
 
     @property
@@ -145,23 +149,22 @@ class Comparison:
 class TaskComparison:
     """How runs of a task are compared.
 
-    field: the metric's name in metrics.jsonl; title: the same as a heading. items: function that returns (results of
-    each image or None, why there are none, the remedy). read: function that adds the files which `items` and `images`
-    need. result: function from the results to (metric, interval). paired: function that compares two runs; None if the
-    task has no results of single images, with the reason in `no_pairs`. test: sentence that names the statistical test.
-    class_note: sentence on the order of the class table. agreement: column headings by the keys of
-    `PairedNumbers.agreement`; {first} stands for the reference's name. decoding: settings of `data` that change decoded
-    pixels. columns: further columns of the table, (field, title). curves, plan: further curves and figures. images:
-    function from the figures to the section of images on which runs differ. notes: function that returns sentences on
-    further differences between the runs.
+    field: the metric's name in metrics.jsonl. title: the metric as a heading. image_results: returns (results of each
+    image or None, why there are none, the remedy). read: adds the files that `image_results` and `images` need. result:
+    (results, files) -> (metric, interval). paired: compares two runs; None if the task has no per-image results, with
+    the reason in `no_pairs`. test: sentence that names the statistical test. class_note: sentence on the order of the
+    class table. agreement: column headings by the keys of `PairedNumbers.agreement`, where {first} is replaced by the
+    name of the reference. decoding: settings of `data` that change the decoded pixels. columns: additional columns of
+    the table, (field, title). curves, plan: additional curves and figures. images: returns the section of images on
+    which the runs differ. notes: returns sentences on other differences between the runs.
     """
 
     field: str
     title: str
-    items: Callable[[RunFiles], tuple[ItemResults | None, str, str]]
+    image_results: Callable[[RunFiles], tuple[ImageResults | None, str, str]]
     read: Callable[[RunFiles], RunFiles] = lambda files: files
-    result: Callable[[ItemResults, RunFiles], tuple[float, Interval | None]] | None = None
-    paired: Callable[[ItemResults, ItemResults], PairedNumbers] | None = None
+    result: Callable[[ImageResults, RunFiles], tuple[float, Interval | None]] | None = None
+    paired: Callable[[ImageResults, ImageResults], PairedNumbers] | None = None
     no_pairs: str = ""
     test: str = ""
     class_note: str = ""
@@ -169,8 +172,8 @@ class TaskComparison:
     decoding: tuple[str, ...] = ("size", "fit", "filter")
     columns: tuple[tuple[str, str], ...] = ()
     curves: tuple[MetricCurve, ...] = ()
-    plan: Callable[[Comparison], Plan] = lambda found: {}
-    images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda found, drawn: []
+    plan: Callable[[Comparison], Plan] = lambda comparison: {}
+    images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda comparison, drawn: []
     notes: Callable[[Sequence[ComparedRun]], list[str]] = lambda entries: []
 
     @property

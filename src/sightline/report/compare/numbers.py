@@ -9,10 +9,10 @@ import numpy as np
 from ...errors import SightlineError, counted
 from ...stats.intervals import points, verdict
 from ...stats.paired import holm
+from ..formatting import device, known, percent, section
 from ..origin import flat, shown
-from ..words import device, known, percent, section
-from .items import aligned_to, digest_of, examples, mismatch, why_unverified
 from .kinds import ComparedRun, Comparison, RunPair, TaskComparison, UnpairedRun
+from .matching import aligned_to, digest_of, examples, mismatch, why_unverified
 from .runs import read_entries
 
 UNSET = "(not set)"
@@ -21,11 +21,11 @@ UNSET = "(not set)"
 def compare(folders: Sequence[str | Path]) -> Comparison:
     """Compare two or more runs, from the files in their folders.
 
-    Raises SightlineError for folders that are not runs, a folder that is named twice, and runs of different tasks. A
-    run that cannot be compared image by image is listed in `unpaired` of the result.
+    Raises SightlineError for folders that are not runs, a folder that is listed twice, and runs of different tasks.
+    Runs that cannot be compared image by image are in `unpaired` of the result.
     """
     if len(folders) < 2:
-        raise SightlineError("a comparison needs two runs", cure="sightline report RUN RUN")
+        raise SightlineError("a comparison needs at least two runs", cure="sightline report RUN RUN")
     task, kind, entries = read_entries(folders)
     reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():
@@ -51,7 +51,7 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
         notes.append(f"{other.name} has the classes in another order: they were matched by name.")
     if doubt := why_unverified(reference, other, kind):
         notes.append(
-            f"{reference.name} and {other.name}: the images have the same names and labels; whether their contents are "
+            f"{reference.name} and {other.name}: the images have the same names and labels; whether their pixels are "
             f"equal is unknown ({doubt})."
         )
     found = kind.paired(a, b)
@@ -61,7 +61,7 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
 
 
 def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """Add the corrected p and the sentence to a pair. several: the number of comparisons that p is corrected for.
+    """Add the corrected p value and the sentence to a pair. several: number of comparisons in the correction.
 
     The sentence says "beats" only if the interval excludes zero and p is below 0.05. It mentions p only if the interval
     excludes zero and p is 0.05 or more.
@@ -76,7 +76,7 @@ def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several:
         sentence = f"{verdict(difference, interval, *names, kind.name, corrected)}{after},"
     else:
         sentence = verdict(difference, interval, *names, kind.name)
-    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.items, 'image')}")
+    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.count, 'image')}")
 
 
 def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -1,4 +1,4 @@
-"""The page of a comparison: the results in sentences, a table of the runs, figures, images on which runs differ."""
+"""The page of a comparison: results in sentences, a table of the runs, figures, images on which the runs differ."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import numpy as np
 from ...insight.curves import MetricCurve
 from ...insight.style import class_colors, si_number
 from ..drawing import value_range
+from ..formatting import duration
 from ..html import Child, Html, element, missing_note, table
 from ..page import layout
 from ..sections import Figures, figure
-from ..words import duration
 from .figures import LOSSES
-from .items_page import NO_PAIRS, agreement, by_class
 from .kinds import ComparedRun, Comparison
 from .numbers import in_percent
+from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
     "Differences are computed on the same images, with 95% intervals of a paired bootstrap over images. A sentence "
@@ -27,23 +27,26 @@ LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, 
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
 
 
-def comparison_page(found: Comparison, drawn: Figures, links: Sequence[str]) -> str:
+def comparison_page(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> str:
     """The complete page. links: for each run the URL of its own report, or ""."""
     content: list[tuple[str, list[Child]]] = [
-        ("The result", summary(found, drawn, links)),
-        ("Cost and quality", cost(found, drawn)),
-        ("What differs in the recipes", recipes(found)),
-        ("Curves", curves(found, drawn)),
+        ("Result", summary(comparison, drawn, links)),
+        ("Cost and quality", cost(comparison, drawn)),
+        ("Recipe differences", recipes(comparison)),
+        ("Curves", curves(comparison, drawn)),
     ]
-    if found.kind.paired:
+    if comparison.kind.paired:
         content += [
-            ("Class by class", by_class(found, drawn)),
-            ("The same images", found.kind.images(found, drawn) if found.pairs else [missing_note(NO_PAIRS)]),
-            ("Where they agree", agreement(found)),
+            ("Class by class", by_class(comparison, drawn)),
+            (
+                "Images on which the runs differ",
+                comparison.kind.images(comparison, drawn) if comparison.pairs else [missing_note(NO_PAIRS)],
+            ),
+            ("Agreement", agreement(comparison)),
         ]
-    names = [entry.name for entry in found.entries]
-    reference = f"The reference is {names[0]}, which was named first."
-    return layout("Sightline comparison", joined_names(names), reference, content, notice(found))
+    names = [entry.name for entry in comparison.entries]
+    reference = f"The reference is {names[0]}, the first run of the command."
+    return layout("Sightline comparison", joined_names(names), reference, content, notice(comparison))
 
 
 def joined_names(names: Sequence[str]) -> str:
@@ -53,36 +56,36 @@ def joined_names(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def notice(found: Comparison) -> Html | None:
-    """Box with the runs that cannot be compared, and with notes on further differences; None if there are none."""
+def notice(comparison: Comparison) -> Html | None:
+    """Box with the runs that cannot be compared, and with notes on other differences; None if there are none."""
     parts: list[Child] = []
-    for one in found.unpaired:
-        text = f"{one.name} is not compared image by image with {found.reference.name}: {one.why}."
+    for one in comparison.unpaired:
+        text = f"{one.name} is not compared image by image with {comparison.reference.name}: {one.why}."
         parts.append(element("p", text, f" To compare it: {one.cure}." if one.cure else ""))
-    if found.unpaired:
+    if comparison.unpaired:
         parts.append(element("p", "Recipes, curves and costs are shown for all runs."))
-    parts += [element("p", note) for note in found.notes]
-    parts += [element("p", note) for pair in found.pairs for note in pair.notes]
+    parts += [element("p", note) for note in comparison.notes]
+    parts += [element("p", note) for pair in comparison.pairs for note in pair.notes]
     return element("aside", parts, class_="notice") if parts else None
 
 
-def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Child]:
+def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> list[Child]:
     """Section: one sentence per pair of runs, the table of the runs, and how to read it."""
-    lines = sentences(found, reasons=False)
+    lines = sentences(comparison, reasons=False)
     lead: Child = element("p", lines[0], class_="lead") if len(lines) == 1 else None
     if len(lines) > 1:
         lead = element("ul", [element("li", line) for line in lines], class_="lead")
-    head, rows = runs_table(found, links)
-    notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in found.entries) else []
-    if found.pairs:
-        notes = [CAREFUL, found.kind.test, *notes]
-    if len(found.pairs) > 1:
+    head, rows = runs_table(comparison, links)
+    notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in comparison.entries) else []
+    if comparison.pairs:
+        notes = [CAREFUL, comparison.kind.test, *notes]
+    if len(comparison.pairs) > 1:
         notes.append(
-            f"With {len(found.pairs)} comparisons, some p value falls below 0.05 by chance more often than in 5% of "
-            "cases. Holm's p is corrected for that, and the sentences use it; compare.csv also has the uncorrected p. "
+            f"With {len(comparison.pairs)} comparisons, the chance that some p value is below 0.05 is larger than 5%. "
+            "Holm's p is corrected for that, and the sentences use it; compare.csv also has the uncorrected p. "
             "Each interval is for one comparison."
         )
-    text = "Difference of each run to the reference, with its interval"
+    text = "Difference between each run and the reference, with its interval"
     return [
         lead,
         table(head, rows, "The runs", numeric=1),
@@ -91,15 +94,15 @@ def summary(found: Comparison, drawn: Figures, links: Sequence[str]) -> list[Chi
     ]
 
 
-def sentences(found: Comparison, reasons: bool = True) -> list[str]:
+def sentences(comparison: Comparison, reasons: bool = True) -> list[str]:
     """The result, one sentence per run besides the reference. reasons: add why a run cannot be compared."""
-    lines = [capitalized(f"{pair.sentence}.") for pair in found.pairs]
-    for one in found.unpaired:
+    lines = [capitalized(f"{pair.sentence}.") for pair in comparison.pairs]
+    for one in comparison.unpaired:
         why = f": {one.why}" if reasons else ""
-        lines.append(f"{one.name} and {found.reference.name} cannot be compared image by image{why}.")
-    if not found.kind.paired:
-        scored = [f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one)]
-        lines.append(f"{found.kind.title} with its 95% interval: {', '.join(scored) or 'not measured'}.")
+        lines.append(f"{one.name} and {comparison.reference.name} cannot be compared image by image{why}.")
+    if not comparison.kind.paired:
+        scored = [f"{one.name} {in_percent(one)}%" for one in comparison.entries if in_percent(one)]
+        lines.append(f"{comparison.kind.title} with its 95% interval: {', '.join(scored) or 'not measured'}.")
     return lines
 
 
@@ -108,32 +111,32 @@ def capitalized(text: str) -> str:
     return text[0].upper() + text[1:] if text.startswith("no difference") else text
 
 
-def runs_table(found: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
+def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
     """(headings, rows) of the table of runs: metric, difference to the reference, cost."""
-    paired, several = bool(found.pairs), len(found.pairs) > 1
-    head = ["Run", f"{found.kind.title}, % [95% interval]"]
-    head += [f"Difference to {found.reference.name}, points", "Holm's p" if several else "p"] * paired
-    head += [title for _, title in found.kind.columns]
+    paired, several = bool(comparison.pairs), len(comparison.pairs) > 1
+    head = ["Run", f"{comparison.kind.title}, % [95% interval]"]
+    head += [f"Difference to {comparison.reference.name}, points", "Holm's p" if several else "p"] * paired
+    head += [title for _, title in comparison.kind.columns]
     head += ["Time", "FLOPs", "Parameters", "Epochs"]
     rows: list[list[Child]] = []
-    colors = class_colors(len(found.entries))
-    for entry, color, link in zip(found.entries, colors, links, strict=True):
+    colors = class_colors(len(comparison.entries))
+    for entry, color, link in zip(comparison.entries, colors, links, strict=True):
         name = element("a", entry.name, href=link) if link else entry.name
         row: list[Child] = [[swatch(color), name], in_percent(entry) or "none"]
         if paired:
-            row += differences(found, entry)
-        row += [latest(entry, field) for field, _ in found.kind.columns]
+            row += differences(comparison, entry)
+        row += [latest(entry, field) for field, _ in comparison.kind.columns]
         row += [duration(entry.seconds) if entry.seconds > 0 else "unknown"]
         row += [si_number(value) if value > 0 else "unknown" for value in (entry.flops, entry.parameters)]
         rows.append([*row, epochs(entry)])
     return head, rows
 
 
-def differences(found: Comparison, entry: ComparedRun) -> list[Child]:
+def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
     """Table cells: difference to the reference with its interval, and p, corrected if there are several pairs."""
-    pair = found.pair_of(entry.name)
+    pair = comparison.pair_of(entry.name)
     if pair is None:
-        return ["reference" if entry is found.reference else "not comparable", ""]
+        return ["reference" if entry is comparison.reference else "not comparable", ""]
     value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.numbers.difference, *pair.numbers.interval))
     edges = f"{value} [{low}, {high}]" if np.isfinite(pair.numbers.interval).all() else value
     return [element("b", edges) if pair.significant else edges, p_text(pair.holm)]
@@ -164,35 +167,35 @@ def swatch(color: str) -> Html:
     return element("svg", dot, width=16, height=10, viewBox="0 0 16 10", aria_hidden="true")
 
 
-def cost(found: Comparison, drawn: Figures) -> list[Child]:
+def cost(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: figures of the metric against time, FLOPs and parameters."""
-    values = "; ".join(f"{one.name} {in_percent(one)}%" for one in found.entries if in_percent(one))
+    values = "; ".join(f"{one.name} {in_percent(one)}%" for one in comparison.entries if in_percent(one))
     figures = [
-        figure(drawn, f"cost-{name}", f"{found.kind.title} against {words}: {values}")
+        figure(drawn, f"cost-{name}", f"{comparison.kind.title} against {words}: {values}")
         for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters"))
     ]
     if not any(figures):
         return [missing_note("Fewer than two runs have a result and a known cost.")]
-    note = "Left is cheaper, up is better; the lines are each run's own 95% interval."
+    note = "Further left is cheaper, higher is better; the vertical lines are 95% intervals of each run."
     return [element("p", note, class_="small"), element("div", figures, class_="triple")]
 
 
-def recipes(found: Comparison) -> list[Child]:
+def recipes(comparison: Comparison) -> list[Child]:
     """Section: table of the settings that differ between the runs."""
-    unknown = [entry.name for entry in found.entries if not entry.files.recipe]
+    unknown = [entry.name for entry in comparison.entries if not entry.files.recipe]
     parts: list[Child] = [missing_note(f"The recipe of {name} cannot be read.") for name in unknown]
-    if not found.recipes:
-        return [*parts, element("p", "Nothing: every setting is the same.")]
-    rows: list[list[Child]] = [[key, *values] for key, values in found.recipes]
+    if not comparison.recipes:
+        return [*parts, element("p", "None: all settings are the same.")]
+    rows: list[list[Child]] = [[key, *values] for key, values in comparison.recipes]
     heading = "Settings that differ"
-    return [*parts, table(["Setting", *(entry.name for entry in found.entries)], rows, heading, kind="facts")]
+    return [*parts, table(["Setting", *(entry.name for entry in comparison.entries)], rows, heading, kind="facts")]
 
 
-def curves(found: Comparison, drawn: Figures) -> list[Child]:
+def curves(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: the curves of all runs, in common plots."""
-    title = found.kind.title
-    metric = first_and_last(found, MetricCurve(found.kind.field, title), "%")
-    training, validation = (first_and_last(found, loss) for loss in LOSSES)
+    title = comparison.kind.title
+    metric = first_and_last(comparison, MetricCurve(comparison.kind.field, title), "%")
+    training, validation = (first_and_last(comparison, loss) for loss in LOSSES)
     large = [
         figure(drawn, "curve-metric", f"{title} of each run over the epochs: {metric}"),
         figure(drawn, "curve-validation-loss", f"Validation loss of each run: {validation}"),
@@ -200,20 +203,20 @@ def curves(found: Comparison, drawn: Figures) -> list[Child]:
         figure(drawn, "curve-metric-time", f"{title} of each run over time: {metric}"),
         figure(drawn, "curve-metric-flops", f"{title} of each run over training FLOPs: {metric}"),
         *(
-            figure(drawn, f"curve-{one.name}", f"{one.title}: {first_and_last(found, one)}")
-            for one in found.kind.curves
+            figure(drawn, f"curve-{one.name}", f"{one.title}: {first_and_last(comparison, one)}")
+            for one in comparison.kind.curves
         ),
     ]
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
-    rings = any(one.past.best_epoch for one in found.entries)
-    notes = ["Rings mark the best epochs, whose weights are the result."] if rings else []
+    rings = any(one.past.best_epoch for one in comparison.entries)
+    notes = ["Rings mark the best epochs, whose weights were evaluated."] if rings else []
     notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
-    notes += [LOSS_NOTE] if any(key.startswith(LOSS_SETTINGS) for key, _ in found.recipes) else []
+    notes += [LOSS_NOTE] if any(key.startswith(LOSS_SETTINGS) for key, _ in comparison.recipes) else []
     return [element("div", large, class_="pair"), element("p", " ".join(notes), class_="small") if notes else None]
 
 
-def first_and_last(found: Comparison, curve: MetricCurve, unit: str = "") -> str:
+def first_and_last(comparison: Comparison, curve: MetricCurve, unit: str = "") -> str:
     """The first and last value of each run's curve, as text."""
-    ranges = [value_range(one.name, curve.points(one.past)[1], unit, 3 - len(unit)) for one in found.entries]
+    ranges = [value_range(one.name, curve.points(one.past)[1], unit, 3 - len(unit)) for one in comparison.entries]
     return ", ".join(filter(None, ranges))

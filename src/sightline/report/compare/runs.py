@@ -25,8 +25,8 @@ MOST = 20
 def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
     """(the task's name, how its runs are compared, the runs in the order of `folders`).
 
-    Raises one SightlineError that lists every folder that is not a run, is a transfer grid or is named twice, and one
-    for runs of different tasks.
+    Raises SightlineError with all folders that are not runs, are transfer grids or are listed twice, and for runs of
+    different tasks.
     """
     paths = [Path(folder) for folder in folders]
     check_folders(paths)
@@ -40,33 +40,33 @@ def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, li
 
 
 def check_folders(paths: Sequence[Path]) -> None:
-    """Raise one SightlineError that lists every folder that is not a run, is a grid or is named twice."""
+    """Raise SightlineError with all folders that are not runs, are transfer grids or are listed twice."""
     faults = [fault for index, path in enumerate(paths) if (fault := fault_of(path, paths[:index])) is not None]
     if len(paths) > MOST:
-        why = f"{len(paths)} runs are named; at most {MOST} can be distinguished in one figure"
+        why = f"{len(paths)} runs are listed; at most {MOST} can be distinguished in one figure"
         faults.append(SightlineError("too many runs", why=why, cure="compare fewer at a time"))
     if len(faults) == 1:
         raise faults[0]
     if faults:
         found = [f"{fault.where or 'all'}: {fault.what}" + f" ({fault.why})" * bool(fault.why) for fault in faults]
-        cure = "name each run once, by the folder that `sightline train` printed"
+        cure = "list run folders, as printed by `sightline train`, each once"
         raise SightlineError("these folders cannot be compared", why="\n" + listing(found), cure=cure)
 
 
 def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
-    """The error of a folder that cannot be compared; None if it can. before: the folders named before it."""
+    """The error for a folder that cannot be compared; None if it can. before: the folders listed before it."""
     where = str(path)
     if (path / "grid.yaml").is_file():
         inside = sorted(str(file.parent.parent) for file in path.glob("*/predictions/val.csv"))
         cure = f"for the report of the grid: sightline report {shlex.quote(where)}"
         cure += "; or compare runs in it:\n" + listing(inside, 10) if inside else ""
-        return SightlineError("this is a transfer grid, not a run", where=where, cure=cure)
+        return SightlineError("this folder is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
-        return SightlineError("this is a comparison, not a run", where=where, cure="remove it from the command")
+        return SightlineError("this folder is a comparison, not a run", where=where, cure="remove it from the command")
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
         why = f"it is the same folder as {twin}" if twin != path else ""
-        return SightlineError("a run is named twice", where=where, why=why, cure="name each run once")
+        return SightlineError("a run is listed twice", where=where, why=why, cure="list each run once")
     try:
         run_folder.existing(path)
     except SightlineError as error:
@@ -79,9 +79,9 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
     found = [f"{path} {task.does}" for path, task in zip(paths, tasks, strict=True)]
     alike = [path for path, task in zip(paths, tasks, strict=True) if task.name == tasks[0].name]
     again = " ".join(shlex.quote(str(path)) for path in alike)
-    cure = f"sightline report {again}" if len(alike) > 1 else "name runs of one task"
+    cure = f"sightline report {again}" if len(alike) > 1 else "list runs of one task"
     return SightlineError(
-        "these runs are of different tasks and cannot be compared", why="\n" + listing(found), cure=cure
+        "these runs have different tasks and cannot be compared", why="\n" + listing(found), cure=cure
     )
 
 
@@ -102,7 +102,7 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
-    results, reason, cure = kind.items(files) if past.finished else (None, *unfinished(files, past))
+    results, reason, cure = kind.image_results(files) if past.finished else (None, *unfinished(files, past))
     quality, interval = number(end.get(kind.field)), pair(end.get(f"{kind.field}_interval"))
     if results is not None and kind.result is not None:
         quality, interval = kind.result(results, files)

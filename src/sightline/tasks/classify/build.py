@@ -24,7 +24,16 @@ from ...doctor.quick import quick_line
 from ...engine import parts
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
 from ...errors import SightlineError
-from ...models import MODELS, Classifier, build_model, forward_flops, freeze_backbone, parameter_count, unknown_model
+from ...models import (
+    MODEL_NAMES,
+    MODELS,
+    Classifier,
+    build_model,
+    forward_flops,
+    freeze_backbone,
+    parameter_count,
+    unknown_model,
+)
 from ...models.weights import load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
@@ -39,7 +48,7 @@ def check(config: Config) -> None:
     check_augment(config.augment, config.data.size)
     check_loss_names(config, LOSSES)
     if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
-        raise unknown_model(config.model.name)
+        raise unknown_model(config.model.name, MODEL_NAMES)
 
 
 def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> parts.Parts:
@@ -52,10 +61,10 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     model = build_model(chosen.name, len(source.classes), config.data.size, dict(chosen.args), chosen.head)
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
-    receipt = None
+    loaded = None
     if fresh and chosen.weights != "none":
-        receipt = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
-        say(str(receipt))
+        loaded = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
+        say(str(loaded))
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
         cure = "train without model.freeze, or copy the shards to this machine"
@@ -64,20 +73,20 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std)
-    if fresh and receipt is None:
+    if fresh and loaded is None:
         parts.initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
         + once * len(train.names),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "data": parts.describe_data(source, train, val),
     }
     if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
-    rows, labels = parts.rows_of(config, val), train.labels
+    rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
     learner = ClassifyLearner(
@@ -88,24 +97,28 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> part
         transform=transform,
         class_weights=parts.weights_of_classes(config, np.bincount(labels, minlength=len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
-        feature_mask=parts.mask_of(rows, len(val.names), device),
+        feature_mask=parts.row_mask(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device, dtype),
     )
     description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
     images = subset(train, sampled(train, count, config.train.seed)) if count else None
     return parts.Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=parts.Traced((3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}),
-        sampled=parts.Sampled(images, learner.plain_features) if images else None,
-        once=once,
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=parts.TraceSpec(
+            (3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
+        ),
+        feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
+        once_flops=once,
     )
 
 
 def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: images, a CSV, or sklearn:digits")
+        raise SightlineError(
+            "data.path is missing", cure="add --data PATH: a folder of images, a CSV file, or sklearn:digits"
+        )
     try:
         source = open_source(config.data, config.data.split_seed)
     except SightlineError:
@@ -185,13 +198,14 @@ def head_flops(model: Classifier) -> float:
 class Inference:
     """A run's learner with an untrained model, its preprocessing, and the device and dtype to compute with.
 
-    square: how images are resized, unless they have the size `kept`, (height, width). step, epoch: of the checkpoint.
+    square: how images are resized, unless they have the size `decoded_size`, (height, width). step, epoch: of the
+    checkpoint.
     """
 
     learner: ClassifyLearner
     classes: tuple[str, ...]
     square: Square
-    kept: tuple[int, int]
+    decoded_size: tuple[int, int]
     device: torch.device
     dtype: torch.dtype
     step: int
@@ -209,7 +223,7 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     device = pick_device(config.train.device, fallback=True)
     with checked_description(shipped) as description:
         classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
-        size, kept = preprocessing["size"], tuple(preprocessing["kept"])
+        size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         head = description["model"].get("head", "linear")
         square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
@@ -220,4 +234,4 @@ def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) ->
     learner = ClassifyLearner(config=config, model=model, classes=len(classes), augment=None, transform=transform)
     dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, kept, device, dtype, step, epoch)
+    return Inference(learner, classes, square, decoded_size, device, dtype, step, epoch)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...report.compare.items_page import galleries
-from ...report.compare.kinds import ComparedRun, ItemResults, PairedNumbers, TaskComparison
+from ...report.compare.kinds import ComparedRun, ImageResults, PairedNumbers, TaskComparison
+from ...report.compare.paired_sections import galleries
 from ...report.findings import seed_of
 from ...report.run import RunFiles, with_predictions, with_samples
 from ...stats.intervals import Interval, bootstrap_interval, mcnemar, paired_bootstrap
@@ -18,7 +18,7 @@ def read(files: RunFiles) -> RunFiles:
     return with_samples(with_predictions(files))
 
 
-def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
+def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     """(the predictions for the validation images or None, why they are missing, the remedy)."""
     found = files.predictions
     if found is None:
@@ -26,15 +26,15 @@ def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
         cure = f"`sightline evaluate {shlex.quote(str(files.path))}` writes its predictions again"
         return None, f"has no predictions to compare ({why})", cure
     rows = np.arange(len(found.names))
-    return ItemResults(found.names, found.classes, found.truth, found.predicted, found.confidence, rows), "", ""
+    return ImageResults(found.names, found.classes, found.truth, found.predicted, found.confidence, rows), "", ""
 
 
-def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
+def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
     """Validation accuracy and its 95 % bootstrap interval, with the seed of the run's own report."""
     return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
 
 
-def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
+def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
     """Compare two classifiers on the same images: accuracy, McNemar's test, agreement, F1 and recall by class."""
     difference, interval = paired_bootstrap(a.correct, b.correct)
     recall, f1 = paired_classes(a.truth, a.predicted, b.predicted, len(a.classes))
@@ -60,16 +60,16 @@ def comparison() -> TaskComparison:
     return TaskComparison(
         field="accuracy",
         title="Accuracy",
-        items=items,
+        image_results=image_results,
         read=read,
         result=result,
         paired=paired,
         test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
         class_note="Sorted by the difference in F1; the recall is on the same images. ",
         agreement={
-            "both right": "Both right",
-            "only first right": "Only {first}",
-            "only second right": "Only this run",
+            "both right": "Both correct",
+            "only first right": "Only {first} correct",
+            "only second right": "Only this run correct",
             "both wrong": "Both wrong",
             "same answer": "Same prediction",
         },

@@ -11,7 +11,7 @@ from ...data.image_cache import decode
 from ...data.sources.open import open_source
 from ...data.types import Decoded
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, note_look, warn_if_changed
+from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
 from ...runs import run_folder
 from ..contract import Say
 from .build import build_for_inference
@@ -21,7 +21,7 @@ from .task import classification_intervals
 
 
 def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`."""
+    """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`."""
     own = not data
     if not own:
         config = resolve(config, {"data.path": data, "data.layout": "auto"})
@@ -38,7 +38,7 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)
     numbers |= classification_intervals(arrays, config.train.seed)
     if split.startswith("test") or not own:
-        note_look(folder, parts.step, parts.epoch, split, source.path, numbers, say)
+        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, numbers, say)
     if own:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
     return {"split": split, "images": len(decoded.names), **numbers}

@@ -48,7 +48,7 @@ class ClassifierExport(TaskGraph):
         with checked_description(self.folders[0]) as description:
             normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
         members = [with_weights(self.parts.learner.model, member) for member in self.folders]
-        prepare = nn.Sequential(Resize(square, self.parts.kept), normalized)
+        prepare = nn.Sequential(Resize(square, self.parts.decoded_size), normalized)
         self.network = ClassifierGraph(prepare, members, config.train.flip_test)
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:

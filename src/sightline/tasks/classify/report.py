@@ -8,70 +8,71 @@ from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
-from ...report.findings import Findings, Tile, compute_findings
+from ...report.findings import Findings, GalleryImage, compute_findings
+from ...report.formatting import epochs_text, percent, section, status, times
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...report.words import epochs_text, percent, section, status, times
 from ...stats.intervals import wilson_interval
 from ..contract import Metric
 
 CLASS_TABLE = (
-    "Worst first; click a heading to sort. Recall: the share of the class's images that are predicted as it. "
+    "Sorted by F1, lowest first; click a heading to sort. Recall: share of the class's images predicted as it. "
     "Precision: the share of the images predicted as the class that belong to it. F1: their harmonic mean. The numbers "
     "of a class with few images are uncertain."
 )
 MATRIX = (
-    "Rows are the truth, columns the prediction. Confused classes are next to each other. Errors have their own color "
-    "scale, so that rare ones show."
+    "Rows are the truth, columns the prediction. Classes are ordered so that confused ones are adjacent. Errors have "
+    "their own color scale, so that rare ones are visible."
 )
 CALIBRATION = (
-    "Dots on the dashed line are perfect calibration: of the predictions with 80% confidence, 80% are correct. Below "
+    "Dots on the dashed line mean perfect calibration: of the predictions with 80% confidence, 80% are correct. Below "
     "the line the model is overconfident, above it underconfident."
 )
+FIRST_CHECK = "Check these first for wrong labels, and for images that show several classes or none."
 FEW = 5
-"""Least number of images of a class for a hint on its recall; that of fewer is too uncertain."""
+"""Minimum number of images of a class for a hint on its recall, which is too uncertain for fewer images."""
 MISCALIBRATED = 0.05
-"""Least calibration error for a hint."""
+"""Minimum calibration error for a hint."""
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_samples(with_predictions(files))
-    found = compute_findings(files, neighbors=not watched)
+    findings = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
-    figures = draw_all(plan(found, files.classes, drawn))
-    hints = sections.hints_list(classifier_hints(found, files.classes))
+    figures = draw_all(plan(findings, files.classes, drawn))
+    hints = sections.hints_list(classifier_hints(findings, files.classes))
     titled: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), hints, thumbnails(files)]),
-        ("What it has learned", maps(files, figures, found)),
-        ("Curves", sections.curves(figures, found.past, drawn)),
-        ("Where it goes wrong", mistakes_in_numbers(files, figures, found)),
-        ("Wrong images", galleries(found)),
+        ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
+        ("Features over the epochs", maps(files, figures, findings)),
+        ("Curves", sections.curves(figures, findings.past, drawn)),
+        ("Errors by class", class_errors(files, figures, findings)),
+        ("Misclassified images", galleries(findings)),
     ]
-    return sections.Content(files, titled, figures, found.past, sections.displayed_images(files, found))
+    return sections.Content(files, titled, figures, findings.past, sections.displayed_images(files, findings))
 
 
-def summary(files: RunFiles, found: Findings) -> list[Child]:
-    """The lead sentence, the accuracy with its interval, and the facts of the run."""
-    verdict, past = found.summary, found.past
-    parts: list[Child] = [element("p", lead(files, found), class_="lead")]
-    tiles: list[tuple[str, str, str]] = []
-    if verdict:
-        low, high = (percent(edge, 2) for edge in verdict.interval)
-        tiles.append(("Accuracy", f"{percent(verdict.accuracy, 2)}%", f"95% interval {low} to {high}%"))
-    parts.append(sections.fact_cards(files, past, tiles))
-    if verdict:
+def summary(files: RunFiles, findings: Findings) -> list[Child]:
+    """Section: the lead sentence, the accuracy with its interval, and the facts of the run."""
+    scores, past = findings.summary, findings.past
+    parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
+    facts: list[tuple[str, str, str]] = []
+    if scores:
+        low, high = (percent(edge, 2) for edge in scores.interval)
+        facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", f"95% interval {low} to {high}%"))
+    parts.append(sections.fact_cards(files, past, facts))
+    if scores:
         note = (
-            f"The interval is a bootstrap over the {len(verdict.correct):,} validation images. It covers new images of "
+            f"The interval is a bootstrap over the {len(scores.correct):,} validation images. It covers new images of "
             "the same distribution, not the choice of the best epoch, which was made on these images, nor other seeds."
         )
         parts.append(element("p", note, class_="small"))
     return parts
 
 
-def lead(files: RunFiles, found: Findings) -> str:
+def lead(files: RunFiles, findings: Findings) -> str:
     """A sentence on the model, its data and its result, and one on the most frequent confusion."""
     model = str(section(files.recipe, "model").get("name") or "a model")
     weights = str(section(files.recipe, "model").get("weights") or "none")
@@ -83,80 +84,91 @@ def lead(files: RunFiles, found: Findings) -> str:
     source = f" of {where}" if where else ""
     classes = f" in {len(files.classes)} classes" if files.classes else ""
     begin = f"{model}, {start}{many}{source}{classes},"
-    if found.summary is None:
-        accuracy = found.past.evaluation["accuracy"]
+    if findings.summary is None:
+        accuracy = findings.past.evaluation["accuracy"]
         known = np.isfinite(accuracy).any()
         reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
-        return f"{begin} is {status(found.past)} at {epochs_text([found.past.last_epoch])}{reached}."
-    verdict = found.summary
-    low, high = (percent(edge) for edge in verdict.interval)
+        return f"{begin} is {status(findings.past)} at {epochs_text([findings.past.last_epoch])}{reached}."
+    scores = findings.summary
+    low, high = (percent(edge) for edge in scores.interval)
     sentence = (
-        f"{begin} classifies {percent(verdict.accuracy)}% of {len(verdict.correct):,} validation images correctly (95% "
-        f"interval {low} to {high}%; always predicting the most frequent class gives {percent(verdict.baseline)}%)."
+        f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly (95% "
+        f"interval {low} to {high}%; always predicting the most frequent class gives {percent(scores.baseline)}%)."
     )
-    if not found.confused:
+    if not findings.confused:
         return sentence
-    truth, predicted, often, _ = found.confused[0]
+    truth, predicted, often, _ = findings.confused[0]
     if often == 1:
-        wrong = int((~verdict.correct).sum())
-        return f"{sentence} It is wrong on {f'{wrong} images, each with another confusion' if wrong > 1 else 'one'}."
+        wrong = int((~scores.correct).sum())
+        what = f"{wrong} images, each with another confusion" if wrong > 1 else "one image"
+        return f"{sentence} It misclassifies {what}."
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
 
-def classifier_hints(found: Findings, classes: Sequence[str]) -> list[sections.Hint]:
+def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[sections.Hint]:
     """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
-    verdict = found.summary
+    scores = findings.summary
     hints: list[sections.Hint] = []
-    if verdict is None:
-        return sections.curve_hints(found.past)
-    recall = np.where(verdict.classes.support >= FEW, verdict.classes.recall, np.inf)
+    if scores is None:
+        return sections.curve_hints(findings.past)
+    recall = np.where(scores.classes.support >= FEW, scores.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
-    if np.isfinite(recall[weakest]) and recall[weakest] < verdict.accuracy - 0.05:
-        text = f"{classes[weakest]}: only {percent(float(recall[weakest]))}% of its images are recognized"
-        hints.append((text, "where-it-goes-wrong"))
-    if found.confused and found.confused[0][2] > 1:
-        truth, predicted, often, _ = found.confused[0]
-        hints.append((f"{truth} predicted as {predicted}, {times(often)}: are the labels right?", "wrong-images"))
-    if verdict.calibration > MISCALIBRATED:
-        side = "overconfident" if verdict.confidence.mean() > verdict.accuracy else "underconfident"
-        text = f"Confidence: the model is {side}, by {100 * verdict.calibration:.1f} points on average"
-        hints.append((text, "where-it-goes-wrong"))
-    return hints + sections.curve_hints(found.past)
+    if np.isfinite(recall[weakest]) and recall[weakest] < scores.accuracy - 0.05:
+        text = f"{classes[weakest]}: a recall of only {percent(float(recall[weakest]))}%"
+        hints.append((text, "errors-by-class"))
+    if findings.confused and findings.confused[0][2] > 1:
+        truth, predicted, often, _ = findings.confused[0]
+        hints.append(
+            (
+                f"{truth} predicted as {predicted}, {times(often)}: check the labels of these images",
+                "misclassified-images",
+            )
+        )
+    if scores.calibration > MISCALIBRATED:
+        side = "overconfident" if scores.confidence.mean() > scores.accuracy else "underconfident"
+        text = f"The model is {side}: calibration error {100 * scores.calibration:.1f} points"
+        hints.append((text, "errors-by-class"))
+    return hints + sections.curve_hints(findings.past)
 
 
-def mistakes_in_numbers(files: RunFiles, figures: sections.Figures, found: Findings) -> list[Child]:
-    """Table of classes, confusion matrix, most confused pairs, and calibration."""
-    verdict = found.summary
-    if verdict is None:
+def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings) -> list[Child]:
+    """Section: table of classes, confusion matrix, most confused pairs, calibration."""
+    scores = findings.summary
+    if scores is None:
         return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
-    order = np.lexsort((np.arange(len(files.classes)), verdict.classes.recall, verdict.classes.f1))
+    order = np.lexsort((np.arange(len(files.classes)), scores.classes.recall, scores.classes.f1))
     rows: list[list[Child]] = []
     for index in order:
-        numbers = (verdict.classes.f1, verdict.classes.recall, verdict.classes.precision)
+        numbers = (scores.classes.f1, scores.classes.recall, scores.classes.precision)
         f1, recall, precision = (percent(float(values[index])) for values in numbers)
-        right, of_truth = int(verdict.confusion[index, index]), int(verdict.classes.support[index])
-        of_prediction = interval_text(right, int(verdict.confusion[:, index].sum()))
-        row: list[Child] = [files.classes[index], sections.bar(float(verdict.classes.f1[index])), f1, recall]
+        right, of_truth = int(scores.confusion[index, index]), int(scores.classes.support[index])
+        of_prediction = interval_text(right, int(scores.confusion[:, index].sum()))
+        row: list[Child] = [files.classes[index], sections.bar(float(scores.classes.f1[index])), f1, recall]
         rows.append([*row, interval_text(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
-        [files.classes[truth], files.classes[predicted], f"{often:,}", percent(often / verdict.classes.support[truth])]
-        for truth, predicted, often in verdict.pairs
+        [
+            files.classes[truth],
+            files.classes[predicted],
+            f"{often:,}",
+            percent(often / scores.classes.support[truth]),
+        ]
+        for truth, predicted, often in scores.pairs
     ]
-    mean = float(verdict.confidence.mean())
+    mean = float(scores.confidence.mean())
     return [
         element("h3", "Class by class"),
         element("p", CLASS_TABLE, class_="small"),
         table(head, rows, "Class by class", numeric=2, sortable=True),
         element("h3", "Confusion matrix"),
-        matrix(files, figures, found),
+        matrix(files, figures, findings),
         element("h3", "Most confused pairs"),
-        table(["Truth", "Prediction", "Times", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
+        table(["Truth", "Prediction", "Count", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
-        sections.figure(figures, "calibration", calibration_text(verdict),
-               f"Mean confidence is {percent(mean)}%, accuracy {percent(verdict.accuracy)}%. {CALIBRATION}"),
+        sections.figure(figures, "calibration", calibration_text(scores),
+               f"Mean confidence is {percent(mean)}%, accuracy {percent(scores.accuracy)}%. {CALIBRATION}"),
     ]  # fmt: skip
 
 
@@ -166,46 +178,50 @@ def interval_text(right: int, count: int) -> str:
     return f"{percent(low)} to {percent(high)}" if count else ""
 
 
-def matrix(files: RunFiles, figures: sections.Figures, found: Findings) -> Html:
+def matrix(files: RunFiles, figures: sections.Figures, findings: Findings) -> Html:
     """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
-    verdict, still = found.summary, MATRIX
-    assert verdict is not None
+    scores, still = findings.summary, MATRIX
+    assert scores is not None
     if len(files.classes) > 100:
-        still += " The 100 classes with the most mistakes."
-    drawn = sections.figure(figures, "confusion", confusion_text(verdict, files.classes), still, wide=True)
-    data = confusion_block("confusion-data", found, files.classes) if files.samples else None
+        still += " The figure has the 100 classes with the most errors."
+    drawn = sections.figure(figures, "confusion", confusion_text(scores, files.classes), still, wide=True)
+    data = confusion_block("confusion-data", findings, files.classes) if files.samples else None
     return with_live_views([drawn], data, live("confusion", "confusion-data", "items-data") if data else None)
 
 
-def galleries(found: Findings) -> list[Child]:
+def galleries(findings: Findings) -> list[Child]:
     """The misclassified images with the highest confidence, and images of the most confused pairs of classes."""
-    if found.summary is None:
+    if findings.summary is None:
         return [missing_note("There are no predictions yet.")]
-    if found.summary.correct.all():
+    if findings.summary.correct.all():
         return [element("p", "No validation image was misclassified.")]
-    if not found.wrong:
-        return [missing_note("snapshots/mistakes.npz and samples.npz have no thumbnail of a misclassified image.")]
+    if not findings.wrong:
+        return [
+            missing_note(
+                "No thumbnails of misclassified images are stored in snapshots/mistakes.npz and snapshots/samples.npz."
+            )
+        ]
     parts: list[Child] = [
-        element("h3", "Wrong with the highest confidence"),
-        element("p", "Look here first for wrong labels, and for images that show two classes or none.", class_="small"),
-        gallery(found.wrong),
+        element("h3", "Misclassified with the highest confidence"),
+        element("p", FIRST_CHECK, class_="small"),
+        gallery(findings.wrong),
     ]  # fmt: skip
-    # The image of a single confusion is already in the gallery above.
-    repeated = [pair for pair in found.confused if pair[2] > 1 and pair[3]]
+    # The image of a pair that occurs once is already in the gallery above.
+    repeated = [pair for pair in findings.confused if pair[2] > 1 and pair[3]]
     if repeated:
         parts.append(element("h3", "The most confused pairs"))
-    for truth, predicted, often, tiles in repeated:
+    for truth, predicted, often, images in repeated:
         name = [element("b", truth), " predicted as ", element("b", predicted), f", {times(often)}"]
-        parts += [element("p", name, class_="row"), gallery(tiles)]
+        parts += [element("p", name, class_="row"), gallery(images)]
     return parts
 
 
-def gallery(tiles: Sequence[Tile]) -> Html:
+def gallery(images: Sequence[GalleryImage]) -> Html:
     """Images in a responsive grid."""
-    return element("ul", [element("li", gallery_tile(one)) for one in tiles], class_="gallery")
+    return element("ul", [element("li", gallery_figure(one)) for one in images], class_="gallery")
 
 
-def gallery_tile(one: Tile) -> Html:
+def gallery_figure(one: GalleryImage) -> Html:
     """One image with truth, prediction and confidence; the file name as title and alternative text."""
     small = max(one.image.shape[1:]) <= 40
     source = png_uri(png_rgb(one.image.transpose(1, 2, 0)))
@@ -214,5 +230,5 @@ def gallery_tile(one: Tile) -> Html:
         "figure",
         element("img", src=source, alt=text, title=one.name, loading="lazy", class_="pixels" if small else None),
         element("figcaption", element("span", one.truth), element("span", f"as {one.predicted}", class_="wrong"),
-                element("span", f"{percent(one.confidence)}% sure", class_="sure")),
+                element("span", f"{percent(one.confidence)}% confidence", class_="sure")),
     )  # fmt: skip

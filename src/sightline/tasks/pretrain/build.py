@@ -15,7 +15,7 @@ from ...data.loader import evaluation_batches
 from ...data.shards.stream import sampled
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
-from ...data.sources.splits import WHOLE
+from ...data.sources.splits import ALL
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine import parts
@@ -23,6 +23,7 @@ from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...errors import SightlineError
 from ...models import (
+    MODEL_NAMES,
     MODELS,
     PartialForward,
     build_backbone,
@@ -32,7 +33,7 @@ from ...models import (
     unknown_model,
 )
 from ...models.heads import mlp
-from ...models.segmenters import SEGMENTERS, build_segmenter
+from ...models.segmenters import SEGMENTER_NAMES, SEGMENTERS, build_segmenter
 from ...models.weights import load_weights
 from ...runs.sampling import sample_rows
 from ..contract import Say
@@ -57,7 +58,7 @@ def check(config: PretrainConfig) -> None:
         raise SightlineError(what, where="pretrain.method", cure=f"choose from {', '.join(OBJECTIVES)}")
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
-        raise unknown_model(name)
+        raise unknown_model(name, (*MODEL_NAMES, *SEGMENTER_NAMES))
 
 
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
@@ -76,31 +77,31 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     model = build_siamese(config)
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
-    receipt = None
+    loaded = None
     if fresh and config.model.weights != "none":
-        receipt = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
-        say(str(receipt))
+        loaded = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
+        say(str(loaded))
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization needs several images", "use a folder with more images"
+        why, cure = "batch normalization needs at least two images", "use a folder with more images"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
-    if fresh and receipt is None:
+    if fresh and loaded is None:
         parts.initialize_from_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
     model.restart_target()
-    # A run may be resumed although the evaluated images have changed, so their digest has a key of its own.
+    # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
     described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
     facts = {
         "parameters": parameter_count(model.backbone),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "method": OBJECTIVES[config.pretrain.method].title,
         "data": parts.describe_data(source, train, val) | described,
     }
     model.to(device).to(memory_format=torch.channels_last)
-    rows = parts.rows_of(config, val)
+    rows = parts.sampled_rows(config, val)
     learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device)
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
@@ -108,8 +109,8 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     dtype = pick_precision(precision or config.train.precision, device)
     description = parts.describe_model(config, train, val, mean, std) | {"classes": []}
     return parts.Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=parts.Traced(
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=parts.TraceSpec(
             (3, config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title
         ),
         alarm=collapse,
@@ -146,7 +147,7 @@ def build_learner(
         small=small,
         transform=evaluation_transform(config.data.size, mean, std),
         bank=neighbors,
-        feature_mask=parts.mask_of(rows, count, device),
+        feature_mask=parts.row_mask(rows, count, device),
     )
 
 
@@ -162,12 +163,14 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
         source = open_source(config.data, config.data.split_seed)
-    elif WHOLE in source.splits:
-        source = replace(source, splits={"train": source.splits[WHOLE]})
+    elif ALL in source.splits:
+        source = replace(source, splits={"train": source.splits[ALL]})
     for note in source.notes:
         say(note)
     if "train" not in source.splits:
-        raise SightlineError("there is no training split", where=source.path, cure="rename one of the folders to train")
+        raise SightlineError(
+            "there is no training split", where=source.path, cure="rename the folder of the training images to train"
+        )
     return source
 
 
@@ -242,16 +245,16 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Say
 ) -> tuple[Decoded, Decoded | None]:
-    """(the images evaluated after each epoch, the labeled images whose nearest neighbors predict their classes).
+    """(the images to evaluate after each epoch, the labeled images of the k-NN bank or None).
 
-    Both are from `pretrain.probe`, or else the data's own validation split and a sample of its training split. Without
-    labels: a sample of the training images, and None.
+    Both are from `pretrain.probe` if it is set, else from the validation and the training split of the data. Without
+    labels they are a sample of the training images, and None.
     """
     if config.pretrain.probe:
         return probe_images(config, say)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
-        say("no labels: no k-NN accuracy (--pretrain.probe LABELED would measure it)")
+        say("the images have no labels: no k-NN accuracy; --pretrain.probe LABELED_DATA would measure it")
         return subset(train, sampled(train, EVALUATED, seed)), None
     say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)

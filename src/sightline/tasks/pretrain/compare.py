@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from ...insight.curves import MetricCurve
-from ...report.compare.kinds import ComparedRun, ItemResults, TaskComparison
+from ...report.compare.kinds import ComparedRun, ImageResults, TaskComparison
+from ...report.formatting import section
 from ...report.run import RunFiles
-from ...report.words import section
 
 NO_ITEMS = (
-    "A pre-training run has features and no predictions for single images, so there is no paired interval, and no run "
-    "is called better. To compare the features, fine-tune all runs on the same labels: --model.weights RUN, or "
-    "sightline transfer."
+    "Pre-training runs have no per-image predictions, so there are no paired intervals, and no run is called better. "
+    "To compare the features, fine-tune all runs on the same labels: --model.weights RUN, or sightline transfer."
 )
 COLLAPSE = (
     MetricCurve("feature_std", "Spread of the projections, 0 to 1", False, True, 3, "evaluated images"),
@@ -19,9 +18,9 @@ COLLAPSE = (
 """Curves that show a collapse of the features."""
 
 
-def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
-    """(None, why there are no results for single images, no remedy)."""
-    return None, "has features and no predictions for single images", ""
+def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
+    """(None, why there are no per-image results, no remedy)."""
+    return None, "has no per-image predictions", ""
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:
@@ -39,7 +38,7 @@ def comparison() -> TaskComparison:
     return TaskComparison(
         field="knn_accuracy",
         title="k-NN accuracy",
-        items=items,
+        image_results=image_results,
         no_pairs=NO_ITEMS,
         columns=(("feature_std", "Spread"), ("effective_rank", "Effective rank")),
         curves=COLLAPSE,

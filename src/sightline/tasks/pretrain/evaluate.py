@@ -11,7 +11,7 @@ from ...data.image_cache import decode
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
-from ...inference.evaluation import note_look
+from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
 from ..contract import Say
@@ -21,9 +21,9 @@ from .task import pretraining_intervals
 
 
 def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the shipped weights on the run's evaluated images; data: labeled data instead of these, or "".
+    """Metrics of the final weights on the run's evaluated images, or on other labeled data. data: its path, or "".
 
-    The neighbors of validation images are searched among training images, so `split` must be None or "val".
+    `split` must be None or "val": the nearest neighbors of validation images are searched among training images.
     """
     if split not in (None, "val"):
         why = "k-NN accuracy searches the neighbors of validation images among training images"
@@ -53,5 +53,5 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device, dtype)
     found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
     if data:
-        note_look(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
+        log_test_evaluation(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
     return found

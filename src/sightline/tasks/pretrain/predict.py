@@ -29,7 +29,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     (shipped,) = run_folder.shipped_checkpoints(folder)
     with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
-        size, kept = preprocessing["size"], tuple(preprocessing["kept"])
+        size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
         transform = evaluation_transform(size, tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
         known = {"data.size": size, "model.name": built["name"], "model.args": built["args"]}
@@ -37,7 +37,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     model.load_state_dict(load_model(shipped)[0])
     model.to(device).to(memory_format=torch.channels_last)
     dtype = pick_precision(run_folder.precision_of(folder), device)
-    return Predictor([model.eval()], (), transform, square, kept, device, dtype, flip=False, features=True)
+    return Predictor([model.eval()], (), transform, square, decoded_size, device, dtype, flip=False, features=True)
 
 
 def predict(
@@ -48,5 +48,5 @@ def predict(
         why = "a pre-training run has no classes"
         cure = "add --features, or train a classifier on it first: "
         cure += f"sightline train ... --model.weights {shlex.quote(str(folder))}"
-        raise SightlineError("this run predicts only features", where=str(folder), why=why, cure=cure)
+        raise SightlineError("a pre-training run predicts only features", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)

@@ -1,4 +1,4 @@
-"""The report of a pre-training run: k-NN accuracy, collapse of the features, and maps of them."""
+"""The report of a pre-training run: k-NN accuracy, collapse of the features, and feature maps over the epochs."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ import numpy as np
 from ...insight.curves import MetricCurve, number
 from ...report.drawing import draw_all, plan
 from ...report.findings import Findings, compute_findings, with_clusters
+from ...report.formatting import percent, section
 from ...report.html import Child, element
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
 from ...report.sections import Content, curves, displayed_images, fact_cards
-from ...report.words import percent, section
 from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE
@@ -30,43 +30,43 @@ SPREAD = (
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
     """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
     files = with_clusters(with_samples(files))
-    found = compute_findings(files, neighbors=not watched)
+    findings = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
-    figures = draw_all(plan(found, files.classes, (curve, *COLLAPSE)))
+    figures = draw_all(plan(findings, files.classes, (curve, *COLLAPSE)))
     sections: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), thumbnails(files)]),
-        ("What it has learned", maps(files, figures, found)),
-        ("Curves", curves(figures, found.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
+        ("Summary", [*summary(files, findings), thumbnails(files)]),
+        ("Features over the epochs", maps(files, figures, findings)),
+        ("Curves", curves(figures, findings.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
     ]
-    return Content(files, sections, figures, found.past, displayed_images(files, found, "evaluated"))
+    return Content(files, sections, figures, findings.past, displayed_images(files, findings, "evaluated"))
 
 
-def latest(found: Findings) -> dict[str, float]:
+def latest(findings: Findings) -> dict[str, float]:
     """The finite metrics of the last evaluation by name."""
-    columns = {name: values[-1] for name, values in found.past.evaluation.items() if len(values)}
+    columns = {name: values[-1] for name, values in findings.past.evaluation.items() if len(values)}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
 
-def summary(files: RunFiles, found: Findings) -> list[Child]:
+def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """The lead sentence, a warning if the features have collapsed, and the facts of the run."""
-    numbers = latest(found)
+    numbers = latest(findings)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
     if warning:
         parts.append(element("aside", element("p", f"{warning[0].upper()}{warning[1:]}."), class_="notice"))
-    tiles: list[tuple[str, str, str]] = []
+    facts: list[tuple[str, str, str]] = []
     if "knn_accuracy" in numbers:
         ends = [record for record in files.records if record.get("event") == "done"]
         edges = ends[-1].get("knn_accuracy_interval") if ends else None
         note = "of the evaluated images"
         if isinstance(edges, list) and len(edges) == 2:
             note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
-        tiles.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
+        facts.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
     if "feature_std" in numbers:
-        tiles.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 is a collapse, 1 the maximum"))
+        facts.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:
-        tiles.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
-    parts.append(fact_cards(files, found.past, tiles))
+        facts.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
+    parts.append(fact_cards(files, findings.past, facts))
     return parts
 
 
@@ -80,5 +80,5 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:
-        return f"{what}: fine-tune it on labels (--model.weights) to measure its features."
+        return f"{what}; to evaluate its features, fine-tune it on labeled images (--model.weights)."
     return f"{what}: k-NN on its features classifies {percent(numbers['knn_accuracy'])}% of the images correctly."

@@ -19,7 +19,15 @@ from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
-from ...engine.parts import Parts, Traced, describe_data, normalization, stream_line, training_flops, weights_of_classes
+from ...engine.parts import (
+    Parts,
+    TraceSpec,
+    describe_data,
+    normalization,
+    stream_line,
+    training_flops,
+    weights_of_classes,
+)
 from ...errors import SightlineError
 from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
@@ -63,10 +71,10 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
-    receipt = None
+    loaded = None
     if fresh and config.model.weights != "none":
-        receipt = load_encoder(model, config.model.weights, palette.classes)
-        say(str(receipt))
+        loaded = load_encoder(model, config.model.weights, palette.classes)
+        say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     window = tuple(config.augment.window) or one_size(train)
@@ -77,7 +85,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     facts = {
         "parameters": parameter_count(model),
         "train_flops": training_flops(config, flops, len(train.names), config.train.epochs),
-        "weights": receipt.as_dict() if receipt else None,
+        "weights": loaded.as_dict() if loaded else None,
         "data": describe_data(source, train, val),
         "pixels": {"train": train.counts.sum(0).tolist(), "val": val.counts.sum(0).tolist()},
     }
@@ -102,8 +110,8 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     description = describe_segmenter(config, palette, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
     return Parts(
-        *(device, dtype, source, train, val, model, learner, receipt, description, rows, (mean, std), flops, facts),
-        traced=Traced((3, window[0], window[1]), lambda net, images: net.outputs(images)),
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=TraceSpec((3, window[0], window[1]), lambda net, images: net.outputs(images)),
     )
 
 
@@ -132,8 +140,8 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
-        cure = f"name at most {STRIPS}"
-        raise SightlineError(f"report.samples names {len(wanted)} images, more than a figure can show", cure=cure)
+        cure = f"list at most {STRIPS} images"
+        raise SightlineError(f"report.samples lists {len(wanted)} images, more than a figure can show", cure=cure)
     return np.sort(rows_by_name(names, wanted, source.splits["train"].names))
 
 
@@ -141,7 +149,7 @@ def one_size(train: Decoded) -> tuple[int, int]:
     """(height, width) of all training images. Raises SightlineError if they differ, as a batch needs one size."""
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
-        why = f"the training images have from {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
+        why = f"the sizes of the training images are {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
         cure = "train on windows of one size: --augment.window [256,256]"
         raise SightlineError("whole images of different sizes do not fit into one batch", why=why, cure=cure)
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
@@ -163,7 +171,7 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
     """Pixel positions of each class on the device, for augment.rare_crops; None without that setting."""
     if not config.augment.rare_crops:
         return None
-    cure = "--augment.rare_crops 0, or copy the shards to this machine"
+    cure = "use --augment.rare_crops 0, or copy the shards to this machine"
     reject_remote_stream(train, "windows around rare classes", "augment.rare_crops", cure)
     assert train.masks is not None
     found = find_anchors(train.masks, train.sizes, len(train.classes), config.train.seed)

@@ -23,13 +23,13 @@ from ...insight.mask_figures import (
     show_pixels,
 )
 from ...insight.style import short, styled
-from ...report.compare.items import aligned_to
-from ...report.compare.kinds import ComparedRun, Comparison, ItemResults, PairedNumbers, TaskComparison
+from ...report.compare.kinds import ComparedRun, Comparison, ImageResults, PairedNumbers, TaskComparison
+from ...report.compare.matching import aligned_to
 from ...report.drawing import Plan
+from ...report.formatting import section
 from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
-from ...report.words import section
 from ...stats.intervals import Interval
 from ...stats.paired import paired_interval, paired_ious, randomization_test
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
@@ -41,29 +41,29 @@ ROWS = 3
 """Number of images shown on which a run is better than the reference, and of those on which it is worse."""
 
 
-def items(files: RunFiles) -> tuple[ItemResults | None, str, str]:
+def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
     missing: list[str] = []
-    found = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
-    return found, f"has no counts to compare ({''.join(missing)})", ""
+    results = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
+    return results, f"has no confusion matrices to compare ({''.join(missing)})", ""
 
 
-def read_counts(path: Path, classes: tuple[str, ...]) -> ItemResults:
+def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
     """Read the confusion matrices of validation images; raise ValueError if their shape does not fit `classes`."""
     arrays = read_arrays(path)
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
         raise ValueError(f"counts {counts.shape} of {len(names)} images and {len(classes)} classes")
-    return ItemResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)))
+    return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)))
 
 
-def result(results: ItemResults, files: RunFiles) -> tuple[float, Interval | None]:
+def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
     """Mean IoU and its 95 % bootstrap interval, None if undefined, as in the run's own report."""
     low, high = interval(results.predicted)
     return float(mean_iou(summed(results.predicted))), (float(low), float(high)) if np.isfinite(low) else None
 
 
-def paired(a: ItemResults, b: ItemResults) -> PairedNumbers:
+def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
     """Compare two segmenters on the same images: mean IoU, permutation test, pixel accuracy, IoU by class."""
     difference, edges = paired_interval(a.predicted, b.predicted)
     # NaN without labeled pixels, which no count includes.
@@ -89,32 +89,34 @@ class MaskRow:
     counts: tuple[np.ndarray | None, ...]
 
 
-def plan(found: Comparison) -> Plan:
+def plan(comparison: Comparison) -> Plan:
     """The figure of the images on which the segmenters differ most; empty if no image can be shown."""
-    palette = attempt("checkpoints/best/config.json", found.reference.files.path, read_palette, [], None)
-    rows = mask_rows(found) if palette is not None and found.pairs else []
+    palette = attempt("checkpoints/best/config.json", comparison.reference.files.path, read_palette, [], None)
+    rows = mask_rows(comparison) if palette is not None and comparison.pairs else []
     if palette is None or not rows:
         return {}
-    return {"same-images": lambda: draw_masks(rows, palette, [one.name for one in found.entries])}
+    return {"same-images": lambda: draw_masks(rows, palette, [one.name for one in comparison.entries])}
 
 
-def images(found: Comparison, drawn: Figures) -> list[Child]:
+def images(comparison: Comparison, drawn: Figures) -> list[Child]:
     """The section of the report with the images on which the segmenters differ most."""
     if "same-images" not in drawn:
-        return [missing_note("No run has stored thumbnails of images on which the runs differ (report.samples).")]
-    text = "The images that each run gains and loses most against the reference, of those with a thumbnail"
+        return [missing_note("No thumbnails of images on which the runs differ are stored (report.samples).")]
+    text = "Images with stored thumbnails on which each run is better or worse than the reference by most pixels"
     note = f"{text}: image, truth, and the mask of each run. Gray pixels are ignored."
     return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 
 
-def mask_rows(found: Comparison) -> list[MaskRow]:
+def mask_rows(comparison: Comparison) -> list[MaskRow]:
     """The images on which the segmenters differ most, with the masks of all paired runs."""
-    first, kept = found.reference.results, kept_images(found)
+    first, kept = comparison.reference.results, kept_images(comparison)
     assert first is not None
-    rows = chosen_rows(found, set(kept))
-    paired_runs = found.paired
-    results = [aligned_to(first, one.results) if one in paired_runs and one.results else None for one in found.entries]
-    masks = [masks_of(entry, one, rows) for entry, one in zip(found.entries, results, strict=True)]
+    rows = chosen_rows(comparison, set(kept))
+    paired_runs = comparison.paired
+    results = [
+        aligned_to(first, one.results) if one in paired_runs and one.results else None for one in comparison.entries
+    ]
+    masks = [masks_of(entry, one, rows) for entry, one in zip(comparison.entries, results, strict=True)]
     result = []
     for index, row in enumerate(rows):
         image, truth = kept[first.names[row]]
@@ -125,10 +127,10 @@ def mask_rows(found: Comparison) -> list[MaskRow]:
     return result
 
 
-def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def kept_images(comparison: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Image name -> (image uint8 [3, h, w], true mask uint8 [h, w]), for all thumbnails stored by paired runs."""
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    alike = [entry for entry in found.paired if entry.files.classes == found.reference.files.classes]
+    alike = [entry for entry in comparison.paired if entry.files.classes == comparison.reference.files.classes]
     for path in [entry.files.path for entry in reversed(alike)]:  # those of the reference take precedence
         for file, truth in (("samples.npz", "labels"), ("mistakes.npz", "truth")):
             arrays = attempt(f"snapshots/{file}", path, read_arrays, [], {})
@@ -138,11 +140,11 @@ def kept_images(found: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return kept
 
 
-def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
+def chosen_rows(comparison: Comparison, kept: set[str]) -> list[int]:
     """Indices of the stored images on which each run's pixel accuracy exceeds that of the reference most, or least."""
     rows: list[int] = []
-    each = max(1, ROWS // len(found.pairs))
-    for pair in found.pairs:
+    each = max(1, ROWS // len(comparison.pairs))
+    for pair in comparison.pairs:
         a, b = pair.results
         apart = np.nan_to_num(pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted))
         order = [int(row) for row in np.argsort(-apart, kind="stable") if a.names[row] in kept]
@@ -151,7 +153,7 @@ def chosen_rows(found: Comparison, kept: set[str]) -> list[int]:
     return list(dict.fromkeys(rows))
 
 
-def masks_of(entry: ComparedRun, results: ItemResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
+def masks_of(entry: ComparedRun, results: ImageResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
     """The masks uint8 [h, w] that a run predicts for these images, in the size of the thumbnails.
 
     rows: indices into `results`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
@@ -206,7 +208,7 @@ def comparison() -> TaskComparison:
     return TaskComparison(
         field="mean_iou",
         title="Mean IoU",
-        items=items,
+        image_results=image_results,
         result=result,
         paired=paired,
         test="p: 10,000 random swaps of the two runs' results, image by image.",

@@ -12,7 +12,7 @@ from ...data.pair_cache import decode_pairs
 from ...data.sources.pairs import open_pairs
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, note_look, warn_if_changed
+from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
@@ -25,7 +25,7 @@ from .task import SegmentLearner
 
 @dataclass(frozen=True)
 class MaskInference:
-    """A segmenter with its weights and palette, the device and dtype to compute with, and the checkpoint's progress."""
+    """A trained segmenter with its palette, device and dtype. step, epoch: of its checkpoint."""
 
     learner: SegmentLearner
     palette: Palette
@@ -38,7 +38,7 @@ class MaskInference:
 def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     """Load the run in `folder` for evaluation or prediction.
 
-    Everything comes from the checkpoint except test-time augmentation, threads and device, which `config` sets.
+    Model, palette and preprocessing come from the checkpoint; test-time augmentation, threads and device from `config`.
     """
     run_folder.require_weights(folder)
     (shipped,) = run_folder.shipped_checkpoints(folder)
@@ -59,7 +59,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
 
 
 def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the shipped weights on a split; data: the path of other data, or "". See `sightline.evaluate`.
+    """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`.
 
     The masks of other data are read with the run's palette, as the model predicts its classes.
     """
@@ -80,5 +80,5 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     masks = folder / "predictions" / split if own else None
     found, _ = measure(parts, decoded, palette, masks)
     if split.startswith("test") or not own:
-        note_look(folder, parts.step, parts.epoch, split, source.path, found, say)
+        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
     return {"split": split, "images": len(decoded.names), **found}

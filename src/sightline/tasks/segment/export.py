@@ -15,7 +15,7 @@ from ...export.networks import Normalized, SegmenterGraph
 from ...export.parity import Parity
 from ...export.session import OnnxSession
 from ...inference.evaluation import chosen_split
-from ...inference.tiles import likeliest
+from ...inference.tiles import argmax_classes
 from ...models.segmenters import Segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
@@ -56,7 +56,7 @@ class SegmenterExport(TaskGraph):
                 assert batch.labels is not None
                 logits = self.learner.logits(batch.images).float()
                 found = graph(batch.images.numpy())
-                masks = (torch.stack([likeliest(scores) for scores in logits]).numpy(), found["mask"])
+                masks = (torch.stack([argmax_classes(scores) for scores in logits]).numpy(), found["mask"])
                 names = [self.decoded.names[index] for index in batch.samples.tolist()]
                 parity.add(names, (logits.softmax(1).numpy(), found["probabilities"]), masks)
                 for mask, counts in zip(masks, confusions, strict=True):

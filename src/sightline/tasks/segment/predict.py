@@ -26,7 +26,7 @@ from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
 from ...engine.device import autocast
-from ...engine.memory import explained_memory
+from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, input_images
@@ -83,10 +83,12 @@ def predict(
         say(f"skipped: {left}")
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes a file for each image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out masks/")
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="use --out masks/")
     tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
-        raise SightlineError("the tiles are too small", where=f"--tile {tile}", cure=f"--tile {SMALLEST_TILE} or more")
+        raise SightlineError(
+            "the tiles are too small", where=f"--tile {tile}", cure=f"use --tile {SMALLEST_TILE} or more"
+        )
     names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
     if outputs := len(images) - len(names):
         say(f"skipped {counted(outputs, 'file')}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
@@ -97,7 +99,7 @@ def predict(
     weights = [*run_folder.weight_digests(folder).values()]
     origin = {"weights": weights, "tile": tile, "overlay": options.overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
-    with explained_memory(config, cure=f"smaller tiles: --tile {max(64, tile // 2)}"):
+    with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, tile // 2)}"):
         parts = load_segmenter(folder, config)
         if options.overwrite or not record.is_file():
             targets = [path for job in jobs for path in job.files(options.overlay)]
@@ -113,14 +115,14 @@ def predict(
     report_lost_maps(remaining, limit, say)
     remove([record])
     if jobs and len(unreadable) == len(jobs):
-        why, cure = f"the first: {': '.join(unreadable[0])}", f"repair the images listed in {errors}"
+        why, cure = f"the first: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     say(f"{counted(len(jobs) - len(unreadable), 'mask')} written to {out}")
     return out
 
 
 def without_outputs(names: list[str]) -> list[str]:
-    """Remove names of masks and overlays of the other images: with `0013_sat.jpg` any `0013_mask.png`."""
+    """Remove the names of masks and overlays of other images in the list: `0013_mask.png` beside `0013_sat.jpg`."""
     stems = {Path(name).stem for name in names}
 
     def is_output(name: str) -> bool:
@@ -132,7 +134,7 @@ def without_outputs(names: list[str]) -> list[str]:
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[MaskJob]:
-    """A job for each image, with its mask below `out` whatever its name is, see `within`."""
+    """A job for each image. All masks are below `out`, even if names have `..` or a root, see `within`."""
     jobs = []
     for name, path in images:
         inner = within(name)
@@ -145,7 +147,7 @@ def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[
 def require_distinct(targets: Sequence[Path], out: Path) -> None:
     """Raise SightlineError if several images have the same output file."""
     if repeated := [str(target) for target, count in Counter(targets).items() if count > 1]:
-        why = "these files would belong to several images:\n" + listing(repeated)
+        why = "these files would be written for several images:\n" + listing(repeated)
         cure = "rename images that differ in their extension only, and pass each image once"
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
@@ -155,12 +157,14 @@ def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, over
     given = {Path(path).resolve() for path in inputs}
     if own := [str(path) for path in targets if path.resolve() in given]:
         why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
-        cure = "another --out: the masks next to the images may be the true ones"
+        cure = "choose another --out; the masks next to the images may be the true masks"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
         why = f"{len(existing):,} of {len(targets):,} files exist already, the first: {existing[0]}"
-        raise SightlineError("the output exists", where=str(out), why=why, cure="another --out, or --overwrite")
+        raise SightlineError(
+            "the output exists", where=str(out), why=why, cure="choose another --out, or add --overwrite"
+        )
 
 
 def predict_all(
@@ -199,7 +203,7 @@ def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
     if lost:
         say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
     if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("pip install 'sightline-vision[geo]' reads TIFF files of any size, and keeps their coordinates")
+        say("for TIFF files of any size, with their coordinates: pip install 'sightline-vision[geo]'")
 
 
 def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say) -> None:

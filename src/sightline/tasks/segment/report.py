@@ -17,10 +17,10 @@ from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
 from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
+from ...report.formatting import epochs_text, percent, section
 from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
-from ...report.words import epochs_text, percent, section
 from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
 from ..contract import Metric
@@ -93,166 +93,167 @@ def read_palette(path: Path) -> Any:
     return from_dict(json.loads(path.read_text(encoding="utf-8"))["palette"])
 
 
-def plan_masks(found: MaskFindings, curve: MetricCurve) -> Plan:
+def plan_masks(findings: MaskFindings, curve: MetricCurve) -> Plan:
     """The figures of the report by name, as functions that draw them."""
-    todo = plan_curves(found.past, [curve])
-    if found.samples and found.masks:
-        todo["film-strip"] = lambda: film_strip(found)
-    if found.per_image is not None:
-        matrix = found.per_image.sum(0)
-        edges = np.stack(measures.class_intervals(found.per_image), axis=1)
+    todo = plan_curves(findings.past, [curve])
+    if findings.samples and findings.masks:
+        todo["film-strip"] = lambda: film_strip(findings)
+    if findings.per_image is not None:
+        matrix = findings.per_image.sum(0)
+        edges = np.stack(measures.class_intervals(findings.per_image), axis=1)
         mean = measures.segment_numbers(matrix)["mean_iou"]
         todo["iou"] = lambda: mask_figures.draw_ious(
-            measures.class_iou(matrix), edges, found.classes, found.colors, mean
+            measures.class_iou(matrix), edges, findings.classes, findings.colors, mean
         )
-        todo["confusion"] = lambda: figures.draw_confusion(matrix, found.classes)
-    if found.worst:
-        worst = [found.worst[name][:WORST] for name in ("images", "truth", "predicted")]
-        names = [str(name) for name in found.worst["names"][:WORST]]
-        todo["worst"] = lambda: mask_figures.draw_errors(*worst, found.colors, found.classes, names, WORST)
-    if {"train", "val"} <= set(found.pixels):
-        counts = (found.pixels["train"], found.pixels["val"])
-        todo["class-frequencies"] = lambda: mask_figures.draw_class_frequencies(*counts, found.classes, found.colors)
+        todo["confusion"] = lambda: figures.draw_confusion(matrix, findings.classes)
+    if findings.worst:
+        worst = [findings.worst[name][:WORST] for name in ("images", "truth", "predicted")]
+        names = [str(name) for name in findings.worst["names"][:WORST]]
+        todo["worst"] = lambda: mask_figures.draw_errors(*worst, findings.colors, findings.classes, names, WORST)
+    if {"train", "val"} <= set(findings.pixels):
+        counts = (findings.pixels["train"], findings.pixels["val"])
+        todo["class-frequencies"] = lambda: mask_figures.draw_class_frequencies(
+            *counts, findings.classes, findings.colors
+        )
     return todo
 
 
-def film_strip(found: MaskFindings) -> Figure:
+def film_strip(findings: MaskFindings) -> Figure:
     """Draw sample images with their true masks and their predicted masks at the first, middle and last stored epoch."""
-    rows, chosen = shown_rows(found), first_middle_last(list(found.epochs))
+    rows, chosen = shown_rows(findings), first_middle_last(list(findings.epochs))
     return mask_figures.draw_masks_over_epochs(
-        found.samples["images"][rows],
-        found.samples["labels"][rows],
-        [masks[rows] for epoch, masks in zip(found.epochs, found.masks, strict=True) if epoch in chosen],
+        findings.samples["images"][rows],
+        findings.samples["labels"][rows],
+        [masks[rows] for epoch, masks in zip(findings.epochs, findings.masks, strict=True) if epoch in chosen],
         chosen,
-        found.colors,
-        found.classes,
-        [str(name) for name in found.samples["names"][rows]],
+        findings.colors,
+        findings.classes,
+        [str(name) for name in findings.samples["names"][rows]],
     )
 
 
-def shown_rows(found: MaskFindings) -> np.ndarray:
+def shown_rows(findings: MaskFindings) -> np.ndarray:
     """Indices of the samples shown over the epochs: those named in the recipe, or else some of all difficulties."""
-    kept = [str(name) for name in found.samples["names"]]
+    kept = [str(name) for name in findings.samples["names"]]
     rows = []
-    for name in found.named:
+    for name in findings.named:
         with contextlib.suppress(SightlineError):  # recipe.yaml was edited after training
             rows += rows_by_name(kept, [name]).tolist()
-    return np.array(rows, dtype=np.int64) if rows else spread(found)
+    return np.array(rows, dtype=np.int64) if rows else spread(findings)
 
 
-def film_block(name: str, found: MaskFindings) -> Html:
+def film_block(name: str, findings: MaskFindings) -> Html:
     """The data with which the page's script shows the sample images at every stored epoch; name: the element's id."""
-    rows, images = shown_rows(found), []
+    rows, images = shown_rows(findings), []
     for row in rows.tolist():
-        truth, masks = found.samples["labels"][row], [masks[row] for masks in found.masks]
-        matrices = [measures.confusion(mask, truth, len(found.classes)) for mask in masks]
+        truth, masks = findings.samples["labels"][row], [masks[row] for masks in findings.masks]
+        matrices = [measures.confusion(mask, truth, len(findings.classes)) for mask in masks]
         images.append(
             {
-                "name": printable(str(found.samples["names"][row])),
-                "image": webp(found.samples["images"][row].transpose(1, 2, 0), FINE),
+                "name": printable(str(findings.samples["names"][row])),
+                "image": webp(findings.samples["images"][row].transpose(1, 2, 0), FINE),
                 "truth": gray_png(truth),
                 "masks": [gray_png(mask) for mask in masks],
                 "scores": [mask_figures.score_text(matrix) for matrix in matrices],
             }
         )
-    colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in found.colors.tolist()]
-    classes = [printable(each) for each in found.classes]
-    return block(name, {"epochs": list(found.epochs), "classes": classes, "colors": colors, "images": images})
+    colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in findings.colors.tolist()]
+    classes = [printable(each) for each in findings.classes]
+    return block(name, {"epochs": list(findings.epochs), "classes": classes, "colors": colors, "images": images})
 
 
-def spread(found: MaskFindings, count: int = STRIPS) -> np.ndarray:
+def spread(findings: MaskFindings, count: int = STRIPS) -> np.ndarray:
     """Indices of samples at evenly spaced ranks of their mean IoU, the highest first."""
-    if found.per_image is None:
-        return np.arange(min(count, len(found.samples["names"])))
-    scores = np.nan_to_num(measures.mean_iou(found.per_image[found.samples["index"]]), nan=-1.0)
+    if findings.per_image is None:
+        return np.arange(min(count, len(findings.samples["names"])))
+    scores = np.nan_to_num(measures.mean_iou(findings.per_image[findings.samples["index"]]), nan=-1.0)
     order = np.argsort(-scores, kind="stable")
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: the run is still training."""
-    found = find_masks(files)
+    findings = find_masks(files)
     curve = MetricCurve("mean_iou", metrics["mean_iou"].title)
-    drawn = draw_all(plan_masks(found, curve))
-    files = replace(files, missing=(*files.missing, *found.missing))
+    drawn = draw_all(plan_masks(findings, curve))
+    files = replace(files, missing=(*files.missing, *findings.missing))
     titled: list[tuple[str, list[Child]]] = [
-        ("Summary", [*summary(files, found), sections.hints_list(segmenter_hints(found))]),
-        ("Masks over the epochs", film(drawn, found)),
-        ("Curves", sections.curves(drawn, found.past, [curve])),
-        ("Class by class", by_class(drawn, found)),
-        ("Worst images", worst_images(drawn, found)),
-        ("What else is called mIoU", other_numbers(found)),
+        ("Summary", [*summary(files, findings), sections.hints_list(segmenter_hints(findings))]),
+        ("Masks over the epochs", film(drawn, findings)),
+        ("Curves", sections.curves(drawn, findings.past, [curve])),
+        ("Class by class", by_class(drawn, findings)),
+        ("Worst images", worst_images(drawn, findings)),
+        ("Other definitions of mIoU", other_definitions(findings)),
     ]
-    return sections.Content(files, titled, drawn, found.past, masks_shown(files, found))
+    return sections.Content(files, titled, drawn, findings.past, masks_shown(files, findings))
 
 
-def summary(files: RunFiles, found: MaskFindings) -> list[Child]:
+def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
     """The lead sentence, mean IoU with its interval, pixel accuracy, and the facts of the run."""
-    past = found.past
-    parts: list[Child] = [element("p", lead(files, found), class_="lead")]
-    tiles: list[tuple[str, str, str]] = []
-    if found.per_image is not None:
-        numbers = measures.segment_numbers(found.per_image)
-        low, high = measures.interval(found.per_image)
+    past = findings.past
+    parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
+    facts: list[tuple[str, str, str]] = []
+    if findings.per_image is not None:
+        numbers = measures.segment_numbers(findings.per_image)
+        low, high = measures.interval(findings.per_image)
         known = np.isfinite(low)
         edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
-        tiles.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
-        tiles.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
-    parts.append(sections.fact_cards(files, past, tiles))
-    if found.per_image is not None:
+        facts.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
+        facts.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
+    parts.append(sections.fact_cards(files, past, facts))
+    if findings.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
-            f"{len(found.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over "
+            f"{len(findings.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over "
             "these images: it does not cover the choice of the best epoch, made on the same images, nor other seeds."
         )
         parts.append(element("p", note, class_="small"))
     return parts
 
 
-def lead(files: RunFiles, found: MaskFindings) -> str:
+def lead(files: RunFiles, findings: MaskFindings) -> str:
     """A sentence on the model, its data and its result."""
     model = section(files.recipe, "model")
     counts = section(section(files.provenance, "data"), "counts")
     weights = str(model.get("weights") or "none")
     start = "from scratch" if weights == "none" else f"from the weights {weights}"
     what = f"{model.get('name', 'A model')}, trained {start} on {number(counts.get('train'), 0):,.0f} images"
-    if found.per_image is None:
+    if findings.per_image is None:
         return f"{what}, has no result yet."
-    iou = measures.class_iou(found.per_image.sum(0))
+    iou = measures.class_iou(findings.per_image.sum(0))
     known = [index for index in np.argsort(iou) if np.isfinite(iou[index])]
-    mean = percent(measures.segment_numbers(found.per_image)["mean_iou"])
-    best, worst = found.classes[known[-1]], found.classes[known[0]]
+    mean = percent(measures.segment_numbers(findings.per_image)["mean_iou"])
+    best, worst = findings.classes[known[-1]], findings.classes[known[0]]
     return (
         f"{what}, reaches a mean IoU of {mean}% over {len(known)} classes; the highest IoU is that of "
         f"{best} ({percent(float(iou[known[-1]]))}%), the lowest that of {worst} ({percent(float(iou[known[0]]))}%)."
     )
 
 
-def film(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
+def film(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
     """The section of sample images with their masks over the epochs."""
     if "film-strip" not in drawn:
         return [missing_note("No masks were stored: report.samples is 0, or no epoch has ended.")]
-    order = " from the highest to the lowest mean IoU of the samples" if found.per_image is not None else ""
-    chosen = "The images named in report.samples" if found.named else f"Validation images{order}"
-    text = (
-        f"{chosen}, with the truth and the predicted masks after {epochs_text(found.epochs)}. Gray pixels are ignored."
-    )
+    order = " from the highest to the lowest mean IoU of the samples" if findings.per_image is not None else ""
+    chosen = "The images named in report.samples" if findings.named else f"Validation images{order}"
+    epochs = epochs_text(findings.epochs)
+    text = f"{chosen}, with the truth and the predicted masks after {epochs}. Gray pixels are ignored."
     still = [sections.figure(drawn, "film-strip", text, text, wide=True)]
-    return [with_live_views(still, film_block("film-data", found), live("film", "film-data"))]
+    return [with_live_views(still, film_block("film-data", findings), live("film", "film-data"))]
 
 
-def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
+def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
     """The table of classes with intervals, the confusion matrix, and the class frequencies."""
-    if found.per_image is None:
-        return [missing_note("There is no predictions/val-confusion.npz; it is written when training ends.")]
-    numbers = measures.class_numbers(found.per_image)
-    low, high = measures.class_intervals(found.per_image)
+    if findings.per_image is None:
+        return [missing_note("predictions/val-confusion.npz is missing; it is written when training ends.")]
+    numbers = measures.class_numbers(findings.per_image)
+    low, high = measures.class_intervals(findings.per_image)
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])
         edges = f"{percent(float(low[index]))} to {percent(float(high[index]))}" if np.isfinite(low[index]) else ""
         shares = [percent(float(v[index])) if np.isfinite(v[index]) else "" for v in numbers[:3]]
-        row: list[Child] = [found.classes[index], sections.bar(float(numbers.iou[index])) if present else None]
+        row: list[Child] = [findings.classes[index], sections.bar(float(numbers.iou[index])) if present else None]
         rows.append([*row, shares[0] or "does not occur", edges, *shares[1:], f"{int(numbers.support[index]):,}"])
     head = ["Class", "", "IoU, %", "95% interval", "Precision, %", "Recall, %", "Pixels"]
     text = "Rows are the truth, columns the prediction, in pixels."
@@ -267,51 +268,51 @@ def by_class(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
     ]
 
 
-def worst_images(drawn: sections.Figures, found: MaskFindings) -> list[Child]:
+def worst_images(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
     """The section of the images with the most wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
-        return [missing_note("There is no snapshots/mistakes.npz; it is written when training ends.")]
+        return [missing_note("snapshots/mistakes.npz is missing; it is written when training ends.")]
     text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
-    return [sections.figure(drawn, "worst", text, f"{text} Look here first for wrong masks.", wide=True)]
+    return [sections.figure(drawn, "worst", text, f"{text} Check these images first for wrong masks.", wide=True)]
 
 
-def other_numbers(found: MaskFindings) -> list[Child]:
+def other_definitions(findings: MaskFindings) -> list[Child]:
     """A table of other definitions of mIoU that tools use, with their values for this run."""
-    if found.per_image is None:
+    if findings.per_image is None:
         return [missing_note("There are no predictions yet.")]
-    own = percent(measures.segment_numbers(found.per_image)["mean_iou"], 2)
+    own = percent(measures.segment_numbers(findings.per_image)["mean_iou"], 2)
     headline = "mean over the classes of TP / (TP + FP + FN), each summed over the data set"
-    rows: list[list[Child]] = [["mean_iou, the headline", own, headline]]
-    for name, definition in measures.other_definitions(found.per_image, found.with_ignored).items():
+    rows: list[list[Child]] = [["mean_iou (this report)", own, headline]]
+    for name, definition in measures.other_definitions(findings.per_image, findings.with_ignored).items():
         value = percent(float(definition.value), 2) if np.isfinite(definition.value) else "none"
         parts = name.split("_")
         breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
         rows.append([[breakable, parts[-1]], value, definition.meaning])
-    note = "All of these numbers are of the same masks. Compare results only by the same definition."
+    note = "All values are of the same masks. Compare results of the same definition only."
     head = ["Name", "%", "Definition, and tools that print it"]
-    return [element("p", note), table(head, rows, "What is called mIoU", numeric=range(1, 2))]
+    return [element("p", note), table(head, rows, "Definitions of mIoU", numeric=range(1, 2))]
 
 
-def segmenter_hints(found: MaskFindings) -> list[sections.Hint]:
+def segmenter_hints(findings: MaskFindings) -> list[sections.Hint]:
     """Hints on the class with the lowest IoU, the worst images, and the training curves."""
     hints: list[sections.Hint] = []
-    if found.per_image is not None:
-        iou = measures.class_iou(found.per_image.sum(0))
+    if findings.per_image is not None:
+        iou = measures.class_iou(findings.per_image.sum(0))
         if np.isfinite(iou).any():
             weakest = int(np.nanargmin(iou))
-            text = f"{found.classes[weakest]}: its IoU of {percent(float(iou[weakest]))}% is the lowest"
+            text = f"{findings.classes[weakest]} has the lowest IoU, {percent(float(iou[weakest]))}%"
             hints.append((text, "class-by-class"))
-    if found.worst:
-        hints.append(("The worst images: are their masks right?", "worst-images"))
-    return hints + sections.curve_hints(found.past)
+    if findings.worst:
+        hints.append(("Check the masks of the images with the most wrong pixels", "worst-images"))
+    return hints + sections.curve_hints(findings.past)
 
 
-def masks_shown(files: RunFiles, found: MaskFindings) -> str:
+def masks_shown(files: RunFiles, findings: MaskFindings) -> str:
     """A sentence on the number of validation images that the page shows."""
     parts = []
-    total = len(found.per_image) if found.per_image is not None else sections.split_size(files, "val")
-    if found.samples and found.masks:
-        parts.append(f"{sections.part_of(len(shown_rows(found)), total)} validation images over the epochs")
-    if found.worst:
-        parts.append(f"{sections.part_of(min(WORST, len(found.worst['names'])), total)} with the most wrong pixels")
+    total = len(findings.per_image) if findings.per_image is not None else sections.split_size(files, "val")
+    if findings.samples and findings.masks:
+        parts.append(f"{sections.part_of(len(shown_rows(findings)), total)} validation images over the epochs")
+    if findings.worst:
+        parts.append(f"{sections.part_of(min(WORST, len(findings.worst['names'])), total)} with the most wrong pixels")
     return sections.displayed_sentence(parts)

@@ -36,7 +36,7 @@ HEADLINES = {
     "mean_accuracy": "mean class accuracy",
 }
 MAX_FAULTS = 1000
-"""Number of invalid pairs after which no more are read, as a wrong palette makes every file invalid."""
+"""Number of invalid pairs after which reading stops: with a wrong palette, every file is invalid."""
 PROGRESS_SECONDS = 5.0
 AHEAD = 4
 """Number of pairs per thread that are submitted at a time."""
@@ -106,9 +106,9 @@ class Faults:
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
         cures = list(dict.fromkeys(filter(None, self.cures)))
         if self.without_prediction or self.without_truth:
-            cures.insert(0, "names and folders must be equal: a/0013_mask.png with a/0013_mask.png or a/0013.png")
+            cures.insert(0, "use equal names and subfolders, for example a/0013_mask.png and a/0013.png")
         if self.duplicates:
-            cures.insert(0, "keep one file of each name, or let only the names of masks end in _mask")
+            cures.insert(0, "keep one file of each name, or name only the masks NAME_mask")
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
             cure = "; ".join(cures[:5])
@@ -134,8 +134,8 @@ def score(
     folders = os.fspath(truth), os.fspath(pred)
     missing = [folder for folder in folders if not os.path.isdir(folder)]
     if missing:
-        cure = "give two folders of mask files: --truth DIR --pred DIR"
-        raise SightlineError("there is no such folder", where=", ".join(missing), cure=cure)
+        cure = "pass two folders of mask files: --truth FOLDER --pred FOLDER"
+        raise SightlineError("folder not found", where=", ".join(missing), cure=cure)
     data = Data(palette=palette) if isinstance(palette, str) else palette
     faults, notes = Faults(), []
     true, predicted = (masks_below(folder, faults, notes) for folder in folders)
@@ -147,7 +147,7 @@ def score(
     total, counts, inexact = count_pairs(pairs, meaning, data.max_pixels, threads or workers(), faults, say)
     faults.raise_any(*folders)
     if os.path.samefile(*folders):
-        notes.append("truth and predictions are the same folder")
+        notes.append("the true and the predicted masks are the same folder")
     numbers: dict[str, Any] = dict(measures.segment_numbers(counts))
     for name, statistic in (("mean_iou", measures.mean_iou), ("pixel_accuracy", measures.pixel_accuracy)):
         numbers[f"{name}_interval"] = [float(end) for end in measures.interval(counts, statistic, seed=seed)]
@@ -255,7 +255,9 @@ def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
     if not faults and masks[0].shape != masks[1].shape:
         sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks]
         faults = [f"truth is {sizes[0]} pixels, prediction {sizes[1]}"]
-        cure = "write predictions in the size of the truth; scores would depend on the method of resizing"
+        cure = (
+            "write predictions in the size of the truth: scores of resized masks would depend on the method of resizing"
+        )
     if faults:
         return PairResult(None, fault="; ".join(faults), cure=cure)
     return PairResult(measures.confusion(masks[1], masks[0], len(palette.classes), ignored=True), facts.inexact)
@@ -271,7 +273,7 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
         notes.append(f"{empty:,} true masks contain ignored pixels only")
     if unanswered:
         of_all = unanswered / (pixels - void)
-        notes.append(f"{of_all:.2%} of the others are predicted as ignored, which counts as wrong")
+        notes.append(f"{of_all:.2%} of the others are predicted as ignored, and count as wrong")
     if inexact:
         share = inexact / (2 * pixels)
         notes.append(f"{share:.2%} of the colors are inexact, matched by the palette's threshold or tolerance")
@@ -292,7 +294,7 @@ def text(result: Score) -> str:
     for key, name in HEADLINES.items():
         ends = result.numbers.get(f"{key}_interval")
         lines.append(f"{name:<{width}}  {fixed(result.numbers[key])}" + (f"  {interval_text(ends)}" if ends else ""))
-    lines += ["", "Definitions of mean IoU, on the same masks:"]
+    lines += ["", "Definitions of mean IoU, all on these masks:"]
     width = max(map(len, result.others))
     own = measures.Definition(result.numbers["mean_iou"], measures.HEADLINE)
     for name, (value, meaning) in {"mean_iou": own, **result.others}.items():

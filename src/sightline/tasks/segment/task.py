@@ -15,7 +15,7 @@ from ...data.decode.palettes import IGNORE
 from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
-from ...inference.tiles import dihedral, likeliest, mirror
+from ...inference.tiles import argmax_classes, dihedral, mirror
 from ...stats.segmentation import confusion_per_image, segment_numbers
 from .losses import POOLED, compound, mean_over, negative_log_likelihood
 
@@ -121,7 +121,7 @@ class SegmentLearner:
         assert batch.labels is not None, "segmentation needs masks"
         logits = self.logits(batch.images).float()
         loss = negative_log_likelihood(logits, batch.labels).double().sum().cpu()
-        predicted = torch.stack([likeliest(scores) for scores in logits]).cpu().numpy()
+        predicted = torch.stack([argmax_classes(scores) for scores in logits]).cpu().numpy()
         confusion = confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True)
         if each is not None:
             each(batch, predicted)

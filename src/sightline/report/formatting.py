@@ -40,14 +40,14 @@ def duration(seconds: float) -> str:
 
 
 def status(past: History) -> str:
-    """The state of a run as text: finished, stopped early, without results, or unfinished."""
+    """The state of a run as text: finished, stopped early, without final results, or unfinished."""
     if past.finished:
         return "stopped early" if past.stopped_early else "finished"
-    return "training has ended, the results are not written" if past.stop else "still running, or interrupted"
+    return "trained, without final results" if past.stop else "still running, or interrupted"
 
 
 def device(provenance: Mapping[str, Any]) -> str:
-    """The device in provenance.json as text; a processor with its number of threads."""
+    """The device in provenance.json as text; for a CPU with its number of threads."""
     name, threads = known(provenance.get("device")), int(number(provenance.get("threads"), 0))
     graphics = any(word in name.lower() for word in ("nvidia", "cuda", "tesla", "geforce", "mps", "amd radeon"))
     return name if graphics or not threads else f"{name}, {threads} thread{'s' if threads > 1 else ''}"

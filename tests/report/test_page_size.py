@@ -1,4 +1,4 @@
-"""The size and the number of images at the end of a page, and home folders, which are hidden."""
+"""The size of a page, its number of images, and the replacement of home folders."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from sightline.report.sections import part_of
 
 @pytest.fixture
 def run(tmp_path: Path, make_run, no_figures) -> Path:
-    """Thirty images, of which six are wrong."""
+    """A run of thirty images, six of them misclassified."""
     folder = make_run(tmp_path / "run", images=30, epochs=(1,))
     shutil.rmtree(folder / "snapshots" / "epoch-00001")  # maps take time
     return folder
@@ -28,16 +28,18 @@ def keep(path: Path, count: int) -> None:
     np.savez(path, **first)
 
 
-def test_a_page_says_how_large_it_is_and_how_many_images_it_shows(run: Path) -> None:
+def test_a_page_has_its_size_and_its_number_of_images(run: Path) -> None:
     path = write_report(run)
     text = path.read_text(encoding="utf-8")
-    said = re.search(r"This page has ([\d.]+) MB\. ([^<]*)<", text)
-    assert said and float(said[1]) == pytest.approx(path.stat().st_size / 1e6, abs=0.051)
-    assert said[2] == "It shows all 30 validation images; all 6 misclassified ones."
+    found = re.search(r"This page has ([\d.]+) MB\. ([^<]*)<", text)
+    assert found and float(found[1]) == pytest.approx(path.stat().st_size / 1e6, abs=0.051)
+    assert found[2] == "It shows all 30 validation images; all 6 misclassified images."
     keep(run / "snapshots" / "samples.npz", 10)
     keep(run / "snapshots" / "mistakes.npz", 3)
     text = write_report(run).read_text(encoding="utf-8")
-    assert "It shows 10 of 30 validation images; 3 of 6 misclassified ones, those with the highest confidence." in text
+    assert (
+        "It shows 10 of 30 validation images; 3 of 6 misclassified images, those with the highest confidence." in text
+    )
     shutil.rmtree(run / "snapshots")
     assert re.search(r"This page has [\d.]+ MB\.<", write_report(run).read_text(encoding="utf-8"))
     assert part_of(2500, 1_000_000) == "2,500 of 1,000,000" and part_of(3, 0) == "3"
@@ -48,7 +50,7 @@ HOMES = ["/srv/people/ann", "/home/bob", "/Users/eve", "/root", "C:\\Users\\joe"
 
 @pytest.mark.parametrize("home", HOMES)
 def test_home_folders_are_not_on_the_page(run: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This user's, wherever it is, and those of a run from another machine."""
+    """The home folder of this user, and those of a run from another machine."""
     monkeypatch.setenv("HOME", HOMES[0])
     slash = "\\" if "\\" in home else "/"
     data = slash.join([home, "my photos"])
@@ -63,7 +65,7 @@ def test_home_folders_are_not_on_the_page(run: Path, home: str, monkeypatch: pyt
     (run / "recipe.yaml").write_text(recipe)
     text = write_report(run).read_text(encoding="utf-8")
     assert home not in text and f"~{slash}my photos" in text and f"--model.weights=~{slash}w.pt" in text
-    assert home in (run / "recipe.yaml").read_text(), "the run's own files have whole paths"
+    assert home in (run / "recipe.yaml").read_text(), "the files of the run keep complete paths"
 
 
 def test_only_whole_home_folders_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +73,6 @@ def test_only_whole_home_folders_are_hidden(monkeypatch: pytest.MonkeyPatch) -> 
     assert without_home("/srv/people/ann-two/x /mnt/srv/people/ann/x") == "/srv/people/ann-two/x /mnt/srv/people/ann/x"
     assert without_home("'/srv/people/ann': /home/bob/x") == "'~': ~/x"
     monkeypatch.setenv("HOME", "/")
-    assert without_home("/a/b") == "/a/b", "a container's"
+    assert without_home("/a/b") == "/a/b", "the home folder of a container"
     uri = png_uri(b"\xff\xae\x8a-") + "/home/bob/"
-    assert element("img", src=uri) == f'<img src="{uri}">', "what is no text stays as it is"
+    assert element("img", src=uri) == f'<img src="{uri}">', "URLs are unchanged"

@@ -1,4 +1,4 @@
-"""Run by `test_ranks.py` in several processes: what each finds goes as JSON to a file of its own."""
+"""Executed by engine/test_distributed.py in several processes, each of which writes its results to a JSON file."""
 
 import copy
 import itertools
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from config_toys import configured
 from parts_toys import build
 from sightline.data.loader import process_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
-from sightline.engine.parallel import Rows, synchronize_dropout, synchronize_norms
+from sightline.engine.parallel import LocalRows, synchronize_dropout, synchronize_norms
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
 from sightline.runs.log import RunLog
-from sightline.tasks.files import configured
 from sightline.train import add_gradients, assemble
 
 TINY = {
@@ -47,8 +47,8 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def in_double(model: nn.Module) -> None:
-    """Compute in double precision, whatever comes in: in float32 a rounding may decide which pixel is a maximum."""
+def to_double(model: nn.Module) -> None:
+    """Convert the model and all inputs to float64: in float32, rounding may decide which pixel is a maximum."""
     model.double()
     for module in model.modules():
         module.register_forward_pre_hook(lambda module, inputs: tuple(value.double() for value in inputs))
@@ -68,27 +68,27 @@ def gradients(training: Training) -> tuple[float, dict[str, Tensor]]:
     return loss, found
 
 
-def farthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
-    """The largest difference of two sets of tensors, as a share of the largest element."""
+def relative_difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    """The largest absolute difference of two sets of tensors, divided by the largest element of `first`."""
     assert list(first) == list(second)
     scale = max(float(tensor.abs().max()) for tensor in first.values())
     return max(float((first[name] - second[name]).abs().max()) for name in first) / scale
 
 
-def norms() -> float:
-    """How far outputs, gradients and running statistics of a synced batch norm are from those of the whole batch."""
+def norm_difference() -> float:
+    """Largest difference between synchronized batch norm and batch norm of the whole batch: gradients and buffers."""
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for shape, kind in (((7, 3, 4, 5), nn.BatchNorm2d), ((7, 3), nn.BatchNorm1d)):
         whole = torch.randn(shape, generator=generator, dtype=torch.float64) * 3 + 2
-        toward = torch.randn(shape, generator=generator, dtype=torch.float64)
+        weight = torch.randn(shape, generator=generator, dtype=torch.float64)
         alone = kind(3, momentum=0.3).double()
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
         start, stop = process_range(7, distributed.world().share)
-        Rows.start, Rows.count, Rows.of = start, stop - start, 7
+        LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
-        (alone(inputs) * toward).sum().backward()
-        (synced(part) * toward[start:stop]).sum().backward()
+        (alone(inputs) * weight).sum().backward()
+        (synced(part) * weight[start:stop]).sum().backward()
         assert inputs.grad is not None and part.grad is not None
         worst = max(worst, float((inputs.grad[start:stop] - part.grad).abs().max()))
         size = distributed.world().size
@@ -100,51 +100,51 @@ def norms() -> float:
     return worst
 
 
-def dropped() -> bool:
-    """Whether dropout of parts is that of the whole batch."""
+def same_dropout() -> bool:
+    """Whether synchronized dropout equals the dropout of the whole batch in this process's part."""
     net = nn.Sequential(nn.Dropout(0.4), nn.Dropout2d(0.3))
     whole = torch.arange(7 * 3 * 4.0).view(7, 3, 2, 2) + 1
     torch.manual_seed(3)
     alone = net(whole)
     synchronize_dropout(net)
     start, stop = process_range(7, distributed.world().share)
-    Rows.start, Rows.count, Rows.of = start, stop - start, 7
+    LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])
 
 
-def numbers(training: Training) -> dict[str, float]:
-    """What the evaluation of a run that has learned nothing gives, in batches of seven."""
+def untrained_metrics(training: Training) -> dict[str, float]:
+    """The validation metrics of the untrained model, in batches of seven."""
     parts = training.parts
     return evaluate(parts.learner, parts.val, 7, parts.device, parts.dtype)[0]
 
 
-def said() -> dict[str, Any]:
-    """What the processes tell each other."""
-    place = distributed.world()
-    parts = [{"n": torch.tensor([number])} for number in range(place.rank, 5, place.size)]
-    collected = [int(part["n"]) for part in distributed.gather_to_rank0(parts)]
-    rows = torch.full((place.rank + 1, 2), float(place.rank), requires_grad=True)
+def collectives() -> dict[str, Any]:
+    """Results of the collective operations, and the error for processes with different data."""
+    here = distributed.world()
+    parts = [{"n": torch.tensor([number])} for number in range(here.rank, 5, here.size)]
+    gathered = [int(part["n"]) for part in distributed.gather_to_rank0(parts)]
+    rows = torch.full((here.rank + 1, 2), float(here.rank), requires_grad=True)
     every = distributed.gathered(rows)
     (every * torch.arange(1.0, len(every) + 1)[:, None]).sum().backward()
     try:
-        lists = {"data": lambda: ["a.png, cat", f"b{place.rank}.png, dog"]}
-        distributed.require_same({"data": str(place.rank), "recipe": "same"}, lists)
-        refused = ""
+        lists = {"data": lambda: ["a.png, cat", f"b{here.rank}.png, dog"]}
+        distributed.require_same({"data": str(here.rank), "recipe": "same"}, lists)
+        error_text = ""
     except distributed.SightlineError as error:
-        refused = f"{error.what}: {error.why}"
+        error_text = f"{error.what}: {error.why}"
     return {
-        "collected": collected,
-        "told": distributed.broadcast_json([0.1 + 0.2, place.rank]),
-        "any": distributed.any_of([place.rank == 1, False]),
+        "rank0": gathered,
+        "broadcast": distributed.broadcast_json([0.1 + 0.2, here.rank]),
+        "any": distributed.any_of([here.rank == 1, False]),
         "gathered": every[:, 0].tolist(),
-        "back": rows.grad[:, 0].tolist() if rows.grad is not None else None,
-        "refused": refused,
+        "gradient": rows.grad[:, 0].tolist() if rows.grad is not None else None,
+        "error": error_text,
     }
 
 
 def main(photos: str, scenes: str, out: str, rank: int) -> None:
-    """Everything in turn: alone first, then together. What is found goes to OUT.RANK."""
+    """Compute everything in this process alone, then with the others; write the results to OUT.RANK."""
     torch.set_num_threads(1)
     alone, runs = {}, {}
     for name, settings in PLAIN.items():
@@ -152,18 +152,18 @@ def main(photos: str, scenes: str, out: str, rank: int) -> None:
         config = configured(settings | {"name": name, "data.path": path})
         log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
         parts = build(config, lambda text: None)
-        in_double(parts.model)
+        to_double(parts.model)
         runs[name] = assemble(config, Path(out).parent, log, parts, progress)
         first = {key: value.clone() for key, value in runs[name].parts.model.state_dict().items()}
-        evaluated = numbers(runs[name])
+        evaluated = untrained_metrics(runs[name])
         alone[name] = (*gradients(runs[name]), evaluated)
         runs[name].parts.model.load_state_dict(first)
     found: dict[str, Any] = {}
     with process_group(60):
-        found["norms"], found["dropped"], found["said"] = norms(), dropped(), said()
+        found |= {"norm_difference": norm_difference(), "same_dropout": same_dropout(), "collectives": collectives()}
         for name, training in runs.items():
             joined = assemble(training.config, training.folder, training.log, training.parts, Progress())
-            shared = numbers(joined)
+            shared = untrained_metrics(joined)
             loss, grads = gradients(joined)
-            found[name] = [alone[name][0], loss, farthest(alone[name][1], grads), alone[name][2], shared]
+            found[name] = [alone[name][0], loss, relative_difference(alone[name][1], grads), alone[name][2], shared]
     Path(f"{out}.{rank}").write_text(json.dumps(found))

@@ -7,29 +7,29 @@ import numpy as np
 from ...errors import counted
 from ...insight.style import png_rgb
 from ..findings import images_by_row
+from ..formatting import percent
 from ..html import Child, Html, element, missing_note, png_uri, table
 from ..sections import Figures, figure
-from ..words import percent
 from .figures import CLASSES, most_different
 from .kinds import Comparison, RunPair
 
-TILES = 12
+GALLERY_IMAGES = 12
 NO_PAIRS = "No two of these runs were validated on the same images."
 
 
-def by_class(found: Comparison, drawn: Figures) -> list[Child]:
+def by_class(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: for each pair of runs, a figure and a table of the classes that differ most."""
-    if not found.pairs:
+    if not comparison.pairs:
         return [missing_note(NO_PAIRS)]
-    count = len(found.pairs[0].results[0].classes)
+    count = len(comparison.pairs[0].results[0].classes)
     chance = (
         f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
         "more where a class has few images."
     )
-    parts: list[Child] = [element("p", found.kind.class_note + chance, class_="small")]
-    for number, pair in enumerate(found.pairs, 1):
+    parts: list[Child] = [element("p", comparison.kind.class_note + chance, class_="small")]
+    for number, pair in enumerate(comparison.pairs, 1):
         name = f"{pair.second} against {pair.first}"
-        if len(found.pairs) > 1:
+        if len(comparison.pairs) > 1:
             parts.append(element("h3", name))
         title = f"Difference in {next(iter(pair.numbers.classes))} of each class, {name}"
         more = f" The {CLASSES} that differ most." if count > CLASSES else ""
@@ -69,25 +69,25 @@ def change(value: float, low: float, high: float) -> Child:
     return element("b", text) if low > 0 or high < 0 else text
 
 
-def galleries(found: Comparison, drawn: Figures) -> list[Child]:
+def galleries(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: for each pair of runs, the images that only one of the two classifies correctly."""
-    images, parts = thumbnails_by_name(found), []
-    for pair in found.pairs:
+    images, parts = thumbnails_by_name(comparison), []
+    for pair in comparison.pairs:
         for second, winner, loser in ((True, pair.second, pair.first), (False, pair.first, pair.second)):
             count = pair.numbers.agreement["only second right" if second else "only first right"]
             rows = only_right(pair, images, second)
             parts.append(element("h3", f"{winner} is right, {loser} is wrong"))
             parts.append(element("p", gallery_note(count, len(rows)), class_="small"))
             if rows:
-                tiles = [element("li", tile(pair, row, images)) for row in rows]
-                parts.append(element("ul", tiles, class_="gallery"))
+                figures = [element("li", gallery_image(pair, row, images)) for row in rows]
+                parts.append(element("ul", figures, class_="gallery"))
     return parts
 
 
-def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
+def thumbnails_by_name(comparison: Comparison) -> dict[str, np.ndarray]:
     """Thumbnails uint8 [3, h, w] by image name, from all runs that are compared image by image."""
     images: dict[str, np.ndarray] = {}
-    for entry in found.paired:
+    for entry in comparison.paired:
         assert entry.results
         names = entry.results.names
         by_row = images_by_row(entry.files, len(names))
@@ -96,25 +96,27 @@ def thumbnails_by_name(found: Comparison) -> dict[str, np.ndarray]:
 
 
 def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[int]:
-    """Indices of at most TILES images with a thumbnail that only the second (or only the first) run classifies
+    """Indices of at most GALLERY_IMAGES images with a thumbnail that only the second (or only the first) run classifies
     correctly, by descending confidence of the other run."""
     a, b = pair.results
     right, wrong = (b, a) if second else (a, b)
     rows = np.flatnonzero(right.correct & ~wrong.correct)
     kept = [int(row) for row in rows[np.argsort(-wrong.confidence[rows], kind="stable")] if a.names[row] in images]
-    return kept[:TILES]
+    return kept[:GALLERY_IMAGES]
 
 
 def gallery_note(count: int, shown: int) -> str:
     """Sentence: the number of images of a gallery, and how many of them are displayed."""
     if not count:
-        return "There is no such image."
-    which = "" if shown == count else f" {shown:,} of them are shown." if shown else " No thumbnail of them was kept."
+        return "There are no such images."
+    which = (
+        "" if shown == count else f" {shown:,} of them are shown." if shown else " No thumbnails of them are stored."
+    )
     order = " The most confident mistakes come first." if shown > 1 else ""
     return f"{counted(count, 'image')}.{which}{order}"
 
 
-def tile(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
+def gallery_image(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
     """Figure of one image with its true class and the predictions of both runs. row: its index in the results."""
     first = pair.results[0]
     name, truth = first.names[row], first.classes[first.truth[row]]
@@ -129,15 +131,15 @@ def tile(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
     return element("figure", picture, element("figcaption", element("span", truth), lines))
 
 
-def agreement(found: Comparison) -> list[Child]:
+def agreement(comparison: Comparison) -> list[Child]:
     """Section: how often each run agrees with the reference."""
-    if not found.pairs:
+    if not comparison.pairs:
         return [missing_note(NO_PAIRS)]
-    first, heads = found.reference.name, found.kind.agreement or {}
+    first, heads = comparison.reference.name, comparison.kind.agreement or {}
     rows: list[list[Child]] = []
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         counts = [pair.numbers.agreement[key] for key in heads]
-        rows.append([pair.second, *[f"{count:,} ({percent(count / pair.items)}%)" for count in counts]])
-    note = f"Each run against {first}, on {found.pairs[0].items:,} images."
+        rows.append([pair.second, *[f"{count:,} ({percent(count / pair.count)}%)" for count in counts]])
+    note = f"Each run against {first}, on {comparison.pairs[0].count:,} images."
     head = ["Run", *(text.replace("{first}", first) for text in heads.values())]
     return [element("p", note, class_="small"), table(head, rows, "Agreement", numeric=1)]

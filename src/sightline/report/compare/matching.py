@@ -8,13 +8,13 @@ from typing import TypeAlias
 import numpy as np
 
 from ...errors import counted
-from ..words import section
-from .kinds import ComparedRun, ItemResults, TaskComparison
+from ..formatting import section
+from .kinds import ComparedRun, ImageResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
 """(reason, remedy)."""
 MOST_EXAMPLES = 3
-"""Names in a message."""
+"""Maximum number of names in a message."""
 
 
 def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
@@ -32,7 +32,7 @@ def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> F
     )
 
 
-def class_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def class_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if two runs have different classes, else None."""
     if set(a.classes) == set(b.classes) and len(a.classes) == len(b.classes):
         return None
@@ -43,26 +43,29 @@ def class_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> F
     return why, "train both on the same classes (data.classes, data.merge, data.ignore)"
 
 
-def name_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def name_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if two runs have images of different names, or several images of the same name, else None."""
     ours, theirs = set(a.names), set(b.names)
     cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
     if ours == theirs:
-        doubled = [len(names) > len(set(names)) for names in (a.names, b.names)]
-        if any(doubled) and a.names != b.names:
-            return "several images have the same name and cannot be matched", "give each file its own name"
+        duplicates = [len(names) > len(set(names)) for names in (a.names, b.names)]
+        if any(duplicates) and a.names != b.names:
+            return (
+                "several images have the same name and cannot be matched",
+                "rename the files so that all names are unique",
+            )
         return None
     if not ours & theirs:
         mine, others = a.names[0], b.names[0]
-        return f"they were validated on different images and share none ({mine} and {others})", cure
+        return f"they were validated on different images and have none in common ({mine} and {others})", cure
     sides = ((first, second, theirs - ours), (second, first, ours - theirs))
     lacks = [f"{name} lacks {counted(len(missing), 'image')} of {other} ({examples(sorted(missing))})"
              for name, other, missing in sides if missing]  # fmt: skip
-    shared = f"they share {len(ours & theirs):,} validation images, of {len(ours):,} and {len(theirs):,}"
+    shared = f"they have {len(ours & theirs):,} validation images in common, of {len(ours):,} and {len(theirs):,}"
     return f"{shared}; {'; '.join(lacks)}", cure
 
 
-def label_mismatch(first: str, a: ItemResults, second: str, b: ItemResults) -> Fault | None:
+def label_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if images of the same name have different labels in the two runs, else None."""
     there = aligned_to(a, b)
     differs = (a.truth != there.truth).reshape(len(a.names), -1).any(1)
@@ -84,9 +87,9 @@ def content_mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparis
     digests = [digest_of(one) for one in (first, second)]
     if why_unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
-    look = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
-    why = "their validation images have the same names and different contents (data digest in provenance.json)"
-    return why, f"{look} show which run's images have changed; train that run again"
+    commands = " and ".join(f"`sightline evaluate {shlex.quote(str(one.files.path))}`" for one in (first, second))
+    why = "their validation images have the same names but different pixels (data digest in provenance.json)"
+    return why, f"find the run whose images have changed with {commands}, and train it again"
 
 
 def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
@@ -112,7 +115,7 @@ def digest_of(one: ComparedRun, split: str = "val") -> str | None:
     return found if isinstance(found, str) else None
 
 
-def aligned_to(reference: ItemResults, other: ItemResults) -> ItemResults:
+def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
     """`other` with images and classes in the order of `reference`, matched by name. Both have the same names."""
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))
@@ -130,6 +133,6 @@ def aligned_to(reference: ItemResults, other: ItemResults) -> ItemResults:
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first names, and the number of further ones."""
+    """The first names as text, with the number of the others."""
     more = len(names) - MOST_EXAMPLES
     return ", ".join(names[:MOST_EXAMPLES]) + (f" and {more:,} more" if more > 0 else "")
