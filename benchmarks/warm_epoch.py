@@ -98,7 +98,8 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
         height, width = config.augment.window or parts.train.images.shape[2:]
         images = torch.randn(batch, 3, height, width).to(memory_format=torch.channels_last)
         masks = torch.randint(len(parts.train.classes), (batch, height, width), dtype=torch.uint8)
-        return lambda: learner.loss(learner.forward(images)["logits"], masks, weights=learner.class_weights)
+        forward = learner.forward or parts.model.outputs
+        return lambda: learner.loss(forward(images)["logits"], masks, weights=learner.class_weights)
     images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
     labels = torch.randint(len(parts.train.classes), (batch,))
     return lambda: functional.cross_entropy(parts.model(images), labels)
