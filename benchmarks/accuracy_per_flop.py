@@ -2,9 +2,9 @@
 
     python benchmarks/accuracy_per_flop.py ours=runs/objects_fast vgg13=runs/vgg13_scratch --out accuracy-per-flop.png
 
-Training FLOPs: 2 x multiply-adds of the forward pass, times 3 (forward and backward pass), times the number of images.
-They are computed for the image size of each epoch, and a step of sharpness-aware minimization counts twice. The metric
-is read from the evaluations in metrics.jsonl.
+Training FLOPs: 2 x multiply-adds of the forward pass, times 3 (forward and backward pass), times the number of training
+images seen. They are computed for the image size of each epoch, and a step of sharpness-aware minimization counts
+twice. The metric is read from the evaluations in metrics.jsonl.
 """
 
 import argparse

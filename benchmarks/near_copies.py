@@ -73,12 +73,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
     paths = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    chosen = random.Random(0).sample(paths, min(options.count, len(paths)))
+    sample = random.Random(0).sample(paths, min(options.count, len(paths)))
     for name, alter in ALTERATIONS.items():
         with tempfile.TemporaryDirectory() as folder:
             images = Path(folder) / "images"
             images.mkdir()
-            for index, path in enumerate(chosen):
+            for index, path in enumerate(sample):
                 image = Image.open(path).convert("RGB")
                 image.save(images / f"{index}-a.png")
                 alter(image).save(images / f"{index}-b.png")
@@ -92,7 +92,7 @@ def main() -> None:
             if sum(Path(file).name.startswith(f"{original}-") for file in group) == 2
         }
         unrelated = sum(len(originals(group)) for group in groups if len(originals(group)) > 1)
-        print(f"{name:<22} {len(found) / len(chosen):7.1%} found, {unrelated} grouped with an unrelated image")
+        print(f"{name:<22} {len(found) / len(sample):7.1%} found, {unrelated} grouped with an unrelated image")
 
 
 def originals(group: tuple[str, ...] | list[str]) -> set[str]:

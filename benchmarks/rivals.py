@@ -240,7 +240,7 @@ def measure(bench: Bench, ready: dict[str, tuple[Path, dict[str, Any]]]) -> dict
 
 
 def print_table(results: dict[str, list[dict[str, Any]]], chosen: dict[str, dict[str, Any]]) -> None:
-    """Print the median and the range of each rival's images/s and of its ratio to Sightline."""
+    """Print the median and the range of each rival's images/s, and those of Sightline's images/s divided by them."""
     header = f"{'workers':>7} {'cache':>5} {'warm':>25} {'Sightline / it':>21} {'cold':>25} {'Sightline / it':>21}"
     print(f"{'':<20} {header}")
     medians = {}

@@ -3,8 +3,8 @@
     python benchmarks/start.py --json start.json
 
 Help: five calls of the command, after one that writes bytecode. First step: from the start of `sightline train` to the
-log line of its first step, with ResNet-18, batch size 128 and 2,000 synthetic images of 32x32 in 10 classes, which an
-earlier run has decoded. t-SNE: PCA and t-SNE of 2,500 x 512 features in 50 classes, as for the report of a run. Maps:
+log line of its first step, with ResNet-18, batch size 128 and 2,000 synthetic images of 32x32 in 10 classes, which are
+in the cache. t-SNE: PCA and t-SNE of 2,500 x 512 features in 50 classes, as for the report of a run. Maps:
 those of --epochs epochs of one run.
 """
 

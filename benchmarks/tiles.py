@@ -1,8 +1,8 @@
 """Overhead of tiled prediction: megapixels/s of `predict_scene` relative to bare forward passes, and peak memory.
 
 Both run the same model on the same number of tiles with the same precision, memory format and threads, alternately. The
-bare passes repeat one tile in memory and discard the results. Tiles overlap, so the megapixels/s of both count each
-pixel of the scene once. "overlap factor" is the number of pixels in the tiles divided by that of the scene. A ratio is
+bare passes repeat one tile in memory and discard the results. Megapixels/s count each pixel of the scene once, although
+the tiles overlap. The overlap factor is the number of pixels in all tiles divided by that of the scene. A ratio is
 computed for each pair of consecutive measurements, because the speed of a shared machine drifts.
 
     python benchmarks/tiles.py --model unet --side 4096 --tile 512 --overlap 128 --pairs 5
