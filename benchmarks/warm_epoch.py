@@ -85,12 +85,13 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
     """Return a function that computes the loss of the run's model on synthetic tensors in memory."""
     config, parts = training.config, training.parts
     learner: Any = parts.learner
+    model: Any = parts.model
     batch, side = config.train.batch_size, training_side(config, 0)
     if config.task == "pretrain":
         views = [torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last) for _ in range(2)]
 
         def pretraining_loss() -> Tensor:
-            (first, first_target), (second, second_target) = (parts.model(view) for view in views)
+            (first, first_target), (second, second_target) = (model(view) for view in views)
             return learner.loss(first, second_target) + learner.loss(second, first_target)
 
         return pretraining_loss
@@ -98,11 +99,11 @@ def bare_loss(training: Training) -> Callable[[], Tensor]:
         height, width = config.augment.window or parts.train.images.shape[2:]
         images = torch.randn(batch, 3, height, width).to(memory_format=torch.channels_last)
         masks = torch.randint(len(parts.train.classes), (batch, height, width), dtype=torch.uint8)
-        forward = learner.forward or parts.model.outputs
+        forward = learner.forward or model.outputs
         return lambda: learner.loss(forward(images)["logits"], masks, weights=learner.class_weights)
     images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
     labels = torch.randint(len(parts.train.classes), (batch,))
-    return lambda: functional.cross_entropy(parts.model(images), labels)
+    return lambda: functional.cross_entropy(model(images), labels)
 
 
 class StepTimer:
