@@ -1,11 +1,11 @@
-"""BYOL as the packages `lightly` and `byol-pytorch` show it in their own documentation, for byol_step.py.
+"""BYOL with the packages `lightly` and `byol-pytorch`, as in their documentation; run by byol_step.py.
 
     python -m venv rivals && rivals/bin/pip install torch torchvision lightly byol-pytorch
     python benchmarks/byol_step.py --rivals rivals/bin/python ...
 
-Run by that environment's Python: neither Sightline nor its libraries are imported here. Both train torchvision's
-ResNet-18 with a 3x3 stem and no pooling, on the images of one folder, for so many seconds; the last line that is
-printed is JSON with the images per second after the first ten steps, and the backbone's weights go to a file.
+It runs in a virtual environment of these packages and does not import Sightline. Both packages train torchvision's
+ResNet-18 on the images of one folder for --seconds. The last line printed is JSON with the images per second after the
+first ten steps. The weights of the backbone are written to --out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CPUS = len(os.sched_getaffinity(0))
 
 
 def backbone(size: int) -> nn.Module:
-    """torchvision's ResNet-18 for small images, without its classifier."""
+    """Build torchvision's ResNet-18 without its classifier; for sizes up to 64 with a 3x3 stem and no pooling."""
     network = torchvision.models.resnet18(weights=None)
     if size <= 64:
         network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -36,7 +36,10 @@ def backbone(size: int) -> nn.Module:
 
 
 def lightly(data: str, size: int, batch: int, epochs: int) -> tuple[nn.Module, Callable[[Any], int], Iterator[Any]]:
-    """lightly's example `byol.py` (docs.lightly.ai, examples/models/byol): SGD 0.06, heads of 1024, cosine momentum."""
+    """Return backbone, step and batches of lightly's example `byol.py` (docs.lightly.ai, examples/models/byol).
+
+    SGD with learning rate 0.06, heads with 1024 hidden units, cosine schedule of the momentum.
+    """
     from lightly.data import LightlyDataset
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -45,10 +48,10 @@ def lightly(data: str, size: int, batch: int, epochs: int) -> tuple[nn.Module, C
     from lightly.utils.scheduler import cosine_schedule
 
     network = backbone(size)
-    head, predictor = BYOLProjectionHead(512, 1024, 256), BYOLPredictionHead(256, 1024, 256)
-    slow, slow_head = copy.deepcopy(network), copy.deepcopy(head)
-    deactivate_requires_grad(slow)
-    deactivate_requires_grad(slow_head)
+    projector, predictor = BYOLProjectionHead(512, 1024, 256), BYOLPredictionHead(256, 1024, 256)
+    target, target_projector = copy.deepcopy(network), copy.deepcopy(projector)
+    deactivate_requires_grad(target)
+    deactivate_requires_grad(target_projector)
     views = BYOLTransform(
         view_1_transform=BYOLView1Transform(input_size=size, gaussian_blur=0.0),
         view_2_transform=BYOLView2Transform(input_size=size, gaussian_blur=0.0),
@@ -56,19 +59,19 @@ def lightly(data: str, size: int, batch: int, epochs: int) -> tuple[nn.Module, C
     dataset = LightlyDataset(data, transform=views)
     loader = torch.utils.data.DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True, num_workers=CPUS)
     criterion = NegativeCosineSimilarity()
-    parameters = [*network.parameters(), *head.parameters(), *predictor.parameters()]
+    parameters = [*network.parameters(), *projector.parameters(), *predictor.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.06)
     total = epochs * len(loader)
     state = {"step": 0}
 
-    def step(batch_of: Any) -> int:
-        first, second = batch_of[0]
+    def step(batch_data: Any) -> int:
+        first, second = batch_data[0]
         momentum = cosine_schedule(min(state["step"], total), total, 0.996, 1)
-        update_momentum(network, slow, m=momentum)
-        update_momentum(head, slow_head, m=momentum)
-        predictions = [predictor(head(network(view).flatten(start_dim=1))) for view in (first, second)]
+        update_momentum(network, target, m=momentum)
+        update_momentum(projector, target_projector, m=momentum)
+        predictions = [predictor(projector(network(view).flatten(start_dim=1))) for view in (first, second)]
         with torch.no_grad():
-            targets = [slow_head(slow(view).flatten(start_dim=1)) for view in (first, second)]
+            targets = [target_projector(target(view).flatten(start_dim=1)) for view in (first, second)]
         loss = 0.5 * (criterion(predictions[0], targets[1]) + criterion(predictions[1], targets[0]))
         loss.backward()
         optimizer.step()
@@ -76,13 +79,16 @@ def lightly(data: str, size: int, batch: int, epochs: int) -> tuple[nn.Module, C
         state["step"] += 1
         return len(first)
 
-    return network, step, forever(loader)
+    return network, step, endless_batches(loader)
 
 
 def byol_pytorch(
     data: str, size: int, batch: int, epochs: int
 ) -> tuple[nn.Module, Callable[[Any], int], Iterator[Any]]:
-    """byol-pytorch's README and examples/lightning/train.py: Adam 3e-4, all defaults, images as tensors in 0..1."""
+    """Return backbone, step and batches as in byol-pytorch's README and examples/lightning/train.py.
+
+    Adam with learning rate 3e-4, default settings, images as tensors with values from 0 to 1.
+    """
     from byol_pytorch import BYOL
     from PIL import Image
     from torchvision import transforms
@@ -110,11 +116,11 @@ def byol_pytorch(
         learner.update_moving_average()
         return len(images)
 
-    return network, step, forever(loader)
+    return network, step, endless_batches(loader)
 
 
-def forever(loader: Any) -> Iterator[Any]:
-    """Epoch after epoch."""
+def endless_batches(loader: Any) -> Iterator[Any]:
+    """Yield the batches of the loader, epoch after epoch, without end."""
     while True:
         yield from loader
 
@@ -123,31 +129,31 @@ RIVALS = {"lightly": lightly, "byol-pytorch": byol_pytorch}
 
 
 def main() -> None:
-    """Train for so many seconds; print JSON, write the backbone."""
+    """Train for --seconds, write the backbone's weights, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rival", choices=RIVALS)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, help="folder of PNG files")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=20, help="length of lightly's momentum schedule")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--out", required=True, help="file for the weights of the backbone")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(CPUS)
     start = time.monotonic()
     network, step, batches = RIVALS[options.rival](options.data, options.size, options.batch, options.epochs)
     network.train()
-    seen, warm, since = 0, 0, start
-    for number, batch in enumerate(batches):
-        seen += step(batch)
-        if number + 1 == WARM_UP:
-            warm, since = seen, time.monotonic()
-        if time.monotonic() - start > options.seconds and number >= WARM_UP:
+    images, warm_up_images, warm_start = 0, 0, start
+    for index, batch in enumerate(batches):
+        images += step(batch)
+        if index + 1 == WARM_UP:
+            warm_up_images, warm_start = images, time.monotonic()
+        if time.monotonic() - start > options.seconds and index >= WARM_UP:
             break
-    speed = (seen - warm) / (time.monotonic() - since)
+    speed = (images - warm_up_images) / (time.monotonic() - warm_start)
     torch.save(network.state_dict(), options.out)
-    print(json.dumps({"images_per_second": speed, "images": seen, "seconds": time.monotonic() - start}))
+    print(json.dumps({"images_per_second": speed, "images": images, "seconds": time.monotonic() - start}))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""BYOL side by side: images/s, and k-NN accuracy after equal minutes, of Sightline, `lightly` and `byol-pytorch`.
+"""Compare BYOL in Sightline, `lightly` and `byol-pytorch`: images/s, and k-NN accuracy after equal training times.
 
     python benchmarks/byol_step.py --data transfer/pretrain/train --probe transfer/target --rivals rivals/bin/python
 
-The same backbone (ResNet-18 with a 3x3 stem), batch and images, on the same machine and thread count, in turn. Each
-package does what its own documentation shows (byol_rivals.py says how to install them): its own views, heads, optimizer
-and precision. Sightline is the whole command, `byol_fast` with its contrastive loss and Muon, at full size throughout,
-and with the heads of the rival that it is compared with: 1024 wide against lightly, 4096 wide against byol-pytorch.
+All use the same backbone (ResNet-18 with a 3x3 stem), batch size, images and number of threads, and run one after
+another. The other packages run as in their documentation, with their own views, heads, optimizer and precision;
+byol_rivals.py describes how to install them. Sightline trains `byol_fast` (contrastive loss, Muon) without progressive
+resizing, with heads as wide as those of the other package: 1024 for lightly, 4096 for byol-pytorch.
 
-First the speed, in pairs of short runs: images by seconds after the first steps. Data, views and steps count,
-Sightline's evaluation between epochs does not; of the rivals, which evaluate nothing, the new start of data workers at
-each epoch does. Then one longer run of each, its schedule laid for the epochs that its own speed allows in these
-minutes, which are those from the first step on. k-NN accuracy is measured by one function for all, on the backbone's
-features of the probe's validation images, each normalized as the package trained it. An interpreter that lacks a rival
-leaves it out with a message.
+Speed is measured in pairs of short runs, without the first steps. It includes data loading, views and training steps,
+and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
+
+k-NN accuracy is measured after one longer run of each, whose schedule has the number of epochs that fit into --minutes
+at the measured speed. One function computes it for all, from the backbone's features of the validation images in
+--probe. A package that cannot be imported is skipped with a message.
 """
 
 import argparse
@@ -44,18 +44,20 @@ CORES = len(os.sched_getaffinity(0))
 WORKER = Path(__file__).with_name("byol_rivals.py")
 
 
-def some_images(options: argparse.Namespace, folder: Path) -> str:
-    """A folder of links to the first so many images by name, for all."""
+def link_images(options: argparse.Namespace, folder: Path) -> str:
+    """Create a folder of links to the first --images PNG files of --data, sorted by path; return its path."""
     paths = sorted(Path(options.data).rglob("*.png"))[: options.images]
-    place = folder / "images"
-    place.mkdir()
+    images = folder / "images"
+    images.mkdir()
     for path in paths:
-        (place / path.name).symlink_to(path.resolve())
-    return str(place)
+        (images / path.name).symlink_to(path.resolve())
+    return str(images)
 
 
-def ours(options: argparse.Namespace, hidden: int, folder: Path, minutes: float, epochs: int) -> tuple[float, Path]:
-    """(images/s, run folder) of `sightline train` for so many minutes."""
+def run_sightline(
+    options: argparse.Namespace, hidden: int, folder: Path, minutes: float, epochs: int
+) -> tuple[float, Path]:
+    """Train with Sightline for `minutes`; return the images/s and the run folder. hidden: width of the heads."""
     settings = {
         "data.path": options.data,
         "data.size": options.size,
@@ -77,62 +79,61 @@ def ours(options: argparse.Namespace, hidden: int, folder: Path, minutes: float,
     return sum(steps for steps, _ in warm) / sum(steps / speed for steps, speed in warm), run.path
 
 
-def theirs(
+def run_rival(
     options: argparse.Namespace, rival: str, folder: Path, minutes: float, epochs: int
 ) -> tuple[float, Path] | None:
-    """(images/s, file of weights) of a rival for so many minutes; None where it cannot be imported."""
+    """Train with another package for `minutes`; return the images/s and the file of weights, or None if it fails."""
     out = folder / f"{rival}.pt"
     arguments = {"data": options.data, "size": options.size, "batch": options.batch, "epochs": epochs}
     arguments |= {"seconds": 60 * minutes, "out": out}
     flags = [item for key, value in arguments.items() for item in (f"--{key}", str(value))]
     done = subprocess.run([options.rivals, str(WORKER), rival, *flags], capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        print(f"{rival} is left out: {reason[0]}; byol_rivals.py says how to install it")
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        print(f"skipped {rival}: {reason[0]}; to install it: rivals/bin/pip install torch torchvision {rival}")
         return None
     return float(json.loads(done.stdout.strip().splitlines()[-1])["images_per_second"]), out
 
 
-def speeds(options: argparse.Namespace, rival: str, hidden: int) -> tuple[float, float] | None:
-    """(our median images/s, the rival's) over the pairs, each printed; None where the rival is not there."""
+def compare_speed(options: argparse.Namespace, rival: str, hidden: int) -> tuple[float, float] | None:
+    """Print the images/s of each pair of runs; return the medians (Sightline, rival), or None if the rival fails."""
     pairs: list[tuple[float, float]] = []
-    many = 1000  # epochs: a schedule that does not end within these seconds
+    epochs = 1000  # more than a run can finish in --seconds
     for _ in range(options.pairs):
         with tempfile.TemporaryDirectory() as name:
-            found = theirs(options, rival, Path(name), options.seconds / 60, many)
-            if found is None:
+            other = run_rival(options, rival, Path(name), options.seconds / 60, epochs)
+            if other is None:
                 return None
-            speed, _ = ours(options, hidden, Path(name) / "run", options.seconds / 60, many)
-        pairs.append((speed, found[0]))
-        print(f"{rival:<14}{speed:>8.1f}{found[0]:>8.1f}{speed / found[0]:>8.3f}", flush=True)
-    print(f"{rival:<14}{'':>16}{statistics.median(a / b for a, b in pairs):>8.3f}   median", flush=True)
+            speed, _ = run_sightline(options, hidden, Path(name) / "run", options.seconds / 60, epochs)
+        pairs.append((speed, other[0]))
+        print(f"{rival:<14}{speed:>10.1f}{other[0]:>8.1f}{speed / other[0]:>8.3f}", flush=True)
+    print(f"{rival:<14}{'':>18}{statistics.median(a / b for a, b in pairs):>8.3f}   median", flush=True)
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def worths(options: argparse.Namespace, rival: str, hidden: int, speed: tuple[float, float]) -> tuple[float, float]:
-    """k-NN accuracies of ours and theirs after equal minutes."""
-    epochs = [max(1, round(60 * options.minutes * own / options.images)) for own in speed]
+def compare_accuracy(
+    options: argparse.Namespace, rival: str, hidden: int, speeds: tuple[float, float]
+) -> tuple[float, float]:
+    """Train both for --minutes; return the k-NN accuracies (Sightline, rival)."""
+    epochs = [max(1, round(60 * options.minutes * speed / options.images)) for speed in speeds]
     with tempfile.TemporaryDirectory() as name:
-        found = theirs(options, rival, Path(name), options.minutes, epochs[1])
-        assert found is not None
-        _, run = ours(options, hidden, Path(name) / "run", options.minutes, epochs[0])
+        other = run_rival(options, rival, Path(name), options.minutes, epochs[1])
+        assert other is not None
+        _, run = run_sightline(options, hidden, Path(name) / "run", options.minutes, epochs[0])
         state, _ = load_model(run / "checkpoints" / "best")
-        own = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
-        return (
-            knn_of(options, own, "imagenet"),
-            knn_of(options, torch.load(found[1], weights_only=True), "imagenet"),
-        )
+        weights = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
+        return knn_accuracy(options, weights), knn_accuracy(options, torch.load(other[1], weights_only=True))
 
 
-def knn_of(options: argparse.Namespace, tensors: dict[str, torch.Tensor], normalization: str) -> float:
-    """k-NN accuracy of a ResNet-18 with these weights on the probe."""
+def knn_accuracy(options: argparse.Namespace, weights: dict[str, torch.Tensor]) -> float:
+    """Return the k-NN accuracy on --probe of a ResNet-18 with these weights; images are normalized for ImageNet."""
     config = resolve(load_recipe("byol_fast"), {"data.size": options.size, "pretrain.probe": options.probe})
     assert isinstance(config, PretrainConfig)
     val, bank = probe_images(config, lambda text: None)
     network, _ = build_backbone("resnet18", options.size)
-    network.load_state_dict(tensors)
+    network.load_state_dict(weights)
     network.eval()
-    mean, std = NORMALIZATIONS[normalization]
+    mean, std = NORMALIZATIONS["imagenet"]
     transform = evaluation_transform(options.size, mean, std)
     with torch.inference_mode():
         features = [torch.cat([network(transform(b.images)) for b in evaluation_batches(d, 256)]) for d in (bank, val)]
@@ -142,29 +143,28 @@ def knn_of(options: argparse.Namespace, tensors: dict[str, torch.Tensor], normal
 
 
 def main() -> None:
-    """Print a line a pair, then the median ratios."""
+    """Print the images/s of each pair with the median ratios, then the k-NN accuracies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder of PNG files")
-    parser.add_argument("--probe", required=True, help="labeled images for the k-NN accuracy")
-    parser.add_argument("--rivals", default=sys.executable, help="the Python that has the rivals")
+    parser.add_argument("--data", required=True, help="folder of PNG files")
+    parser.add_argument("--probe", required=True, help="folder of labeled images for the k-NN accuracy")
+    parser.add_argument("--rivals", default=sys.executable, help="Python with lightly and byol-pytorch")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--images", type=int, default=2000, help="of the folder, an epoch")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each run for the speed")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of each run for the k-NN accuracy")
+    parser.add_argument("--images", type=int, default=2000, help="number of images of --data to train on")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each run that measures speed")
+    parser.add_argument("--minutes", type=float, default=3.0, help="length of each run that measures k-NN accuracy")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        options.data = some_images(options, Path(name))
+        options.data = link_images(options, Path(name))
         print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
-        print(f"{'rival':<14}{'ours':>8}{'theirs':>8}{'ratio':>8}")
-        found = {rival: speeds(options, rival, hidden) for rival, hidden in HEADS.items()}
+        print(f"{'images/s':<14}{'sightline':>10}{'other':>8}{'ratio':>8}")
+        speeds = {rival: compare_speed(options, rival, hidden) for rival, hidden in HEADS.items()}
         print(f"k-NN accuracy after {options.minutes:g} minutes of each, {options.images:,} images")
         for rival, hidden in HEADS.items():
-            speed = found[rival]
-            if speed:
-                own, other = worths(options, rival, hidden, speed)
-                print(f"{rival:<14}{own:>8.4f}{other:>8.4f}", flush=True)
+            if pair := speeds[rival]:
+                accuracy, other = compare_accuracy(options, rival, hidden, pair)
+                print(f"{rival:<14}{accuracy:>10.4f}{other:>8.4f}", flush=True)
 
 
 if __name__ == "__main__":

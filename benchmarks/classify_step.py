@@ -1,11 +1,11 @@
-"""What the toolkit costs: images/s of `sightline train` in a warm epoch against a bare loop on synthetic tensors.
+"""Overhead of `sightline train` for classification: its images/s relative to a bare PyTorch loop.
 
-Both train the same model with the same batch size, precision, memory format, optimizer and thread count.
+Both train the same model with the same batch size, precision, memory format, optimizer and number of threads.
 
     python benchmarks/classify_step.py --data objects50/ --model resnet18 --size 32 --pairs 5
 
-The bare loop has its tensors in memory before the clock starts: no data, no augmentation, no logging, no evaluation.
-`sightline train` is the whole command, with random crops and flips; see paired.py for what of it is timed.
+The bare loop trains on one batch of synthetic tensors in memory: no data loading, augmentation, logging or evaluation.
+`sightline train` is the complete command, with random crops and flips; paired.py describes which part is timed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from paired import bare_speed, compare
 
 
 def bare(model: str, size: int, batch: int, steps: int, precision: str, classes: int) -> float:
-    """Images per second of forward, backward and SGD step on one synthetic batch."""
+    """Return the images per second of forward pass, backward pass and SGD step on one synthetic batch."""
     import torch
     from torch.nn import functional
 
@@ -31,7 +31,7 @@ def bare(model: str, size: int, batch: int, steps: int, precision: str, classes:
 
 
 def main() -> None:
-    """Print one table: each pair, then the median ratio."""
+    """Print a table of all pairs, and the median ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="resnet18")

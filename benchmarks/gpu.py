@@ -1,13 +1,14 @@
-"""Images/s of `sightline train` on a CUDA device against the bare step on synthetic tensors that lie there.
+"""Overhead of `sightline train` on a CUDA device: its images/s relative to a bare PyTorch loop.
 
     python benchmarks/gpu.py --json gpu.json
 
-One call, under eight minutes, pictures of its own. Without a CUDA device it says so and ends with status 3. For each
-job: the whole command's warm epoch (machine.warm_speed), the bare forward, backward and optimizer step of the same
-network, loss, batch, precision and memory format, and the ratio; with and without `train.compile`; with the images on
-the device from the start (`data.resident`) and copied batch by batch. BYOL's bare step is Sightline's own on two views
-made before; those of the others use nothing of it but the network and the loss. Every run is a process of
-its own, but with --tiny.
+Takes under eight minutes and uses synthetic images. Without a CUDA device it prints an error and exits with status 3.
+For each job it measures the second epoch of `sightline train`, and bare steps (forward pass, backward pass, optimizer)
+on synthetic tensors on the device. Network, loss, batch size, precision and memory format are the same. Jobs run with
+and without `train.compile`, and with the data on the device (`data.resident`) or copied batch by batch.
+
+The bare step of BYOL is the step of Sightline's learner on two precomputed views. The other bare steps use only the
+network, and for segmentation the loss, of Sightline. Each measurement runs in a separate process, except with --tiny.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from machine import facts, headline, keep, warm_speed, write_split
+from machine import machine_info, machine_line, warm_speed, write_results, write_split
 from sightline.config.resolve import resolve
 from sightline.engine.device import autocast, pick_precision
 from sightline.errors import ENVIRONMENT
@@ -40,14 +41,14 @@ SECONDS, WARM_STEPS, DISTINCT = 450, 10, 256
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe and what of it is changed. picture: height and width on disk. window: those of a training image."""
+    """A recipe with overrides. file_size: height and width of the image files. input_size: those of network inputs."""
 
     recipe: str
     model: str
     batch: int
     steps: int
-    picture: tuple[int, int]
-    window: tuple[int, int]
+    file_size: tuple[int, int]
+    input_size: tuple[int, int]
     settings: dict[str, Any]
 
 
@@ -67,11 +68,11 @@ TINY = {
     "byol-64": ("small_cnn", 4, (16, 16), {"pretrain.projector": [16, 8], "pretrain.predictor": 16}),
     "segment-360x480": ("unet", 2, (32, 32), {"model.args": "{width: 8, blocks: [1, 1, 1, 1], decoder: [8, 8]}"}),
 }
-"""For --tiny: model, batch, size and settings of a job that a processor does in a second."""
+"""For --tiny: model, batch size, image size and overrides that take a second on a CPU."""
 
 
-def chosen(name: str, options: argparse.Namespace) -> Job:
-    """The job as these options want it."""
+def select_job(name: str, options: argparse.Namespace) -> Job:
+    """Return a job with --tiny and --steps applied."""
     job = JOBS[name]
     if options.tiny:
         model, batch, side, settings = TINY[name]
@@ -79,34 +80,36 @@ def chosen(name: str, options: argparse.Namespace) -> Job:
     return replace(job, steps=options.steps or job.steps)
 
 
-def settings_of(job: Job, options: argparse.Namespace) -> dict[str, Any]:
-    """What is changed of the recipe."""
-    segments = job.recipe == "camvid_fast"
-    sizes: dict[str, Any] = {"augment.window": list(job.window)} if segments else {"data.size": job.window[0]}
-    names = str([f"class{number}" for number in range(CLASSES)])
-    sizes |= {"data.palette": "", "data.classes": names} if segments else {}
-    sizes |= {"pretrain.probe": ""} if job.recipe == "byol_fast" else {}
+def overrides(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the overrides of the recipe's settings."""
+    data: dict[str, Any] = {"data.size": job.input_size[0]}
+    if job.recipe == "camvid_fast":
+        names = str([f"class{index}" for index in range(CLASSES)])
+        data = {"augment.window": list(job.input_size), "data.palette": "", "data.classes": names}
+    elif job.recipe == "byol_fast":
+        data["pretrain.probe"] = ""
     return {
         **{"model.name": job.model, "model.args": "{}", "train.epochs": 2, "train.batch_size": job.batch},
-        **{"train.device": options.device, "report.samples": 0, **sizes, **job.settings},
+        **{"train.device": options.device, "report.samples": 0, **data, **job.settings},
     }
 
 
 def write_data(job: Job, folder: Path) -> None:
-    """Training pictures for `steps` batches, DISTINCT different ones under many names, and a few for validation."""
-    height, width = job.picture
+    """Write `steps` batches of training images, hard links to at most DISTINCT files, and 8 validation images."""
+    height, width = job.file_size
     for split, count in (("train", job.steps * job.batch), ("val", 8)):
-        first = min(count, DISTINCT)
-        write_split(folder / split, first, CLASSES, width, height, "jpg", [])
+        distinct = min(count, DISTINCT)
+        write_split(folder / split, distinct, CLASSES, width, height, "jpg", [])
         files = sorted((folder / split).rglob("*.jpg"), key=lambda path: path.stem)
-        for number in range(first, count):
-            os.link(files[number % first], files[number % first].with_name(f"{number:06}.jpg"))
+        for index in range(distinct, count):
+            file = files[index % distinct]
+            os.link(file, file.with_name(f"{index:06}.jpg"))
     if job.recipe == "camvid_fast":
         write_masks(folder, height, width)
 
 
 def write_masks(folder: Path, height: int, width: int) -> None:
-    """A mask of blocks beside each picture, in CamVid's layout: train, trainannot, val, valannot."""
+    """Write a mask of random blocks for each image, in CamVid's layout: train, trainannot, val, valannot."""
     random = np.random.default_rng(0)
     for split in ("train", "val"):
         (folder / f"{split}annot").mkdir()
@@ -114,16 +117,16 @@ def write_masks(folder: Path, height: int, width: int) -> None:
             blocks = Image.fromarray(random.integers(0, CLASSES, (6, 8), dtype=np.uint8))
             blocks.resize((width, height), Image.Resampling.NEAREST).save(folder / f"{split}annot" / f"{path.stem}.png")
             path.rename(folder / split / path.name)
-        for left in (folder / split).iterdir():
-            if left.is_dir():
-                left.rmdir()
+        for entry in (folder / split).iterdir():
+            if entry.is_dir():  # a class folder, now empty
+                entry.rmdir()
 
 
 def train_speed(name: str, options: argparse.Namespace, folder: Path, compiled: bool, resident: bool) -> float:
-    """Images/s of the second epoch of `sightline train`, in a process of its own; of a toy in this one."""
-    job, run = chosen(name, options), folder / "run"
-    kept = {"train.compile": str(compiled).lower(), "data.resident": "always" if resident else "never"}
-    settings = settings_of(job, options) | kept
+    """Return the images/s of the second epoch of `sightline train`, run in a subprocess (in this one with --tiny)."""
+    job, run = select_job(name, options), folder / "run"
+    settings = overrides(job, options)
+    settings |= {"train.compile": str(compiled).lower(), "data.resident": "always" if resident else "never"}
     if options.tiny:
         train(resolve(load_recipe(job.recipe), settings), folder / name, out=run, overwrite=True, quiet=True)
     else:
@@ -134,8 +137,8 @@ def train_speed(name: str, options: argparse.Namespace, folder: Path, compiled: 
     return warm_speed(records, job.steps, job.batch)
 
 
-def bare_elsewhere(name: str, options: argparse.Namespace, data: Path, compiled: bool) -> float:
-    """Images/s of the bare step in a process of its own; of a toy in this one."""
+def bare_speed_in_subprocess(name: str, options: argparse.Namespace, data: Path, compiled: bool) -> float:
+    """Return the images/s of the bare step, measured in a subprocess (in this one with --tiny)."""
     options.bare_data = str(data)
     if options.tiny:
         return bare_speed(name, options, compiled)
@@ -145,36 +148,39 @@ def bare_elsewhere(name: str, options: argparse.Namespace, data: Path, compiled:
 
 
 def bare_speed(name: str, options: argparse.Namespace, compiled: bool) -> float:
-    """Images/s of the bare step; run by a process of its own."""
-    job, device = chosen(name, options), torch.device(options.device)
+    """Measure the images/s of the bare step in this process."""
+    job, device = select_job(name, options), torch.device(options.device)
     dtype = pick_precision("auto", device)
     make = {"byol_fast": bare_byol, "camvid_fast": bare_segment}.get(job.recipe, bare_classify)
-    loss_of, optimizer, after = make(name, job, options, device, compiled)
+    compute_loss, optimizer, after_step = make(name, job, options, device, compiled)
     steps, start = max(job.steps, 3), 0.0
-    wait = torch.cuda.synchronize if device.type == "cuda" else contextlib.nullcontext
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else contextlib.nullcontext
     for step in range(steps + WARM_STEPS):
         if step == WARM_STEPS:
-            wait()
+            synchronize()
             start = time.perf_counter()
         with autocast(device, dtype):
-            loss = loss_of()
+            loss = compute_loss()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        after(step + 1)
-    wait()
+        after_step(step + 1)
+    synchronize()
     return job.batch * steps / (time.perf_counter() - start)
 
 
 Bare = tuple[Callable[[], torch.Tensor], torch.optim.Optimizer, Callable[[int], None]]
+"""A bare step: computes the loss, the optimizer, called with the number of steps after each."""
 
 
 def bare_classify(name: str, job: Job, options: argparse.Namespace, device: torch.device, compiled: bool) -> Bare:
-    """Cross entropy and SGD of a classifier."""
+    """Classifier with cross-entropy and SGD."""
     from sightline.models import build_model
 
-    network = build_model(job.model, CLASSES, job.window[0]).to(device).to(memory_format=torch.channels_last).train()
-    images = torch.randn(job.batch, 3, *job.window, device=device).to(memory_format=torch.channels_last)
+    network = (
+        build_model(job.model, CLASSES, job.input_size[0]).to(device).to(memory_format=torch.channels_last).train()
+    )
+    images = torch.randn(job.batch, 3, *job.input_size, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (job.batch,), device=device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
     forward = torch.compile(network, dynamic=False) if compiled else network
@@ -182,15 +188,15 @@ def bare_classify(name: str, job: Job, options: argparse.Namespace, device: torc
 
 
 def bare_segment(name: str, job: Job, options: argparse.Namespace, device: torch.device, compiled: bool) -> Bare:
-    """Weighted cross entropy and AdamW of a segmenter."""
+    """Segmenter with weighted cross-entropy and AdamW."""
     from sightline.models.segmenters import build_segmenter
     from sightline.tasks.segment.losses import cross_entropy
 
-    config = resolve(load_recipe(job.recipe), settings_of(job, options))
+    config = resolve(load_recipe(job.recipe), overrides(job, options))
     network = build_segmenter(job.model, CLASSES, dict(config.model.args)).to(device)
     network = network.to(memory_format=torch.channels_last).train()
-    images = torch.randn(job.batch, 3, *job.window, device=device).to(memory_format=torch.channels_last)
-    masks = torch.randint(CLASSES, (job.batch, *job.window), dtype=torch.uint8, device=device)
+    images = torch.randn(job.batch, 3, *job.input_size, device=device).to(memory_format=torch.channels_last)
+    masks = torch.randint(CLASSES, (job.batch, *job.input_size), dtype=torch.uint8, device=device)
     weights = torch.ones(CLASSES, device=device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     forward = torch.compile(network, dynamic=False) if compiled else network
@@ -198,63 +204,62 @@ def bare_segment(name: str, job: Job, options: argparse.Namespace, device: torch
 
 
 def bare_byol(name: str, job: Job, options: argparse.Namespace, device: torch.device, compiled: bool) -> Bare:
-    """The task's own step and optimizer on two views made before."""
+    """The learner's step and optimizer, on two precomputed views."""
     from sightline.data.loader import training_batches
     from sightline.engine.optim import build_optimizer
     from sightline.tasks import TASKS
 
-    settings = settings_of(job, options) | {"train.compile": compiled, "data.path": options.bare_data}
+    settings = overrides(job, options) | {"train.compile": compiled, "data.path": options.bare_data}
     config = resolve(load_recipe(job.recipe), settings)
     parts = TASKS[config.task].build(config, lambda text: None, "", True)
     batch = next(training_batches(parts.train, job.batch, 0, 0, 0, device))
-    task: Any = parts.learner
-    views = task.prepare(batch)
-    task.prepare = lambda batch: views
-    task.parameters().train()
+    learner: Any = parts.learner
+    views = learner.prepare(batch)
+    learner.prepare = lambda batch: views
+    learner.parameters().train()
     optimizer = build_optimizer(parts.model, config.optim, {}, parts.dtype)
-    return lambda: task.step(batch)["loss"], optimizer, lambda step: task.after_step(step, 10**4)
+    return lambda: learner.step(batch)["loss"], optimizer, lambda step: learner.after_step(step, 10**4)
 
 
 def variants(name: str, options: argparse.Namespace) -> list[tuple[bool, bool]]:
-    """(compiled, resident) of the runs of a job; copies batch by batch where they can be felt."""
+    """Return (compiled, resident) of each run of a job. Copying is measured for two jobs only."""
     copied = [(False, False)] if name in ("resnet50-224", "resnet18-32") else []
     return [(False, True), *copied, *([] if options.no_compile else [(True, True)])]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """All rows, printed as they come; what no time is left for is named."""
+    """Measure the jobs and print each result; skip those that no time is left for."""
     begin, rows = time.monotonic(), []
-    print(f"{'':<16} {'images':<9} {'compiled':<8} {'bare step':>10} {'sightline':>10} {'ratio':>6}   images/s")
+    print(f"{'job':<16} {'data':<9} {'compiled':<8} {'bare step':>10} {'sightline':>10} {'ratio':>6}   images/s")
     for name in options.only:
-        write_data(chosen(name, options), folder / name)
+        write_data(select_job(name, options), folder / name)
         bare: dict[bool, float] = {}
         for compiled, resident in variants(name, options):
-            place = "resident" if resident else "copied"
-            label = f"{name:<16} {place:<9} {'yes' if compiled else 'no':<8}"
+            label = f"{name:<16} {'resident' if resident else 'copied':<9} {'yes' if compiled else 'no':<8}"
             if time.monotonic() - begin > SECONDS - (90 if compiled else 30):
-                print(f"{label} left out: the minutes are over")
+                print(f"{label} skipped: not enough of the {SECONDS} s left; select jobs with --only")
                 continue
             try:
                 if compiled not in bare:
-                    bare[compiled] = bare_elsewhere(name, options, folder / name, compiled)
+                    bare[compiled] = bare_speed_in_subprocess(name, options, folder / name, compiled)
                 ours = train_speed(name, options, folder, compiled, resident)
             except subprocess.CalledProcessError as error:
-                print(f"{label} failed with status {error.returncode}: see above")
+                print(f"{label} failed with exit status {error.returncode}; its error message is above")
                 rows.append({"job": name, "resident": resident, "compiled": compiled, "failed": error.returncode})
                 continue
             row = {"job": name, "resident": resident, "compiled": compiled, "bare": bare[compiled], "sightline": ours}
-            rows.append(row | {"ratio": ours / bare[compiled], "batch": chosen(name, options).batch})
+            rows.append(row | {"ratio": ours / bare[compiled], "batch": select_job(name, options).batch})
             print(f"{label} {bare[compiled]:>10.1f} {ours:>10.1f} {ours / bare[compiled]:>6.3f}", flush=True)
     return rows
 
 
 def main() -> None:
-    """Print one table; write JSON."""
+    """Print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
-    parser.add_argument("--steps", type=int, help="an epoch's, at least 3; default: each job's own")
-    parser.add_argument("--tiny", action="store_true", help="toy networks and pictures: does the script run?")
+    parser.add_argument("--steps", type=int, help="steps per epoch, at least 3; default: depends on the job")
+    parser.add_argument("--tiny", action="store_true", help="use tiny networks and images, to test this script")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bare", choices=JOBS, help=argparse.SUPPRESS)
@@ -262,17 +267,17 @@ def main() -> None:
     parser.add_argument("--bare-compiled", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print("no CUDA device is here: nothing was measured", file=sys.stderr)
+        print("no CUDA device: nothing was measured; for a test on the CPU: --device cpu --tiny", file=sys.stderr)
         sys.exit(ENVIRONMENT)
     if options.bare:
         print(bare_speed(options.bare, options, options.bare_compiled))
         return
-    known = facts()
-    print(headline(known))
+    info = machine_info()
+    print(machine_line(info))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SIGHTLINE_CACHE"] = str(Path(folder) / "cache")
         rows = measure(options, Path(folder))
-    keep(options.json, known, rows)
+    write_results(options.json, info, rows)
     if any("failed" in row for row in rows):
         sys.exit(1)
 

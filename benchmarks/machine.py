@@ -1,6 +1,6 @@
-"""What the benchmarks say of the machine that they ran on, pictures for those that have none, and how results are kept.
+"""Shared by the benchmarks: machine and versions, synthetic images, JSON output, images/s from a log.
 
-The pictures are smooth noise with some grain: no photographs, but JPEG takes about as long to decode them.
+The synthetic images are smooth noise with grain. As JPEG files they take about as long to decode as photographs.
 """
 
 import os
@@ -24,8 +24,8 @@ from sightline.runs.provenance import git_commit, installed_versions
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
-def facts() -> dict[str, Any]:
-    """Machine, versions, command and time, for the JSON of a benchmark."""
+def machine_info() -> dict[str, Any]:
+    """Machine, package versions, commit, command and start time, for the JSON file of a benchmark."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "machine": device_name(torch.device("cpu")),
@@ -40,28 +40,28 @@ def facts() -> dict[str, Any]:
     }
 
 
-def headline(known: dict[str, Any]) -> str:
-    """One line of `facts` above a table."""
-    processor = f"{known['machine']}, {known['processors']} processors, load {known['load_before']:.1f}"
-    return f"{processor}{', ' + known['gpu'] if known['gpu'] else ''}; torch {known['versions']['torch']}"
+def machine_line(info: dict[str, Any]) -> str:
+    """Summarize `machine_info()` in one line, for the top of a table."""
+    processor = f"{info['machine']}, {info['processors']} processors, load {info['load_before']:.1f}"
+    return f"{processor}{', ' + info['gpu'] if info['gpu'] else ''}; torch {info['versions']['torch']}"
 
 
-def keep(path: Path | None, known: dict[str, Any], results: Any) -> None:
-    """Write a benchmark's JSON, where it was asked for."""
+def write_results(path: Path | None, info: dict[str, Any], results: Any) -> None:
+    """Write machine information and results to a JSON file; do nothing if `path` is None."""
     if path:
-        write_json(path, {**known, "results": results})
+        write_json(path, {**info, "results": results})
 
 
-def sources(folder: str | None) -> list[Path]:
-    """Pictures to make a benchmark's from; [] without a folder: noise is taken."""
+def list_images(folder: str | None) -> list[Path]:
+    """Return the paths of all image files below `folder`; [] if `folder` is None, so that noise is used."""
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES) if folder else []
     if folder and not found:
-        raise SystemExit(f"there are no pictures in {folder}")
+        raise SystemExit(f"no image files ({', '.join(SUFFIXES)}) below {folder}: give another folder")
     return found
 
 
-def noise(width: int, height: int, seed: int) -> Image.Image:
-    """Smooth noise with grain, RGB."""
+def noise_image(width: int, height: int, seed: int) -> Image.Image:
+    """Generate an RGB image of smooth noise with grain."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
@@ -69,40 +69,42 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 
 
 def write_split(
-    folder: Path, count: int, classes: int, width: int, height: int, suffix: str, pictures: list[Path]
+    folder: Path, count: int, classes: int, width: int, height: int, suffix: str, paths: list[Path]
 ) -> None:
-    """`count` pictures of width x height in class folders 00, 01, ... below `folder`, out of `pictures` or of noise.
+    """Write `count` images of width x height to class folders 00, 01, ... below `folder`.
 
-    Where there are too few, they come again, turned; labels go round and mean nothing: only the speed is measured. A
-    spot in a corner makes each a picture of its own, for training stops where a split has the pictures of another.
+    The images are those of `paths`, repeated (every second time mirrored) if there are too few, or noise if `paths` is
+    empty. Classes are assigned in turn, without meaning. Each image has a 4x4 patch of its own color in a corner,
+    because training stops if an image is in both splits.
     """
-    for number in range(count):
-        if pictures:
-            with Image.open(pictures[number % len(pictures)]) as opened:
-                picture = opened.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-            if turns := number // len(pictures) % 2:
-                picture = picture.transpose(Image.Transpose(turns - 1))
+    for index in range(count):
+        if paths:
+            with Image.open(paths[index % len(paths)]) as opened:
+                image = opened.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+            if index // len(paths) % 2:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         else:
-            picture = noise(width, height, number)
-        mark = zlib.crc32(f"{folder.name} {number}".encode())
-        picture.paste((mark & 255, mark >> 8 & 255, mark >> 16 & 255), (0, 0, 4, 4))
-        place = folder / f"{number % classes:02}" / f"{number:05}.{suffix}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(place, quality=90)  # PNG has no use for it
+            image = noise_image(width, height, index)
+        color = zlib.crc32(f"{folder.name} {index}".encode())
+        image.paste((color & 255, color >> 8 & 255, color >> 16 & 255), (0, 0, 4, 4))
+        path = folder / f"{index % classes:02}" / f"{index:05}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=90)  # ignored for PNG
 
 
-def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Median and range, for a table."""
-    known = sorted(values)
-    return f"{float(np.median(known)):.{digits}f} ({known[0]:.{digits}f} to {known[-1]:.{digits}f})"
+def median_range(values: Iterable[float], digits: int = 1) -> str:
+    """Format the median and the range, for a table."""
+    ordered = sorted(values)
+    return f"{float(np.median(ordered)):.{digits}f} ({ordered[0]:.{digits}f} to {ordered[-1]:.{digits}f})"
 
 
 def warm_speed(records: list[dict[str, Any]], steps: int, batch: int) -> float:
-    """Images per second of the training steps after the first `steps`, an epoch's, from the records of metrics.jsonl.
+    """Return the images per second of all epochs but the first, from the records of metrics.jsonl.
 
-    From asking for the epoch's first batch to the end of its last step; evaluation and saving lie between epochs.
+    steps: training steps per epoch. The time includes loading of data, and excludes evaluation and saving, which run
+    between epochs.
     """
-    trained = [record for record in records if record["event"] == "train"]
-    warm = [(after["step"] - before["step"], after) for before, after in pairwise(trained) if after["step"] > steps]
+    logged = [record for record in records if record["event"] == "train"]
+    warm = [(after["step"] - before["step"], after) for before, after in pairwise(logged) if after["step"] > steps]
     seconds = sum(count * batch / record["images_per_second"] for count, record in warm)
     return batch * sum(count for count, _ in warm) / seconds

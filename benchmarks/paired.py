@@ -1,6 +1,6 @@
-"""What the step benchmarks share: `sightline train` against a bare loop, in turn, each in a process of its own.
+"""Alternate `sightline train` with a bare PyTorch loop, each in a separate process; used by *_step.py.
 
-The ratio is taken pair by pair, because a shared machine drifts.
+A ratio is computed for each pair of consecutive measurements, because the speed of a shared machine drifts.
 """
 
 import json
@@ -18,10 +18,10 @@ WARM_STEPS = 5
 
 
 def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: Path) -> float:
-    """Images per second of the training steps of `sightline train` after its first epoch, its last batch left out.
+    """Run `sightline train` and return the images per second after the first epoch, without the last logged steps.
 
-    From the log's own clock: what lies between two training steps (data, augmentation, logging) counts, evaluation
-    does not.
+    Computed from the `seconds` in metrics.jsonl: includes data loading, augmentation and logging, but not evaluation.
+    settings: must set `train.epochs` to 2 and `train.batch_size`.
     """
     command = [sys.executable, "-m", "sightline", "train", recipe, "--data", data, "--out", str(folder)]
     for key, value in settings.items():
@@ -37,9 +37,9 @@ def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: 
 def bare_speed(
     loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer, batch: int, steps: int, precision: str
 ) -> float:
-    """Images per second of forward, backward and optimizer step on one batch that lies in memory.
+    """Return the images per second of forward pass, backward pass and optimizer step.
 
-    loss: the forward pass and the loss. The first WARM_STEPS are not timed.
+    loss: computes the forward pass and the loss of one batch in memory. The first WARM_STEPS steps are not timed.
     """
     start = 0.0
     for step in range(steps + WARM_STEPS):
@@ -54,14 +54,17 @@ def bare_speed(
 
 
 def compare(title: str, script: str, recipe: str, data: str, settings: Mapping[str, object], pairs: int) -> None:
-    """Print one table: each pair, then the median ratio. `script --bare` prints the bare loop's images per second."""
+    """Print a table of all pairs, and the median ratio.
+
+    script: a benchmark that prints the images per second of the bare loop when called with --bare.
+    """
     ratios = []
     print(f"{title}, images/s\n{'pair':>4} {'bare loop':>10} {'sightline':>10} {'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for pair in range(pairs):
             command = [sys.executable, script, *sys.argv[1:], "--bare"]
-            floor = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            bare = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             ours = train_speed(recipe, data, settings, Path(folder) / "run")
-            ratios.append(ours / floor)
-            print(f"{pair + 1:>4} {floor:>10.1f} {ours:>10.1f} {ratios[-1]:>7.3f}", flush=True)
+            ratios.append(ours / bare)
+            print(f"{pair + 1:>4} {bare:>10.1f} {ours:>10.1f} {ratios[-1]:>7.3f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")

@@ -1,10 +1,10 @@
-"""What segmentation costs: images/s of `sightline train` in a warm epoch against a bare loop on synthetic tensors.
+"""Overhead of `sightline train` for segmentation: its images/s relative to a bare PyTorch loop.
 
     python benchmarks/segment_step.py --data camvid/ --window 256 320 --pairs 5
 
-Model, window, batch size, precision, memory format, optimizer, loss and thread count are the same. The bare loop has
-its tensors in memory before the clock starts. `sightline train` is the whole command: windows of random scale that
-favor rare classes, flips, color jitter, normalization, class weights; see paired.py for what of it is timed.
+Model, crop size, batch size, precision, memory format, optimizer, loss and number of threads are the same. The bare
+loop trains on one batch of synthetic tensors in memory. `sightline train` is the complete command, with randomly scaled
+crops that favor rare classes, flips, color jitter and class weights; paired.py describes which part is timed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from paired import bare_speed, compare
 
 
 def bare(model: str, window: tuple[int, int], batch: int, steps: int, precision: str, classes: int) -> float:
-    """Images per second of forward, backward and AdamW step on one synthetic batch."""
+    """Return the images per second of forward pass, backward pass and AdamW step on one synthetic batch."""
     import torch
 
     from sightline.models.segmenters import build_segmenter
@@ -31,11 +31,11 @@ def bare(model: str, window: tuple[int, int], batch: int, steps: int, precision:
 
 
 def main() -> None:
-    """Print one table: each pair, then the median ratio."""
+    """Print a table of all pairs, and the median ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="unet")
-    parser.add_argument("--window", type=int, nargs=2, default=(256, 320))
+    parser.add_argument("--window", type=int, nargs=2, default=(256, 320), help="height and width of the crops")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--classes", type=int, default=11)

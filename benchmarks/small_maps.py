@@ -1,9 +1,9 @@
-"""Convolutions of small maps: `sightline.engine.small_maps` against torch's own, forward and backward, in bfloat16.
+"""Time convolutions of small feature maps in bfloat16: `sightline.engine.small_maps` and torch.
 
     python benchmarks/small_maps.py --json small_maps.json
 
-Milliseconds of one forward and backward pass, median and range of 11. Each shape is forced through the matrix
-products as they would be planned; "left" says that the plan leaves the shape to torch, and shows what it would give.
+Prints milliseconds of one forward and backward pass: the median and the range of --rounds. Each shape is computed with
+matrix products, also where a run uses torch's convolution ("torch" in the column "products for").
 """
 
 import argparse
@@ -15,12 +15,13 @@ from unittest import mock
 
 import torch
 
-from machine import facts, headline, keep
+from machine import machine_info, machine_line, median_range, write_results
 from sightline.engine import small_maps
 from sightline.engine.memory import keep_freed_memory
 from sightline.engine.small_maps import Plan, SmallMaps, plan_for
 
-SHAPES = [
+WARM_UP = 3
+SHAPES = [  # batch, input channels, output channels, side of the map, kernel, stride, name of the layer
     (128, 512, 512, 2, 3, 1, "ResNet-18 at 64, last stage"),
     (128, 256, 512, 4, 3, 2, "ResNet-18 at 64, into the last stage"),
     (128, 256, 512, 4, 1, 2, "its shortcut"),
@@ -42,34 +43,35 @@ SHAPES = [
 ]
 
 
-def seconds(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, rounds: int) -> tuple[list[float], ...]:
-    """Of torch's convolution and of ours, in turn."""
+def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, rounds: int) -> tuple[list[float], ...]:
+    """Return the seconds of each round of torch's convolution and of matrix products, measured alternately."""
     kernel, stride = shape[4:6]
-    forced = plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
+    plan = plan_for(tuple(images.shape), tuple(weight.shape), stride, kernel // 2) or Plan(True, False)
     gradient = torch.randn_like(torch.conv2d(images, weight, None, stride, kernel // 2))
 
     def step() -> None:
         output = torch.conv2d(images, weight, None, stride, kernel // 2)
         torch.autograd.grad(output, (images, weight), gradient)
 
-    def ours() -> None:
+    def step_with_products() -> None:
         with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "plan_for", always):
             step()
 
     def always(*_: object) -> Plan:
-        return forced
+        return plan
 
     times: tuple[list[float], ...] = ([], [])
-    for each in range(rounds + 3):
-        for way, kept in zip((step, ours), times, strict=True):
-            spent = clock(way)
-            kept.extend([spent] if each >= 3 else [])
+    for index in range(rounds + WARM_UP):
+        for function, seconds in zip((step, step_with_products), times, strict=True):
+            duration = time_call(function)
+            if index >= WARM_UP:
+                seconds.append(duration)
     return times
 
 
-def clock(step: Callable[[], None]) -> float:
+def time_call(function: Callable[[], None]) -> float:
     start = time.perf_counter()
-    step()
+    function()
     return time.perf_counter() - start
 
 
@@ -80,33 +82,31 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as a run does: else each way is charged for its page faults too
-    known = facts()
-    print(headline(known))
-    print("\n| where | batch | channels | map | kernel | torch, ms | ours, ms | gain | plan |\n" + "|---" * 9 + "|")
+    keep_freed_memory()  # as in a run; otherwise the times include page faults
+    info = machine_info()
+    print(machine_line(info))
+    print("\n| layer | batch | channels | map | kernel | torch, ms | ours, ms | speedup | products for |")
+    print("|---" * 9 + "|")
     rows = []
     for shape in SHAPES:
         count, channels, outputs, side, kernel, stride, where = shape
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(count, channels, side, side, generator=generator).bfloat16()
         weight = (torch.randn(outputs, channels, kernel, kernel, generator=generator) / channels).bfloat16()
-        tensors = [each.to(memory_format=torch.channels_last).requires_grad_() for each in (images, weight)]
-        theirs, ours = (sorted(1000 * each for each in times) for times in seconds(shape[:6], *tensors, options.rounds))
+        tensors = [tensor.to(memory_format=torch.channels_last).requires_grad_() for tensor in (images, weight)]
+        measured = measure(shape[:6], *tensors, options.rounds)
+        theirs, ours = (sorted(1000 * seconds for seconds in times) for times in measured)
         plan = plan_for((count, channels, side, side), (outputs, channels, kernel, kernel), stride, kernel // 2)
-        parts = ["weights"] + (["output"] if plan and plan.output else [])
-        parts += ["images"] if plan and plan.image_gradient else []
+        products = ["weights"] + (["output"] if plan and plan.output else [])
+        products += ["images"] if plan and plan.image_gradient else []
         gain = statistics.median(theirs) / statistics.median(ours)
         rows.append({"where": where, "torch_ms": theirs, "ours_ms": ours, "gain": gain, "planned": plan is not None})
         print(
             f"| {where} | {count} | {channels} to {outputs} | {side}x{side} | {kernel}x{kernel}"
-            f"{' stride 2' if stride == 2 else ''} | {told(theirs)} | {told(ours)} | {gain:.2f} | "
-            f"{', '.join(parts) if plan else 'left'} |"
+            f"{' stride 2' if stride == 2 else ''} | {median_range(theirs)} | {median_range(ours)} | {gain:.2f} | "
+            f"{', '.join(products) if plan else 'torch'} |"
         )
-    keep(options.json, known, rows)
-
-
-def told(times: list[float]) -> str:
-    return f"{statistics.median(times):.1f} ({times[0]:.1f} to {times[-1]:.1f})"
+    write_results(options.json, info, rows)
 
 
 if __name__ == "__main__":

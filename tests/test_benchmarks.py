@@ -18,7 +18,7 @@ def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_warm_speed_counts_the_steps_of_one_epoch() -> None:
+def test_warm_speed_excludes_the_first_epoch() -> None:
     from machine import warm_speed
 
     steps = [(1, 10.0), (2, 10.0), (3, 200.0), (4, 50.0)]
@@ -33,12 +33,12 @@ def test_the_gpu_benchmark_runs(
 ) -> None:
     import gpu
 
-    kept = tmp_path / "gpu.json"
-    flags = ["--device", "cpu", "--steps", "3", "--tiny", "--no-compile", "--json", str(kept)]
+    path = tmp_path / "gpu.json"
+    flags = ["--device", "cpu", "--steps", "3", "--tiny", "--no-compile", "--json", str(path)]
     monkeypatch.setattr(sys, "argv", ["gpu.py", *flags])
     monkeypatch.setenv("SIGHTLINE_CACHE", "restored by this fixture")
     gpu.main()
-    rows = json.loads(kept.read_text())["results"]
+    rows = json.loads(path.read_text())["results"]
     assert {row["job"] for row in rows} == set(gpu.JOBS) and len(rows) == 6
     assert all(row["ratio"] == row["sightline"] / row["bare"] > 0 for row in rows)
     assert capsys.readouterr().out.count("resident  no") == len(gpu.JOBS)
@@ -51,6 +51,6 @@ def test_the_gpu_benchmark_without_a_gpu_is_an_error(
 
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as raised:
         gpu.main()
-    assert stopped.value.code == ENVIRONMENT and "no CUDA device" in capsys.readouterr().err
+    assert raised.value.code == ENVIRONMENT and "no CUDA device" in capsys.readouterr().err

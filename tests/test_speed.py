@@ -32,7 +32,7 @@ def test_speed_relative_to_a_plain_loop_has_not_decreased(
     recorded = json.loads((BENCHMARKS / "ratios.json").read_text())["ratios"][name]
     best = 0.0
     for _ in range(ATTEMPTS):  # other load on the machine rarely affects all attempts
-        best = max(best, warm_epoch.ratio(warm_epoch.watched(warm_epoch.SMALL[name], str(photos), 16)))
+        best = max(best, warm_epoch.ratio(warm_epoch.time_steps(warm_epoch.SMALL[name], str(photos), 16)))
         if best >= ALLOWED * recorded:
             return
     pytest.fail(f"{name}: {best:.3f} of the images/s of a plain loop; {recorded:.3f} was recorded")

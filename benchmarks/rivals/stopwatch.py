@@ -1,8 +1,8 @@
-"""What each rival's worker shares. Standard library and torch only: it runs in the rival's own environment.
+"""Shared by the scripts of this folder, which run in the environments of other tools and import only those.
 
-A worker is run as `ENVIRONMENT/bin/python with_NAME.py SETTINGS`, SETTINGS being JSON. It trains two epochs with its
-tool's own training loop and prints one line of JSON last: the seconds at which each epoch began and ended since the
-worker had imported its tool, and the versions.
+A script is run as `ENVIRONMENT/bin/python with_NAME.py SETTINGS`, where SETTINGS is JSON. It trains two epochs with the
+training loop of its tool. Its last line of output is JSON: the start and end of each epoch, in seconds since the tool
+was imported, and the versions of the packages.
 """
 
 import importlib.util
@@ -18,12 +18,13 @@ MARK = "stopwatch "
 
 
 def settings() -> SimpleNamespace:
-    """data, out, model, classes, size, batch, steps, workers, precision, cache, threads, small_cnn, timm_script."""
+    """Parse the settings: data, out, model, classes, size, batch, steps, workers, precision, cache, threads, small_cnn
+    and timm_script."""
     return SimpleNamespace(**json.loads(sys.argv[1]))
 
 
 class Stopwatch:
-    """Seconds of each epoch's training: from asking for its first batch to the end of its last step."""
+    """Records the start and end of the training steps of each epoch, including data loading."""
 
     def __init__(self, *packages: str):
         self.start = time.perf_counter()
@@ -37,7 +38,7 @@ class Stopwatch:
         self.epochs[-1].append(time.perf_counter() - self.start)
 
     def report(self, **notes: Any) -> None:
-        """Print the result, and end: no tool's clean-up counts or fails."""
+        """Print the result and exit without the tool's cleanup."""
         versions = {}
         for package in self.packages:
             try:
@@ -49,16 +50,16 @@ class Stopwatch:
         os._exit(0)
 
 
-def build_network(wanted: SimpleNamespace) -> Any:
-    """torchvision's ResNet-18 as it stands (7x7 stem, pooling), or Sightline's small network out of its own file."""
+def build_network(options: SimpleNamespace) -> Any:
+    """Build torchvision's ResNet-18 (7x7 stem, max pooling), or `small_cnn` of Sightline, loaded from its file."""
     import torch
     import torchvision
 
     torch.manual_seed(0)
-    if wanted.model == "resnet18":
-        return torchvision.models.resnet18(weights=None, num_classes=wanted.classes)
-    spec = importlib.util.spec_from_file_location("small", wanted.small_cnn)
+    if options.model == "resnet18":
+        return torchvision.models.resnet18(weights=None, num_classes=options.classes)
+    spec = importlib.util.spec_from_file_location("small", options.small_cnn)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return torch.nn.Sequential(module.small_cnn(wanted.size), torch.nn.Linear(512, wanted.classes))
+    return torch.nn.Sequential(module.small_cnn(options.size), torch.nn.Linear(512, options.classes))

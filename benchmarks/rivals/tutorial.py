@@ -1,6 +1,6 @@
 """The loop of PyTorch's transfer learning tutorial: ImageFolder, torchvision's transforms, DataLoader, SGD, fp32.
 
-Its augmentation, as it stands: RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize.
+Augmentation, as in the tutorial: RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize.
 """
 
 import torch
@@ -9,18 +9,18 @@ from torchvision import datasets, transforms
 
 
 def main() -> None:
-    wanted = settings()
+    options = settings()
     watch = Stopwatch()
-    torch.set_num_threads(wanted.threads)
+    torch.set_num_threads(options.threads)
     steps = [
-        transforms.RandomResizedCrop(wanted.size),
+        transforms.RandomResizedCrop(options.size),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ]
-    dataset = datasets.ImageFolder(f"{wanted.data}/train", transforms.Compose(steps))
-    loader = torch.utils.data.DataLoader(dataset, wanted.batch, shuffle=True, num_workers=wanted.workers)
-    model = build_network(wanted).train()
+    dataset = datasets.ImageFolder(f"{options.data}/train", transforms.Compose(steps))
+    loader = torch.utils.data.DataLoader(dataset, options.batch, shuffle=True, num_workers=options.workers)
+    model = build_network(options).train()
     criterion = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     for _ in range(2):

@@ -1,6 +1,6 @@
-"""fastai: ImageDataLoaders.from_folder and Learner.fit, fp32; its bf16 knows only CUDA's autocast.
+"""fastai: ImageDataLoaders.from_folder and Learner.fit, fp32, because its bf16 supports CUDA only.
 
-Augmentation: RandomResizedCrop as an item transform, Flip and Normalize on batches, as its vision tutorial has them.
+Augmentation, as in its vision tutorial: RandomResizedCrop as an item transform, Flip and Normalize as batch transforms.
 """
 
 import torch
@@ -20,32 +20,32 @@ from stopwatch import Stopwatch, build_network, settings
 
 
 def main() -> None:
-    wanted = settings()
+    options = settings()
     watch = Stopwatch("fastai")
-    torch.set_num_threads(wanted.threads)
+    torch.set_num_threads(options.threads)
     loaders = ImageDataLoaders.from_folder(
-        wanted.data,
+        options.data,
         train="train",
         valid="val",
-        bs=wanted.batch,
-        num_workers=wanted.workers,
-        item_tfms=RandomResizedCrop(wanted.size, min_scale=0.08),
+        bs=options.batch,
+        num_workers=options.workers,
+        item_tfms=RandomResizedCrop(options.size, min_scale=0.08),
         batch_tfms=[Flip(), Normalize.from_stats(*imagenet_stats)],
         device=torch.device("cpu"),
     )
 
-    class Watched(Callback):
+    class Timer(Callback):
         def before_train(self) -> None:
             watch.begin()
 
         def after_train(self) -> None:
             watch.end()
 
-    model = build_network(wanted)
-    if wanted.precision == "fp32 channels_last":
+    model = build_network(options)
+    if options.precision == "fp32 channels_last":
         model = model.to(memory_format=torch.channels_last)
     learner = Learner(
-        loaders, model, loss_func=CrossEntropyLossFlat(), opt_func=SGD, metrics=accuracy, path=wanted.out, cbs=Watched()
+        loaders, model, loss_func=CrossEntropyLossFlat(), opt_func=SGD, metrics=accuracy, path=options.out, cbs=Timer()
     )
     with learner.no_bar(), learner.no_logging():
         learner.fit(2, lr=0.001)

@@ -1,7 +1,7 @@
 """LightlyTrain: train_image_classification on torchvision/resnet18, its supervised command; fp32, or its default bf16.
 
-Augmentation: its random resized crop (of 8 to 100% of the area instead of 20 to 100%) and flip, its color jitter off.
-It counts steps, not epochs: an epoch lasts here from the start of its first step to the start of the next one's.
+Augmentation: its random resized crop (of 8 to 100% of the area instead of 20 to 100%) and flip, without color jitter.
+It counts steps instead of epochs. Here an epoch lasts until the start of the first step of the next one.
 """
 
 from pathlib import Path
@@ -14,40 +14,40 @@ from stopwatch import Stopwatch, settings
 
 
 def main() -> None:
-    wanted = settings()
+    options = settings()
     watch = Stopwatch("lightly-train")
-    torch.set_num_threads(wanted.threads)
-    inner = ImageClassificationTrain.training_step
-    seen = {"steps": 0}
+    torch.set_num_threads(options.threads)
+    training_step = ImageClassificationTrain.training_step
+    done = {"steps": 0}
 
-    def timed(*given: Any, **named: Any) -> Any:
-        torch.set_num_threads(wanted.threads)
-        if seen["steps"] and seen["steps"] % wanted.steps == 0:
+    def timed_step(*args: Any, **kwargs: Any) -> Any:
+        torch.set_num_threads(options.threads)
+        if done["steps"] and done["steps"] % options.steps == 0:
             watch.end()
-        if seen["steps"] == 2 * wanted.steps:
+        if done["steps"] == 2 * options.steps:
             watch.report()
-        if seen["steps"] % wanted.steps == 0:
+        if done["steps"] % options.steps == 0:
             watch.begin()
-        seen["steps"] += 1
-        return inner(*given, **named)
+        done["steps"] += 1
+        return training_step(*args, **kwargs)
 
-    ImageClassificationTrain.training_step = timed
-    names = sorted(path.name for path in Path(wanted.data, "train").iterdir() if path.is_dir())
+    ImageClassificationTrain.training_step = timed_step
+    names = sorted(path.name for path in Path(options.data, "train").iterdir() if path.is_dir())
     lightly_train.train_image_classification(
-        out=f"{wanted.out}/run",
-        data={"train": f"{wanted.data}/train", "val": f"{wanted.data}/val", "classes": dict(enumerate(names))},
+        out=f"{options.out}/run",
+        data={"train": f"{options.data}/train", "val": f"{options.data}/val", "classes": dict(enumerate(names))},
         model="torchvision/resnet18",
-        steps=2 * wanted.steps + 1,
-        batch_size=wanted.batch,
-        num_workers=wanted.workers,
+        steps=2 * options.steps + 1,
+        batch_size=options.batch,
+        num_workers=options.workers,
         accelerator="cpu",
         devices=1,
-        precision="bf16-mixed" if wanted.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         overwrite=True,
         logger_args={"val_every_num_steps": 10**6, "tensorboard": None},
         save_checkpoint_args={"save_every_num_steps": 10**6},
         transform_args={
-            "image_size": (wanted.size, wanted.size),
+            "image_size": (options.size, options.size),
             "color_jitter": None,
             "random_crop": {"min_scale": 0.08},
             "normalize": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
