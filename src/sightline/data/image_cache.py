@@ -94,8 +94,8 @@ def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
 def check_unreadable(
     bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
 ) -> None:
-    """Announce unreadable images that are left out; SightlineError with all of them if they may not be left out. bad:
-    index -> reason."""
+    """Announce unreadable images that are left out; raises SightlineError with all of them if they may not be left out.
+    bad: index -> reason."""
     if not bad:
         return
     limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"

@@ -138,7 +138,7 @@ def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int
 
 def should_be_resident(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
     """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
-    memory-mapped. SightlineError if `mode` is "always" and the split does not fit."""
+    memory-mapped. Raises SightlineError if `mode` is "always" and the split does not fit."""
     if mode == "always" and free is not None and nbytes > free:
         why = f"they need {size_text(nbytes)}, and {size_text(free)} of device memory is free"
         what = "the training images do not fit on the device"

@@ -139,12 +139,12 @@ def write_pairs(
 
 
 def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, mask_row: np.ndarray) -> ItemFacts:
-    """Decode a pair into its rows [3, H, W] and [H, W]; SightlineError with its file names if it is invalid."""
+    """Decode a pair into its rows [3, H, W] and [H, W]; raises SightlineError with its file names if it is invalid."""
     try:
         pixels, mask, facts = read_pair(items, index, classes)
         height, width = mask.shape
         if height > mask_row.shape[0] or width > mask_row.shape[1]:
-            raise SightlineError("this pair changed while it was read", cure="run the command again")
+            raise SightlineError("this image or its mask changed while it was read", cure="run the command again")
     except SightlineError as error:
         raise with_file_names(error, items, index) from error
     image_row[:, :height, :width] = pixels
@@ -167,7 +167,8 @@ def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
 
 
 def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.ndarray, ItemFacts]:
-    """Decode a pair: (image uint8 [3, h, w], mask uint8 [h, w], facts). SightlineError for an invalid image or mask."""
+    """Decode a pair: (image uint8 [3, h, w], mask uint8 [h, w], facts). Raises SightlineError for an invalid image or
+    mask."""
     assert items.read_mask is not None
     counts = MaskFacts()
     mask = items.read_mask(index, counts)

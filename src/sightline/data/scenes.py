@@ -30,7 +30,7 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
     """Write scenes in the layout of DeepGlobe: `train/0001_sat.jpg`, `train/0001_mask.png`, `validation/9001_...`.
 
     Images are JPEG of quality 90 and masks RGB PNG, size x size pixels. Scenes do not depend on the counts. Returns the
-    folder. SightlineError if the folder cannot be written.
+    folder. Raises SightlineError if the folder cannot be written.
     """
     assert size >= SMALLEST and count_train < VALIDATION
     for split, first, count in (("train", 1, count_train), ("validation", VALIDATION, count_val)):
@@ -45,8 +45,11 @@ def write_scenes(folder: str | Path, count_train: int, count_val: int, size: int
 
 @dataclass(frozen=True)
 class Land:
-    """The n pixels of one class in a scene. inside: bool [size, size]. points: float32 [2, n], x and y of the pixels.
-    angles: float32 [n], direction of fields and streets in radians. dryness: 0 (green) to 1 (dry)."""
+    """The n pixels of one class in a scene.
+
+    inside: bool [size, size], True at these pixels. points: float32 [2, n], their x and y. angles: float32 [n],
+    direction of fields and streets in radians. dryness: of the scene, 0 (green) to 1 (dry).
+    """
 
     inside: np.ndarray
     points: np.ndarray

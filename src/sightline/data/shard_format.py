@@ -75,7 +75,7 @@ def is_shard_name(name: str) -> bool:
 
 
 def parse_index(content: bytes, where: str) -> ShardIndex:
-    """Parse index.json; SightlineError for another format or a damaged file. where: its path, for messages."""
+    """Parse index.json; raises SightlineError for another format or a damaged file. where: its path, for messages."""
     try:
         values = json.loads(content)
         if isinstance(values, dict) and values.get("format") != FORMAT:
@@ -97,7 +97,7 @@ def table_bytes(table: SampleTable) -> bytes:
 
 
 def parse_table(content: bytes, where: str, count: int) -> SampleTable:
-    """Parse a sample table of `count` rows from an .npz file; SightlineError if it is damaged."""
+    """Parse a sample table of `count` rows from an .npz file; raises SightlineError if it is damaged."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             names = tuple(json.loads(arrays["names"].tobytes()))

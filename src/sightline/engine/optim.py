@@ -107,8 +107,8 @@ def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]
     groups = optimizer.state_dict()["param_groups"]
     names, saved = ([(g["kind"], list(g["param_names"])) for g in each] for each in (groups, state["param_groups"]))
     if names != saved:
-        cure = "resume with the recipe of the run, or start a new run"
-        raise SightlineError("the saved optimizer state has other parameters or settings", cure=cure)
+        cure = "resume with the recipe that the run was started with, or start a new run"
+        raise SightlineError("the saved optimizer state does not match the parameters of this model", cure=cure)
     return {"state": state["state"], "param_groups": groups}
 
 
@@ -310,7 +310,7 @@ class Average:
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Load a saved average; raise SightlineError if names or shapes differ."""
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
-            cure = "resume with the recipe of the run, or start a new run"
+            cure = "resume with the recipe that the run was started with, or start a new run"
             raise SightlineError("the saved weight average is of another model", cure=cure)
         self.updates = updates
         for name, mean in self.means.items():

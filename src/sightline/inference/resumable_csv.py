@@ -59,7 +59,7 @@ class ResumableTable:
         return self.features.with_name(f"{self.features.name}.part")
 
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or resume an interrupted one; raises SightlineError if that has another origin."""
+        """Start the table, or resume an interrupted one; raises SightlineError if its origin differs."""
         self.origin = origin
         known = None if overwrite else read_json(self.record)
         if isinstance(known, dict) and self.part.is_file():
@@ -142,7 +142,7 @@ def unknown_features(rows: int, width: int) -> np.ndarray:
 
 
 def require_same_origin(known: Any, origin: dict[str, Any], where: Path) -> None:
-    """Raise SightlineError if an unfinished prediction was started with another origin."""
+    """Raise SightlineError if an unfinished prediction was started with a different origin."""
     if known != origin:
         differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
         why = f"it was started with different {differs or 'settings'}"

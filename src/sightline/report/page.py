@@ -137,7 +137,7 @@ def asset(name: str) -> Html:
 
 
 def digest(text: str) -> str:
-    """The hash of an inline style or script in a content security policy."""
+    """The hash by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 

@@ -143,7 +143,7 @@ class ServedClassifier(ServedModel):
 
 @dataclass(frozen=True, kw_only=True)
 class ServedSegmenter(ServedModel):
-    """Masks of images of any size."""
+    """A segmentation model, which predicts the masks of images of any size."""
 
     parts: MaskInference
     returns = "a mask as PNG and the share of each class"

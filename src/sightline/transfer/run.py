@@ -105,9 +105,9 @@ def train_all(grid: Grid, merged: Grid, folder: Path, say: Callable[[str], None]
 
 
 def raise_if_interrupted(signals: int, folder: Path) -> None:
-    """Raise SightlineError if a finished run received a signal in its last step.
+    """Raise SightlineError if a signal arrived too late to interrupt the run that has just finished.
 
-    signals: the number of signals that were received before the grid started.
+    signals: the number of signals received before this command; more have been received since if it was interrupted.
     """
     if StopRequest.received > signals:
         cure = RESUME.format(shlex.quote(str(folder)))

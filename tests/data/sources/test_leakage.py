@@ -48,7 +48,7 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     assert f"sightline doctor '{leaky}' --write-clean-list clean.csv" in caught.value.cure
     assert "--data.on_copies warn" in caught.value.cure and not (tmp_path / "run").exists()
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings | {"data.on_copies": "warn"})
-    note = "warning: 2 images in several splits, as the same file, so the scores may be too high"
+    note = "warning: 2 images are in several splits, as identical files, so the scores may be too high"
     assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
 
 

@@ -105,7 +105,7 @@ def pair_augmentation(
     -> (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
 
     The order: window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization and
-    normalization. Without `augment.window` images are not cropped. SightlineError for invalid settings.
+    normalization. Without `augment.window` images are not cropped. Raises SightlineError for invalid settings.
     """
     check_window(augment)
 

@@ -33,7 +33,7 @@ _crashing: dict[str, str] = {}
 
 @contextlib.contextmanager
 def record_decoding(path: str) -> Generator[None]:
-    """Context manager: record `path` while it is decoded. SightlineError if decoding it has crashed a process."""
+    """Context manager: record `path` while it is decoded. Raises SightlineError if this crashed an earlier process."""
     page = open_page()
     if path in _crashing:
         raise SightlineError(_crashing[path], cure=CURE)

@@ -113,7 +113,7 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 @contextlib.contextmanager
 def open_scene(path: Path) -> Generator[Scene]:
-    """Context manager: open a file for reading in windows. SightlineError with its path if a part is unreadable."""
+    """Context manager: open a GeoTIFF to read windows of it. Raises SightlineError if any part of it is unreadable."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -156,7 +156,7 @@ def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) ->
     """Context manager: yield a function (top, left, pixels [h, w, *shape]) that writes windows of a TIFF file.
 
     The file has the size and georeference of the scene. shape: () for one band, (3,) for three. It is renamed to `path`
-    when complete. SightlineError if it cannot be written.
+    when complete. Raises SightlineError if it cannot be written.
     """
     import rasterio
 

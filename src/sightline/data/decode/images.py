@@ -76,8 +76,8 @@ class Header:
 def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None = None) -> Image.Image:
     """Decode an image file to 8-bit RGB, and set the fields of `header`.
 
-    With `side` > 0 a JPEG file may be decoded at a reduced size, at least DRAFT_FACTOR * side in both directions.
-    Raises SightlineError with the path unless it is an intact image of at most `max_pixels` pixels.
+    With `side` > 0 a JPEG file may be decoded at a reduced size, at least DRAFT_FACTOR * side in both dimensions.
+    Raises SightlineError, which names the path, if the file is damaged or has more than `max_pixels` pixels.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -89,8 +89,8 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
 
 
 def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
-    """Decode an uploaded image to 8-bit RGB as `open_image` does; SightlineError without a path, with a cure for the
-    sender."""
+    """Decode an uploaded image to 8-bit RGB as `open_image` does; raises SightlineError without a path, with a cure for
+    the sender."""
     try:
         return decode_rgb(io.BytesIO(content), max_pixels, side, None)
     except Exception as error:  # as above
@@ -140,8 +140,10 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
 
 
 def image_error(path: str, error: Exception, content: bytes | None = None) -> SightlineError:
-    """The error for an image that cannot be used, with a cure. error: that of the decoder. content: its bytes if it is
-    not a file."""
+    """The error for an image that cannot be used, with a cure.
+
+    error: the exception of the decoder. content: the bytes of the image if it was not read from a file.
+    """
     if isinstance(error, SightlineError | Image.DecompressionBombError | Image.DecompressionBombWarning):
         cure = error.cure if isinstance(error, SightlineError) else ""
         why = error.what if isinstance(error, SightlineError) else str(error)
@@ -225,7 +227,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Transparency (RGBA, LA, PA, palette or color key) is composited on white. 16-bit gray is divided by 257 and rounded,
     not clipped. Values of mode I (32-bit) must be 0 to 65535 and are treated as 16-bit; values of mode F must be 0 to 1
-    and are multiplied by 255. Pillow converts CMYK and Lab. SightlineError for values outside these ranges.
+    and are multiplied by 255. Pillow converts CMYK and Lab. Raises SightlineError for values outside these ranges.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image

@@ -51,8 +51,8 @@ def read_mask(
     """Decode a mask to class indices uint8 [H, W], IGNORE for ignored classes, rotated by its EXIF orientation.
 
     facts: its counts are increased. content: the bytes of the mask if it is not a file; `path` is then used in messages
-    only. SightlineError with the path for unreadable files, lossy formats, transparency, channels that do not fit the
-    palette, and ids or colors outside the palette (with count, first position and cure).
+    only. Raises SightlineError with the path for unreadable files, lossy formats, transparency, channels that do not
+    fit the palette, and ids or colors outside the palette (with count, first position and cure).
     """
     try:
         with record_decoding(path):
@@ -74,7 +74,8 @@ def read_mask(
 
 
 def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """(decoded image, factor by which Pillow scaled its gray values); SightlineError for files that cannot be masks."""
+    """(decoded image, factor by which Pillow scaled its gray values); raises SightlineError for files that cannot be
+    masks."""
     raise_pillow_limit(max_pixels)
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("it is not a regular file", cure="remove it from the data")
@@ -114,8 +115,8 @@ def reject_transparent(image: Image.Image) -> None:
 
 
 def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
-    """Convert a mask of ids, gray or palette indices, to (class indices uint8 [H, W], 0 inexact pixels).
-    scale: factor by which Pillow scaled the ids. SightlineError for other modes and for ids without a name."""
+    """Convert a mask of ids, gray or palette indices, to (class indices uint8 [H, W], 0 inexact pixels). scale: factor
+    by which Pillow scaled the ids. Raises SightlineError for other modes and for ids without a name."""
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = (
@@ -167,7 +168,7 @@ def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int
     """Convert a mask of colors to (class indices uint8 [H, W], number of pixels that match inexactly).
 
     A file of one channel must match exactly unless the palette is gray, because class ids would look like dark colors.
-    SightlineError for other modes and for colors outside the palette.
+    Raises SightlineError for other modes and for colors outside the palette.
     """
     if image.mode not in COLOR_MODES:
         cure = "set classes instead of colors: --data.palette '' with --data.classes or classes.txt"
@@ -228,7 +229,7 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
 
 
 def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) of an image after rotation, read from its header; SightlineError if it is not readable."""
+    """(height, width) of an image after rotation, read from its header; raises SightlineError if it is not readable."""
     raise_pillow_limit(max_pixels)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -248,7 +249,7 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
     """Convert class indices uint8 [H, W] to the colors or ids of the palette: RGB [H, W, 3], or gray or ids [H, W].
 
     Returns uint8, or uint16 if an id exceeds 255. A class gets its first name's value, IGNORE that of the first ignored
-    name. SightlineError for indices without a name.
+    name. Raises SightlineError for indices without a name.
     """
     codes = palette.ids if palette.colors is None else palette.colors
     table = np.full((256, *np.shape(codes)[1:]), -1, np.int64)

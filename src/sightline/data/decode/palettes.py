@@ -121,7 +121,7 @@ def packed(color: Color) -> int:
 
 def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     """Make the palette from the settings. class_list: names by id (classes.txt), used if `data.classes` is empty.
-    SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore."""
+    Raises SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore."""
     coding = coding_of(data, data.classes or class_list)
     ids, ignore = dict(coding.ids), data.ignore
     if coding.colors is None:  # an id without a name may be ignored by its number, as 255 often is
@@ -159,7 +159,7 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
 
 
 def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
-    """The coding by `data.palette` or `data.colors`, else ids for `names` from 0; SightlineError without either."""
+    """The coding by `data.palette` or `data.colors`, else ids from 0. Raises SightlineError if all three are empty."""
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
@@ -267,7 +267,8 @@ def to_dict(palette: Palette) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
-    """Rebuild a palette from the values of `to_dict`; SightlineError if they are invalid. where: for the message."""
+    """Rebuild a palette from the values of `to_dict`; raises SightlineError if they are invalid. where: for the
+    message."""
     try:
         names = tuple(map(str, values["names"]))
         index = np.array(values["index"], np.uint8)

@@ -83,7 +83,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def index(self) -> ShardIndex | None:
-        """Read index.json; None for shards without an index. SightlineError if it is damaged or incomplete."""
+        """Read index.json; None for shards without an index. Raises SightlineError if it is damaged or incomplete."""
         where = f"{self.base}/{INDEX}"
         content = self.read(where) if self.has_index else None
         if content is None:
@@ -98,7 +98,7 @@ class Store:
         return index
 
     def table(self, entry: ShardEntry) -> SampleTable:
-        """Read the sample table of a shard; SightlineError if it is missing or its SHA-256 differs."""
+        """Read the sample table of a shard; raises SightlineError if it is missing or its SHA-256 differs."""
         location = f"{self.tables}/{entry.table or entry.file.removesuffix('.tar') + '.npz'}"
         content = self.read(location)
         if content is None or hashlib.sha256(content).hexdigest() != entry.table_sha256:

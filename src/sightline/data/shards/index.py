@@ -18,7 +18,7 @@ from PIL import Image
 
 from ...config.paths import absolute, expanded
 from ...config.schema import Data
-from ...errors import ENVIRONMENT, SightlineError
+from ...errors import ENVIRONMENT, SightlineError, some_of
 from ..decode.images import decode_rgb, image_error
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
@@ -60,8 +60,8 @@ class Shards:
     ) -> dict[int, bytes]:
         """Read the undecoded bytes of samples. Consecutive samples of one shard are read from one open file.
 
-        opening: called with the index of each shard before it is opened. pin: as in `Store.open`. SightlineError if a
-        shard cannot be read.
+        opening: called with the index of each shard before it is opened. pin: as in `Store.open`. Raises SightlineError
+        if a shard cannot be read.
         """
         contents = {}
         for shard, members in groupby(indices, lambda index: int(self.owners[index])):
@@ -78,8 +78,10 @@ class Shards:
         return contents
 
     def members(self, index: int, content: bytes) -> dict[str, Any]:
-        """Parse the bytes of a sample: file extension -> bytes of images and masks, and `__key__` -> its key. The
-        library webdataset parses the tar format; its decoders, which unpickle, are not used."""
+        """Return {file extension: bytes} of the files of a sample, and its name as `__key__`.
+
+        webdataset parses the tar format. Its decoders are not used, because unpickling can execute code.
+        """
         from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_iterator
 
         def is_decoded(name: str) -> bool:
@@ -97,7 +99,8 @@ class Shards:
         return f"{shard}, sample {members.get('__key__', '?')} ({self.names[index]})"
 
     def image(self, index: int, members: dict[str, Any], side: int = 0) -> Image.Image:
-        """Decode the image of a sample to RGB; `side` as in `images.open_image`. SightlineError if it is invalid."""
+        """Decode the image of a sample to RGB; `side` as in `images.open_image`. Raises SightlineError if it is
+        invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
         try:
             return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
@@ -147,10 +150,10 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     items = {split: items_of(store, part.shards, palette if part.masks else None) for split, part in splits.items()}
     classes = palette.classes if palette else tuple(index.classes)
     if data.classes and not palette and classes and data.classes != classes:
-        why = f"they have {', '.join(classes[:8])}; data.classes is {', '.join(data.classes[:8])}"
-        raise SightlineError(
-            "the shards have other classes", where="data.classes", why=why, cure="leave out data.classes"
-        )
+        why = f"the shards have {len(classes):,}: {some_of(classes)}; data.classes has {len(data.classes):,}: "
+        why += some_of(data.classes)
+        what, cure = "data.classes does not match the classes of the shards", "leave out data.classes"
+        raise SightlineError(what, where="data.classes", why=why, cure=cure)
     counts = [f"{len(items[split].names):,} {split} in {len(part.shards):,}" for split, part in splits.items()]
     ending = f" of {len(classes):,} classes" if classes and not palette else ""
     notes = (*index.notes, f"{origin}: {' + '.join(counts)} shards{ending}")

@@ -116,7 +116,7 @@ def new_index(job: PackJob) -> ShardIndex:
 
 def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
     """The index of an interrupted packing of the same data with the same options, else a new one in the emptied folder.
-    SightlineError if the folder has other files, or another packed data set and `overwrite` is False."""
+    Raises SightlineError if the folder has other files, or another packed data set and `overwrite` is False."""
     index, path = new_index(job), job.out / INDEX
     names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
     others = [name for name in names if not WRITTEN.fullmatch(name)]
@@ -139,7 +139,7 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
 
 
 def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
-    """Write the missing shards of a split. SightlineError with all unreadable images."""
+    """Write the missing shards of a split. Raises SightlineError with all unreadable images."""
     part = index.splits[split]
     if part.position:
         job.announce(f"{split}: continuing after {counted(len(part.shards), 'shard')}")

@@ -51,7 +51,7 @@ class PackJob:
 
 
 def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
-    """Read one sample, and decode its image and mask to check them; SightlineError if either is invalid."""
+    """Read one sample, and decode its image and mask to check them; raises SightlineError if either is invalid."""
     items, source = job.source.splits[split], job.source
     palette = job.palette if items.mask_names is not None else None
     counts = np.zeros(0 if job.palette is None else len(job.palette.classes), np.int64)

@@ -172,7 +172,7 @@ class Stream:
         return finish
 
     def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Decode a sample into `image` [3, H, W] and, for pairs, `mask` [H, W]; SightlineError for another size."""
+        """Decode a sample into `image` [3, H, W] and `mask` [H, W]. Raises SightlineError if the sizes differ."""
         members, side = self.shards.members(index, content), self.square.side if self.square else 0
         decoded = self.shards.image(index, members, side)
         square = self.square if self.shape == (3, side, side) else None

@@ -71,7 +71,8 @@ def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
 
 
 def shard_locations(path: str) -> list[str]:
-    """The paths or URLs of the shards of a folder, a tar file or a brace pattern; SightlineError if any is missing."""
+    """The paths or URLs of the shards of a folder, a tar file or a brace pattern; raises SightlineError if any is
+    missing."""
     if path.endswith(".tar"):
         from braceexpand import braceexpand  # installed with webdataset
 
@@ -138,8 +139,8 @@ def choose_splits(
 ) -> tuple[dict[str, SplitEntry], list[str]]:
     """Assign shards to splits by the names of shards or folders: (splits, notes). labels: int64 [n] of each shard.
 
-    Labeled data without a validation split have entire shards held out, chosen by `seed`. SightlineError if that is
-    impossible.
+    Labeled data without a validation split have entire shards held out, chosen by `seed`. Raises SightlineError if that
+    is impossible.
     """
     chosen: dict[str, list[int]] = {}
     for number, entry in enumerate(entries):
@@ -165,7 +166,7 @@ def choose_splits(
 
 
 def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
-    """List the samples of a tar file, grouped as in webdataset; SightlineError with all invalid ones."""
+    """List the samples of a tar file, grouped as in webdataset; raises SightlineError with all invalid ones."""
     from webdataset.tariterators import base_plus_ext
 
     samples: list[ListedSample] = []
@@ -191,7 +192,7 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
 
 
 def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfile.TarInfo]) -> ListedSample:
-    """The `ListedSample` of a group of members; SightlineError without an image."""
+    """The `ListedSample` of a group of members; raises SightlineError without an image."""
 
     def content(ending: str) -> bytes:
         stream = archive.extractfile(members[ending]) if ending in members else None
@@ -218,8 +219,8 @@ def parse_label(cls: bytes, described: bytes) -> str:
 def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str, ...], np.ndarray]:
     """(class names in index order, labels int64 [N]). Integer labels are class indices; names are sorted.
 
-    Without any label there are no classes, and all labels are -1. SightlineError if only some samples have labels, or
-    data.classes lacks some.
+    Without any label there are no classes, and all labels are -1. Raises SightlineError if only some samples have
+    labels, or data.classes lacks some.
     """
     lacking = [sample.name for sample in samples if not sample.label]
     if len(lacking) == len(samples):

@@ -18,8 +18,8 @@ SAMPLE = 2000
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a pattern such as `{label}_{id}` to a regular expression for file names without extension.
 
-    The label is matched greedily: `aquarium_fish_001` has the label `aquarium_fish`. SightlineError unless the pattern
-    has exactly one {label} and at most one {id}; all other characters are literal.
+    The label is matched greedily: `aquarium_fish_001` has the label `aquarium_fish`. Raises SightlineError unless the
+    pattern has exactly one {label} and at most one {id}; all other characters are literal.
     """
     if pattern.count("{label}") != 1 or pattern.count("{id}") > 1 or re.search(r"\{(?!label\}|id\})", pattern):
         what = f"the pattern {pattern!r} must contain {{label}} once and {{id}} at most once"
@@ -37,7 +37,7 @@ def match_labels(names: Sequence[str], pattern: str) -> list[str | None]:
 
 
 def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]:
-    """The label in each file name; SightlineError with the names that do not match the pattern."""
+    """The label in each file name; raises SightlineError with the names that do not match the pattern."""
     labels = match_labels(names, pattern)
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
@@ -84,7 +84,8 @@ def read_class_list(path: str) -> tuple[str, ...]:
 
 
 def read_text(path: str) -> str:
-    """Read a UTF-8 file, with or without byte-order mark; SightlineError with the line of the first invalid byte."""
+    """Read a UTF-8 file, with or without byte-order mark; raises SightlineError with the line of the first invalid
+    byte."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -127,7 +128,7 @@ def declared_name(label: str, declared: Sequence[str], known: set[str]) -> str |
 
 
 def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) -> list[str]:
-    """Convert labels (names or indices) to declared class names; SightlineError with the labels that match none."""
+    """Convert labels (names or indices) to declared class names; raises SightlineError with all undeclared labels."""
     known = set(declared)
     meaning = {label: declared_name(label, declared, known) for label in sorted(set(labels))}
     unknown = [label for label, name in meaning.items() if name is None]

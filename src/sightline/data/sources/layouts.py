@@ -30,8 +30,8 @@ FORCE = "choose with --data.layout splits, classes, filename, csv or unlabelled"
 def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
     """Recognize the layout of the folder `root`, from its content or by `data.layout`, and list its files.
 
-    hold_out: the data are for training, so that splits must include a training split. SightlineError for an ambiguous
-    layout or missing labels.
+    hold_out: the data are for training, so that splits must include a training split. Raises SightlineError for an
+    ambiguous layout or missing labels.
     """
     here = list_folder(root)
     predictions = [name for name in here.tables if holds_predictions(os.path.join(root, name))]
@@ -89,7 +89,8 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
 
 
 def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
-    """Detect the name of a folder's layout; SightlineError if ambiguous. first: folder of the first split, or ''."""
+    """Detect the name of a folder's layout; raises SightlineError if ambiguous. first: folder of the first split, or
+    ''."""
     if first and list_folder(root, first).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):
@@ -138,7 +139,7 @@ def reject_nested(root: str, filled: list[str]) -> None:
 
 
 def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
-    """List all images in `root`/`below` and its subfolders; SightlineError if there are none."""
+    """List all images in `root`/`below` and its subfolders; raises SightlineError if there are none."""
     files = images_below(root, below, tally)
     if not files:
         where = os.path.join(root, below) if below else root
@@ -148,8 +149,8 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> SplitFiles:
-    """List the images in class `folders` of `root`/`below`, labeled with the folder's name. SightlineError with all
-    empty folders, or if there is no folder."""
+    """List the images in class `folders` of `root`/`below`, labeled with the folder's name. Raises SightlineError with
+    all empty folders, or if there is no folder."""
     files: list[File] = []
     labels: list[str] = []
     empty: list[str] = []

@@ -100,7 +100,7 @@ def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> Sigh
 
 def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
     """The group of each image, by the regular expression `data.group` or the column of a table; None without either. An
-    image with an empty cell is a separate group. SightlineError if the expression does not match a name."""
+    image with an empty cell is a separate group. Raises SightlineError if the expression does not match a name."""
     if not data.group:
         if items.groups is None:
             return None
@@ -192,7 +192,8 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
             shared.append(f"{' = '.join(group[:4])}{', ...' * (len(group) > 4)} ({' and '.join(splits)})")
     if not shared:
         return source
-    what = f"{counted(len(shared), 'image')} in several splits, as the same file"
+    many = len(shared) > 1
+    what = f"{counted(len(shared), 'image')} {'are' if many else 'is'} in several splits, as identical files"
     if data.on_copies == "warn":
         note = f"warning: {what}, so the scores may be too high: {some_of(shared)}"
         announce(note)

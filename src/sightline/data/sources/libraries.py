@@ -63,7 +63,7 @@ def entries() -> dict[str, LibraryEntry]:
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none.
+    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none. Raises
     SightlineError for an unknown name, and for missing or damaged files."""
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
@@ -84,7 +84,7 @@ def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, download: bool) -> Any:
-    """Open one split of a torchvision data set; SightlineError if its files are missing or damaged."""
+    """Open one split of a torchvision data set; raises SightlineError if its files are missing or damaged."""
     try:
         if download:
             os.makedirs(root, exist_ok=True)
@@ -147,7 +147,7 @@ def write_digits(folder: str | Path) -> Path:
     """Write the digits as PNG files for the transfer demo; returns `folder`.
 
     `pretraining/` has the digits 0 to 4 (`images/` and labels.csv). `target/` has the digits 5 to 9: ten images per
-    class in `train/CLASS/`, the others in `val/CLASS/`. SightlineError if it cannot be written.
+    class in `train/CLASS/`, the others in `val/CLASS/`. Raises SightlineError if it cannot be written.
     """
     from sklearn.datasets import load_digits
 

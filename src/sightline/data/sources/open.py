@@ -27,8 +27,8 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     """Recognize the layout of `data.path` and list its images, without decoding.
 
     hold_out: the data are for training: a training split and two classes are required, and a missing validation split
-    is held out by `seed`. Without it (for evaluation) the splits are not changed. SightlineError for ambiguous or
-    contradicting labels and splits.
+    is held out by `seed`. Without it (for evaluation) the splits are not changed. Raises SightlineError for ambiguous
+    or contradicting labels and splits.
     """
     kind = data.path.partition(":")[0] if data.layout == "auto" else data.layout
     if kind == "sklearn":
@@ -46,7 +46,8 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def locate(data: Data) -> tuple[str, str]:
-    """(folder, name of the table in it or '') for `data.path`; SightlineError if it is neither a folder nor a table."""
+    """(folder, name of the table in it or '') for `data.path`; raises SightlineError if it is neither a folder nor a
+    table."""
     if not data.path:
         cure = "give a folder of images or a CSV file: --data PATH"
         raise SightlineError("no data was given", where="data.path", cure=cure)
@@ -90,7 +91,8 @@ def with_classes(
     root: str, layout: Layout, parts: dict[str, SplitFiles], data: Data, notes: list[str], hold_out: bool
 ) -> tuple[dict[str, SplitFiles], tuple[str, ...]]:
     """(parts with class names as labels, classes in index order). The classes are those of train, or of all splits.
-    notes: extended by a sentence on declared classes. SightlineError for one class, or classes that train lacks."""
+    notes: extended by a sentence on declared classes. Raises SightlineError for one class, or classes that train lacks.
+    """
     declared, origin = declared_classes(root, data)
     if declared:
         notes.append(f"class order by {origin}")

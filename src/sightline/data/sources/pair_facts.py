@@ -34,7 +34,7 @@ class SplitFacts(NamedTuple):
 
 
 def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
-    """Count the pixels of a mask uint8 [H, W]; SightlineError if `shape`, (height, width) of its image, differs."""
+    """Count the pixels of a mask uint8 [H, W]; raises SightlineError unless `shape` of its image is (H, W) too."""
     if shape != mask.shape:
         (height, width), (rows, columns) = shape, mask.shape
         what = f"the image has {width} x {height} pixels and its mask {columns} x {rows}"

@@ -52,7 +52,8 @@ def holds_pairs(path: str) -> bool:
 
 
 def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles]:
-    """List the images and masks of each split, or of the single split `all`; SightlineError if they are ambiguous."""
+    """List the images and masks of each split, or of the single split `all`; raises SightlineError if they are
+    ambiguous."""
     folders = list_folder(root).folders
     partners = find_partners(root, folders)
     plain = tuple(name for name in folders if name not in partners.values())
@@ -76,7 +77,8 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
 
 
 def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
-    """Map split folders to the mask folders beside them, as `train` to `trainannot`; SightlineError for two of them."""
+    """Map split folders to the mask folders beside them, as `train` to `trainannot`; raises SightlineError for two of
+    them."""
     partners: dict[str, str] = {}
     for name in folders:
         match = PARTNER.fullmatch(name)
@@ -102,7 +104,7 @@ def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str])
 
 def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
     """(folder of images, folder of masks) in `root`/`below`; None without masks. `below` itself may have the images.
-    SightlineError if there are several."""
+    Raises SightlineError if there are several."""
     here, found = list_folder(root, below), []
     for words in (IMAGE_FOLDERS, MASK_FOLDERS):
         paths = [posixpath.join(below, name) for name in here.folders if name.lower() in words]

@@ -42,8 +42,8 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     """Recognize the layout of the image-mask pairs in `data.path` and list them, without decoding.
 
     hold_out: the data are for training: masks are required, and a missing validation split is held out of train by
-    `seed`. known: the palette of a run, which replaces that of the settings. SightlineError with all images without a
-    mask, masks without an image, and ambiguous ones.
+    `seed`. known: the palette of a run, which replaces that of the settings. Raises SightlineError with all images
+    without a mask, masks without an image, and ambiguous ones.
     """
     if is_sharded(data):
         source, packed = open_packed(data, seed, hold_out, known)
@@ -85,7 +85,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
 
 
 def is_segmentation(data: Data) -> bool:
-    """Whether the data are image-mask pairs, by the settings or by their layout. SightlineError for shards."""
+    """Whether the data are image-mask pairs, by the settings or by their layout. Raises SightlineError for shards."""
     if is_sharded(data):
         cure = "check the data before packing: sightline doctor DATA; or unpack them: tar xf FILE"
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
@@ -108,7 +108,7 @@ def labeled_by_folders(source: Source) -> bool:
 
 def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
     """Match the images of each split to their masks; None as mask in a test split without masks, or for evaluation.
-    SightlineError with all unmatched and ambiguous files."""
+    Raises SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
@@ -170,7 +170,7 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
 
 
 def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette of the settings or of classes.txt; SightlineError without either, with a guess from a mask."""
+    """The palette of the settings or of classes.txt; raises SightlineError without either, with a guess from a mask."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
@@ -189,7 +189,7 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
         cure = "convert the ids in the masks to those of the run, and correct or remove classes.txt"
-        raise SightlineError("the data have other classes than the run", where=root, why=why, cure=cure)
+        raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 
 
 def guess_palette(root: str, name: str) -> tuple[str, str]:

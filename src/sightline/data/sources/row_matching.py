@@ -15,7 +15,7 @@ Listings = dict[str, dict[str, File]]
 
 
 def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
-    """Map splits to label tables; a single table for all splits (`labels.csv`, or the only one) has the key ''.
+    """Map splits to label tables; a single table for all splits (`labels.csv`, or the only one) has the key ''. Raises
     SightlineError if the choice is ambiguous, or there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
@@ -120,8 +120,8 @@ def match_rows(
 ) -> None:
     """Find the image of every row, and add (image, row with its split) to `matches`, by path. split: of the table.
 
-    An image is searched in the folder `owns[row.split]`, then in the folders `others`, all below `root`. SightlineError
-    with all rows that match no image or several, or contradict an earlier row.
+    An image is searched in the folder `owns[row.split]`, then in the folders `others`, all below `root`. Raises
+    SightlineError with all rows that match no image or several, or contradict an earlier row.
     """
     faults: list[str] = []
     for row in table.rows:

@@ -42,7 +42,7 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
     """Map splits to folder names; empty if the folders are not splits, unless `forced`.
 
     They are splits if `train` and `val` or `test` are among them, or if all have names of splits, with or without a
-    suffix (`train_50`): `train_station` beside `harbor` is a class. SightlineError if a split is ambiguous.
+    suffix (`train_50`): `train_station` beside `harbor` is a class. Raises SightlineError if a split is ambiguous.
     """
     wide = forced or names_train(folders)
     alike = [name for name in folders if split_of(name, wide)]
@@ -53,7 +53,8 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
 
 
 def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
-    """Map splits to names; `train` has priority over `train_50`. SightlineError if several names remain for a split."""
+    """Map splits to names; `train` has priority over `train_50`. Raises SightlineError if several names remain for a
+    split."""
     candidates: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         if split := split_of(name, wide):

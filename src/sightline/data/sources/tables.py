@@ -47,7 +47,7 @@ class LabelTable:
 
 def read_table(path: str) -> LabelTable:
     """Read a UTF-8 table with a header line and comma, semicolon or tab as separator. Cells are stripped of spaces and
-    otherwise unchanged: `1` and `01` are two labels. SightlineError with all invalid lines."""
+    otherwise unchanged: `1` and `01` are two labels. Raises SightlineError with all invalid lines."""
     (_, header), *lines = parse(path, read_text(path))
     columns = find_columns(header, path)
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
@@ -78,8 +78,8 @@ def separator(text: str) -> str:
 
 
 def parse(path: str, text: str) -> Lines:
-    """Parse CSV text to its non-empty lines, the header first; SightlineError if it is invalid or has no rows. A row
-    over several lines has the number of its first line."""
+    """Parse CSV text to its non-empty lines, the header first; raises SightlineError if it is invalid or has no rows. A
+    row over several lines has the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
     lines: Lines = []
     start = 1
@@ -129,8 +129,8 @@ def is_predictions(names: set[str]) -> bool:
 
 
 def find_columns(header: list[str], path: str) -> dict[str, int]:
-    """Map `filename` and `label`, and if present `name`, `split` and `group`, to column indices. SightlineError without
-    exactly one column of file names and of labels, and for a table of predictions."""
+    """Map `filename` and `label`, and if present `name`, `split` and `group`, to column indices. Raises SightlineError
+    without exactly one column of file names and of labels, and for a table of predictions."""
     names, columns = normalized(header), {}
     if is_predictions(set(names)):
         raise SightlineError(

@@ -198,7 +198,7 @@ def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
 
 
 def draw_runs(comparison: Comparison) -> Figure:
-    """Draw the difference of every run to the reference, with its interval."""
+    """Draw how much each run differs from the reference, with the confidence intervals."""
     pairs = comparison.pairs
     values = np.array([[pair.numbers.difference, *pair.numbers.interval] for pair in pairs]).T
     title = f"{comparison.kind.title}: difference to {short(comparison.reference.name, NAME)}"

@@ -53,7 +53,7 @@ def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Deco
     if unknown:
         why = "the run was not trained on: " + ", ".join(unknown[:10])
         cure = f"rename or remove those classes; the run has: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
-        raise SightlineError("the data have other classes than the run", where=where, why=why, cure=cure)
+        raise SightlineError("the classes of the data differ from those of the run", where=where, why=why, cure=cure)
     if decoded.labels is None:
         cure = "use labeled data, or `sightline predict`, which needs no labels"
         raise SightlineError("evaluation needs labels", where=where, cure=cure)

@@ -147,7 +147,10 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, from the arrays of `metrics`."""
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss.
+
+    arrays: as returned by `metrics`.
+    """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
     top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices

@@ -177,7 +177,10 @@ class PretrainLearner:
 
 
 def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, from the arrays of `metrics`; {} without labels."""
+    """The 95 % bootstrap interval [low, high] of the k-NN accuracy; {} without labels.
+
+    arrays: as returned by `metrics`.
+    """
     if "predictions" not in arrays:
         return {}
     right = arrays["predictions"] == arrays["labels"]

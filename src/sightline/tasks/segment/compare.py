@@ -76,10 +76,10 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
 
 @dataclass(frozen=True)
 class MaskRow:
-    """One image with the masks of all runs.
+    """One image with its true mask and the masks that several runs predicted.
 
-    image: uint8 [3, h, w]. truth, masks: uint8 [h, w]; None for a missing mask. counts: by run, the confusion matrix of
-    the image in full size, or None.
+    image: uint8 [3, h, w]. truth: uint8 [h, w]. masks: for each run uint8 [h, w], or None if its mask is missing.
+    counts: for each run the confusion matrix of the image at full size, or None.
     """
 
     name: str

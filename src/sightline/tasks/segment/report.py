@@ -189,7 +189,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
 
 
 def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
-    """The lead sentence, mean IoU with its interval, pixel accuracy, and the facts of the run."""
+    """The summary: a lead sentence, and cards with mean IoU, its interval, pixel accuracy, time and device."""
     past = findings.past
     parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
     facts: list[tuple[str, str, str]] = []
