@@ -41,7 +41,7 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
 ) -> None:
     settings = tiny | {"train.epochs": 1}
-    with pytest.raises(SightlineError, match="2 images in several splits") as caught:
+    with pytest.raises(SightlineError, match="2 images are in several splits") as caught:
         sightline.train("photos_scratch", leaky, out=tmp_path / "run", quiet=True, **settings)
     assert "train/class_0/1.png = val/class_0/leak.png (train and val)" in caught.value.why
     assert "test/class_1/again.png = val/class_1/10000.png (val and test)" in caught.value.why
@@ -67,7 +67,7 @@ def test_every_task_rejects_validation_images_in_train(
     shutil.copy(scenes / "train/0000_mask.png", scenes / "validation/0900_mask.png")
     assert open_masked(config, lambda text: None), "identical masks are not a leak"
     shutil.copy(scenes / "train/0000_sat.jpg", scenes / "validation/0900_sat.jpg")
-    with pytest.raises(SightlineError, match="1 image in several splits") as caught:
+    with pytest.raises(SightlineError, match="1 image is in several splits") as caught:
         open_masked(config, lambda text: None)
     assert "clean-list" not in caught.value.cure, "clean lists are for labeled images"
 
@@ -267,7 +267,7 @@ def test_links_to_one_file_in_two_splits_are_a_leak(make_photos: Callable[..., P
     root = make_photos(tmp_path / "photos", train=3, val=2)
     os.link(root / "train/class_0/1.png", root / "val/class_0/hard.png")
     data = Data(path=str(root))
-    with pytest.raises(SightlineError, match="1 image in several splits"):
+    with pytest.raises(SightlineError, match="1 image is in several splits"):
         reject_leaks(open_source(data, 0), data, print)
 
 
