@@ -65,7 +65,8 @@ def process_group(timeout_seconds: float) -> Generator[World]:
         dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        cure = "torchrun --nproc-per-node 2 -m sightline train ...; --rdzv-endpoint HOST:PORT sets a free port"
+        cure = "start with `torchrun --nproc-per-node 2 -m sightline train ...`; if the port is in use, choose a free "
+        cure += "one: --rdzv-endpoint HOST:PORT"
         what = "the processes of this run could not connect to each other"
         raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     unlimited_group.append(dist.new_group(backend="gloo", timeout=NO_LIMIT))

@@ -12,9 +12,10 @@ from .segmentation import DRAWS, Confusion, Counts, as_counts, class_iou, interv
 
 
 class ClassDifferences(NamedTuple):
-    """A measure of each class under two models, float64 [K]: both values, second - first, and its interval.
+    """A measure of each class for two models, float64 [K]: the values of both, and their difference with its interval.
 
-    NaN for classes that do not occur, and for intervals of classes that occur in too few items.
+    difference: second - first. low, high: the interval of the difference. NaN for classes that do not occur, and for
+    intervals of classes that occur in too few items.
     """
 
     first: np.ndarray

@@ -51,10 +51,10 @@ COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C",
 
 
 class Grid(Section):
-    """The configuration of a transfer grid. Each of the four stages is the recipe of an ordinary run.
+    """The configuration of a transfer grid.
 
-    labeled, unlabeled: the pre-trainings. full, frozen: training on the target, of all weights or of the head only.
-    classifier: the head of both.
+    labeled, unlabeled: pre-training with and without labels. full, frozen: training on the target, of all weights or of
+    the head only. Each of these four is the recipe of an ordinary run. classifier: the head in `full` and `frozen`.
     """
 
     name: str = "transfer"
@@ -126,7 +126,10 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
     for key, value in overrides.items():
         stage, dot, rest = key.partition(".")
         if stage in ("full", "frozen") and rest in SET_BY_GRID:
-            cure = "use --classifier, --seeds, --labeled WEIGHTS or --unlabeled WEIGHTS"
+            cure = (
+                "remove this option; those of the grid are --classifier (the head), --seeds, and --labeled WEIGHTS or "
+            )
+            cure += "--unlabeled WEIGHTS"
             raise SightlineError(f"the grid sets {rest} for each run", where=f"--{key}", cure=cure)
         if not dot and stage in stages and isinstance(value, Mapping):
             stages[stage] |= value

@@ -106,7 +106,10 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
 
 
 def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
-    """Sentences on images with damaged EXIF blocks and on images smaller than `side`. meta: meta.json of the entry."""
+    """Sentences on the images of a split that have damaged EXIF blocks, or a shorter side below `side` pixels.
+
+    meta: the content of meta.json in the cache entry. names: of the images.
+    """
     notes, count = [], len(names)
     if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
         some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")

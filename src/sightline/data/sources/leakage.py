@@ -180,8 +180,11 @@ def digest_of(path: str) -> str:
 
 
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files; with `data.on_copies` warn, announce it instead. Returns
-    the source, with the note."""
+    """Raise SightlineError if two splits have identical files.
+
+    With `data.on_copies` warn, call `announce` with a warning instead, and return the source with the warning in its
+    notes.
+    """
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}

@@ -1,6 +1,7 @@
-"""Data sets of libraries: `sklearn:digits`, `torchvision:CIFAR100`, or `torchvision:CIFAR100:/data` with their folder.
+"""Data sets of libraries: `sklearn:digits`, `torchvision:CIFAR100`, or with a folder `torchvision:CIFAR100:/data`.
 
-torchvision's data sets are downloaded only with `data.download`; torchvision compares their MD5 checksums.
+torchvision's data sets are downloaded only with `data.download`; torchvision verifies the MD5
+checksums of their files.
 """
 
 import os

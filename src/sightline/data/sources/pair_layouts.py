@@ -27,8 +27,11 @@ TEMPLATE = (
 
 
 class PairFiles(NamedTuple):
-    """The files of one split. masks: None without masks. candidates: function from an image's name to possible names of
-    its mask, without extension unless `with_extension`."""
+    """The files of one split.
+
+    masks: None if the split has no masks. candidates: function from an image's name to possible names of its mask,
+    without extension unless `with_extension`.
+    """
 
     layout: str
     images: list[File]

@@ -1,4 +1,4 @@
-"""Data classes of a comparison of runs, and `TaskComparison`, with which a task declares how its runs are compared."""
+"""Dataclasses that hold a comparison of runs, and `TaskComparison`: how the runs of a task are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

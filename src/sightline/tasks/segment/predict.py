@@ -181,9 +181,9 @@ def predict_all(
                 raise
             unreadable.append((job.name, " ".join((error.why or error.what).split())))
         except KeyboardInterrupt:
-            why, cure = f"{counted(index, 'mask')} of {len(jobs):,} were written", "repeat the command to resume"
-            where = str(job.target.parent)
-            raise SightlineError("interrupted", where=where, why=why, cure=cure, status=INTERRUPTED) from None
+            what, where = f"interrupted after {index:,} of {counted(len(jobs), 'mask')}", str(job.target.parent)
+            cure = "repeat the command to resume"
+            raise SightlineError(what, where=where, cure=cure, status=INTERRUPTED) from None
         progress.add(1)
     return unreadable
 
