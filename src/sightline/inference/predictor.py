@@ -71,6 +71,5 @@ def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
     both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
-    return both - math.log(
-        2
-    )  # log of the mean of probabilities would underflow to -inf, and the loss would be infinite
+    # The logarithm of the mean of probabilities would underflow to -inf, and the loss would be infinite.
+    return both - math.log(2)
