@@ -294,7 +294,7 @@ class Average:
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Generator[None]:
-        """Load the average into the model within the block, and restore the model afterwards."""
+        """Context manager: the model has the averaged weights within the block, and its own weights again afterwards."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.means)
         try:
@@ -303,12 +303,16 @@ class Average:
             model.load_state_dict(before)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averaged weights and buffers by name, without copying."""
+        """The averaged weights and buffers by name, as references: later updates change them."""
         return dict(self.means)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Load a saved average; raise SightlineError if names or shapes differ."""
+        """Load the average that was saved in a checkpoint, to resume a run.
+
+        tensors: averaged weights and buffers by name, as from `tensors`. updates: number of updates so far. Raises
+        SightlineError if names or shapes differ from the model's.
+        """
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe that the run was started with, or start a new run"
             raise SightlineError("the saved weight average is of another model", cure=cure)
