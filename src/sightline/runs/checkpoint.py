@@ -1,6 +1,6 @@
 """Crash-safe, checksummed, pickle-free checkpoints of a run.
 
- checkpoints/best, checkpoints/last   model.safetensors and config.json: the weights, usable without the rest of the run
+ checkpoints/best, checkpoints/last   model.safetensors and config.json: the weights, usable without the run
  checkpoints/last                     state-0.safetensors, state-1.safetensors: two slots of the state for resumption
 
 A save overwrites the older slot, so that the newest complete state is never modified. Each .safetensors file has its
@@ -91,7 +91,9 @@ def description_digest(description: Mapping[str, Any]) -> str:
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:
-    """Read config.json at `path`. Raises SightlineError, with `cure`, if it is missing, damaged, or of a newer version."""
+    """Read config.json at `path`. Raises SightlineError, with `cure`, if it is missing, damaged, or
+    of a newer version.
+    """
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

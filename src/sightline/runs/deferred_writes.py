@@ -51,7 +51,9 @@ class DeferredWrites:
             removal()
 
     def flush(self) -> None:
-        """Retry all failed writes in order. If one fails again, raise SightlineError; it and the later ones are kept."""
+        """Retry all failed writes in order. If one fails again, raise SightlineError; it and the
+        later ones are kept.
+        """
         for path in list(self.writes):
             self.writes[path]()
             del self.writes[path]

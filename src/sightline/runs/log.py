@@ -167,12 +167,16 @@ class RunLog:
         return f"{duration(self.projected(self.step, self.clock()))} left"
 
     def projected(self, start: int, now: float) -> float:
-        """Estimated seconds from step `start` to the end of the run, at the speed of the steps after the warm-up steps."""
+        """Estimated seconds from step `start` to the end of the run, at the speed of the steps
+        after the warm-up steps.
+        """
         first, since = self.timed_from or (self.step, now)
         return eta_seconds(self.work(first, self.step), self.work(start, self.epochs * self.epoch_steps), now - since)
 
     def work(self, start: int, end: int) -> float:
-        """The sum of the relative costs (see `plan`) of the steps from `start` to `end`; without costs, their number."""
+        """The sum of the relative costs (see `plan`) of the steps from `start` to `end`; without
+        costs, their number.
+        """
         if not self.costs:
             return end - start
         total, step = 0.0, start

@@ -122,7 +122,9 @@ def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[st
 
 
 def find_fault(path: Path) -> str:
-    """Why a file is not a complete .safetensors file, by its header and size, such as "is empty"; "" if it is complete."""
+    """Why a file is not a complete .safetensors file, by its header and size, such as "is empty";
+    "" if it is complete.
+    """
     size = path.stat().st_size
     if not size:
         return "is empty"
