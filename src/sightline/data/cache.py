@@ -182,8 +182,10 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
-    """Remove all that Sightline has written to the cache folder; other files stay. Returns (number of entries, bytes
-    freed).
+    """Remove all cache entries, lists of identical files, indexes of shards and unused temporary folders; other files
+    stay.
+
+    Returns (number of entries, bytes freed).
     """
     root = root or cache_root()
     sweep(root)

@@ -235,10 +235,10 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899) of images [N, C, H, W] and targets [N, K].
 
-    Image i is mixed with image i - 1 of the batch, its partner; the first is mixed with the last. Each image is mixed
+    Image i is mixed with its partner, image i - 1 of the batch; the first is mixed with the last. Each image is mixed
     with probability `mix_probability`. If mixup and cutmix are both on, one of them is chosen with equal probability.
-    The weight of the image relative to its partner is drawn from Beta(alpha, alpha) per image; for cutmix it is the
-    area outside the clipped box.
+    The weight of the image itself is drawn from Beta(alpha, alpha) per image, and its partner has the rest; for cutmix
+    the weight of the image is the area outside the clipped box.
     """
     height, width = images.shape[2:]
     draws = uniform(seed, epoch, samples.to(images.device), MIX, 5)

@@ -121,8 +121,9 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 @contextlib.contextmanager
 def open_scene(path: Path) -> Generator[Scene]:
-    """Context manager: open a GeoTIFF to read windows of it. Reading raises SightlineError if any
-    part is unreadable.
+    """Context manager: open a GeoTIFF to read windows of it.
+
+    Opening and reading raise SightlineError if the file, or the part that is read, is unreadable.
     """
 
     @contextlib.contextmanager
