@@ -159,9 +159,9 @@ def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
 def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[PackedSample]:
     """Yield the samples of a split that are to be packed, starting at `part.position`; they are read in threads.
 
-    Samples that are left out are recorded in `part`. After an invalid sample, no more samples are yielded, but all
-    others are still checked. Then one SightlineError lists all invalid samples, and the files packed so far are
-    removed.
+    Samples that are left out are recorded in `part`. After an invalid sample that may not be left out, no more samples
+    are yielded, but all others are still checked. Then one SightlineError lists all invalid samples, and the files
+    packed so far are removed.
     """
     items, faults = job.source.splits[split], []
     order = permutation(len(items.names), job.seed, SPLITS.index(split))

@@ -82,8 +82,9 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
-    """(width, height) of an image when its shorter side is scaled down to `side` pixels; None if that side is not
-    longer.
+    """(width, height) of an image when its shorter side is scaled down to `side` pixels.
+
+    None if that side is not longer, or if `side` is 0 (no limit).
     """
     shorter = min(size)
     if not side or shorter <= side:
