@@ -17,7 +17,7 @@ FOLDER_HINT = "is this a single class folder? Give the folder that contains all 
 class Read(Protocol):
     """Function that decodes image `index` to RGB; thread-safe.
 
-    With `side` > 0 the image may be scaled down, but both its sides remain at least twice `side`.
+    With `side` > 0 a JPEG image may be decoded at a reduced size, if both its sides remain at least twice `side`.
     """
 
     def __call__(self, index: int, side: int = 0) -> Image.Image: ...

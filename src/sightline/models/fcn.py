@@ -1,4 +1,4 @@
-"""FCN-32s on VGG16, with four heads: class scores at 1/32 of the resolution, upsampled by a transposed convolution."""
+"""FCN-32s on VGG16 for segmentation: class scores at 1/32 of the resolution, upsampled by a transposed convolution."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from .small import he_init
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels of VGG16's convolutions (arXiv 1409.1556, configuration D); a max pooling 2x2 ends every stage."""
+"""Output channels of VGG16's convolutions (arXiv 1409.1556, configuration D). Each stage ends with max pooling 2x2."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The layers after the features of a variant of FCN-32s."""
+    """The layers after the features in a variant of FCN-32s."""
 
     kernel: int  # of fc6; fc7 is always 1x1
     padding: int  # of fc6
@@ -33,7 +33,7 @@ HEADS = {
     "sgd": Head(7, 3, 4096, True, nn.Dropout, False, (64, 32, 16), True, False, 32),
     "small": Head(7, 0, 1024, False, nn.Dropout2d, True, (44, 52, 0), True, False, 224),
 }
-"""The heads by name, described in FCN32s."""
+"""The four heads of FCN-32s by name, which the docstring of FCN32s describes."""
 
 
 class FCN32s(nn.Module):
@@ -90,7 +90,7 @@ class FCN32s(nn.Module):
 
 
 def vgg16_features(batch_norm: bool) -> nn.Sequential:
-    """The convolutions of VGG16 with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
+    """The convolutions of VGG16, with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
     layers: list[nn.Module] = []
     inputs = 3
     for stage in STAGES:
@@ -105,7 +105,7 @@ def vgg16_features(batch_norm: bool) -> nn.Sequential:
 
 @torch.no_grad()
 def bilinear_init(layer: nn.ConvTranspose2d) -> None:
-    """Initialize a transposed convolution as bilinear interpolation of each channel, with a bias of zero.
+    """Initialize a transposed convolution so that it interpolates each channel bilinearly; its bias is set to zero.
 
     Away from the edges the result equals functional.interpolate with align_corners=False. Raises ValueError unless the
     kernel size is twice the stride.
@@ -123,10 +123,10 @@ def bilinear_init(layer: nn.ConvTranspose2d) -> None:
 
 
 def from_vgg16(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Convert a tensor of VGG16's classifier to its name and shape in an FCN32s with a 7x7 fc6.
+    """Convert a tensor of VGG16's classifier to the name and shape that it has in an FCN32s with a 7x7 fc6.
 
-    All other tensors are returned unchanged. A linear layer on 512 x 7 x 7 inputs has the weights of a 7x7 convolution
-    in the same order.
+    All other tensors are returned unchanged. A linear layer on 512 x 7 x 7 inputs has the same weights, in the same
+    order, as a 7x7 convolution.
     """
     layers = {"classifier.0": "head.fc6", "classifier.3": "head.fc7"}
     layer, _, kind = name.rpartition(".")
@@ -147,11 +147,11 @@ def fcn32s(
     dropout: float = 0.5,
     bilinear: bool | None = None,
 ) -> FCN32s:
-    """Build an FCN32s with one of HEADS.
+    """Build an FCN32s with one of the HEADS.
 
-    batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7. bilinear: initialize the transposed
-    convolution as bilinear interpolation. width and bilinear: None for the head's default. Raises ValueError for an
-    unknown head.
+    batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7; None for the head's default. bilinear:
+    whether the transposed convolution is initialized as bilinear interpolation; None for the head's default. Raises
+    ValueError for an unknown head.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}, found {head!r}")

@@ -15,7 +15,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Stage(nn.Module):
-    """Convolution and max pooling 2x2; if `residual`, followed by a residual block of two convolutions."""
+    """A convolution and max pooling 2x2; with `residual`, then a residual block of two convolutions."""
 
     def __init__(self, inputs: int, outputs: int, residual: bool):
         super().__init__()
@@ -60,9 +60,10 @@ def resnet9(
     pool: str = "max",
     scale: float = 0.125,
 ) -> nn.Module:
-    """Build a ResNet-9; arguments as of ResidualNet. `size` is not used; with three stages it must be 8 or more.
+    """Build a ResNet-9; the arguments are those of ResidualNet, except `size`: the image side in pixels, which is not
+    used.
 
-    Raises ValueError for an invalid `pool` or `residual`.
+    With three stages, images must have 8 pixels or more. Raises ValueError for an invalid `pool` or `residual`.
     """
     if pool not in ("max", "mean"):
         raise ValueError(f"pool must be 'max' or 'mean', found {pool!r}")

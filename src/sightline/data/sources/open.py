@@ -97,7 +97,8 @@ def with_classes(
     """Determine the classes: (splits with class names as labels, class names in index order).
 
     The classes are those of train, or of all splits without a train split. notes: a sentence on declared classes is
-    added. Raises SightlineError if there is only one class, or if other splits have classes that train lacks.
+    added. Raises SightlineError if there is only one class and `hold_out` is True (training), or if other splits have
+    classes that train lacks.
     """
     declared, origin = declared_classes(root, data)
     if declared:
