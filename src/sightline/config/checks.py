@@ -1,6 +1,6 @@
 """Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these.
 
-`config` is a `schema.Config`; that module imports this one, so it is untyped here.
+`config` is a `schema.Config`. It has no type here, because schema.py imports this module.
 """
 
 from collections.abc import Collection
@@ -9,7 +9,9 @@ from typing import Any
 from ..errors import SightlineError
 
 Rules = dict[str, Any]
-"""Error message -> whether the configuration violates the rule (any value that is true or false)."""
+"""{error message: whether the configuration violates the rule}. The value may be of any type; it is used as true or
+false.
+"""
 
 
 def violated(rules: Rules) -> list[str]:
@@ -18,7 +20,7 @@ def violated(rules: Rules) -> list[str]:
 
 
 def common_rules(config: Any) -> Rules:
-    """Rules of every task."""
+    """Rules for combinations of settings that apply to every task."""
     one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
     return {
         "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
@@ -29,13 +31,13 @@ def common_rules(config: Any) -> Rules:
 
 
 def metric_rules(config: Any, *metrics: str) -> Rules:
-    """Require that `train.best_metric` is one of `metrics`."""
+    """Rules that require `train.best_metric` to be one of `metrics`."""
     message = f"the task {config.task} needs train.best_metric {' or '.join(metrics)}"
     return {message: config.train.best_metric not in metrics}
 
 
 def whole_image_rules(config: Any) -> Rules:
-    """Rules of tasks that predict one output per image: reject the settings of segmentation."""
+    """Rules for tasks that predict one output per image: the settings for segmentation must not be used."""
     augment = config.augment
     return {
         "report.samples can name images for segmentation only; give their number": not isinstance(
@@ -50,7 +52,7 @@ def whole_image_rules(config: Any) -> Rules:
 
 
 def no_head_rules(config: Any) -> Rules:
-    """Rules of tasks without a classification head: reject its settings."""
+    """Rules for tasks without a classification head: the settings of the head must not be used."""
     return {
         "report.train_samples is for classification": config.report.train_samples,
         "model.head is for classification": config.model.head != "linear",

@@ -178,13 +178,13 @@ def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
 
 
 def moved(images: torch.Tensor, motion: int) -> torch.Tensor:
-    """Transform images [B, C, h, w]: mirror them left to right if `motion` is 4 or more, then turn them by motion % 4
-    quarters.
+    """Transform images [B, C, h, w]: mirror them left to right if `motion` is 4 or more, then rotate by motion % 4
+    quarter turns.
     """
     return torch.rot90(images.flip(3) if motion >= 4 else images, motion % 4, (2, 3))
 
 
 def put_back(images: torch.Tensor, motion: int) -> torch.Tensor:
-    """The inverse of `moved`."""
+    """Undo `moved`: rotate back, then mirror back."""
     turned = torch.rot90(images, -motion % 4, (2, 3))
     return turned.flip(3) if motion >= 4 else turned

@@ -43,8 +43,8 @@ class FCN32s(nn.Module):
     with kernel 64, stride 32 and padding 16 maps 16 x 16 scores to 512 x 512 logits. Score i is upsampled around the
     pixels 32 i to 32 i + 31, which are its own.
 
-    The heads follow four reports of a course on land-cover segmentation (docs/recipes.md). Numbers are the validation
-    mean IoU that these report for 2,000 training images. Settings that they do not give have torch's defaults.
+    The heads follow reports of a course on land-cover segmentation (docs/recipes.md). Numbers are the validation mean
+    IoU in these reports, for 2,000 training images. Settings that they do not give have torch's defaults.
 
     dense: fc6 and fc7 as 1x1 convolutions 512 -> 4096 -> 4096, each with ReLU and dropout; 1x1 scores; a transposed
         convolution without bias. Reported: 0.6936.
@@ -52,11 +52,11 @@ class FCN32s(nn.Module):
         can be loaded from VGG16's classifier. The transposed convolution has no bias and is initialized as bilinear
         interpolation. Reported: 0.6981. Long et al. pad the image by 100 pixels and do not pad fc6. Here fc6 has
         padding 3, which aligns scores and pixels for every image size, and differs from the paper near the edges only.
-    sgd: as `long`, but the transposed convolution has a bias and random initialization. Reported: 0.5893; a second report
-        has 0.57. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow from
+    sgd: as `long`, but the transposed convolution has a bias and random initialization. Reported: 0.5893; 0.57 in a
+        second report. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow from
         16 x 16 -> 512 x 512.
-    small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed convolution
-        with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features, 10x10 scores,
+    small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed
+        convolution with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features, 10x10 scores,
         9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel 32 i + 112, but is
         upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to 90 pixels, and the 8 pixels
         between two kernels are the bias only. In general the output side is 52 h + 44 with h = H / 32 - 7; the caller
