@@ -67,9 +67,9 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keep `sightline.train` the function, although a submodule has the same name.
+    """Class of this module, which keeps `sightline.train` the function although a submodule has the same name.
 
-    Importing a submodule sets it as an attribute of its package, which would replace the function.
+    The import of a submodule sets it as an attribute of its package, which would replace the function.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -53,14 +53,14 @@ class FCN32s(nn.Module):
         interpolation. Reported: 0.6981. Long et al. pad the image by 100 pixels and do not pad fc6. Here fc6 has
         padding 3, which aligns scores and pixels for every image size, and differs from the paper near the edges only.
     sgd: as `long`, but the transposed convolution has a bias and random initialization. Reported: 0.5893; 0.57 in a
-        second report. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow from
-        16 x 16 -> 512 x 512.
+        second report. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow
+        from 16 x 16 -> 512 x 512.
     small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed
-        convolution with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features, 10x10 scores,
-        9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel 32 i + 112, but is
-        upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to 90 pixels, and the 8 pixels
-        between two kernels are the bias only. In general the output side is 52 h + 44 with h = H / 32 - 7; the caller
-        resizes it.
+        convolution with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features,
+        10x10 scores, 9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel
+        32 i + 112, but is upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to 90 pixels,
+        and the 8 pixels between two kernels are the bias only. In general the output side is 52 h + 44 with
+        h = H / 32 - 7; the caller resizes it.
     """
 
     stride = 32
