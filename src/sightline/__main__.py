@@ -17,10 +17,8 @@ ACCEPT_DATA_SETTINGS = (evaluation.score, data.doctor, data.pack)
 
 
 def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Separate settings from the other arguments: (arguments for the parser cyclopts, {"section.key": value}).
-
-    A setting is an argument `--section.key VALUE`. Raises SightlineError for a setting that is given twice.
-    """
+    """Separate settings from the other arguments: (arguments for the parser cyclopts, {"section.key": value}). A
+    setting is an argument `--section.key VALUE`. Raises SightlineError for a setting that is given twice."""
     left: list[str] = []
     settings: dict[str, Any] = {}
     queue = list(tokens)
@@ -76,9 +74,8 @@ def run(tokens: list[str]) -> int:
 
 
 def print_error(error: SightlineError) -> None:
-    """Print an error, under torchrun with the rank of this process. The error of an interruption is printed by rank 0
-    only.
-    """
+    """Print an error, under torchrun with the rank of this process. The error of an interruption is printed by rank
+    0 only."""
     rank = os.environ.get("RANK", "0")
     if rank == "0" or error.status != INTERRUPTED:
         name = "sightline" if rank == "0" else f"sightline (rank {rank})"
@@ -99,8 +96,7 @@ def interrupted_status(interrupt: KeyboardInterrupt) -> int:
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     """The KeyboardInterrupt that caused an error, or None. Some libraries convert KeyboardInterrupt while they are
-    imported.
-    """
+    imported."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
@@ -108,8 +104,7 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 def suggestion(tokens: list[str]) -> str:
     """The cure for a command line with an unknown option: the setting of that name with its section, if any, else
-    --help.
-    """
+    --help."""
     from .config.resolve import all_keys
 
     keys = all_keys()

@@ -1,6 +1,5 @@
-"""`sightline report`: write the report of a run, a grid or a sweep again, or compare runs. It only reads files of the
-runs.
-"""
+"""`sightline report`: write the report of a run, a grid or a sweep again, or compare runs. It only reads files of
+the runs."""
 
 import os
 from pathlib import Path

@@ -184,9 +184,7 @@ def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: 
 
 def run_epochs(training: Training) -> Run:
     """Train, evaluate and save the state, epoch by epoch; then compute the final results and write the report.
-
-    Raises SightlineError, with status 4, if a signal interrupts the run.
-    """
+    Raises SightlineError, with status 4, if a signal interrupts the run."""
     progress = training.progress
     config, parts = training.config, training.parts
     costs = [epoch_cost(config, parts.flops, epoch) for epoch in range(config.train.epochs)]
@@ -266,9 +264,7 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
 @split_if_out_of_memory
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     """Compute the loss of an optimizer step, a scalar, and add its gradient to the gradients of the parameters.
-
-    group: the batches of the step. A repeated call in the same step draws the same dropout masks.
-    """
+    group: the batches of the step. A repeated call in the same step draws the same dropout masks."""
     config, parts = training.config, training.parts
     torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
     loss = torch.zeros((), device=parts.device)

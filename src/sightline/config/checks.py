@@ -1,7 +1,5 @@
-"""Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these.
-
-`config` is a `schema.Config`. It has no type here, because schema.py imports this module.
-"""
+"""Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these. `config`
+is a `schema.Config`. It has no type here, because schema.py imports this module."""
 
 from collections.abc import Collection
 from typing import Any
@@ -10,8 +8,7 @@ from ..errors import SightlineError
 
 Rules = dict[str, Any]
 """{error message: whether the configuration violates the rule}. The value may be of any type; it is used as true or
-false.
-"""
+false."""
 
 
 def violated(rules: Rules) -> list[str]:

@@ -22,11 +22,8 @@ def pair_or_empty(pair: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def count_or_names(text: str) -> int | tuple[str, ...]:
-    """Parse either a number of images, or comma-separated names of images. Digits with a leading zero, as in 0013, are
-    a name.
-
-    Raises ValueError for numbers that are not whole or are negative, for booleans and for empty names.
-    """
+    """Parse either a number of images, or comma-separated names of images. Digits with a leading zero, as in 0013,
+    are a name. Raises ValueError for numbers that are not whole or are negative, for booleans and for empty names."""
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
         return int(text)
     names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
@@ -56,10 +53,8 @@ ShareRange = Annotated[
 
 
 class Section(pydantic.BaseModel):
-    """Base class of the sections of a configuration.
-
-    Sections are immutable, accept no unknown keys, and do not convert types ("yes" is not a boolean).
-    """
+    """Base class of the sections of a configuration. Sections are immutable, accept no unknown keys, and do not
+    convert types ("yes" is not a boolean)."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

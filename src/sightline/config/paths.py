@@ -13,11 +13,8 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def expanded(path: str) -> str:
-    """Expand ~, $NAME and ${NAME} in a path.
-
-    URLs, and paths of existing files whose name contains `$`, are returned unchanged. Raises SightlineError for
-    variables that are unset or empty.
-    """
+    """Expand ~, $NAME and ${NAME} in a path. URLs, and paths of existing files whose name contains `$`, are returned
+    unchanged. Raises SightlineError for variables that are unset or empty."""
     if "$" not in path or os.path.exists(path) or is_url(path):
         return os.path.expanduser(path)
     names = [first or second for first, second in VARIABLE.findall(path)]

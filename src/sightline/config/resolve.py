@@ -1,7 +1,5 @@
-"""Combine settings: the command line overrides the recipe, which overrides the defaults.
-
-Errors for unknown keys name the most similar existing key.
-"""
+"""Combine settings: the command line overrides the recipe, which overrides the defaults. Errors for unknown keys
+name the most similar existing key."""
 
 import difflib
 from collections.abc import Mapping
@@ -35,10 +33,8 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
 
 
 def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
-    """Convert nested settings to dotted keys; dotted ones stay. kind: the class of the configuration.
-
-    A section may be given twice, and is then merged; a setting that is given twice raises SightlineError.
-    """
+    """Convert nested settings to dotted keys; dotted ones stay. kind: the class of the configuration. A section may
+    be given twice, and is then merged; a setting that is given twice raises SightlineError."""
     settings: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -54,8 +50,7 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
 
 def field_type(key: str, kind: type[Section] = Config) -> Any:
     """The declared type of a setting or section of the class `kind`; None for unknown keys and for keys below
-    `model.args`.
-    """
+    `model.args`."""
     declared: Any = kind
     for part in key.split("."):
         if not (isinstance(declared, type) and issubclass(declared, Section)) or part not in declared.model_fields:
@@ -65,10 +60,8 @@ def field_type(key: str, kind: type[Section] = Config) -> Any:
 
 
 def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) -> Any:
-    """Parse a string value of a setting as YAML, unless the setting is a string, a choice or a list of names.
-
-    Other values are returned unchanged.
-    """
+    """Parse a string value of a setting as YAML, unless the setting is a string, a choice or a list of names. Other
+    values are returned unchanged."""
     declared = field_type(key, kind)
     if not isinstance(value, str) or declared is str:
         return value
@@ -84,8 +77,7 @@ def apply_settings(base: C, settings: Mapping[str, Any], where: str) -> C:
 
 def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The settings of `base` as nested plain values, with the given `settings` (dotted keys) set in them; not
-    validated.
-    """
+    validated."""
     values = base.model_dump()
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -101,8 +93,7 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
 
 def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
     """Create a configuration of the class `kind` from nested plain values; raises one SightlineError that lists all
-    errors.
-    """
+    errors."""
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
@@ -131,10 +122,8 @@ def format_fault(fault: Any, kind: type[Section]) -> str:
 
 
 def unknown_setting(fault: Any) -> str:
-    """The dotted key of the unknown setting that a validation error of pydantic is about.
-
-    If the entire section is unknown, it is the first setting in that section.
-    """
+    """The dotted key of the unknown setting that a validation error of pydantic is about. If the entire section is
+    unknown, it is the first setting in that section."""
     keys, value = [str(part) for part in fault["loc"]], fault["input"]
     while isinstance(value, Mapping) and value:
         name, value = next(iter(value.items()))
@@ -163,11 +152,8 @@ def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
 
 
 def nearest(key: str, kind: type[Section] = Config) -> str:
-    """The existing keys most similar to `key`, joined by "or".
-
-    These are settings of the same name in other sections; without any, settings with a similar key, then settings with
-    a similar name; without any, all sections.
-    """
+    """The existing keys most similar to `key`, joined by "or". These are settings of the same name in other
+    sections; without any, settings with a similar key, then settings with a similar name; without any, all sections."""
     keys = all_keys(kind)
     by_name: dict[str, list[str]] = {}
     for candidate in keys:

@@ -105,10 +105,8 @@ class Model(Section):
 
 
 class Augment(Section):
-    """Augmentation of training images, in the order of these settings. Probabilities are per image.
-
-    For evaluation, images are only resized and normalized.
-    """
+    """Augmentation of training images, in the order of these settings. Probabilities are per image. For evaluation,
+    images are only resized and normalized."""
 
     resize: CountOrZero = 0
     """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""
@@ -217,8 +215,7 @@ class Optim(Section):
     """Radius of sharpness-aware minimization (arXiv 2010.01412): the gradient is computed where the loss is largest
     within this distance of the weights, to first order. A step then costs two. 0: off."""
     sam_from: Probability = 0.0
-    """Sharpness-aware steps begin after this fraction of the epochs; the last ones matter most
-    (arXiv 2410.10373)."""
+    """Sharpness-aware steps begin after this fraction of the epochs; the last ones matter most (arXiv 2410.10373)."""
 
     @pydantic.model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -317,10 +314,8 @@ class Report(Section):
 
 
 class Config(Section):
-    """The sections common to all tasks. The configuration class of each task adds its own sections and checks.
-
-    name: the default name of the run folder.
-    """
+    """The sections common to all tasks. The configuration class of each task adds its own sections and checks. name:
+    the default name of the run folder."""
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
     """Settings whose values are paths; `train` makes them absolute."""

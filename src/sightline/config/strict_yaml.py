@@ -12,10 +12,8 @@ MAX_CHARACTERS = 1_000_000
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML loader for plain values: 1e-3 is a number, only true and false are booleans, and a repeated key is an error.
-
-    Aliases and tags are errors too: 300 bytes of nested aliases could expand to billions of values.
-    """
+    """YAML loader for plain values: 1e-3 is a number, only true and false are booleans, and a repeated key is an
+    error. Aliases and tags are errors too: 300 bytes of nested aliases could expand to billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
@@ -73,9 +71,8 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class StrictDumper(yaml.SafeDumper):
-    """YAML dumper that writes no aliases, and quotes text that YAML 1.1 or `StrictLoader` would
-    read as another type.
-    """
+    """YAML dumper that writes no aliases, and quotes text that YAML 1.1 or `StrictLoader` would read as another
+    type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -27,9 +27,8 @@ from .types import Source
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
 """Array files of a cache entry, by the format number in its meta.json."""
 DIGESTS = "digests.npy"
-"""File in a cache entry with a hash of each image's pixels, by which identical images are found
-without reading images.
-"""
+"""File in a cache entry with a hash of each image's pixels, by which identical images are found without reading
+images."""
 COPIES = "copies-"
 """Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
 LISTED = "shards-"
@@ -60,9 +59,8 @@ def key_of(content: list[Any]) -> str:
 
 
 def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
-    """What identifies the files of a split, for the name of its cache entry: (real path of the
-    source, names, stamps).
-    """
+    """What identifies the files of a split, for the name of its cache entry: (real path of the source, names,
+    stamps)."""
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     return root, source.splits[split].names, source.splits[split].stamps
 
@@ -120,10 +118,8 @@ def make_entry(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def publish(temporary: Path, folder: Path) -> None:
-    """Rename a finished temporary folder to `folder`, the cache entry.
-
-    If another process has completed the same entry meanwhile, that one is kept.
-    """
+    """Rename a finished temporary folder to `folder`, the cache entry. If another process has completed the same
+    entry meanwhile, that one is kept."""
     sync_folder(temporary)
     try:
         os.rename(temporary, folder)
@@ -182,11 +178,8 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
-    """Remove all cache entries, lists of identical files, indexes of shards and unused temporary folders; other files
-    stay.
-
-    Returns (number of entries, bytes freed).
-    """
+    """Remove all cache entries, lists of identical files, indexes of shards and unused temporary folders; other
+    files stay. Returns (number of entries, bytes freed)."""
     root = root or cache_root()
     sweep(root)
     entries = cache_list(root)
@@ -211,11 +204,8 @@ def seal_of(meta: dict[str, Any]) -> str:
 
 
 def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
-    """Whether the arrays of a cache entry have the SHA-256 in its meta.json.
-
-    Computed once per process, 0.07 s for 100 MB. It also reads the arrays into the page cache before training needs
-    them.
-    """
+    """Whether the arrays of a cache entry have the SHA-256 in its meta.json. Computed once per process, 0.07 s for
+    100 MB. It also reads the arrays into the page cache before training needs them."""
     if folder in _verified:
         return True
     arrays, meta = entry
@@ -231,10 +221,8 @@ def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool
 
 
 def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:
-    """List the cached decoded images as text; with `clear`, remove them all instead.
-
-    folder: the cache folder, as in `data.cache_dir`; None: the default.
-    """
+    """List the cached decoded images as text; with `clear`, remove them all instead. folder: the cache folder, as in
+    `data.cache_dir`; None: the default."""
     root = None if folder is None else Path(folder)
     if root is not None and not root.is_dir():
         cure = "give the folder that was set as data.cache_dir"

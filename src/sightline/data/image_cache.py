@@ -18,25 +18,21 @@ from .types import Decoded, Items, Source
 FORMAT = 1
 DIGEST_BYTES = 16
 MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
-"""How many unreadable images of a split `data.on_bad_image skip` may leave out: this share, or this number if that is
-more.
-"""
+"""How many unreadable images of a split `data.on_bad_image skip` may leave out: this share, or this number if that
+is more."""
 
 
 class ImageFlaws(NamedTuple):
-    """Flaws of an image that can be used nevertheless.
-
-    small: (shorter side, width, height) if the image was smaller than the requested size and was enlarged; else None.
-    """
+    """Flaws of an image that can be used nevertheless. small: (shorter side, width, height) if the image was smaller
+    than the requested size and was enlarged; else None."""
 
     damaged_exif: bool
     small: tuple[int, int, int] | None
 
 
 class SizesDifferError(Exception):
-    """Raised while decoding if an image has another size than the first one, so that one array
-    shape does not fit all.
-    """
+    """Raised while decoding if an image has another size than the first one, so that one array shape does not fit
+    all."""
 
 
 def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
@@ -66,9 +62,8 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
-    """Load the hash of each image's pixels from a cache entry, uint8 [count, 16]; None for entries
-    of earlier versions.
-    """
+    """Load the hash of each image's pixels from a cache entry, uint8 [count, 16]; None for entries of earlier
+    versions."""
     try:
         digests = np.load(folder / DIGESTS, allow_pickle=False)
     except (OSError, ValueError):
@@ -77,10 +72,8 @@ def image_digests(folder: Path, count: int) -> np.ndarray | None:
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
-    """Select the images at `rows` int64 [M] of a decoded split, as a copy.
-
-    Returns `decoded` itself if `rows` are all its images in order.
-    """
+    """Select the images at `rows` int64 [M] of a decoded split, as a copy. Returns `decoded` itself if `rows` are
+    all its images in order."""
     if decoded.stream is None and len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
         return decoded
     labels = None if decoded.labels is None else decoded.labels[rows]
@@ -107,10 +100,7 @@ def check_unreadable(
     bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
 ) -> None:
     """Announce the unreadable images, if the settings and their number allow to leave them out; else raise
-    SightlineError with all of them.
-
-    bad: index of an image, as text -> reason.
-    """
+    SightlineError with all of them. bad: index of an image, as text -> reason."""
     if not bad:
         return
     limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"
@@ -168,11 +158,8 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
 
 
 def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
-    """Guess the shape (3, H, W) in which all images can be stored.
-
-    It is that of the first readable image if this fits into the square, else the square. `decode_images` raises
-    SizesDifferError if the guess is wrong.
-    """
+    """Guess the shape (3, H, W) in which all images can be stored. It is that of the first readable image if this
+    fits into the square, else the square. `decode_images` raises SizesDifferError if the guess is wrong."""
     side = square.side
     for index in range(len(items.names) if square.plain else 0):
         try:
@@ -186,10 +173,8 @@ def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
 def decode_images(
     folder: Path, items: Items, square: Square, shape: tuple[int, int, int], announce: Callable[[str], None]
 ) -> tuple[list[np.memmap], list[ImageFlaws | SightlineError | None]]:
-    """Decode all images in `shape`, with a hash of each; results as of `decode_rows`.
-
-    Raises SizesDifferError if an image has another shape.
-    """
+    """Decode all images in `shape`, with a hash of each; results as of `decode_rows`. Raises SizesDifferError if an
+    image has another shape."""
     fitted = shape == (3, square.side, square.side)
 
     def decode(index: int, pixels: np.ndarray, digest: np.ndarray) -> ImageFlaws | None:

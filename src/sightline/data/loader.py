@@ -27,8 +27,7 @@ MEMORY_SHARE = 1 / 3
 
 class BatchPart(NamedTuple):
     """The part of a batch that one process computes. indices: int64 [N], in the split. The other fields are those of
-    `Batch`.
-    """
+    `Batch`."""
 
     indices: Tensor
     global_samples: Tensor | None = None
@@ -42,11 +41,8 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Number of batches in an epoch of `count` images, including a last partial batch.
-
-    If there are full batches, a last batch of a single image is dropped, because batch normalization cannot train on
-    it.
-    """
+    """Number of batches in an epoch of `count` images, including a last partial batch. If there are full batches, a
+    last batch of a single image is dropped, because batch normalization cannot train on it."""
     full, rest = divmod(count, batch_size)
     return full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
 
@@ -78,10 +74,8 @@ def training_batches(
 def batch_parts(
     order: Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
 ) -> Iterator[BatchPart]:
-    """Yield, for each batch of an epoch, the indices of the images that this process computes.
-
-    order: int64 [N], the order of the epoch. The other arguments are those of `training_batches`.
-    """
+    """Yield, for each batch of an epoch, the indices of the images that this process computes. order: int64 [N], the
+    order of the epoch. The other arguments are those of `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         batch = order[step * batch_size : (step + 1) * batch_size]
         if share.world == 1 or len(batch) < share.world:  # a batch with fewer images than processes is not divided
@@ -96,8 +90,7 @@ def batch_parts(
 
 def process_range(count: int, share: Share) -> tuple[int, int]:
     """Which of `count` items are the part of one process: (start, stop). The lengths of the parts differ by at most
-    one.
-    """
+    one."""
     return share.rank * count // share.world, (share.rank + 1) * count // share.world
 
 
@@ -123,9 +116,7 @@ def evaluation_batches(
 
 def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:
     """Make a batch on `device` of the images at `indices` int64 [N], from a split on the device or in the cache.
-
-    Copies to a GPU are asynchronous, from pinned memory.
-    """
+    Copies to a GPU are asynchronous, from pinned memory."""
     if isinstance(decoded, Resident):
         here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
@@ -196,8 +187,7 @@ def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
 def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -> None:
     """Make `stream` wait for the copies of a batch on the stream `side`; keep the batch's memory until `stream` has
-    used it.
-    """
+    used it."""
     stream.wait_stream(side)
     for field in fields(batch):
         value = getattr(batch, field.name)

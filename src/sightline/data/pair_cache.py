@@ -39,9 +39,8 @@ FORMAT = 2
 def decode_all(
     source: Source, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> tuple[Decoded, Decoded]:
-    """Decode the image-mask pairs of train and val: (train, val). One SightlineError lists the
-    invalid pairs of both.
-    """
+    """Decode the image-mask pairs of train and val: (train, val). One SightlineError lists the invalid pairs of
+    both."""
     decoded, faults = [], []
     for split in ("train", "val"):
         try:
@@ -143,10 +142,8 @@ def write_pairs(
 
 
 def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, mask_row: np.ndarray) -> ItemFacts:
-    """Decode the pair `index` into its rows of the two arrays, [3, H, W] and [H, W]; return its statistics.
-
-    Raises SightlineError, with the file names, if the pair is invalid.
-    """
+    """Decode the pair `index` into its rows of the two arrays, [3, H, W] and [H, W]; return its statistics. Raises
+    SightlineError, with the file names, if the pair is invalid."""
     try:
         pixels, mask, facts = read_pair(items, index, classes)
         height, width = mask.shape
@@ -174,10 +171,8 @@ def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
 
 
 def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.ndarray, ItemFacts]:
-    """Decode the pair `index`: (image uint8 [3, h, w], mask uint8 [h, w], statistics).
-
-    Raises SightlineError for an invalid image or mask.
-    """
+    """Decode the pair `index`: (image uint8 [3, h, w], mask uint8 [h, w], statistics). Raises SightlineError for an
+    invalid image or mask."""
     assert items.read_mask is not None
     counts = MaskFacts()
     mask = items.read_mask(index, counts)

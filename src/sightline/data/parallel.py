@@ -43,10 +43,8 @@ def processors() -> int:
 def submit_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Call `function` for each item in the threads of `pool`; yield (item, future of the result) in order.
-
-    At most `ahead` calls beyond the yielded item are submitted.
-    """
+    """Call `function` for each item in the threads of `pool`; yield (item, future of the result) in order. At most
+    `ahead` calls beyond the yielded item are submitted."""
     queue: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
         queue.append((item, pool.submit(function, item)))

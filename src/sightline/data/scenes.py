@@ -70,21 +70,16 @@ class Land:
         return heights[self.inside], (right - down)[self.inside]
 
     def grid_axes(self, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates of the pixels in a grid that is rotated by `angles`: (across, along) the direction, float32 [n]
-        each.
-
-        bends: displacement of the pixels before the rotation, float32 [n].
-        """
+        """Coordinates of the pixels in a grid that is rotated by `angles`: (across, along) the direction, float32
+        [n] each. bends: displacement of the pixels before the rotation, float32 [n]."""
         x, y = self.points + bends
         cosine, sine = np.cos(self.angles), np.sin(self.angles)
         return x * cosine + y * sine, y * cosine - x * sine
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES).
-
-    Objects, such as trees, have the same size in pixels in scenes of any size.
-    """
+    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). Objects, such as
+    trees, have the same size in pixels in scenes of any size."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
     xy = np.stack([x, y])
@@ -148,10 +143,8 @@ def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, 
 
 
 def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float) -> np.ndarray:
-    """Signed distance in pixels of each pixel to a random winding line, float32 [h, w].
-
-    bends: amplitude of the windings in pixels. scale: length of the windings in pixels.
-    """
+    """Signed distance in pixels of each pixel to a random winding line, float32 [h, w]. bends: amplitude of the
+    windings in pixels. scale: length of the windings in pixels."""
     size = xy.shape[1]
     angle, through = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2) * size
     line = (xy[0] - through[0]) * np.cos(angle) + (xy[1] - through[1]) * np.sin(angle)
@@ -161,9 +154,8 @@ def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float
 
 
 def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw rivers and lakes into the mask, in place. Returns how near each land pixel is to water,
-    from 0 (far) to 1.
-    """
+    """Draw rivers and lakes into the mask, in place. Returns how near each land pixel is to water, from 0 (far) to
+    1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:
@@ -289,10 +281,8 @@ def town(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Which of the n pixels of a class are in the shadow of the pixels `high` (bool [n]): bool [n].
-
-    The shadow is `high` shifted by `down` and `right` pixels. inside: bool [size, size], the pixels of the class.
-    """
+    """Which of the n pixels of a class are in the shadow of the pixels `high` (bool [n]): bool [n]. The shadow is
+    `high` shifted by `down` and `right` pixels. inside: bool [size, size], the pixels of the class."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
     return shift(canvas, (down, right), order=0)[inside]
@@ -325,9 +315,8 @@ def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mas
 
 
 def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Simulate how a camera takes the scene float32 [h, w, 3]: light, terrain shade, haze, blur and noise; uint8 [3, h,
-    w].
-    """
+    """Simulate how a camera takes the scene float32 [h, w, 3]: light, terrain shade, haze, blur and noise; uint8 [3,
+    h, w]."""
     size = image.shape[0]
     image = np.clip(image, 0.01, 1) ** rng.uniform(0.88, 1.18)
     image *= (rng.uniform(0.76, 1.16) * (1 + rng.normal(0, 0.028, 3))).astype(np.float32)

@@ -1,6 +1,5 @@
-"""File format of a data set packed in shards: index.json, and for each shard (tar file) a table of
-its samples (.npz).
-"""
+"""File format of a data set packed in shards: index.json, and for each shard (tar file) a table of its samples
+(.npz)."""
 
 import io
 import json
@@ -20,11 +19,8 @@ SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
 
 
 class ShardEntry(BaseModel):
-    """One shard in index.json.
-
-    file: a path relative to the index, an absolute path or a URL. table: name of its sample table; if empty, the name
-    of `file` with the extension .npz.
-    """
+    """One shard in index.json. file: a path relative to the index, an absolute path or a URL. table: name of its
+    sample table; if empty, the name of `file` with the extension .npz."""
 
     file: str
     samples: int
@@ -50,11 +46,8 @@ class SplitEntry(BaseModel):
 
 
 class ShardIndex(BaseModel):
-    """Content of index.json.
-
-    data: SHA-256 of names, sizes and times of the files that were packed. finished: False until packing is complete.
-    `classes` is not list[str], because pydantic rejects names that are not valid Unicode.
-    """
+    """Content of index.json. data: SHA-256 of names, sizes and times of the files that were packed. finished: False
+    until packing is complete. `classes` is not list[str], because pydantic rejects names that are not valid Unicode."""
 
     format: int = FORMAT
     classes: list

@@ -15,19 +15,15 @@ FOLDER_HINT = "is this a single class folder? Give the folder that contains all 
 
 
 class Read(Protocol):
-    """Function that decodes image `index` to RGB; thread-safe.
-
-    With `side` > 0 a JPEG image may be decoded at a reduced size, if both its sides remain at least twice `side`.
-    """
+    """Function that decodes image `index` to RGB; thread-safe. With `side` > 0 a JPEG image may be decoded at a
+    reduced size, if both its sides remain at least twice `side`."""
 
     def __call__(self, index: int, side: int = 0) -> Image.Image: ...
 
 
 class ReadMask(Protocol):
-    """Function that decodes mask `index` to class indices uint8 [H, W], 255 where ignored; thread-safe.
-
-    facts: if given, the counts of this mask are added to it.
-    """
+    """Function that decodes mask `index` to class indices uint8 [H, W], 255 where ignored; thread-safe. facts: if
+    given, the counts of this mask are added to it."""
 
     def __call__(self, index: int, facts: "MaskFacts | None" = None) -> np.ndarray: ...
 
@@ -67,10 +63,8 @@ class Items:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its classes, and the images of each split.
-
-    splits: by name `train`, `val`, `test`; `all` if the data are not split. notes: sentences that are printed.
-    """
+    """A data set: its classes, and the images of each split. splits: by name `train`, `val`, `test`; `all` if the
+    data are not split. notes: sentences that are printed."""
 
     path: str
     layout: str
@@ -114,10 +108,8 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Resident:
-    """A split whose images were copied to a device.
-
-    images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None.
-    """
+    """A split whose images were copied to a device. images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8
+    [N, H, W], or None."""
 
     images: "torch.Tensor"
     labels: "torch.Tensor | None"

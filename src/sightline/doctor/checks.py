@@ -12,14 +12,12 @@ from .findings import Finding, Group, finding
 
 RARE = 0.2
 """Some properties (such as grayscale) are only reported if at most this share of the images has them; if more images
-have one, it is normal for the data.
-"""
+have one, it is normal for the data."""
 APART = 4.0
 """An image is tiny or huge if its side is smaller or larger than the side of the median image by this factor."""
 LEAST_SIDE, MOST_PIXELS = 8, 50_000_000
-"""Absolute limits: an image is tiny if a side has fewer pixels than the first, and huge if it has more pixels than the
-second.
-"""
+"""Absolute limits: an image is tiny if a side has fewer pixels than the first, and huge if it has more pixels than
+the second."""
 LONG = 3.0
 """An image is long if its aspect ratio exceeds both this and twice the median aspect ratio."""
 GRAY = 4
@@ -47,11 +45,8 @@ def image_checks(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[[Facts], bool], float]]:
-    """The tests for unusual images: {kind of finding: (test of one image, largest share)}.
-
-    A finding is reported only if at most this share of the images has the property. side: side of the median image in
-    pixels.
-    """
+    """The tests for unusual images: {kind of finding: (test of one image, largest share)}. A finding is reported
+    only if at most this share of the images has the property. side: side of the median image in pixels."""
     longest = max(LONG, 2 * float(np.median([ratio(fact) for fact in good] or [1])))
     largest = min(MOST_PIXELS, (APART * side) ** 2)
     return {
@@ -75,9 +70,8 @@ def ratio(fact: Facts) -> float:
 
 
 def is_gray(fact: Facts) -> bool:
-    """Whether all pixels of the thumbnail are gray; False for an image of a single color, which is
-    a different finding.
-    """
+    """Whether all pixels of the thumbnail are gray; False for an image of a single color, which is a different
+    finding."""
     colors = np.frombuffer(fact.thumb, np.uint8).reshape(-1, 3).astype(int)
     return not fact.plain and int(np.ptp(colors, axis=1).max()) <= GRAY
 
@@ -89,10 +83,8 @@ def sized(fact: Facts) -> Group:
 
 
 def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun: str = "image") -> list[Finding]:
-    """Find classes without images in a split.
-
-    counts: by split, int64 [K], number of images or pixels per class. noun: what is counted, in the singular.
-    """
+    """Find classes without images in a split. counts: by split, int64 [K], number of images or pixels per class.
+    noun: what is counted, in the singular."""
     found = []
     for split, count in counts.items():
         absent = [Group((), classes[index]) for index in np.flatnonzero(count == 0)]
@@ -111,10 +103,7 @@ def imbalance(
     counts: dict[str, np.ndarray], classes: Sequence[str], most: float = IMBALANCE, noun: str = "images"
 ) -> list[Finding]:
     """Find rare classes in the training split: those with at most 1/`most` of the images (or pixels) of the largest
-    class.
-
-    counts: by split, int64 [K], number per class. noun: what is counted, in the plural.
-    """
+    class. counts: by split, int64 [K], number per class. noun: what is counted, in the plural."""
     count = counts.get("train", counts.get(ALL))
     if count is None or not count.any():
         return []

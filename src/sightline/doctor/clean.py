@@ -1,7 +1,5 @@
-"""The clean list: a CSV of the usable images, for `train --data`.
-
-Unreadable images, images with several labels, and all but one of identical images are not in it.
-"""
+"""The clean list: a CSV of the usable images, for `train --data`. Unreadable images, images with several labels, and
+all but one of identical images are not in it."""
 
 import os
 from collections.abc import Sequence
@@ -17,9 +15,8 @@ from .facts import Facts
 from .opened import OpenedData
 
 PRECEDENCE = ("test", "val", "train", ALL)
-"""If identical images are in several splits, the one in the first of these splits is kept: validation and test images
-must not be in train.
-"""
+"""If identical images are in several splits, the one in the first of these splits is kept: validation and test
+images must not be in train."""
 
 
 def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
@@ -54,8 +51,7 @@ def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
 
 def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> str:
     """Write the clean list, with names relative to its folder; return a sentence with the numbers of images kept and
-    left out.
-    """
+    left out."""
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:

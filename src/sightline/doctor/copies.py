@@ -32,9 +32,8 @@ def labels_of(group: Sequence[Facts]) -> list[int]:
 
 
 def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tuple[Group, bool, bool]:
-    """A set of copies as a finding's entry with a note: (entry, whether it has several labels, whether it is in several
-    splits).
-    """
+    """A set of copies as a finding's entry with a note: (entry, whether it has several labels, whether it is in
+    several splits)."""
     labels, splits = labels_of(members), list(dict.fromkeys(fact.split for fact in members))
     notes = [note, *[" and ".join(classes[label] for label in labels[:4])] * (len(labels) > 1)]
     notes += [" and ".join(splits)] * (len(splits) > 1)
@@ -43,8 +42,7 @@ def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tu
 
 def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool) -> list[Finding]:
     """Find images with the same pixels. can_list: whether a clean list can be written for these data, which the cure
-    suggests.
-    """
+    suggests."""
     kinds: dict[str, list[Group]] = {"conflicting_labels": [], "leak": [], "duplicate": []}
     for members in identical(facts):
         same = "same file" if len({fact.file for fact in members}) == 1 and members[0].file else "same pixels"
@@ -57,10 +55,8 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
 def near_checks(
     facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]
 ) -> tuple[list[Finding], list[str]]:
-    """Find near copies, such as resized or brighter images and successive video frames: (findings, notes).
-
-    read: function that opens an image. notes: sentences on pairs that were not compared.
-    """
+    """Find near copies, such as resized or brighter images and successive video frames: (findings, notes). read:
+    function that opens an image. notes: sentences on pairs that were not compared."""
     usable = [fact for fact in facts if not fact.why and not fact.plain and min(fact.size) >= LEAST_SIDE]
     distinct = list({fact.pixels: fact for fact in reversed(usable)}.values())[::-1]
     if len(distinct) < 2:
@@ -84,10 +80,8 @@ def near_checks(
 
 
 def frames_option(facts: Sequence[Facts]) -> str:
-    """The command-line option that keeps the frames of a video in one split; "" if it does not apply.
-
-    It applies to data without splits if all files are named like video frames and every class has several videos.
-    """
+    """The command-line option that keeps the frames of a video in one split; "" if it does not apply. It applies to
+    data without splits if all files are named like video frames and every class has several videos."""
     videos: dict[int, set[str]] = {}
     for fact in facts:
         match = re.search(FRAMES, fact.name)

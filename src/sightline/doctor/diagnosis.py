@@ -51,9 +51,8 @@ def diagnose(
 
 
 def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener | None]:
-    """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are no
-    images).
-    """
+    """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
+    no images)."""
     if clean:
         cure = "sightline doctor DATA --write-clean-list FILE.csv"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)

@@ -18,9 +18,8 @@ from ..runs.atomic import sha256
 from ..tasks.contract import Say
 
 SIDE = 512
-"""Large JPEG files are decoded at a reduced scale, with sides of at least twice this many pixels, which saves most of
-the time. Truncated files are still detected.
-"""
+"""Large JPEG files are decoded at a reduced scale, with sides of at least twice this many pixels, which saves most
+of the time. Truncated files are still detected."""
 THUMB = 8
 CHUNK = 128
 PLAIN = 1
@@ -52,9 +51,7 @@ class Facts(NamedTuple):
 
 def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) -> list[Facts]:
     """Read all images and compute their properties, in order. Several threads are used, as Pillow releases the GIL.
-
-    root: the folder of the image files; "" for data that are not files. announce: function that prints the progress.
-    """
+    root: the folder of the image files; "" for data that are not files. announce: function that prints the progress."""
     found: list[Facts] = []
     started = reported = time.monotonic()
     jobs = [(split, items, index) for split, items in splits.items() for index in range(len(items.names))]

@@ -9,9 +9,8 @@ STOPS = "training would stop with an error"
 
 
 class FindingKind(NamedTuple):
-    """The texts of one kind of finding. what: is printed after the number of files or sets; *
-    becomes s in the plural.
-    """
+    """The texts of one kind of finding. what: is printed after the number of files or sets; * becomes s in the
+    plural."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -87,9 +86,8 @@ KINDS = {
         "the model was not trained on these images, and predicts another class with more confidence than usual for it",
         "look at them; move an image to the class that it shows, or correct its row, and train again"),
 }  # fmt: skip
-"""The kinds of findings with fixed texts, in which {words} are replaced. Findings on the layout of the data, palettes
-and classes have their texts elsewhere.
-"""
+"""The kinds of findings with fixed texts, in which {words} are replaced. Findings on the layout of the data,
+palettes and classes have their texts elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,8 @@ class Diagnosis:
 
 
 def finding(kind: str, groups: Iterable[Group], **words: str) -> list[Finding]:
-    """Make a finding of a kind in KINDS: a list of one Finding; an empty list if there are no `groups`.
-
-    words: texts that replace {words} in the texts of the kind.
-    """
+    """Make a finding of a kind in KINDS: a list of one Finding; an empty list if there are no `groups`. words: texts
+    that replace {words} in the texts of the kind."""
     groups, (severity, what, why, cure) = tuple(groups), KINDS[kind]
     what = f"{len(groups):,} {what.replace('*', '' if len(groups) == 1 else 's')}"
     return [Finding(kind, severity, what, why.format(**words), cure.format(**words), groups)] if groups else []

@@ -28,8 +28,7 @@ KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be 
 
 def open_masked(data: Data) -> OpenedData:
     """Open image-mask pairs. Incomplete pairs become findings and not errors. Raises SightlineError if there are no
-    images.
-    """
+    images."""
     root, table = locate(data)
     if table:
         cure = "use the folder of the images and masks"
@@ -65,9 +64,7 @@ def open_masked(data: Data) -> OpenedData:
 
 def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str) -> list[Finding]:
     """Find invalid masks, and missing and rare classes by numbers of pixels. masked: the complete pairs by split.
-
-    facts: properties of the images, for their sizes. root: the folder of the data.
-    """
+    facts: properties of the images, for their sizes. root: the folder of the data."""
     sizes = {fact.name: fact.size for fact in facts if not fact.why}
     faults: dict[tuple[str, str], list[Group]] = {}
     counts: dict[str, np.ndarray] = {}
@@ -93,10 +90,8 @@ def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Fact
 
 
 def read_all(items: Items, sizes: dict[str, tuple[int, int]], palette: Palette) -> list[ItemFacts | SightlineError]:
-    """Read the masks of all pairs: for each its statistics, or the SightlineError if it is invalid.
-
-    sizes: (width, height) of the readable images by name.
-    """
+    """Read the masks of all pairs: for each its statistics, or the SightlineError if it is invalid. sizes: (width,
+    height) of the readable images by name."""
 
     def read(index: int) -> ItemFacts | SightlineError:
         assert items.read_mask is not None

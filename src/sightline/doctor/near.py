@@ -14,13 +14,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 ALIKE_SMALL, ALIKE = 0.975, 0.95
-"""Smallest correlation of two near copies: of their thumbnails, and of their images at SIDE pixels. docs/doctor.md has
-the measurements.
-"""
+"""Smallest correlation of two near copies: of their thumbnails, and of their images at SIDE pixels. docs/doctor.md
+has the measurements."""
 DETAIL = 0.5
-"""Smallest correlation of the fine detail of two near copies. Thumbnails lack this detail; without this test, similar
-gradients, such as skies, would match.
-"""
+"""Smallest correlation of the fine detail of two near copies. Thumbnails lack this detail; without this test,
+similar gradients, such as skies, would match."""
 SIDE = 64
 """Candidates are compared after they are resized to this height and width in pixels."""
 LEAST_CONTRAST = 6.0
@@ -71,17 +69,14 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 def detail(pixels: np.ndarray) -> np.ndarray:
     """Fine detail of an image uint8 [SIDE, SIDE, 3]: its difference to the image reduced to an eighth of the size;
-    float32.
-    """
+    float32."""
     coarse = Image.fromarray(pixels).resize((SIDE // 8, SIDE // 8), Image.Resampling.BOX)
     return pixels.astype(np.float32) - np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tuple[int, int, float]]:
-    """The candidate pairs that are also similar at SIDE pixels: (first index, second index, correlation).
-
-    read: function that opens an image by its index.
-    """
+    """The candidate pairs that are also similar at SIDE pixels: (first index, second index, correlation). read:
+    function that opens an image by its index."""
 
     @lru_cache(KEPT)
     def small(row: int) -> np.ndarray:

@@ -105,9 +105,8 @@ def gallery(tiles: Sequence[Html]) -> Html:
 
 
 def tile(name: str, note: str, open_named: Opener) -> Html:
-    """An image with its name and note. If it cannot be read, its name and the reason. Metadata (EXIF) are not put into
-    the page.
-    """
+    """An image with its name and note. If it cannot be read, its name and the reason. Metadata (EXIF) are not put
+    into the page."""
     try:
         image = open_named(name)
     except SightlineError as error:

@@ -20,8 +20,7 @@ READING = (
 
 def doctor_command(data: Data) -> str:
     """The command `sightline doctor DATA` with those settings of the run that affect how data are read, quoted for a
-    shell.
-    """
+    shell."""
     usual, words = Data(), ["sightline", "doctor", data.path]
     for name in READING:
         value = getattr(data, name)
@@ -31,10 +30,8 @@ def doctor_command(data: Data) -> str:
 
 
 def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
-    """A line such as `doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`.
-
-    It uses the class counts, and the hashes of the pixels of decoded images; no image is read.
-    """
+    """A line such as `doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`. It uses the class
+    counts, and the hashes of the pixels of decoded images; no image is read."""
     pairs = any(split.masks is not None for split in splits.values())
     classes = next(iter(splits.values())).classes
     if pairs:
@@ -55,10 +52,8 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
 
 
 def copies(splits: dict[str, Decoded]) -> list[str]:
-    """Phrases on images with the same pixels, within a split and in two splits.
-
-    Another split is only compared with train if its images were decoded in the same size.
-    """
+    """Phrases on images with the same pixels, within a split and in two splits. Another split is only compared with
+    train if its images were decoded in the same size."""
     known = {name: split for name, split in splits.items() if split.digests is not None}
     if len({split.images.shape[1:] for split in known.values()}) > 1:
         known = {name: split for name, split in known.items() if name == "train"}

@@ -38,8 +38,7 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 
 def usable_device(name: str, cure: str) -> torch.device:
     """The torch device `name`, after a test that a tensor can be allocated on it; if not, raises SightlineError with
-    `cure`.
-    """
+    `cure`."""
 
     def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
@@ -79,8 +78,7 @@ def use_threads(threads: int) -> int:
 
 def omp_num_threads(text: str) -> int:
     """Parse the value of OMP_NUM_THREADS: a number, or a list such as "4,2" for nested levels, of which the first
-    number is used. 0 if invalid.
-    """
+    number is used. 0 if invalid."""
     first = text.split(",")[0].strip()
     number = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
     return number if number <= MAX_THREADS else 0
@@ -103,10 +101,8 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def bfloat16_gain() -> float:
-    """Time of a convolution in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster.
-
-    Both are timed REPETITIONS times in alternation, and the shortest time of each is used.
-    """
+    """Time of a convolution in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Both are
+    timed REPETITIONS times in alternation, and the shortest time of each is used."""
     seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(REPETITIONS)]
     full, half = (min(each) for each in zip(*seconds, strict=True))
     return full / half
@@ -130,10 +126,8 @@ def convolution_seconds(dtype: torch.dtype) -> float:
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """Context manager: torch.autocast for bfloat16; does nothing for float32.
-
-    On the CPU it also applies `SmallMaps`, which computes bfloat16 convolutions of small feature maps faster.
-    """
+    """Context manager: torch.autocast for bfloat16; does nothing for float32. On the CPU it also applies
+    `SmallMaps`, which computes bfloat16 convolutions of small feature maps faster."""
     half = dtype == torch.bfloat16
     small = SmallMaps() if half and device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16, enabled=half), small:
@@ -142,8 +136,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
 
 def device_name(device: torch.device) -> str:
     """A description of the device: the name of the GPU, or model and vector instructions of the CPU, such as "...
-    (AVX512)".
-    """
+    (AVX512)"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -161,6 +154,5 @@ def device_name(device: torch.device) -> str:
 
 def rounding(device: torch.device) -> dict[str, Any]:
     """What affects how sums are rounded: device, number of threads and number of processes; recorded in
-    provenance.json.
-    """
+    provenance.json."""
     return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}

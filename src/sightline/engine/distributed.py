@@ -43,20 +43,15 @@ _unsharded: list[bool] = []  # not empty within `unsharded_for`
 
 
 class Activity:
-    """Counter that increases while training makes progress.
-
-    After a signal, `process_group.exit_after_signal` ends a process whose counter does not change, because it hangs.
-    """
+    """Counter that increases while training makes progress. After a signal, `process_group.exit_after_signal` ends a
+    process whose counter does not change, because it hangs."""
 
     count = 0
 
 
 def world() -> World:
-    """The rank of this process and the number of processes.
-
-    The number is 1 outside of the context managers `process_group.process_group` and, within the former, in
-    `unsharded_for`.
-    """
+    """The rank of this process and the number of processes. The number is 1 outside of the context managers
+    `process_group.process_group` and, within the former, in `unsharded_for`."""
     if _unsharded or not (dist.is_available() and dist.is_initialized()):
         return SINGLE
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
@@ -65,9 +60,7 @@ def world() -> World:
 @contextlib.contextmanager
 def local_rank0_first() -> Generator[None]:
     """Context manager: on each machine, run the block in one process first, then in the machine's other processes.
-
-    The others can then read the cache that the first one wrote.
-    """
+    The others can then read the cache that the first one wrote."""
     here = world()
     if here.size > 1 and here.local_rank:
         dist.barrier(group=unlimited_group[-1])
@@ -180,9 +173,8 @@ def all_gathered(values: Tensor) -> list[Tensor]:
 
 
 class GatherRows(torch.autograd.Function):
-    """Autograd function of `gathered`: concatenate the rows of all processes, and return gradients
-    to their processes.
-    """
+    """Autograd function of `gathered`: concatenate the rows of all processes, and return gradients to their
+    processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -200,10 +192,8 @@ class GatherRows(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """Concatenate the rows [N, ...] of all processes in the order of ranks, with gradient.
-
-    For losses over the global batch, such as contrastive ones: each process computes the loss of all rows.
-    """
+    """Concatenate the rows [N, ...] of all processes in the order of ranks, with gradient. For losses over the
+    global batch, such as contrastive ones: each process computes the loss of all rows."""
     if world().size == 1:
         return rows
     every = GatherRows.apply(rows)
@@ -214,8 +204,7 @@ def gathered(rows: Tensor) -> Tensor:
 @torch.no_grad()
 def align_buffers(module: torch.nn.Module) -> None:
     """Copy the buffers of rank 0, such as running statistics, to all processes. They differ if batch norms are not
-    synchronized.
-    """
+    synchronized."""
     if world().size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
@@ -223,17 +212,14 @@ def align_buffers(module: torch.nn.Module) -> None:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """Gather the full tensor of a DTensor from all processes, a collective operation. Other tensors are returned
-    unchanged.
-    """
+    unchanged."""
     full = getattr(tensor, "full_tensor", None)  # `isinstance` would need DTensor, whose import takes a second
     return full() if full else tensor
 
 
 def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """This process's shard of the full tensor `tensor`, distributed like the DTensor `example`.
-
-    If `example` is not a DTensor, `tensor` is returned unchanged.
-    """
+    """This process's shard of the full tensor `tensor`, distributed like the DTensor `example`. If `example` is not
+    a DTensor, `tensor` is returned unchanged."""
     if not hasattr(example, "full_tensor"):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor

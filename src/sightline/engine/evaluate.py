@@ -46,10 +46,8 @@ def evaluate(
 
 
 def log_results(training: Training) -> None:
-    """Compute the task's final results of a finished run, write them to metrics.jsonl, and print a summary.
-
-    Raises SightlineError if there is no best epoch.
-    """
+    """Compute the task's final results of a finished run, write them to metrics.jsonl, and print a summary. Raises
+    SightlineError if there is no best epoch."""
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
     if progress.best is None:
         name, rate = shlex.quote(str(folder)), training.config.optim.lr / 10

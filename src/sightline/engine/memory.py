@@ -1,6 +1,5 @@
-"""Out-of-memory errors: messages with a cure, smaller parts of a batch, and settings of the memory
-allocator of glibc.
-"""
+"""Out-of-memory errors: messages with a cure, smaller parts of a batch, and settings of the memory allocator of
+glibc."""
 
 import contextlib
 import ctypes
@@ -123,9 +122,8 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 
 def halve(training: Training) -> None:
-    """Halve the number of images per part from this step on; record it in the log, metrics.jsonl
-    and provenance.json.
-    """
+    """Halve the number of images per part from this step on; record it in the log, metrics.jsonl and
+    provenance.json."""
     training.optimizer.zero_grad(set_to_none=True)
     if training.parts.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -86,8 +86,7 @@ def build_optimizer(
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
     """Build timm's LARS optimizer. Parameters of one dimension have SGD steps with momentum and no weight decay
-    instead.
-    """
+    instead."""
     from timm.optim.lars import Lars
 
     for group in groups:
@@ -105,10 +104,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optim
 
 def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """Combine the moments in the state_dict `state` with the settings (parameter groups) of `optimizer`: a new
-    state_dict.
-
-    Raises SightlineError if the parameters of both differ.
-    """
+    state_dict. Raises SightlineError if the parameters of both differ."""
     groups = optimizer.state_dict()["param_groups"]
     names, saved = ([(g["kind"], list(g["param_names"])) for g in each] for each in (groups, state["param_groups"]))
     if names != saved:
@@ -300,9 +296,8 @@ class Average:
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Generator[None]:
-        """Context manager: the model has the averaged weights within the block, and its own weights
-        again afterwards.
-        """
+        """Context manager: the model has the averaged weights within the block, and its own weights again
+        afterwards."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.means)
         try:

@@ -112,10 +112,8 @@ def update_running_statistics(
 
 
 class SynchronizedNorm(torch.autograd.Function):
-    """Autograd function: batch norm over all processes.
-
-    Returns (normalized input, mean [C], biased variance [C], number of values per channel).
-    """
+    """Autograd function: batch norm over all processes. Returns (normalized input, mean [C], biased variance [C],
+    number of values per channel)."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
@@ -152,10 +150,8 @@ class SynchronizedNorm(torch.autograd.Function):
 
 
 class Step(nn.Module):
-    """The step of a learner (batch to loss) as a torch module, which DistributedDataParallel and FSDP2 require.
-
-    The loss is weighted so that its mean over the processes is the loss of the global batch.
-    """
+    """The step of a learner (batch to loss) as a torch module, which DistributedDataParallel and FSDP2 require. The
+    loss is weighted so that its mean over the processes is the loss of the global batch."""
 
     def __init__(self, learner: Learner):
         super().__init__()
@@ -217,10 +213,8 @@ def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str
 
 
 def unsharded(training: Training) -> Training:
-    """Return `training` with an unsharded model, in which rank 0 loads the weights for the final evaluation.
-
-    If FSDP2 has sharded the model, the parts of the run are built again; otherwise `training` is returned unchanged.
-    """
+    """Return `training` with an unsharded model, in which rank 0 loads the weights for the final evaluation. If
+    FSDP2 has sharded the model, the parts of the run are built again; otherwise `training` is returned unchanged."""
     if not isinstance(training.forward, Step):
         return training
     precision = precision_name(training.parts.dtype)

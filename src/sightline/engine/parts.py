@@ -71,8 +71,7 @@ class TraceSpec:
 @dataclass(frozen=True)
 class FeatureSample:
     """A sample of the training images, and the function that computes their features, which are saved after each
-    evaluation.
-    """
+    evaluation."""
 
     images: Decoded
     features: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]]
@@ -145,10 +144,8 @@ def check_batch_size(config: Config, model: nn.Module) -> None:
 def initialize_from_images(
     backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    """Compute the fixed first layer of a FastNet from training images; do nothing for other backbones.
-
-    transform: normalizes the images.
-    """
+    """Compute the fixed first layer of a FastNet from training images; do nothing for other backbones. transform:
+    normalizes the images."""
     if isinstance(backbone, FastNet):
         images = some_images(train)[:WHITENING_IMAGES]
         backbone.whiten(transform(torch.from_numpy(np.ascontiguousarray(images))))
@@ -176,8 +173,7 @@ def describe_model(
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
     """The entry `data` of provenance.json: path, layout and classes, and for each split its number of images and
-    digest.
-    """
+    digest."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
         "val": len(val.names),
@@ -209,10 +205,8 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
 
 
 def training_flops(config: Config, cost: dict[int, float], images: int, epochs: float) -> float:
-    """Floating-point operations of training for `epochs` epochs, which may be a fraction.
-
-    cost: operations of one image's forward and backward pass, by image side in pixels. images: per epoch.
-    """
+    """Floating-point operations of training for `epochs` epochs, which may be a fraction. cost: operations of one
+    image's forward and backward pass, by image side in pixels. images: per epoch."""
     complete, rest = divmod(epochs, 1)
     partial_epoch = rest * epoch_cost(config, cost, int(complete)) if rest else 0.0
     return images * (sum(epoch_cost(config, cost, epoch) for epoch in range(int(complete))) + partial_epoch)
@@ -220,24 +214,20 @@ def training_flops(config: Config, cost: dict[int, float], images: int, epochs: 
 
 def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
     """Floating-point operations of training on one image in the given epoch (from 0); cost as in `training_flops`.
-
-    They are doubled for steps of sharpness-aware minimization, which compute two gradients.
-    """
+    They are doubled for steps of sharpness-aware minimization, which compute two gradients."""
     return cost[training_side(config, epoch)] * (2 if sam_active(config, epoch) else 1)
 
 
 def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
     """Class weights for the loss, float32 [K], from the number of images or pixels per class; None if
-    `loss.class_weights` is `none`.
-    """
+    `loss.class_weights` is `none`."""
     kind = config.loss.class_weights
     return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
 def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel for pixel values from 0 to 1, as chosen by the setting
-    `augment.normalize`.
-    """
+    `augment.normalize`."""
     if config.augment.normalize == "dataset":
         return channel_statistics(some_images(train))
     return NORMALIZATIONS[config.augment.normalize]
@@ -245,8 +235,7 @@ def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tu
 
 def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
     """Open the training split: decode all images into the cache, or for data in shards prepare to decode them in
-    training.
-    """
+    training."""
     side = config.augment.resize or config.data.size
     if source.splits["train"].shards is None:
         return decode(source, "train", side, config.data, say)
@@ -264,8 +253,7 @@ def stream_line(train: Decoded) -> str:
 
 def some_images(train: Decoded) -> np.ndarray:
     """Training images uint8 [N, 3, H, W]: all of them, or for data in shards the first WHITENING_IMAGES in stored
-    order.
-    """
+    order."""
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]

@@ -41,10 +41,8 @@ def schedule_epochs(config: Config) -> int:
 
 
 def training_side(config: Config, epoch: int) -> int:
-    """Side in pixels of the training images in an epoch (from 0).
-
-    It follows the steps of `augment.progressive`, and is `data.size` after the last one.
-    """
+    """Side in pixels of the training images in an epoch (from 0). It follows the steps of `augment.progressive`, and
+    is `data.size` after the last one."""
     for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
         if epoch < until * schedule_epochs(config):
             return side

@@ -63,9 +63,8 @@ def convolve(
 
 
 def single(value: int | tuple[int, ...] | str) -> int | None:
-    """An option of a convolution, such as its stride, as one number; None if it differs between the two directions, or
-    is a string ("same").
-    """
+    """An option of a convolution, such as its stride, as one number; None if it differs between the two directions,
+    or is a string ("same")."""
     if isinstance(value, str):
         return None
     both = (value,) if isinstance(value, int) else tuple(value)
@@ -73,10 +72,8 @@ def single(value: int | tuple[int, ...] | str) -> int | None:
 
 
 def plan_for(images: tuple[int, ...], weight: tuple[int, ...], stride: int, padding: int) -> Plan | None:
-    """The fastest way to compute a convolution, by limits from measurements; None: torch's convolution.
-
-    images: shape [N, C, H, W]. weight: shape [O, C, k, k].
-    """
+    """The fastest way to compute a convolution, by limits from measurements; None: torch's convolution. images:
+    shape [N, C, H, W]. weight: shape [O, C, k, k]."""
     count, channels, height, width = images
     kernel = weight[2]
     if weight[1:] != (channels, kernel, kernel) or min(channels, weight[0]) < 32:
@@ -131,9 +128,8 @@ class SmallConvolution(torch.autograd.Function):
 
 
 def unfolded(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """Copy the window of the kernel at each position of the output into a row (im2col): [N, C, H,
-    W] -> [N h w, k k C].
-    """
+    """Copy the window of the kernel at each position of the output into a row (im2col): [N, C, H, W] -> [N h w, k k
+    C]."""
     count, channels, height, width = images.shape
     channels_last = images.permute(0, 2, 3, 1)
     if padding:
@@ -171,9 +167,8 @@ def library_image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, str
 
 
 def as_rows(maps: Tensor) -> Tensor:
-    """Feature maps [N, C, H, W] as one row per pixel, [N H W, C]; a view if `maps` is in
-    channels_last memory format.
-    """
+    """Feature maps [N, C, H, W] as one row per pixel, [N H W, C]; a view if `maps` is in channels_last memory
+    format."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 

@@ -65,10 +65,8 @@ class TrainingFunctions(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """The objects of a run in progress.
-
-    forward: function from a batch to its loss; with several processes it is wrapped for data parallelism.
-    """
+    """The objects of a run in progress. forward: function from a batch to its loss; with several processes it is
+    wrapped for data parallelism."""
 
     config: Config
     functions: TrainingFunctions
@@ -101,19 +99,15 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 1. After its last step it is the epoch just completed; before the
-        first step it is 0.
-        """
+        """The current epoch, from 1. After its last step it is the epoch just completed; before the first step it is
+        0."""
         return -(-self.progress.step // self.epoch_steps)
 
 
 @dataclass
 class Clock:
-    """Times for the log and the checkpoints.
-
-    start: time of the last log line. saved: time of the last save of the state. Since the last log line: waited:
-    seconds spent waiting for data; images: number of images.
-    """
+    """Times for the log and the checkpoints. start: time of the last log line. saved: time of the last save of the
+    state. Since the last log line: waited: seconds spent waiting for data; images: number of images."""
 
     start: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
@@ -122,9 +116,8 @@ class Clock:
 
 
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Add the loss and the images of a step to the sums for the log. About 20 times per epoch, log their mean and the
-    speed.
-    """
+    """Add the loss and the images of a step to the sums for the log. About 20 times per epoch, log their mean and
+    the speed."""
     progress, now = training.progress, time.monotonic()
     clock.images += sum(len(batch.all_samples) for batch in group)
     progress.loss_sum += loss

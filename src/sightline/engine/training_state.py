@@ -28,10 +28,8 @@ MASK_SIDE = 512  # the same for segmentation, where masks need more detail
 
 
 def save_state(training: Training) -> None:
-    """Save everything that a bit-identical resumption needs to checkpoints/last.
-
-    Before that, retry the writes of weights and snapshots that failed earlier.
-    """
+    """Save everything that a bit-identical resumption needs to checkpoints/last. Before that, retry the writes of
+    weights and snapshots that failed earlier."""
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -84,8 +82,7 @@ def save_failed_error(training: Training, error: SightlineError, last: bool) -> 
 
 def state_tensors(training: Training) -> dict[str, torch.Tensor]:
     """The weights and, if there is one, their moving average, by name in the saved state: `model.NAME` and
-    `average.NAME`.
-    """
+    `average.NAME`."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
@@ -102,10 +99,8 @@ def checkpoint_bytes(config: Config, model: nn.Module) -> int:
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load (tensors, values) of the newest undamaged state for resumption in a run folder.
-
-    A warning is logged if a newer state is damaged. Raises SightlineError if there is no state.
-    """
+    """Load (tensors, values) of the newest undamaged state for resumption in a run folder. A warning is logged if a
+    newer state is damaged. Raises SightlineError if there is no state."""
     last = folder / "checkpoints" / "last"
     if not any((last / name).exists() for name in checkpoint.SLOTS):
         name = shlex.quote(str(folder))
@@ -120,8 +115,7 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
 
 def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
     """Load a saved state (tensors and values as from `load_state`) into the model, the optimizer and the weight
-    average.
-    """
+    average."""
 
     def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -137,10 +131,8 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
 
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
-    """Save the current weights of the model, with a config.json that describes them, to checkpoints/NAME.
-
-    numbers: validation metrics, which are stored with the weights.
-    """
+    """Save the current weights of the model, with a config.json that describes them, to checkpoints/NAME. numbers:
+    validation metrics, which are stored with the weights."""
     weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.is_rank0:
         return
@@ -154,10 +146,8 @@ def save_weights(training: Training, name: str, numbers: dict[str, float]) -> No
 
 
 def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
-    """Save the weights in checkpoints/epoch-NNNNN if this epoch is among the `train.ensemble` best so far.
-
-    Weights of epochs that are no longer among the best are removed.
-    """
+    """Save the weights in checkpoints/epoch-NNNNN if this epoch is among the `train.ensemble` best so far. Weights
+    of epochs that are no longer among the best are removed."""
     size, key = training.config.train.ensemble, training.config.train.ensemble_by
     if not size:
         return
@@ -178,10 +168,8 @@ def epoch_name(epoch: int) -> str:
 
 
 def save_snapshot(training: Training, arrays: Arrays) -> None:
-    """Save features or masks of the sampled validation images at this epoch.
-
-    Snapshots of earlier epochs are removed so that at most `report.snapshots` remain.
-    """
+    """Save features or masks of the sampled validation images at this epoch. Snapshots of earlier epochs are removed
+    so that at most `report.snapshots` remain."""
     folder = training.folder / "snapshots"
     target = folder / epoch_name(training.epoch)
     if training.parts.feature_sample is not None and len(training.parts.rows):
@@ -247,8 +235,7 @@ def save_samples(folder: Path, parts: Parts) -> None:
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
     """Thumbnails, names, indices and labels (if any) of the images with the indices `rows` of a split, as arrays by
-    name.
-    """
+    name."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
@@ -263,10 +250,8 @@ def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
 
 
 def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scale the images with the indices `rows` down: uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w].
-
-    The longest side is at most THUMBNAIL pixels.
-    """
+    """Scale the images with the indices `rows` down: uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w]. The longest
+    side is at most THUMBNAIL pixels."""
     chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
     height, width = chosen.shape[2:]
     scale = THUMBNAIL / max(height, width)
@@ -283,18 +268,14 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None:
-    """Write arrays to a compressed .npz file. After a disk error, the write is retried at the next
-    save of the state.
-    """
+    """Write arrays to a compressed .npz file. After a disk error, the write is retried at the next save of the
+    state."""
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 
 def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
-    """The error for a loss or gradient that is NaN or infinite.
-
-    The file names of the batch are written to not-finite-batch.txt. loss, norm, rate: loss, gradient norm and learning
-    rate of the step.
-    """
+    """The error for a loss or gradient that is NaN or infinite. The file names of the batch are written to
+    not-finite-batch.txt. loss, norm, rate: loss, gradient norm and learning rate of the step."""
     names = training.parts.train.names
     files = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
     path = training.folder / "not-finite-batch.txt"

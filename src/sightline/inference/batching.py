@@ -95,8 +95,7 @@ def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], pred
 
 def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
     """Write `values` to the rows `indices` of `whole` [count, D] and return it; if it is None, create it with NaN
-    first.
-    """
+    first."""
     if values is None:
         return whole
     if whole is None:
@@ -106,10 +105,8 @@ def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: 
 
 
 class ProgressLines:
-    """Print the progress of a prediction every PROGRESS_SECONDS.
-
-    A line has the share done and the time left; if the total is unknown, the number of images so far and their speed.
-    """
+    """Print the progress of a prediction every PROGRESS_SECONDS. A line has the share done and the time left; if the
+    total is unknown, the number of images so far and their speed."""
 
     def __init__(self, say: Callable[[str], None], name: str = "", total: int = 0):
         self.say, self.name, self.total, self.done = say, name, total, 0

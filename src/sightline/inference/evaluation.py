@@ -15,8 +15,7 @@ def log_test_evaluation(
     folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
 ) -> None:
     """Append an evaluation on a test split, or on data other than the run's, to the run's log; print how many there
-    were.
-    """
+    were."""
     earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
     RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
@@ -33,9 +32,8 @@ def chosen_split(split: str | None, source: Source) -> str:
 
 
 def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
-    """Print a warning if the images of a split have another digest than in provenance.json, where
-    training recorded it.
-    """
+    """Print a warning if the images of a split have another digest than in provenance.json, where training recorded
+    it."""
     data = run_folder.provenance(folder).get("data")
     digests = data.get("digest") if isinstance(data, dict) else None
     if isinstance(digests, dict) and split in digests and digests[split] != digest:

@@ -1,6 +1,5 @@
-"""Divide a prediction among the processes of `torchrun`: each writes a table, and the last one to
-finish merges them.
-"""
+"""Divide a prediction among the processes of `torchrun`: each writes a table, and the last one to finish merges
+them."""
 
 import contextlib
 import csv

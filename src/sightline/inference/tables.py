@@ -96,10 +96,8 @@ def table_target(out: Path, overwrite: bool) -> Path:
 
 
 def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[InputImage]:
-    """Yield the images that have no row in the resumed table yet.
-
-    Raises SightlineError if the rows in the table are not those of the first images.
-    """
+    """Yield the images that have no row in the resumed table yet. Raises SightlineError if the rows in the table are
+    not those of the first images."""
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:

@@ -106,9 +106,8 @@ def scene_bands(
 
 
 def tiles_along(length: int, tiling: Tiling) -> TileAxis:
-    """Divide `length` pixels into the smallest number of tiles with at least the required overlap; also returns their
-    weights.
-    """
+    """Divide `length` pixels into the smallest number of tiles with at least the required overlap; also returns
+    their weights."""
     side = min(tiling.tile, length)
     last = length - side
     starts = (*range(0, last, tiling.tile - tiling.overlap), last)
@@ -132,10 +131,8 @@ def move_up(sums: torch.Tensor, done: int) -> None:
 
 
 def argmax_classes(scores: torch.Tensor) -> torch.Tensor:
-    """The class index with the largest score for each pixel: scores [K, h, w] -> uint8 [h, w], for K up to 255.
-
-    On a CPU it is 40 times as fast as torch.argmax, which is not vectorized over an outer axis.
-    """
+    """The class index with the largest score for each pixel: scores [K, h, w] -> uint8 [h, w], for K up to 255. On a
+    CPU it is 40 times as fast as torch.argmax, which is not vectorized over an outer axis."""
     best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
     for index in range(1, len(scores)):
         better = (scores[index] > best).view(torch.uint8)
@@ -145,10 +142,8 @@ def argmax_classes(scores: torch.Tensor) -> torch.Tensor:
 
 
 def mirror(forward: Forward) -> Forward:
-    """Make a function that averages predictions over images and their mirror images.
-
-    It returns the logarithm of the mean probabilities [B, K, h, w].
-    """
+    """Make a function that averages predictions over images and their mirror images. It returns the logarithm of the
+    mean probabilities [B, K, h, w]."""
     return averaged(forward, (0, 4))
 
 
@@ -163,10 +158,8 @@ def dihedral(forward: Forward) -> Forward:
 
 
 def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
-    """Make a function that averages predictions over the transformations `motions`, which `moved` numbers.
-
-    It returns the logarithm of the mean probabilities [B, K, h, w].
-    """
+    """Make a function that averages predictions over the transformations `motions`, which `moved` numbers. It
+    returns the logarithm of the mean probabilities [B, K, h, w]."""
 
     def mean(images: torch.Tensor) -> torch.Tensor:
         total = put_back(forward(moved(images, motions[0])), motions[0]).float().softmax(1)
@@ -179,8 +172,7 @@ def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
 
 def moved(images: torch.Tensor, motion: int) -> torch.Tensor:
     """Transform images [B, C, h, w]: mirror them left to right if `motion` is 4 or more, then rotate by motion % 4
-    quarter turns.
-    """
+    quarter turns."""
     return torch.rot90(images.flip(3) if motion >= 4 else images, motion % 4, (2, 3))
 
 

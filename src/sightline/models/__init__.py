@@ -43,8 +43,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "beit_base": beit_base,
 }
 """Functions that build backbones, [N, 3, size, size] -> [N, D]. They are called with the arguments `size` and
-`model.args`.
-"""
+`model.args`."""
 
 MODEL_NAMES = (*MODELS, "timm/NAME", "torchvision/NAME")
 
@@ -75,11 +74,8 @@ class Classifier(nn.Module):
 def build_model(
     name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None, head: str = "linear"
 ) -> Classifier:
-    """Build the classifier `name`: a backbone (`build_backbone`) and a head with `classes` outputs.
-
-    head: name of the head, one of HEADS. size: side of the images in pixels. args: keyword arguments of the backbone's
-    builder.
-    """
+    """Build the classifier `name`: a backbone (`build_backbone`) and a head with `classes` outputs. head: name of
+    the head, one of HEADS. size: side of the images in pixels. args: keyword arguments of the backbone's builder."""
     backbone, width = build_backbone(name, size, args)
     return Classifier(backbone, HEADS[head](width, classes))
 
@@ -120,10 +116,8 @@ def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """The number of features D of a backbone, [N, 3, size, size] -> [N, D].
-
-    Raises SightlineError if the backbone does not support the image size, or returns another shape.
-    """
+    """The number of features D of a backbone, [N, 3, size, size] -> [N, D]. Raises SightlineError if the backbone
+    does not support the image size, or returns another shape."""
     try:
         shape = shape_of(backbone, size)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -152,10 +146,8 @@ def shape_of(model: nn.Module, size: int) -> torch.Size | None:
 
 
 def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
-    """The model's output for one image, in evaluation mode, computed on the meta device: it has shapes, but no values.
-
-    The model is not changed. size: side in pixels, or (height, width).
-    """
+    """The model's output for one image, in evaluation mode, computed on the meta device: it has shapes, but no
+    values. The model is not changed. size: side in pixels, or (height, width)."""
     tensors = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
     nn.Module.eval(model)
@@ -169,10 +161,8 @@ def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
 
 
 def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | None:
-    """The smallest image side in pixels, larger than `size`, that the backbone supports; found by bisection.
-
-    None if it does not support any side up to `largest`.
-    """
+    """The smallest image side in pixels, larger than `size`, that the backbone supports; found by bisection. None if
+    it does not support any side up to `largest`."""
 
     def passes(side: int) -> bool:
         try:
@@ -214,9 +204,8 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
 
 
 class PartialForward(nn.Module):
-    """Module whose forward pass is the function `run`, which uses parts of `model`. With it, `forward_flops` measures
-    parts.
-    """
+    """Module whose forward pass is the function `run`, which uses parts of `model`. With it, `forward_flops`
+    measures parts."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):
         super().__init__()

@@ -1,6 +1,5 @@
-"""Files of pre-trained weights from torchvision, timm and segmentation_models_pytorch (smp),
-downloaded unless cached.
-"""
+"""Files of pre-trained weights from torchvision, timm and segmentation_models_pytorch (smp), downloaded unless
+cached."""
 
 import os
 import socket
@@ -48,8 +47,7 @@ def torchvision_file(model: str) -> tuple[Path, str]:
 
 def hub_file(url: str) -> Path:
     """The file from `url` in the cache of torch.hub. If missing, it is downloaded and compared with the hash in its
-    name.
-    """
+    name."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if path.is_file():
         return path
@@ -64,11 +62,8 @@ def hub_file(url: str) -> Path:
 
 
 def timm_file(model: str) -> tuple[Path, str]:
-    """The file with timm's weights of a model, `NAME` or `NAME.TAG`: (path, description).
-
-    The file is in the cache of the Hugging Face hub or of torch.hub. Raises SightlineError if timm has no weights of
-    it.
-    """
+    """The file with timm's weights of a model, `NAME` or `NAME.TAG`: (path, description). The file is in the cache
+    of the Hugging Face hub or of torch.hub. Raises SightlineError if timm has no weights of it."""
     import timm
 
     weights = timm.get_pretrained_cfg(model)
@@ -140,8 +135,7 @@ def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
 
 def require_network(url: str) -> None:
     """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection within CONNECT_TIMEOUT
-    seconds.
-    """
+    seconds."""
     proxy = (
         None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else urllib.request.getproxies().get("https")
     )

@@ -25,10 +25,7 @@ class ConvNorm(nn.Module):
 
 class Gate(nn.Module):
     """Squeeze-and-excitation (arXiv 1709.01507): scale each channel by a factor that a perceptron computes from the
-    means of all channels.
-
-    [N, C, H, W] -> same shape. The factors are between 0 and 2; with zero weights they are 1.
-    """
+    means of all channels. [N, C, H, W] -> same shape. The factors are between 0 and 2; with zero weights they are 1."""
 
     def __init__(self, channels: int, reduction: int):
         super().__init__()

@@ -1,7 +1,5 @@
-"""Read tensors from weight files that are not trusted, and match their names with those of a model.
-
-Code in a file is never executed, and sizes are checked before tensors are read.
-"""
+"""Read tensors from weight files that are not trusted, and match their names with those of a model. Code in a file
+is never executed, and sizes are checked before tensors are read."""
 
 import json
 import pickle
@@ -66,10 +64,8 @@ def weight_file_error(path: Path, what: str, why: str, cure: str = "download or 
 
 
 def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
-    """The SightlineError for a file that is neither safetensors nor torch.save; it names the format if known.
-
-    head: the first bytes of the file, by which its format is recognized.
-    """
+    """The SightlineError for a file that is neither safetensors nor torch.save; it names the format if known. head:
+    the first bytes of the file, by which its format is recognized."""
     start = head.lstrip().lower()
     if size == 0:
         return weight_file_error(path, "the weight file is empty", "it has 0 bytes")
@@ -99,9 +95,7 @@ def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
 
 def check_zip(path: Path, size: int) -> None:
     """Raise SightlineError for a zip archive that is truncated, or has compressed records or unsafe record names.
-
-    torch.save does not compress records. Compressed ones could be decompression bombs.
-    """
+    torch.save does not compress records. Compressed ones could be decompression bombs."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -127,10 +121,8 @@ def check_zip(path: Path, size: int) -> None:
 
 
 def load_restricted(path: Path) -> Any:
-    """torch.load with `weights_only=True`: functions named in the file are neither imported nor called.
-
-    Raises SightlineError for files with code or other Python objects, and for damaged files.
-    """
+    """torch.load with `weights_only=True`: functions named in the file are neither imported nor called. Raises
+    SightlineError for files with code or other Python objects, and for damaged files."""
     try:
         with warnings.catch_warnings():
             # torch warns about types of tensors, such as sparse ones, that check_tensor rejects.
@@ -162,9 +154,8 @@ def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
 
 
 def safetensors_size(path: Path) -> int:
-    """The size in bytes that a safetensors file must have at least, by its header; if that is damaged, by the header's
-    length.
-    """
+    """The size in bytes that a safetensors file must have at least, by its header; if that is damaged, by the
+    header's length."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, 100_000_000))
@@ -177,9 +168,7 @@ def safetensors_size(path: Path) -> int:
 
 def find_tensors(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     """Find the dictionary of tensors in a loaded object: (tensors by name, the keys that lead to it, such as "a.b").
-
-    Nested dictionaries are searched under the keys in CONTAINERS. Raises SightlineError if there is none.
-    """
+    Nested dictionaries are searched under the keys in CONTAINERS. Raises SightlineError if there is none."""
     entries: list[str] = []
     while isinstance(loaded, dict):
         entry = next((key for key in CONTAINERS if isinstance(loaded.get(key), dict)), None)
@@ -226,10 +215,8 @@ class Match:
 
 
 def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the names that a tensor may have in the model: (name, removed prefixes).
-
-    The first is the full name; each next one has one more of the known PREFIXES removed.
-    """
+    """Yield the names that a tensor may have in the model: (name, removed prefixes). The first is the full name;
+    each next one has one more of the known PREFIXES removed."""
     stripped: tuple[str, ...] = ()
     if "._orig_mod." in key:
         key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)

@@ -14,8 +14,7 @@ from ..errors import SightlineError
 
 SMALL_IMAGE = 64
 """Largest image side in pixels at which a ResNet has the stem for small images by default (a 3x3 convolution, no
-pooling).
-"""
+pooling)."""
 
 BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
 """timm's BEiT-B/16: self-supervised pre-training, then fine-tuning with labels, on ImageNet-22k (arXiv 2106.08254)."""
@@ -27,9 +26,8 @@ WITHOUT_AUXILIARY = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-"""Arguments that build models without auxiliary classifiers; with them, they return several tensors
-in training mode.
-"""
+"""Arguments that build models without auxiliary classifiers; with them, they return several tensors in training
+mode."""
 
 RESERVED = (
     *("weights", "weights_backbone", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
@@ -40,8 +38,7 @@ RESERVED = (
 
 def library_model(name: str) -> tuple[str, str] | None:
     """Which library a model is from: ("torchvision" or "timm", its name in that library), or None for a model of
-    Sightline.
-    """
+    Sightline."""
     if name in TORCHVISION:
         return "torchvision", name
     if name == "beit_base":
@@ -52,10 +49,7 @@ def library_model(name: str) -> tuple[str, str] | None:
 
 def alexnet(size: int, dropout: float = 0.5) -> nn.Module:
     """torchvision's AlexNet with its 1000-way classifier as a backbone: [N, 3, size, size] -> [N, 1000]; `size` at
-    least 63.
-
-    A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used.
-    """
+    least 63. A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used."""
     from torchvision import models
 
     return models.alexnet(weights=None, dropout=dropout)
@@ -109,8 +103,7 @@ def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
 
 def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
     """Build the torchvision classifier `name` with its last linear layer (in registration order) replaced by the
-    identity.
-    """
+    identity."""
     from torchvision import models
 
     check_reserved(args)
@@ -131,9 +124,8 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
 
 
 def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
-    """Build the timm classifier `name` without its head. If its input size is fixed, it is built for images of `size`
-    pixels.
-    """
+    """Build the timm classifier `name` without its head. If its input size is fixed, it is built for images of
+    `size` pixels."""
     import timm
 
     check_reserved(args)
@@ -147,11 +139,8 @@ def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
 def unknown_model(
     name: str, known: Sequence[str], kind: str = "model", why: str = "", prefix: str = ""
 ) -> SightlineError:
-    """The SightlineError for an unknown `model.name`, with the closest of the `known` names.
-
-    why: by default the list of the known names. prefix: a part of `name`, such as `timm/`, that the known names do not
-    have.
-    """
+    """The SightlineError for an unknown `model.name`, with the closest of the `known` names. why: by default the
+    list of the known names. prefix: a part of `name`, such as `timm/`, that the known names do not have."""
     near = [prefix + other for other in difflib.get_close_matches(name.removeprefix(prefix), known, 3, 0.5)]
     return SightlineError(
         f"unknown {kind} {name!r}",

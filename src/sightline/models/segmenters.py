@@ -1,6 +1,5 @@
 """Segmentation models by name, with one interface: U-Net, FCN-32s, torchvision's DeepLabV3, and all models of
-segmentation_models_pytorch (smp).
-"""
+segmentation_models_pytorch (smp)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +14,12 @@ from .library import accepted_args, check_args, check_reserved, unknown_model
 from .unet import UNet, unet
 
 ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
-"""Function (network, images, whether to run the auxiliary head) -> {"logits": ..., possibly "auxiliary": ...}, at any
-resolution.
-"""
+"""Function (network, images, whether to run the auxiliary head) -> {"logits": ..., possibly "auxiliary": ...}, at
+any resolution."""
 
 ConvertFunction = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
 """Function (network, name, tensor) for a tensor of a weight file -> the name and the tensor that the network has for
-it.
-"""
+it."""
 
 
 class Segmenter(nn.Module):
@@ -111,11 +108,8 @@ def freeze_encoder(model: Segmenter) -> None:
 
 
 def add_batch_norm_hooks(network: nn.Module) -> None:
-    """Make batch norms use their running statistics for inputs with a single value per channel, for which torch raises
-    ValueError.
-
-    This is done by hooks, so that module classes and state_dict names do not change.
-    """
+    """Make batch norms use their running statistics for inputs with a single value per channel, for which torch
+    raises ValueError. This is done by hooks, so that module classes and state_dict names do not change."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             module.register_forward_pre_hook(use_running_statistics)
@@ -123,9 +117,8 @@ def add_batch_norm_hooks(network: nn.Module) -> None:
 
 
 def use_running_statistics(norm: Any, args: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook of a batch norm: set evaluation mode for this call if the input has a single
-    value per channel.
-    """
+    """Forward pre-hook of a batch norm: set evaluation mode for this call if the input has a single value per
+    channel."""
     if norm.training and args[0].numel() == args[0].shape[1]:
         norm.training, norm.interrupted = False, True
 
@@ -146,9 +139,8 @@ def run_unet(network: nn.Module, images: Tensor, auxiliary: bool) -> dict[str, T
 
 
 def run_deeplab(network: Any, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-    """The forward pass of torchvision's DeepLabV3 without its final interpolation. auxiliary: run the auxiliary head as
-    well.
-    """
+    """The forward pass of torchvision's DeepLabV3 without its final interpolation. auxiliary: run the auxiliary head
+    as well."""
     maps = network.backbone(images)
     outputs = {"logits": network.classifier(maps["out"])}
     if auxiliary and network.aux_classifier is not None:
@@ -185,9 +177,7 @@ def build_unet(classes: int, **args: Any) -> Segmenter:
 
 def deeplab(backbone: str, classes: int, auxiliary: bool = True) -> Segmenter:
     """torchvision's DeepLabV3 (arXiv 1706.05587) with output stride 8; backbone: `resnet50` or `resnet101`.
-
-    auxiliary: add a second head (FCN) after the third stage. Images of any size need no padding.
-    """
+    auxiliary: add a second head (FCN) after the third stage. Images of any size need no padding."""
     from torchvision.models import segmentation
 
     build = {"resnet50": segmentation.deeplabv3_resnet50, "resnet101": segmentation.deeplabv3_resnet101}[backbone]
@@ -239,16 +229,13 @@ SMP_RESERVED = ("encoder_name", "encoder_weights", "in_channels", "classes", "ac
 """Arguments of smp that `model.args` must not have: they follow from the name and the data, or change the output."""
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
-"""timm arguments with which transformers of a fixed image size accept other sizes: for vision
-transformers, for Swin.
-"""
+"""timm arguments with which transformers of a fixed image size accept other sizes: for vision transformers, for
+Swin."""
 
 
 def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
-    """Build the model `smp/ARCH/ENCODER` of segmentation_models_pytorch.
-
-    For encoders of timm, whose names start with `tu-`, `args` may also have arguments of timm's model.
-    """
+    """Build the model `smp/ARCH/ENCODER` of segmentation_models_pytorch. For encoders of timm, whose names start
+    with `tu-`, `args` may also have arguments of timm's model."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -297,6 +284,5 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
     """Convert the name of a tensor in timm's classifiers (`stages.0.x`) to that in its feature extractors
-    (`stages_0.x`).
-    """
+    (`stages_0.x`)."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

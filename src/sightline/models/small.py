@@ -27,10 +27,8 @@ class SmallCNN(nn.Module):
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
-    """A block of SmallCNN: [N, inputs, H, W] -> [N, outputs, H // 2, W // 2].
-
-    The convolutions have no bias, because the batch norm after them has one.
-    """
+    """A block of SmallCNN: [N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. The convolutions have no bias, because
+    the batch norm after them has one."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         convolution = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)

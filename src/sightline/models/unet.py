@@ -99,10 +99,8 @@ class Fuse(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net: [N, 3, H, W] -> logits [N, classes, H / 2, W / 2] for a decoder of four levels; H and W multiples of 32.
-
-    The function `unet` describes the arguments.
-    """
+    """U-Net: [N, 3, H, W] -> logits [N, classes, H / 2, W / 2] for a decoder of four levels; H and W multiples of
+    32. The function `unet` describes the arguments."""
 
     stride = 32
 
@@ -128,8 +126,7 @@ class UNet(nn.Module):
 
     def maps(self, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
         """{"logits": logits at the decoder's highest resolution}. If `auxiliary` is True and the network has an
-        auxiliary head, also {"auxiliary": logits at 1/16 of the resolution}.
-        """
+        auxiliary head, also {"auxiliary": logits at 1/16 of the resolution}."""
         *skips, deepest = self.encoder(images)
         coarse = self.context(deepest)
         maps: dict[str, Tensor] = {}

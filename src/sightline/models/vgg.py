@@ -43,8 +43,6 @@ def fully_connected(inputs: int, outputs: int, dropout: float) -> tuple[nn.Modul
 
 
 def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5) -> nn.Module:
-    """Build a VGG-13 with batch norm. size: image side in pixels, which is not used.
-
-    The third fully connected layer of VGG is the head of the classifier, which is not part of the backbone.
-    """
+    """Build a VGG-13 with batch norm. size: image side in pixels, which is not used. The third fully connected layer
+    of VGG is the head of the classifier, which is not part of the backbone."""
     return VGG(width, dropout)

@@ -58,8 +58,7 @@ class LoadReport:
 @dataclass(frozen=True)
 class SourceWeights:
     """Weights read from a file: tensors by name, where they are from, notes for the user, and, if known, the class
-    names and the model that they are for.
-    """
+    names and the model that they are for."""
 
     tensors: dict[str, Tensor]
     source: str
@@ -128,10 +127,8 @@ def classes_differ(source: SourceWeights, weights: str, classes: tuple[str, ...]
 
 
 def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: list[str]) -> LoadReport:
-    """Copy the tensors of the file that match into the model, and report it.
-
-    Raises SightlineError if one of them contains NaN or infinity; the model is then unchanged.
-    """
+    """Copy the tensors of the file that match into the model, and report it. Raises SightlineError if one of them
+    contains NaN or infinity; the model is then unchanged."""
     state = model.state_dict()
     require_finite(match.tensors, source.source)
     if match.stripped:
@@ -152,9 +149,8 @@ def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: l
 
 
 def find_weights(weights: str, name: str) -> SourceWeights:
-    """Read the weights given by the setting `model.weights`: `imagenet`, a file, a run folder or a
-    checkpoint folder.
-    """
+    """Read the weights given by the setting `model.weights`: `imagenet`, a file, a run folder or a checkpoint
+    folder."""
     if weights == "imagenet":
         path, origin = imagenet_file(name)
         return SourceWeights(read_tensors(path)[0], origin)
@@ -175,9 +171,8 @@ def find_weights(weights: str, name: str) -> SourceWeights:
 
 
 def weights_folder(folder: Path) -> Path | None:
-    """The folder with model.safetensors: checkpoints/best or else checkpoints/last of a run, or `folder` itself; None
-    if none has it.
-    """
+    """The folder with model.safetensors: checkpoints/best or else checkpoints/last of a run, or `folder` itself;
+    None if none has it."""
     choices = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
     return next((path for path in choices if (path / "model.safetensors").is_file()), None)
 
@@ -209,9 +204,8 @@ def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a pre-training run's tensors, those of the online backbone, without projector, predictor
-    and target network.
-    """
+    """Of a pre-training run's tensors, those of the online backbone, without projector, predictor and target
+    network."""
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
@@ -280,9 +274,8 @@ def mismatch_error(
 
 
 def guess_model(tensors: dict[str, Tensor], name: str, size: int) -> str:
-    """The name of another model in MODELS that the tensors match, or "". Models are built on the meta device to compare
-    them.
-    """
+    """The name of another model in MODELS that the tensors match, or "". Models are built on the meta device to
+    compare them."""
     for other, build in MODELS.items():
         try:
             with torch.device("meta"):

@@ -46,10 +46,8 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
-    """Context manager: yield a temporary path to write to, and rename it to `path` at the end of the block.
-
-    For libraries that write to a path. Guarantees, errors and `need` are those of `atomic_write`.
-    """
+    """Context manager: yield a temporary path to write to, and rename it to `path` at the end of the block. For
+    libraries that write to a path. Guarantees, errors and `need` are those of `atomic_write`."""
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
     try:
@@ -85,9 +83,8 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents, and fsync each parent, so that a power failure
-    cannot remove the folder.
-    """
+    """Create `folder` and its missing parents, and fsync each parent, so that a power failure cannot remove the
+    folder."""
     missing = [folder, *folder.parents]
     missing = missing[: next((i for i, path in enumerate(missing) if path.exists()), len(missing))]
     folder.mkdir(parents=True, exist_ok=True)

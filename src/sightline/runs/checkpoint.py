@@ -84,16 +84,14 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def description_digest(description: Mapping[str, Any]) -> str:
     """SHA-256 of the content of config.json without epoch, step and metrics. It is stored in the weights file, to
-    detect a config.json of other weights.
-    """
+    detect a config.json of other weights."""
     lasting = {key: value for key, value in description.items() if key not in PROGRESS_KEYS}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:
-    """Read config.json at `path`. Raises SightlineError, with `cure`, if it is missing, damaged, or
-    of a newer version.
-    """
+    """Read config.json at `path`. Raises SightlineError, with `cure`, if it is missing, damaged, or of a newer
+    version."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -110,10 +108,8 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def checked_description(folder: Path) -> Generator[dict[str, Any]]:
-    """Context manager: yield the content of config.json in a checkpoint folder.
-
-    A missing or mistyped field that is accessed within the block raises SightlineError.
-    """
+    """Context manager: yield the content of config.json in a checkpoint folder. A missing or mistyped field that is
+    accessed within the block raises SightlineError."""
     cure = other_checkpoints(folder)
     try:
         yield read_description(folder / CONFIG, cure)
@@ -252,11 +248,8 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite.
-
-    The sum of the elements is computed first, which is 10 times as fast as `isfinite`. Because a sum may overflow,
-    `isfinite` decides if it is not finite.
-    """
+    """Whether no element is NaN or infinite. The sum of the elements is computed first, which is 10 times as fast as
+    `isfinite`. Because a sum may overflow, `isfinite` decides if it is not finite."""
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
 
 
@@ -281,18 +274,14 @@ def total_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def required_bytes(model: int, state: int, models: int = 2) -> int:
-    """Largest disk space in bytes of a run's checkpoints: weights files, two states, one temporary file, and a margin.
-
-    model, state: size in bytes of one weights file and of one state. models: number of weights files.
-    """
+    """Largest disk space in bytes of a run's checkpoints: weights files, two states, one temporary file, and a
+    margin. model, state: size in bytes of one weights file and of one state. models: number of weights files."""
     return models * model + 2 * state + max(model, state) + MARGIN_BYTES
 
 
 def preflight(folder: Path, needed: int) -> None:
-    """Raise SightlineError if the disk of `folder` has less than `needed` bytes free.
-
-    The present checkpoints in the folder, which will be replaced, count as free space.
-    """
+    """Raise SightlineError if the disk of `folder` has less than `needed` bytes free. The present checkpoints in the
+    folder, which will be replaced, count as free space."""
     folder = Path(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:

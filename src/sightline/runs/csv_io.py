@@ -10,9 +10,8 @@ PREFIX = "class "
 
 
 def collides(name: str) -> bool:
-    """Whether a class name cannot be a column of the table, because it is the name of another column, or looks like a
-    class name that was prefixed for this reason.
-    """
+    """Whether a class name cannot be a column of the table, because it is the name of another column, or looks like
+    a class name that was prefixed for this reason."""
     while name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name in RESERVED_COLUMNS

@@ -28,9 +28,8 @@ class DeferredWrites:
     failures: int = 0
 
     def write(self, path: Path, write: Callable[[Any], object], content: Mapping[str, Any]) -> None:
-        """Call `write(content)`, which writes `path`. After a disk error, keep a copy of `content`; `flush` writes it
-        later.
-        """
+        """Call `write(content)`, which writes `path`. After a disk error, keep a copy of `content`; `flush` writes
+        it later."""
         self.writes.pop(path, None)
         try:
             write(content)
@@ -41,8 +40,7 @@ class DeferredWrites:
 
     def remove(self, folder: Path) -> None:
         """Remove a folder. If there are failed writes, do it after their retry, because they may include its
-        replacement.
-        """
+        replacement."""
         self.writes.pop(folder, None)
         removal = partial(shutil.rmtree, folder, ignore_errors=True)
         if self.writes:
@@ -51,9 +49,8 @@ class DeferredWrites:
             removal()
 
     def flush(self) -> None:
-        """Retry all failed writes in order. If one fails again, raise SightlineError; it and the
-        later ones are kept.
-        """
+        """Retry all failed writes in order. If one fails again, raise SightlineError; it and the later ones are
+        kept."""
         for path in list(self.writes):
             self.writes[path]()
             del self.writes[path]
@@ -61,8 +58,7 @@ class DeferredWrites:
 
 def copied(content: Mapping[str, Any]) -> dict[str, Any]:
     """Copy the content of a failed write: tensors to the CPU, because training modifies them in place; arrays are
-    shared.
-    """
+    shared."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in content.items()

@@ -53,10 +53,8 @@ def remove_unused(path: Path, lock: int) -> None:
 
 
 def acquire(lock: int, path: Path) -> str | None:
-    """Lock the opened lock file and write into it which process holds the lock.
-
-    Returns None, or a warning if the file system does not support locks.
-    """
+    """Lock the opened lock file and write into it which process holds the lock. Returns None, or a warning if the
+    file system does not support locks."""
     note = None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

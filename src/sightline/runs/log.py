@@ -78,9 +78,7 @@ class RunLog:
 
     def plan(self, epochs: int, epoch_steps: int, step: int = 0, costs: Sequence[float] = ()) -> None:
         """Set the number of epochs, the steps per epoch, and the current step, to estimate the remaining time.
-
-        costs: relative cost of a step in each epoch, for progressive image sizes; empty: equal costs.
-        """
+        costs: relative cost of a step in each epoch, for progressive image sizes; empty: equal costs."""
         self.epochs, self.epoch_steps = epochs, epoch_steps
         self.step = self.first_step = self.last_train_step = step
         self.costs = tuple(costs)
@@ -88,9 +86,7 @@ class RunLog:
 
     def rewind(self, step: int, seconds: float) -> None:
         """Remove the train and eval events after `step` from metrics.jsonl, before training resumes at that step.
-
-        Otherwise the file would have two records of the repeated steps. seconds: duration of the run up to `step`.
-        """
+        Otherwise the file would have two records of the repeated steps. seconds: duration of the run up to `step`."""
         records = read_json_lines(self.path) if self.writes else []
         kept = [r for r in records if not (r.get("event") in ("train", "eval") and (r.get("step") or 0) > step)]
         if len(kept) < len(records):
@@ -167,16 +163,14 @@ class RunLog:
         return f"{duration(self.projected(self.step, self.clock()))} left"
 
     def projected(self, start: int, now: float) -> float:
-        """Estimated seconds from step `start` to the end of the run, at the speed of the steps
-        after the warm-up steps.
-        """
+        """Estimated seconds from step `start` to the end of the run, at the speed of the steps after the warm-up
+        steps."""
         first, since = self.timed_from or (self.step, now)
         return eta_seconds(self.work(first, self.step), self.work(start, self.epochs * self.epoch_steps), now - since)
 
     def work(self, start: int, end: int) -> float:
-        """The sum of the relative costs (see `plan`) of the steps from `start` to `end`; without
-        costs, their number.
-        """
+        """The sum of the relative costs (see `plan`) of the steps from `start` to `end`; without costs, their
+        number."""
         if not self.costs:
             return end - start
         total, step = 0.0, start
@@ -213,8 +207,7 @@ class RunLog:
 
     def call_writer(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         """Call a function that writes to stdout. If it fails, as when the pipe is closed (`| head`), print nothing
-        more.
-        """
+        more."""
         try:
             function(*arguments, **options)
         except (OSError, ValueError):  # ValueError: the file is closed

@@ -37,8 +37,7 @@ def installed_versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Git commit of the source code that is running, with "+changes" if files are modified; None outside a Git
-    checkout.
-    """
+    checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

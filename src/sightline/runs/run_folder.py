@@ -99,11 +99,8 @@ def require_outside_data(folder: Path, data: str) -> None:
 
 
 def require_free_folder(folder: Path, overwrite: bool) -> None:
-    """Raise SightlineError if a new run cannot be written to `folder`.
-
-    This is the case if the path is a file, if the folder has files but no run, or if it has a run and `overwrite` is
-    False.
-    """
+    """Raise SightlineError if a new run cannot be written to `folder`. This is the case if the path is a file, if
+    the folder has files but no run, or if it has a run and `overwrite` is False."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
     holds_run = (folder / "recipe.yaml").is_file()
@@ -138,8 +135,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 def existing(run: str | Any) -> Path:
     """The path of the existing run folder `run`; raises SightlineError, with the runs nearby, if it is not a run
-    folder.
-    """
+    folder."""
     folder = Path(run)
     if (folder / "recipe.yaml").is_file():
         return folder
@@ -187,10 +183,8 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def precision_of(folder: Path, otherwise: str = "auto") -> str:
-    """The run's precision in provenance.json, fp32 or bf16; `otherwise` if it is not recorded there.
-
-    Raises SightlineError for any other value.
-    """
+    """The run's precision in provenance.json, fp32 or bf16; `otherwise` if it is not recorded there. Raises
+    SightlineError for any other value."""
     name = provenance(folder).get("precision", otherwise)
     if name not in (otherwise, "fp32", "bf16"):
         why, cure = "the file is damaged or was edited", 'set "precision" to "fp32" or "bf16", whichever the run used'
@@ -200,9 +194,8 @@ def precision_of(folder: Path, otherwise: str = "auto") -> str:
 
 
 def check_changes(old: Config, new: Config) -> None:
-    """Raise SightlineError if a resumed run has other settings than before, apart from the settings in CHANGEABLE, or
-    has fewer epochs. Other settings would contradict the steps already done.
-    """
+    """Raise SightlineError if a resumed run has other settings than before, apart from the settings in CHANGEABLE,
+    or has fewer epochs. Other settings would contradict the steps already done."""
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]

@@ -11,8 +11,7 @@ from ..errors import SightlineError, listing
 
 def sample_rows(count: int, wanted: int, seed: int) -> np.ndarray:
     """Choose `wanted` of `count` images at random by `seed`: sorted indices, int64. All indices if `wanted` is not
-    smaller.
-    """
+    smaller."""
     if wanted >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng([seed, 1]).permutation(count)[:wanted])

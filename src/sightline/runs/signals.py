@@ -39,10 +39,8 @@ def stoppable(folder: Path) -> Generator[None]:
 
 
 def handled_signals(names: tuple[str, ...]) -> list[int]:
-    """Numbers of the signals `names` that can be handled here; [] outside the main thread.
-
-    Left out are signals that the operating system does not have, and SIGHUP if `nohup` made this process ignore it.
-    """
+    """Numbers of the signals `names` that can be handled here; [] outside the main thread. Left out are signals that
+    the operating system does not have, and SIGHUP if `nohup` made this process ignore it."""
     if threading.current_thread() is not threading.main_thread():
         return []
     numbers = [(name, signal.Signals.__members__.get(name)) for name in names]

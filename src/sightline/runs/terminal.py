@@ -56,8 +56,7 @@ def train_parts(record: dict[str, Any]) -> dict[str, str]:
 
 def eval_parts(record: dict[str, Any]) -> dict[str, str]:
     """The parts of the epoch line that come from an eval event of metrics.jsonl: {name: text}, such as `accuracy
-    0.7811`.
-    """
+    0.7811`."""
     parts = {}
     if record.get("loss") is not None:
         parts["val loss"] = f"val loss {record['loss']:.3f}"
@@ -68,10 +67,8 @@ def eval_parts(record: dict[str, Any]) -> dict[str, str]:
 
 
 def fitting_parts(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
-    """Names of the parts that fit into `room` columns (None: no limit), in display order.
-
-    wanted: names of the parts, the most important first.
-    """
+    """Names of the parts that fit into `room` columns (None: no limit), in display order. wanted: names of the
+    parts, the most important first."""
     present = [name for name in wanted if parts.get(name)]
     while room is not None and present and sum(2 + len(parts[name]) for name in present) > room:
         present.pop()
@@ -79,9 +76,8 @@ def fitting_parts(parts: dict[str, str], wanted: tuple[str, ...], room: int | No
 
 
 def epoch_line(epoch: int, epochs: int, parts: dict[str, str], width: int | None = None) -> Text:
-    """The line that is printed after each epoch, such as `epoch 12/50 loss 1.234 val loss 1.100 accuracy 0.7811 (best)
-    812 images/s data wait 1 % 2 min left`.
-    """
+    """The line that is printed after each epoch, such as `epoch 12/50 loss 1.234 val loss 1.100 accuracy 0.7811
+    (best) 812 images/s data wait 1 % 2 min left`."""
     number = f"{epoch}/{epochs}" if epochs else str(epoch)
     line = Text(end="").append(f"epoch {number:>6}", style="bold")
     best = parts.get("metric", "").endswith(BEST)
@@ -139,11 +135,8 @@ def duration(seconds: float) -> str:
 
 
 def epoch_means(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Combine the train events of an epoch, each with its number of `steps`, into one for the epoch line.
-
-    The loss is the mean over steps, the speed is total images / total time, and `data wait` is a share of the total
-    time.
-    """
+    """Combine the train events of an epoch, each with its number of `steps`, into one for the epoch line. The loss
+    is the mean over steps, the speed is total images / total time, and `data wait` is a share of the total time."""
     means: dict[str, Any] = {}
     losses = [(r["loss"], r["steps"]) for r in records if r.get("loss") is not None]
     if losses:

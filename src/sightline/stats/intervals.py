@@ -61,9 +61,7 @@ def paired_bootstrap(
     first: ArrayLike, second: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
     """Compare two models on the same N items: (mean(second - first), its percentile bootstrap interval (low, high)).
-
-    first, second: [N] each, one value per item, in the same order.
-    """
+    first, second: [N] each, one value per item, in the same order."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     assert a.shape == b.shape and a.ndim == 1 and len(a), f"{a.shape} against {b.shape}: not the same items"
     return float((b - a).mean()), percentiles(bootstrap_means(b - a, resamples, seed), level)

@@ -20,11 +20,8 @@ BLOCK = 2**24
 
 @dataclass(frozen=True)
 class PerClass:
-    """One number per class, float64 [K]. support: int64 [K], number of images of the class.
-
-    Never NaN: a quotient 0 / 0 is 0, as for the recall of a class without images, or the precision of a class that is
-    never predicted.
-    """
+    """One number per class, float64 [K]. support: int64 [K], number of images of the class. Never NaN: a quotient 0
+    / 0 is 0, as for the recall of a class without images, or the precision of a class that is never predicted."""
 
     precision: np.ndarray
     recall: np.ndarray
@@ -34,10 +31,8 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Mean confidence and accuracy of the predictions in bins of confidence of equal width.
-
-    edges: [bins + 1]. The other fields: [bins], 0 in empty bins.
-    """
+    """Mean confidence and accuracy of the predictions in bins of confidence of equal width. edges: [bins + 1]. The
+    other fields: [bins], 0 in empty bins."""
 
     edges: np.ndarray
     count: np.ndarray
@@ -54,10 +49,8 @@ def to_numpy(values: Array) -> np.ndarray:
 
 
 def accuracy(scores: Array, labels: Array) -> float:
-    """Share of images whose label has the highest score.
-
-    If several scores are highest, the first of them counts. An image with a NaN score of its label is wrong.
-    """
+    """Share of images whose label has the highest score. If several scores are highest, the first of them counts. An
+    image with a NaN score of its label is wrong."""
     return top_k(scores, labels, 1)
 
 
@@ -76,11 +69,8 @@ def top_k(scores: Array, labels: Array, k: int = 5) -> float:
 
 
 def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndarray:
-    """Confusion matrix int64 [classes, classes]: row = true class, column = predicted class.
-
-    predictions, labels: class indices, arrays of the same shape. Raises SightlineError for values outside 0 to classes
-    - 1.
-    """
+    """Confusion matrix int64 [classes, classes]: row = true class, column = predicted class. predictions, labels:
+    class indices, arrays of the same shape. Raises SightlineError for values outside 0 to classes - 1."""
     predicted, truth = to_numpy(predictions).ravel(), to_numpy(labels).ravel()
     assert predicted.shape == truth.shape, f"{predicted.shape} predictions for {truth.shape} labels"
     for name, values in (("a prediction", predicted), ("a label", truth)):
@@ -103,9 +93,7 @@ def per_class(confusion: np.ndarray) -> PerClass:
 
 def most_confused(confusion: np.ndarray, limit: int = 10) -> list[tuple[int, int, int]]:
     """The most frequent errors in a confusion matrix: (true class, predicted class, count), most frequent first.
-
-    Ties are in class order.
-    """
+    Ties are in class order."""
     mistakes = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
     truth, predicted = np.unravel_index(order, mistakes.shape)
@@ -138,8 +126,7 @@ def calibration_error(confidence: Array, correct: Array, bins: int = 15) -> floa
 
 def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Sums over bins of confidence: (edges of the bins, and for each bin [bins + 1] the number of images, the sum of
-    their confidences, the number of correct ones). The last bin is for confidence 1.
-    """
+    their confidences, the number of correct ones). The last bin is for confidence 1."""
     confidence, correct = to_numpy(confidence), to_numpy(correct)
     assert confidence.ndim == 1 and confidence.shape == correct.shape and len(confidence), confidence.shape
     edges = np.linspace(0, 1, bins + 1)
@@ -152,10 +139,8 @@ def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np
 
 @torch.inference_mode()
 def knn_accuracy(features: Array, labels: Array, k: int = 20, temperature: float = 0.07) -> float:
-    """Accuracy of k-nearest-neighbor classification of features float [N, D] with labels int64 [N].
-
-    Leave-one-out: each image is classified by the others. `knn_votes` describes the votes. k is limited to N - 1.
-    """
+    """Accuracy of k-nearest-neighbor classification of features float [N, D] with labels int64 [N]. Leave-one-out:
+    each image is classified by the others. `knn_votes` describes the votes. k is limited to N - 1."""
     bank, truth = torch.as_tensor(features).float(), torch.as_tensor(labels)
     assert bank.ndim == 2 and len(bank) == len(truth) > 1, f"features {tuple(bank.shape)}, labels {tuple(truth.shape)}"
     truth = truth.to(bank.device)

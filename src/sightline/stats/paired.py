@@ -27,9 +27,8 @@ class ClassDifferences(NamedTuple):
 
 
 def joined_counts(first: Confusion, second: Confusion) -> Counts:
-    """Join the counts of two models on the same N images to Counts [N, 2K], so that a bootstrap draws the same images
-    for both.
-    """
+    """Join the counts of two models on the same N images to Counts [N, 2K], so that a bootstrap draws the same
+    images for both."""
     a, b = as_counts(first), as_counts(second)
     assert a.truth.shape == b.truth.shape, f"{a.truth.shape} against {b.truth.shape}: not the same images"
     parts = [np.concatenate(pair, axis=-1) for pair in zip(count_arrays(a), count_arrays(b), strict=True)]
@@ -43,8 +42,7 @@ def count_arrays(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def difference_of(statistic: Callable[[Counts], np.ndarray]) -> Callable[[Counts], np.ndarray]:
     """Make a function of joined counts [..., 2K] that returns the statistic of the second model minus that of the
-    first.
-    """
+    first."""
 
     def difference(counts: Counts) -> np.ndarray:
         first, second = zip(*[np.split(part, 2, axis=-1) for part in count_arrays(counts)], strict=True)
@@ -139,10 +137,8 @@ def paired_classes(
 
 
 def recall_and_f1(kinds: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """((recall of the first model, of the second), (F1 of the first, of the second)); NaN if the class does not occur.
-
-    kinds: [..., 8], the counts of the eight kinds of items in `paired_classes`.
-    """
+    """((recall of the first model, of the second), (F1 of the first, of the second)); NaN if the class does not
+    occur. kinds: [..., 8], the counts of the eight kinds of items in `paired_classes`."""
     of_class = kinds[..., 4:].sum(-1)
     recalls, scores = [], []
     for bit in (2, 1):

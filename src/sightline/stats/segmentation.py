@@ -122,9 +122,8 @@ def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int
 
 
 def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
-    """Confusion matrix of each image, int64 [N, classes, classes], from masks [N, H, W]; arguments
-    as in `confusion`.
-    """
+    """Confusion matrix of each image, int64 [N, classes, classes], from masks [N, H, W]; arguments as in
+    `confusion`."""
     pairs = zip(to_masks(predicted), to_masks(truth), strict=True)
     matrices = [confusion(*pair, classes, ignored) for pair in pairs]
     return np.array(matrices, dtype=np.int64).reshape(-1, classes + ignored, classes + ignored)
@@ -296,8 +295,7 @@ def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap intervals (low, high) of the IoU of each class, float64 [K] each; NaN for classes in fewer than two
-    images.
-    """
+    images."""
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
     too_few = (counts.union > 0).sum(0) < 2
@@ -305,10 +303,8 @@ def class_intervals(
 
 
 def resampled(counts: Counts, resamples: int, seed: int) -> Iterator[Counts]:
-    """Yield Counts [rows, K] of bootstrap samples of N images, summed over each sample; `resamples` rows in all.
-
-    How often each image is drawn is multinomial, so that the sums are one matrix product.
-    """
+    """Yield Counts [rows, K] of bootstrap samples of N images, summed over each sample; `resamples` rows in all. How
+    often each image is drawn is multinomial, so that the sums are one matrix product."""
     flat = np.concatenate([counts.hits, counts.truth, counts.predicted], axis=-1).astype(np.float64)
     assert flat.ndim == 2 and len(flat), f"one row of counts an image, not {flat.shape}"
     rng, n = np.random.default_rng(seed), len(flat)

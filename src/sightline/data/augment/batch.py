@@ -23,8 +23,7 @@ from .policies import rand_augment, trivial_augment
 Triple = tuple[float, float, float]
 Draw = Callable[..., Tensor]
 """Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch. Each use of random
-numbers has another `stream`, an integer.
-"""
+numbers has another `stream`, an integer."""
 
 NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -43,10 +42,8 @@ BETA_STEPS = 4096
 
 
 def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1) -> Tensor:
-    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device.
-
-    A counter-based generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream.
-    """
+    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A
+    counter-based generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
     state = scramble(samples * GOLDEN + key)
@@ -134,27 +131,22 @@ def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[Tensor, ...
 
 
 def random_corners(draws: Tensor, heights: Tensor, widths: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Uniform random upper left corners (tops, lefts), int64 [N] each, of boxes with `heights` and `widths` in an image
-    of side x side pixels. draws: random numbers [N, 2] in [0, 1).
-    """
+    """Uniform random upper left corners (tops, lefts), int64 [N] each, of boxes with `heights` and `widths` in an
+    image of side x side pixels. draws: random numbers [N, 2] in [0, 1)."""
     return (draws[:, 0] * (side - heights + 1)).long(), (draws[:, 1] * (side - widths + 1)).long()
 
 
 def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
-    """Choose the images to mirror, int64 [N]: 1 to mirror, else 0.
-
-    With `augment.alternate_flip` (arXiv 2404.00498), each image is mirrored in exactly one of the epochs 2k and 2k + 1.
-    """
+    """Choose the images to mirror, int64 [N]: 1 to mirror, else 0. With `augment.alternate_flip` (arXiv 2404.00498),
+    each image is mirrored in exactly one of the epochs 2k and 2k + 1."""
     if augment.alternate_flip:
         return (uniform(seed, 0, samples, FLIP)[:, 0] < 0.5).long() ^ (epoch & 1)
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
 
 
 def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """Apply policy, color jitter, grayscale, blur and solarization.
-
-    Returns float images in 0..1, or the uint8 input unchanged if none of these is switched on.
-    """
+    """Apply policy, color jitter, grayscale, blur and solarization. Returns float images in 0..1, or the uint8 input
+    unchanged if none of these is switched on."""
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
     elif augment.policy == "rand":
@@ -204,8 +196,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
     """Random erasing (arXiv 1708.04896): set one random box to 0. As in torchvision, nothing is erased if ten random
-    boxes do not fit into the image.
-    """
+    boxes do not fit into the image."""
     side, attempts = images.shape[3], 2 * geometry.ATTEMPTS
     draws = draw(ERASE, attempts + 3)
     scale, ratio = augment.erase_scale, augment.erase_ratio
@@ -217,10 +208,8 @@ def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
 
 
 def evaluation_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
-    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last.
-
-    Images of another size than `size` are resized (bilinear, antialiased).
-    """
+    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images
+    of another size than `size` are resized (bilinear, antialiased)."""
 
     def transform(images: Tensor) -> Tensor:
         if images.shape[2:] != (size, size):
@@ -282,9 +271,7 @@ def beta_table(alpha: float) -> Tensor:
 
 def channel_statistics(images: np.ndarray | Tensor) -> tuple[Triple, Triple]:
     """Means and standard deviations of the channels of uint8 images [N, 3, H, W], exact, for pixel values in 0..1.
-
-    Standard deviations are at least 1/255, so that constant channels can be normalized.
-    """
+    Standard deviations are at least 1/255, so that constant channels can be normalized."""
     counts = np.zeros((3, 256))
     for start in range(0, len(images), 256):
         block = np.asarray(images[start : start + 256])

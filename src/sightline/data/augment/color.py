@@ -55,25 +55,21 @@ def brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Scale the difference of each pixel to the mean gray value of its image by the image's factor; above 1 adds
-    contrast.
-    """
+    contrast."""
     # Row by row, because a sum over everything is split differently when the batch is a single image.
     means = luma(images).mean(3).mean(2)[:, :, None, None]
     return blend(images, means, factors)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Scale the difference of each pixel to its own gray value by the image's factor; above 1 saturates, 0 makes gray.
-
-    PIL and the policies call this operation "color".
-    """
+    """Scale the difference of each pixel to its own gray value by the image's factor; above 1 saturates, 0 makes
+    gray. PIL and the policies call this operation "color"."""
     return blend(images, luma(images), factors)
 
 
 def hue(images: Tensor, shifts: Tensor) -> Tensor:
     """Shift the hue of each image by `shifts` float [N] in the HSV model. A shift of 1 is a full circle; 0.5 is the
-    opposite color.
-    """
+    opposite color."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
     spread = value - images.amin(1)
@@ -92,10 +88,8 @@ def hue(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Gaussian blur; sigmas: float [N], in pixels. Images are reflected at the edges.
-
-    The kernel width is a tenth of the side, as in SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224.
-    """
+    """Gaussian blur; sigmas: float [N], in pixels. Images are reflected at the edges. The kernel width is a tenth of
+    the side, as in SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224."""
     rows, columns = (gaussian_taps(sigmas, extent, kernel_width(extent) // 2) for extent in images.shape[2:])
     return separable(images, rows, columns)
 
@@ -107,8 +101,7 @@ def kernel_width(extent: int) -> int:
 
 def gaussian_taps(sigmas: Tensor, extent: int, half: int) -> Taps:
     """Indices and weights (`Taps` in geometry.py) that blur an axis of `extent` pixels by kernels of 2 * half + 1
-    pixels.
-    """
+    pixels."""
     distances = torch.arange(-half, half + 1, device=sigmas.device)
     # In double precision, because the last bit of exp may depend on the position in the batch.
     bell = (-0.5 * (distances / sigmas[:, None].to(precise(sigmas.device))).square()).exp()
@@ -150,10 +143,8 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Sharpen (factor > 1) or smooth (factor < 1) by blending each image with its smoothed version.
-
-    The smoothing kernel is 3 x 3: center 5, neighbors 1, divided by 13. The outermost pixels do not change.
-    """
+    """Sharpen (factor > 1) or smooth (factor < 1) by blending each image with its smoothed version. The smoothing
+    kernel is 3 x 3: center 5, neighbors 1, divided by 13. The outermost pixels do not change."""
     if min(images.shape[2:]) < 3:
         return images
     inner = images[..., 1:-1, 1:-1]

@@ -42,9 +42,7 @@ def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] 
 
 def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
     """Select for each image the outputs `kept` int64 [N, S] from the common taps [1, T, K]; returns taps [N, S, K].
-
-    The output -1 has weight 0. kept: None for all outputs, for `count` images.
-    """
+    The output -1 has weight 0. kept: None for all outputs, for `count` images."""
     indices, weights = taps
     if kept is None:
         return indices.expand(count, -1, -1), weights.expand(count, -1, -1)
@@ -53,11 +51,8 @@ def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
 
 
 def padded_indices(starts: Tensor, size: int, side: int, padding: int, mode: str) -> Tensor:
-    """Windows of a padded axis as indices of the unpadded pixels: int64 [N, size], -1 for black.
-
-    The axis has `side` pixels and is padded as in `pad`. Window n has `size` pixels, starting at starts[n] of the
-    padded axis.
-    """
+    """Windows of a padded axis as indices of the unpadded pixels: int64 [N, size], -1 for black. The axis has `side`
+    pixels and is padded as in `pad`. Window n has `size` pixels, starting at starts[n] of the padded axis."""
     indices = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
     if mode == "zeros":
         return torch.where((indices < 0) | (indices >= side), -1, indices)
@@ -95,10 +90,8 @@ def crop(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
 
 
 def pick(variants: list[Tensor], choice: Tensor) -> Tensor:
-    """Combine variants of a batch: the result's image i is image i of variants[choice[i]].
-
-    variants: tensors [N, ...] of the same shape. choice: int64 [N].
-    """
+    """Combine variants of a batch: the result's image i is image i of variants[choice[i]]. variants: tensors [N,
+    ...] of the same shape. choice: int64 [N]."""
     count = len(choice)
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
@@ -134,10 +127,8 @@ def precise(device: torch.device) -> torch.dtype:
 
 
 def central_box(ratio: tuple[float, float], side: int) -> tuple[int, int]:
-    """(height, width) of the largest box in a square of `side` pixels with an aspect ratio in the range `ratio`.
-
-    It is used for images for which `random_boxes` finds no box.
-    """
+    """(height, width) of the largest box in a square of `side` pixels with an aspect ratio in the range `ratio`. It
+    is used for images for which `random_boxes` finds no box."""
     return round(side / max(1.0, ratio[0])), round(side * min(1.0, ratio[1]))
 
 
@@ -200,10 +191,8 @@ def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
 
 
 def sum_rows(images: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of image rows: float [N, C, H, W] to [N, C, S, W].
-
-    indices, weights: [N, S, K]. Output row s of image n is the sum over k of weights[n, s, k] * row indices[n, s, k].
-    """
+    """Weighted sums of image rows: float [N, C, H, W] to [N, C, S, W]. indices, weights: [N, S, K]. Output row s of
+    image n is the sum over k of weights[n, s, k] * row indices[n, s, k]."""
     count, channels, height, width = images.shape
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1, 1)
     bags = (planes * height + indices[:, None]).flatten(0, 2)
@@ -233,10 +222,8 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def box_mask(tops: Tensor, lefts: Tensor, bottoms: Tensor, rights: Tensor, height: int, width: int) -> Tensor:
-    """Mask bool [N, 1, height, width], true within the box of each image.
-
-    tops, lefts, bottoms, rights: int64 [N]; bottom and right are excluded.
-    """
+    """Mask bool [N, 1, height, width], true within the box of each image. tops, lefts, bottoms, rights: int64 [N];
+    bottom and right are excluded."""
     y = torch.arange(height, device=tops.device)[:, None]
     x = torch.arange(width, device=tops.device)
     tops, lefts, bottoms, rights = (edge[:, None, None, None] for edge in (tops, lefts, bottoms, rights))

@@ -36,16 +36,13 @@ OPERATIONS = ("identity", *GEOMETRIC, *COLORS)
 TRIVIAL_LIMITS = dict.fromkeys(("shear_x", "shear_y", "brightness", "color", "contrast", "sharpness"), 0.99) | {
     "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0, "posterize": 6.0, "solarize": 1.0
 }  # fmt: skip
-"""Limit of each operation in TrivialAugmentWide: its strength at the highest level. In pixels for translations, degrees
-for rotations, bits for posterize, else shares.
-"""
+"""Limit of each operation in TrivialAugmentWide: its strength at the highest level. In pixels for translations,
+degrees for rotations, bits for posterize, else shares."""
 
 
 def rand_limits(height: int, width: int) -> dict[str, float]:
-    """Limit of each operation in RandAugment: its strength at the highest level.
-
-    height, width: of the images, which limit the translations in pixels.
-    """
+    """Limit of each operation in RandAugment: its strength at the highest level. height, width: of the images, which
+    limit the translations in pixels."""
     share = 150 / 331
     geometry = {"shear_x": 0.3, "shear_y": 0.3, "rotate": 30.0}
     shifts = {"translate_x": share * width, "translate_y": share * height}
@@ -54,19 +51,15 @@ def rand_limits(height: int, width: int) -> dict[str, float]:
 
 
 def trivial_augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Apply one random operation at a random level to each image.
-
-    images: float [N, 3, H, W] in 0..1. draws: random numbers [N, 3] in [0, 1).
-    """
+    """Apply one random operation at a random level to each image. images: float [N, 3, H, W] in 0..1. draws: random
+    numbers [N, 3] in [0, 1)."""
     levels = (draws[:, 1] * LEVELS).floor() / (LEVELS - 1)
     return apply_operations(images, draws[:, 0], levels, draws[:, 2], TRIVIAL_LIMITS)
 
 
 def rand_augment(images: Tensor, draws: Tensor, magnitude: int) -> Tensor:
-    """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30).
-
-    images: float [N, 3, H, W] in 0..1. draws: random numbers [N, 2 * number of operations] in [0, 1).
-    """
+    """Apply several random operations to each image in sequence, all at level `magnitude` (0 to 30). images: float
+    [N, 3, H, W] in 0..1. draws: random numbers [N, 2 * number of operations] in [0, 1)."""
     limits = rand_limits(*images.shape[2:])
     levels = torch.full_like(draws[:, 0], magnitude / (LEVELS - 1))
     for pair in draws.view(len(draws), -1, 2).unbind(1):

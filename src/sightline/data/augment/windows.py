@@ -84,8 +84,7 @@ def window_boxes(augment: Augment, sizes: Tensor, anchors: Anchors | None, draw:
 
 def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Choose the windows that are placed on a rare class: (bool [N], true for these windows; the pixel (row, column)
-    that each of them must contain, int64 [N, 2]).
-    """
+    that each of them must contain, int64 [N, 2])."""
     draws = draw(ANCHOR, 3)
     chances = anchors.chances[samples].cumsum(1)
     index = (chances < draws[:, 1:2] * chances[:, -1:]).sum(1).clamp_max(chances.shape[1] - 1)
@@ -95,10 +94,8 @@ def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor
 
 
 def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor | None = None) -> Tensor:
-    """Resize the box of each mask uint8 [N, H, W] to the size `window` by nearest neighbor.
-
-    mirrored: int64 [N], 1 to flip left and right.
-    """
+    """Resize the box of each mask uint8 [N, H, W] to the size `window` by nearest neighbor. mirrored: int64 [N], 1
+    to flip left and right."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
     device = masks.device
     # Integer arithmetic, floor((i + 1/2) * extent / window): rounded floats could select the neighboring pixel.
@@ -161,8 +158,7 @@ def rotate_pairs(images: Tensor, masks: Tensor, chance: float, draw: Draw) -> tu
 
 def check_window(augment: Augment) -> None:
     """Raise SightlineError with all augmentation settings that need `augment.window` to be set, or are not for
-    segmentation.
-    """
+    segmentation."""
     faults = []
     if not augment.window:
         faults += ["augment.scale needs augment.window"] * (augment.scale != (1.0, 1.0))

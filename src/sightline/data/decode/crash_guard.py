@@ -24,8 +24,7 @@ from ...runs.atomic import process_exists
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
 """Number of threads that may decode at the same time, and bytes reserved for the path of each; longer paths are
-truncated.
-"""
+truncated."""
 TIMEOUT_SECONDS = 60
 CURE = "save it with another program, or remove it; data.on_bad_image = skip leaves out a few"
 
@@ -37,9 +36,7 @@ _crashing: dict[str, str] = {}
 @contextlib.contextmanager
 def record_decoding(path: str) -> Generator[None]:
     """Context manager: record that the image `path` is being decoded, in case the decoder crashes this process.
-
-    Raises SightlineError if decoding this image has crashed an earlier process.
-    """
+    Raises SightlineError if decoding this image has crashed an earlier process."""
     page = open_page()
     if path in _crashing:
         raise SightlineError(_crashing[path], cure=CURE)
@@ -55,9 +52,7 @@ def record_decoding(path: str) -> Generator[None]:
 
 def open_page() -> mmap.mmap:
     """The memory-mapped file in which this process records the images that it is decoding. It is removed at exit.
-
-    The first call also runs `check_suspects`.
-    """
+    The first call also runs `check_suspects`."""
     global _page
     with _lock:
         if _page is None:
@@ -73,10 +68,8 @@ def open_page() -> mmap.mmap:
 
 
 def check_suspects() -> None:
-    """Test the images that crashed processes of this user were decoding.
-
-    Those that crash again remain recorded, so that the next process tests them too.
-    """
+    """Test the images that crashed processes of this user were decoding. Those that crash again remain recorded, so
+    that the next process tests them too."""
     for page in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         of_other_user = hasattr(os, "getuid") and page.stat().st_uid != os.getuid()
         if of_other_user or process_exists(int(page.name.removeprefix(PREFIX).partition("-")[0])):

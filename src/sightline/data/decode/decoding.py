@@ -71,11 +71,8 @@ def decode_rows(
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a memory-mapped uint8 .npy file of zeros.
-
-    Its disk space is reserved first (not on macOS and Windows). Therefore a full disk raises OSError here, and not a
-    signal during a later write.
-    """
+    """Create a memory-mapped uint8 .npy file of zeros. Its disk space is reserved first (not on macOS and Windows).
+    Therefore a full disk raises OSError here, and not a signal during a later write."""
     with open(path, "w+b") as file:
         write_header(file, shape)
         offset = file.tell()
@@ -93,9 +90,7 @@ def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]) -> str:
     """Keep only the rows `kept` (ascending indices) of the arrays of `decode_rows`, and sync the files to disk.
-
-    Returns the SHA-256 of the remaining rows.
-    """
+    Returns the SHA-256 of the remaining rows."""
     checksum = hashlib.sha256()
     for array in arrays:
         for row, index in enumerate(kept):
@@ -114,10 +109,7 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
 
 def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
     """Sentences for the user on images of a split that have a damaged EXIF block, or a shorter side below `side`
-    pixels.
-
-    meta: the content of meta.json in the cache entry of the split. names: of the images.
-    """
+    pixels. meta: the content of meta.json in the cache entry of the split. names: of the images."""
     notes, count = [], len(names)
     if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
         some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")
@@ -132,10 +124,8 @@ def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side:
 
 
 def check_disk_space(folder: Path, need: int, smaller: str) -> None:
-    """Raise SightlineError if the disk of `folder` has less than `need` bytes free.
-
-    smaller: words for the message that say how to need less space.
-    """
+    """Raise SightlineError if the disk of `folder` has less than `need` bytes free. smaller: words for the message
+    that say how to need less space."""
     free = shutil.disk_usage(folder).free
     root = shlex.quote(str(folder.parent))
     if need + MARGIN_BYTES > free:

@@ -1,7 +1,5 @@
-"""Read large TIFF files in windows, and write masks in windows with the same georeference.
-
-Requires rasterio (the extra `geo`). Files that are not read in windows are read by decode/images.py.
-"""
+"""Read large TIFF files in windows, and write masks in windows with the same georeference. Requires rasterio (the
+extra `geo`). Files that are not read in windows are read by decode/images.py."""
 
 import contextlib
 import importlib.util
@@ -50,15 +48,13 @@ def has_rasterio() -> bool:
 
 def has_windows(path: Path, max_pixels: int) -> bool:
     """Whether a file is to be read in windows: an 8-bit TIFF that is georeferenced or has more than `max_pixels`
-    pixels.
-    """
+    pixels."""
     return check_header(path, lambda image: is_windowed(image, max_pixels))
 
 
 def loses_georeference(path: Path, max_pixels: int) -> bool:
     """Whether a TIFF file has a coordinate system that its predicted mask will not have, because it is not read in
-    windows.
-    """
+    windows."""
     return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
 
 
@@ -121,10 +117,8 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 @contextlib.contextmanager
 def open_scene(path: Path) -> Generator[Scene]:
-    """Context manager: open a GeoTIFF to read windows of it.
-
-    Opening and reading raise SightlineError if the file, or the part that is read, is unreadable.
-    """
+    """Context manager: open a GeoTIFF to read windows of it. Opening and reading raise SightlineError if the file,
+    or the part that is read, is unreadable."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -192,10 +186,8 @@ def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) ->
 
 
 def read_back(path: Path) -> None:
-    """Read all blocks of a written TIFF file; OSError if one is damaged.
-
-    This is needed because GDAL only logs an error if a write fails while the file is closed.
-    """
+    """Read all blocks of a written TIFF file; OSError if one is damaged. This is needed because GDAL only logs an
+    error if a write fails while the file is closed."""
     with opened(path) as file:
         for _, window in file.block_windows(1):
             file.read(window=window)

@@ -20,15 +20,14 @@ from ...errors import SightlineError
 from .crash_guard import record_decoding
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only formats that Pillow may decode. Its decoders for other formats can start programs (EPS)
-or are not needed.
-"""
+"""The only formats that Pillow may decode. Its decoders for other formats can start programs (EPS) or are not
+needed."""
 VERSION = 1
 """Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
-"""A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the result still has at least this many times the requested
-side. Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instead of 51 ms, mean difference 0.46 of 255 levels.
-"""
+"""A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the result still has at least this many times the
+requested side. Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instead of 51 ms, mean difference 0.46 of
+255 levels."""
 REDUCING_GAP = 3.0
 """Argument of Pillow's `resize`: reduce large images by box averaging first. With 3, the result is nearly unchanged."""
 ORIENTATION = 0x0112
@@ -69,9 +68,8 @@ class Header:
     damaged_exif: bool = False
 
     def update_from(self, image: ImageFile.ImageFile) -> None:
-        """Set all fields except `orientation` and `damaged_exif` from an image that Pillow has
-        opened but not decoded.
-        """
+        """Set all fields except `orientation` and `damaged_exif` from an image that Pillow has opened but not
+        decoded."""
         layout = image.tile[0][3] if image.tile else ""
         raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
@@ -97,10 +95,8 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
 
 
 def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
-    """Decode an uploaded image, given as the bytes of its file, to 8-bit RGB; arguments as in `open_image`.
-
-    Errors are SightlineError without a path, with a cure that addresses the sender of the image.
-    """
+    """Decode an uploaded image, given as the bytes of its file, to 8-bit RGB; arguments as in `open_image`. Errors
+    are SightlineError without a path, with a cure that addresses the sender of the image."""
     try:
         return decode_rgb(io.BytesIO(content), max_pixels, side, None)
     except Exception as error:  # as above
@@ -118,24 +114,21 @@ def size_in(content: bytes) -> tuple[int, int]:
 
 def upload_error(content: bytes, error: Exception) -> SightlineError:
     """The SightlineError for an uploaded file that cannot be decoded: without a path, with a cure that addresses the
-    sender.
-    """
+    sender."""
     problem = image_error("", error, content)
     return SightlineError(problem.what, why=problem.why, cure="send it smaller, or as PNG or JPEG")
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
-    """Increase Pillow's limit on the pixels of an image to `max_pixels`. The limit is global, and
-    is never decreased.
-    """
+    """Increase Pillow's limit on the pixels of an image to `max_pixels`. The limit is global, and is never
+    decreased."""
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS)
 
 
 def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Header | None) -> Image.Image:
     """Decode an image file, or its bytes, to RGB; arguments as in `open_image`. Exceptions of the decoder are not
-    converted.
-    """
+    converted."""
     raise_pillow_limit(max_pixels)
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
@@ -156,10 +149,8 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
 
 
 def image_error(path: str, error: Exception, content: bytes | None = None) -> SightlineError:
-    """The SightlineError for an image that cannot be used, with its path and a cure.
-
-    error: the exception of the decoder. content: the bytes of the image if it was not read from a file.
-    """
+    """The SightlineError for an image that cannot be used, with its path and a cure. error: the exception of the
+    decoder. content: the bytes of the image if it was not read from a file."""
     if isinstance(error, SightlineError | Image.DecompressionBombError | Image.DecompressionBombWarning):
         cure = error.cure if isinstance(error, SightlineError) else ""
         why = error.what if isinstance(error, SightlineError) else str(error)
@@ -182,10 +173,8 @@ def diagnosis(path: str, error: Exception, content: bytes | None = None) -> tupl
 
 
 def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
-    """Why a file cannot be decoded, and what to do: (why, cure).
-
-    head: the first bytes of the file. size: its size in bytes. error: the exception of its decoder.
-    """
+    """Why a file cannot be decoded, and what to do: (why, cure). head: the first bytes of the file. size: its size
+    in bytes. error: the exception of its decoder."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty (0 bytes)", COPY
@@ -207,10 +196,8 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Rotate an opened image by its EXIF orientation, in place; ignore a damaged EXIF block.
-
-    TIFF files are left unchanged here, because Pillow rotates them itself.
-    """
+    """Rotate an opened image by its EXIF orientation, in place; ignore a damaged EXIF block. TIFF files are left
+    unchanged here, because Pillow rotates them itself."""
     with contextlib.suppress(Exception):  # the parser raises many types for a damaged block; the pixels are intact
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -231,9 +218,8 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def is_exif_damaged(block: bytes) -> bool:
-    """Whether an EXIF block is damaged: its first directory, or a value in that, extends beyond the
-    end of the block.
-    """
+    """Whether an EXIF block is damaged: its first directory, or a value in that, extends beyond the end of the
+    block."""
     content = block.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")
     try:
@@ -282,8 +268,7 @@ def deep_gray(image: Image.Image) -> Image.Image:
 @dataclass(frozen=True)
 class Square:
     """Resize images to side x side pixels, antialiased when scaling down. fit, filter: the settings `data.fit`,
-    `data.filter`.
-    """
+    `data.filter`."""
 
     side: int
     fit: str = "squash"
@@ -292,8 +277,7 @@ class Square:
     @property
     def plain(self) -> bool:
         """Whether `fit` and `filter` are those of the input transform of models. Smaller images can then be left to
-        that transform.
-        """
+        that transform."""
         return (self.fit, self.filter) == ("squash", "bilinear")
 
     def of(self, image: Image.Image) -> np.ndarray:

@@ -28,8 +28,7 @@ MOST_STRAYS = 1000
 SHOWN_STRAYS = 5
 NEAR = 64
 """Largest distance of a color to the palette (largest difference of a channel) for which the error suggests a
-tolerance.
-"""
+tolerance."""
 DEPTH_SCALE = {"L;2": 85, "L;4": 17}
 """Factor by which Pillow multiplies gray values of 2 and 4 bits, by raw mode. Class ids are divided by it."""
 GRAY_MODES = ("1", "L", "LA")
@@ -38,10 +37,8 @@ COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
 
 @dataclass
 class MaskFacts:
-    """Counts over decoded masks.
-
-    inexact: number of pixels that match the palette only by tolerance, by threshold, or by one of its stray colors.
-    """
+    """Counts over decoded masks. inexact: number of pixels that match the palette only by tolerance, by threshold,
+    or by one of its stray colors."""
 
     inexact: int = 0
 
@@ -81,10 +78,8 @@ def read_mask(
 
 
 def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """Open and decode a mask file: (image, factor by which Pillow has multiplied its gray values).
-
-    Raises SightlineError for files that cannot be masks.
-    """
+    """Open and decode a mask file: (image, factor by which Pillow has multiplied its gray values). Raises
+    SightlineError for files that cannot be masks."""
     raise_pillow_limit(max_pixels)
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("it is not a regular file", cure="remove it from the data")
@@ -106,9 +101,8 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file has lossy compression, which changes class ids: JPEG, JPEG or WebP inside TIFF, or lossy
-    WebP.
-    """
+    """Whether an opened file has lossy compression, which changes class ids: JPEG, JPEG or WebP inside TIFF, or
+    lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
             head = file.read(1 << 12)  # the pixel chunk follows the header or a color profile
@@ -155,9 +149,7 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
 
 def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
     """Raise SightlineError for ids outside the palette, with count and first position of the most frequent ones.
-
-    values: the ids in a mask, [H, W]. outside: bool [H, W], true where an id is not in the palette.
-    """
+    values: the ids in a mask, [H, W]. outside: bool [H, W], true where an id is not in the palette."""
     found, first, counts = np.unique(values[outside], return_index=True, return_counts=True)
     rows, columns = np.nonzero(outside)
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]

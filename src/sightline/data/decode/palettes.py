@@ -115,9 +115,8 @@ class Palette:
 
     @cached_property
     def representatives(self) -> tuple[int, ...]:
-        """For each class the index in `names` of its first name; then, if names are ignored, that of the first ignored
-        one.
-        """
+        """For each class the index in `names` of its first name; then, if names are ignored, that of the first
+        ignored one."""
         members = [*range(len(self.classes)), *([IGNORE] if self.ignored else [])]
         return tuple(int(np.flatnonzero(self.index == member)[0]) for member in members)
 
@@ -170,10 +169,8 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
 
 
 def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
-    """The `Coding` by `data.palette` or `data.colors`; without these, `names` have the ids 0, 1, ...
-
-    Raises SightlineError if all three are empty.
-    """
+    """The `Coding` by `data.palette` or `data.colors`; without these, `names` have the ids 0, 1, ... Raises
+    SightlineError if all three are empty."""
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
@@ -246,10 +243,7 @@ def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
 
 def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
     """The nearest color of the palette for packed colors uint32 [U]: (its index in `names`, the distance), int64 [U]
-    each.
-
-    The distance is the largest difference of a channel. Ties are broken by the sum of squares, then by index.
-    """
+    each. The distance is the largest difference of a channel. Ties are broken by the sum of squares, then by index."""
     unpacked = channels(colors)
     nearest, best = np.zeros(len(colors), np.int64), np.full(len(colors), 1 << 62)
     for index, color in enumerate(palette.colors or ()):
@@ -284,10 +278,8 @@ def to_dict(palette: Palette) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
-    """Rebuild a palette from the JSON values of `to_dict`; raises SightlineError if they are invalid.
-
-    where: where the values are stored, for the message.
-    """
+    """Rebuild a palette from the JSON values of `to_dict`; raises SightlineError if they are invalid. where: where
+    the values are stored, for the message."""
     try:
         names = tuple(map(str, values["names"]))
         index = np.array(values["index"], np.uint8)

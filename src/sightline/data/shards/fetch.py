@@ -39,10 +39,8 @@ def is_address(path: str) -> bool:
 
 
 class Store:
-    """The files of one packed data set, in a folder or on a server. Thread-safe.
-
-    Each shard is downloaded (if remote) and compared with its checksum once.
-    """
+    """The files of one packed data set, in a folder or on a server. Thread-safe. Each shard is downloaded (if
+    remote) and compared with its checksum once."""
 
     def __init__(self, data: Data):
         self.data, self.remote = data, is_address(data.path)
@@ -60,8 +58,7 @@ class Store:
 
     def location(self, file: str) -> str:
         """The path or URL of the shard `file`, as named in index.json: relative to the index, an absolute path or a
-        URL.
-        """
+        URL."""
         return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
     def spooled(self, location: str) -> Path:
@@ -149,10 +146,8 @@ class Store:
 
 
 def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
-    """Raise SightlineError if a shard is missing, or its size or SHA-256 differs from the entry in the index.
-
-    Values that are empty in the entry are not compared. where: location of the shard, for messages.
-    """
+    """Raise SightlineError if a shard is missing, or its size or SHA-256 differs from the entry in the index. Values
+    that are empty in the entry are not compared. where: location of the shard, for messages."""
     try:
         size = os.path.getsize(path)
         if entry.bytes and size != entry.bytes:

@@ -101,10 +101,7 @@ class Shards:
 
     def image(self, index: int, members: dict[str, Any], side: int = 0) -> Image.Image:
         """Decode the image of a sample to RGB. With `side` > 0, a JPEG may be decoded at a reduced size
-        (`images.open_image`).
-
-        Raises SightlineError if the image is invalid.
-        """
+        (`images.open_image`). Raises SightlineError if the image is invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
         try:
             return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
@@ -112,20 +109,15 @@ class Shards:
             raise image_error(self.where(index, members), error, content) from error
 
     def mask(self, index: int, members: dict[str, Any], palette: Palette, facts: MaskFacts | None = None) -> np.ndarray:
-        """Decode the mask of a sample to class indices uint8 [H, W]. facts: if given, the counts of this mask are added
-        to it.
-
-        Raises SightlineError for an invalid mask, as `masks.read_mask` does.
-        """
+        """Decode the mask of a sample to class indices uint8 [H, W]. facts: if given, the counts of this mask are
+        added to it. Raises SightlineError for an invalid mask, as `masks.read_mask` does."""
         content = next((members[ending] for ending in MASK_ENDINGS if ending in members), b"")
         return read_mask(self.where(index, members), palette, self.store.data.max_pixels, facts, content)
 
 
 def is_sharded(data: Data) -> bool:
     """Whether `data.path` is data in shards: a URL, a tar file, a pattern of tar files, or a folder of tar files.
-
-    Such a folder has no images, and no folders other than `train`, `val` and `test`.
-    """
+    Such a folder has no images, and no folders other than `train`, `val` and `test`."""
     if data.layout != "auto" or not data.path:
         return data.layout == "shards"
     if is_address(data.path) or data.path.endswith(".tar"):
@@ -190,9 +182,8 @@ def check_palette(data: Data, palette: Palette) -> None:
 
 
 def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:
-    """Merge the sample tables of all shards of a split: (table in the order before packing; int64 [N], position of each
-    sample in stored order).
-    """
+    """Merge the sample tables of all shards of a split: (table in the order before packing; int64 [N], position of
+    each sample in stored order)."""
     with ThreadPoolExecutor(FETCHERS) as pool:
         tables = list(pool.map(store.table, entries))
     parts = zip(*(table[:-1] for table in tables), strict=True)

@@ -40,11 +40,8 @@ class PackedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class PackJob:
-    """Data and options of `sightline pack`.
-
-    shard_bytes: a shard ends with the sample that reaches this size. resize: largest shorter side of an image; 0: no
-    limit. announce: function that prints a line.
-    """
+    """Data and options of `sightline pack`. shard_bytes: a shard ends with the sample that reaches this size.
+    resize: largest shorter side of an image; 0: no limit. announce: function that prints a line."""
 
     source: Source
     palette: Palette | None
@@ -82,10 +79,8 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
-    """(width, height) of an image when its shorter side is scaled down to `side` pixels.
-
-    None if that side is not longer, or if `side` is 0 (no limit).
-    """
+    """(width, height) of an image when its shorter side is scaled down to `side` pixels. None if that side is not
+    longer, or if `side` is 0 (no limit)."""
     shorter = min(size)
     if not side or shorter <= side:
         return None
@@ -98,10 +93,8 @@ def ending_of(path: str) -> str:
 
 
 def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The image as a file in a shard: {file extension: bytes}.
-
-    It is a JPEG if `scaled` is a size, a PNG if `path` is empty (data that are not files), else the unchanged file.
-    """
+    """The image as a file in a shard: {file extension: bytes}. It is a JPEG if `scaled` is a size, a PNG if `path`
+    is empty (data that are not files), else the unchanged file."""
     if scaled is not None:
         smaller = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
         return {"jpg": encoded(smaller, "JPEG", quality=QUALITY, subsampling=0)}
@@ -109,10 +102,8 @@ def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) 
 
 
 def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """The mask as a file in a shard: {file extension: bytes}.
-
-    It is a PNG scaled by nearest neighbor if `scaled` is a size, else the unchanged file.
-    """
+    """The mask as a file in a shard: {file extension: bytes}. It is a PNG scaled by nearest neighbor if `scaled` is
+    a size, else the unchanged file."""
     if scaled is None:
         return {f"mask.{ending_of(path)}": Path(path).read_bytes()}
     image, scale = load(path, max_pixels)
@@ -122,9 +113,8 @@ def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> d
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """The metadata (json) and, for labeled images, the class index (cls) as files in a shard: {file
-    extension: bytes}.
-    """
+    """The metadata (json) and, for labeled images, the class index (cls) as files in a shard: {file extension:
+    bytes}."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
     if items.labels is not None:

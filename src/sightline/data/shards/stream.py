@@ -114,9 +114,8 @@ class Stream:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
-        """Group consecutive batches into lists of `chunk_bytes` undecoded bytes, or a little more; each list is read at
-        once.
-        """
+        """Group consecutive batches into lists of `chunk_bytes` undecoded bytes, or a little more; each list is read
+        at once."""
         chunk, size = [], 0
         for part in parts:
             chunk.append(part)
@@ -155,10 +154,7 @@ class Stream:
         self, part: BatchPart, take: Callable[[int], bytes], epoch: int, device: torch.device, pool: ThreadPoolExecutor
     ) -> Callable[[], Batch]:
         """Start to decode a batch in the threads of `pool`; return a function that waits for the decoded batch and
-        returns it.
-
-        take: function from the index of a sample to its undecoded bytes.
-        """
+        returns it. take: function from the index of a sample to its undecoded bytes."""
         indices = part.indices.tolist()
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
@@ -185,10 +181,8 @@ class Stream:
         return finish
 
     def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Decode a sample into the arrays `image` [3, H, W] and `mask` [H, W].
-
-        Raises SightlineError if the sizes of image and mask differ.
-        """
+        """Decode a sample into the arrays `image` [3, H, W] and `mask` [H, W]. Raises SightlineError if the sizes of
+        image and mask differ."""
         members, side = self.shards.members(index, content), self.square.side if self.square else 0
         decoded = self.shards.image(index, members, side)
         square = self.square if self.shape == (3, side, side) else None
@@ -214,8 +208,7 @@ class Stream:
 
     def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
         """Decode the samples at `indices` int64 [N] and return them as a batch on `device`, in any order and at any
-        time.
-        """
+        time."""
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
@@ -224,8 +217,7 @@ class Stream:
 
 class StreamedArray:
     """Array-like view of the images or masks of a stream: indexing reads and decodes the samples. shape: as of an
-    array.
-    """
+    array."""
 
     def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
         self.stream, self.shape, self.masks = stream, shape, masks
@@ -294,22 +286,16 @@ def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray |
 
 
 def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
-    """Choose `count` images of a split; return their indices, sorted.
-
-    The choice is random by `seed`. For a stream, the first images in stored order are chosen, because random images
-    would require reading all shards.
-    """
+    """Choose `count` images of a split; return their indices, sorted. The choice is random by `seed`. For a stream,
+    the first images in stored order are chosen, because random images would require reading all shards."""
     if decoded.stream is None:
         return sample_rows(len(decoded.names), count, seed)
     return np.sort(decoded.stream.shards.order[:count])
 
 
 def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
-    """Raise SightlineError if the shards are on a server, for a feature that reads all training images before the first
-    step.
-
-    what: the feature, a plural noun for the message. where: the setting that switches it on.
-    """
+    """Raise SightlineError if the shards are on a server, for a feature that reads all training images before the
+    first step. what: the feature, a plural noun for the message. where: the setting that switches it on."""
     if decoded.stream is not None and decoded.stream.shards.store.remote:
         why = "it reads all images before the first step, and the shards are on a server"
         raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)

@@ -1,7 +1,5 @@
-"""Make an index of WebDataset shards that have no index.json, by reading them once. It is stored in the cache.
-
-A sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class".
-"""
+"""Make an index of WebDataset shards that have no index.json, by reading them once. It is stored in the cache. A
+sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class"."""
 
 import hashlib
 import json
@@ -48,8 +46,7 @@ META = re.compile(r"__[^/]*__($|/)")
 
 class ListedSample(NamedTuple):
     """One sample of a tar file. start, end: its byte range. label: its class index or class name as text; '' without
-    one.
-    """
+    one."""
 
     name: str
     start: int
@@ -58,10 +55,8 @@ class ListedSample(NamedTuple):
 
 
 def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
-    """Load the index of the shards at `data.path` from the cache, or make it.
-
-    Afterwards `store` reads its sample tables. Local shards are identified by path, size and time, remote ones by URL.
-    """
+    """Load the index of the shards at `data.path` from the cache, or make it. Afterwards `store` reads its sample
+    tables. Local shards are identified by path, size and time, remote ones by URL."""
     locations = shard_locations(data.path)
     states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
     key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
@@ -75,10 +70,8 @@ def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
 
 
 def shard_locations(path: str) -> list[str]:
-    """The paths or URLs of all shards of a folder, a tar file or a brace pattern such as `{000..009}.tar`.
-
-    Raises SightlineError if any of them is missing.
-    """
+    """The paths or URLs of all shards of a folder, a tar file or a brace pattern such as `{000..009}.tar`. Raises
+    SightlineError if any of them is missing."""
     if path.endswith(".tar"):
         from braceexpand import braceexpand  # installed with webdataset
 

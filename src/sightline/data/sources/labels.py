@@ -31,17 +31,15 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 def match_labels(names: Sequence[str], pattern: str) -> list[str | None]:
     """The label in each file name by `pattern`, which is matched without folder and extension; None if it does not
-    match.
-    """
+    match."""
     compiled = compile_pattern(pattern)
     matches = (compiled.fullmatch(os.path.splitext(name.rpartition("/")[2])[0]) for name in names)
     return [match["label"] if match else None for match in matches]
 
 
 def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]:
-    """The label in each file name by `pattern`; raises SightlineError with all names that the
-    pattern does not match.
-    """
+    """The label in each file name by `pattern`; raises SightlineError with all names that the pattern does not
+    match."""
     labels = match_labels(names, pattern)
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
@@ -71,8 +69,7 @@ def rate_pattern(names: Sequence[str], pattern: str, share: float) -> tuple[int,
 
 def names_carry_labels(names: Sequence[str], pattern: str) -> bool:
     """Guess whether file names contain labels: whether 90 % of them match the pattern, with two or more classes that
-    have two or more images on average.
-    """
+    have two or more images on average."""
     return rate_pattern(names, pattern, 0.9) > (0, 0)
 
 
@@ -94,10 +91,8 @@ def read_class_list(path: str) -> tuple[str, ...]:
 
 
 def read_text(path: str) -> str:
-    """Read a UTF-8 file, with or without byte-order mark.
-
-    Raises SightlineError with the line number of the first invalid byte.
-    """
+    """Read a UTF-8 file, with or without byte-order mark. Raises SightlineError with the line number of the first
+    invalid byte."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -131,9 +126,8 @@ def sorted_classes(labels: set[str]) -> tuple[str, ...]:
 
 
 def declared_name(label: str, declared: Sequence[str], known: set[str]) -> str | None:
-    """The declared class that a label means: the class of that name or, if the label is an integer, of that index; else
-    None.
-    """
+    """The declared class that a label means: the class of that name or, if the label is an integer, of that index;
+    else None."""
     if label in known:
         return label
     if re.fullmatch(r"0|[1-9][0-9]{0,8}", label) and int(label) < len(declared):

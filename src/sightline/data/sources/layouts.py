@@ -73,9 +73,8 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
 
 
 def pattern_hint(names: Sequence[str], data: Data) -> str:
-    """If file names seem to contain labels that are not used, the options to use them, as the end
-    of a note; else ''.
-    """
+    """If file names seem to contain labels that are not used, the options to use them, as the end of a note; else
+    ''."""
     pattern = suggest_pattern(names) if data.layout == "auto" else ""
     option = f"--data.layout filename --data.pattern '{pattern}'"
     return f"; if the file names contain the label: {option}" if pattern else ""
@@ -92,9 +91,7 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
 
 def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
     """Detect the layout of a folder: one of the values of `data.layout`. Raises SightlineError if it is ambiguous.
-
-    splits: folder of each split. first: folder of the first split, or ''.
-    """
+    splits: folder of each split. first: folder of the first split, or ''."""
     if first and list_folder(root, first).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):
@@ -121,10 +118,8 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
 
 
 def reject_nested(root: str, filled: list[str]) -> None:
-    """Raise SightlineError if folders look like separate data sets or splits, and not like classes.
-
-    filled: the folders in `root` that contain images.
-    """
+    """Raise SightlineError if folders look like separate data sets or splits, and not like classes. filled: the
+    folders in `root` that contain images."""
     inside = {name: list_folder(root, name) for name in filled}
     alone = len(filled) == 1 and bool(inside[filled[0]].folders) and not inside[filled[0]].images
     sets = [
@@ -156,10 +151,8 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> SplitFiles:
-    """List the images in class folders; the label of an image is the name of its folder in `root`/`below`.
-
-    Raises SightlineError with all empty folders, or if there is no folder.
-    """
+    """List the images in class folders; the label of an image is the name of its folder in `root`/`below`. Raises
+    SightlineError with all empty folders, or if there is no folder."""
     files: list[File] = []
     labels: list[str] = []
     empty: list[str] = []
@@ -201,9 +194,8 @@ def from_splits(
 
 
 def label_source(root: str, folder: str, data: Data, style: str) -> str:
-    """Where the labels are, in all splits: `folders`, `names` (file names) or `none`. folder: that
-    of the first split.
-    """
+    """Where the labels are, in all splits: `folders`, `names` (file names) or `none`. folder: that of the first
+    split."""
     if style != "splits":
         return {"filename": "names", "unlabelled": "none"}[style]
     inside = list_folder(root, folder)
@@ -214,10 +206,8 @@ def label_source(root: str, folder: str, data: Data, style: str) -> str:
 
 
 def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[str], labeling: str) -> SplitFiles:
-    """List the files and labels of one split. labeling: where the labels are, as returned by `label_source`.
-
-    A test split may be unlabeled although train is labeled.
-    """
+    """List the files and labels of one split. labeling: where the labels are, as returned by `label_source`. A test
+    split may be unlabeled although train is labeled."""
     inside = list_folder(root, folder)
     where = os.path.join(root, folder)
     if labeling == "folders" and (inside.folders or split != "test"):

@@ -25,8 +25,7 @@ from .splits import ALL
 
 FIRST_DIGIT, FEW = 5, 10
 """For the transfer demo: the target data have this digit and those above it, with this number of training images per
-class.
-"""
+class."""
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO_SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -36,11 +35,8 @@ UNSPLIT: dict[str, dict[str, Any]] = {"train": {}}
 
 
 class LibraryEntry(NamedTuple):
-    """A data set of torchvision.
-
-    build: its class. splits: the arguments for each split, by split name. labels: function from an opened split to its
-    class indices.
-    """
+    """A data set of torchvision. build: its class. splits: the arguments for each split, by split name. labels:
+    function from an opened split to its class indices."""
 
     build: Callable[..., Any]
     splits: dict[str, dict[str, Any]]

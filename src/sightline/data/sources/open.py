@@ -21,8 +21,7 @@ from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path` for data sets from libraries, whose images are not files. They are also the names of their
-layouts.
-"""
+layouts."""
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
@@ -70,9 +69,8 @@ def locate(data: Data) -> tuple[str, str]:
 
 
 def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Make a Source of a recognized layout: drop repeated links, convert labels to class indices, hold out a validation
-    split.
-    """
+    """Make a Source of a recognized layout: drop repeated links, convert labels to class indices, hold out a
+    validation split."""
     parts, dropped = {}, []
     for split in (ALL, "train", "val", "test"):
         if split in layout.parts:
@@ -124,10 +122,8 @@ def with_classes(
 
 
 def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
-    """The class names that the user has declared: (names in index order, where they are from).
-
-    They are from `data.classes`, else from classes.txt in `root`; without both, the result is ((), '').
-    """
+    """The class names that the user has declared: (names in index order, where they are from). They are from
+    `data.classes`, else from classes.txt in `root`; without both, the result is ((), '')."""
     if data.classes:
         check_distinct(data.classes, "data.classes")
         return data.classes, "data.classes"

@@ -19,8 +19,7 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation",
 IMAGE_END, MASK_END = "_sat", "_mask"
 PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
 """Pattern of the name of a folder of masks beside the folder of images, such as `trainannot` or `train_labels` for
-`train`.
-"""
+`train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
     "set the path of an image's mask: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
@@ -29,11 +28,8 @@ TEMPLATE = (
 
 
 class PairFiles(NamedTuple):
-    """The files of one split of image-mask pairs.
-
-    masks: None if the split has no masks. candidates: function from the name of an image to possible names of its mask.
-    These have an extension only if `with_extension` is True.
-    """
+    """The files of one split of image-mask pairs. masks: None if the split has no masks. candidates: function from
+    the name of an image to possible names of its mask. These have an extension only if `with_extension` is True."""
 
     layout: str
     images: list[File]
@@ -57,10 +53,8 @@ def holds_pairs(path: str) -> bool:
 
 
 def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles]:
-    """List the images and masks of each split; data without splits are one split `all`.
-
-    Raises SightlineError if the layout is ambiguous.
-    """
+    """List the images and masks of each split; data without splits are one split `all`. Raises SightlineError if the
+    layout is ambiguous."""
     folders = list_folder(root).folders
     partners = find_partners(root, folders)
     plain = tuple(name for name in folders if name not in partners.values())
@@ -84,10 +78,8 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
 
 
 def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
-    """Map split folders to the folders of their masks beside them, as `train` to `trainannot`.
-
-    Raises SightlineError if a split folder has two such folders.
-    """
+    """Map split folders to the folders of their masks beside them, as `train` to `trainannot`. Raises SightlineError
+    if a split folder has two such folders."""
     partners: dict[str, str] = {}
     for name in folders:
         match = PARTNER.fullmatch(name)
@@ -106,19 +98,15 @@ def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
 
 
 def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
-    """List the pairs of a split. below: the folder of the split.
-
-    The masks are in the folder `partner` if given, else in a subfolder of `below`, or in `below` itself.
-    """
+    """List the pairs of a split. below: the folder of the split. The masks are in the folder `partner` if given,
+    else in a subfolder of `below`, or in `below` itself."""
     folders = (below, partner) if partner else image_mask_folders(root, below)
     return pairs_in_two_folders(root, *folders, tally) if folders else pairs_in_one_folder(root, below, tally)
 
 
 def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
-    """(folder of images, folder of masks) in `root`/`below`; None if there is no folder of masks.
-
-    The images may be directly in `below`. Raises SightlineError if there are several such folders.
-    """
+    """(folder of images, folder of masks) in `root`/`below`; None if there is no folder of masks. The images may be
+    directly in `below`. Raises SightlineError if there are several such folders."""
     here, found = list_folder(root, below), []
     for words in (IMAGE_FOLDERS, MASK_FOLDERS):
         paths = [posixpath.join(below, name) for name in here.folders if name.lower() in words]
@@ -132,10 +120,8 @@ def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
 
 
 def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]) -> PairFiles:
-    """List the images in one folder and the masks in another.
-
-    Image and mask have the same relative path, except for the extension and the suffixes `_sat` and `_mask`.
-    """
+    """List the images in one folder and the masks in another. Image and mask have the same relative path, except for
+    the extension and the suffixes `_sat` and `_mask`."""
     files = [file for file in require_images(root, images, tally) if not file.name.startswith(f"{masks}/")]
 
     def candidates(name: str) -> list[str]:
@@ -147,9 +133,8 @@ def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]
 
 
 def pairs_in_one_folder(root: str, below: str, tally: Counter[str]) -> PairFiles:
-    """List pairs in one folder, such as `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; if no file is a mask, only
-    images.
-    """
+    """List pairs in one folder, such as `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; if no file is a mask,
+    only images."""
     files = require_images(root, below, tally)
     masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
 
@@ -176,10 +161,8 @@ def check_template(template: str) -> None:
 
 
 def mask_path(name: str, template: str, root: str = "") -> str:
-    """The path of an image's mask by a template, relative to `root`.
-
-    For example, the image `a/1_sat.jpg` with the template `{id}_mask.png` has the mask `a/1_mask.png`.
-    """
+    """The path of an image's mask by a template, relative to `root`. For example, the image `a/1_sat.jpg` with the
+    template `{id}_mask.png` has the mask `a/1_mask.png`."""
     folder, file = os.path.split(name)
     stem = os.path.splitext(file)[0]
     values = {"{stem}": stem, "{id}": stem.rpartition("_")[0] or stem, "{folder}": os.path.basename(folder or root)}
@@ -188,9 +171,8 @@ def mask_path(name: str, template: str, root: str = "") -> str:
 
 
 def by_template(root: str, below: str, template: str, tally: Counter[str]) -> PairFiles:
-    """List the images in a folder and their masks, by the template `data.mask`. Files that match the template are not
-    images.
-    """
+    """List the images in a folder and their masks, by the template `data.mask`. Files that match the template are
+    not images."""
     shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
     for part in PARTS:
         shape = shape.replace(re.escape(part), "[^/]+")

@@ -31,9 +31,8 @@ Pair = tuple[File, File | None]
 
 @dataclass
 class Unpaired:
-    """Files of all splits that cannot be paired: names of images without a mask, names of masks without an image, and
-    descriptions of ambiguous matches.
-    """
+    """Files of all splits that cannot be paired: names of images without a mask, names of masks without an image,
+    and descriptions of ambiguous matches."""
 
     images: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
@@ -88,8 +87,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
 
 def is_segmentation(data: Data) -> bool:
     """Whether the data are image-mask pairs, by the settings or by their layout. Raises SightlineError for data in
-    shards.
-    """
+    shards."""
     if is_sharded(data):
         cure = "check the data before packing: sightline doctor DATA; or unpack them: tar xf FILE"
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
@@ -104,21 +102,16 @@ def is_segmentation(data: Data) -> bool:
 
 
 def labeled_by_folders(source: Source) -> bool:
-    """Whether a source has class folders and not folders of images and masks.
-
-    This is assumed if the folder of the first image is a class, and no class has a usual name of a folder of masks.
-    """
+    """Whether a source has class folders and not folders of images and masks. This is assumed if the folder of the
+    first image is a class, and no class has a usual name of a folder of masks."""
     names = next(iter(source.splits.values())).names
     folder = PurePosixPath(names[0]).parent.name if names else ""
     return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
 def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
-    """Match the images of each split to their masks.
-
-    The mask is None in splits without masks, which are allowed for the test split, and for evaluation. Raises
-    SightlineError with all unmatched and ambiguous files.
-    """
+    """Match the images of each split to their masks. The mask is None in splits without masks, which are allowed for
+    the test split, and for evaluation. Raises SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
@@ -170,8 +163,7 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
 
 def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineError:
     """The SightlineError for images without any mask; it lists the files that were found and the layouts that were
-    searched.
-    """
+    searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
     usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
@@ -182,9 +174,8 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
 
 
 def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette by the settings, or by classes.txt. Without either, raises SightlineError with a
-    guess from one mask.
-    """
+    """The palette by the settings, or by classes.txt. Without either, raises SightlineError with a guess from one
+    mask."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
@@ -198,9 +189,8 @@ def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
 
 
 def reject_other_classes(root: str, data: Data, known: Palette) -> None:
-    """Raise SightlineError if the data declare other class names than the palette of a finished run, if its masks have
-    class ids.
-    """
+    """Raise SightlineError if the data declare other class names than the palette of a finished run, if its masks
+    have class ids."""
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
@@ -209,10 +199,8 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
 
 
 def guess_palette(root: str, name: str) -> tuple[str, str]:
-    """Guess the palette of a mask: (description of the values in the mask, option for this palette).
-
-    Both are empty if no common palette fits.
-    """
+    """Guess the palette of a mask: (description of the values in the mask, option for this palette). Both are empty
+    if no common palette fits."""
     for choice in ("binary", "landcover", ""):
         settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
         facts = MaskFacts()

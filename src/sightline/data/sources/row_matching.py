@@ -15,10 +15,8 @@ Listings = dict[str, dict[str, File]]
 
 
 def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
-    """Map splits to tables of labels. A single table for all splits (`labels.csv`, or the only table) has the key ''.
-
-    Raises SightlineError if the choice is ambiguous, or if there is no table.
-    """
+    """Map splits to tables of labels. A single table for all splits (`labels.csv`, or the only table) has the key
+    ''. Raises SightlineError if the choice is ambiguous, or if there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits
@@ -105,10 +103,8 @@ def folder_of(root: str, name: str) -> str:
 
 
 def unlisted_note(root: str, tables: dict[str, str], matched: set[str], listings: Listings) -> list[str]:
-    """A list of one sentence on images without a row, in folders in which other images have a row; else an empty list.
-
-    matched: paths of the images that have a row.
-    """
+    """A list of one sentence on images without a row, in folders in which other images have a row; else an empty
+    list. matched: paths of the images that have a row."""
     used = {os.path.dirname(path) for path in matched}
     seen = {os.path.normpath(os.path.join(root, name)) for images in listings.values() for name in images}
     count = sum(path not in matched and os.path.dirname(path) in used for path in seen)
@@ -154,10 +150,8 @@ def match_rows(
 
 
 def find_images(root: str, folders: list[str], name: str, listings: Listings) -> list[File]:
-    """Find the images called `name`, with or without extension, in `folders`.
-
-    listings: the content of the folders listed so far; newly listed folders are added.
-    """
+    """Find the images called `name`, with or without extension, in `folders`. listings: the content of the folders
+    listed so far; newly listed folders are added."""
     hits: dict[str, File] = {}
     for below in folders:
         path = os.path.normpath(os.path.join(below, name.replace("\\", "/"))).replace(os.sep, "/")

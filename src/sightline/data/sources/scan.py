@@ -36,9 +36,8 @@ class DirectoryListing(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, with the label of each (None instead of the list: unlabeled) and the group of each (None:
-    no groups).
-    """
+    """The files of one split, with the label of each (None instead of the list: unlabeled) and the group of each
+    (None: no groups)."""
 
     files: list[File]
     labels: list[str] | None
@@ -68,11 +67,8 @@ def is_hidden(name: str) -> bool:
 
 
 def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -> DirectoryListing:
-    """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`.
-
-    tally: counts of all other files by kind are added to it. Without it, the stamps of the images are empty, which
-    saves one system call per file.
-    """
+    """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`. tally: counts of all other files
+    by kind are added to it. Without it, the stamps of the images are empty, which saves one system call per file."""
     stamps, tally = tally is not None, Counter() if tally is None else tally
     folders, images, tables = [], [], []
     for entry in entries(os.path.join(root, below) if below else root):
@@ -93,11 +89,8 @@ def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -
 
 
 def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> list[File]:
-    """List all images in `root`/`below` and its subfolders, sorted by name. tally: counts of skipped files are added to
-    it.
-
-    visited: (device, inode) of folders that are not to be listed again; extended.
-    """
+    """List all images in `root`/`below` and its subfolders, sorted by name. tally: counts of skipped files are added
+    to it. visited: (device, inode) of folders that are not to be listed again; extended."""
     return sorted(walk(root, below, tally, visited))
 
 
@@ -145,10 +138,7 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
 
 def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
     """The `File` of a directory entry, if it has the extension of an image; else None, also for pipes, sockets and
-    devices.
-
-    A broken link is included, so that it is reported when it is decoded.
-    """
+    devices. A broken link is included, so that it is reported when it is decoded."""
     if not entry.name.lower().endswith(EXTENSIONS):
         return None
     if not stamps:
@@ -164,11 +154,8 @@ def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
 
 
 def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Find files that are links to the same file with the same label.
-
-    Returns (indices of the files to keep, (dropped name, kept name) of all others). A file with two labels is kept
-    twice; `sightline doctor` reports it.
-    """
+    """Find files that are links to the same file with the same label. Returns (indices of the files to keep,
+    (dropped name, kept name) of all others). A file with two labels is kept twice; `sightline doctor` reports it."""
     first: dict[tuple[object, ...], str] = {}
     kept: list[int] = []
     dropped: list[tuple[str, str]] = []

@@ -13,19 +13,15 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"),
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
 """Further names of the validation split. As they may be class names too, they count only as an exact match, and only
-beside a folder or table `train`.
-"""
+beside a folder or table `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
 ALL = "all"
 """Name of the only split of data that are not split."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:
-    """The split (`train`, `val` or `test`) that a name such as `val_50`, `validation` or `Test-2` means; None for other
-    names.
-
-    wide: whether names in `ALIASES` count as the validation split.
-    """
+    """The split (`train`, `val` or `test`) that a name such as `val_50`, `validation` or `Test-2` means; None for
+    other names. wide: whether names in `ALIASES` count as the validation split."""
     if wide and bare_name(name) in ALIASES:
         return "val"
     match = PREFIX.match(name)
@@ -59,10 +55,8 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
 
 
 def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
-    """Map splits to the names that mean them; `train` has priority over `train_50`.
-
-    Raises SightlineError if several names remain for a split.
-    """
+    """Map splits to the names that mean them; `train` has priority over `train_50`. Raises SightlineError if several
+    names remain for a split."""
     candidates: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         if split := split_of(name, wide):

@@ -23,11 +23,8 @@ Lines = list[tuple[int, list[str]]]
 
 
 class Row(NamedTuple):
-    """A row of a table of labels.
-
-    line: its line number. label: the class name or, if the table has no class names, the label as written. split,
-    group: '' if there is none.
-    """
+    """A row of a table of labels. line: its line number. label: the class name or, if the table has no class names,
+    the label as written. split, group: '' if there is none."""
 
     line: int
     file: str
@@ -38,11 +35,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels.
-
-    classes: class names in the order of their ids if the table has both, else empty. notes: sentences that are printed.
-    grouped: whether the table has a column of groups.
-    """
+    """A table of labels. classes: class names in the order of their ids if the table has both, else empty. notes:
+    sentences that are printed. grouped: whether the table has a column of groups."""
 
     path: str
     rows: tuple[Row, ...]
@@ -87,11 +81,8 @@ def separator(text: str) -> str:
 
 
 def parse(path: str, text: str) -> Lines:
-    """Parse CSV text to its non-empty rows, the header first, each with its line number.
-
-    A row that extends over several lines has the number of its first line. Raises SightlineError if the text is invalid
-    or has no rows.
-    """
+    """Parse CSV text to its non-empty rows, the header first, each with its line number. A row that extends over
+    several lines has the number of its first line. Raises SightlineError if the text is invalid or has no rows."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
     lines: Lines = []
     start = 1
@@ -136,10 +127,8 @@ def holds_predictions(path: str) -> bool:
 
 
 def is_predictions(names: set[str]) -> bool:
-    """Whether a table has predictions instead of labels: the columns filename, label, confidence, and truth or error.
-
-    names: the normalized column names.
-    """
+    """Whether a table has predictions instead of labels: the columns filename, label, confidence, and truth or
+    error. names: the normalized column names."""
     return {"filename", "label", "confidence"} <= names and not names.isdisjoint(("truth", "error"))
 
 
