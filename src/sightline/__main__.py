@@ -95,16 +95,14 @@ def interrupted_status(interrupt: KeyboardInterrupt) -> int:
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The KeyboardInterrupt that caused an error, or None. Some libraries convert KeyboardInterrupt while they are
-    imported."""
+    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it when they are imported."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
 
 
 def suggestion(tokens: list[str]) -> str:
-    """The cure for a command line with an unknown option: the setting of that name with its section, if any, else
-    --help."""
+    """The cure for an unknown option: the setting of that name with its section, if there is one, else --help."""
     from .config.resolve import all_keys
 
     keys = all_keys()

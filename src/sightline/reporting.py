@@ -1,5 +1,4 @@
-"""`sightline report`: write the report of a run, a grid or a sweep again, or compare runs. It only reads files of
-the runs."""
+"""`sightline report`: write the report of a run, a grid or a sweep again, or compare runs, from their files."""
 
 import os
 from pathlib import Path

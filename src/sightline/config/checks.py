@@ -7,8 +7,7 @@ from typing import Any
 from ..errors import SightlineError
 
 Rules = dict[str, Any]
-"""{error message: whether the configuration violates the rule}. The value may be of any type; it is used as true or
-false."""
+"""{error message: whether the configuration violates the rule}; any value counts as true or false."""
 
 
 def violated(rules: Rules) -> list[str]:

@@ -49,8 +49,7 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
 
 
 def field_type(key: str, kind: type[Section] = Config) -> Any:
-    """The declared type of a setting or section of the class `kind`; None for unknown keys and for keys below
-    `model.args`."""
+    """The declared type of a setting or section of `kind`; None for unknown keys and for keys in `model.args`."""
     declared: Any = kind
     for part in key.split("."):
         if not (isinstance(declared, type) and issubclass(declared, Section)) or part not in declared.model_fields:
@@ -76,8 +75,7 @@ def apply_settings(base: C, settings: Mapping[str, Any], where: str) -> C:
 
 
 def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings of `base` as nested plain values, with the given `settings` (dotted keys) set in them; not
-    validated."""
+    """The settings of `base` as nested values, with `settings` (dotted keys) set in them; not validated."""
     values = base.model_dump()
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -92,8 +90,7 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
 
 
 def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
-    """Create a configuration of the class `kind` from nested plain values; raises one SightlineError that lists all
-    errors."""
+    """Create a configuration of class `kind` from nested values; raises one SightlineError with all errors."""
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:

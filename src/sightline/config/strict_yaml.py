@@ -71,8 +71,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class StrictDumper(yaml.SafeDumper):
-    """YAML dumper that writes no aliases, and quotes text that YAML 1.1 or `StrictLoader` would read as another
-    type."""
+    """YAML dumper without aliases that quotes text which YAML 1.1 or `StrictLoader` would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -27,8 +27,7 @@ from .types import Source
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
 """Array files of a cache entry, by the format number in its meta.json."""
 DIGESTS = "digests.npy"
-"""File in a cache entry with a hash of each image's pixels, by which identical images are found without reading
-images."""
+"""File in a cache entry with a hash of each image's pixels, to find identical images without reading them."""
 COPIES = "copies-"
 """Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
 LISTED = "shards-"
@@ -59,8 +58,7 @@ def key_of(content: list[Any]) -> str:
 
 
 def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
-    """What identifies the files of a split, for the name of its cache entry: (real path of the source, names,
-    stamps)."""
+    """What identifies the files of a split in the name of its cache entry: (real path, names, stamps)."""
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     return root, source.splits[split].names, source.splits[split].stamps
 

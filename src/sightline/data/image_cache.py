@@ -31,8 +31,7 @@ class ImageFlaws(NamedTuple):
 
 
 class SizesDifferError(Exception):
-    """Raised while decoding if an image has another size than the first one, so that one array shape does not fit
-    all."""
+    """Raised if an image has another size than the first one, so that one array shape does not fit all."""
 
 
 def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
@@ -62,8 +61,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
-    """Load the hash of each image's pixels from a cache entry, uint8 [count, 16]; None for entries of earlier
-    versions."""
+    """Load the hash of each image from a cache entry, uint8 [count, 16]; None for entries of earlier versions."""
     try:
         digests = np.load(folder / DIGESTS, allow_pickle=False)
     except (OSError, ValueError):

@@ -26,8 +26,7 @@ MEMORY_SHARE = 1 / 3
 
 
 class BatchPart(NamedTuple):
-    """The part of a batch that one process computes. indices: int64 [N], in the split. The other fields are those of
-    `Batch`."""
+    """One process's part of a batch. indices: int64 [N], in the split. The other fields are those of `Batch`."""
 
     indices: Tensor
     global_samples: Tensor | None = None
@@ -89,8 +88,7 @@ def batch_parts(
 
 
 def process_range(count: int, share: Share) -> tuple[int, int]:
-    """Which of `count` items are the part of one process: (start, stop). The lengths of the parts differ by at most
-    one."""
+    """One process's part of `count` items: (start, stop). The lengths of the parts differ by at most one."""
     return share.rank * count // share.world, (share.rank + 1) * count // share.world
 
 
@@ -186,8 +184,7 @@ def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -> None:
-    """Make `stream` wait for the copies of a batch on the stream `side`; keep the batch's memory until `stream` has
-    used it."""
+    """Make `stream` wait for a batch's copies on the stream `side`; keep its memory until `stream` used it."""
     stream.wait_stream(side)
     for field in fields(batch):
         value = getattr(batch, field.name)

@@ -39,8 +39,7 @@ FORMAT = 2
 def decode_all(
     source: Source, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> tuple[Decoded, Decoded]:
-    """Decode the image-mask pairs of train and val: (train, val). One SightlineError lists the invalid pairs of
-    both."""
+    """Decode the pairs of train and val: (train, val). One SightlineError lists the invalid pairs of both."""
     decoded, faults = [], []
     for split in ("train", "val"):
         try:

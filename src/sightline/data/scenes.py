@@ -154,8 +154,7 @@ def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float
 
 
 def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw rivers and lakes into the mask, in place. Returns how near each land pixel is to water, from 0 (far) to
-    1."""
+    """Draw rivers and lakes into the mask, in place. Returns how near land pixels are to water, 0 (far) to 1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:
@@ -315,8 +314,7 @@ def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mas
 
 
 def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Simulate how a camera takes the scene float32 [h, w, 3]: light, terrain shade, haze, blur and noise; uint8 [3,
-    h, w]."""
+    """Simulate a camera on the scene float32 [h, w, 3]: light, terrain shade, haze, blur, noise; uint8 [3, h, w]."""
     size = image.shape[0]
     image = np.clip(image, 0.01, 1) ** rng.uniform(0.88, 1.18)
     image *= (rng.uniform(0.76, 1.16) * (1 + rng.normal(0, 0.028, 3))).astype(np.float32)

@@ -1,5 +1,4 @@
-"""File format of a data set packed in shards: index.json, and for each shard (tar file) a table of its samples
-(.npz)."""
+"""File format of data packed in shards: index.json, and for each shard a table of its samples (.npz)."""
 
 import io
 import json

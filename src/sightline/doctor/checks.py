@@ -70,8 +70,7 @@ def ratio(fact: Facts) -> float:
 
 
 def is_gray(fact: Facts) -> bool:
-    """Whether all pixels of the thumbnail are gray; False for an image of a single color, which is a different
-    finding."""
+    """Whether all pixels of the thumbnail are gray. False for a single color, which is a separate finding."""
     colors = np.frombuffer(fact.thumb, np.uint8).reshape(-1, 3).astype(int)
     return not fact.plain and int(np.ptp(colors, axis=1).max()) <= GRAY
 

@@ -50,8 +50,7 @@ def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
 
 
 def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> str:
-    """Write the clean list, with names relative to its folder; return a sentence with the numbers of images kept and
-    left out."""
+    """Write the clean list, with names relative to its folder; return a sentence with its counts of images."""
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:

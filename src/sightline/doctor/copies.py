@@ -41,8 +41,7 @@ def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tu
 
 
 def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool) -> list[Finding]:
-    """Find images with the same pixels. can_list: whether a clean list can be written for these data, which the cure
-    suggests."""
+    """Find images with the same pixels. can_list: whether the cure can suggest to write a clean list."""
     kinds: dict[str, list[Group]] = {"conflicting_labels": [], "leak": [], "duplicate": []}
     for members in identical(facts):
         same = "same file" if len({fact.file for fact in members}) == 1 and members[0].file else "same pixels"

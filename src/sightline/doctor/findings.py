@@ -9,8 +9,7 @@ STOPS = "training would stop with an error"
 
 
 class FindingKind(NamedTuple):
-    """The texts of one kind of finding. what: is printed after the number of files or sets; * becomes s in the
-    plural."""
+    """The texts of a kind of finding. what: is printed after a number; * becomes s in the plural."""
 
     severity: Literal["error", "warning"]
     what: str

@@ -27,8 +27,7 @@ KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be 
 
 
 def open_masked(data: Data) -> OpenedData:
-    """Open image-mask pairs. Incomplete pairs become findings and not errors. Raises SightlineError if there are no
-    images."""
+    """Open image-mask pairs; incomplete pairs become findings. Raises SightlineError if there are no images."""
     root, table = locate(data)
     if table:
         cure = "use the folder of the images and masks"

@@ -68,8 +68,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def detail(pixels: np.ndarray) -> np.ndarray:
-    """Fine detail of an image uint8 [SIDE, SIDE, 3]: its difference to the image reduced to an eighth of the size;
-    float32."""
+    """Fine detail of an image uint8 [SIDE, SIDE, 3]: the image minus its version at 1/8 of the size; float32."""
     coarse = Image.fromarray(pixels).resize((SIDE // 8, SIDE // 8), Image.Resampling.BOX)
     return pixels.astype(np.float32) - np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 

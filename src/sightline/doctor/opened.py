@@ -1,5 +1,4 @@
-"""Open data for the doctor even if they are invalid: errors that stop `train` become findings, and all images are
-checked."""
+"""Open data that may be invalid: errors that stop `train` become findings, and all images are checked."""
 
 import os
 from collections import Counter
@@ -60,8 +59,7 @@ def open_labeled(data: Data) -> OpenedData:
 
 
 def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
-    """Open all images below a folder as one split without labels. error: why `train` rejects the layout of the
-    folder."""
+    """Open all images below a folder as one split without labels. error: why `train` rejects the layout."""
     root, _ = locate(data)
     files = images_below(root, "", Counter())
     if not files:
@@ -79,8 +77,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
 
 
 def stray_checks(root: str) -> list[Finding]:
-    """Find images that training does not use: hidden files, files in hidden folders, and files without an image
-    extension."""
+    """Find images that are not used: hidden, in hidden folders, or without an image extension."""
     hidden: list[Group] = []
     unnamed: list[Group] = []
     for folder, folders, files in os.walk(root):

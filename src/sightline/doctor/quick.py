@@ -19,8 +19,7 @@ READING = (
 
 
 def doctor_command(data: Data) -> str:
-    """The command `sightline doctor DATA` with those settings of the run that affect how data are read, quoted for a
-    shell."""
+    """The command `sightline doctor DATA` with the run's settings that affect reading, quoted for a shell."""
     usual, words = Data(), ["sightline", "doctor", data.path]
     for name in READING:
         value = getattr(data, name)

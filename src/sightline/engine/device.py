@@ -37,8 +37,7 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 
 
 def usable_device(name: str, cure: str) -> torch.device:
-    """The torch device `name`, after a test that a tensor can be allocated on it; if not, raises SightlineError with
-    `cure`."""
+    """The torch device `name`; raises SightlineError with `cure` if no tensor can be allocated on it."""
 
     def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
@@ -135,8 +134,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
 
 
 def device_name(device: torch.device) -> str:
-    """A description of the device: the name of the GPU, or model and vector instructions of the CPU, such as "...
-    (AVX512)"."""
+    """Description of the device: the GPU's name, or the CPU's model and vector instructions ("... (AVX512)")."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -153,6 +151,5 @@ def device_name(device: torch.device) -> str:
 
 
 def rounding(device: torch.device) -> dict[str, Any]:
-    """What affects how sums are rounded: device, number of threads and number of processes; recorded in
-    provenance.json."""
+    """What affects how sums are rounded: device, number of threads, number of processes."""
     return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}

@@ -173,8 +173,7 @@ def all_gathered(values: Tensor) -> list[Tensor]:
 
 
 class GatherRows(torch.autograd.Function):
-    """Autograd function of `gathered`: concatenate the rows of all processes, and return gradients to their
-    processes."""
+    """Autograd function of `gathered`: concatenate rows of all processes, and return gradients to them."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -203,16 +202,14 @@ def gathered(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def align_buffers(module: torch.nn.Module) -> None:
-    """Copy the buffers of rank 0, such as running statistics, to all processes. They differ if batch norms are not
-    synchronized."""
+    """Copy rank 0's buffers to all processes: running statistics differ if batch norms are not synchronized."""
     if world().size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gather the full tensor of a DTensor from all processes, a collective operation. Other tensors are returned
-    unchanged."""
+    """Gather the full tensor of a DTensor, a collective operation. Other tensors are returned unchanged."""
     full = getattr(tensor, "full_tensor", None)  # `isinstance` would need DTensor, whose import takes a second
     return full() if full else tensor
 

@@ -1,5 +1,4 @@
-"""Out-of-memory errors: messages with a cure, smaller parts of a batch, and settings of the memory allocator of
-glibc."""
+"""Out-of-memory errors: messages with a cure, smaller parts of a batch, settings of glibc's allocator."""
 
 import contextlib
 import ctypes
@@ -122,8 +121,7 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 
 def halve(training: Training) -> None:
-    """Halve the number of images per part from this step on; record it in the log, metrics.jsonl and
-    provenance.json."""
+    """Halve the images per part from this step on; record it in the log, metrics.jsonl and provenance.json."""
     training.optimizer.zero_grad(set_to_none=True)
     if training.parts.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -85,8 +85,7 @@ def build_optimizer(
 
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
-    """Build timm's LARS optimizer. Parameters of one dimension have SGD steps with momentum and no weight decay
-    instead."""
+    """Build timm's LARS. Parameters of one dimension have SGD steps with momentum, without weight decay."""
     from timm.optim.lars import Lars
 
     for group in groups:
@@ -296,8 +295,7 @@ class Average:
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Generator[None]:
-        """Context manager: the model has the averaged weights within the block, and its own weights again
-        afterwards."""
+        """Context manager: the model has the averaged weights within the block, and afterwards its own again."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.means)
         try:

@@ -70,8 +70,7 @@ class TraceSpec:
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """A sample of the training images, and the function that computes their features, which are saved after each
-    evaluation."""
+    """Training images whose features are saved after each evaluation, and the function that computes them."""
 
     images: Decoded
     features: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]]
@@ -172,8 +171,7 @@ def describe_model(
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
-    """The entry `data` of provenance.json: path, layout and classes, and for each split its number of images and
-    digest."""
+    """The entry `data` of provenance.json: path, layout, classes; of each split number of images and digest."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
         "val": len(val.names),
@@ -234,8 +232,7 @@ def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tu
 
 
 def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
-    """Open the training split: decode all images into the cache, or for data in shards prepare to decode them in
-    training."""
+    """Open the training split: decode all images into the cache, or prepare a stream for data in shards."""
     side = config.augment.resize or config.data.size
     if source.splits["train"].shards is None:
         return decode(source, "train", side, config.data, say)
@@ -252,8 +249,7 @@ def stream_line(train: Decoded) -> str:
 
 
 def some_images(train: Decoded) -> np.ndarray:
-    """Training images uint8 [N, 3, H, W]: all of them, or for data in shards the first WHITENING_IMAGES in stored
-    order."""
+    """Training images uint8 [N, 3, H, W]: all, or for data in shards the first WHITENING_IMAGES as stored."""
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]

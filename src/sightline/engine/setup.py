@@ -38,8 +38,7 @@ PREVIEW_IMAGES = 48
 
 @contextlib.contextmanager
 def open_run(folder: Path, quiet: bool) -> Generator[RunLog]:
-    """Context manager: lock the run folder and open the log of the run. Ranks other than 0 neither lock the folder
-    nor log."""
+    """Context manager: lock the run folder and open the run's log. Only rank 0 locks the folder and logs."""
     rank0 = distributed.world().is_rank0
     with lock_run(folder) if rank0 else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=rank0) as log:
         if note:
@@ -101,8 +100,7 @@ def digest_lines(split: Decoded) -> list[str]:
 
 
 def start_run(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
-    """Prepare the folder of a new run: check the free disk space, remove files of an earlier run, write the first
-    files."""
+    """Prepare a new run's folder: check the disk space, remove files of an earlier run, write the first files."""
     preflight(folder, training_state.checkpoint_bytes(config, parts.model))
     run_folder.clear(folder)  # only after all checks of the new run
     log.rewind(0, 0.0)
@@ -137,8 +135,7 @@ def write_splits(path: Path, parts: Parts) -> None:
 
 
 def trace_architecture(folder: Path, config: Config, parts: Parts) -> Path:
-    """Trace the layers of the model and write them to architecture.json for the report; if tracing fails, write a
-    note instead."""
+    """Trace the model's layers and write architecture.json; if tracing fails, write a note instead."""
     spec, name = parts.trace_spec, config.model.name
     return write_architecture(
         folder / "architecture.json",
@@ -179,8 +176,7 @@ def record_resume(folder: Path, old: Config, new: Config, parts: Parts, step: in
 
 
 def check_data(folder: Path, parts: Parts) -> None:
-    """Raise SightlineError if the images, labels or classes differ from those that provenance.json has of the run's
-    start."""
+    """Raise SightlineError if images, labels or classes differ from those recorded at the run's start."""
     before, now = run_folder.provenance(folder).get("data"), parts.facts["data"]
     if not isinstance(before, dict):
         return

@@ -128,8 +128,7 @@ class SmallConvolution(torch.autograd.Function):
 
 
 def unfolded(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """Copy the window of the kernel at each position of the output into a row (im2col): [N, C, H, W] -> [N h w, k k
-    C]."""
+    """The kernel's window at each output position as a row (im2col): [N, C, H, W] -> [N h w, k k C]."""
     count, channels, height, width = images.shape
     channels_last = images.permute(0, 2, 3, 1)
     if padding:
@@ -167,8 +166,7 @@ def library_image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, str
 
 
 def as_rows(maps: Tensor) -> Tensor:
-    """Feature maps [N, C, H, W] as one row per pixel, [N H W, C]; a view if `maps` is in channels_last memory
-    format."""
+    """Maps [N, C, H, W] as one row per pixel, [N H W, C]; a view if `maps` is in channels_last format."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 

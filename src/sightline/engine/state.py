@@ -99,8 +99,7 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 1. After its last step it is the epoch just completed; before the first step it is
-        0."""
+        """The current epoch, from 1; after its last step, the epoch just completed. 0 before the first step."""
         return -(-self.progress.step // self.epoch_steps)
 
 
@@ -116,8 +115,7 @@ class Clock:
 
 
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Add the loss and the images of a step to the sums for the log. About 20 times per epoch, log their mean and
-    the speed."""
+    """Add a step's loss and images to the sums for the log; about 20 times per epoch, log mean and speed."""
     progress, now = training.progress, time.monotonic()
     clock.images += sum(len(batch.all_samples) for batch in group)
     progress.loss_sum += loss

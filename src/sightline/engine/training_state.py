@@ -81,8 +81,7 @@ def save_failed_error(training: Training, error: SightlineError, last: bool) -> 
 
 
 def state_tensors(training: Training) -> dict[str, torch.Tensor]:
-    """The weights and, if there is one, their moving average, by name in the saved state: `model.NAME` and
-    `average.NAME`."""
+    """The weights and their moving average, if any, by name in the state: `model.NAME` and `average.NAME`."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
@@ -114,8 +113,7 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
 
 
 def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-    """Load a saved state (tensors and values as from `load_state`) into the model, the optimizer and the weight
-    average."""
+    """Load a state, as from `load_state`, into the model, the optimizer and the weight average."""
 
     def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -234,8 +232,7 @@ def save_samples(folder: Path, parts: Parts) -> None:
 
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
-    """Thumbnails, names, indices and labels (if any) of the images with the indices `rows` of a split, as arrays by
-    name."""
+    """Thumbnails, names, indices and labels (if any) of the images at `rows` of a split, as arrays by name."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
@@ -268,8 +265,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None:
-    """Write arrays to a compressed .npz file. After a disk error, the write is retried at the next save of the
-    state."""
+    """Write arrays to a compressed .npz file; after a disk error, retry at the next save of the state."""
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 

@@ -94,8 +94,7 @@ def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], pred
 
 
 def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
-    """Write `values` to the rows `indices` of `whole` [count, D] and return it; if it is None, create it with NaN
-    first."""
+    """Write `values` to the rows `indices` of `whole` [count, D] and return it; None becomes an array of NaN."""
     if values is None:
         return whole
     if whole is None:

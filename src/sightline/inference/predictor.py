@@ -70,8 +70,7 @@ def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
 
 
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [N, K] of the mean of the probabilities of images and their mirror images, from the logits
-    of both."""
+    """Log of the mean probabilities [N, K] of images and their mirror images, from the logits of both."""
     both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
     # The logarithm of the mean of probabilities would underflow to -inf, and the loss would be infinite.
     return both - math.log(2)

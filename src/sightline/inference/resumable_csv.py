@@ -78,8 +78,7 @@ class ResumableTable:
             yield from (row[0] for row in islice(csv.reader(file), 1, 1 + self.rows))
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
-        """Append rows and their features float32 [N, D]. Without `features`, NaN is written if the table has
-        features."""
+        """Append rows and their features float32 [N, D]; NaN without `features`, if the table has features."""
         width = self.width if features is None else features.shape[1]
         if width and not self.width:
             self.append(self.features_part, unknown_features(self.rows, width).tobytes())

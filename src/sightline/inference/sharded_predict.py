@@ -1,5 +1,4 @@
-"""Divide a prediction among the processes of `torchrun`: each writes a table, and the last one to finish merges
-them."""
+"""Divide a prediction among the processes of `torchrun`: each writes a table, the last one merges them."""
 
 import contextlib
 import csv

@@ -106,8 +106,7 @@ def scene_bands(
 
 
 def tiles_along(length: int, tiling: Tiling) -> TileAxis:
-    """Divide `length` pixels into the smallest number of tiles with at least the required overlap; also returns
-    their weights."""
+    """Divide `length` pixels into the fewest tiles with at least the required overlap, and compute weights."""
     side = min(tiling.tile, length)
     last = length - side
     starts = (*range(0, last, tiling.tile - tiling.overlap), last)
@@ -171,8 +170,7 @@ def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
 
 
 def moved(images: torch.Tensor, motion: int) -> torch.Tensor:
-    """Transform images [B, C, h, w]: mirror them left to right if `motion` is 4 or more, then rotate by motion % 4
-    quarter turns."""
+    """Mirror images [B, C, h, w] left to right if `motion` is 4 or more, then rotate by motion % 4 quarter turns."""
     return torch.rot90(images.flip(3) if motion >= 4 else images, motion % 4, (2, 3))
 
 

@@ -42,8 +42,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
 }
-"""Functions that build backbones, [N, 3, size, size] -> [N, D]. They are called with the arguments `size` and
-`model.args`."""
+"""Functions that build backbones, [N, 3, size, size] -> [N, D], from `size` and the `model.args`."""
 
 MODEL_NAMES = (*MODELS, "timm/NAME", "torchvision/NAME")
 
@@ -204,8 +203,7 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
 
 
 class PartialForward(nn.Module):
-    """Module whose forward pass is the function `run`, which uses parts of `model`. With it, `forward_flops`
-    measures parts."""
+    """Module whose forward pass is the function `run` on parts of `model`, to measure parts by `forward_flops`."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):
         super().__init__()

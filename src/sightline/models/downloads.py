@@ -1,5 +1,4 @@
-"""Files of pre-trained weights from torchvision, timm and segmentation_models_pytorch (smp), downloaded unless
-cached."""
+"""Files of pre-trained weights from torchvision, timm and segmentation_models_pytorch (smp)."""
 
 import os
 import socket
@@ -46,8 +45,7 @@ def torchvision_file(model: str) -> tuple[Path, str]:
 
 
 def hub_file(url: str) -> Path:
-    """The file from `url` in the cache of torch.hub. If missing, it is downloaded and compared with the hash in its
-    name."""
+    """The file from `url` in torch.hub's cache; if missing, downloaded and compared with the hash in its name."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if path.is_file():
         return path
@@ -134,8 +132,7 @@ def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
 
 
 def require_network(url: str) -> None:
-    """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection within CONNECT_TIMEOUT
-    seconds."""
+    """Raise SightlineError if the server of `url`, or the proxy, accepts no connection within CONNECT_TIMEOUT."""
     proxy = (
         None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else urllib.request.getproxies().get("https")
     )

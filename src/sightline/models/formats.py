@@ -154,8 +154,7 @@ def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
 
 
 def safetensors_size(path: Path) -> int:
-    """The size in bytes that a safetensors file must have at least, by its header; if that is damaged, by the
-    header's length."""
+    """The minimum size in bytes of a safetensors file by its header; by the header's length if damaged."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, 100_000_000))

@@ -13,8 +13,7 @@ from torch import nn
 from ..errors import SightlineError
 
 SMALL_IMAGE = 64
-"""Largest image side in pixels at which a ResNet has the stem for small images by default (a 3x3 convolution, no
-pooling)."""
+"""Largest image side at which a ResNet by default has the stem for small images (no stride, no pooling)."""
 
 BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
 """timm's BEiT-B/16: self-supervised pre-training, then fine-tuning with labels, on ImageNet-22k (arXiv 2106.08254)."""
@@ -26,8 +25,7 @@ WITHOUT_AUXILIARY = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-"""Arguments that build models without auxiliary classifiers; with them, they return several tensors in training
-mode."""
+"""Arguments that omit auxiliary classifiers, which would return several tensors in training mode."""
 
 RESERVED = (
     *("weights", "weights_backbone", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
@@ -37,8 +35,7 @@ RESERVED = (
 
 
 def library_model(name: str) -> tuple[str, str] | None:
-    """Which library a model is from: ("torchvision" or "timm", its name in that library), or None for a model of
-    Sightline."""
+    """A model's library: ("torchvision" or "timm", its name there), or None for a model of Sightline."""
     if name in TORCHVISION:
         return "torchvision", name
     if name == "beit_base":
@@ -102,8 +99,7 @@ def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
 
 
 def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
-    """Build the torchvision classifier `name` with its last linear layer (in registration order) replaced by the
-    identity."""
+    """The torchvision classifier `name` with its last registered linear layer replaced by the identity."""
     from torchvision import models
 
     check_reserved(args)
@@ -124,8 +120,7 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
 
 
 def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
-    """Build the timm classifier `name` without its head. If its input size is fixed, it is built for images of
-    `size` pixels."""
+    """The timm classifier `name` without its head; if its input size is fixed, for images of `size` pixels."""
     import timm
 
     check_reserved(args)

@@ -18,8 +18,7 @@ ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
 any resolution."""
 
 ConvertFunction = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
-"""Function (network, name, tensor) for a tensor of a weight file -> the name and the tensor that the network has for
-it."""
+"""(network, name, tensor) of a weight file -> the name and tensor that the network has for it."""
 
 
 class Segmenter(nn.Module):
@@ -117,8 +116,7 @@ def add_batch_norm_hooks(network: nn.Module) -> None:
 
 
 def use_running_statistics(norm: Any, args: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook of a batch norm: set evaluation mode for this call if the input has a single value per
-    channel."""
+    """Forward pre-hook of a batch norm: use evaluation mode if the input has a single value per channel."""
     if norm.training and args[0].numel() == args[0].shape[1]:
         norm.training, norm.interrupted = False, True
 
@@ -139,8 +137,7 @@ def run_unet(network: nn.Module, images: Tensor, auxiliary: bool) -> dict[str, T
 
 
 def run_deeplab(network: Any, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-    """The forward pass of torchvision's DeepLabV3 without its final interpolation. auxiliary: run the auxiliary head
-    as well."""
+    """The forward pass of torchvision's DeepLabV3 without interpolation. auxiliary: run the auxiliary head too."""
     maps = network.backbone(images)
     outputs = {"logits": network.classifier(maps["out"])}
     if auxiliary and network.aux_classifier is not None:
@@ -229,8 +226,7 @@ SMP_RESERVED = ("encoder_name", "encoder_weights", "in_channels", "classes", "ac
 """Arguments of smp that `model.args` must not have: they follow from the name and the data, or change the output."""
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
-"""timm arguments with which transformers of a fixed image size accept other sizes: for vision transformers, for
-Swin."""
+"""timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
 
 
 def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
@@ -283,6 +279,6 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
 
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Convert the name of a tensor in timm's classifiers (`stages.0.x`) to that in its feature extractors
-    (`stages_0.x`)."""
+    """Convert the name of a tensor from timm's classifiers (`stages.0.x`) to its feature
+    extractors (`stages_0.x`)."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

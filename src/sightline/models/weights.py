@@ -149,8 +149,7 @@ def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: l
 
 
 def find_weights(weights: str, name: str) -> SourceWeights:
-    """Read the weights given by the setting `model.weights`: `imagenet`, a file, a run folder or a checkpoint
-    folder."""
+    """Read the weights that `model.weights` gives: `imagenet`, a file, a run folder or a checkpoint folder."""
     if weights == "imagenet":
         path, origin = imagenet_file(name)
         return SourceWeights(read_tensors(path)[0], origin)
@@ -204,8 +203,7 @@ def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a pre-training run's tensors, those of the online backbone, without projector, predictor and target
-    network."""
+    """The tensors of a pre-training run's online backbone, without projector, predictor and target network."""
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
@@ -274,8 +272,7 @@ def mismatch_error(
 
 
 def guess_model(tensors: dict[str, Tensor], name: str, size: int) -> str:
-    """The name of another model in MODELS that the tensors match, or "". Models are built on the meta device to
-    compare them."""
+    """The name of another model in MODELS that the tensors match, or "". Models are built on the meta device."""
     for other, build in MODELS.items():
         try:
             with torch.device("meta"):

@@ -83,8 +83,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents, and fsync each parent, so that a power failure cannot remove the
-    folder."""
+    """Create `folder` and its parents, with fsync, so that a power failure cannot remove them."""
     missing = [folder, *folder.parents]
     missing = missing[: next((i for i, path in enumerate(missing) if path.exists()), len(missing))]
     folder.mkdir(parents=True, exist_ok=True)

@@ -90,8 +90,7 @@ def description_digest(description: Mapping[str, Any]) -> str:
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:
-    """Read config.json at `path`. Raises SightlineError, with `cure`, if it is missing, damaged, or of a newer
-    version."""
+    """Read config.json. Raises SightlineError with `cure` if it is missing, damaged, or of a newer version."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -28,8 +28,7 @@ class DeferredWrites:
     failures: int = 0
 
     def write(self, path: Path, write: Callable[[Any], object], content: Mapping[str, Any]) -> None:
-        """Call `write(content)`, which writes `path`. After a disk error, keep a copy of `content`; `flush` writes
-        it later."""
+        """Call `write(content)`, which writes `path`; after a disk error, keep a copy that `flush` writes."""
         self.writes.pop(path, None)
         try:
             write(content)
@@ -57,8 +56,7 @@ class DeferredWrites:
 
 
 def copied(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the content of a failed write: tensors to the CPU, because training modifies them in place; arrays are
-    shared."""
+    """Copy a failed write's tensors to the CPU, because training modifies them in place; share its arrays."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in content.items()

@@ -163,14 +163,12 @@ class RunLog:
         return f"{duration(self.projected(self.step, self.clock()))} left"
 
     def projected(self, start: int, now: float) -> float:
-        """Estimated seconds from step `start` to the end of the run, at the speed of the steps after the warm-up
-        steps."""
+        """Estimated seconds from step `start` to the end of the run, at the speed since the warm-up steps."""
         first, since = self.timed_from or (self.step, now)
         return eta_seconds(self.work(first, self.step), self.work(start, self.epochs * self.epoch_steps), now - since)
 
     def work(self, start: int, end: int) -> float:
-        """The sum of the relative costs (see `plan`) of the steps from `start` to `end`; without costs, their
-        number."""
+        """Sum of the relative costs (see `plan`) of the steps from `start` to `end`; their number without costs."""
         if not self.costs:
             return end - start
         total, step = 0.0, start
@@ -206,8 +204,7 @@ class RunLog:
             print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def call_writer(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Call a function that writes to stdout. If it fails, as when the pipe is closed (`| head`), print nothing
-        more."""
+        """Call a function that writes to stdout. After an error, such as a closed pipe, print nothing more."""
         try:
             function(*arguments, **options)
         except (OSError, ValueError):  # ValueError: the file is closed

@@ -36,8 +36,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Git commit of the source code that is running, with "+changes" if files are modified; None outside a Git
-    checkout."""
+    """Git commit of the running source code, "+changes" if modified; None outside a Git checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -134,8 +134,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def existing(run: str | Any) -> Path:
-    """The path of the existing run folder `run`; raises SightlineError, with the runs nearby, if it is not a run
-    folder."""
+    """The path of an existing run folder; if `run` is not one, SightlineError with the runs nearby."""
     folder = Path(run)
     if (folder / "recipe.yaml").is_file():
         return folder

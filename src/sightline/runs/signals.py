@@ -20,8 +20,8 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 def stoppable(folder: Path) -> Generator[None]:
     """Context manager: within the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 
-    If KeyboardInterrupt leaves the block, it gets a note (`add_note`) with the command that resumes or restarts the run
-    in `folder`.
+    If KeyboardInterrupt leaves the block, it gets a note (`add_note`) with the command that resumes or restarts the
+    run in `folder`.
     """
     before = {number: signal.signal(number, signal.default_int_handler) for number in handled_signals(SIGNALS[1:])}
     try:

@@ -74,8 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def layout(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[str]]:
-    """The header of a .safetensors file (length in 8 bytes, then JSON), and the names of the tensors in the order
-    after it."""
+    """Header of a .safetensors file (length in 8 bytes, then JSON), and the tensors' names in file order."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps the tensors aligned
     entries: dict[str, Any] = {"__metadata__": metadata}
     start = 0
@@ -121,8 +120,7 @@ def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[st
 
 
 def find_fault(path: Path) -> str:
-    """Why a file is not a complete .safetensors file, by its header and size, such as "is empty"; "" if it is
-    complete."""
+    """Why a file is not a complete .safetensors file, such as "is empty"; an empty text if it is complete."""
     size = path.stat().st_size
     if not size:
         return "is empty"

@@ -43,7 +43,7 @@ def print_path(path: str | os.PathLike[str]) -> None:
 
 
 def train_parts(record: dict[str, Any]) -> dict[str, str]:
-    """The parts of the epoch line that come from a train event of metrics.jsonl: {name: text}, such as `loss 1.234`."""
+    """Parts of the epoch line from a train event of metrics.jsonl: {name: text}, such as `loss 1.234`."""
     parts = {}
     if record.get("loss") is not None:
         parts["loss"] = f"loss {record['loss']:.3f}"
@@ -55,8 +55,7 @@ def train_parts(record: dict[str, Any]) -> dict[str, str]:
 
 
 def eval_parts(record: dict[str, Any]) -> dict[str, str]:
-    """The parts of the epoch line that come from an eval event of metrics.jsonl: {name: text}, such as `accuracy
-    0.7811`."""
+    """Parts of the epoch line from an eval event of metrics.jsonl: {name: text}, such as `accuracy 0.7811`."""
     parts = {}
     if record.get("loss") is not None:
         parts["val loss"] = f"val loss {record['loss']:.3f}"

@@ -41,8 +41,7 @@ def count_arrays(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def difference_of(statistic: Callable[[Counts], np.ndarray]) -> Callable[[Counts], np.ndarray]:
-    """Make a function of joined counts [..., 2K] that returns the statistic of the second model minus that of the
-    first."""
+    """A function of joined counts [..., 2K]: the second model's statistic minus the first model's."""
 
     def difference(counts: Counts) -> np.ndarray:
         first, second = zip(*[np.split(part, 2, axis=-1) for part in count_arrays(counts)], strict=True)

@@ -122,8 +122,7 @@ def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int
 
 
 def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
-    """Confusion matrix of each image, int64 [N, classes, classes], from masks [N, H, W]; arguments as in
-    `confusion`."""
+    """Confusion matrix of each image, int64 [N, classes, classes], from masks [N, H, W]; see `confusion`."""
     pairs = zip(to_masks(predicted), to_masks(truth), strict=True)
     matrices = [confusion(*pair, classes, ignored) for pair in pairs]
     return np.array(matrices, dtype=np.int64).reshape(-1, classes + ignored, classes + ignored)
@@ -294,8 +293,7 @@ def interval(
 def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap intervals (low, high) of the IoU of each class, float64 [K] each; NaN for classes in fewer than two
-    images."""
+    """Bootstrap intervals (low, high) of each class's IoU, float64 [K] each; NaN if in fewer than two images."""
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
     too_few = (counts.union > 0).sum(0) < 2

@@ -54,8 +54,7 @@ def brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Scale the difference of each pixel to the mean gray value of its image by the image's factor; above 1 adds
-    contrast."""
+    """Scale the difference of each pixel to its image's mean gray value by a factor; above 1 adds contrast."""
     # Row by row, because a sum over everything is split differently when the batch is a single image.
     means = luma(images).mean(3).mean(2)[:, :, None, None]
     return blend(images, means, factors)
@@ -68,8 +67,7 @@ def saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Shift the hue of each image by `shifts` float [N] in the HSV model. A shift of 1 is a full circle; 0.5 is the
-    opposite color."""
+    """Shift the hue by `shifts` float [N] in the HSV model. 1 is a full circle, 0.5 gives the opposite color."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
     spread = value - images.amin(1)
@@ -100,8 +98,7 @@ def kernel_width(extent: int) -> int:
 
 
 def gaussian_taps(sigmas: Tensor, extent: int, half: int) -> Taps:
-    """Indices and weights (`Taps` in geometry.py) that blur an axis of `extent` pixels by kernels of 2 * half + 1
-    pixels."""
+    """`Taps` (geometry.py) that blur an axis of `extent` pixels by kernels of 2 * half + 1 pixels."""
     distances = torch.arange(-half, half + 1, device=sigmas.device)
     # In double precision, because the last bit of exp may depend on the position in the batch.
     bell = (-0.5 * (distances / sigmas[:, None].to(precise(sigmas.device))).square()).exp()

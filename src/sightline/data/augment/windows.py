@@ -157,8 +157,7 @@ def rotate_pairs(images: Tensor, masks: Tensor, chance: float, draw: Draw) -> tu
 
 
 def check_window(augment: Augment) -> None:
-    """Raise SightlineError with all augmentation settings that need `augment.window` to be set, or are not for
-    segmentation."""
+    """Raise SightlineError with all settings that need `augment.window`, or are not for segmentation."""
     faults = []
     if not augment.window:
         faults += ["augment.scale needs augment.window"] * (augment.scale != (1.0, 1.0))

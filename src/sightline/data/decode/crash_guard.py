@@ -23,8 +23,7 @@ from ...runs.atomic import process_exists
 
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
-"""Number of threads that may decode at the same time, and bytes reserved for the path of each; longer paths are
-truncated."""
+"""Number of threads that may decode at once, and bytes for the path of each; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
 CURE = "save it with another program, or remove it; data.on_bad_image = skip leaves out a few"
 

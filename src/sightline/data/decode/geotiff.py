@@ -47,14 +47,12 @@ def has_rasterio() -> bool:
 
 
 def has_windows(path: Path, max_pixels: int) -> bool:
-    """Whether a file is to be read in windows: an 8-bit TIFF that is georeferenced or has more than `max_pixels`
-    pixels."""
+    """Whether to read a file in windows: an 8-bit TIFF with a georeference or more than `max_pixels` pixels."""
     return check_header(path, lambda image: is_windowed(image, max_pixels))
 
 
 def loses_georeference(path: Path, max_pixels: int) -> bool:
-    """Whether a TIFF file has a coordinate system that its predicted mask will not have, because it is not read in
-    windows."""
+    """Whether a TIFF has a coordinate system but is not read in windows, so that its mask will lack it."""
     return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
 
 

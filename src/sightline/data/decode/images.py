@@ -20,8 +20,7 @@ from ...errors import SightlineError
 from .crash_guard import record_decoding
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only formats that Pillow may decode. Its decoders for other formats can start programs (EPS) or are not
-needed."""
+"""The only formats that Pillow may decode. Its other decoders can start programs (EPS) or are not needed."""
 VERSION = 1
 """Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
@@ -68,8 +67,7 @@ class Header:
     damaged_exif: bool = False
 
     def update_from(self, image: ImageFile.ImageFile) -> None:
-        """Set all fields except `orientation` and `damaged_exif` from an image that Pillow has opened but not
-        decoded."""
+        """Set all fields except `orientation` and `damaged_exif` from an opened, not yet decoded image."""
         layout = image.tile[0][3] if image.tile else ""
         raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
@@ -113,22 +111,19 @@ def size_in(content: bytes) -> tuple[int, int]:
 
 
 def upload_error(content: bytes, error: Exception) -> SightlineError:
-    """The SightlineError for an uploaded file that cannot be decoded: without a path, with a cure that addresses the
-    sender."""
+    """The SightlineError for an uploaded file that cannot be decoded: no path, and a cure for the sender."""
     problem = image_error("", error, content)
     return SightlineError(problem.what, why=problem.why, cure="send it smaller, or as PNG or JPEG")
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
-    """Increase Pillow's limit on the pixels of an image to `max_pixels`. The limit is global, and is never
-    decreased."""
+    """Increase Pillow's global limit on the pixels of an image to `max_pixels`. It is never decreased."""
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS)
 
 
 def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Header | None) -> Image.Image:
-    """Decode an image file, or its bytes, to RGB; arguments as in `open_image`. Exceptions of the decoder are not
-    converted."""
+    """Decode an image file, or its bytes, to RGB; arguments as in `open_image`. Errors are those of Pillow."""
     raise_pillow_limit(max_pixels)
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
@@ -218,8 +213,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def is_exif_damaged(block: bytes) -> bool:
-    """Whether an EXIF block is damaged: its first directory, or a value in that, extends beyond the end of the
-    block."""
+    """Whether the first directory of an EXIF block, or a value in that, extends beyond the end of the block."""
     content = block.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")
     try:

@@ -27,8 +27,7 @@ MOST_STRAYS = 1000
 """After this number of different colors outside the palette, decoding stops with an error: the file is not a mask."""
 SHOWN_STRAYS = 5
 NEAR = 64
-"""Largest distance of a color to the palette (largest difference of a channel) for which the error suggests a
-tolerance."""
+"""Largest distance of a color to the palette (in any channel) for which the error suggests a tolerance."""
 DEPTH_SCALE = {"L;2": 85, "L;4": 17}
 """Factor by which Pillow multiplies gray values of 2 and 4 bits, by raw mode. Class ids are divided by it."""
 GRAY_MODES = ("1", "L", "LA")
@@ -101,8 +100,7 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file has lossy compression, which changes class ids: JPEG, JPEG or WebP inside TIFF, or
-    lossy WebP."""
+    """Whether an opened file is lossily compressed: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
             head = file.read(1 << 12)  # the pixel chunk follows the header or a color profile

@@ -57,8 +57,7 @@ class Store:
             weakref.finalize(self, shutil.rmtree, self.spool, True)
 
     def location(self, file: str) -> str:
-        """The path or URL of the shard `file`, as named in index.json: relative to the index, an absolute path or a
-        URL."""
+        """The path or URL of the shard `file` in index.json, which is a relative or absolute path or a URL."""
         return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
     def spooled(self, location: str) -> Path:

@@ -101,8 +101,7 @@ def check_options(data: Data, shard_mb: float, resize: int) -> None:
 
 
 def new_index(job: PackJob) -> ShardIndex:
-    """The content of index.json before the first shard is written: no shards, all options, and a SHA-256 of the
-    data."""
+    """The index before the first shard is written: no shards, all options, and a SHA-256 of the data."""
     parts = job.source.splits
     files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)

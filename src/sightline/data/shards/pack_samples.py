@@ -113,8 +113,7 @@ def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> d
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """The metadata (json) and, for labeled images, the class index (cls) as files in a shard: {file extension:
-    bytes}."""
+    """File extension -> bytes of the metadata (json) and, for labeled images, of the class index (cls)."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
     if items.labels is not None:

@@ -114,8 +114,7 @@ class Stream:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
-        """Group consecutive batches into lists of `chunk_bytes` undecoded bytes, or a little more; each list is read
-        at once."""
+        """Group consecutive batches into lists of about `chunk_bytes` undecoded bytes, which are read at once."""
         chunk, size = [], 0
         for part in parts:
             chunk.append(part)
@@ -207,8 +206,7 @@ class Stream:
         return self.shards.mask(index, members, self.palette)
 
     def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-        """Decode the samples at `indices` int64 [N] and return them as a batch on `device`, in any order and at any
-        time."""
+        """Decode the samples at `indices` int64 [N] into a batch on `device`; for use outside of an epoch."""
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
@@ -216,8 +214,7 @@ class Stream:
 
 
 class StreamedArray:
-    """Array-like view of the images or masks of a stream: indexing reads and decodes the samples. shape: as of an
-    array."""
+    """Array-like view of the images or masks of a stream: indexing decodes samples. shape: as of an array."""
 
     def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
         self.stream, self.shape, self.masks = stream, shape, masks

@@ -45,8 +45,7 @@ META = re.compile(r"__[^/]*__($|/)")
 
 
 class ListedSample(NamedTuple):
-    """One sample of a tar file. start, end: its byte range. label: its class index or class name as text; '' without
-    one."""
+    """One sample of a tar file. start, end: its byte range. label: class index or name as text; '' for none."""
 
     name: str
     start: int

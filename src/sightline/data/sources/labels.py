@@ -30,16 +30,14 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def match_labels(names: Sequence[str], pattern: str) -> list[str | None]:
-    """The label in each file name by `pattern`, which is matched without folder and extension; None if it does not
-    match."""
+    """The label in each file name by `pattern`, without folder and extension; None if it does not match."""
     compiled = compile_pattern(pattern)
     matches = (compiled.fullmatch(os.path.splitext(name.rpartition("/")[2])[0]) for name in names)
     return [match["label"] if match else None for match in matches]
 
 
 def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]:
-    """The label in each file name by `pattern`; raises SightlineError with all names that the pattern does not
-    match."""
+    """The label in each file name by `pattern`; raises SightlineError with all names that do not match."""
     labels = match_labels(names, pattern)
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:

@@ -73,8 +73,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
 
 
 def pattern_hint(names: Sequence[str], data: Data) -> str:
-    """If file names seem to contain labels that are not used, the options to use them, as the end of a note; else
-    ''."""
+    """If file names seem to contain unused labels, the options to use them, as the end of a note; else ''."""
     pattern = suggest_pattern(names) if data.layout == "auto" else ""
     option = f"--data.layout filename --data.pattern '{pattern}'"
     return f"; if the file names contain the label: {option}" if pattern else ""
@@ -194,8 +193,7 @@ def from_splits(
 
 
 def label_source(root: str, folder: str, data: Data, style: str) -> str:
-    """Where the labels are, in all splits: `folders`, `names` (file names) or `none`. folder: that of the first
-    split."""
+    """Where the labels of all splits are: `folders`, `names` (of files) or `none`. folder: of the first split."""
     if style != "splits":
         return {"filename": "names", "unlabelled": "none"}[style]
     inside = list_folder(root, folder)

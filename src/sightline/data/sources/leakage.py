@@ -51,8 +51,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
 
 
 def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
-    """Move the fraction `data.val_fraction` of `train` to `val`, stratified by label. Sentences about it are added
-    to `notes`."""
+    """Move the fraction `data.val_fraction` of `train` to `val`, stratified by label; add notes about it."""
     train = splits["train"]
     labels = np.zeros(len(train.names), np.int64) if train.labels is None else train.labels
     groups = groups_of(path, train, data)
@@ -130,8 +129,7 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
 
 
 def merged_groups(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
-    """Merge groups that have identical files; returns the new group of each image. copies: lists of indices of such
-    images."""
+    """Merge groups that share identical files; returns each image's new group. copies: indices of such images."""
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:

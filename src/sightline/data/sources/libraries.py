@@ -24,8 +24,7 @@ from .leakage import finish_source
 from .splits import ALL
 
 FIRST_DIGIT, FEW = 5, 10
-"""For the transfer demo: the target data have this digit and those above it, with this number of training images per
-class."""
+"""In the transfer demo: first digit of the target data, and its number of training images per class."""
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO_SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}

@@ -20,8 +20,7 @@ from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_fol
 from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
-"""Prefixes of `data.path` for data sets from libraries, whose images are not files. They are also the names of their
-layouts."""
+"""Prefixes of `data.path`, and layouts, for data sets from libraries, whose images are not files."""
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
@@ -69,8 +68,7 @@ def locate(data: Data) -> tuple[str, str]:
 
 
 def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Make a Source of a recognized layout: drop repeated links, convert labels to class indices, hold out a
-    validation split."""
+    """Make a Source of a layout: drop repeated links, convert labels to indices, hold out a validation split."""
     parts, dropped = {}, []
     for split in (ALL, "train", "val", "test"):
         if split in layout.parts:

@@ -60,8 +60,7 @@ def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
 
 
 def with_file_names(error: SightlineError, items: Items, index: int) -> SightlineError:
-    """The error of an image-mask pair, with the names of both files as `where`, unless the error has a `where`
-    already."""
+    """The error of an image-mask pair, with both file names as `where`, unless it has a `where` already."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
     cure = "copy it again from its source, or remove the pair" if error.cure == COPY else error.cure
@@ -69,8 +68,7 @@ def with_file_names(error: SightlineError, items: Items, index: int) -> Sightlin
 
 
 def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int) -> None:
-    """Raise one SightlineError for all invalid pairs of a split of `count` pairs. Each different cure is listed
-    once."""
+    """Raise one SightlineError for all invalid pairs of a split of `count` pairs; equal cures are listed once."""
     files = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{file}: {fault.why or fault.what}") for file, fault in zip(files, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
@@ -86,8 +84,7 @@ def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int
 
 
 def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
-    """Sentences for the user on a split: the share of each class, inexact colors, and masks with ignored pixels
-    only."""
+    """Sentences for the user: the share of each class, inexact colors, masks with ignored pixels only."""
     counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
     total = int(counts.sum()) + ignored
     shares = [f"{name} {count / total:.1%}" for name, count in zip(palette.classes, counts, strict=True)]

@@ -18,8 +18,7 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
 IMAGE_END, MASK_END = "_sat", "_mask"
 PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
-"""Pattern of the name of a folder of masks beside the folder of images, such as `trainannot` or `train_labels` for
-`train`."""
+"""Pattern of a mask folder's name beside the images, such as `trainannot` or `train_labels` for `train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
     "set the path of an image's mask: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
@@ -133,8 +132,7 @@ def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]
 
 
 def pairs_in_one_folder(root: str, below: str, tally: Counter[str]) -> PairFiles:
-    """List pairs in one folder, such as `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; if no file is a mask,
-    only images."""
+    """List pairs in one folder: `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; or images without masks."""
     files = require_images(root, below, tally)
     masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
 
@@ -171,8 +169,7 @@ def mask_path(name: str, template: str, root: str = "") -> str:
 
 
 def by_template(root: str, below: str, template: str, tally: Counter[str]) -> PairFiles:
-    """List the images in a folder and their masks, by the template `data.mask`. Files that match the template are
-    not images."""
+    """List images and their masks by the template `data.mask`. Files that match the template are masks."""
     shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
     for part in PARTS:
         shape = shape.replace(re.escape(part), "[^/]+")

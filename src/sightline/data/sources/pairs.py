@@ -86,8 +86,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
 
 
 def is_segmentation(data: Data) -> bool:
-    """Whether the data are image-mask pairs, by the settings or by their layout. Raises SightlineError for data in
-    shards."""
+    """Whether data are image-mask pairs, by settings or layout. Raises SightlineError for data in shards."""
     if is_sharded(data):
         cure = "check the data before packing: sightline doctor DATA; or unpack them: tar xf FILE"
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
@@ -162,8 +161,7 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
 
 
 def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineError:
-    """The SightlineError for images without any mask; it lists the files that were found and the layouts that were
-    searched."""
+    """The SightlineError for images without any mask: which files were found, which layouts were searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
     usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
@@ -174,8 +172,7 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
 
 
 def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette by the settings, or by classes.txt. Without either, raises SightlineError with a guess from one
-    mask."""
+    """The palette by the settings or classes.txt. Without both, SightlineError with a guess from one mask."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
