@@ -11,7 +11,7 @@ Rules = dict[str, Any]
 
 
 def violated(rules: Rules) -> list[str]:
-    """The messages of the violated rules, in order."""
+    """The error messages of the rules that are violated, in order."""
     return [message for message, broken in rules.items() if broken]
 
 

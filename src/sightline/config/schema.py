@@ -213,7 +213,7 @@ class Optim(Section):
     """Decay per step of an exponential moving average of the weights, which is evaluated and saved; 0: off."""
     sam_radius: NonNegativeFloat = 0.0
     """Radius of sharpness-aware minimization (arXiv 2010.01412): the gradient is computed where the loss is largest
-    within this distance of the weights, to first order. A step then costs two. 0: off."""
+    within this distance of the weights, to first order. A step then costs as much as two without it. 0: off."""
     sam_from: Probability = 0.0
     """Sharpness-aware steps begin after this fraction of the epochs; the last ones matter most (arXiv 2410.10373)."""
 
@@ -258,8 +258,8 @@ class Train(Section):
     """Early stopping: stop after this number of epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"
     """Validation metric that selects checkpoints/best and that `patience` watches: for example `accuracy` for
-    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights, because
-    selection by a metric of labels would use labels."""
+    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights: a metric
+    that needs labels would use labels for the selection."""
     evaluate_every: Count = 1
     """Epochs between evaluations. The first and the last epoch are always evaluated."""
     ensemble: CountOrZero = 0

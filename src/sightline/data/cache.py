@@ -129,7 +129,7 @@ def publish(temporary: Path, folder: Path) -> None:
 
 
 def new_temporary_folder(root: Path) -> Path:
-    """Create an empty temporary folder in the cache. If this process is killed, a later `sweep` removes the folder."""
+    """Create an empty temporary folder in the cache. If this process is killed, `sweep` later removes it."""
     folder = root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -141,14 +141,14 @@ def new_temporary_folder(root: Path) -> Path:
 
 
 def cache_error(path: Path, error: OSError) -> SightlineError:
-    """The error for a failed write in the cache, with a cure that names --data.cache_dir."""
+    """The SightlineError for a failed write in the cache, with a cure that names --data.cache_dir."""
     failed = disk_error(path, error)
     failed.where, failed.cure = str(path), "free some space, or choose another folder with --data.cache_dir"
     return failed
 
 
 def sweep(root: Path) -> int:
-    """Remove temporary folders of processes of this machine that no longer run; returns their number."""
+    """Remove temporary folders whose process, on this machine, has ended; returns their number."""
     removed = 0
     for path in root.glob(f"{TEMPORARY}*"):
         owner, _, rest = path.name.removeprefix(TEMPORARY).partition("-")

@@ -116,6 +116,6 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
 
 
 def damaged(what: Literal["index", "shard", "sample table"], where: str, why: str) -> SightlineError:
-    """The error for a file of packed data that is missing or has changed."""
+    """The SightlineError for an index, shard or sample table that is missing, damaged or has changed."""
     cure = "copy it again from its source, or pack the data again: sightline pack DATA OUT"
     return SightlineError(f"this {what} is missing or damaged", where=where, why=printable(why), cure=cure)

@@ -21,7 +21,7 @@ from ..errors import SightlineError
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process, number of processes, and rank among the processes of this machine."""
+    """Rank of this process, number of processes, and rank among the processes of the same machine."""
 
     rank: int = 0
     size: int = 1

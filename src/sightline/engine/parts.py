@@ -51,7 +51,7 @@ class Learner(Protocol):
 
 
 def no_alarm(numbers: Mapping[str, float]) -> str:
-    """The default for `Parts.alarm`: no warning."""
+    """Default of `Parts.alarm`, which warns that training has failed: never warn."""
     return ""
 
 

@@ -13,8 +13,8 @@ from ..config.schema import Config, Schedule
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """The factor on the learning rate at `step`: the product of schedule and warm-up.
 
-    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last. The schedule
-    starts at step 0, too, not after the warm-up.
+    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last. The
+    schedule does not wait for the end of the warm-up: it starts at step 0 too.
     """
     step = min(step, total_steps - 1)
     value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)

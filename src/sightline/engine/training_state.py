@@ -192,7 +192,7 @@ def save_snapshot(training: Training, arrays: Arrays) -> None:
 
 
 def save_training_features(training: Training, sample: FeatureSample, folder: Path) -> None:
-    """Compute and save the features of the sampled training images."""
+    """Compute the features of the sampled training images, and save them in the folder of this epoch's snapshot."""
     parts, size = training.parts, training.config.train.eval_batch_size
     with distributed.unsharded_for(training.forward):
         arrays = evaluate(parts.learner, sample.images, size, parts.device, parts.dtype, sample.features)[1]

@@ -59,7 +59,8 @@ class ResumableTable:
         return self.features.with_name(f"{self.features.name}.part")
 
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or resume an interrupted one; raises SightlineError if its origin differs."""
+        """Start the table, or resume an interrupted one. origin: the inputs of the prediction (weights, images,
+        options). Raises SightlineError if those of the interrupted one differ."""
         self.origin = origin
         known = None if overwrite else read_json(self.record)
         if isinstance(known, dict) and self.part.is_file():

@@ -51,11 +51,8 @@ class Tiling:
 
 @dataclass(frozen=True)
 class TileAxis:
-    """Tiles along one axis of a scene.
-
-    side: pixels of a tile. starts: the first pixel of each. weights: float32 [tiles, side]; at each pixel of the scene
-    the weights of all tiles sum to 1.
-    """
+    """The tiles along one axis of a scene. side: side of a tile in pixels. starts: the first pixel of each tile.
+    weights: float32 [tiles, side]; at each pixel of the scene the weights of all tiles that contain it sum to 1."""
 
     side: int
     starts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""FastNet: a residual network for small photographs that reaches a given accuracy with few FLOPs."""
+"""FastNet: a residual network for small photographs that needs few FLOPs to reach a given accuracy."""
 
 from collections.abc import Sequence
 from itertools import pairwise

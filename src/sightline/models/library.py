@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import SightlineError
 
 SMALL_IMAGE = 64
-"""Largest image side at which a ResNet by default has the stem for small images (no stride, no pooling)."""
+"""Largest image side at which a ResNet by default has the stem for small images (stride 1, no pooling)."""
 
 BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
 """timm's BEiT-B/16: self-supervised pre-training, then fine-tuning with labels, on ImageNet-22k (arXiv 2106.08254)."""

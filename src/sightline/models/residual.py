@@ -32,8 +32,8 @@ class Stage(nn.Module):
 class ResidualNet(nn.Module):
     """A stem, stages that each halve the resolution, and global pooling: [N, 3, H, W] -> [N, widths[-1]].
 
-    widths: channels of the stem and of each stage. residual: numbers of the stages with a residual block, from 1.
-    stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean`, over the last map. scale:
+    widths: channels of the stem and of each stage. residual: which stages have a residual block, numbered from 1.
+    stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean` over the last map. scale:
     factor on the features; a small factor (0.125 in the original) keeps the logits small in the first steps.
     """
 

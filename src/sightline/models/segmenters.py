@@ -279,6 +279,5 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
 
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Convert the name of a tensor from timm's classifiers (`stages.0.x`) to its feature
-    extractors (`stages_0.x`)."""
+    """Convert the name of a tensor from timm's classifiers (`stages.0.x`) to its feature extractors (`stages_0.x`)."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

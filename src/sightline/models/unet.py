@@ -148,13 +148,14 @@ def unet(
 ) -> UNet:
     """Build a U-Net (arXiv 1505.04597) for training from scratch on few images and with few FLOPs.
 
-    width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: residual blocks
-    of each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the last level is that of
-    the logits. context: apply Context to the deepest map. auxiliary: add a second 1x1 head at 1/16, for an auxiliary
-    loss in training. dropout: of channels, before the head.
+    width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: number of
+    residual blocks in each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the
+    logits have the resolution of the last. context: apply `Context` to the deepest map. auxiliary: add a second 1x1
+    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head.
 
-    The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 for 360 x 480, a
-    third of smp/unet/resnet18 (6.87 and 15.45). Raises ValueError for `blocks` and `decoder` of invalid length.
+    The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 billion for 360 x
+    480. This is a third of smp/unet/resnet18 (6.87 and 15.45 billion). Raises ValueError for `blocks` and `decoder`
+    of invalid length.
     """
     if len(blocks) != 4 or min(blocks) < 1:
         raise ValueError(f"blocks must have four numbers of at least 1, one per stage, found {list(blocks)}")

@@ -75,15 +75,16 @@ def load_weights(
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
 ) -> LoadReport:
-    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and shape.
+    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and
+    shape.
 
     weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
-    name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
+    name, size: name of the model and side of its images in pixels. classes: class names of the new data, in index
     order.
 
-    The head keeps its initialization if its shape differs, if the weights have other class names or another order,
-    or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a matching
-    tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
+    The head keeps its initialization if its shape differs, if the weights are for other class names or another order
+    of them, or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a
+    matching tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
     """
     source = find_weights(weights, name)
     notes = list(source.notes)

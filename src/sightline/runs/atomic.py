@@ -141,7 +141,7 @@ def finite(value: Any) -> Any:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line to a log. A partial last line, left by a crash, is ended first; `read_json_lines` skips it."""
+    """Append one line to a log file. If the last line is incomplete after a crash, it is ended first."""
     try:
         with open(path, "ab+") as file:
             if file.tell():

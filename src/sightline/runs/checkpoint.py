@@ -224,7 +224,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `encode`."""
+    """Rebuild a value from the JSON types and tensors that `encode` made of it."""
     if isinstance(value, list):
         return [decode(inner, tensors) for inner in value]
     if not isinstance(value, dict):

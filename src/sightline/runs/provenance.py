@@ -74,10 +74,8 @@ def rounding_note(record: dict[str, Any], entry: dict[str, Any], device: torch.d
 
 
 def describe_run(rounding: Mapping[str, Any], precision: str, **fields: Any) -> dict[str, Any]:
-    """The content of provenance.json: command, versions, platform, precision, and `fields`.
-
-    rounding: device, threads and number of processes, from `engine.device.rounding`.
-    """
+    """The content of provenance.json: command, versions, platform, precision, and further `fields`. rounding:
+    device, threads and number of processes, from `engine.device.rounding`."""
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

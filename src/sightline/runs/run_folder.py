@@ -89,9 +89,7 @@ def default_folder(name: str) -> Path:
 
 
 def require_outside_data(folder: Path, data: str) -> None:
-    """Raise SightlineError if the run folder is inside its data folder, where its figures would later be read as
-    images.
-    """
+    """Raise SightlineError if the run folder is inside its data folder: its figures would later be read as images."""
     source = Path(absolute(data)).resolve()
     if data and source.is_dir() and folder.resolve().is_relative_to(source):
         cure = f"choose a folder outside the data: --out {shlex.quote(str(source.parent / 'runs' / folder.name))}"
@@ -176,7 +174,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """Content of provenance.json; {} if the file is missing or damaged."""
+    """The content of a run's provenance.json; {} if the file is missing or damaged."""
     record = read_json(folder / "provenance.json")
     return record if isinstance(record, dict) else {}
 
@@ -222,7 +220,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """The value at a dotted key."""
+    """The value of the setting with a dotted key, such as `optim.lr`."""
     value: Any = config.model_dump()
     for part in key.split("."):
         value = value[part]

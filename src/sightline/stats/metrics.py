@@ -197,7 +197,8 @@ def feature_std(features: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
-    """Exponential of the entropy of the normalized singular values of the centered features float [N, D].
+    """Effective rank of features float [N, D]: exp of the entropy of their normalized singular values, after
+    centering.
 
     It is 1 for points on a line or equal rows, and at most min(N - 1, D) (Roy and Vetterli 2007). RankMe (arXiv
     2210.02885) is the same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.

@@ -36,7 +36,7 @@ def joined_counts(first: Confusion, second: Confusion) -> Counts:
 
 
 def count_arrays(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The fields of `Counts` in order: hits, truth, predicted."""
+    """The three arrays of `Counts`: (hits, truth, predicted)."""
     return counts.hits, counts.truth, counts.predicted
 
 

@@ -33,7 +33,7 @@ ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 EXIF_DAMAGED = "torn_exif"
-"""Key in the `info` of an image whose EXIF block is damaged."""
+"""Key that decoding adds to the `info` of an image if its EXIF block is damaged."""
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of a value in an EXIF block, by the number of its type (TIFF 6.0)."""
 HEAD = 64

@@ -227,7 +227,7 @@ def channels(colors: np.ndarray) -> np.ndarray:
 
 
 def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
-    """Match packed colors uint32 [U] by threshold, stray colors and tolerance: class index, IGNORE or OUTSIDE."""
+    """The class of packed colors uint32 [U], by threshold, stray colors and tolerance: index, IGNORE or OUTSIDE."""
     if palette.threshold:
         high = channels(colors) >= palette.threshold
         colors = (high @ np.array([0xFF, 0xFF00, 0xFF0000])).astype(np.uint32)

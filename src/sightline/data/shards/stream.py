@@ -93,8 +93,12 @@ class Stream:
         share: Share = SINGLE_PROCESS,
         overlap: bool = False,
     ) -> Iterator[Batch]:
-        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`. Raises
-        SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server."""
+        """Yield the batches of one epoch, starting with the batch of index `first_batch`.
+
+        share: rank and number of processes; only this process's part of each batch is yielded. overlap: as in
+        `loader.training_batches`. Raises SightlineError for an unreadable shard or sample, with status ENVIRONMENT
+        for a failing server.
+        """
         order = torch.from_numpy(self.order(seed, epoch))
         chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, overlap))
         decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
@@ -200,7 +204,7 @@ class Stream:
             mask[:height, :width] = indices
 
     def mask(self, index: int) -> np.ndarray:
-        """Decode one mask to uint8 [h, w]."""
+        """Decode the mask of the sample `index` to class indices uint8 [h, w], without padding."""
         assert self.palette is not None
         members = self.shards.members(index, self.shards.read([index])[index])
         return self.shards.mask(index, members, self.palette)

@@ -164,7 +164,7 @@ def choose_splits(
 
 
 def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
-    """List the samples of a tar file, grouped as in webdataset; raises SightlineError with all invalid ones."""
+    """List the samples of a tar file, grouped by key as in webdataset; SightlineError with all invalid ones."""
     from webdataset.tariterators import base_plus_ext
 
     samples: list[ListedSample] = []

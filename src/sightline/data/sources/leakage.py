@@ -190,11 +190,8 @@ def digest_of(path: str) -> str:
 
 
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files.
-
-    With `data.on_copies` warn, call `announce` with a warning instead, and return the source with the warning in its
-    notes.
-    """
+    """Raise SightlineError if two splits have identical files; otherwise return the source. With `data.on_copies`
+    warn, call `announce` with a warning instead of raising, and add it to the notes of the source."""
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}

@@ -64,8 +64,8 @@ def entries() -> dict[str, LibraryEntry]:
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none. Raises
-    SightlineError for an unknown name, and for missing or damaged files."""
+    """Open a torchvision data set. hold_out: whether to hold out a validation split of train, by `seed`, if there is
+    none. Raises SightlineError for an unknown name, and for missing or damaged files."""
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
@@ -119,7 +119,7 @@ def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
 
 def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     """Open `sklearn:digits`: 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), 17 levels scaled to 0..255.
-    hold_out: hold out a share `data.val_fraction` of each class for validation, chosen by `seed`."""
+    hold_out: whether to hold out the fraction `data.val_fraction` of each class for validation, chosen by `seed`."""
     name = data.path.partition(":")[2] if ":" in data.path else data.path
     if name != "digits":
         raise SightlineError(f"there is no data set {data.path!r}", where="data.path", cure="use sklearn:digits")

@@ -96,7 +96,7 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
 
 
 def folder_of(root: str, name: str) -> str:
-    """The first folder below `root` in the path `name` of a file; '' for a file directly in `root`."""
+    """The first folder in the path `name` of a file, relative to `root`; '' for a file directly in `root`."""
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     head, mark, _ = os.path.relpath(path, root).partition(os.sep)
     return head if mark else ""

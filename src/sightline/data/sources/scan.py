@@ -127,7 +127,7 @@ def walk(
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """List the entries of a folder; SightlineError (status ENVIRONMENT) if it cannot be read."""
+    """List the entries of a folder; raises SightlineError (status ENVIRONMENT) if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
