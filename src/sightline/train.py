@@ -216,7 +216,7 @@ def run_epochs(training: Training) -> Run:
 
 
 def train_epoch(training: Training) -> str:
-    """Train the remaining steps of the current epoch. Return the reason to stop training, or ""."""
+    """Train the remaining steps of the current epoch. Return why training should stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, learner = training.optimizer, parts.learner
     epoch, first = divmod(progress.step, training.epoch_steps)
@@ -289,7 +289,7 @@ def accumulation_groups(batches: Iterator[Batch], size: int, clock: Clock) -> It
 
 
 def stop_reason(training: Training, clock: Clock) -> str:
-    """Save the state if it is due. Return the reason to stop after this step, or "", the same in all processes."""
+    """Save the state every `checkpoint_minutes`. Return why to stop now, or "", the same in all processes."""
     config, now = training.config.train, time.monotonic()
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
@@ -304,7 +304,7 @@ def stop_reason(training: Training, clock: Clock) -> str:
 
 
 def end_epoch(training: Training, reason: str) -> None:
-    """Evaluate after the first, the last and every `evaluate_every`-th epoch; save the state. reason: to stop."""
+    """Evaluate after the first, last and every `evaluate_every`-th epoch; save the state. reason: why to stop."""
     last = reason or training.progress.step >= training.total_steps
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
@@ -313,7 +313,7 @@ def end_epoch(training: Training, reason: str) -> None:
 
 
 def evaluate_epoch(training: Training) -> str:
-    """Evaluate; save weights as `last`, and as `best` if best, and a snapshot. Return the reason to stop, or ""."""
+    """Evaluate; save the weights (`last`, and `best` if they are) and a snapshot. Return why to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
     with training.average.swapped_into(parts.model) if training.average else contextlib.nullcontext():

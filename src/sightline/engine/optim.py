@@ -50,9 +50,10 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
 
 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
-    """Names of the weights for Muon: matrices and kernels, except in the first layer, the head and embeddings.
+    """Names of the weights that Muon updates: all matrices and kernels except those in the first layer, the head and
+    embeddings.
 
-    The first layer is the first registered; the head is the attribute `head`, or a segmenter's `class_layers`.
+    The first layer is the one registered first; the head is the attribute `head`, or a segmenter's `class_layers`.
     """
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]

@@ -253,7 +253,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def require_format(number: int, path: Path) -> None:
-    """Raise SightlineError if a newer version of Sightline wrote `path`."""
+    """Raise SightlineError if a newer version of Sightline wrote `path`; number: the format version in that file."""
     if number > FORMAT:
         why = f"it has format {number}; this version reads formats up to {FORMAT}"
         raise SightlineError(

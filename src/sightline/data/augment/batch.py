@@ -53,7 +53,8 @@ def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1)
 
 
 def scramble(values: Tensor) -> Tensor:
-    """The finalizer of splitmix64, a bijection of int64 values: products wrap around, masks make shifts logical."""
+    """The finalizer of splitmix64 for each value, int64: a bijection, in the arithmetic of
+    unsigned 64-bit integers."""
     values = (values ^ ((values >> 30) & (2**34 - 1))) * MULTIPLIER_1
     values = (values ^ ((values >> 27) & (2**37 - 1))) * MULTIPLIER_2
     return values ^ ((values >> 31) & (2**33 - 1))
