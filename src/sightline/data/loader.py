@@ -1,7 +1,8 @@
-"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch), so that runs resume exactly.
+"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch), so that runs resume
+exactly.
 
-If all training images fit on the device, they are copied there once; else each batch is read in advance in a second
-thread. The batches are the same.
+On a GPU, all training images are copied to the device once if they fit; else a second thread prepares each batch in
+advance. On a CPU, batches are read from the memory-mapped cache. The batches are the same.
 """
 
 import contextlib
@@ -113,8 +114,8 @@ def evaluation_batches(
 
 
 def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:
-    """Make a batch on `device` of the images at `indices` int64 [N], from a split on the device or in the cache.
-    Copies to a GPU are asynchronous, from pinned memory."""
+    """Make a batch on `device` of the images at `indices` int64 [N], from a split on the device, in the cache or in
+    shards. Copies to a GPU are asynchronous, from pinned memory."""
     if isinstance(decoded, Resident):
         here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)

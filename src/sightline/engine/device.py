@@ -86,9 +86,9 @@ def omp_num_threads(text: str) -> int:
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype for a value of the setting `train.precision`: torch.float32 or torch.bfloat16.
 
-    "auto" on the CPU: bfloat16 if a 3x3 convolution, forward and backward, is measured to be more than 1.2 times as
-    fast as in float32. (CPUs with bfloat16 instructions can still be slower.) "auto" on CUDA: bfloat16 if the GPU
-    supports it without emulation. "auto" on other devices: float32.
+    "auto" depends on the device. CPU: bfloat16 if a 3x3 convolution, forward and backward, is measured to be more
+    than 1.2 times as fast as in float32, because CPUs with bfloat16 instructions can still be slower. CUDA: bfloat16
+    if the GPU supports it without emulation. Other devices: float32.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]

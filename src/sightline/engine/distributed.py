@@ -50,8 +50,10 @@ class Activity:
 
 
 def world() -> World:
-    """The rank of this process and the number of processes. The number is 1 outside of the context managers
-    `process_group.process_group` and, within the former, in `unsharded_for`."""
+    """The rank of this process and the number of processes.
+
+    The number is 1 outside of the context manager `process_group.process_group`, and within `unsharded_for`.
+    """
     if _unsharded or not (dist.is_available() and dist.is_initialized()):
         return SINGLE
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))

@@ -312,7 +312,7 @@ class Average:
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Load the average that was saved in a checkpoint, to resume a run.
 
-        tensors: averaged weights and buffers by name, as from `tensors`. updates: number of updates so far. Raises
+        tensors: averaged weights and buffers by name. updates: number of updates before the save. Raises
         SightlineError if names or shapes differ from the model's.
         """
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:

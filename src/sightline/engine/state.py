@@ -105,8 +105,11 @@ class Training:
 
 @dataclass
 class Clock:
-    """Times for the log and the checkpoints. start: time of the last log line. saved: time of the last save of the
-    state. Since the last log line: waited: seconds spent waiting for data; images: number of images."""
+    """Times for the log and the checkpoints.
+
+    start: time of the last log line. saved: time of the last save of the state. waited, images: seconds spent
+    waiting for data, and number of images, since the last log line.
+    """
 
     start: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)

@@ -247,8 +247,11 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite. The sum of the elements is computed first, which is 10 times as fast as
-    `isfinite`. Because a sum may overflow, `isfinite` decides if it is not finite."""
+    """Whether no element is NaN or infinite.
+
+    The sum of the elements is tested first, which is 10 times as fast as `isfinite` of all elements. Only if the sum
+    is not finite, which overflow can cause too, all elements are tested.
+    """
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
 
 
