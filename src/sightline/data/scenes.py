@@ -58,7 +58,7 @@ class Land:
     dryness: float
 
     def noise(self, rng: np.random.Generator, scale: float, octaves: int = 4, gain: float = 0.5) -> np.ndarray:
-        """Fractal noise at these pixels, float32 [n]; arguments as in `noise`."""
+        """Fractal noise at these pixels, float32 [n]. scale, octaves, gain: as in the function `noise`."""
         return noise(rng, len(self.inside), scale, octaves, gain)[self.inside]
 
     def relief(

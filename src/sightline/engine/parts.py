@@ -87,8 +87,8 @@ class Parts:
     pixels. once_flops: operations per image that are needed only once, before the first epoch (features of a frozen
     backbone).
 
-    resident: the training images on the device, or None if they do not fit. alarm: function from the validation metrics
-    to a warning that training has failed, or "".
+    resident: the training images on the device; None if batches are read from the cache. alarm: function from the
+    validation metrics to a warning that training has failed, or "".
     """
 
     device: torch.device

@@ -23,7 +23,7 @@ def class_columns(classes: Sequence[str]) -> list[str]:
 
 
 def classes_of(columns: Sequence[str]) -> tuple[str, ...]:
-    """Class names from the headers of the probability columns; the inverse of `class_columns`."""
+    """Class names from the headers of the probability columns, without the prefix that `class_columns` may add."""
     return tuple(name.removeprefix(PREFIX) if collides(name) else name for name in columns)
 
 

@@ -46,8 +46,7 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def locate(data: Data) -> tuple[str, str]:
-    """(folder, name of the table in it or '') for `data.path`; raises SightlineError if it is neither a folder nor a
-    table."""
+    """The folder of `data.path`, and if that is a table its name, else ''. SightlineError if it is neither."""
     if not data.path:
         cure = "give a folder of images or a CSV file: --data PATH"
         raise SightlineError("no data was given", where="data.path", cure=cure)
