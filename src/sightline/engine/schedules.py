@@ -50,7 +50,7 @@ def training_side(config: Config, epoch: int) -> int:
 
 
 def mixes(config: Config, epoch: int) -> bool:
-    """Whether mixup or cutmix is applied in an epoch (from 0), by the setting `augment.mix_until`."""
+    """Whether mixup or cutmix is switched on, and not yet ended by `augment.mix_until`, in an epoch (from 0)."""
     augment = config.augment
     return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
 

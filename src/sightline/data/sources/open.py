@@ -46,7 +46,10 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def locate(data: Data) -> tuple[str, str]:
-    """The folder of `data.path`, and if that is a table its name, else ''. SightlineError if it is neither."""
+    """Where `data.path` is: (folder, name of the table in it), or (folder, '') if the path is a folder.
+
+    Raises SightlineError if it is neither a table nor a folder.
+    """
     if not data.path:
         cure = "give a folder of images or a CSV file: --data PATH"
         raise SightlineError("no data was given", where="data.path", cure=cure)
