@@ -54,12 +54,12 @@ def device(provenance: Mapping[str, Any]) -> str:
 
 
 def known(value: object) -> str:
-    """A text or number of provenance.json as text; "unknown" for any other value."""
+    """A text or number of provenance.json as text; "unknown" for a value of any other type."""
     usable = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip()
     return str(value) if usable else "unknown"
 
 
 def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The mapping `name` of a recipe or provenance; empty if there is none."""
+    """The mapping under key `name` of a recipe or of provenance.json; {} if there is none."""
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}

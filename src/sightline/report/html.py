@@ -27,8 +27,11 @@ class Html(str):
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Html:
-    """An HTML element. In attribute names a trailing underscore is dropped, others become hyphens; None and False omit
-    an attribute."""
+    """An HTML element with children and attributes.
+
+    In names of attributes, a trailing underscore is dropped and other underscores become hyphens. Attributes with the
+    value None or False are omitted.
+    """
     parts = [tag]
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -65,7 +68,7 @@ def without_home(text: str) -> str:
 
 
 def missing_note(text: str) -> Html:
-    """A paragraph on missing content."""
+    """A paragraph that says which content is missing."""
     return element("p", text, class_="missing")
 
 
@@ -96,10 +99,11 @@ def table(
     sortable: bool = False,
     kind: str = "",
 ) -> Html:
-    """A table in a scrolling box labeled `name`.
+    """An HTML table in a scrolling box.
 
-    head: the column headings; omitted if all are empty. The first cell of a row is its header. name: the accessible
-    name. numeric: the first right-aligned column, or their range. kind: an additional CSS class.
+    head: the column headings; omitted if all are empty. rows: cells; the first cell of a row is its header. name: the
+    accessible name of the box. numeric: index of the first right-aligned column, or the range of these columns.
+    sortable: whether a click on a heading sorts the rows. kind: an additional CSS class.
     """
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
     sides = ["figures" if column in figures else "words" for column in range(len(head))]

@@ -36,7 +36,11 @@ def block(name: str, values: object) -> Html:
 
 
 def live(kind: str, source: str, items: str | None = None) -> Html:
-    """A hidden element in which the script creates an interactive view. source, items: names of JSON blocks."""
+    """A hidden element in which the page's script creates an interactive view.
+
+    kind: of the view, "map" or "curves", for example. source, items: names of the JSON blocks with its data and
+    thumbnails.
+    """
     return element("div", class_=f"live {kind}", data_live=kind, data_source=source, data_items=items, hidden=True)
 
 
@@ -47,7 +51,7 @@ def numbers(values: np.ndarray | None) -> str:
 
 
 def shares(values: np.ndarray | None) -> str:
-    """Encode shares 0 to 1 as `numbers` 0 to 65535."""
+    """Encode shares 0 to 1 as base64 of little-endian uint16, scaled to 0..65535."""
     assert values is not None
     return numbers(np.rint(np.clip(values, 0, 1) * 65535))
 
@@ -78,7 +82,7 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
 
 
 def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails | None) -> Html:
-    """The JSON block of the thumbnails: the samples, then further misclassified images."""
+    """The JSON block of the thumbnails: first the sample images, then the misclassified images that are not samples."""
     predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
     if predictions is not None and not has_rows(predictions, rows).all():
@@ -95,7 +99,7 @@ def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails 
 
 
 def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
-    """Whether the predictions have each of rows [M], bool [M]."""
+    """Whether each index in `rows` [M] is a row of the predictions, bool [M]."""
     return (rows >= 0) & (rows < len(predictions.names))
 
 
@@ -148,7 +152,10 @@ def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def confusion_block(name: str, findings: Findings, classes: Sequence[str]) -> Html | None:
-    """The JSON block of the confusion matrix with three orders of its classes; None above 200 classes."""
+    """The JSON block of the confusion matrix; None above 200 classes.
+
+    The classes are listed in three orders: similar classes adjacent, by name, by ascending recall.
+    """
     summary = findings.summary
     if summary is None or len(classes) > 200:
         return None
@@ -209,5 +216,6 @@ def gray_png(mask: np.ndarray) -> str:
 
 
 def with_live_views(still: Sequence[Child], *views: Html | None) -> Html:
-    """Still figures, and the JSON blocks and elements that replace them if scripts run."""
+    """Still figures, and the JSON blocks and elements of the interactive views that replace these figures if scripts
+    run."""
     return element("div", [one for one in views if one], element("div", list(still), class_="still"))
