@@ -14,10 +14,10 @@ METRICS = {
 
 
 class ClassifyConfig(Config):
-    """The common sections; classification adds none."""
+    """The configuration of a classifier: the sections that all tasks have, and none of its own."""
 
     task: Literal["classify"] = "classify"
 
     def rules(self) -> Rules:
-        """Settings that are invalid for a classifier."""
+        """The checks for settings that are invalid for a classifier: message -> whether it applies."""
         return metric_rules(self, *METRICS) | whole_image_rules(self)
