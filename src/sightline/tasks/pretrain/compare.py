@@ -24,8 +24,8 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:
-    """Notes on runs whose k-NN accuracy is not comparable with that of the first run, because it was measured on
-    different images."""
+    """Notes on runs whose k-NN accuracy was measured on different images than that of the first run, and cannot be
+    compared with it."""
     digests = [section(one.files.provenance, "data").get("evaluated") for one in entries]
     return [
         f"The k-NN accuracies of {entries[0].name} and {one.name} are of different images or image sizes."
