@@ -61,14 +61,18 @@ class AppState:
             return await asyncio.to_thread(work, *arguments)
 
     async def computed(self, kind: object, compute: Callable[[Any], Any], item: Any) -> Any:
-        """Compute an item in the worker thread; raises ApiError 503 if the queue is full."""
+        """Compute an item in the worker thread. Raises ApiError 503 if the queue is full.
+
+        kind: items of the same kind may be computed as one batch. compute: function of a list of items.
+        """
         try:
             return await asyncio.wrap_future(self.worker.submit(kind, compute, item))
         except QueueFull:
             raise ApiError(503, "too many requests", "the queue is full", "retry in a second") from None
 
     async def predicted(self, index: int, content: bytes) -> Any:
-        """The prediction of one model for an image file; images of the same shape are batched."""
+        """The prediction of one model for the bytes of an image file. Images of the same shape are computed as one
+        batch."""
         model = self.models[index]
         pixels = await self.decoded(model.read, content)
         return await self.computed((index, pixels.shape), model.compute, pixels)
