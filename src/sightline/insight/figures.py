@@ -202,7 +202,8 @@ def label_clusters(
     named: Sequence[int],
     colors: Sequence[str],
 ) -> None:
-    """Write the name of each class in `named` at the median of its points, without overlaps."""
+    """Write the name of each class in `named` near the median of its points; names are moved so that they do not
+    overlap."""
     outline = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
     present = [index for index in named if (labels == index).any()]
     if not present:

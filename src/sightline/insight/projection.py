@@ -12,7 +12,7 @@ from .features import silhouette
 MIN_SAMPLES = 10
 """Minimum number of samples for a map; with fewer, a t-SNE neighborhood would contain nearly all of them."""
 COMPONENTS = 50
-"""Number of principal components that are the input of t-SNE (van der Maaten & Hinton 2008: 30)."""
+"""Number of principal components that are the input of t-SNE; van der Maaten & Hinton (2008) use 30."""
 PERPLEXITY = 30
 """Maximum perplexity of t-SNE; with N samples, at most (N - 1) / 3."""
 NEIGHBORS = 20
@@ -40,13 +40,14 @@ class EpochMap:
 def epoch_maps(
     epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, with_tsne: bool = True
 ) -> list[EpochMap]:
-    """Compute aligned maps of the same samples at several epochs.
+    """Compute aligned maps of the same N samples at several epochs.
 
-    epochs: ascending. features: float [N, D] of each epoch. labels: int64 [N], or None. with_tsne: compute t-SNE also.
+    epochs: ascending. features: float [N, D] of each epoch. labels: class indices int64 [N], or None. with_tsne:
+    whether to compute t-SNE too.
 
     PCA is fitted to each epoch separately, because feature spaces differ between epochs. Its scores are divided by the
-    root mean square distance from the mean, then rotated or mirrored to match the map of the LAST epoch. t-SNE is
-    initialized with the map of the previous epoch, then rotated or mirrored to match it.
+    root mean square distance from the mean, then rotated or mirrored to match the map of the last epoch. t-SNE is
+    initialized with the map of the previous epoch, then rotated or mirrored to match that map.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]

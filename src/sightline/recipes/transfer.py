@@ -16,6 +16,8 @@ from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 def transfer_a() -> Grid:
     """ResNet-50 at 128 pixels, mlp head. Reported: A 0.4039 B 0.4581 C 0.4507 D 0.2635 E 0.4384.
 
+    The reported accuracies are those of settings A to E in a course report, on 406 validation images of Office-Home.
+
     From the report: 300 epochs, batch size 64, Adam with learning rate 5e-4, weight decay 1e-3, learning rate halved
     after epochs 30, 100 and 200; crops of 128 pixels, flips, conversion to gray with probability 0.5; the mlp head.
     Pre-training without labels is the recipe `byol_resnet50_a`.
@@ -47,6 +49,8 @@ def transfer_a() -> Grid:
 
 def transfer_b() -> Grid:
     """ResNet-50 at 128 pixels with TrivialAugment. Reported: A 0.5222 B 0.5320 C 0.4286 D 0.3473 E 0.2857.
+
+    The reported accuracies are those of settings A to E in a course report, on 406 validation images of Office-Home.
 
     From the report: 100 epochs, batch size 32, Adam with learning rate 1e-3, cosine schedule with warm restarts,
     bicubic resize to 128, center crop, TrivialAugmentWide. Pre-training without labels is the recipe `byol_resnet50_b`.

@@ -74,7 +74,7 @@ def plan_curves(past: History, metrics: Sequence[MetricCurve]) -> Plan:
 
 
 def kinds(maps: Sequence[EpochMap]) -> tuple[str, ...]:
-    """The kinds of maps that were computed: "tsne", "pca", both or none."""
+    """The projections for which maps were computed: "tsne", "pca", both or none."""
     return tuple(kind for kind in ("tsne", "pca") if maps and getattr(maps[0], kind) is not None)
 
 
@@ -87,7 +87,7 @@ def hardest(findings: Findings, labels: np.ndarray) -> list[int]:
 
 
 def sheet(examples: Sequence[GalleryImage]) -> Figure:
-    """Draw images in rows, each with its true class, predicted class and confidence."""
+    """Draw a grid of images, each with its true class, predicted class and confidence below it."""
     captions = [
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
         for one in examples

@@ -17,7 +17,7 @@ PAIRS = 12
 GALLERY_IMAGES = 24
 IMAGES_PER_PAIR = 8
 MOST_GROUPS, MEMBERS = 10, 20
-"""The largest number of clusters, and their smallest mean size."""
+"""Maximum number of k-means clusters; minimum mean number of images per cluster."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def seed_of(files: RunFiles) -> int:
 
 
 def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
-    """Compute the metrics of the predictions."""
+    """Compute the metrics of the predictions. seed: of the bootstrap interval."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
@@ -125,7 +125,10 @@ def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
 
 
 def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
-    """(labels int64 [M] of the samples, why their maps cannot be drawn or "")."""
+    """(class indices int64 [M] of the sample images, why their maps cannot be drawn).
+
+    The second value is "" if they can be drawn; otherwise the first is an empty array. classes: number of classes.
+    """
     labels, why = samples.labels if samples else None, ""
     if not snapshots:
         why = "no maps: the run has no stored features (report.samples is 0, or no epoch has ended)"
@@ -160,7 +163,10 @@ def gallery_image(predictions: Predictions, row: int, image: np.ndarray) -> Gall
 
 
 def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[GalleryImage]:
-    """The wrong predictions with a thumbnail, the most confident first."""
+    """The misclassified images with a thumbnail, the most confident mistake first, at most GALLERY_IMAGES.
+
+    correct: bool [N], whether each prediction is correct. images: thumbnails by row in predictions/val.csv.
+    """
     rows = sorted((row for row in images if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
     return [gallery_image(predictions, row, images[row]) for row in rows[:GALLERY_IMAGES]]
 
@@ -199,7 +205,10 @@ def with_clusters(files: RunFiles) -> RunFiles:
 
 
 def cluster_labels(features: np.ndarray) -> np.ndarray:
-    """k-means cluster of each of the features [N, D], int64 [N], from 0 by descending size; deterministic."""
+    """The k-means cluster of each row of `features` [N, D], int64 [N]. Deterministic.
+
+    Clusters are numbered from 0 by descending size.
+    """
     from sklearn.cluster import KMeans
 
     unit = unit_rows(features)

@@ -40,7 +40,8 @@ def duration(seconds: float) -> str:
 
 
 def status(past: History) -> str:
-    """The state of a run as text: finished, stopped early, without final results, or unfinished."""
+    """The state of a run as text: "finished", "stopped early", "trained, without final results", or "still running,
+    or interrupted"."""
     if past.finished:
         return "stopped early" if past.stopped_early else "finished"
     return "trained, without final results" if past.stop else "still running, or interrupted"

@@ -1,4 +1,4 @@
-"""Build HTML; text is escaped, markup has its own type."""
+"""Build HTML: plain text is escaped; markup has its own type, `Html`, and is not escaped again."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
 class Html(str):
-    """Markup; created only by `element` and from assets of the package."""
+    """A string of HTML markup. Created only by `element` and from asset files of the package."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ def element(tag: str, /, *children: Child, **attributes: object) -> Html:
 
 
 def inner(*children: Child) -> Html:
-    """Concatenate children, escaped where they are not Html; None is skipped."""
+    """Concatenate children of an element. Text that is not of type Html is escaped; None is skipped."""
     pieces: list[str] = []
     for child in children:
         if isinstance(child, Html):

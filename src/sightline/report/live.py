@@ -30,7 +30,7 @@ MOST_POINTS = 2000  # maximum number of points of a curve
 
 
 def block(name: str, values: object) -> Html:
-    """A JSON block; `<` is escaped so that no text can close the element."""
+    """A <script> element with JSON data for the page's script. `<` is escaped so that no text can close the element."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Html(text), type="application/json", id=name)
 
@@ -114,7 +114,10 @@ def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
 
 
 def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot], classes: int) -> Html:
-    """The JSON block of the maps, on square axes shared by the epochs, with the predictions at each epoch."""
+    """The JSON block of the maps of all epochs, with the predictions at each epoch if they were stored.
+
+    The maps of all epochs have the same square axes.
+    """
     scaled = {kind: squared([getattr(one, kind) for one in maps]) for kind in kinds(maps)}
     epochs = [
         {
@@ -185,10 +188,11 @@ def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Ht
 
 
 def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1.0) -> dict[str, Any] | None:
-    """One line of a panel for the script; None if there are no values.
+    """The data of one line in a plot of the page's script; None if there are no values.
 
-    kind: "train", "validation" or "other", which sets the line's color. Of more than MOST_POINTS points, every k-th and
-    the last are kept.
+    columns: records of the run. kind: "train", "validation" or "other", which sets the line's color. field: of the
+    records. label: name of the line. factor: by which values are multiplied. Of more than MOST_POINTS points, every
+    k-th and the last are kept.
     """
     usable = np.flatnonzero(np.isfinite(columns[field]) & np.isfinite(columns["epoch"]))
     if not len(usable):
@@ -201,7 +205,7 @@ def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1
 
 
 def marks(past: History) -> list[dict[str, Any]]:
-    """Marks of the curves: resumes, the best epoch and an early stop."""
+    """Marks of the curves for the page's script: resumes, the best epoch and an early stop."""
     marked: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
     if past.best_epoch and not past.ensemble:
         marked.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})

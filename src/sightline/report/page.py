@@ -120,7 +120,7 @@ def notice(files: RunFiles, past: History) -> Html | None:
 
 
 def head(name: str, watched: str = "") -> Html:
-    """Title, style sheet, and a content security policy that blocks all external content."""
+    """The <head> of the page: title, style sheet, and a content security policy that blocks all external content."""
     style = Html(asset("uplot.css") + asset("style.css"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('report.js'))}'; "
@@ -138,12 +138,12 @@ def head(name: str, watched: str = "") -> Html:
 
 
 def asset(name: str) -> Html:
-    """A file of the package's assets, as markup."""
+    """The text of a file in report/assets, which is inserted into the page without escaping."""
     return Html((ASSETS / name).read_text(encoding="utf-8"))
 
 
 def digest(text: str) -> str:
-    """The hash by which a content security policy allows an inline style or script."""
+    """The SHA-256 by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 

@@ -111,7 +111,7 @@ def read_run(folder: str | Path) -> RunFiles:
 
 
 def with_predictions(files: RunFiles) -> RunFiles:
-    """Add predictions/val.csv and the thumbnails of misclassified images."""
+    """Return the files of a run, with predictions/val.csv and the thumbnails of misclassified images added."""
     missing = list(files.missing)
     predictions = attempt("predictions/val.csv", files.path, read_predictions, missing, None)
     mistakes = attempt("snapshots/mistakes.npz", files.path, read_thumbnails, missing, None)
@@ -120,7 +120,10 @@ def with_predictions(files: RunFiles) -> RunFiles:
 
 
 def with_samples(files: RunFiles) -> RunFiles:
-    """Add the sample images with their features at the stored epochs, and training images if the run has some."""
+    """Return the files of a run, with the sample images and their features at the stored epochs added.
+
+    If the run has stored features of training images, these are added too.
+    """
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
     files = replace(files, samples=samples, snapshots=read_snapshots(path, missing))

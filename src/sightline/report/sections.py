@@ -91,7 +91,10 @@ def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, s
 
 
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
-    """The curves of the loss and the task's metrics, with small curves below. text: how to read the curves."""
+    """The curves of the loss and of the task's metrics, with small curves of training records below.
+
+    text: sentences on how to read the curves.
+    """
     drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
     large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
     small = [figure(figures, f"curve-{one.name}", training_curve_text(past, one)) for one in TRAINING_CURVES]

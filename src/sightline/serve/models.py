@@ -74,7 +74,7 @@ class ServedModel:
         return planes(image_in(content, self.max_pixels))
 
     def compute(self, images: Sequence[np.ndarray]) -> Sequence[LabelPrediction | MaskPrediction]:
-        """Predict images uint8 [3, h, w] of the same shape."""
+        """Predict images uint8 [3, h, w] of the same shape; returns one prediction for each."""
         raise NotImplementedError
 
     def background(self) -> Iterator[None]:
@@ -113,7 +113,7 @@ class ServedClassifier(ServedModel):
         return planes(image) if image.size[::-1] == self.predictor.decoded_size else self.predictor.square.of(image)
 
     def compute(self, images: Sequence[np.ndarray]) -> list[LabelPrediction]:
-        """Predict images of the same shape as one batch."""
+        """Predict images uint8 [3, h, w] of the same shape as one batch; returns one prediction for each."""
         probabilities, features = self.predictor.predict(torch.from_numpy(np.stack(images)))
         missing = [None] * len(images)
         pairs = zip(*(missing if rows is None else rows for rows in (probabilities, features)), strict=True)
@@ -145,7 +145,7 @@ class ServedClassifier(ServedModel):
         return Neighbor(picture=row, name=name, label=printable(label), similarity=round(similarity, 4))
 
     def background(self) -> Iterator[None]:
-        """Compute the features of the training images."""
+        """An iterator that computes the features of the training images, one batch per step."""
         return iter(()) if self.neighbors is None else self.neighbors.steps(self.predictor)
 
 
@@ -157,7 +157,7 @@ class ServedSegmenter(ServedModel):
     returns = "a mask as PNG and the share of each class"
 
     def compute(self, images: Sequence[np.ndarray]) -> list[MaskPrediction]:
-        """Predict the images one by one; large ones in tiles, as `sightline predict` does."""
+        """Predict images one by one; large images in tiles, with the tile size of `sightline predict`."""
         return [self.response(predict_mask(self.parts, image, TILE)) for image in images]
 
     def response(self, mask: np.ndarray) -> MaskPrediction:

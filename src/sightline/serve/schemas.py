@@ -79,7 +79,7 @@ class ExampleInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """One served model."""
+    """Description of one served model. classes: their number. near: progress of the index of training images."""
 
     name: str
     task: str
@@ -97,7 +97,7 @@ class ServerInfo(BaseModel):
 
 
 class PointPrompt(BaseModel):
-    """Points and a box on an image."""
+    """A prompt for Segment Anything: points and a box on an image."""
 
     model_config = ConfigDict(extra="forbid")
     points: list[tuple[float, float]] = Field(default=[], max_length=100, description="x, y in pixels")
@@ -114,7 +114,7 @@ class EmbeddedImage(BaseModel):
 
 
 class PromptMask(BaseModel):
-    """One mask for a prompt."""
+    """One mask for a prompt, with its predicted IoU and the share of the image's pixels in it."""
 
     mask: str = Field(description="base64 of a black and white PNG")
     score: float = Field(description="predicted IoU")

@@ -49,7 +49,7 @@ def split_cluster(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 
 def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
-    """Error messages for --cluster and its options."""
+    """Error messages for invalid values of --cluster and of its options."""
     faults = []
     if cluster and cluster not in CLUSTERS:
         faults.append(f"--cluster {cluster}: must be {' or '.join(CLUSTERS)}")
@@ -86,7 +86,8 @@ class TrialJob:
         return status
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
-        """Save the trial; returns the job that resumes it. Called in a signal handler during `__call__`."""
+        """Stop the trial so that it saves its state; returns the job that resumes it. Called in a signal handler
+        during `__call__`."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:

@@ -23,7 +23,7 @@ PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
 MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {*run_folder.DECIDES_RESULT}
-"""Settings that may differ between two commands for the same sweep."""
+"""Settings that a command may change when it resumes a sweep."""
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,12 @@ class Range:
 
     @property
     def candidates(self) -> tuple[Any, ...]:
-        """The values that are validated before the sweep starts."""
+        """The values that are validated before the sweep starts: both ends."""
         return (self.low, self.high)
 
     @property
     def count(self) -> float:
-        """The number of values, which may be infinite."""
+        """The number of values in the range; infinite for floats."""
         return self.high - self.low + 1 if self.integer else math.inf
 
     def values(self, limit: float = GRID_POINTS) -> tuple[Any, ...]:

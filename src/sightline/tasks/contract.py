@@ -74,7 +74,7 @@ class Task:
     learns_from: Literal["labels", "masks", "nothing"]
     """The annotation that training images need."""
     predicts: Literal["label", "labels", "mask", "number", "features"]
-    """What a run predicts for one image."""
+    """What a run predicts for one image: a class, several classes, a mask, a number, or features."""
 
     check: "Callable[[Any], None]"
     """(config): raise SightlineError for settings that are invalid for any data."""
@@ -101,7 +101,8 @@ class Task:
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     """(run folder, config, name, whether to index training images, say) -> `serve.models.ServedModel`."""
     load_masks: "Callable[[Path, Any], Any] | None" = None
-    """(run folder, config) -> `tasks.segment.evaluate.MaskInference`, for `sightline masks --run`."""
+    """(run folder, config) -> the trained segmenter, `tasks.segment.evaluate.MaskInference`, whose masks `sightline
+    masks --run` refines."""
 
     former_names: tuple[str, ...] = ()
     """Names of this task in recipes of earlier versions."""

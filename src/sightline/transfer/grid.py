@@ -29,7 +29,7 @@ class TransferSetting(NamedTuple):
 
     @property
     def description(self) -> tuple[str, str]:
-        """(how it is pre-trained, which part is trained on the target), as text."""
+        """(how the backbone is pre-trained, which part of the model is trained on the target data), as text."""
         pretraining = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
         return pretraining[self.pretraining], {"full": "full model", "frozen": "head only"}[self.training]
 

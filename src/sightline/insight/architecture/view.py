@@ -26,9 +26,10 @@ def view_of(root: Block, expanded: Collection[str], path: str = "") -> Block:
     boxes: list[Block] = []
 
     def add(block: Block, taken: Sequence[Source | None], path: str, main: bool) -> Sequence[Source | None]:
-        """Append the boxes of a block; returns the sources of its outputs.
+        """Append the boxes of a block; returns the sources of the block's outputs.
 
-        taken: sources of its inputs. main: whether its parents have more than 3/4 of the multiply-adds.
+        taken: sources of the block's inputs. path: name of the block. main: whether every block around it has more than
+        3/4 of the multiply-adds of `root`.
         """
         closed = chain_box(block)
         if closed is not None and closed.role == "identity" and taken:

@@ -79,7 +79,8 @@ def constant_cost(entry: ComparedRun) -> bool:
 
 
 def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
-    """(the unit for the longest of these times, its length in seconds)."""
+    """(the unit of time in which to show these durations, chosen by the longest, and the length of the unit in
+    seconds)."""
     longest = max((value for value in seconds if value == value), default=0.0)
     name = "seconds" if longest < 120 else "minutes" if longest < 3 * 3600 else "hours"
     return name, UNITS[name]

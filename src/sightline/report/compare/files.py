@@ -25,8 +25,8 @@ def write_comparison(
 ) -> tuple[Path, list[str]]:
     """Compare runs and write the result to the folder `out`; returns (path of the page, lines to print).
 
-    An existing comparison of the same runs is replaced; one of other runs only with `overwrite`. Raises SightlineError
-    if nothing can be compared, and if the folder has other content.
+    An existing comparison of the same runs is replaced. A comparison of other runs is replaced only with `overwrite`.
+    Raises SightlineError if nothing can be compared, and if the folder has other content than a comparison.
     """
     folder = Path(out)
     comparison = compare(runs)

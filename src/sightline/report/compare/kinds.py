@@ -37,7 +37,7 @@ class ImageResults:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each prediction is correct, bool [N]."""
+        """Whether each prediction of a classifier is correct, bool [N]."""
         return self.predicted == self.truth
 
 
@@ -108,7 +108,7 @@ class RunPair:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes zero and the corrected p value is below 0.05."""
+        """Whether the interval of the difference excludes zero and the corrected p value is below 0.05."""
         low, high = self.numbers.interval
         return self.holm < 0.05 and (low > 0 or high < 0)
 
@@ -149,7 +149,7 @@ class Comparison:
         return [one for one in self.entries if one is self.reference or self.pair_of(one.name)]
 
     def pair_of(self, name: str) -> RunPair | None:
-        """The pair of the reference and the run `name`; None if there is none."""
+        """The pair of the reference and the run `name`; None if the two are not compared image by image."""
         return next((pair for pair in self.pairs if pair.second == name), None)
 
 

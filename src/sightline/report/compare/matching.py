@@ -113,7 +113,7 @@ def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison
 
 
 def digest_of(one: ComparedRun, split: str = "val") -> str | None:
-    """The digest of a split's data in provenance.json; None if there is none."""
+    """The digest of a split's data that provenance.json of a run has; None if it has none."""
     found = section(section(one.files.provenance, "data"), "digest").get(split)
     return found if isinstance(found, str) else None
 

@@ -154,7 +154,7 @@ def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
 
 
 def p_text(p: float) -> str:
-    """A p value as text, rounded."""
+    """A p value as text, rounded: "<0.001", "0.042", "0.37"."""
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
@@ -165,7 +165,7 @@ def latest(entry: ComparedRun, field: str) -> str:
 
 
 def epochs(entry: ComparedRun) -> str:
-    """The completed epochs as text, `12`; with the planned number if it differs, `12 of 50 so far`."""
+    """The completed epochs of a run as text, `12`; for an unfinished run with the planned number, `12 of 50 so far`."""
     done = f"{entry.epochs:g}" if entry.epochs == entry.epochs else "0"
     done = f"{entry.epochs:.1f}" if "." in done else done
     rest = f" of {entry.planned:g}" if entry.planned == entry.planned and entry.planned != entry.epochs else ""

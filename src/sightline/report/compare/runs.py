@@ -17,7 +17,7 @@ from ..run import RunFiles, read_run
 from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
-"""The file by which the folder of a comparison is recognized."""
+"""Name of the file by which a folder is recognized as that of a comparison."""
 MOST = 20
 """Maximum number of runs in one comparison; the curves and colors of more cannot be distinguished."""
 
@@ -98,7 +98,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
-    """Read the results and the cost of one run."""
+    """Read the results and the training cost of one run. kind: how the runs of its task are compared."""
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
@@ -127,7 +127,8 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
 
 
 def pair(value: object) -> Interval | None:
-    """The interval in a `done` record, [low, high]; None if `value` is anything else."""
+    """Parse the interval [low, high] of a metric in the `done` record of metrics.jsonl; None if `value` is anything
+    else."""
     edges = [number(edge) for edge in value] if isinstance(value, list) else []
     return (edges[0], edges[1]) if len(edges) == 2 and all(edge == edge for edge in edges) else None
 

@@ -220,7 +220,7 @@ class Inference:
 def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) -> Inference:
     """Build the network of the run in `folder` for evaluation or prediction, without loading its weights.
 
-    Model, classes and preprocessing come from the checkpoint's config.json. precision: auto, fp32 or bf16.
+    Model, classes and preprocessing are read from config.json in the checkpoint. precision: "auto", "fp32" or "bf16".
     """
     require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]

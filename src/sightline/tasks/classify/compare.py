@@ -57,7 +57,7 @@ def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
 
 
 def comparison() -> TaskComparison:
-    """Return how classifiers are compared."""
+    """Return the `TaskComparison` of classifiers: how several runs are compared."""
     return TaskComparison(
         field="accuracy",
         title="Accuracy",

@@ -154,9 +154,9 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss.
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, by name.
 
-    arrays: as returned by `metrics`.
+    arrays: as returned by `ClassifyLearner.metrics`.
     """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]

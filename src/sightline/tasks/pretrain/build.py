@@ -219,7 +219,7 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
 
 
 def small_side(config: PretrainConfig) -> int:
-    """Side of the small views in pixels."""
+    """Height and width of the small views in pixels."""
     return config.pretrain.small_size or max(1, config.data.size // 2)
 
 

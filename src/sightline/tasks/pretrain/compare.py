@@ -35,7 +35,7 @@ def other_images(entries: Sequence[ComparedRun]) -> list[str]:
 
 
 def comparison() -> TaskComparison:
-    """Return how pre-training runs are compared."""
+    """Return the `TaskComparison` of pre-training runs: how several runs are compared."""
     return TaskComparison(
         field="knn_accuracy",
         title="k-NN accuracy",

@@ -41,9 +41,9 @@ class Pretrain(Section):
     """The batch size for which `momentum` is given. For a batch size B, momentum ** (B / momentum_batch) is used, so
     that the target changes equally fast per image (arXiv 2307.13813). 0: `momentum` is used for every batch size."""
     second_blur: Probability = 0.1
-    """`augment.blur` of the second view."""
+    """The value of `augment.blur` for the second view; `augment.blur` itself applies to the first view."""
     second_solarize: Probability = 0.2
-    """`augment.solarize` of the second view."""
+    """The value of `augment.solarize` for the second view; `augment.solarize` itself applies to the first view."""
     small_crops: CountOrZero = 0
     """Number of additional small views per image (multi-crop, arXiv 2006.09882). From each, the projections of both
     large views are predicted."""

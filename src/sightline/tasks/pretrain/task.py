@@ -112,7 +112,7 @@ class PretrainLearner:
         return views, crops
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Update the target network."""
+        """Update the target network (a moving average) after optimizer step `step`."""
         images = self.config.train.batch_size * self.config.optim.accumulate
         self.model.update_target(target_momentum(step, total_steps, self.config.pretrain, images))
 
@@ -168,12 +168,15 @@ class PretrainLearner:
         return part
 
     def bank_features(self, batch: Batch) -> dict[str, Tensor]:
-        """The "features" [N, D] and "labels" [N] of a batch of the bank."""
+        """The features [N, D] and labels [N] of a batch of labeled images, in which neighbors are searched."""
         assert batch.labels is not None
         return {"features": self.model.features(self.transform(batch.images)).float(), "labels": batch.labels}
 
     def votes(self, queries: Tensor, bank: list[dict[str, Tensor]]) -> Tensor:
-        """The votes [N, K] for each class by the nearest neighbors of the features `queries` [N, D] in the bank."""
+        """The votes [N, K] for each class for the features `queries` [N, D], by their nearest neighbors in `bank`.
+
+        bank: features and labels of the labeled images, in batches.
+        """
         features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
         assert self.bank is not None
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
@@ -185,9 +188,9 @@ class PretrainLearner:
 
 
 def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """The 95 % bootstrap interval [low, high] of the k-NN accuracy; {} without labels.
+    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, by name; {} without labels.
 
-    arrays: as returned by `metrics`.
+    arrays: as returned by `PretrainLearner.metrics`.
     """
     if "predictions" not in arrays:
         return {}

@@ -111,7 +111,7 @@ def images(comparison: Comparison, drawn: Figures) -> list[Child]:
 
 
 def mask_rows(comparison: Comparison) -> list[MaskRow]:
-    """The images on which the segmenters differ most, with the masks of all paired runs."""
+    """The images on which the segmenters differ most, with the true mask and the predicted masks of all runs."""
     first, kept = comparison.reference.results, kept_images(comparison)
     assert first is not None
     rows = chosen_rows(comparison, set(kept))
@@ -216,7 +216,7 @@ def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) 
 
 
 def comparison() -> TaskComparison:
-    """Return how segmenters are compared."""
+    """Return the `TaskComparison` of segmenters: how several runs are compared."""
     return TaskComparison(
         field="mean_iou",
         title="Mean IoU",

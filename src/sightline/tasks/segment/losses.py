@@ -107,10 +107,11 @@ def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoo
 
 
 def lovasz(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Lovász-softmax (arXiv 1705.08790): a surrogate of 1 - IoU, averaged over the classes in the batch's masks.
+    """Lovász-softmax (arXiv 1705.08790): a surrogate of 1 - IoU, averaged over the classes that occur in the batch's
+    masks.
 
-    The IoU is computed over all pixels of the batch that are not ignored, not per image. weights: float [K], of the
-    classes in this mean.
+    The IoU is computed over all pixels of the batch that are not ignored, not per image. weights: float [K], the weight
+    of each class in the average.
     """
     weights = on_device(weights, logits)
     truth = targets.flatten()

@@ -89,7 +89,7 @@ class SegmentLearner:
         """Do nothing; a segmenter has no target network to update."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, K, H, W] of images uint8 [N, 3, H, W]; with test-time augmentation if the recipe sets it."""
+        """Logits [N, K, H, W] of images uint8 [N, 3, H, W], with the test-time augmentation that the recipe sets."""
         forward, train = self.model, self.config.train
         if train.turn_test:  # includes mirroring
             forward = dihedral(forward)
